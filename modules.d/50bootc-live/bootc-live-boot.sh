@@ -1,0 +1,8 @@
+#!/bin/sh
+# Hands the text of the command line over; what it means is decided in Python alone.
+# Errors also go to the kernel log, which shows them on every console.
+
+command -v getcmdline >/dev/null || . /lib/dracut-lib.sh
+
+exec /usr/bin/bootc-live boot --cmdline "$(getcmdline)" --sysroot "${NEWROOT:-/sysroot}" \
+	--errors-to /dev/kmsg

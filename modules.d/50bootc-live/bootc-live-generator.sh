@@ -1,0 +1,25 @@
+#!/bin/sh
+# Takes /sysroot from systemd-fstab-generator where root= is ours: it would wait for a device
+# of that name. The early directory ($2) goes before the one it writes to.
+
+command -v getarg >/dev/null || . /lib/dracut-lib.sh
+
+early_dir=$2
+case "$(getarg root=)" in
+bootc-live:*) ;;
+*) exit 0 ;;
+esac
+
+# Found mounted by the time it is started, because bootc-live.service has mounted it.
+cat >"$early_dir/sysroot.mount" <<-EOF
+	[Unit]
+	Description=Root in RAM made by bootc-live
+	Before=initrd-root-fs.target
+	Requires=bootc-live.service
+	After=bootc-live.service
+	[Mount]
+	What=bootc-live
+	Where=/sysroot
+EOF
+mkdir -p "$early_dir/initrd-root-fs.target.requires"
+ln -sf ../sysroot.mount "$early_dir/initrd-root-fs.target.requires/sysroot.mount"

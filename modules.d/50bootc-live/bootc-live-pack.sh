@@ -1,0 +1,17 @@
+#!/bin/sh
+# Packs the interpreter, what the zipapp loads of the standard library, and the zipapp.
+# Sourced by module-setup.sh of this and of other bootc-live modules, each with its feature.
+
+bootc_live_pack() {
+	_zipapp=${BOOTC_LIVE_PYZ:-${dracutsysrootdir-}/usr/lib/bootc-live/bootc-live.pyz}
+	if ! [ -f "$_zipapp" ]; then
+		dfatal "bootc-live: $_zipapp is missing: install bootc-live, or set BOOTC_LIVE_PYZ"
+		return 1
+	fi
+	_binaries=$(python3 -I -S -B "$_zipapp" freeze "$initdir" "$@") || return 1
+	# Extension modules are not marked executable, so dracut would not look at what they link to.
+	# shellcheck disable=SC2086 # one path in a word, none of them has blanks
+	DRACUT_RESOLVE_DEPS=1 inst_multiple $_binaries || return 1
+	inst python3 || return 1
+	unset _zipapp _binaries
+}

@@ -1,0 +1,18 @@
+#!/bin/bash
+# Registries as a source: the Python modules for HTTP, TLS and the distribution API.
+
+# called by dracut
+check() {
+	return 255
+}
+
+# called by dracut
+depends() {
+	echo bootc-live-net
+}
+
+# called by dracut
+install() {
+	. "$moddir/../50bootc-live/bootc-live-pack.sh"
+	bootc_live_pack registry || dfatal "bootc-live-registry: packing Python failed"
+}

@@ -1,0 +1,1 @@
+"""Thin base below every stage: errors, log, processes, mounts."""

@@ -1,0 +1,45 @@
+"""The one exception tree; only ``__main__`` turns it into text and an exit code."""
+
+from __future__ import annotations
+
+
+class BootcLiveError(Exception):
+    """A failure a person has to read.
+
+    ``message`` says what failed and quotes the argument or URL as typed;
+    ``hint`` says what to do about it.
+    """
+
+    def __init__(self, message: str, *, hint: str) -> None:
+        """Keep both parts; ``str()`` gives the message alone."""
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class ConfigError(BootcLiveError):
+    """The kernel command line or a command's arguments cannot be used."""
+
+
+class SourceError(BootcLiveError):
+    """An image could not be fetched or read from where it was said to be."""
+
+
+class ImageError(BootcLiveError):
+    """What was fetched is not the image it claims to be, or not a usable one."""
+
+
+class RootfsError(BootcLiveError):
+    """A verified image could not be made into a root file system."""
+
+
+class LandingError(BootcLiveError):
+    """A finished root could not be handed over."""
+
+
+class RunError(BootcLiveError):
+    """A program this one relies on is missing or failed."""
+
+
+class OutOfMemoryError(BootcLiveError):
+    """RAM (or the file system that stands for it) is full."""

@@ -1,0 +1,51 @@
+"""Mounts by mount(8) and umount(8), each undone with its block unless kept."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from bootc_live.base.run import run
+
+
+def mount(kind: str, what: str, where: str, options: str, *, hint: str) -> None:
+    """Mount a file system; raises RunError with mount(8)'s own words."""
+    run(["mount", "-t", kind, "-o", options, what, where], hint=hint)
+
+
+def bind(what: str, where: str, *, recursive: bool = False, hint: str) -> None:
+    """Show a directory at a second place; raises RunError."""
+    run(["mount", "--rbind" if recursive else "--bind", what, where], hint=hint)
+
+
+def remount_read_only(where: str, *, hint: str) -> None:
+    """Make one mount, not its file system, read-only; raises RunError."""
+    run(["mount", "-o", "remount,bind,ro", where], hint=hint)
+
+
+def make_private(where: str, *, hint: str) -> None:
+    """Stop a mount and all below it from passing mounts on to others; raises RunError."""
+    run(["mount", "--make-rprivate", where], hint=hint)
+
+
+def unmount(where: str) -> None:
+    """Take a mount and all below it away, at once for everyone who can name it."""
+    run(["umount", "-R", "-l", where], hint="look at /proc/self/mountinfo")
+
+
+@contextmanager
+def mounted(kind: str, what: str, where: str, options: str, *, hint: str) -> Iterator[str]:
+    """Keep a file system mounted while the block runs; gives ``where``."""
+    mount(kind, what, where, options, hint=hint)
+    try:
+        yield where
+    finally:
+        unmount(where)
+
+
+def is_mount_point(path: str, mountinfo: str = "/proc/self/mountinfo") -> bool:
+    """Tell whether something is mounted at a path, as proc_pid_mountinfo(5) lists it."""
+    wanted = os.path.realpath(path).replace("\\", "\\134").replace(" ", "\\040")
+    with open(mountinfo, encoding="utf-8", errors="surrogateescape") as file:
+        return any(line.split(" ")[4] == wanted for line in file)

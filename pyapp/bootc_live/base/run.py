@@ -1,0 +1,106 @@
+"""The only place that starts processes.
+
+Programs get an argv list, a null standard input, a clean environment and the C
+locale; what they say on standard error travels in the error that is raised.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import IO
+
+from bootc_live.base.errors import RunError
+
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_TAIL = 600
+
+
+def environment() -> dict[str, str]:
+    """Give the environment children get: PATH, the C locale, TMPDIR where it is set."""
+    env = {"PATH": _PATH, "LC_ALL": "C.UTF-8"}
+    if "TMPDIR" in os.environ:
+        env["TMPDIR"] = os.environ["TMPDIR"]
+    return env
+
+
+def find_program(name: str) -> str | None:
+    """Give the path of a program on the fixed search path, or None."""
+    return shutil.which(name, path=_PATH)
+
+
+def require_program(name: str, purpose: str, package: str) -> str:
+    """Give the path of a program; raise RunError naming its package if it is missing."""
+    found = find_program(name)
+    if found is None:
+        raise RunError(
+            f"the program {name!r} is missing; it is needed to {purpose}",
+            hint=f"install {package} on the machine that builds the initramfs and build it again",
+        )
+    return found
+
+
+def run(argv: Sequence[str], *, hint: str = "see the message of the program above", cwd: str | None = None) -> str:
+    """Run a program to its end and give its standard output.
+
+    Raises RunError with the end of standard error when it cannot be started
+    or exits non-zero.
+    """
+    try:
+        done = subprocess.run(
+            list(argv),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment(),
+            cwd=cwd,
+            check=False,
+        )
+    except OSError as error:
+        raise RunError(f"cannot start {argv[0]!r}: {error.strerror}", hint=hint) from error
+    if done.returncode != 0:
+        raise RunError(_failure(argv, done.returncode, done.stderr), hint=hint)
+    return done.stdout.decode(errors="replace")
+
+
+@contextmanager
+def filter_process(argv: Sequence[str], stdin: int, stdout: int) -> Iterator[Filter]:
+    """Run a program between two descriptors; it is gone when the block ends.
+
+    The caller keeps the other ends. Leaving the block by an exception kills
+    the program.
+    """
+    with subprocess.Popen(
+        list(argv), stdin=stdin, stdout=stdout, stderr=subprocess.PIPE, env=environment()
+    ) as process:
+        try:
+            yield Filter(argv, process)
+        except BaseException:
+            process.kill()
+            raise
+
+
+class Filter:
+    """A running filter program."""
+
+    def __init__(self, argv: Sequence[str], process: subprocess.Popen[bytes]) -> None:
+        """Wrap a process made by ``filter_process``."""
+        self._argv = argv
+        self._process = process
+
+    def finish(self) -> None:
+        """Wait for the end; raise RunError with what the program said if it failed."""
+        stderr: IO[bytes] | None = self._process.stderr
+        said = stderr.read() if stderr is not None else b""
+        code = self._process.wait()
+        if code != 0:
+            raise RunError(_failure(self._argv, code, said), hint="the data it was given is damaged")
+
+
+def _failure(argv: Sequence[str], code: int, stderr: bytes) -> str:
+    said = stderr.decode(errors="replace").strip()[-_TAIL:]
+    how = f"was ended by signal {-code}" if code < 0 else f"exited with {code}"
+    return f"{os.path.basename(argv[0])} {how}: {said or 'it said nothing'}"

@@ -1,0 +1,10 @@
+"""Sizes for people."""
+
+from __future__ import annotations
+
+MIB = 1024 * 1024
+
+
+def mib(count: int) -> str:
+    """Give bytes as MiB with one decimal, such as ``356.9 MiB``."""
+    return f"{count / MIB:.1f} MiB"

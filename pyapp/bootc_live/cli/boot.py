@@ -1,0 +1,67 @@
+"""``bootc-live boot``: the whole pipeline, from a kernel command line to a root to switch to."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from contextlib import AbstractContextManager
+
+from bootc_live.base.errors import ConfigError
+from bootc_live.base.log import Recorder
+from bootc_live.base.memory import peak_memory
+from bootc_live.config.cmdline import HINT, parse_cmdline
+from bootc_live.config.model import Config
+from bootc_live.config.source_spec import SourceSpec
+from bootc_live.image.fetch import VerifiedImage, fetch_layers, resolve_image
+from bootc_live.landing.receipt import DEFAULT_PATH, Figures, make_receipt, written_receipt
+from bootc_live.landing.sysroot import SysrootLanding
+from bootc_live.rootfs.index import build_index
+from bootc_live.rootfs.live_root import Writable, mounted_root
+from bootc_live.rootfs.workspace import directory_workspace, ram_workspace
+from bootc_live.source.select import open_source
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Run the verb; raises BootcLiveError."""
+    config = parse_cmdline(arguments.cmdline)
+    if config.source is None:
+        raise ConfigError("the kernel command line has no root=bootc-live:…", hint=HINT)
+    recorder = Recorder(quiet=config.quiet)
+    if config.registry_unsecure:
+        recorder.warn("bootc.registry.unsecure: the registry's identity is NOT checked")
+    with peak_memory() as peak, workspace(arguments.workdir) as directory:
+        image = obtain(config.source, config.label, config.registry_unsecure, directory, recorder)
+        with recorder.phase("index", "making the root's index"):
+            index = build_index(image)
+        writable = Writable(config.root_rw, config.etc_rw, config.var_rw, config.rootflags)
+        with mounted_root(index, directory, writable, recorder) as root:
+            landing = SysrootLanding(root, arguments.sysroot)
+            landing.prepare()
+            peak.sample()
+            if not arguments.dry_run:
+                figures = Figures(index.metadata, peak.used)
+                with written_receipt(make_receipt(config, image, figures, recorder), arguments.receipt or DEFAULT_PATH):
+                    landing.commit()
+    recorder.say("dry run: nothing was handed over" if arguments.dry_run else f"the root is at {arguments.sysroot}")
+    return 0
+
+
+def obtain(
+    spec: SourceSpec, label: str | None, unsecure: bool, directory: str, recorder: Recorder
+) -> VerifiedImage:
+    """Fetch and verify an image into a directory's data file; raises SourceError and ImageError."""
+    with open_source(spec, label=label, unsecure=unsecure) as source:
+        with recorder.phase("resolve", f"looking up {source.typed}"):
+            resolved = resolve_image(source)
+        recorder.say(f"image {resolved.manifest_digest}, {len(resolved.manifest.layers)} layers")
+        with recorder.phase("fetch", "fetching and verifying layers"):
+            return fetch_layers(source, resolved, os.path.join(directory, "root.erofs"), recorder)
+
+
+def workspace(chosen: str | None) -> AbstractContextManager[str]:
+    """Give the place to build in: a private part of a chosen directory, or an own tmpfs."""
+    if chosen is None:
+        return ram_workspace()
+    if not os.path.isdir(chosen):
+        raise ConfigError(f"--workdir {chosen!r} is not a directory", hint="create it, or leave --workdir out")
+    return directory_workspace(chosen)

@@ -1,0 +1,41 @@
+"""``bootc-live freeze``: write program and standard library into the root of an initramfs."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import zipfile
+
+from bootc_live.base.errors import ConfigError
+from bootc_live.pack.ask import FEATURES, loaded_modules
+from bootc_live.pack.write import APP, write_modules
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Run the verb; prints the binaries (interpreter, extension modules) that are left to copy."""
+    root: str = arguments.root
+    unknown = set(arguments.feature) - set(FEATURES)
+    if unknown:
+        raise ConfigError(f"unknown feature {min(unknown)!r}", hint=f"use one of: {', '.join(FEATURES)}")
+    if not os.path.isdir(root):
+        raise ConfigError(f"{root!r} is not a directory", hint="name the root of the initramfs that is being made")
+    archive = os.path.realpath(sys.argv[0])
+    if not zipfile.is_zipfile(archive):
+        raise ConfigError("freeze works only from the zipapp", hint="run build/bootc-live.pyz freeze DIR")
+    modules = loaded_modules(archive, _remembered(root, set(arguments.feature)))
+    binaries = write_modules(root, archive, modules)
+    print("\n".join(sorted({os.path.realpath(sys.executable), *binaries})))
+    return 0
+
+
+def _remembered(root: str, features: set[str]) -> set[str]:
+    """Add the features of earlier calls: each dracut module asks for its own."""
+    path = os.path.join(root, os.path.dirname(APP), "features")
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    if os.path.exists(path):
+        with open(path, encoding="ascii") as file:
+            features |= set(file.read().split())
+    with open(path, "w", encoding="ascii") as file:
+        file.writelines(f"{feature}\n" for feature in sorted(features))
+    return features

@@ -1,0 +1,46 @@
+"""``bootc-live inspect``: what an image is, without fetching its layers."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from bootc_live.base.units import mib
+from bootc_live.cli.source_argument import source_argument
+from bootc_live.image.fetch import ResolvedImage, resolve_image
+from bootc_live.source.select import open_source
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Run the verb; raises BootcLiveError."""
+    spec = source_argument(arguments)
+    with open_source(spec, label=arguments.label, unsecure=arguments.unsecure) as source:
+        image = resolve_image(source)
+    print(json.dumps(_data(image), indent=2) if arguments.json else _text(image))
+    return 0
+
+
+def _data(image: ResolvedImage) -> dict[str, object]:
+    return {
+        "source": image.typed,
+        "manifest_digest": image.manifest_digest,
+        "config_digest": image.manifest.config.digest,
+        "platform": str(image.config.platform),
+        "compressed_size": image.compressed_size,
+        "layers": [
+            {"digest": layer.digest, "diff_id": diff_id, "size": layer.size, "media_type": layer.media_type}
+            for layer, diff_id in zip(image.manifest.layers, image.config.diff_ids, strict=True)
+        ],
+    }
+
+
+def _text(image: ResolvedImage) -> str:
+    lines = [
+        f"source    {image.typed}",
+        f"manifest  {image.manifest_digest}",
+        f"config    {image.manifest.config.digest}",
+        f"platform  {image.config.platform}",
+        f"layers    {len(image.manifest.layers)}, {mib(image.compressed_size)} to fetch",
+    ]
+    lines += [f"          {layer.digest}  {mib(layer.size)}" for layer in image.manifest.layers]
+    return "\n".join(lines)

@@ -1,0 +1,27 @@
+"""``bootc-live kargs``: the kernel arguments, explained or checked."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import fields
+
+from bootc_live.config.cmdline import parse_cmdline
+from bootc_live.config.document import markdown, plain
+from bootc_live.config.model import Config
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Run the verb; raises ConfigError for a command line with mistakes."""
+    if arguments.markdown:
+        print(markdown(), end="")
+    elif arguments.cmdline is not None:
+        config = parse_cmdline(arguments.cmdline)
+        print("\n".join(f"{field.name}: {_show(config, field.name)}" for field in fields(Config)))
+    else:
+        print(plain())
+    return 0
+
+
+def _show(config: Config, name: str) -> object:
+    value = getattr(config, name)
+    return value.typed if name == "source" and value is not None else value

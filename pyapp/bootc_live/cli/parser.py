@@ -1,0 +1,79 @@
+"""The command line of ``bootc-live``."""
+
+from __future__ import annotations
+
+import argparse
+
+from bootc_live import __version__
+
+_DESCRIPTION = "Boot a machine straight into an OCI (bootc) image, from RAM."
+_EPILOG = """\
+SOURCE is what follows root=bootc-live: on the kernel command line:
+  /path/to/image.oci                       an OCI archive
+  docker://REGISTRY/NAME[:TAG][@DIGEST]    an image in a registry
+
+examples:
+  bootc-live inspect docker://registry.example/os:stable
+  bootc-live unpack ./os.oci ./tree
+  bootc-live kargs 'root=bootc-live:/root.oci rw'
+"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Give the parser; ``verb`` names the module of ``bootc_live.cli`` that does the work."""
+    parser = argparse.ArgumentParser(
+        prog="bootc-live",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"bootc-live {__version__}")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    _boot(verbs.add_parser("boot", help="fetch, verify and mount an image as the root to switch to"))
+    _inspect(verbs.add_parser("inspect", help="show the manifest digest, platform and layers of an image"))
+    _unpack(verbs.add_parser("unpack", help="verify an image and copy its tree into a directory"))
+    _kargs(verbs.add_parser("kargs", help="explain the kernel arguments, or check a command line"))
+    _status(verbs.add_parser("status", help="show how this system was booted"))
+    _freeze(verbs.add_parser("freeze", help="write program and standard library for an initramfs"))
+    return parser
+
+
+def _boot(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--cmdline", required=True, metavar="TEXT", help="the kernel command line to act on")
+    parser.add_argument("--sysroot", default="/sysroot", metavar="DIR", help="where to mount the root [%(default)s]")
+    parser.add_argument("--workdir", metavar="DIR", help="build in a private part of DIR [an own tmpfs]")
+    parser.add_argument("--receipt", metavar="FILE", help="where to write the receipt [/run/bootc-live/receipt.json]")
+    parser.add_argument("--errors-to", metavar="FILE", help="write errors to FILE too, such as /dev/kmsg")
+    parser.add_argument("--dry-run", action="store_true", help="do everything but the hand-over, and leave no trace")
+
+
+def _source(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", metavar="SOURCE", help="an archive's path or docker://…")
+    parser.add_argument("--label", metavar="NAME", help="which image of an archive [latest, or the only one]")
+    parser.add_argument("--unsecure", action="store_true", help="plain HTTP or unchecked HTTPS for registries")
+
+
+def _inspect(parser: argparse.ArgumentParser) -> None:
+    _source(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _unpack(parser: argparse.ArgumentParser) -> None:
+    _source(parser)
+    parser.add_argument("directory", metavar="DIR", help="an empty or a new directory")
+    parser.add_argument("--workdir", metavar="DIR", help="build in a private part of DIR [an own tmpfs]")
+
+
+def _kargs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("cmdline", nargs="?", metavar="TEXT", help="a kernel command line to check")
+    parser.add_argument("--markdown", action="store_true", help="print kernel-cmdline.md")
+
+
+def _status(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--receipt", metavar="FILE", help="the receipt to read [/run/bootc-live/receipt.json]")
+    parser.add_argument("--json", action="store_true", help="print the receipt as it is")
+
+
+def _freeze(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("root", metavar="DIR", help="the root of the initramfs that is being made")
+    parser.add_argument("feature", nargs="*", metavar="FEATURE", help="what it has to be able to do besides: registry")

@@ -1,0 +1,1 @@
+"""Text of the kernel command line in, one frozen ``Config`` out."""

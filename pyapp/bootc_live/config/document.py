@@ -1,0 +1,51 @@
+"""Make the reference page of kernel arguments from the table."""
+
+from __future__ import annotations
+
+from bootc_live.config.table import KARGS, Karg
+from bootc_live.config.values import BOOLEAN_WORDS
+
+_HEAD = f"""# Kernel command line
+
+This page is made from the table in `pyapp/bootc_live/config/table.py` by `bootc-live kargs --markdown`.
+
+The command line is read as the kernel reads it: white space separates arguments, double quotes group. Where an
+argument is given more than once, the last one counts. Booleans are `{BOOLEAN_WORDS}` in any case, and an argument
+without a value means `1`; anything else is an error that names the argument. All mistakes of a command line are
+reported at once, and the boot stops: nothing is ignored in silence.
+
+| argument | value | default | what it does |
+|---|---|---|---|
+"""
+
+_LATER = """
+## Known, not built yet
+
+Asking for one of these ends the boot with an error that says so; switching a boolean off is accepted.
+
+| argument | value | default | what it will do |
+|---|---|---|---|
+"""
+
+
+def markdown() -> str:
+    """Give the whole page, with a newline at its end."""
+    now = "".join(_row(karg) for karg in KARGS if karg.built)
+    later = "".join(_row(karg) for karg in KARGS if not karg.built)
+    return _HEAD + now + _LATER + later
+
+
+def plain() -> str:
+    """Give the table for a terminal."""
+    lines = []
+    for karg in KARGS:
+        note = "" if karg.built else " (not built yet)"
+        default = f" [{karg.default}]" if karg.default else ""
+        lines.append(f"{karg.name} ({karg.kind}){default}{note}\n    {karg.help.replace('`', '')}")
+    return "\n".join(lines)
+
+
+def _row(karg: Karg) -> str:
+    default = f"`{karg.default}`" if karg.default else ""
+    text = karg.help.replace("|", "\\|")
+    return f"| `{karg.name}` | {karg.kind} | {default} | {text} |\n"

@@ -1,0 +1,65 @@
+"""Split a kernel command line exactly as the kernel does.
+
+Follows ``next_arg()`` of the kernel's ``lib/cmdline.c``: white space separates,
+double quotes group and are stripped only around a whole argument or a whole
+value, and a lone ``--`` hands the rest to init.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+# The kernel's isspace() is Latin-1: a no-break space separates too.
+_SPACE = frozenset(" \t\n\v\f\r\xa0")
+
+
+class Token(NamedTuple):
+    """One argument: ``value`` is None where there was no ``=``."""
+
+    name: str
+    value: str | None
+
+    def __str__(self) -> str:
+        """Give the argument as it would be typed (quotes only where needed)."""
+        if self.value is None:
+            return self.name
+        quote = '"' if _SPACE & set(self.value) else ""
+        return f"{self.name}={quote}{self.value}{quote}"
+
+
+def split_cmdline(text: str) -> list[Token]:
+    """Give the arguments of a kernel command line, in order, up to a lone ``--``."""
+    tokens: list[Token] = []
+    position, end = 0, len(text)
+    while True:
+        while position < end and text[position] in _SPACE:
+            position += 1
+        if position == end:
+            return tokens
+        start, in_quotes = position, False
+        while position < end and (in_quotes or text[position] not in _SPACE):
+            if text[position] == '"':
+                in_quotes = not in_quotes
+            position += 1
+        word = text[start:position]
+        if word == "--":
+            return tokens
+        tokens.append(_unquote(word))
+
+
+def _unquote(word: str) -> Token:
+    whole = word.startswith('"')
+    if whole:
+        word = word[1:]
+    # The kernel looks for "=" from the second character on: "=x" is a name.
+    cut = word.find("=", 1)
+    if cut < 0:
+        return Token(_drop_end(word) if whole else word, None)
+    value = word[cut + 1 :]
+    if value.startswith('"'):
+        return Token(word[:cut], _drop_end(value[1:]))
+    return Token(word[:cut], _drop_end(value) if whole else value)
+
+
+def _drop_end(text: str) -> str:
+    return text[:-1] if text.endswith('"') else text

@@ -1,0 +1,144 @@
+"""Decompress a layer while it streams: gzip, zstd or plain, told apart by their first bytes.
+
+The media type is only a claim, and some tools claim wrongly; the diffID decides
+whether the result is right.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+import zlib
+from collections.abc import Iterator
+
+from bootc_live.base.errors import ImageError
+from bootc_live.base.run import filter_process, find_program, require_program
+
+# Output of one step; a bomb must not fill memory before it fills the file system.
+_STEP = 4 * 1024 * 1024
+_PIPE_SIZE = 1024 * 1024
+_F_SETPIPE_SZ = 1031
+_GZIP = b"\x1f\x8b"
+_ZSTD = b"\x28\xb5\x2f\xfd"
+_DAMAGED = "push the image again, or make the archive anew"
+
+
+def inflate(chunks: Iterator[bytes], what: str) -> Iterator[bytes]:
+    """Give the layer's tar stream in bounded pieces; ``what`` names it in errors.
+
+    The input is read to its end even if the compressed stream ends earlier, so
+    that its digest is checked. Raises ImageError for damaged data and RunError
+    where zstd cannot be decompressed here.
+    """
+    first = next(chunks, b"")
+    while 0 < len(first) < len(_ZSTD):
+        more = next(chunks, b"")
+        if not more:
+            break
+        first += more
+    whole = itertools.chain([first], chunks)
+    if first.startswith(_GZIP):
+        return _gzip(whole, what)
+    if first.startswith(_ZSTD) or _skippable(first):
+        return _zstd(whole)
+    return (chunk for chunk in whole if chunk)
+
+
+def _skippable(first: bytes) -> bool:
+    # zstd:chunked and pzstd start with a skippable frame (RFC 8878, 3.1.2).
+    return len(first) >= 4 and first[1:4] == b"\x2a\x4d\x18" and 0x50 <= first[0] <= 0x5F
+
+
+def _gzip(chunks: Iterator[bytes], what: str) -> Iterator[bytes]:
+    igzip = find_program("igzip")
+    if igzip is not None:
+        return _through([igzip, "-d", "-c"], chunks)
+    return _zlib(chunks, what)
+
+
+def _zlib(chunks: Iterator[bytes], what: str) -> Iterator[bytes]:
+    stream = zlib.decompressobj(wbits=31)
+    for chunk in chunks:
+        data = chunk
+        while data:
+            if stream.eof:
+                # A new member: RFC 1952 lets a file have several.
+                stream = zlib.decompressobj(wbits=31)
+            try:
+                piece = stream.decompress(data, _STEP)
+            except zlib.error as error:
+                raise ImageError(f"{what} is damaged: {error}", hint=_DAMAGED) from error
+            if piece:
+                yield piece
+            data = stream.unused_data if stream.eof else stream.unconsumed_tail
+    while not stream.eof:
+        piece = stream.decompress(b"", _STEP)
+        if not piece:
+            raise ImageError(f"{what} is cut short: its gzip stream has no end", hint=_DAMAGED)
+        yield piece
+
+
+def _zstd(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    program = require_program("zstd", "decompress zstd layers", "zstd")
+    return _through([program, "-d", "-c", "-q", "--no-progress"], chunks)
+
+
+def _through(argv: list[str], chunks: Iterator[bytes]) -> Iterator[bytes]:
+    failures: list[BaseException] = []
+
+    def feed(descriptor: int) -> None:
+        try:
+            with open(descriptor, "wb", buffering=0) as pipe:
+                _write_all(pipe.fileno(), chunks)
+        except BaseException as error:
+            failures.append(error)
+
+    feed_read, feed_write = os.pipe()
+    out_read, out_write = os.pipe()
+    for end in (feed_write, out_write):
+        _enlarge(end)
+    feeder = threading.Thread(target=feed, args=(feed_write,), daemon=True)
+    try:
+        with filter_process(argv, feed_read, out_write) as program:
+            os.close(feed_read)
+            os.close(out_write)
+            feed_read = out_write = -1
+            feeder.start()
+            while piece := os.read(out_read, _STEP):
+                yield piece
+            feeder.join()
+            if failures:
+                raise failures[0]
+            program.finish()
+    finally:
+        # Closing our end is what wakes a feeder that waits for a dead program.
+        for end in (feed_read, out_write, out_read):
+            if end >= 0:
+                os.close(end)
+        if feeder.ident is None:
+            os.close(feed_write)
+        else:
+            feeder.join()
+
+
+def _write_all(pipe: int, chunks: Iterator[bytes]) -> None:
+    open_end = True
+    for chunk in chunks:
+        view = memoryview(chunk)
+        while view and open_end:
+            try:
+                view = view[os.write(pipe, view) :]
+            except BrokenPipeError:
+                # It has read all it wants; what is left still has to be hashed.
+                open_end = False
+
+
+def _enlarge(pipe: int) -> None:
+    import fcntl
+
+    try:
+        fcntl.fcntl(pipe, _F_SETPIPE_SZ, _PIPE_SIZE)
+    except OSError:
+        # A smaller pipe is slower, not wrong.
+        return

@@ -1,0 +1,43 @@
+"""Check sizes and digests while bytes stream by."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+
+from bootc_live.base.errors import ImageError
+from bootc_live.source.descriptor import Descriptor
+
+_HINT = "the image was changed on its way or in its store: push it again, or check what lies between"
+
+
+def digest_of(content: bytes, algorithm: str = "sha256") -> str:
+    """Give the digest of a byte string in the form ``sha256:…``."""
+    return f"{algorithm}:{hashlib.new(algorithm, content).hexdigest()}"
+
+
+def verified(chunks: Iterator[bytes], descriptor: Descriptor, what: str) -> Iterator[bytes]:
+    """Pass chunks on; raise ImageError at the first byte too many or at an end that does not match.
+
+    Whoever consumes this must not use the data before the iterator has ended
+    without an error (image-spec, descriptor.md, digests).
+    """
+    hasher, count = hashlib.new(descriptor.algorithm), 0
+    for chunk in chunks:
+        count += len(chunk)
+        if count > descriptor.size:
+            raise ImageError(f"{what} is longer than the {descriptor.size} bytes its manifest gives", hint=_HINT)
+        hasher.update(chunk)
+        yield chunk
+    if count != descriptor.size:
+        raise ImageError(f"{what} has {count} bytes, its manifest gives {descriptor.size}", hint=_HINT)
+    found = f"{descriptor.algorithm}:{hasher.hexdigest()}"
+    if found != descriptor.digest:
+        raise ImageError(f"{what} has the digest {found}, it must be {descriptor.digest}", hint=_HINT)
+
+
+def check_digest_of(content: bytes, digest: str, what: str) -> None:
+    """Raise ImageError unless the content has the digest."""
+    found = digest_of(content, digest.partition(":")[0])
+    if found != digest:
+        raise ImageError(f"{what} has the digest {found}, it must be {digest}", hint=_HINT)

@@ -1,0 +1,1 @@
+"""A root in, a running system out."""

@@ -1,0 +1,119 @@
+"""What a boot leaves behind for people and programs to read: ``/run/bootc-live/receipt.json``."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from bootc_live import __version__
+from bootc_live.base.errors import LandingError
+from bootc_live.base.log import Recorder
+from bootc_live.base.units import mib
+from bootc_live.config.model import Config
+from bootc_live.image.fetch import VerifiedImage
+
+DEFAULT_PATH = "/run/bootc-live/receipt.json"
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Bytes a boot took: metadata written, and the worst fall of available memory."""
+
+    metadata: int
+    peak_memory: int
+
+
+def make_receipt(config: Config, image: VerifiedImage, figures: Figures, recorder: Recorder) -> dict[str, object]:
+    """Give the receipt as JSON-ready data; sizes are bytes, phases are seconds."""
+    resolved = image.resolved
+    return {
+        "version": __version__,
+        "image": {
+            "reference": resolved.typed,
+            "manifest_digest": resolved.manifest_digest,
+            "config_digest": resolved.manifest.config.digest,
+            "platform": str(resolved.config.platform),
+            "layers": [
+                {"digest": layer.digest, "diff_id": made.diff_id, "size": layer.size, "unpacked": made.size}
+                for layer, made in zip(resolved.manifest.layers, image.layers, strict=True)
+            ],
+        },
+        "source": resolved.typed,
+        "policy": {"digests": "verified", "signatures": "not checked", "insecure": resolved.insecure},
+        "layout": "index",
+        "writable": {"root": config.root_rw, "etc": config.etc_rw, "var": config.var_rw},
+        "phases": dict(recorder.phases),
+        "bytes": {"fetched": resolved.compressed_size, "unpacked": image.size, "metadata": figures.metadata},
+        "peak_memory": figures.peak_memory,
+        "warnings": list(recorder.warnings),
+    }
+
+
+@contextmanager
+def written_receipt(receipt: dict[str, object], path: str) -> Iterator[None]:
+    """Write a receipt whole or not at all, before the block; a failure in the block takes it away again.
+
+    Raises LandingError.
+    """
+    part = f"{path}.part"
+    try:
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+        with open(part, "w", encoding="utf-8") as file:
+            json.dump(receipt, file, indent=2)
+            file.write("\n")
+        os.replace(part, path)
+    except OSError as error:
+        raise LandingError(
+            f"cannot write the receipt {path!r}: {error.strerror}", hint="correct --receipt, or free some space"
+        ) from error
+    try:
+        yield
+    except BaseException:
+        os.unlink(path)
+        raise
+
+
+def read_receipt(path: str) -> dict[str, object]:
+    """Read a receipt; raises LandingError where there is none or it is damaged."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            data = json.load(file)
+    except FileNotFoundError as error:
+        raise LandingError(f"there is no receipt at {path!r}", hint="this system was not booted by bootc-live") from error
+    except (OSError, ValueError) as error:
+        raise LandingError(f"the receipt {path!r} cannot be read: {error}", hint="boot again") from error
+    if not isinstance(data, dict):
+        raise LandingError(f"the receipt {path!r} is not a JSON object", hint="boot again")
+    return data
+
+
+def describe(receipt: dict[str, object]) -> str:
+    """Give a receipt as a few lines for people."""
+    image, phases, sizes, policy = (_part(receipt, key) for key in ("image", "phases", "bytes", "policy"))
+    seconds = ", ".join(f"{name} {spent} s" for name, spent in phases.items())
+    lines = [
+        f"image     {image.get('reference')}",
+        f"manifest  {image.get('manifest_digest')}",
+        f"platform  {image.get('platform')}",
+        f"policy    digests {policy.get('digests')}, signatures {policy.get('signatures')}"
+        + (", INSECURE transport" if policy.get("insecure") else ""),
+        f"layout    {receipt.get('layout')}",
+        f"fetched   {mib(_number(sizes.get('fetched')))}, unpacked {mib(_number(sizes.get('unpacked')))}",
+        f"memory    {mib(_number(receipt.get('peak_memory')))} at the peak",
+        f"phases    {seconds}",
+    ]
+    warnings = receipt.get("warnings")
+    lines += [f"warning   {text}" for text in warnings] if isinstance(warnings, list) else []
+    return "\n".join(lines)
+
+
+def _part(receipt: dict[str, object], key: str) -> dict[str, object]:
+    part = receipt.get(key)
+    return part if isinstance(part, dict) else {}
+
+
+def _number(value: object) -> int:
+    return value if isinstance(value, int) else 0

@@ -1,0 +1,69 @@
+"""Landing on the sysroot of an initramfs: what switch-root continues in."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from bootc_live.base.errors import LandingError
+from bootc_live.base.mounts import bind, is_mount_point, make_private, unmount
+from bootc_live.rootfs.live_root import MountedRoot
+
+_INITS = ("sbin/init", "etc/init", "bin/init", "bin/sh")
+_HINT = "look at the kernel log (dmesg)"
+
+
+@dataclass(frozen=True)
+class SysrootLanding:
+    """Hand a mounted root over at ``sysroot``. ``prepare`` has no side effects, ``commit`` is the hand-over."""
+
+    root: MountedRoot
+    sysroot: str
+
+    def prepare(self) -> None:
+        """Check all that can be checked before; raises LandingError."""
+        if not os.path.isdir(self.sysroot):
+            raise LandingError(
+                f"{self.sysroot!r} is not a directory to mount the root on", hint="create it, or correct --sysroot"
+            )
+        if is_mount_point(self.sysroot):
+            raise LandingError(
+                f"something is mounted on {self.sysroot!r} already", hint="unmount it, or correct --sysroot"
+            )
+        if not any(_exists_below(self.root.path, name) for name in _INITS):
+            raise LandingError(
+                "the image has no init program (/sbin/init): it is a container image, not a bootable one",
+                hint="use a bootc image, one with systemd and a kernel inside",
+            )
+
+    def commit(self) -> None:
+        """Attach the root with all its parts; from here on only switch-root follows. Raises RunError."""
+        # A shared mount would carry the later unmounting of the first place over to the second.
+        make_private(self.root.path, hint=_HINT)
+        try:
+            bind(self.root.path, self.sysroot, recursive=True, hint=_HINT)
+        except BaseException:
+            if is_mount_point(self.sysroot):
+                unmount(self.sysroot)
+            raise
+
+
+def _exists_below(root: str, name: str) -> bool:
+    """Follow links as they will be followed once the root is the root."""
+    path, todo, followed = root, name.split("/"), 0
+    while todo:
+        part = todo.pop(0)
+        if part == "..":
+            path = root if path == root else os.path.dirname(path)
+            continue
+        path = os.path.join(path, part)
+        if os.path.islink(path):
+            followed += 1
+            target = os.readlink(path)
+            if followed > 40:
+                return False
+            path = root if target.startswith("/") else os.path.dirname(path)
+            todo = [piece for piece in target.split("/") if piece and piece != "."] + todo
+        elif not os.path.lexists(path):
+            return False
+    return True

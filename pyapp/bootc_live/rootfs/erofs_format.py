@@ -1,0 +1,154 @@
+"""Structures of the EROFS on-disk format (kernel: Documentation/filesystems/erofs.rst, fs/erofs/erofs_fs.h).
+
+Only what an index needs: extended inodes, flat and chunk-based data, inline
+extended attributes. Blocks have 512 bytes (Linux 6.4 and later), so that the
+data of a tar member, which begins at a multiple of 512, can be pointed at.
+"""
+
+from __future__ import annotations
+
+import stat
+import struct
+
+BLOCK_BITS = 9
+BLOCK = 1 << BLOCK_BITS
+SLOT = 32
+SUPER_OFFSET = 1024
+INODE_SIZE = 64
+# The root's number has 16 bits in the superblock.
+FLAT_PLAIN, FLAT_INLINE, CHUNK_BASED = 0, 2, 4
+HOLE = 0xFFFFFFFF
+
+_MAGIC = 0xE0F5E1E2
+_COMPAT_MTIME = 0x2
+_INCOMPAT_CHUNKED = 0x4
+_SUPER = struct.Struct("<IIIBBHQQIIII16s16sIHHHBBIQ24x")
+_INODE = struct.Struct("<HHHHQIIIIqII16x")
+_DIRENT = struct.Struct("<QHBB")
+_XATTR_HEAD = struct.Struct("<IB7x")
+_XATTR_ENTRY = struct.Struct("<BBH")
+DIRENT_SIZE = _DIRENT.size
+
+TYPES = {
+    "file": (stat.S_IFREG, 1),
+    "dir": (stat.S_IFDIR, 2),
+    "char": (stat.S_IFCHR, 3),
+    "block": (stat.S_IFBLK, 4),
+    "fifo": (stat.S_IFIFO, 5),
+    "symlink": (stat.S_IFLNK, 7),
+}
+_PREFIXES = (
+    (b"system.posix_acl_access", 2),
+    (b"system.posix_acl_default", 3),
+    (b"user.", 1),
+    (b"trusted.", 4),
+    (b"security.", 6),
+)
+
+
+def superblock(root_nid: int, inodes: int, blocks: int, meta_block: int, *, chunked: bool) -> bytes:
+    """Give the 128 bytes that stand at offset 1024; the UUID is null and no time is recorded."""
+    return _SUPER.pack(
+        _MAGIC,
+        0,
+        _COMPAT_MTIME,
+        BLOCK_BITS,
+        0,
+        root_nid,
+        inodes,
+        0,
+        0,
+        blocks,
+        meta_block,
+        0,
+        bytes(16),
+        b"bootc-live".ljust(16, b"\0"),
+        _INCOMPAT_CHUNKED if chunked else 0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+    )
+
+
+def inode(
+    kind: str,
+    layout: int,
+    xattr_count: int,
+    mode: int,
+    size: int,
+    union: int,
+    number: int,
+    owner: tuple[int, int],
+    mtime: tuple[int, int],
+    links: int,
+) -> bytes:
+    """Give an extended inode: 64 bytes. ``union`` is a block address, a device or a chunk format."""
+    return _INODE.pack(
+        1 | layout << 1,
+        xattr_count,
+        TYPES[kind][0] | mode,
+        0,
+        size,
+        union,
+        number,
+        owner[0],
+        owner[1],
+        mtime[0],
+        mtime[1],
+        links,
+    )
+
+
+def device_number(major: int, minor: int) -> int:
+    """Encode a device as the kernel's new_encode_dev() does; raises ValueError beyond 12 and 20 bits."""
+    if not 0 <= major < 1 << 12 or not 0 <= minor < 1 << 20:
+        raise ValueError(f"is the device {major}:{minor}, which Linux cannot have")
+    return (minor & 0xFF) | major << 8 | (minor & ~0xFF) << 12
+
+
+def xattr_body(xattrs: dict[bytes, bytes]) -> bytes:
+    """Give the extended attributes that follow an inode; empty where there are none.
+
+    Raises ValueError for names or values that Linux cannot have. Attributes of
+    name spaces that EROFS does not know are left out, as on any other file system.
+    """
+    entries = []
+    for name in sorted(xattrs):
+        index, suffix = _prefix(name)
+        value = xattrs[name]
+        if len(suffix) > 255 or len(value) > 0xFFFF:
+            raise ValueError(f"has an extended attribute that is too large: {name.decode(errors='backslashreplace')}")
+        if index:
+            entries.append(_pad4(_XATTR_ENTRY.pack(len(suffix), index, len(value)) + suffix + value))
+    return _XATTR_HEAD.pack(0, 0) + b"".join(entries) if entries else b""
+
+
+def xattr_count(body: bytes) -> int:
+    """Give i_xattr_icount for a body: its length in 4-byte units, the head counted as one."""
+    return (len(body) - _XATTR_HEAD.size) // 4 + 1 if body else 0
+
+
+def dirent_block(entries: list[tuple[bytes, int, str]]) -> bytes:
+    """Give one directory block, unpadded, for (name, nid, kind) in byte order of names."""
+    offset = len(entries) * DIRENT_SIZE
+    heads, names = [], []
+    for name, nid, kind in entries:
+        heads.append(_DIRENT.pack(nid, offset, TYPES[kind][1], 0))
+        names.append(name)
+        offset += len(name)
+    return b"".join(heads) + b"".join(names)
+
+
+def _prefix(name: bytes) -> tuple[int, bytes]:
+    for prefix, index in _PREFIXES:
+        if name == prefix or (prefix.endswith(b".") and name.startswith(prefix) and len(name) > len(prefix)):
+            return index, name[len(prefix) :]
+    return 0, b""
+
+
+def _pad4(entry: bytes) -> bytes:
+    return entry + bytes(-len(entry) % 4)

@@ -1,0 +1,73 @@
+"""The index layout: EROFS metadata that points into the layers' own tar streams.
+
+Nothing is unpacked: the inflated layer is the data, and its digest has been
+checked already. The merged tree is worked out in memory and written as EROFS
+inodes and directories in front of the layers, in the same sparse file; one loop
+device makes a block device of it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from bootc_live.base.errors import RootfsError
+from bootc_live.base.loop import loop_device
+from bootc_live.base.mounts import mounted
+from bootc_live.image.fetch import VerifiedImage
+from bootc_live.image.store import META, full
+from bootc_live.rootfs.erofs_format import BLOCK
+from bootc_live.rootfs.erofs_writer import write_metadata
+from bootc_live.rootfs.layers import merge
+
+_PAGE = 4096
+_HINT = "the index layout needs Linux 6.4 or later with EROFS; look at the kernel log (dmesg)"
+
+
+@dataclass(frozen=True)
+class IndexImage:
+    """A file that is an EROFS image of the whole root; ``metadata`` is how many bytes it added."""
+
+    path: str
+    metadata: int
+
+
+def build_index(image: VerifiedImage) -> IndexImage:
+    """Turn the data file of a verified image into an EROFS image, in place.
+
+    Raises ImageError for layers that make no sense, RootfsError for what EROFS
+    cannot hold, OutOfMemoryError where the file system is full.
+    """
+    root = merge(image)
+    fd = os.open(image.path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        # The loop device ends at whole sectors; a tar from some tools does not.
+        os.ftruncate(fd, -(-os.fstat(fd).st_size // _PAGE) * _PAGE)
+        metadata = write_metadata(root, fd, META, image.size)
+    except ValueError as error:
+        raise RootfsError(
+            f"{image.resolved.typed!r} has a file that cannot be part of a root: it {error}", hint="build the image anew"
+        ) from error
+    except OSError as error:
+        raise full(fd, "the file system's metadata") from error
+    finally:
+        os.close(fd)
+    return IndexImage(image.path, metadata)
+
+
+@contextmanager
+def mounted_index(image: IndexImage, where: str, options: str = "") -> Iterator[str]:
+    """Mount an index image read-only, with suid and dev; gives ``where``.
+
+    The mount ends with the block. Raises RunError.
+    """
+    fd = os.open(image.path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        with loop_device(fd, image.path, BLOCK) as device:
+            joined = ",".join(part for part in ("ro", options) if part)
+            with mounted("erofs", device, where, joined, hint=_HINT):
+                yield where
+    finally:
+        os.close(fd)

@@ -1,0 +1,72 @@
+"""Fields of tar headers: ustar and pax (POSIX.1-2024 pax), GNU (tar(5)), and v7."""
+
+from __future__ import annotations
+
+import re
+import struct
+import zlib
+
+BLOCK = 512
+ZERO_BLOCK = bytes(BLOCK)
+HEADER = struct.Struct("100s8s8s8s12s12s8sc100s8s32s32s8s8s155s12x")
+_ADLER = 65521
+_NANO = 1_000_000_000
+_TIME = re.compile(rb"(-?)([0-9]+)(?:\.([0-9]*))?\Z")
+
+
+def checksum_matches(header: bytes, field: bytes) -> bool:
+    """Compare a header's checksum field with the sum of its bytes.
+
+    adler32's low half is one plus the byte sum modulo 65521, computed in C; a
+    sum of 512 bytes wraps it at most once, which tells any real damage.
+    """
+    try:
+        given = number(field)
+    except ValueError:
+        return False
+    found = (zlib.adler32(header) & 0xFFFF) - 1 - sum(field) + 8 * 0x20
+    return (found - given) % _ADLER == 0
+
+
+def number(field: bytes) -> int:
+    """Read a numeric field: octal, or base-256 where the first bit is set (GNU). Raises ValueError."""
+    first = field[0]
+    if first & 0x80:
+        value = int.from_bytes(field, "big") & ((1 << (len(field) * 8 - 1)) - 1)
+        if first & 0x40:
+            value -= 1 << (len(field) * 8 - 1)
+        return value
+    text = field.partition(b"\0")[0].strip()
+    return int(text, 8) if text else 0
+
+
+def text(field: bytes) -> bytes:
+    """Read a text field: up to its NUL."""
+    return field.partition(b"\0")[0]
+
+
+def pax_records(data: bytes) -> list[tuple[bytes, bytes]]:
+    """Split the body of a pax header into (keyword, value), in order; raises ValueError."""
+    records = []
+    while data:
+        digits, space, _ = data.partition(b" ")
+        if not space or not digits.isdigit():
+            raise ValueError("a pax record has no length")
+        length = int(digits)
+        record = data[len(digits) + 1 : length]
+        keyword, equals, value = record[:-1].partition(b"=")
+        if length > len(data) or not record.endswith(b"\n") or not equals or not keyword:
+            raise ValueError("a pax record is damaged")
+        records.append((keyword, value))
+        data = data[length:]
+    return records
+
+
+def timestamp(value: bytes) -> tuple[int, int]:
+    """Read a pax time as (seconds, nanoseconds), nanoseconds counting forward; raises ValueError."""
+    match = _TIME.match(value)
+    if match is None:
+        raise ValueError(f"a pax time is not a number: {value!r}")
+    nano = int(match[3][:9].ljust(9, b"0")) if match[3] else 0
+    exact = int(match[2]) * _NANO + nano
+    return divmod(-exact if match[1] else exact, _NANO)

@@ -1,0 +1,187 @@
+"""Read the members of a layer's tar file in place, without touching any file system."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from bootc_live.rootfs.sparse import Extent, gnu_old_sparse, pax_sparse
+from bootc_live.rootfs.tar_format import (
+    BLOCK,
+    HEADER,
+    ZERO_BLOCK,
+    checksum_matches,
+    number,
+    pax_records,
+    text,
+    timestamp,
+)
+
+_XATTR = b"SCHILY.xattr."
+_SPARSE = b"GNU.sparse."
+_HEADER_LIMIT = 1024 * 1024
+_REGULAR = frozenset(b"0\x007")
+# Types without a body, whatever their size field says.
+_BODILESS = frozenset(b"123456")
+
+
+class Buffer(Protocol):
+    """What holds the tar bytes: an mmap, or bytes in tests."""
+
+    def __len__(self) -> int:
+        """Give its size in bytes."""
+
+    def __getitem__(self, key: slice, /) -> bytes:
+        """Give a part of it."""
+
+
+class Member(NamedTuple):
+    """One member as its headers describe it; ``offset`` and ``size`` locate its data in the tar."""
+
+    name: bytes
+    kind: str
+    mode: int
+    uid: int
+    gid: int
+    mtime: int
+    mtime_ns: int
+    link: bytes
+    device: tuple[int, int]
+    offset: int
+    size: int
+    xattrs: dict[bytes, bytes]
+    extents: tuple[Extent, ...] | None
+
+
+@dataclass
+class _Pending:
+    """What pax and GNU extension headers say about the next member."""
+
+    pax: dict[bytes, bytes]
+    name: bytes | None = None
+    link: bytes | None = None
+
+
+_KINDS = {b"1": "hardlink", b"2": "symlink", b"3": "char", b"4": "block", b"5": "dir", b"6": "fifo"}
+
+
+def read_members(buffer: Buffer, end: int) -> Iterator[Member]:
+    """Give the members of the tar in ``buffer[:end]``, in order.
+
+    Raises ValueError saying what is wrong and where.
+    """
+    position = 0
+    defaults: dict[bytes, bytes] = {}
+    pending = _Pending(dict(defaults))
+    while position + BLOCK <= end:
+        header = buffer[position : position + BLOCK]
+        if header == ZERO_BLOCK:
+            break
+        fields = HEADER.unpack(header)
+        if not checksum_matches(header, fields[6]):
+            raise ValueError(f"offset {position} holds no tar header (its checksum is wrong)")
+        kind, size = fields[7], number(fields[4])
+        position += BLOCK
+        if kind in b"xgLK":
+            body = _extension(buffer, position, size, end)
+            position += _padded(size)
+            if kind == b"x":
+                _update(pending.pax, pax_records(body))
+            elif kind == b"g":
+                defaults.update(pax_records(body))
+                pending.pax = {**defaults, **pending.pax}
+            elif kind == b"L":
+                pending.name = text(body)
+            else:
+                pending.link = text(body)
+            continue
+        member, position = _member(buffer, position, end, fields, pending)
+        pending = _Pending(dict(defaults))
+        yield member
+    else:
+        if position < end and buffer[position:end].strip(b"\0"):
+            raise ValueError("the tar ends inside a header")
+    if pending.name or pending.link or pending.pax != defaults:
+        raise ValueError("the tar ends after an extension header")
+
+
+def _member(
+    buffer: Buffer, position: int, end: int, fields: tuple[bytes, ...], pending: _Pending
+) -> tuple[Member, int]:
+    pax = pending.pax
+    kind = fields[7]
+    name = pax.get(b"path") or pending.name or _name(fields)
+    size = int(pax[b"size"]) if b"size" in pax else number(fields[4])
+    if ord(kind) in _BODILESS:
+        size = 0
+    extents: tuple[Extent, ...] | None = None
+    start, real_size, data = position, size, position
+    if kind == b"S":
+        extents, real_size, data = gnu_old_sparse(buffer, position)
+        start = data
+    elif any(key.startswith(_SPARSE) for key in pax):
+        extents, real_size, data, name = pax_sparse(buffer, position, size, pax, name)
+    if size < 0 or start + size > end or (extents and extents[-1].data + extents[-1].length > start + size):
+        raise ValueError(f"member {_show(name)} claims {size} bytes of data, more than there are")
+    mtime, mtime_ns = timestamp(pax[b"mtime"]) if b"mtime" in pax else (number(fields[5]), 0)
+    member = Member(
+        name=name,
+        kind=_kind(kind, name, fields),
+        mode=number(fields[1]) & 0o7777,
+        uid=int(pax[b"uid"]) if b"uid" in pax else number(fields[2]),
+        gid=int(pax[b"gid"]) if b"gid" in pax else number(fields[3]),
+        mtime=mtime,
+        mtime_ns=mtime_ns,
+        link=pax.get(b"linkpath") or pending.link or text(fields[8]),
+        device=(number(fields[12]), number(fields[13])) if kind in b"34" else (0, 0),
+        offset=data,
+        size=real_size,
+        xattrs={key[len(_XATTR) :]: value for key, value in pax.items() if key.startswith(_XATTR)} if pax else {},
+        extents=extents,
+    )
+    return member, start + _padded(size)
+
+
+def _update(pax: dict[bytes, bytes], records: list[tuple[bytes, bytes]]) -> None:
+    for keyword, value in records:
+        if keyword in (b"GNU.sparse.offset", b"GNU.sparse.numbytes"):
+            # Sparse format 0.0 repeats these; joined they are the map of 0.1.
+            before = pax.get(b"GNU.sparse.map")
+            pax[b"GNU.sparse.map"] = value if before is None else before + b"," + value
+        else:
+            pax[keyword] = value
+
+
+def _kind(kind: bytes, name: bytes, fields: tuple[bytes, ...]) -> str:
+    if ord(kind) in _REGULAR:
+        # Before ustar a directory was a file whose name ends in a slash.
+        return "dir" if name.endswith(b"/") else "file"
+    if kind == b"S":
+        return "file"
+    found = _KINDS.get(kind)
+    if found is None:
+        raise ValueError(f"member {_show(name)} has the unknown type {kind!r}")
+    return found
+
+
+def _name(fields: tuple[bytes, ...]) -> bytes:
+    name = text(fields[0])
+    # GNU headers ("ustar  ") keep other things where ustar has the prefix.
+    if fields[9] == b"ustar\x0000" and (prefix := text(fields[14])):
+        return prefix + b"/" + name
+    return name
+
+
+def _extension(buffer: Buffer, position: int, size: int, end: int) -> bytes:
+    if not 0 <= size <= _HEADER_LIMIT or position + size > end:
+        raise ValueError(f"the extension header at offset {position} claims {size} bytes")
+    return buffer[position : position + size]
+
+
+def _padded(size: int) -> int:
+    return (size + BLOCK - 1) // BLOCK * BLOCK
+
+
+def _show(name: bytes) -> str:
+    return repr(name.decode(errors="backslashreplace"))

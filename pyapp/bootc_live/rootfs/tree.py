@@ -1,0 +1,125 @@
+"""The merged tree of an image: what is where once all layers are applied."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from bootc_live.rootfs.sparse import Extent
+
+# Kernel limits: NAME_MAX, and PATH_MAX for what a link may hold.
+NAME_MAX = 255
+LINK_MAX = 4095
+_FOLLOW_MAX = 255
+
+
+@dataclass(eq=False, slots=True)
+class Node:
+    """One inode. Directories have ``children``; names that share a node are hard links.
+
+    ``offset`` is where a regular file's data begins in the image's data file;
+    ``extents`` replaces it for sparse files, with ``data`` in the same file.
+    """
+
+    kind: str
+    mode: int = 0o755
+    uid: int = 0
+    gid: int = 0
+    mtime: int = 0
+    mtime_ns: int = 0
+    size: int = 0
+    offset: int = 0
+    link: bytes = b""
+    device: tuple[int, int] = (0, 0)
+    xattrs: dict[bytes, bytes] = field(default_factory=dict)
+    extents: tuple[Extent, ...] | None = None
+    children: dict[bytes, Entry] | None = None
+
+    @property
+    def directory(self) -> dict[bytes, Entry]:
+        """The children of a directory; ValueError for anything else."""
+        if self.children is None:
+            raise ValueError("is not a directory")
+        return self.children
+
+
+@dataclass(eq=False, slots=True)
+class Entry:
+    """A name's node and the number of the layer that put it there."""
+
+    node: Node
+    layer: int
+
+
+def new_directory() -> Node:
+    """Give a directory as an implied one is made: 0755, root, empty."""
+    return Node(kind="dir", children={})
+
+
+def split(path: bytes) -> list[bytes]:
+    """Give the components of a path as it counts from the root.
+
+    Raises ValueError for ``..``, over-long names and NUL bytes.
+    """
+    parts = [part for part in path.split(b"/") if part and part != b"."]
+    for part in parts:
+        if part == b"..":
+            raise ValueError("has '..' in its name")
+        if len(part) > NAME_MAX:
+            raise ValueError(f"has a name of {len(part)} bytes, {NAME_MAX} is the most there can be")
+        if b"\0" in part:
+            raise ValueError("has a NUL byte in its name")
+    return parts
+
+
+def resolve(root: Node, parts: list[bytes], layer: int | None, mtime: int = 0) -> Node:
+    """Give the directory that ``parts`` lead to, following links inside the root.
+
+    Where ``layer`` is a number, missing directories are made as part of that
+    layer; where it is None they raise ValueError, as do files in the way.
+    """
+    stack, todo, followed = [root], parts[::-1], 0
+    while todo:
+        part = todo.pop()
+        if part == b"..":
+            if len(stack) > 1:
+                stack.pop()
+            continue
+        children = stack[-1].directory
+        entry = children.get(part)
+        if entry is None:
+            if layer is None:
+                raise ValueError(f"needs {_show(part)}, which does not exist")
+            entry = children[part] = Entry(new_directory(), layer)
+            entry.node.mtime = mtime
+        if entry.node.kind == "symlink":
+            followed += 1
+            if followed > _FOLLOW_MAX:
+                raise ValueError("leads through too many symbolic links")
+            target = entry.node.link
+            if target.startswith(b"/"):
+                del stack[1:]
+            todo.extend(p for p in reversed(target.split(b"/")) if p and p != b".")
+        elif entry.node.children is None:
+            raise ValueError(f"needs {_show(part)} to be a directory, but it is a {entry.node.kind}")
+        else:
+            stack.append(entry.node)
+    return stack[-1]
+
+
+def walk(root: Node) -> Iterator[Node]:
+    """Give every inode of the tree once, the root first, children in byte order of their names."""
+    seen: set[int] = set()
+    todo = [root]
+    while todo:
+        node = todo.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        yield node
+        if node.children:
+            todo.extend(node.children[name].node for name in sorted(node.children, reverse=True))
+
+
+def _show(part: bytes) -> str:
+    return repr(part.decode(errors="backslashreplace"))

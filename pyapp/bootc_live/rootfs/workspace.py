@@ -1,0 +1,46 @@
+"""The part of RAM an image is built in."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from bootc_live.base.errors import OutOfMemoryError
+from bootc_live.base.memory import available_bytes
+from bootc_live.base.mounts import mounted
+from bootc_live.base.units import mib
+
+DEFAULT = "/run/bootc-live/work"
+# What must stay free for the kernel and programs while the root is made.
+_RESERVE = 64 * 2**20
+
+
+@contextmanager
+def ram_workspace(where: str = DEFAULT) -> Iterator[str]:
+    """Mount a tmpfs of our own: /run is limited to a fifth of RAM and forbids suid and devices.
+
+    It may take all memory that is available now but 64 MiB. The files in it
+    live on after the block as long as a loop device holds them. Raises
+    OutOfMemoryError and RunError.
+    """
+    room = available_bytes() - _RESERVE
+    if room <= 0:
+        raise OutOfMemoryError(
+            f"only {mib(available_bytes())} of memory are available, {mib(_RESERVE)} must stay free",
+            hint="give the machine more memory",
+        )
+    os.makedirs(where, exist_ok=True)
+    try:
+        with mounted("tmpfs", "bootc-live", where, f"mode=0700,size={room}", hint="use a kernel with tmpfs"):
+            yield where
+    finally:
+        os.rmdir(where)
+
+
+@contextmanager
+def directory_workspace(parent: str) -> Iterator[str]:
+    """Use a private directory below an existing one, on whatever file system that is."""
+    with tempfile.TemporaryDirectory(prefix="bootc-live.", dir=parent) as path:
+        yield path

@@ -1,0 +1,78 @@
+"""Digests and content descriptors of the OCI image specification."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+_DIGEST = re.compile(r"(?:sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})\Z")
+
+
+@dataclass(frozen=True)
+class Platform:
+    """The platform an image is for; ``variant`` is empty where there is none."""
+
+    os: str
+    architecture: str
+    variant: str = ""
+
+    def __str__(self) -> str:
+        """Give the usual ``os/architecture/variant``."""
+        return "/".join(part for part in (self.os, self.architecture, self.variant) if part)
+
+
+@dataclass(frozen=True)
+class Descriptor:
+    """What a blob must be: its digest and size (image-spec, descriptor.md)."""
+
+    media_type: str
+    digest: str
+    size: int
+    platform: Platform | None = None
+    annotations: dict[str, str] = field(default_factory=dict, hash=False)
+
+    @property
+    def algorithm(self) -> str:
+        """The hashlib name of the digest's algorithm."""
+        return self.digest.partition(":")[0]
+
+    @property
+    def encoded(self) -> str:
+        """The digest's hexadecimal part."""
+        return self.digest.partition(":")[2]
+
+
+def check_digest(text: object) -> str:
+    """Give the digest back; raises ValueError where it is not sha256 or sha512 in lower-case hexadecimal."""
+    if not isinstance(text, str) or _DIGEST.match(text) is None:
+        raise ValueError(f"{text!r} is not a sha256 or sha512 digest")
+    return text
+
+
+def parse_descriptor(data: object) -> Descriptor:
+    """Read one descriptor from decoded JSON; raises ValueError saying what is wrong with it."""
+    if not isinstance(data, dict):
+        raise ValueError("a descriptor is not an object")
+    size = data.get("size")
+    if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+        raise ValueError(f"a descriptor has the size {size!r}")
+    annotations = data.get("annotations") or {}
+    if not isinstance(annotations, dict):
+        raise ValueError("a descriptor has annotations that are not an object")
+    return Descriptor(
+        media_type=str(data.get("mediaType", "")),
+        digest=check_digest(data.get("digest")),
+        size=size,
+        platform=_parse_platform(data.get("platform")),
+        annotations={str(key): str(value) for key, value in annotations.items()},
+    )
+
+
+def _parse_platform(data: object) -> Platform | None:
+    if not isinstance(data, dict):
+        return None
+    return Platform(
+        os=str(data.get("os", "")),
+        architecture=str(data.get("architecture", "")),
+        variant=str(data.get("variant", "")),
+    )

@@ -1,0 +1,43 @@
+"""What every test can rely on, whatever interpreter runs it.
+
+The package and the test helpers are imported from the source tree (`bootc_live`, `vmkit`, `tests.lib`); the libraries
+that the zipapp bundles (requests, oras, yaml) from build/bootc-live.pyz, so that the very files that ship are tested.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).resolve().parent.parent
+ZIPAPP = REPO / "build" / "bootc-live.pyz"
+
+_COUNTED = ("passed", "failed", "error", "skipped", "deselected", "xfailed")
+
+sys.path[:0] = [str(REPO / "pyapp"), str(REPO / "vm"), str(REPO)]
+sys.path.append(str(ZIPAPP))
+
+
+@pytest.fixture(scope="session")
+def repo() -> Path:
+    """The top of the source tree."""
+    return REPO
+
+
+@pytest.fixture(scope="session")
+def zipapp() -> Path:
+    """The built zipapp; `tests/run` builds it, by hand `python3 pyapp/build_zipapp.py` does."""
+    if not ZIPAPP.exists():
+        pytest.fail(f"{ZIPAPP} is missing; build it with: python3 pyapp/build_zipapp.py")
+    return ZIPAPP
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Leaves the number of results of each kind where tests/run sums up its stages."""
+    tally = os.environ.get("BOOTC_LIVE_TALLY")
+    if tally:
+        counts = ((kind, len(terminalreporter.stats.get(kind, ()))) for kind in _COUNTED)
+        Path(tally).write_text("".join(f"{kind} {count}\n" for kind, count in counts if count))

@@ -1,0 +1,76 @@
+"""Our own rules hold in the whole tree."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.lint import rule_calls, rule_hooks, rule_imports, rule_text, rule_units
+from tests.lint.tree import REPO, files, name_of, python_files, shell_files, text_of
+
+PACKAGE = "pyapp/bootc_live"
+PROCESS_MODULE = f"{PACKAGE}/base/run.py"
+EXIT_MODULE = f"{PACKAGE}/__main__.py"
+
+
+def _module(path: Path) -> str:
+    parts = path.relative_to(REPO / "pyapp").with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _findings(paths: list[Path], rule: Callable[[str, str], list[str]]) -> list[str]:
+    texts = ((path, text_of(path)) for path in paths)
+    return [finding for path, text in texts if text is not None for finding in rule(name_of(path), text)]
+
+
+def _assert_none(findings: list[str]) -> None:
+    if findings:
+        pytest.fail("\n".join(findings), pytrace=False)
+
+
+def _package() -> list[Path]:
+    found = python_files(PACKAGE)
+    assert found, f"no Python source below {PACKAGE}"
+    return found
+
+
+def test_imports_point_down() -> None:
+    _assert_none([edge for path in _package() for edge in rule_imports.back_edges(_module(path), path.read_text())])
+
+
+@pytest.mark.parametrize(
+    ("forbidden", "home"),
+    [(rule_calls.PROCESSES, PROCESS_MODULE), (rule_calls.EXITS, EXIT_MODULE)],
+    ids=["processes", "exits"],
+)
+def test_calls_stay_in_their_module(forbidden: rule_calls.Pattern, home: str) -> None:
+    outside = [path for path in _package() if name_of(path) != home]
+    _assert_none(_findings(outside, lambda name, text: [f"{name}:{use}" for use in rule_calls.uses(text, forbidden)]))
+
+
+def test_hooks_are_short() -> None:
+    hooks = [path for path in shell_files("modules.d") if rule_hooks.is_hook(path)]
+    assert hooks, "no hook found below modules.d"
+    _assert_none(_findings(hooks, rule_hooks.too_long))
+
+
+def test_sourced_hooks_return() -> None:
+    _assert_none(
+        _findings([path for path in shell_files("modules.d") if rule_hooks.is_sourced(path)], rule_hooks.exits)
+    )
+
+
+def test_units_have_an_order() -> None:
+    units = [path for path in files() if path.suffix == ".service" and path.is_relative_to(REPO / "modules.d")]
+    assert units, "no unit found below modules.d"
+    _assert_none(_findings(units, rule_units.without_order))
+
+
+def test_files_are_short() -> None:
+    _assert_none(_findings(list(files()), rule_text.too_long))
+
+
+def test_no_notes_to_self() -> None:
+    _assert_none(_findings(list(files()), rule_text.notes))

@@ -1,0 +1,5 @@
+"""Builds the test system of bootc-live and boots it in QEMU."""
+
+from vmkit.guest import Guest, GuestError, Ready
+
+__all__ = ["Guest", "GuestError", "Ready"]

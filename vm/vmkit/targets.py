@@ -1,0 +1,131 @@
+"""The files of ``vm/out`` and how each one is made."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+from vmkit.initrd import concatenate
+from vmkit.paths import OUT, REPO, ROOTS, VM, ZIPAPP
+from vmkit.stale import Target
+
+_LIVE: Final = ROOTS / "live"
+_PACKAGES: Final = "var/lib/dpkg/status"
+"""Changes with every package version of a root."""
+_MODULES: Final = ("50bootc-live", "51bootc-live-net", "52bootc-live-registry")
+
+
+def enter(root: str, *argv: str | Path) -> None:
+    """Run ``argv`` in the root file system ``root``; raises CalledProcessError."""
+    subprocess.run(
+        [VM / "enter", root, *argv], check=True, stdin=subprocess.DEVNULL, stdout=sys.stderr
+    )
+
+
+def kernel_version() -> str:
+    """Return the release of the live image's kernel, as ``uname -r`` prints it there."""
+    (modules,) = (_LIVE / "usr/lib/modules").iterdir()
+    return modules.name
+
+
+def make_zipapp() -> None:
+    """Bring ``build/bootc-live.pyz`` up to date; quick when it is."""
+    subprocess.run(
+        [sys.executable, REPO / "pyapp/build_zipapp.py"],
+        check=True,
+        stdin=subprocess.DEVNULL,
+        stdout=sys.stderr,
+    )
+
+
+def _vmlinuz(scratch: Path) -> None:
+    _copy(_LIVE / f"boot/vmlinuz-{kernel_version()}", scratch / "vmlinuz")
+
+
+def _copy(source: Path, target: Path) -> None:
+    subprocess.run(["cp", "--reflink=auto", "--", source, target], check=True)
+
+
+def _key(scratch: Path) -> None:
+    key = scratch / "id_ed25519"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "vm", "-f", key], check=True)
+
+
+def _initrd_inputs() -> list[Path]:
+    modules = [REPO / "modules.d" / name for name in _MODULES]
+    roots = [ROOTS / root / _PACKAGES for root in ("builder", "live")]
+    return [*modules, ZIPAPP, VM / "initrd", *roots]
+
+
+def _make_initrd(flavour: str, out: Path) -> None:
+    kver = kernel_version()
+    modules = _LIVE / "usr/lib/modules" / kver
+    enter("builder", VM / "initrd/make", flavour, out, kver, modules)
+
+
+def _live(scratch: Path) -> None:
+    initrd, key = OUT / "initrd.img", OUT / "id_ed25519.pub"
+    enter("builder", VM / "image/build", _LIVE, initrd, key, scratch / "live.oci")
+
+
+def _rootfs_cpio(scratch: Path) -> None:
+    """Wrap the archive as a cpio that a boot loader or ``cat`` can append to an initrd."""
+    staged = scratch / "cpio"
+    staged.mkdir()
+    os.link(OUT / "live.oci", staged / "root.oci")
+    with (scratch / "rootfs.cpio").open("wb") as out:
+        subprocess.run(
+            ["cpio", "--create", "--format=newc", "--owner=+0:+0", "--quiet"],
+            cwd=staged,
+            input=b"root.oci\n",
+            stdout=out,
+            check=True,
+        )
+
+
+def _embedded(scratch: Path) -> None:
+    concatenate([OUT / "initrd.img", OUT / "rootfs.cpio"], scratch / "initrd-embedded.img")
+
+
+TARGETS: Final = {
+    target.name: target
+    for target in (
+        Target("vmlinuz", ("vmlinuz",), lambda: [_LIVE / _PACKAGES], _vmlinuz),
+        Target("id_ed25519", ("id_ed25519", "id_ed25519.pub"), list, _key),
+        Target(
+            "initrd.img",
+            ("initrd.img",),
+            _initrd_inputs,
+            lambda scratch: _make_initrd("systemd", scratch / "initrd.img"),
+        ),
+        Target(
+            "initrd-nosystemd.img",
+            ("initrd-nosystemd.img",),
+            _initrd_inputs,
+            lambda scratch: _make_initrd("plain", scratch / "initrd-nosystemd.img"),
+        ),
+        Target(
+            "live.oci",
+            ("live.oci",),
+            lambda: [
+                OUT / "initrd.img",
+                OUT / "id_ed25519.pub",
+                VM / "image",
+                _LIVE / _PACKAGES,
+            ],
+            _live,
+            needs=("initrd.img", "id_ed25519"),
+        ),
+        Target(
+            "rootfs.cpio", ("rootfs.cpio",), lambda: [OUT / "live.oci"], _rootfs_cpio, ("live.oci",)
+        ),
+        Target(
+            "initrd-embedded.img",
+            ("initrd-embedded.img",),
+            lambda: [OUT / "initrd.img", OUT / "rootfs.cpio"],
+            _embedded,
+            needs=("initrd.img", "rootfs.cpio"),
+        ),
+    )
+}
