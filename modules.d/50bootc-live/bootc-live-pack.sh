@@ -9,9 +9,11 @@ bootc_live_pack() {
 		return 1
 	fi
 	_binaries=$(python3 -I -S -B "$_zipapp" freeze "$initdir" "$@") || return 1
-	# Extension modules are not marked executable, so dracut would not look at what they link to.
+	# Extension modules are not marked executable, so dracut does not look at what they link to.
 	# shellcheck disable=SC2086 # one path in a word, none of them has blanks
-	DRACUT_RESOLVE_DEPS=1 inst_multiple $_binaries || return 1
+	_libraries=$(ldd $_binaries | sed -n 's,.*=> \(/[^ ]*\) .*,\1,p' | sort -u)
+	# shellcheck disable=SC2086
+	inst_multiple $_binaries $_libraries || return 1
 	inst python3 || return 1
-	unset _zipapp _binaries
+	unset _zipapp _binaries _libraries
 }

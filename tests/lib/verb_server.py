@@ -23,6 +23,7 @@ from tests.lib.tree_list import tree_list
 _CLONE_NEWNS: Final = 0x00020000
 _MS_REC: Final = 0x4000
 _MS_PRIVATE: Final = 1 << 18
+_SECONDS: Final = 60
 
 Main = Callable[[list[str]], int | None]
 
@@ -82,6 +83,7 @@ def _status(main: Main, argv: list[str]) -> int:
 
 
 def _perform(main: Main, request: Request) -> None:
+    signal.alarm(_SECONDS)
     _own_namespace()
     os.setsid()
     _outputs(request.log)
@@ -108,7 +110,11 @@ def _child(main: Main, request: Request) -> None:
 
 
 def serve(zipapp: str) -> None:
-    """Answers requests until standard input ends. A child that dies without an answer is told as its wait status."""
+    """Answers requests until standard input ends.
+
+    The line that answers a request is the wait status of its process: 0, or how it died without an answer, for example
+    SIGALRM if it took longer than a minute.
+    """
     sys.path.insert(0, zipapp)
     main: Main = importlib.import_module("bootc_live.__main__").main
     for verb in ("boot", "unpack"):

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 PACKAGE = "bootc_live"
-ORDER = ("base", "config", "source", "image", "rootfs", "landing", "cli", "__main__")
+ORDER = ("base", "config", "source", "image", "rootfs", "landing", "pack", "cli", "__main__")
 _STAGE_NAME = re.compile(rf"{PACKAGE}\.({'|'.join(ORDER)})(\.\w+)*$")
 
 

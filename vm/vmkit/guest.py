@@ -108,9 +108,7 @@ class Guest:
         with self._errors.open("wb") as errors:
             self._started = time.monotonic()
             try:
-                self._process = subprocess.Popen(
-                    argv, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors
-                )
+                self._process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors)
             except FileNotFoundError:
                 raise GuestError(f"{QEMU} is missing; vm/host-packages installs it") from None
         stack.callback(self._kill)

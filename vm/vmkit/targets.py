@@ -18,9 +18,7 @@ _MODULES: Final = ("50bootc-live", "51bootc-live-net", "52bootc-live-registry")
 
 def enter(root: str, *argv: str | Path) -> None:
     """Run ``argv`` in the root file system ``root``; raises CalledProcessError."""
-    subprocess.run(
-        [VM / "enter", root, *argv], check=True, stdin=subprocess.DEVNULL, stdout=sys.stderr
-    )
+    subprocess.run([VM / "enter", root, *argv], check=True, stdin=subprocess.DEVNULL, stdout=sys.stderr)
 
 
 def kernel_version() -> str:
@@ -117,9 +115,7 @@ TARGETS: Final = {
             _live,
             needs=("initrd.img", "id_ed25519"),
         ),
-        Target(
-            "rootfs.cpio", ("rootfs.cpio",), lambda: [OUT / "live.oci"], _rootfs_cpio, ("live.oci",)
-        ),
+        Target("rootfs.cpio", ("rootfs.cpio",), lambda: [OUT / "live.oci"], _rootfs_cpio, ("live.oci",)),
         Target(
             "initrd-embedded.img",
             ("initrd-embedded.img",),

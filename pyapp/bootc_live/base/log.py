@@ -76,9 +76,7 @@ class Progress:
             return f"{self._name}: {self.done // MIB} MiB, {rate / MIB:.1f} MiB/s"
         percent = min(100, self.done * 100 // self._total)
         left = max(0, self._total - self.done) / max(rate, 1.0)
-        return (
-            f"{self._name}: {percent} % of {mib(self._total)}, {rate / MIB:.1f} MiB/s, {left:.0f} s left"
-        )
+        return f"{self._name}: {percent} % of {mib(self._total)}, {rate / MIB:.1f} MiB/s, {left:.0f} s left"
 
 
 def _print(text: str) -> None:

@@ -10,7 +10,7 @@ from bootc_live.base.run import run
 
 
 def mount(kind: str, what: str, where: str, options: str, *, hint: str) -> None:
-    """Mount a file system; raises RunError with mount(8)'s own words."""
+    """Put a file system of type ``kind`` at ``where``; raises RunError with the program's own words."""
     run(["mount", "-t", kind, "-o", options, what, where], hint=hint)
 
 

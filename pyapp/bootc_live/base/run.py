@@ -53,8 +53,7 @@ def run(argv: Sequence[str], *, hint: str = "see the message of the program abov
         done = subprocess.run(
             list(argv),
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            capture_output=True,
             env=environment(),
             cwd=cwd,
             check=False,
@@ -67,15 +66,21 @@ def run(argv: Sequence[str], *, hint: str = "see the message of the program abov
 
 
 @contextmanager
-def filter_process(argv: Sequence[str], stdin: int, stdout: int) -> Iterator[Filter]:
+def filter_process(argv: Sequence[str], stdin: int, stdout: int, closing: Sequence[int]) -> Iterator[Filter]:
     """Run a program between two descriptors; it is gone when the block ends.
 
-    The caller keeps the other ends. Leaving the block by an exception kills
-    the program.
+    The caller keeps the other ends; those in ``closing`` are closed here once
+    the program has them. Leaving the block by an exception kills the program.
+    Raises RunError where it cannot be started.
     """
-    with subprocess.Popen(
-        list(argv), stdin=stdin, stdout=stdout, stderr=subprocess.PIPE, env=environment()
-    ) as process:
+    try:
+        process = subprocess.Popen(list(argv), stdin=stdin, stdout=stdout, stderr=subprocess.PIPE, env=environment())
+    except OSError as error:
+        raise RunError(f"cannot start {argv[0]!r}: {error.strerror}", hint="check that it can run here") from error
+    finally:
+        for end in closing:
+            os.close(end)
+    with process:
         try:
             yield Filter(argv, process)
         except BaseException:

@@ -10,7 +10,6 @@ from bootc_live.base.errors import ConfigError
 from bootc_live.base.log import Recorder
 from bootc_live.base.memory import peak_memory
 from bootc_live.config.cmdline import HINT, parse_cmdline
-from bootc_live.config.model import Config
 from bootc_live.config.source_spec import SourceSpec
 from bootc_live.image.fetch import VerifiedImage, fetch_layers, resolve_image
 from bootc_live.landing.receipt import DEFAULT_PATH, Figures, make_receipt, written_receipt
@@ -46,9 +45,7 @@ def main(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def obtain(
-    spec: SourceSpec, label: str | None, unsecure: bool, directory: str, recorder: Recorder
-) -> VerifiedImage:
+def obtain(spec: SourceSpec, label: str | None, unsecure: bool, directory: str, recorder: Recorder) -> VerifiedImage:
     """Fetch and verify an image into a directory's data file; raises SourceError and ImageError."""
     with open_source(spec, label=label, unsecure=unsecure) as source:
         with recorder.phase("resolve", f"looking up {source.typed}"):

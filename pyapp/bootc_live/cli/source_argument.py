@@ -17,4 +17,6 @@ def source_argument(arguments: argparse.Namespace) -> SourceSpec:
     try:
         return parse_source(typed)
     except ValueError as error:
-        raise ConfigError(f"{arguments.source!r} {error}", hint="bootc-live --help shows what a SOURCE can be") from error
+        raise ConfigError(
+            f"{arguments.source!r} {error}", hint="bootc-live --help shows what a SOURCE can be"
+        ) from error

@@ -39,7 +39,9 @@ def main(arguments: argparse.Namespace) -> int:
         with tempfile.TemporaryDirectory(prefix=".bootc-live.", dir=parent) as part, mounted_index(index, mountpoint):
             made = os.path.join(part, "tree")
             with recorder.phase("copy", f"copying to {arguments.directory}"):
-                run(["cp", "-a", "--sparse=auto", "--", mountpoint, made], hint="free some space, or choose another DIR")
+                run(
+                    ["cp", "-a", "--sparse=auto", "--", mountpoint, made], hint="free some space, or choose another DIR"
+                )
             if os.path.isdir(target):
                 os.rmdir(target)
             os.rename(made, target)

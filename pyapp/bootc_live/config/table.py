@@ -40,13 +40,20 @@ KARGS: tuple[Karg, ...] = (
         "`bootc-live:docker://REGISTRY/NAME[:TAG][@DIGEST]`. "
         "Sources over http, https, ftp, tftp, nfs, torrent and from block devices are not built yet.",
     ),
-    Karg("bootclabel", Kind.TEXT, "latest", "which image of an archive to take: the name it has in the archive's index."),
+    Karg(
+        "bootclabel", Kind.TEXT, "latest", "which image of an archive to take: the name it has in the archive's index."
+    ),
     Karg("rw", Kind.BOOLEAN, "0", "make all of `/` writable; changes live in RAM. `rw=0` takes an earlier `rw` back."),
     Karg("ro", Kind.BOOLEAN, "1", "ignored: the root is read-only unless `rw` is given."),
     Karg("rootflags", Kind.TEXT, "", "mount options added to the mount of `/`, separated by commas."),
     Karg("bootc.quiet", Kind.BOOLEAN, "0", "no progress on the console; warnings and errors stay."),
     Karg("bootc.live.etc.rw", Kind.BOOLEAN, "1", "`/etc` is writable (an overlay in RAM)."),
-    Karg("bootc.live.var.rw", Kind.BOOLEAN, "1", "`/var` is writable (a file system in RAM that starts as the image's `/var`)."),
+    Karg(
+        "bootc.live.var.rw",
+        Kind.BOOLEAN,
+        "1",
+        "`/var` is writable (a file system in RAM that starts as the image's `/var`).",
+    ),
     Karg(
         "bootc.registry.unsecure",
         Kind.BOOLEAN,
@@ -62,7 +69,9 @@ KARGS: tuple[Karg, ...] = (
     Karg("bootc.live.state", Kind.TEXT, "", "a partition that keeps /var and changes to /etc.", built=False),
     Karg("bootc.live.state.required", Kind.BOOLEAN, "0", "fail where that partition is missing.", built=False),
     Karg("bootc.live.digest", Kind.TEXT, "", "the only manifest digest that may boot.", built=False),
-    Karg("bootc.live.fallback", Kind.LIST, "", "a further source, tried when earlier ones cannot be used.", built=False),
+    Karg(
+        "bootc.live.fallback", Kind.LIST, "", "a further source, tried when earlier ones cannot be used.", built=False
+    ),
     Karg("bootc.live.modules", Kind.TEXT, "", "what to do when the image lacks the kernel's modules.", built=False),
     Karg("bootc.registry.mirror", Kind.LIST, "", "a mirror to ask before the registry.", built=False),
     Karg("bootc.zram", Kind.SIZE, "", "keep the root on a zram device of this size.", built=False),

@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from dataclasses import InitVar, dataclass
 from typing import Final, final
 
@@ -128,7 +128,9 @@ def _fetch_all(
         with source.open_blob(layer) as chunks:
             checked = verified(_counted(chunks, progress), layer, what)
             try:
-                size = write_layer(fd, places[key], inflate(checked, what), diff_id, what, stop.is_set)
+                # Closed at once, not when the traceback goes: a program may be running behind it.
+                with closing(inflate(checked, what)) as pieces:
+                    size = write_layer(fd, places[key], pieces, diff_id, what, stop.is_set)
             except (ImageError, RunError):
                 if not stop.is_set():
                     # Wrong bytes make an inflater stumble first; the digest is the better news.
@@ -166,4 +168,3 @@ def _counted(chunks: Iterator[bytes], progress: Progress) -> Iterator[bytes]:
     for chunk in chunks:
         progress.add(len(chunk))
         yield chunk
-

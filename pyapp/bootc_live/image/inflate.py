@@ -6,11 +6,14 @@ whether the result is right.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import itertools
 import os
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 from bootc_live.base.errors import ImageError
 from bootc_live.base.run import filter_process, find_program, require_program
@@ -24,7 +27,7 @@ _ZSTD = b"\x28\xb5\x2f\xfd"
 _DAMAGED = "push the image again, or make the archive anew"
 
 
-def inflate(chunks: Iterator[bytes], what: str) -> Iterator[bytes]:
+def inflate(chunks: Iterator[bytes], what: str) -> Generator[bytes, None, None]:
     """Give the layer's tar stream in bounded pieces; ``what`` names it in errors.
 
     The input is read to its end even if the compressed stream ends earlier, so
@@ -50,14 +53,14 @@ def _skippable(first: bytes) -> bool:
     return len(first) >= 4 and first[1:4] == b"\x2a\x4d\x18" and 0x50 <= first[0] <= 0x5F
 
 
-def _gzip(chunks: Iterator[bytes], what: str) -> Iterator[bytes]:
+def _gzip(chunks: Iterator[bytes], what: str) -> Generator[bytes, None, None]:
     igzip = find_program("igzip")
     if igzip is not None:
         return _through([igzip, "-d", "-c"], chunks)
     return _zlib(chunks, what)
 
 
-def _zlib(chunks: Iterator[bytes], what: str) -> Iterator[bytes]:
+def _zlib(chunks: Iterator[bytes], what: str) -> Generator[bytes, None, None]:
     stream = zlib.decompressobj(wbits=31)
     for chunk in chunks:
         data = chunk
@@ -79,52 +82,54 @@ def _zlib(chunks: Iterator[bytes], what: str) -> Iterator[bytes]:
         yield piece
 
 
-def _zstd(chunks: Iterator[bytes]) -> Iterator[bytes]:
+def _zstd(chunks: Iterator[bytes]) -> Generator[bytes, None, None]:
     program = require_program("zstd", "decompress zstd layers", "zstd")
     return _through([program, "-d", "-c", "-q", "--no-progress"], chunks)
 
 
-def _through(argv: list[str], chunks: Iterator[bytes]) -> Iterator[bytes]:
-    failures: list[BaseException] = []
-
-    def feed(descriptor: int) -> None:
+def _through(argv: list[str], chunks: Iterator[bytes]) -> Generator[bytes, None, None]:
+    feed_read, feed_write = _pipe()
+    out_read, out_write = _pipe()
+    ours = [feed_write, out_read]
+    abandoned = threading.Event()
+    with ThreadPoolExecutor(max_workers=1) as feeder:
         try:
-            with open(descriptor, "wb", buffering=0) as pipe:
-                _write_all(pipe.fileno(), chunks)
-        except BaseException as error:
-            failures.append(error)
-
-    feed_read, feed_write = os.pipe()
-    out_read, out_write = os.pipe()
-    for end in (feed_write, out_write):
-        _enlarge(end)
-    feeder = threading.Thread(target=feed, args=(feed_write,), daemon=True)
-    try:
-        with filter_process(argv, feed_read, out_write) as program:
-            os.close(feed_read)
-            os.close(out_write)
-            feed_read = out_write = -1
-            feeder.start()
-            while piece := os.read(out_read, _STEP):
-                yield piece
-            feeder.join()
-            if failures:
-                raise failures[0]
-            program.finish()
-    finally:
-        # Closing our end is what wakes a feeder that waits for a dead program.
-        for end in (feed_read, out_write, out_read):
-            if end >= 0:
+            with filter_process(argv, feed_read, out_write, closing=(feed_read, out_write)) as program:
+                ours.remove(feed_write)
+                fed = feeder.submit(_feed, feed_write, chunks, abandoned.is_set)
+                try:
+                    while piece := os.read(out_read, _STEP):
+                        yield piece
+                except BaseException:
+                    abandoned.set()
+                    raise
+                # What went wrong with the input explains best what the program says.
+                fed.result()
+                program.finish()
+        finally:
+            # Before the feeder is waited for: a dead program's pipe must not keep it.
+            for end in ours:
                 os.close(end)
-        if feeder.ident is None:
-            os.close(feed_write)
-        else:
-            feeder.join()
 
 
-def _write_all(pipe: int, chunks: Iterator[bytes]) -> None:
+def _feed(pipe: int, chunks: Iterator[bytes], abandoned: Callable[[], bool]) -> None:
+    with open(pipe, "wb", buffering=0):
+        _write_all(pipe, chunks, abandoned)
+
+
+def _pipe() -> tuple[int, int]:
+    read, write = os.pipe()
+    # A smaller pipe than asked for is slower, not wrong.
+    with contextlib.suppress(OSError):
+        fcntl.fcntl(write, _F_SETPIPE_SZ, _PIPE_SIZE)
+    return read, write
+
+
+def _write_all(pipe: int, chunks: Iterator[bytes], abandoned: Callable[[], bool]) -> None:
     open_end = True
     for chunk in chunks:
+        if abandoned():
+            return
         view = memoryview(chunk)
         while view and open_end:
             try:
@@ -132,13 +137,3 @@ def _write_all(pipe: int, chunks: Iterator[bytes]) -> None:
             except BrokenPipeError:
                 # It has read all it wants; what is left still has to be hashed.
                 open_end = False
-
-
-def _enlarge(pipe: int) -> None:
-    import fcntl
-
-    try:
-        fcntl.fcntl(pipe, _F_SETPIPE_SZ, _PIPE_SIZE)
-    except OSError:
-        # A smaller pipe is slower, not wrong.
-        return

@@ -82,7 +82,9 @@ def read_receipt(path: str) -> dict[str, object]:
         with open(path, encoding="utf-8") as file:
             data = json.load(file)
     except FileNotFoundError as error:
-        raise LandingError(f"there is no receipt at {path!r}", hint="this system was not booted by bootc-live") from error
+        raise LandingError(
+            f"there is no receipt at {path!r}", hint="this system was not booted by bootc-live"
+        ) from error
     except (OSError, ValueError) as error:
         raise LandingError(f"the receipt {path!r} cannot be read: {error}", hint="boot again") from error
     if not isinstance(data, dict):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import stat
 import struct
+from typing import NamedTuple
 
 BLOCK_BITS = 9
 BLOCK = 1 << BLOCK_BITS
@@ -74,33 +75,25 @@ def superblock(root_nid: int, inodes: int, blocks: int, meta_block: int, *, chun
     )
 
 
-def inode(
-    kind: str,
-    layout: int,
-    xattr_count: int,
-    mode: int,
-    size: int,
-    union: int,
-    number: int,
-    owner: tuple[int, int],
-    mtime: tuple[int, int],
-    links: int,
-) -> bytes:
-    """Give an extended inode: 64 bytes. ``union`` is a block address, a device or a chunk format."""
-    return _INODE.pack(
-        1 | layout << 1,
-        xattr_count,
-        TYPES[kind][0] | mode,
-        0,
-        size,
-        union,
-        number,
-        owner[0],
-        owner[1],
-        mtime[0],
-        mtime[1],
-        links,
-    )
+class Inode(NamedTuple):
+    """What an extended inode records; ``union`` is a block address, a device or a chunk format."""
+
+    kind: str
+    layout: int
+    xattr_count: int
+    mode: int
+    size: int
+    union: int
+    number: int
+    uid: int
+    gid: int
+    mtime: int
+    mtime_ns: int
+    links: int
+
+    def packed(self) -> bytes:
+        """Give its 64 bytes."""
+        return _INODE.pack(1 | self.layout << 1, self.xattr_count, TYPES[self.kind][0] | self.mode, 0, *self[4:])
 
 
 def device_number(major: int, minor: int) -> int:

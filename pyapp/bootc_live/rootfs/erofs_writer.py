@@ -16,9 +16,9 @@ from bootc_live.rootfs.erofs_format import (
     INODE_SIZE,
     SLOT,
     SUPER_OFFSET,
+    Inode,
     device_number,
     dirent_block,
-    inode,
     superblock,
     xattr_body,
     xattr_count,
@@ -156,8 +156,20 @@ def _emit(image: bytearray, plan: _Plan, number: int, places: dict[int, _Plan]) 
         union = node.offset >> BLOCK_BITS if node.size else 0
     elif node.kind in ("char", "block"):
         union = device_number(*node.device)
-    owner, mtime = (node.uid, node.gid), (node.mtime, node.mtime_ns)
-    head = inode(node.kind, layout, xattr_count(plan.xattrs), node.mode, size, union, number, owner, mtime, plan.links)
+    head = Inode(
+        node.kind,
+        layout,
+        xattr_count(plan.xattrs),
+        node.mode,
+        size,
+        union,
+        number,
+        node.uid,
+        node.gid,
+        node.mtime,
+        node.mtime_ns,
+        plan.links,
+    ).packed()
     whole = head + plan.xattrs + after
     image[plan.offset : plan.offset + len(whole)] = whole
 

@@ -48,7 +48,8 @@ def build_index(image: VerifiedImage) -> IndexImage:
         metadata = write_metadata(root, fd, META, image.size)
     except ValueError as error:
         raise RootfsError(
-            f"{image.resolved.typed!r} has a file that cannot be part of a root: it {error}", hint="build the image anew"
+            f"{image.resolved.typed!r} has a file that cannot be part of a root: it {error}",
+            hint="build the image anew",
         ) from error
     except OSError as error:
         raise full(fd, "the file system's metadata") from error

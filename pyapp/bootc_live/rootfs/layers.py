@@ -39,16 +39,16 @@ def merge(image: VerifiedImage) -> Node:
 
 
 def _apply(root: Node, buffer: mmap.mmap, layer: VerifiedLayer, number: int, typed: str) -> None:
-    member: Member | None = None
+    where = ""
     parents: dict[bytes, Node] = {}
     try:
         for member in read_members(buffer, layer.size):
+            where = f"member {member.name.decode(errors='backslashreplace')!r} "
             apply_member(root, member, number, layer.offset, parents)
-            member = None
+            where = ""
     except ValueError as error:
-        name = f": member {member.name.decode(errors='backslashreplace')!r}" if member else ":"
         raise ImageError(
-            f"layer {number} ({layer.diff_id}) of {typed!r} cannot be used{name} {error}",
+            f"layer {number} ({layer.diff_id}) of {typed!r} cannot be used: {where}{error}",
             hint="this layer was not made by a sound tool: build the image anew",
         ) from error
 

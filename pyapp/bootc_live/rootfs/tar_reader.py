@@ -127,7 +127,7 @@ def _member(
     mtime, mtime_ns = timestamp(pax[b"mtime"]) if b"mtime" in pax else (number(fields[5]), 0)
     member = Member(
         name=name,
-        kind=_kind(kind, name, fields),
+        kind=_kind(kind, name),
         mode=number(fields[1]) & 0o7777,
         uid=int(pax[b"uid"]) if b"uid" in pax else number(fields[2]),
         gid=int(pax[b"gid"]) if b"gid" in pax else number(fields[3]),
@@ -153,7 +153,7 @@ def _update(pax: dict[bytes, bytes], records: list[tuple[bytes, bytes]]) -> None
             pax[keyword] = value
 
 
-def _kind(kind: bytes, name: bytes, fields: tuple[bytes, ...]) -> str:
+def _kind(kind: bytes, name: bytes) -> str:
     if ord(kind) in _REGULAR:
         # Before ustar a directory was a file whose name ends in a slash.
         return "dir" if name.endswith(b"/") else "file"

@@ -69,13 +69,17 @@ class ArchiveSource:
     def _blob_name(self, descriptor: Descriptor) -> str:
         name = f"blobs/{descriptor.algorithm}/{descriptor.encoded}"
         if name not in self._members:
-            raise SourceError(f"{self.typed!r} does not hold the blob {descriptor.digest} that its manifest names", hint=_HINT)
+            raise SourceError(
+                f"{self.typed!r} does not hold the blob {descriptor.digest} that its manifest names", hint=_HINT
+            )
         return name
 
     def _read(self, name: str) -> bytes:
         span = self._members[name]
         if span.size > MANIFEST_LIMIT:
-            raise SourceError(f"{self.typed!r} has a member {name} of {span.size} bytes, too large for a manifest", hint=_HINT)
+            raise SourceError(
+                f"{self.typed!r} has a member {name} of {span.size} bytes, too large for a manifest", hint=_HINT
+            )
         return b"".join(self._chunks(span))
 
     def _chunks(self, span: _Span) -> Iterator[bytes]:

@@ -21,13 +21,9 @@ from bootc_live.source.interface import CHUNK, MANIFEST_LIMIT, TopManifest
 from bootc_live.source.reference import Reference, parse_reference
 from bootc_live.source.trust_store import EXTRA_DIRECTORY, ca_bundle
 
-ACCEPT = ", ".join(
-    (
-        "application/vnd.oci.image.manifest.v1+json",
-        "application/vnd.oci.image.index.v1+json",
-        "application/vnd.docker.distribution.manifest.v2+json",
-        "application/vnd.docker.distribution.manifest.list.v2+json",
-    )
+ACCEPT = (
+    "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, "
+    "application/vnd.docker.distribution.manifest.v2+json, application/vnd.docker.distribution.manifest.list.v2+json"
 )
 # Seconds to connect, and without a byte while reading.
 _TIMEOUT = (20.0, 60.0)

@@ -1,0 +1,97 @@
+"""Runs the zipapp the way people and units do: a process of its own in this mount namespace."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+ERROR: Final = "bootc-live: error: "
+HINT: Final = "bootc-live: what to do: "
+SECONDS: Final = 120
+# What the machine that runs the tests trusts is none of the program's business.
+ENVIRONMENT: Final = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A finished run: exit status and what it said."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+    def good(self) -> Ended:
+        """Itself, if it succeeded."""
+        assert self.status == 0, f"exit status {self.status}:\n{self.stderr}"
+        assert ERROR not in self.stderr
+        return self
+
+    def error(self, *named: str | Path) -> str:
+        """The one error message, with its hint, of a run that failed as it should; `named` must be in the message.
+
+        Nothing comes after the two lines, and no traceback before them.
+        """
+        assert self.status == 1, f"exit status {self.status}:\n{self.stdout}{self.stderr}"
+        lines = self.stderr.splitlines()
+        assert sum(line.startswith((ERROR, HINT)) for line in lines) == 2, self.stderr
+        assert "Traceback" not in self.stderr
+        start = next(number for number, line in enumerate(lines) if line.startswith(ERROR))
+        hint = next(number for number, line in enumerate(lines) if line.startswith(HINT))
+        assert start < hint == len(lines) - 1, self.stderr
+        assert len(lines[hint]) > len(HINT), "the hint is empty"
+        message = "\n".join(lines[start:hint])
+        for text in named:
+            assert str(text) in message, f"{text} is not named:\n{message}"
+        return "\n".join(lines[start:])
+
+
+class Program:
+    """The zipapp, run by this interpreter."""
+
+    def __init__(self, zipapp: Path, *, before: Sequence[str] = ()) -> None:
+        """`before` is a command that runs its arguments, such as unshare(1)."""
+        self._command = [*before, sys.executable, str(zipapp)]
+
+    def run(
+        self, *argv: str | Path, env: Mapping[str, str] | None = None, cwd: Path | None = None, stdin: int | None = None
+    ) -> Ended:
+        """Runs a verb to its end; `env` is added to a small clean environment."""
+        done = subprocess.run(
+            [*self._command, *argv],
+            stdin=subprocess.DEVNULL if stdin is None else stdin,
+            capture_output=True,
+            env={**ENVIRONMENT, **(env or {})},
+            cwd=cwd,
+            timeout=SECONDS,
+            check=False,
+        )
+        return Ended(done.returncode, _text(done.stdout), _text(done.stderr))
+
+    @contextmanager
+    def started(self, *argv: str | Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+        """A verb in a process group of its own that writes to `log`; killed with the block if it still runs."""
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [*self._command, *argv],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=ENVIRONMENT,
+                start_new_session=True,
+            )
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                os.kill(process.pid, 9)
+                process.wait()
+
+
+def _text(data: bytes) -> str:
+    return data.decode(errors="backslashreplace")
