@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import importlib
 import os
-import signal
 import sys
-from types import FrameType
 
 from bootc_live.base.errors import BootcLiveError
+from bootc_live.base.interrupt import interrupt_once
 from bootc_live.cli.parser import make_parser
 
 EXIT_FAILED = 1
@@ -18,34 +17,31 @@ EXIT_INTERNAL = 70
 def main(argv: list[str] | None = None) -> int:
     """Run one verb and give its exit code: 0 done, 1 failed with a message, 2 wrong usage, 70 a defect of ours."""
     arguments = make_parser().parse_args(argv)
-    # An orderly end undoes mounts and removes files, whoever asked for it.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupted)
-    verb = importlib.import_module(f"bootc_live.cli.{arguments.verb}")
+    errors_to: str | None = getattr(arguments, "errors_to", None)
     try:
+        # An orderly end undoes mounts and removes files, whoever asked for it.
+        interrupt_once()
+        verb = importlib.import_module(f"bootc_live.cli.{arguments.verb}")
         code: int = verb.main(arguments)
         sys.stdout.flush()
     except BootcLiveError as error:
-        _report(error.message, error.hint, getattr(arguments, "errors_to", None))
+        _report(error.message, error.hint, errors_to)
         return EXIT_FAILED
     except KeyboardInterrupt:
-        _report("interrupted", "nothing was left behind; run it again")
+        _report("interrupted", "nothing was left behind; run it again", errors_to)
         return EXIT_FAILED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
     except Exception as error:
-        _report(f"unexpected {type(error).__name__}: {error}", "this is a defect of bootc-live: report the lines below")
+        what = f"unexpected {type(error).__name__}: {error}"
+        _report(what, "this is a defect of bootc-live: report the lines below", errors_to)
         sys.excepthook(type(error), error, error.__traceback__)
         return EXIT_INTERNAL
     return code
 
 
-def _interrupted(number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt(signal.Signals(number).name)
-
-
-def _report(message: str, hint: str, also: str | None = None) -> None:
+def _report(message: str, hint: str, also: str | None) -> None:
     lines = (f"bootc-live: error: {message}", f"bootc-live: what to do: {hint}")
     for line in lines:
         print(line, file=sys.stderr, flush=True)

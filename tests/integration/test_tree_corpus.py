@@ -1,7 +1,6 @@
 """The root we make equals the tree umoci unpacks, for every awkward image of the corpus.
 
 umoci 0.4.7 is the oracle. A row of the corpus says where it departs from the image-spec's layer.md and what is right.
-Directories that no layer describes get the time of unpacking from umoci: for them alone the time is not compared.
 """
 
 from __future__ import annotations
@@ -9,8 +8,7 @@ from __future__ import annotations
 import platform
 import shutil
 import subprocess
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +16,8 @@ import pytest
 
 from tests.integration.corpus import CASES
 from tests.integration.corpus.case import Case
-from tests.lib.oci_writer import Compression, Flavour, Image, Index, Layer, write_archive, write_layout
+from tests.integration.corpus.oracle import Oracle, ask_umoci, without_new_times
+from tests.lib.oci_writer import Compression, Flavour, Image, Index, Layer, write_archive
 from tests.lib.tar_writer import directory, file, layer
 from tests.lib.tree_list import Line, differences, tree_list
 from tests.lib.verbs import REPO, Result, Verbs, the_error, verbs
@@ -26,23 +25,25 @@ from tests.lib.verbs import REPO, Result, Verbs, the_error, verbs
 CMDLINE = "root=bootc-live:{} bootc.live.etc.rw=0 bootc.live.var.rw=0"
 # A root without an init is refused, so the booted image has one on top; it is taken out of the list again.
 INIT = layer(directory("sbin/"), file("sbin/init", "#!/bin/sh\n", mode=0o755))
-ANY = "any"
 HERE = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
-BEGUN = int(time.time())
-
-
-@dataclass(frozen=True)
-class Oracle:
-    """What umoci says of an image: a tree, or why it cannot be unpacked."""
-
-    tree: tuple[Line, ...] | None
-    output: str
 
 
 @pytest.fixture(scope="module")
 def server(zipapp: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Verbs]:
     with verbs(zipapp, tmp_path_factory.mktemp("server")) as running:
         yield running
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Path]:
+    """A directory that is emptied after the test: the trees are many."""
+    yield tmp_path
+    shutil.rmtree(tmp_path)
+
+
+def image(tars: Sequence[bytes]) -> Image:
+    """An image of gzip layers."""
+    return Image([Layer(tar) for tar in tars])
 
 
 @pytest.fixture(scope="module")
@@ -53,21 +54,11 @@ def oracles(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Case], Oracle
     def ask(case: Case) -> Oracle:
         if case.name not in known:
             where = tmp_path_factory.mktemp("umoci")
-            known[case.name] = umoci(case, where)
+            known[case.name] = ask_umoci(image(case.layers), where)
             shutil.rmtree(where)
         return known[case.name]
 
     return ask
-
-
-def umoci(case: Case, where: Path) -> Oracle:
-    """Unpacks the image with umoci as root."""
-    layout = write_layout(where / "layout", Image([Layer(tar) for tar in case.layers]))
-    command = ["umoci", "unpack", "--image", f"{layout}:latest", str(where / "bundle")]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-    if done.returncode:
-        return Oracle(None, done.stdout)
-    return Oracle(tuple(tree_list(where / "bundle" / "rootfs")), done.stdout)
 
 
 def corrected(tree: tuple[Line, ...], change: Mapping[str, Mapping[str, str] | None]) -> list[Line]:
@@ -92,13 +83,6 @@ def wanted(case: Case, oracle: Oracle) -> list[Line]:
     return result
 
 
-def without_new_times(want: list[Line], got: list[Line]) -> tuple[list[Line], list[Line]]:
-    """Both lists with the time of directories left out where umoci took the time of unpacking."""
-    new = {line.path for line in want if line.kind == "d" and int(line.mtime) >= BEGUN}
-    blank = [[line.but(mtime=ANY) if line.path in new else line for line in lines] for lines in (want, got)]
-    return blank[0], blank[1]
-
-
 @dataclass(frozen=True)
 class Made:
     """What a verb made of a case: its result, the archive as typed, and the tree without our own init."""
@@ -113,7 +97,7 @@ def made(verb: str, case: Case, server: Verbs, where: Path) -> Made:
     target, archive = where / "root", where / "image.oci"
     target.mkdir()
     tars = case.layers if verb == "unpack" else (*case.layers, INIT)
-    write_archive(archive, Image([Layer(tar) for tar in tars]))
+    write_archive(archive, image(tars))
     command: list[str | Path] = ["unpack", archive, target]
     if verb == "boot":
         command = ["boot", "--cmdline", CMDLINE.format(archive), "--sysroot", target]
@@ -126,10 +110,10 @@ def made(verb: str, case: Case, server: Verbs, where: Path) -> Made:
 @pytest.mark.parametrize("verb", ["unpack", "boot"])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_tree_equals_umoci(
-    case: Case, verb: str, server: Verbs, oracles: Callable[[Case], Oracle], tmp_path: Path
+    case: Case, verb: str, server: Verbs, oracles: Callable[[Case], Oracle], place: Path
 ) -> None:
     oracle = oracles(case)
-    ours = made(verb, case, server, tmp_path)
+    ours = made(verb, case, server, place)
     if case.refused:
         assert oracle.tree is None or case.why, "umoci takes the image: the row must say why we do not"
         the_error(ours.result, ours.archive)
@@ -156,18 +140,18 @@ def test_packing_makes_no_difference(
     case = next(case for case in CASES if case.name == "opaque-then-plain")
     layers = [Layer(tar, compression) for tar in case.layers]
     other = Image([Layer(layer(file("wrong")))], architecture="s390x", flavour=flavour)
-    image = Image(layers, flavour=flavour, architecture=HERE)
-    archive = write_archive(tmp_path / "image.oci", Index([other, image], flavour=flavour) if nested else image)
+    here = Image(layers, flavour=flavour, architecture=HERE)
+    archive = write_archive(tmp_path / "image.oci", Index([other, here], flavour=flavour) if nested else here)
     result = server.run(["unpack", archive, tmp_path / "root"], tmp_path / "root")
     assert result.status == 0, result.output
-    assert not differences(umoci(case, tmp_path).tree or (), result.tree)
+    assert not differences(ask_umoci(image(case.layers), tmp_path).tree or (), result.tree)
 
 
 def test_shell_lists_the_same(tmp_path: Path) -> None:
     """The list made in a guest without Python is the same text, also for names no shell likes."""
     odd = next(case for case in CASES if case.name == "names-odd")
     more = next(case for case in CASES if case.name == "xattr-acl")
-    umoci(Case("both", (*odd.layers, *more.layers)), tmp_path)
+    ask_umoci(image((*odd.layers, *more.layers)), tmp_path)
     root = tmp_path / "bundle" / "rootfs"
     script = REPO / "tests" / "lib" / "tree-list.sh"
     listed = subprocess.run([script, root], stdout=subprocess.PIPE, text=True, check=True).stdout

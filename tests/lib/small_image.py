@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import platform
 import struct
+from pathlib import Path
 from typing import Final
 
+from tests.lib.oci_writer import Image, Layer, write_archive
 from tests.lib.tar_writer import DEFAULT_MTIME, directory, file, hardlink, layer, node, symlink, xattr
 
 ETC_MTIME: Final = DEFAULT_MTIME + 11
@@ -35,7 +38,6 @@ VAR: Final = (
 USR: Final = (
     directory("usr/"),
     directory("usr/bin/"),
-    # A program of one's own that tells who it runs as would need a compiler: id(1) is copied in by the test.
     file("usr/bin/plain", "#!/bin/sh\n", mode=0o755),
     directory("usr/lib/"),
     node("usr/lib/null", "char", 1, 3, mode=0o666),
@@ -43,3 +45,17 @@ USR: Final = (
 
 BASE: Final = layer(directory("./"), *INIT, *ETC, *USR, *VAR)
 UPPER: Final = layer(file("etc/hostname", "small, changed above\n", mtime=ETC_MTIME), file("usr/new", "new\n"))
+
+
+# This machine's architecture as images call it.
+HERE: Final = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+
+
+def small_image(*more: bytes) -> Image:
+    """The small image with `more` layers on top."""
+    return Image([Layer(tar) for tar in (BASE, UPPER, *more)], architecture=HERE)
+
+
+def archive_of(path: Path, *tars: bytes) -> Path:
+    """An archive at `path` of an image for this machine with these layers, base first."""
+    return write_archive(path, Image([Layer(tar) for tar in tars], architecture=HERE))

@@ -14,13 +14,14 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from tests.lib.tree_list import tree_list
 
 _CLONE_NEWNS: Final = 0x00020000
+_MS_BIND: Final = 0x1000
 _MS_REC: Final = 0x4000
 _MS_PRIVATE: Final = 1 << 18
 _SECONDS: Final = 60
@@ -30,12 +31,16 @@ Main = Callable[[list[str]], int | None]
 
 @dataclass(frozen=True)
 class Request:
-    """`argv` of the verb; `tree` is listed after success; the output goes to `log`, the answer to `answer`."""
+    """`argv` of the verb; `tree` is listed after success; the output goes to `log`, the answer to `answer`.
+
+    Programs in `hidden` cannot be found by the verb.
+    """
 
     argv: list[str]
     tree: str
     log: str
     answer: str
+    hidden: list[str] = field(default_factory=list)
 
 
 def mounts() -> list[str]:
@@ -58,9 +63,12 @@ def processes(session: int) -> list[str]:
     return found
 
 
-def _own_namespace() -> None:
+def _own_namespace(hidden: list[str]) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.unshare(_CLONE_NEWNS) or libc.mount(b"none", b"/", None, _MS_REC | _MS_PRIVATE, None):
+    failed = libc.unshare(_CLONE_NEWNS) or libc.mount(b"none", b"/", None, _MS_REC | _MS_PRIVATE, None)
+    for program in hidden:
+        failed = failed or libc.mount(b"/dev/null", program.encode(), None, _MS_BIND, None)
+    if failed:
         raise OSError(ctypes.get_errno(), "no mount namespace; run these tests as root")
 
 
@@ -84,7 +92,7 @@ def _status(main: Main, argv: list[str]) -> int:
 
 def _perform(main: Main, request: Request) -> None:
     signal.alarm(_SECONDS)
-    _own_namespace()
+    _own_namespace(request.hidden)
     os.setsid()
     _outputs(request.log)
     before = mounts()

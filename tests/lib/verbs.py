@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
+from tests.lib.program import Ended
 from tests.lib.tree_list import Line
 from tests.lib.verb_server import Request
 
@@ -35,13 +36,15 @@ class Verbs:
         self._stdin, self._stdout = stdin, stdout
         self._log, self._answer = directory / "log", directory / "answer"
 
-    def run(self, argv: Sequence[str | Path], tree: Path) -> Result:
+    def run(self, argv: Sequence[str | Path], tree: Path, hidden: Sequence[str] = ()) -> Result:
         """Runs `argv` and lists `tree` if it succeeded. Whatever it mounted is gone afterwards.
+
+        The programs `hidden` (absolute paths) cannot be found by it.
 
         Raises AssertionError with the output if the verb took its whole process down.
         """
         self._answer.unlink(missing_ok=True)
-        request = Request([str(word) for word in argv], str(tree), str(self._log), str(self._answer))
+        request = Request([str(word) for word in argv], str(tree), str(self._log), str(self._answer), list(hidden))
         self._stdin.write(json.dumps(asdict(request)) + "\n")
         self._stdin.flush()
         ended = self._stdout.readline().strip()
@@ -64,23 +67,8 @@ def verbs(zipapp: Path, directory: Path) -> Iterator[Verbs]:
 
 
 def the_error(result: Result, typed: str | Path) -> str:
-    """The one error message of a verb that failed as it should: what failed, `typed` as it was typed, what to do."""
-    assert result.status == 1, f"exit status {result.status}:\n{result.output}"
-    lines = result.output.splitlines()
-    messages = [line for line in lines if line.startswith("bootc-live: error: ")]
-    hints = [line for line in lines if line.startswith("bootc-live: what to do: ")]
-    assert len(messages) == len(hints) == 1, result.output
-    assert lines[-2:] == [*messages, *hints], result.output
-    assert str(typed) in messages[0], f"{typed} is not named: {messages[0]}"
-    return messages[0]
-
-
-def loops() -> set[str]:
-    """The loop devices of the machine with what backs them."""
-    found = set()
-    for path in Path("/sys/block").glob("loop*/loop/backing_file"):
-        try:
-            found.add(f"{path.parent.parent.name} {path.read_text().strip()}")
-        except (FileNotFoundError, OSError):
-            continue
-    return found
+    """The one error message of a verb that failed as it should; it names `typed`, and nothing is left mounted."""
+    message = Ended(result.status, "", result.output).error(typed)
+    assert not result.mounts, result.mounts
+    assert not result.processes, result.processes
+    return message

@@ -7,6 +7,7 @@ import os
 from contextlib import AbstractContextManager
 
 from bootc_live.base.errors import ConfigError
+from bootc_live.base.interrupt import ignore_interrupts
 from bootc_live.base.log import Recorder
 from bootc_live.base.memory import peak_memory
 from bootc_live.config.cmdline import HINT, parse_cmdline
@@ -40,6 +41,8 @@ def main(arguments: argparse.Namespace) -> int:
             if not arguments.dry_run:
                 figures = Figures(index.metadata, peak.used)
                 with written_receipt(make_receipt(config, image, figures, recorder), arguments.receipt or DEFAULT_PATH):
+                    # The point of no return: a half-attached root is worse than a late end.
+                    ignore_interrupts()
                     landing.commit()
     recorder.say("dry run: nothing was handed over" if arguments.dry_run else f"the root is at {arguments.sysroot}")
     return 0

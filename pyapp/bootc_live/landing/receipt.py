@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from bootc_live import __version__
@@ -61,10 +61,14 @@ def written_receipt(receipt: dict[str, object], path: str) -> Iterator[None]:
     part = f"{path}.part"
     try:
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-        with open(part, "w", encoding="utf-8") as file:
-            json.dump(receipt, file, indent=2)
-            file.write("\n")
-        os.replace(part, path)
+        try:
+            with open(part, "w", encoding="utf-8") as file:
+                json.dump(receipt, file, indent=2)
+                file.write("\n")
+            os.replace(part, path)
+        finally:
+            with suppress(FileNotFoundError):
+                os.unlink(part)
     except OSError as error:
         raise LandingError(
             f"cannot write the receipt {path!r}: {error.strerror}", hint="correct --receipt, or free some space"

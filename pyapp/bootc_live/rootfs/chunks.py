@@ -93,11 +93,11 @@ def _chunk_bits(windows: list[tuple[int, int]], size: int) -> int:
 
 
 def _copied(extents: tuple[Extent, ...], size: int, fd: int, extra: int) -> tuple[tuple[Extent, ...], int]:
-    result = []
+    result, todo = [], list(reversed(extents))
     for start, end in _windows(extents, size):
-        for part in extents:
-            if start <= part.start < end:
-                _copy(fd, part, extra + part.start - start)
+        while todo and todo[-1].start < end:
+            part = todo.pop()
+            _copy(fd, part, extra + part.start - start)
         result.append(Extent(start, end - start, extra))
         extra += end - start
     return tuple(result), extra

@@ -117,7 +117,10 @@ def xattr_body(xattrs: dict[bytes, bytes]) -> bytes:
             raise ValueError(f"has an extended attribute that is too large: {name.decode(errors='backslashreplace')}")
         if index:
             entries.append(_pad4(_XATTR_ENTRY.pack(len(suffix), index, len(value)) + suffix + value))
-    return _XATTR_HEAD.pack(0, 0) + b"".join(entries) if entries else b""
+    body = _XATTR_HEAD.pack(0, 0) + b"".join(entries) if entries else b""
+    if xattr_count(body) > 0xFFFF:
+        raise ValueError(f"has {len(body)} bytes of extended attributes, more than an inode can have")
+    return body
 
 
 def xattr_count(body: bytes) -> int:

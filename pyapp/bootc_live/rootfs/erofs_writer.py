@@ -26,6 +26,8 @@ from bootc_live.rootfs.erofs_format import (
 from bootc_live.rootfs.tree import Node, walk
 
 _FIRST = SUPER_OFFSET + 128
+# A longer link would not find a place behind every length of attributes without crossing a block.
+_INLINE_MAX = BLOCK - INODE_SIZE
 
 
 @dataclass(eq=False, slots=True)
@@ -98,7 +100,7 @@ def _plan(root: Node) -> tuple[list[_Plan], int]:
                     links[id(node)] += 1
             blocks = _split(sorted([*node.children, b".", b".."]))
             links.setdefault(id(node), 2)
-        elif node.kind == "symlink" and node.size <= BLOCK:
+        elif node.kind == "symlink" and node.size <= _INLINE_MAX:
             tail = node.size
         elif node.extents is not None:
             chunks = ChunkMap.reserve(node)
@@ -134,7 +136,7 @@ def _split(names: list[bytes]) -> list[list[bytes]]:
 
 
 def _inline(plan: _Plan) -> bool:
-    return plan.node.size <= BLOCK
+    return plan.node.size <= _INLINE_MAX
 
 
 def _emit(image: bytearray, plan: _Plan, number: int, places: dict[int, _Plan]) -> None:

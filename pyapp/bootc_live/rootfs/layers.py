@@ -79,6 +79,7 @@ def apply_member(root: Node, member: Member, layer: int, base: int, parents: dic
         return
     node = _link_target(root, member.link) if member.kind == "hardlink" else _new(member, base)
     if present is not None and present.node is node:
+        present.layer = layer
         return
     if present is not None and present.node.kind in ("dir", "symlink"):
         # Names may have been resolved through what goes away now.
@@ -164,4 +165,6 @@ def _describe(node: Node, member: Member) -> None:
     node.mtime, node.mtime_ns = member.mtime, member.mtime_ns
     if not 0 <= node.uid < 2**32 or not 0 <= node.gid < 2**32:
         raise ValueError(f"belongs to {node.uid}:{node.gid}, which is no user and group")
+    if not -(2**63) <= node.mtime < 2**63:
+        raise ValueError(f"has the time {node.mtime}, which Linux cannot hold")
     node.xattrs = {key: value for key, value in member.xattrs.items() if not key.startswith(_FOREIGN_XATTR)}

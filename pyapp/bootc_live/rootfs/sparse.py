@@ -63,16 +63,13 @@ def pax_sparse(
 
 
 def _map_in_body(buffer: _Bytes, position: int, end: int) -> tuple[list[int], int]:
-    text, start = b"", position
-    wanted: int | None = None
-    while position < end and len(text) < 32 * _MAP_LIMIT:
-        text += buffer[position : position + BLOCK]
+    start, numbers, rest = position, list[int](), b""
+    while position < end and len(numbers) <= 2 * _MAP_LIMIT and len(rest) < BLOCK:
+        *lines, rest = (rest + buffer[position : position + BLOCK]).split(b"\n")
+        numbers += [int(line) for line in lines]
         position += BLOCK
-        lines = text.split(b"\n")
-        if wanted is None and len(lines) > 1:
-            wanted = 2 * int(lines[0])
-        if wanted is not None and len(lines) > wanted + 1:
-            return [int(line) for line in lines[1 : wanted + 1]], position
+        if numbers and len(numbers) > 2 * numbers[0] >= 0:
+            return numbers[1 : 2 * numbers[0] + 1], position
     raise ValueError(f"the map of a sparse member at offset {start} has no end")
 
 
@@ -87,6 +84,8 @@ def _pairs(area: bytes) -> list[tuple[int, int]]:
 
 
 def _extents(pairs: list[tuple[int, int]], size: int, data: int) -> tuple[Extent, ...]:
+    if size < 0:
+        raise ValueError(f"a sparse member has the size {size}")
     extents, last = [], 0
     for start, length in pairs:
         if length < 0 or start < last or start + length > size:

@@ -11,6 +11,7 @@ ZERO_BLOCK = bytes(BLOCK)
 HEADER = struct.Struct("100s8s8s8s12s12s8sc100s8s32s32s8s8s155s12x")
 _ADLER = 65521
 _NANO = 1_000_000_000
+_LENGTH_DIGITS = 20
 _TIME = re.compile(rb"(-?)([0-9]+)(?:\.([0-9]*))?\Z")
 
 
@@ -47,18 +48,19 @@ def text(field: bytes) -> bytes:
 
 def pax_records(data: bytes) -> list[tuple[bytes, bytes]]:
     """Split the body of a pax header into (keyword, value), in order; raises ValueError."""
-    records = []
-    while data:
-        digits, space, _ = data.partition(b" ")
-        if not space or not digits.isdigit():
+    records, position = [], 0
+    while position < len(data):
+        space = data.find(b" ", position, position + _LENGTH_DIGITS)
+        digits = data[position:space]
+        if space < 0 or not digits.isdigit():
             raise ValueError("a pax record has no length")
-        length = int(digits)
-        record = data[len(digits) + 1 : length]
+        end = position + int(digits)
+        record = data[space + 1 : end]
         keyword, equals, value = record[:-1].partition(b"=")
-        if length > len(data) or not record.endswith(b"\n") or not equals or not keyword:
+        if end > len(data) or not record.endswith(b"\n") or not equals or not keyword:
             raise ValueError("a pax record is damaged")
         records.append((keyword, value))
-        data = data[length:]
+        position = end
     return records
 
 

@@ -112,7 +112,7 @@ def _member(
     pax = pending.pax
     kind = fields[7]
     name = pax.get(b"path") or pending.name or _name(fields)
-    size = int(pax[b"size"]) if b"size" in pax else number(fields[4])
+    size = int(pax[b"size"]) if pax.get(b"size") else number(fields[4])
     if ord(kind) in _BODILESS:
         size = 0
     extents: tuple[Extent, ...] | None = None
@@ -124,13 +124,13 @@ def _member(
         extents, real_size, data, name = pax_sparse(buffer, position, size, pax, name)
     if size < 0 or start + size > end or (extents and extents[-1].data + extents[-1].length > start + size):
         raise ValueError(f"member {_show(name)} claims {size} bytes of data, more than there are")
-    mtime, mtime_ns = timestamp(pax[b"mtime"]) if b"mtime" in pax else (number(fields[5]), 0)
+    mtime, mtime_ns = timestamp(pax[b"mtime"]) if pax.get(b"mtime") else (number(fields[5]), 0)
     member = Member(
         name=name,
         kind=_kind(kind, name),
         mode=number(fields[1]) & 0o7777,
-        uid=int(pax[b"uid"]) if b"uid" in pax else number(fields[2]),
-        gid=int(pax[b"gid"]) if b"gid" in pax else number(fields[3]),
+        uid=int(pax[b"uid"]) if pax.get(b"uid") else number(fields[2]),
+        gid=int(pax[b"gid"]) if pax.get(b"gid") else number(fields[3]),
         mtime=mtime,
         mtime_ns=mtime_ns,
         link=pax.get(b"linkpath") or pending.link or text(fields[8]),

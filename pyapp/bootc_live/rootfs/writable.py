@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from bootc_live.base.log import Recorder
-from bootc_live.base.mounts import bind, mount, mounted, remount_read_only, unmount
+from bootc_live.base.mounts import bind, mount, mounted, remount_read_only, unmounted_after
 from bootc_live.base.run import run
 
 _KERNEL_LOG = "look at the kernel log (dmesg)"
@@ -22,21 +22,19 @@ def overlaid(lower: str, where: str, options: str, scratch: str) -> Iterator[str
     ``scratch`` is an existing directory to mount that tmpfs on for a moment:
     the overlay keeps it alive. Nothing of ``lower`` is copied. Raises RunError.
     """
-    mount("tmpfs", "bootc-live", scratch, "mode=0700", hint=_TMPFS_HINT)
-    try:
-        upper, work = os.path.join(scratch, "upper"), os.path.join(scratch, "work")
-        os.mkdir(upper)
-        os.mkdir(work)
-        # The merged root directory shows what its upper half says of itself.
-        _copy_attributes(lower, upper)
-        joined = ",".join(part for part in (f"lowerdir={lower},upperdir={upper},workdir={work}", options) if part)
-        mount("overlay", "overlay", where, joined, hint=_OVERLAY_HINT)
-    finally:
-        unmount(scratch)
-    try:
+    base, upper, work = os.path.dirname(scratch), os.path.join(scratch, "upper"), os.path.join(scratch, "work")
+    # Relative, because commas, colons and backslashes of a working directory would mean something here.
+    places = {"lowerdir": lower, "upperdir": upper, "workdir": work}
+    parts = [f"{key}={os.path.relpath(path, base)}" for key, path in places.items()]
+    joined = ",".join([*parts, options] if options else parts)
+    with unmounted_after(where):
+        with mounted("tmpfs", "bootc-live", scratch, "mode=0700", hint=_TMPFS_HINT):
+            os.mkdir(upper)
+            os.mkdir(work)
+            # The merged root directory shows what its upper half says of itself.
+            _copy_attributes(lower, upper)
+            mount("overlay", "overlay", where, joined, hint=_OVERLAY_HINT, cwd=base)
         yield where
-    finally:
-        unmount(where)
 
 
 @contextmanager
@@ -45,25 +43,21 @@ def seeded(where: str, scratch: str) -> Iterator[str]:
 
     Raises RunError, also where the copy does not fit.
     """
-    with mounted("tmpfs", "var", scratch, "mode=0755", hint=_TMPFS_HINT):
-        run(["cp", "-a", "--", f"{where}/.", scratch], hint="give the machine more memory, or a smaller /var")
-        _copy_attributes(where, scratch)
-        bind(scratch, where, hint=_TMPFS_HINT)
-    try:
+    with unmounted_after(where):
+        with mounted("tmpfs", "var", scratch, "mode=0755", hint=_TMPFS_HINT):
+            run(["cp", "-a", "--", f"{where}/.", scratch], hint="give the machine more memory, or a smaller /var")
+            _copy_attributes(where, scratch)
+            bind(scratch, where, hint=_TMPFS_HINT)
         yield where
-    finally:
-        unmount(where)
 
 
 @contextmanager
 def frozen(where: str) -> Iterator[str]:
     """Make one directory of a writable root read-only, without anything below it. Raises RunError."""
-    bind(where, where, hint=_KERNEL_LOG)
-    try:
+    with unmounted_after(where):
+        bind(where, where, hint=_KERNEL_LOG)
         remount_read_only(where, hint=_KERNEL_LOG)
         yield where
-    finally:
-        unmount(where)
 
 
 def is_plain_directory(path: str, recorder: Recorder, name: str) -> bool:

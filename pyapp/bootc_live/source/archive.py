@@ -127,7 +127,7 @@ def _members(fd: int, typed: str) -> dict[str, _Span]:
 def _choose(typed: str, index: bytes, label: str | None) -> list[dict[str, object]]:
     try:
         entries = [entry for entry in json.loads(index)["manifests"] if isinstance(entry, dict)]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise SourceError(f"{typed!r} has a damaged index.json: {error}", hint=_HINT) from error
     wanted = label or "latest"
     exact = [entry for entry in entries if wanted in _names(entry)]
@@ -136,11 +136,21 @@ def _choose(typed: str, index: bytes, label: str | None) -> list[dict[str, objec
     if not found and label is None and len(entries) == 1:
         found = entries
     if not found:
-        have = ", ".join(sorted({name for entry in entries for name in _names(entry)})) or "none with a name"
         raise SourceError(
-            f"{typed!r} holds no image called {wanted!r} (it holds: {have})", hint="name one of them with bootclabel="
+            f"{typed!r} holds no image called {wanted!r} (it holds: {_listed(entries)})",
+            hint="name one of them with bootclabel=",
+        )
+    # Images for several platforms share all their names; others only happen to have the same tag.
+    if len({frozenset(_names(entry)) for entry in found}) > 1:
+        raise SourceError(
+            f"{typed!r} holds several images called {wanted!r} (it holds: {_listed(found)})",
+            hint="give the whole name of one of them with bootclabel=",
         )
     return found
+
+
+def _listed(entries: list[dict[str, object]]) -> str:
+    return ", ".join(sorted({name for entry in entries for name in _names(entry)})) or "none with a name"
 
 
 def _names(entry: dict[str, object]) -> set[str]:

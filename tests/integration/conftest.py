@@ -1,0 +1,32 @@
+"""What the tests that run the real thing share. They run as root in namespaces of their own, see vm/enter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.lib.leaks import nothing_left
+from tests.lib.program import Program
+from tests.lib.small_image import small_image
+from tests.lib.oci_writer import write_archive
+
+
+@pytest.fixture(scope="session")
+def program(zipapp: Path) -> Program:
+    """The zipapp, to be run as people run it."""
+    return Program(zipapp)
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An archive of the small image."""
+    return write_archive(tmp_path_factory.mktemp("small") / "small.oci", small_image())
+
+
+@pytest.fixture(autouse=True)
+def no_leaks() -> Iterator[None]:
+    """Fails a test whose verbs left a mount, a loop device, a process or a file behind."""
+    with nothing_left():
+        yield

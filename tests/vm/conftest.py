@@ -1,0 +1,126 @@
+"""What all boots share: the artefacts of vm/build, two registries that hold the image, and the image's tree."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.lib.registry import GUEST, Registry, registry
+from tests.lib.tls import make_authority, make_server
+
+REPO = Path(__file__).resolve().parents[2]
+OUT = REPO / "vm" / "out"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keeps one comparison of the whole tree: the same index is mounted in every guest, and hashing it is slow."""
+    items[:] = [item for item in items if "umoci" not in item.name or "[embedded]" in item.name]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Where the image is to be had: hosts and ports as a guest calls them, and its digest."""
+
+    directory: Path
+    http: str
+    https: str
+    damaged: str
+    digest: str
+    closed: int
+
+    def fill(self, text: str) -> str:
+        """Puts hosts, ports and digest into a text with their names in braces."""
+        names = {"http": self.http, "https": self.https, "damaged": self.damaged, "digest": self.digest}
+        return text.format(**names, closed=self.closed)
+
+    def initrd(self, name: str) -> Path:
+        """The initrd of a name: an artefact, or an archive made here."""
+        return OUT / name if (OUT / name).exists() else self.directory / name
+
+
+@pytest.fixture(scope="session")
+def stage() -> Iterator[Stage]:
+    """Two registries with the live image: over HTTP, and over HTTPS under a private authority."""
+    with tempfile.TemporaryDirectory(prefix="vm-tests-") as name, socket.socket() as closed:
+        directory = Path(name)
+        # Bound and not listening: nobody else can take the port.
+        closed.bind(("127.0.0.1", 0))
+        authority = make_authority(directory)
+        server = make_server(directory, authority)
+        image = f"oci-archive:{OUT / 'live.oci'}:latest"
+        with (
+            registry(directory / "http") as plain,
+            registry(directory / "https", tls=server) as secure,
+            registry(directory / "damaged") as damaged,
+        ):
+            digest = plain.push(image, "os/live:stable")
+            assert secure.push(image, "os/live:stable") == damaged.push(image, "os/live:stable") == digest
+            _damage_last_layer(damaged, digest)
+            _pack(directory, "ca.cpio", "etc/bootc-live/certs.d/ca.crt", authority.certificate)
+            yield Stage(
+                directory=directory,
+                http=f"{GUEST}:{plain.port}",
+                https=f"{GUEST}:{secure.port}",
+                damaged=f"{GUEST}:{damaged.port}",
+                digest=digest,
+                closed=closed.getsockname()[1],
+            )
+
+
+def _damage_last_layer(where: Registry, digest: str) -> None:
+    """Changes one bit in the middle of a layer as the registry keeps it; its length stays."""
+    layer = where.blob(json.loads(where.blob(digest).read_bytes())["layers"][-1]["digest"])
+    content = bytearray(layer.read_bytes())
+    content[len(content) // 2] ^= 1
+    layer.write_bytes(content)
+
+
+def _pack(directory: Path, name: str, member: str, content: Path) -> None:
+    """Wraps a file as the cpio that a boot loader appends to an initrd."""
+    top = directory / f"{name}.d"
+    target = top / member
+    target.parent.mkdir(parents=True)
+    shutil.copy(content, target)
+    # Directories too: the kernel makes no parents.
+    members = [
+        str(path.relative_to(top))
+        for path in [*reversed(target.parents), target]
+        if path != top and top in path.parents
+    ]
+    with (directory / name).open("wb") as archive:
+        subprocess.run(
+            ["cpio", "--create", "--format=newc", "--owner=+0:+0", "--quiet"],
+            cwd=top,
+            input="\n".join(members).encode(),
+            stdout=archive,
+            check=True,
+        )
+
+
+@pytest.fixture(scope="session")
+def umoci_tree() -> list[str]:
+    """The list of what umoci makes of the live image, one line per file (tests/lib/tree-list.sh)."""
+    script = (
+        "mkdir /tmp/layout"
+        " && skopeo copy -q --insecure-policy oci-archive:vm/out/live.oci:latest oci:/tmp/layout:latest"
+        " && umoci unpack --image /tmp/layout:latest /tmp/bundle >/dev/null"
+        " && tests/lib/tree-list.sh /tmp/bundle/rootfs"
+    )
+    done = subprocess.run(
+        [REPO / "vm" / "enter", "builder", "sh", "-c", script],
+        cwd=REPO,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()

@@ -1,0 +1,48 @@
+"""A look inside a running guest, over ssh."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import testinfra
+from testinfra.host import Host
+
+from vmkit.guest import Guest
+from vmkit.paths import OUT
+
+TREE_LIST = Path(__file__).resolve().parents[1] / "lib" / "tree-list.sh"
+
+
+def connect(guest: Guest) -> Host:
+    """Gives testinfra's view of a guest that is ready."""
+    options = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -o ConnectTimeout=60"
+    return testinfra.get_host(
+        f"ssh://root@127.0.0.1:{guest.ssh_port}",
+        ssh_identity_file=str(OUT / "id_ed25519"),
+        ssh_extra_args=options,
+    )
+
+
+def mounts(host: Host) -> dict[str, dict[str, Any]]:
+    """The guest's mounts by target, as findmnt(8) gives them; of stacked ones the topmost."""
+    listed = json.loads(host.check_output("findmnt --json --list --output TARGET,FSTYPE,OPTIONS,SOURCE"))
+    return {entry["target"]: entry for entry in listed["filesystems"]}
+
+
+def options(host: Host, target: str) -> set[str]:
+    """The options of one mount."""
+    return set(mounts(host)[target]["options"].split(","))
+
+
+def writable(host: Host, directory: str) -> bool:
+    """Whether a file can be made in a directory."""
+    return bool(host.run(f"touch {directory}/.probe && rm {directory}/.probe").rc == 0)
+
+
+def tree(host: Host, directory: str) -> list[str]:
+    """The list of a directory's tree, one line per file (tests/lib/tree-list.sh)."""
+    done = host.run("sh -c %s tree-list.sh %s", TREE_LIST.read_text(), directory)
+    assert done.rc == 0, done.stderr
+    return str(done.stdout).splitlines()

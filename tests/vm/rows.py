@@ -1,0 +1,75 @@
+"""The boots: one row, one guest. A row says what is loaded, what is asked for, and what must come of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+# No shell to wait in, and no second try: a failed boot powers off.
+FAILING = "rd.shell=0 rd.emergency=poweroff"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One boot.
+
+    `initrds` are names below vm/out, or of archives the fixtures make ("ca.cpio").
+    `kargs` may hold `{http}`, `{https}` and `{damaged}` (registries as the guest calls them), `{digest}` (of the image)
+    and `{closed}` (a port nobody listens on). `error` is what a boot that must fail says, None for one that must not.
+    """
+
+    name: str
+    initrds: tuple[str, ...]
+    kargs: str
+    error: tuple[str, ...] | None = None
+    memory: int = 2048
+
+    def __str__(self) -> str:
+        """The row's name, which is the test's."""
+        return self.name
+
+
+BOOTS = (
+    Row("embedded", ("initrd-embedded.img",), "root=bootc-live:/root.oci"),
+    Row(
+        "appended, etc.rw=0",
+        ("initrd.img", "rootfs.cpio"),
+        "root=bootc-live:/root.oci bootc.live.etc.rw=0",
+    ),
+    Row(
+        "registry by tag over HTTP, rw",
+        ("initrd.img",),
+        "root=bootc-live:docker://{http}/os/live:stable bootc.registry.unsecure rw bootc.quiet=1",
+    ),
+    Row(
+        "registry by digest over HTTPS with a private CA, var.rw=0",
+        ("initrd.img", "ca.cpio"),
+        "root=bootc-live:docker://{https}/os/live@{digest} bootc.live.var.rw=0",
+    ),
+    Row("without systemd in the initrd", ("initrd-nosystemd.img", "rootfs.cpio"), "root=bootc-live:/root.oci"),
+    Row(
+        "without systemd in the initrd, registry",
+        ("initrd-nosystemd.img",),
+        "root=bootc-live:docker://{http}/os/live:stable bootc.registry.unsecure",
+    ),
+)
+
+FAILURES = (
+    Row(
+        "wrong bytes in the registry",
+        ("initrd.img",),
+        "root=bootc-live:docker://{damaged}/os/live:stable bootc.registry.unsecure",
+        error=("has the digest sha256:", "it must be sha256:", "docker://{damaged}/os/live:stable", "what to do: "),
+    ),
+    Row(
+        "missing archive",
+        ("initrd.img",),
+        "root=bootc-live:/nowhere.oci",
+        error=("cannot open the archive '/nowhere.oci': No such file or directory", "what to do: "),
+    ),
+    Row(
+        "unreachable registry",
+        ("initrd-nosystemd.img",),
+        "root=bootc-live:docker://10.0.2.2:{closed}/os/live:stable bootc.registry.unsecure",
+        error=("cannot reach http://10.0.2.2:{closed}/v2/os/live/manifests/stable", "refused", "what to do: "),
+    ),
+)

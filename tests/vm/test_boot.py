@@ -1,0 +1,135 @@
+"""Guests that boot, and what they find themselves in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+from testinfra.host import Host
+
+from tests.vm.conftest import Stage
+from tests.vm.inside import connect, mounts, options, tree, writable
+from tests.vm.rows import BOOTS, FAILING, Row
+from vmkit.guest import Guest, Ready
+from vmkit.paths import OUT
+
+BOOT_SECONDS = 480
+OFF_SECONDS = 180
+
+
+@dataclass(frozen=True)
+class Booted:
+    """A guest that reached its default target."""
+
+    row: Row
+    guest: Guest
+    ready: Ready
+    host: Host
+
+    def asks(self, word: str) -> bool:
+        """Whether the row's kernel arguments have a word."""
+        return word in self.row.kargs.split()
+
+
+@pytest.fixture(scope="module", params=BOOTS, ids=str)
+def booted(request: pytest.FixtureRequest, stage: Stage) -> Iterator[Booted]:
+    """One guest a row; all tests of the row use it."""
+    row: Row = request.param
+    with Guest(
+        kernel=OUT / "vmlinuz",
+        initrds=[stage.initrd(name) for name in row.initrds],
+        append=f"{FAILING} {stage.fill(row.kargs)}",
+        memory=row.memory,
+    ) as guest:
+        ready = guest.wait_ready(BOOT_SECONDS)
+        print(f"{row}: ready after {ready.seconds:.0f} s, phases {(ready.receipt or {}).get('phases')}")
+        yield Booted(row, guest, ready, connect(guest))
+
+
+def test_reaches_its_default_target_with_nothing_failed(booted: Booted) -> None:
+    assert booted.ready.target == "multi-user.target"
+    assert booted.ready.failed == 0, booted.host.check_output("systemctl --failed")
+    assert booted.host.check_output("systemctl is-system-running --wait") == "running"
+
+
+def test_root_is_what_was_asked_for(booted: Booted) -> None:
+    root = mounts(booted.host)["/"]
+    assert root["fstype"] == ("overlay" if booted.asks("rw") else "erofs")
+    assert ("rw" in options(booted.host, "/")) == booted.asks("rw")
+    assert not {"nosuid", "nodev", "noexec"} & options(booted.host, "/")
+    assert writable(booted.host, "/usr") == booted.asks("rw")
+
+
+def test_etc_is_an_overlay_unless_asked_otherwise(booted: Booted) -> None:
+    if booted.asks("rw"):
+        assert "/etc" not in mounts(booted.host)
+    elif booted.asks("bootc.live.etc.rw=0"):
+        assert not writable(booted.host, "/etc")
+        return
+    else:
+        assert mounts(booted.host)["/etc"]["fstype"] == "overlay"
+    assert writable(booted.host, "/etc")
+
+
+def test_var_is_a_file_system_of_its_own_unless_asked_otherwise(booted: Booted) -> None:
+    if booted.asks("bootc.live.var.rw=0"):
+        assert "/var" not in mounts(booted.host)
+        assert not writable(booted.host, "/var/tmp")
+        return
+    assert mounts(booted.host)["/var"]["fstype"] == "tmpfs"
+    assert not {"nosuid", "nodev", "noexec"} & options(booted.host, "/var")
+    assert writable(booted.host, "/var/lib")
+    assert booted.host.file("/var/lib/dpkg/status").size > 0
+
+
+def test_mount_table_is_sane(booted: Booted) -> None:
+    table = mounts(booted.host)
+    assert not [target for target in table if target.startswith(("/sysroot", "/run/bootc-live"))]
+    assert len(booted.host.check_output("losetup --list --noheadings").splitlines()) == 1
+    # Each of them once: nothing is hidden below anything.
+    targets = booted.host.check_output("findmnt --noheadings --list --output TARGET").split()
+    for target in ("/", "/etc", "/var"):
+        assert targets.count(target) <= 1
+
+
+def test_setuid_and_capabilities_work(booted: Booted) -> None:
+    assert booted.host.check_output("setpriv --reuid 65534 --clear-groups id-setuid -u") == "0"
+    assert "cap_net_bind_service=ep" in booted.host.check_output("getcap /usr/local/bin/id-capable")
+
+
+def test_receipt_tells_this_boot(booted: Booted, stage: Stage) -> None:
+    receipt = booted.ready.receipt
+    assert receipt is not None
+    assert receipt["image"]["manifest_digest"] == stage.digest
+    assert stage.fill(booted.row.kargs).split()[0].removeprefix("root=bootc-live:") == receipt["source"]
+    assert receipt["policy"]["insecure"] == booted.asks("bootc.registry.unsecure")
+    assert {"resolve", "fetch", "index", "mount"} <= set(receipt["phases"])
+    assert 0 < receipt["bytes"]["fetched"] < receipt["bytes"]["unpacked"]
+    assert receipt["bytes"]["unpacked"] <= receipt["peak_memory"] < 2 * receipt["bytes"]["unpacked"]
+
+
+def test_console_shows_the_phases(booted: Booted) -> None:
+    shown = "fetching and verifying layers" in booted.guest.console()
+    assert shown != booted.asks("bootc.quiet=1")
+    if booted.asks("bootc.registry.unsecure"):
+        assert "warning: bootc.registry.unsecure" in booted.guest.console()
+
+
+def test_tree_equals_what_umoci_makes(booted: Booted, umoci_tree: list[str]) -> None:
+    # What was mounted on top does not show through a bind mount that is not recursive.
+    booted.host.check_output("mkdir /run/tree && mount --bind / /run/tree")
+    seen = tree(booted.host, "/run/tree")
+    booted.host.check_output("umount /run/tree")
+    assert len(seen) > 4000
+    assert seen == umoci_tree
+
+
+def test_shuts_down_without_a_failed_unmount(booted: Booted) -> None:
+    before = len(booted.guest.console())
+    booted.host.run("systemctl poweroff")
+    booted.guest.wait_exit(OFF_SECONDS)
+    said = booted.guest.console()[before:]
+    assert "reboot: Power down" in said
+    for complaint in ("Failed unmounting", "Failed to unmount", "Could not detach", "still in use", "FAILED"):
+        assert complaint not in said
