@@ -5,7 +5,8 @@
 command -v getarg >/dev/null || . /lib/dracut-lib.sh
 
 early_dir=$2
-case "$(getarg root=)" in
+root=$(getarg root=)
+case "$root" in
 bootc-live:*) ;;
 *) exit 0 ;;
 esac
@@ -23,3 +24,14 @@ cat >"$early_dir/sysroot.mount" <<-EOF
 EOF
 mkdir -p "$early_dir/initrd-root-fs.target.requires"
 ln -sf ../sysroot.mount "$early_dir/initrd-root-fs.target.requires/sysroot.mount"
+
+# An archive in the initramfs needs neither devices nor network: it need not wait for them.
+case "$root" in
+bootc-live:/*) exit 0 ;;
+esac
+mkdir -p "$early_dir/bootc-live.service.d"
+cat >"$early_dir/bootc-live.service.d/network.conf" <<-EOF
+	[Unit]
+	Wants=network-online.target
+	After=network-online.target dracut-initqueue.service dracut-pre-mount.service
+EOF

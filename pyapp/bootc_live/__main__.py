@@ -33,6 +33,10 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
+    except OSError as error:
+        where = f"{error.filename!r}: " if error.filename is not None else ""
+        _report(f"{where}{error.strerror or error}", "check that it exists, may be used and has space", errors_to)
+        return EXIT_FAILED
     except Exception as error:
         what = f"unexpected {type(error).__name__}: {error}"
         _report(what, "this is a defect of bootc-live: report the lines below", errors_to)

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.lib.leaks import nothing_left
+from tests.lib.oci_writer import write_archive
 from tests.lib.program import Program
 from tests.lib.small_image import small_image
-from tests.lib.oci_writer import write_archive
 
 
 @pytest.fixture(scope="session")
@@ -26,7 +26,8 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def no_leaks() -> Iterator[None]:
+def no_leaks(tmp_path: Path) -> Iterator[None]:
     """Fails a test whose verbs left a mount, a loop device, a process or a file behind."""
+    assert tmp_path.is_dir(), "it has to be there before the first look"
     with nothing_left():
         yield

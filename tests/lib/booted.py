@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from tests.lib.program import Ended, Program
+
+# mountinfo escapes white space and the backslash, see proc_pid_mountinfo(5).
+_ESCAPE: Final = re.compile(r"\\([0-7]{3})")
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,7 @@ def _below(root: Path) -> Iterator[Mount]:
     for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines():
         head, _, tail = line.partition(" - ")
         place, options = head.split()[4:6]
+        place = _ESCAPE.sub(lambda found: chr(int(found[1], 8)), place)
         if place == str(root) or place.startswith(f"{root}/"):
             yield Mount(
                 place.removeprefix(str(root)) or "/", tail.split()[0], frozenset(options.split(",")), tail.split()[1]

@@ -56,6 +56,7 @@ class Program:
 
     def __init__(self, zipapp: Path, *, before: Sequence[str] = ()) -> None:
         """`before` is a command that runs its arguments, such as unshare(1)."""
+        self.zipapp = zipapp
         self._command = [*before, sys.executable, str(zipapp)]
 
     def run(

@@ -67,17 +67,21 @@ def quote(data: bytes) -> str:
     return "".join(chr(b) if 0x20 < b < 0x7F and b != 0x5C else f"\\{b:03o}" for b in data)
 
 
-def _walk(top: bytes, device: int, below: bytes = b"") -> Iterator[tuple[bytes, os.stat_result]]:
+def _walk(top: bytes) -> Iterator[tuple[bytes, os.stat_result]]:
     """Every entry under `top` with its path relative to it, without what is mounted below; `.` is the root itself."""
-    if not below:
-        yield b".", os.lstat(top)
-    with os.scandir(os.path.join(top, below)) as entries:
-        for entry in entries:
-            path = os.path.join(below, entry.name)
-            info = entry.stat(follow_symlinks=False)
-            yield path, info
-            if stat.S_ISDIR(info.st_mode) and info.st_dev == device:
-                yield from _walk(top, device, path)
+    info = os.lstat(top)
+    device = info.st_dev
+    yield b".", info
+    todo = [b""]
+    while todo:
+        below = todo.pop()
+        with os.scandir(os.path.join(top, below)) as entries:
+            for entry in entries:
+                path = os.path.join(below, entry.name)
+                info = entry.stat(follow_symlinks=False)
+                yield path, info
+                if stat.S_ISDIR(info.st_mode) and info.st_dev == device:
+                    todo.append(path)
 
 
 def _sha256(path: bytes) -> str:
@@ -117,7 +121,7 @@ def _line(top: bytes, path: bytes, info: os.stat_result, group: str) -> Line:
 def tree_list(top: Path | str) -> list[Line]:
     """The entries of the tree at `top`, sorted by path; reads every file, as root."""
     base = os.fsencode(top)
-    found = sorted(_walk(base, os.lstat(base).st_dev))
+    found = sorted(_walk(base))
     first: dict[tuple[int, int], str] = {}
     lines = []
     for path, info in found:

@@ -9,7 +9,7 @@ _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def interrupt_once() -> None:
-    """Make the first of these signals raise KeyboardInterrupt; later ones do nothing, for they would break off its work."""
+    """Make the first of these signals raise KeyboardInterrupt; later ones would break off its work and do nothing."""
     for number in _ENDING:
         signal.signal(number, _interrupted)
 

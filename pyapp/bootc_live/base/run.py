@@ -106,6 +106,9 @@ class Filter:
 
 
 def _failure(argv: Sequence[str], code: int, stderr: bytes) -> str:
-    said = stderr.decode(errors="replace").strip()[-_TAIL:]
+    said = stderr.decode(errors="replace").strip()
+    if len(said) > _TAIL:
+        # Whole lines only, or the one long last line.
+        said = said[-_TAIL:].partition("\n")[2] or said[-_TAIL:]
     how = f"was ended by signal {-code}" if code < 0 else f"exited with {code}"
     return f"{os.path.basename(argv[0])} {how}: {said or 'it said nothing'}"

@@ -10,6 +10,7 @@ from bootc_live.base.errors import ConfigError
 from bootc_live.base.interrupt import ignore_interrupts
 from bootc_live.base.log import Recorder
 from bootc_live.base.memory import peak_memory
+from bootc_live.cli.checks import require_root, warn_if_insecure
 from bootc_live.config.cmdline import HINT, parse_cmdline
 from bootc_live.config.source_spec import SourceSpec
 from bootc_live.image.fetch import VerifiedImage, fetch_layers, resolve_image
@@ -26,16 +27,15 @@ def main(arguments: argparse.Namespace) -> int:
     config = parse_cmdline(arguments.cmdline)
     if config.source is None:
         raise ConfigError("the kernel command line has no root=bootc-live:…", hint=HINT)
+    require_root("boot")
     recorder = Recorder(quiet=config.quiet)
-    if config.registry_unsecure:
-        recorder.warn("bootc.registry.unsecure: the registry's identity is NOT checked")
     with peak_memory() as peak, workspace(arguments.workdir) as directory:
         image = obtain(config.source, config.label, config.registry_unsecure, directory, recorder)
         with recorder.phase("index", "making the root's index"):
             index = build_index(image)
         writable = Writable(config.root_rw, config.etc_rw, config.var_rw, config.rootflags)
         with mounted_root(index, directory, writable, recorder) as root:
-            landing = SysrootLanding(root, arguments.sysroot)
+            landing = SysrootLanding(root, arguments.sysroot, config.source.typed)
             landing.prepare()
             peak.sample()
             if not arguments.dry_run:
@@ -51,6 +51,7 @@ def main(arguments: argparse.Namespace) -> int:
 def obtain(spec: SourceSpec, label: str | None, unsecure: bool, directory: str, recorder: Recorder) -> VerifiedImage:
     """Fetch and verify an image into a directory's data file; raises SourceError and ImageError."""
     with open_source(spec, label=label, unsecure=unsecure) as source:
+        warn_if_insecure(source, recorder)
         with recorder.phase("resolve", f"looking up {source.typed}"):
             resolved = resolve_image(source)
         recorder.say(f"image {resolved.manifest_digest}, {len(resolved.manifest.layers)} layers")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 
+from bootc_live.base.log import Recorder
 from bootc_live.base.units import mib
+from bootc_live.cli.checks import warn_if_insecure
 from bootc_live.cli.source_argument import source_argument
 from bootc_live.image.fetch import ResolvedImage, resolve_image
 from bootc_live.source.select import open_source
@@ -15,6 +17,7 @@ def main(arguments: argparse.Namespace) -> int:
     """Run the verb; raises BootcLiveError."""
     spec = source_argument(arguments)
     with open_source(spec, label=arguments.label, unsecure=arguments.unsecure) as source:
+        warn_if_insecure(source, Recorder())
         image = resolve_image(source)
     print(json.dumps(_data(image), indent=2) if arguments.json else _text(image))
     return 0

@@ -8,14 +8,20 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from bootc_live.base.errors import ConfigError, RootfsError
+from bootc_live.base.errors import ConfigError, RootfsError, RunError
 from bootc_live.base.log import Recorder
 from bootc_live.base.run import run
 from bootc_live.cli.boot import obtain, workspace
+from bootc_live.cli.checks import require_root
 from bootc_live.cli.source_argument import source_argument
 from bootc_live.rootfs.index import build_index, mounted_index
+
+_HINT = "free some space, or name another DIR"
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -26,9 +32,11 @@ def main(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"{arguments.directory!r} exists and is not an empty directory", hint="name a new directory")
     parent = os.path.dirname(target)
     if not os.path.isdir(parent):
-        raise ConfigError(f"{parent!r} is not a directory to unpack into", hint="create it, or name another one")
-    if os.geteuid() != 0:
-        raise RootfsError("unpack needs root: it mounts the image and keeps owners", hint="run it as root")
+        raise ConfigError(
+            f"{arguments.directory!r} cannot be made: {parent!r} is not a directory",
+            hint="create that, or name another DIR",
+        )
+    require_root("unpack")
     recorder = Recorder()
     with workspace(arguments.workdir) as directory:
         image = obtain(spec, arguments.label, arguments.unsecure, directory, recorder)
@@ -36,13 +44,39 @@ def main(arguments: argparse.Namespace) -> int:
             index = build_index(image)
         mountpoint = os.path.join(directory, "root")
         os.mkdir(mountpoint)
-        with tempfile.TemporaryDirectory(prefix=".bootc-live.", dir=parent) as part, mounted_index(index, mountpoint):
-            made = os.path.join(part, "tree")
-            with recorder.phase("copy", f"copying to {arguments.directory}"):
-                run(
-                    ["cp", "-a", "--sparse=auto", "--", mountpoint, made], hint="free some space, or choose another DIR"
-                )
-            if os.path.isdir(target):
-                os.rmdir(target)
-            os.rename(made, target)
+        with mounted_index(index, mountpoint), recorder.phase("copy", f"copying to {arguments.directory}"):
+            try:
+                _copy(mountpoint, target)
+            except (OSError, RunError) as error:
+                raise RootfsError(f"cannot unpack to {arguments.directory!r}: {error}", hint=_HINT) from error
     return 0
+
+
+def _copy(tree: str, target: str) -> None:
+    if os.path.isdir(target):
+        # It may be a mount point, or where somebody stands: it is filled, not replaced.
+        with _emptied_on_failure(target):
+            _copy_into(tree, target)
+        return
+    with tempfile.TemporaryDirectory(prefix=".bootc-live.", dir=os.path.dirname(target)) as part:
+        made = os.path.join(part, "tree")
+        os.mkdir(made)
+        _copy_into(tree, made)
+        os.rename(made, target)
+
+
+def _copy_into(tree: str, directory: str) -> None:
+    run(["cp", "-a", "--sparse=auto", "--", f"{tree}/.", directory], hint=_HINT)
+
+
+@contextmanager
+def _emptied_on_failure(directory: str) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        for entry in os.scandir(directory):
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path)
+            else:
+                os.unlink(entry.path)
+        raise

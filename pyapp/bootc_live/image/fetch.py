@@ -16,7 +16,7 @@ from bootc_live.image.inflate import inflate
 from bootc_live.image.manifest import ImageConfig, Manifest, is_index, parse_config, parse_index, parse_manifest
 from bootc_live.image.platform import check, choose, machine_platform
 from bootc_live.image.store import Slot, slots, write_layer
-from bootc_live.image.verify import check_digest_of, digest_of, verified
+from bootc_live.image.verify import check_content, digest_of, verified
 from bootc_live.source.descriptor import Descriptor, Platform
 from bootc_live.source.interface import MANIFEST_LIMIT, Source
 
@@ -77,19 +77,23 @@ def resolve_image(source: Source, wanted: Platform | None = None) -> ResolvedIma
     Raises SourceError and ImageError.
     """
     platform = wanted or machine_platform()
+    of = f"of {source.typed!r}"
     top = source.top()
+    what = f"the manifest {of}"
     if top.digest is not None:
-        check_digest_of(top.content, top.digest, f"the manifest of {source.typed!r}")
+        check_content(top.content, top.digest, top.size, what)
     content, digest = top.content, top.digest or digest_of(top.content)
-    if is_index(content, top.media_type):
-        chosen = choose(parse_index(content), platform)
-        content, digest = _small(source.open_manifest(chosen), chosen, f"the manifest {chosen.digest}"), chosen.digest
-        if is_index(content, chosen.media_type):
-            raise ImageError(f"the index of {source.typed!r} points to another index", hint="name an image directly")
-    manifest = parse_manifest(content)
-    described = _small(source.open_blob(manifest.config), manifest.config, f"the config {manifest.config.digest}")
-    config = parse_config(described, len(manifest.layers))
-    check(config.platform, platform)
+    if is_index(content, top.media_type, what):
+        chosen = choose(parse_index(content, f"the image index {of}"), platform, source.typed)
+        digest, what = chosen.digest, f"the manifest {chosen.digest} {of}"
+        content = _small(source.open_manifest(chosen), chosen, what)
+        if is_index(content, chosen.media_type, what):
+            raise ImageError(f"the index {of} points to another index", hint="name an image directly")
+    manifest = parse_manifest(content, what)
+    what = f"the image config {manifest.config.digest} {of}"
+    described = _small(source.open_blob(manifest.config), manifest.config, what)
+    config = parse_config(described, len(manifest.layers), what)
+    check(config.platform, platform, source.typed)
     return ResolvedImage(source.typed, source.insecure, digest, manifest, config, _SEAL)
 
 

@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from bootc_live.base.errors import ImageError
+from bootc_live.base.errors import ImageError, RunError
 from bootc_live.base.run import filter_process, find_program, require_program
 
 # Output of one step; a bomb must not fill memory before it fills the file system.
@@ -44,7 +44,7 @@ def inflate(chunks: Iterator[bytes], what: str) -> Generator[bytes, None, None]:
     if first.startswith(_GZIP):
         return _gzip(whole, what)
     if first.startswith(_ZSTD) or _skippable(first):
-        return _zstd(whole)
+        return _zstd(whole, what)
     return (chunk for chunk in whole if chunk)
 
 
@@ -56,16 +56,24 @@ def _skippable(first: bytes) -> bool:
 def _gzip(chunks: Iterator[bytes], what: str) -> Generator[bytes, None, None]:
     igzip = find_program("igzip")
     if igzip is not None:
-        return _through([igzip, "-d", "-c"], chunks)
+        return _through([igzip, "-d", "-c"], chunks, what)
     return _zlib(chunks, what)
 
 
 def _zlib(chunks: Iterator[bytes], what: str) -> Generator[bytes, None, None]:
     stream = zlib.decompressobj(wbits=31)
+    behind = b""
     for chunk in chunks:
-        data = chunk
+        data, behind = behind + chunk, b""
         while data:
             if stream.eof:
+                if len(data) < len(_GZIP):
+                    behind = data
+                    break
+                if not data.startswith(_GZIP):
+                    # Padding or garbage: igzip passes over it too. The diffID tells whether something is missing.
+                    _exhaust(chunks)
+                    return
                 # A new member: RFC 1952 lets a file have several.
                 stream = zlib.decompressobj(wbits=31)
             try:
@@ -82,12 +90,17 @@ def _zlib(chunks: Iterator[bytes], what: str) -> Generator[bytes, None, None]:
         yield piece
 
 
-def _zstd(chunks: Iterator[bytes]) -> Generator[bytes, None, None]:
+def _exhaust(chunks: Iterator[bytes]) -> None:
+    for _ in chunks:
+        pass
+
+
+def _zstd(chunks: Iterator[bytes], what: str) -> Generator[bytes, None, None]:
     program = require_program("zstd", "decompress zstd layers", "zstd")
-    return _through([program, "-d", "-c", "-q", "--no-progress"], chunks)
+    return _through([program, "-d", "-c", "-q", "--no-progress"], chunks, what)
 
 
-def _through(argv: list[str], chunks: Iterator[bytes]) -> Generator[bytes, None, None]:
+def _through(argv: list[str], chunks: Iterator[bytes], what: str) -> Generator[bytes, None, None]:
     feed_read, feed_write = _pipe()
     out_read, out_write = _pipe()
     ours = [feed_write, out_read]
@@ -105,7 +118,10 @@ def _through(argv: list[str], chunks: Iterator[bytes]) -> Generator[bytes, None,
                     raise
                 # What went wrong with the input explains best what the program says.
                 fed.result()
-                program.finish()
+                try:
+                    program.finish()
+                except RunError as error:
+                    raise ImageError(f"{what} is damaged: {error.message}", hint=_DAMAGED) from error
         finally:
             # Before the feeder is waited for: a dead program's pipe must not keep it.
             for end in ours:

@@ -33,48 +33,48 @@ class ImageConfig:
     diff_ids: tuple[str, ...]
 
 
-def is_index(content: bytes, media_type: str) -> bool:
+def is_index(content: bytes, media_type: str, what: str) -> bool:
     """Tell an index from a manifest, by its own mediaType, the given one, or its shape."""
-    data = _object(content, "the manifest")
+    data = _object(content, what)
     own = data.get("mediaType")
     if isinstance(own, str) and own:
         return own in INDEX_TYPES
     return media_type in INDEX_TYPES or ("manifests" in data and "layers" not in data)
 
 
-def parse_index(content: bytes) -> tuple[Descriptor, ...]:
-    """Give the manifests of an index (image-index.md); raises ImageError."""
-    entries = _object(content, "the image index").get("manifests")
+def parse_index(content: bytes, what: str) -> tuple[Descriptor, ...]:
+    """Give the manifests of an index (image-index.md); raises ImageError that begins with ``what``."""
+    entries = _object(content, what).get("manifests")
     if not isinstance(entries, list):
-        raise ImageError("the image index has no list of manifests", hint=_HINT)
-    return tuple(_descriptor(entry, "the image index") for entry in entries)
+        raise ImageError(f"{what} has no list of manifests", hint=_HINT)
+    return tuple(_descriptor(entry, what) for entry in entries)
 
 
-def parse_manifest(content: bytes) -> Manifest:
-    """Read an image manifest (manifest.md); raises ImageError."""
-    data = _object(content, "the manifest")
+def parse_manifest(content: bytes, what: str) -> Manifest:
+    """Read an image manifest (manifest.md); raises ImageError that begins with ``what``."""
+    data = _object(content, what)
     if data.get("schemaVersion") != 2:
-        raise ImageError(f"the manifest has schemaVersion {data.get('schemaVersion')!r}, it must be 2", hint=_HINT)
+        raise ImageError(f"{what} has schemaVersion {data.get('schemaVersion')!r}, it must be 2", hint=_HINT)
     layers = data.get("layers")
     if not isinstance(layers, list) or not layers:
-        raise ImageError("the manifest has no layers", hint=_HINT)
+        raise ImageError(f"{what} has no layers", hint=_HINT)
     return Manifest(
-        config=_descriptor(data.get("config"), "the manifest"),
-        layers=tuple(_descriptor(layer, "the manifest") for layer in layers),
+        config=_descriptor(data.get("config"), what),
+        layers=tuple(_descriptor(layer, what) for layer in layers),
     )
 
 
-def parse_config(content: bytes, layers: int) -> ImageConfig:
-    """Read an image config (config.md) for an image of so many layers; raises ImageError."""
-    data = _object(content, "the image config")
+def parse_config(content: bytes, layers: int, what: str) -> ImageConfig:
+    """Read an image config (config.md) for an image of so many layers; raises ImageError as above."""
+    data = _object(content, what)
     rootfs = data.get("rootfs")
     diff_ids = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
     if not isinstance(diff_ids, list) or len(diff_ids) != layers:
-        raise ImageError(f"the image config does not list one diffID for each of the {layers} layers", hint=_HINT)
+        raise ImageError(f"{what} does not list one diffID for each of the {layers} layers", hint=_HINT)
     try:
         checked = tuple(check_digest(diff_id) for diff_id in diff_ids)
     except ValueError as error:
-        raise ImageError(f"the image config has a bad diffID: {error}", hint=_HINT) from error
+        raise ImageError(f"{what} has a bad diffID: {error}", hint=_HINT) from error
     platform = Platform(
         os=str(data.get("os", "")),
         architecture=str(data.get("architecture", "")),

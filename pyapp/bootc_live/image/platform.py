@@ -30,21 +30,21 @@ def machine_platform(machine: str | None = None) -> Platform:
     return Platform("linux", architecture, variant)
 
 
-def choose(entries: Sequence[Descriptor], wanted: Platform) -> Descriptor:
+def choose(entries: Sequence[Descriptor], wanted: Platform, typed: str) -> Descriptor:
     """Give the manifest for a platform: same variant first, then any; raises ImageError listing what there is."""
     usable = [entry for entry in entries if entry.platform is None or _runs(entry.platform, wanted)]
     if not usable:
         have = ", ".join(sorted({str(entry.platform) for entry in entries})) or "nothing"
-        raise ImageError(f"the image is not made for {wanted}; its index has: {have}", hint=_HINT)
+        raise ImageError(f"{typed!r} is not made for {wanted}; its index has: {have}", hint=_HINT)
     exact = [entry for entry in usable if entry.platform and _variant(entry.platform) == _variant(wanted)]
     named = [entry for entry in usable if entry.platform]
     return (exact or named or usable)[0]
 
 
-def check(found: Platform, wanted: Platform) -> None:
+def check(found: Platform, wanted: Platform, typed: str) -> None:
     """Raise ImageError where an image's config says it is for another machine."""
     if not _runs(found, wanted):
-        raise ImageError(f"the image is made for {found}, this machine is {wanted}", hint=_HINT)
+        raise ImageError(f"{typed!r} is made for {found}, this machine is {wanted}", hint=_HINT)
 
 
 def _runs(found: Platform, wanted: Platform) -> bool:

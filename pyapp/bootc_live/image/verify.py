@@ -36,8 +36,10 @@ def verified(chunks: Iterator[bytes], descriptor: Descriptor, what: str) -> Iter
         raise ImageError(f"{what} has the digest {found}, it must be {descriptor.digest}", hint=_HINT)
 
 
-def check_digest_of(content: bytes, digest: str, what: str) -> None:
-    """Raise ImageError unless the content has the digest."""
+def check_content(content: bytes, digest: str, size: int | None, what: str) -> None:
+    """Raise ImageError unless the content has the digest and, where it is known, the size."""
+    if size is not None and len(content) != size:
+        raise ImageError(f"{what} has {len(content)} bytes, it must have {size}", hint=_HINT)
     found = digest_of(content, digest.partition(":")[0])
     if found != digest:
         raise ImageError(f"{what} has the digest {found}, it must be {digest}", hint=_HINT)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from dataclasses import dataclass
 
 from bootc_live.base.errors import LandingError
@@ -15,10 +16,14 @@ _HINT = "look at the kernel log (dmesg)"
 
 @dataclass(frozen=True)
 class SysrootLanding:
-    """Hand a mounted root over at ``sysroot``. ``prepare`` has no side effects, ``commit`` is the hand-over."""
+    """Hand a mounted root over at ``sysroot``. ``prepare`` has no side effects, ``commit`` is the hand-over.
+
+    ``typed`` is the image as the user wrote it, for messages.
+    """
 
     root: MountedRoot
     sysroot: str
+    typed: str
 
     def prepare(self) -> None:
         """Check all that can be checked before; raises LandingError."""
@@ -30,9 +35,9 @@ class SysrootLanding:
             raise LandingError(
                 f"something is mounted on {self.sysroot!r} already", hint="unmount it, or correct --sysroot"
             )
-        if not any(_exists_below(self.root.path, name) for name in _INITS):
+        if not any(_is_program_below(self.root.path, name) for name in _INITS):
             raise LandingError(
-                "the image has no init program (/sbin/init): it is a container image, not a bootable one",
+                f"{self.typed!r} has no init program (/sbin/init): it is a container image, not a bootable one",
                 hint="use a bootc image, one with systemd and a kernel inside",
             )
 
@@ -48,7 +53,7 @@ class SysrootLanding:
             raise
 
 
-def _exists_below(root: str, name: str) -> bool:
+def _is_program_below(root: str, name: str) -> bool:
     """Follow links as they will be followed once the root is the root."""
     path, todo, followed = root, name.split("/"), 0
     while todo:
@@ -66,4 +71,5 @@ def _exists_below(root: str, name: str) -> bool:
             todo = [piece for piece in target.split("/") if piece and piece != "."] + todo
         elif not os.path.lexists(path):
             return False
-    return True
+    mode = os.lstat(path).st_mode
+    return stat.S_ISREG(mode) and bool(mode & 0o111)

@@ -12,7 +12,7 @@ from bootc_live.base.errors import ImageError
 from bootc_live.image.fetch import VerifiedImage, VerifiedLayer
 from bootc_live.rootfs.sparse import Extent
 from bootc_live.rootfs.tar_reader import Member, read_members
-from bootc_live.rootfs.tree import LINK_MAX, Entry, Node, new_directory, resolve, split
+from bootc_live.rootfs.tree import PATH_MAX, Entry, Node, new_directory, resolve, split
 
 _WHITEOUT = b".wh."
 _OPAQUE = b".wh..wh..opq"
@@ -66,12 +66,11 @@ def apply_member(root: Node, member: Member, layer: int, base: int, parents: dic
         _describe(root, member)
         return
     name = parts.pop()
-    parent = _parent(root, member, parts, layer, parents)
-    children = parent.directory
     if name.startswith(_WHITEOUT):
-        _whiteout(children, name, layer)
+        _whiteout(root, parts, name, layer)
         parents.clear()
         return
+    children = _parent(root, member, parts, layer, parents).directory
     present = children.get(name)
     if member.kind == "dir" and present is not None and present.node.children is not None:
         present.layer = layer
@@ -95,18 +94,20 @@ def _parent(root: Node, member: Member, parts: list[bytes], layer: int, parents:
     return found
 
 
-def _whiteout(children: dict[bytes, Entry], name: bytes, layer: int) -> None:
-    if name == _OPAQUE:
-        for child in list(children):
-            _hide(children, child, layer)
-        return
-    if name.startswith(_AUFS):
-        # aufs kept its own books in the image; they are not content.
-        return
+def _whiteout(root: Node, parts: list[bytes], name: bytes, layer: int) -> None:
     target = name[len(_WHITEOUT) :]
     if target in (b"", b".", b".."):
         raise ValueError("is a whiteout of nothing")
-    if target in children:
+    try:
+        children = resolve(root, parts, None).directory
+    except ValueError:
+        # Where there is no such directory, there is nothing to hide, and none is made for it.
+        return
+    if name == _OPAQUE:
+        for child in list(children):
+            _hide(children, child, layer)
+    elif not name.startswith(_AUFS) and target in children:
+        # What aufs kept its books in (.wh..wh.plnk and the like) is not content.
         _hide(children, target, layer)
 
 
@@ -149,7 +150,7 @@ def _new(member: Member, base: int) -> Node:
     node = new_directory() if member.kind == "dir" else Node(kind=member.kind)
     _describe(node, member)
     if member.kind == "symlink":
-        if not member.link or len(member.link) > LINK_MAX:
+        if not member.link or len(member.link) > PATH_MAX:
             raise ValueError(f"is a symbolic link to a name of {len(member.link)} bytes")
         node.link, node.size, node.mode = member.link, len(member.link), 0o777
     elif member.kind == "file":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from bootc_live.rootfs.sparse import Extent, gnu_old_sparse, pax_sparse
@@ -22,6 +21,7 @@ _XATTR = b"SCHILY.xattr."
 _SPARSE = b"GNU.sparse."
 _HEADER_LIMIT = 1024 * 1024
 _REGULAR = frozenset(b"0\x007")
+_BEFORE_USTAR = b"\0"
 # Types without a body, whatever their size field says.
 _BODILESS = frozenset(b"123456")
 
@@ -54,13 +54,36 @@ class Member(NamedTuple):
     extents: tuple[Extent, ...] | None
 
 
-@dataclass
-class _Pending:
-    """What pax and GNU extension headers say about the next member."""
+class _Extensions:
+    """What pax and GNU extension headers say about the next member, and pax global ones about all that follow."""
 
-    pax: dict[bytes, bytes]
-    name: bytes | None = None
-    link: bytes | None = None
+    def __init__(self) -> None:
+        self._globals: dict[bytes, bytes] = {}
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what was said about a member that has been read."""
+        self._own: dict[bytes, bytes] = {}
+        self.name: bytes | None = None
+        self.link: bytes | None = None
+        self.waiting = False
+
+    def add(self, kind: bytes, body: bytes) -> None:
+        """Take one extension header in; raises ValueError."""
+        self.waiting = self.waiting or kind != b"g"
+        if kind == b"x":
+            _update(self._own, pax_records(body))
+        elif kind == b"g":
+            _update(self._globals, pax_records(body))
+        elif kind == b"L":
+            self.name = text(body)
+        else:
+            self.link = text(body)
+
+    @property
+    def pax(self) -> dict[bytes, bytes]:
+        """What pax says about the next member; an empty value takes back what was said elsewhere (POSIX pax)."""
+        return {**self._globals, **self._own} if self._globals else self._own
 
 
 _KINDS = {b"1": "hardlink", b"2": "symlink", b"3": "char", b"4": "block", b"5": "dir", b"6": "fifo"}
@@ -72,46 +95,38 @@ def read_members(buffer: Buffer, end: int) -> Iterator[Member]:
     Raises ValueError saying what is wrong and where.
     """
     position = 0
-    defaults: dict[bytes, bytes] = {}
-    pending = _Pending(dict(defaults))
+    extensions = _Extensions()
     while position + BLOCK <= end:
         header = buffer[position : position + BLOCK]
         if header == ZERO_BLOCK:
+            if buffer[position + BLOCK : min(end, position + 2 * BLOCK)].strip(b"\0"):
+                raise ValueError(f"the tar has a lone zero block at offset {position}, and more behind it")
             break
         fields = HEADER.unpack(header)
         if not checksum_matches(header, fields[6]):
             raise ValueError(f"offset {position} holds no tar header (its checksum is wrong)")
-        kind, size = fields[7], number(fields[4])
         position += BLOCK
-        if kind in b"xgLK":
-            body = _extension(buffer, position, size, end)
+        if fields[7] in b"xgLK":
+            size = number(fields[4])
+            extensions.add(fields[7], _extension(buffer, position, size, end))
             position += _padded(size)
-            if kind == b"x":
-                _update(pending.pax, pax_records(body))
-            elif kind == b"g":
-                defaults.update(pax_records(body))
-                pending.pax = {**defaults, **pending.pax}
-            elif kind == b"L":
-                pending.name = text(body)
-            else:
-                pending.link = text(body)
             continue
-        member, position = _member(buffer, position, end, fields, pending)
-        pending = _Pending(dict(defaults))
+        member, position = _member(buffer, position, end, fields, extensions)
+        extensions.reset()
         yield member
     else:
-        if position < end and buffer[position:end].strip(b"\0"):
+        if buffer[position:end].strip(b"\0"):
             raise ValueError("the tar ends inside a header")
-    if pending.name or pending.link or pending.pax != defaults:
+    if extensions.waiting:
         raise ValueError("the tar ends after an extension header")
 
 
 def _member(
-    buffer: Buffer, position: int, end: int, fields: tuple[bytes, ...], pending: _Pending
+    buffer: Buffer, position: int, end: int, fields: tuple[bytes, ...], extensions: _Extensions
 ) -> tuple[Member, int]:
-    pax = pending.pax
+    pax = extensions.pax
     kind = fields[7]
-    name = pax.get(b"path") or pending.name or _name(fields)
+    name = pax.get(b"path") or extensions.name or _name(fields)
     size = int(pax[b"size"]) if pax.get(b"size") else number(fields[4])
     if ord(kind) in _BODILESS:
         size = 0
@@ -133,7 +148,7 @@ def _member(
         gid=int(pax[b"gid"]) if pax.get(b"gid") else number(fields[3]),
         mtime=mtime,
         mtime_ns=mtime_ns,
-        link=pax.get(b"linkpath") or pending.link or text(fields[8]),
+        link=pax.get(b"linkpath") or extensions.link or text(fields[8]),
         device=(number(fields[12]), number(fields[13])) if kind in b"34" else (0, 0),
         offset=data,
         size=real_size,
@@ -154,9 +169,11 @@ def _update(pax: dict[bytes, bytes], records: list[tuple[bytes, bytes]]) -> None
 
 
 def _kind(kind: bytes, name: bytes) -> str:
+    if kind == _BEFORE_USTAR and name.endswith(b"/"):
+        # That is how directories were told from files then.
+        return "dir"
     if ord(kind) in _REGULAR:
-        # Before ustar a directory was a file whose name ends in a slash.
-        return "dir" if name.endswith(b"/") else "file"
+        return "file"
     if kind == b"S":
         return "file"
     found = _KINDS.get(kind)

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 from bootc_live.rootfs.sparse import Extent
 
-# Kernel limits: NAME_MAX, and PATH_MAX for what a link may hold.
+# Kernel limits: NAME_MAX, and PATH_MAX without its NUL for paths and what links hold.
 NAME_MAX = 255
-LINK_MAX = 4095
+PATH_MAX = 4095
 _FOLLOW_MAX = 255
 
 
@@ -59,8 +59,10 @@ def new_directory() -> Node:
 def split(path: bytes) -> list[bytes]:
     """Give the components of a path as it counts from the root.
 
-    Raises ValueError for ``..``, over-long names and NUL bytes.
+    Raises ValueError for ``..``, over-long names and paths, and NUL bytes.
     """
+    if len(path) > PATH_MAX:
+        raise ValueError(f"has a path of {len(path)} bytes, {PATH_MAX} is the most there can be")
     parts = [part for part in path.split(b"/") if part and part != b"."]
     for part in parts:
         if part == b"..":

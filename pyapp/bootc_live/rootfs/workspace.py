@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from bootc_live.base.errors import OutOfMemoryError
+from bootc_live.base.errors import OutOfMemoryError, RootfsError
 from bootc_live.base.memory import available_bytes
 from bootc_live.base.mounts import mounted
 from bootc_live.base.units import mib
@@ -34,9 +34,11 @@ def ram_workspace(base: str = DEFAULT) -> Iterator[str]:
     os.makedirs(base, exist_ok=True)
     # A name of its own, so that two runs do not mount over each other.
     try:
-        with tempfile.TemporaryDirectory(prefix="work.", dir=base) as where:
-            with mounted("tmpfs", "bootc-live", where, f"mode=0700,size={room}", hint="use a kernel with tmpfs"):
-                yield where
+        with (
+            tempfile.TemporaryDirectory(prefix="work.", dir=base) as where,
+            mounted("tmpfs", "bootc-live", where, f"mode=0700,size={room}", hint="use a kernel with tmpfs"),
+        ):
+            yield where
     finally:
         # Not empty where a receipt lies in it.
         with suppress(OSError):
@@ -45,6 +47,11 @@ def ram_workspace(base: str = DEFAULT) -> Iterator[str]:
 
 @contextmanager
 def directory_workspace(parent: str) -> Iterator[str]:
-    """Use a private directory below an existing one, on whatever file system that is."""
-    with tempfile.TemporaryDirectory(prefix="bootc-live.", dir=parent) as path:
-        yield path
+    """Use a private directory below an existing one, on whatever file system that is. Raises RootfsError."""
+    try:
+        made = tempfile.TemporaryDirectory(prefix="bootc-live.", dir=parent)
+    except OSError as error:
+        raise RootfsError(f"cannot work in {parent!r}: {error.strerror}", hint="choose another --workdir") from error
+    with made as path:
+        # Absolute, because mount(8) is run from elsewhere.
+        yield os.path.abspath(path)

@@ -53,7 +53,7 @@ class ArchiveSource:
         except ValueError as error:
             raise SourceError(f"{self.typed!r} has a damaged index.json: {error}", hint=_HINT) from error
         content = self._read(self._blob_name(descriptor))
-        return TopManifest(content=content, media_type=descriptor.media_type, digest=descriptor.digest)
+        return TopManifest(content, descriptor.media_type, descriptor.digest, descriptor.size)
 
     @contextmanager
     def open_manifest(self, descriptor: Descriptor) -> Iterator[Iterator[bytes]]:

@@ -19,12 +19,13 @@ class TopManifest:
     """The manifest or index a name stands for, as the source gave it: unverified.
 
     ``digest`` is what it must hash to where the name or an enclosing index
-    pins it, else None.
+    pins it, else None; ``size`` is the number of bytes an index gives.
     """
 
     content: bytes
     media_type: str
     digest: str | None
+    size: int | None = None
 
 
 class Source(Protocol):

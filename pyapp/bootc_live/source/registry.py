@@ -16,7 +16,7 @@ from oras.provider import Registry
 from requests.adapters import HTTPAdapter
 
 from bootc_live.base.errors import SourceError
-from bootc_live.source.descriptor import Descriptor
+from bootc_live.source.descriptor import Descriptor, check_digest
 from bootc_live.source.interface import CHUNK, MANIFEST_LIMIT, TopManifest
 from bootc_live.source.reference import Reference, parse_reference
 from bootc_live.source.trust_store import EXTRA_DIRECTORY, ca_bundle
@@ -54,7 +54,9 @@ class RegistrySource:
         with self._get("manifests", self._reference.target, ACCEPT) as response:
             content = b"".join(_limited(self._body(response), self.typed))
             media_type = str(response.headers.get("Content-Type", "")).partition(";")[0].strip()
-        return TopManifest(content=content, media_type=media_type, digest=self._reference.digest)
+            # What a tag stands for is the registry's word; that it arrived whole can be checked at least.
+            digest = self._reference.digest or _header_digest(response)
+        return TopManifest(content=content, media_type=media_type, digest=digest)
 
     @contextmanager
     def open_manifest(self, descriptor: Descriptor) -> Iterator[Iterator[bytes]]:
@@ -137,6 +139,13 @@ def _speaks_https(client: Registry, host: str) -> bool:
         # Nothing there at all: the plain attempt gives the better message.
         return False
     return True
+
+
+def _header_digest(response: requests.Response) -> str | None:
+    try:
+        return check_digest(response.headers.get("Docker-Content-Digest"))
+    except ValueError:
+        return None
 
 
 def _limited(chunks: Iterator[bytes], typed: str) -> Iterator[bytes]:

@@ -11,20 +11,24 @@ from tests.lib.tar_writer import directory, layer
 
 
 class Outcome(StrEnum):
-    """REFUSED ends in one clear error; AS_UMOCI gives the tree umoci gives; EITHER of both is fine."""
+    """REFUSED ends in one clear error; USED gives the tree umoci gives; EITHER of both is fine."""
 
     REFUSED = "refused"
-    AS_UMOCI = "as umoci"
+    USED = "used"
     EITHER = "either"
 
 
 @dataclass(frozen=True)
 class Attack:
-    """One hostile image. `image` is told the absolute path of the directory it tries to reach."""
+    """One hostile image. `image` is told the absolute path of the directory it tries to reach.
+
+    `means` is an image that umoci can unpack to the right tree where it cannot unpack this one.
+    """
 
     name: str
     image: Callable[[str], Image]
     outcome: Outcome = Outcome.REFUSED
+    means: Image | None = None
 
 
 def tars(*layers: tuple[bytes, ...]) -> Image:

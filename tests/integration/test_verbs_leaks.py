@@ -1,0 +1,105 @@
+"""The check that nothing is left behind sees each kind of thing, and only what is still there after a while."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.lib.leaks import left_behind, nothing_left, settled, snapshot
+
+
+@contextmanager
+def a_mount(where: Path) -> Iterator[str]:
+    subprocess.run(["mount", "-t", "tmpfs", "ours", where], check=True)
+    try:
+        yield f"mounts: ours (tmpfs) on {where}, number "
+    finally:
+        subprocess.run(["umount", where], check=True)
+
+
+@contextmanager
+def a_loop(where: Path) -> Iterator[str]:
+    backing = where / "backing"
+    backing.write_bytes(bytes(4096))
+    command = ["losetup", "--find", "--show", str(backing)]
+    device = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
+    try:
+        yield f"loops: {os.path.basename(device)}, attachment "
+    finally:
+        subprocess.run(["losetup", "--detach", device], check=True)
+
+
+@contextmanager
+def a_process(where: Path) -> Iterator[str]:
+    # Its parent ends at once: it is nobody's child any more.
+    subprocess.run(["sh", "-c", "sleep 600 & echo $! >pid"], cwd=where, check=True)
+    pid = int((where / "pid").read_text())
+    try:
+        yield f"processes: sleep 600, number {pid}, of "
+    finally:
+        os.kill(pid, 9)
+
+
+@contextmanager
+def a_file(where: Path) -> Iterator[str]:
+    where.joinpath("bootc-live.xyz").touch()
+    yield f"files: {where}/bootc-live.xyz"
+    where.joinpath("bootc-live.xyz").unlink()
+
+
+@contextmanager
+def a_temporary_file(_where: Path) -> Iterator[str]:
+    with tempfile.NamedTemporaryFile() as made:
+        yield f"files: {made.name}"
+
+
+@contextmanager
+def a_run_file(_where: Path) -> Iterator[str]:
+    directory = Path("/run/bootc-live")
+    directory.mkdir()
+    yield f"files: {directory}"
+    directory.rmdir()
+
+
+Maker = Callable[[Path], AbstractContextManager[str]]
+
+
+@pytest.mark.parametrize("make", [a_mount, a_loop, a_process, a_file, a_temporary_file, a_run_file])
+def test_sees(make: Maker, tmp_path: Path) -> None:
+    before = snapshot()
+    with make(tmp_path) as name:
+        found = settled(before, 0.2)
+        assert len(found) == 1, found
+        assert found[0].startswith(name)
+    assert settled(before) == []
+
+
+def test_fails_a_test() -> None:
+    stray = Path(tempfile.gettempdir(), "bootc-live.stray")
+    with pytest.raises(AssertionError, match=f"left behind:\nfiles: {stray}"), nothing_left(0.2):
+        stray.touch()
+    stray.unlink()
+
+
+def test_sees_a_lost_mount(tmp_path: Path) -> None:
+    with a_mount(tmp_path):
+        before = snapshot()
+    assert left_behind(before, snapshot())[0].startswith(f"mounts: lost ours (tmpfs) on {tmp_path}")
+
+
+def test_waits_for_what_goes(tmp_path: Path) -> None:
+    before = snapshot()
+    late = tmp_path / "bootc-live.late"
+    late.touch()
+    timer = threading.Timer(0.3, late.unlink)
+    timer.start()
+    assert left_behind(before, snapshot()) != []
+    assert settled(before) == []
+    timer.join()

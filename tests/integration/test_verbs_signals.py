@@ -1,0 +1,205 @@
+"""A boot that somebody ends leaves nothing behind, wherever it just was."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.lib.leaks import nothing_left
+from tests.lib.oci_writer import Image, Layer, write_archive, write_layout
+from tests.lib.program import ERROR, Program
+from tests.lib.proxy import Then, limiting
+from tests.lib.registry import Registry, registry
+from tests.lib.small_image import BASE, HERE, UPPER
+from tests.lib.tar_writer import file, layer
+
+ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+INTERRUPTED = f"{ERROR}interrupted\n"
+SECONDS = 10
+# Ahead of the system's own in the search path of the program.
+WRAPPERS = Path("/usr/local/sbin")
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    """A registry that holds an image with a large layer."""
+    where = tmp_path_factory.mktemp("registry")
+    big = Layer(layer(file("big", os.urandom(2**22) * 4)), "none")
+    layout = write_layout(where / "layout", Image([Layer(BASE), big, Layer(UPPER)], architecture=HERE))
+    with registry(where / "registry") as running:
+        running.put(layout, "os", "latest")
+        yield running
+
+
+def verb_command(verb: str, source: str, where: Path, kargs: str = "") -> list[str]:
+    """A boot or an unpack below `where`."""
+    target = where / "root"
+    target.mkdir(exist_ok=True)
+    if verb == "unpack":
+        return ["unpack", "--unsecure", source, str(target)]
+    cmdline = f"root=bootc-live:{source} bootc.registry.unsecure {kargs}"
+    return ["boot", "--cmdline", cmdline, "--sysroot", str(target), "--receipt", str(where / "receipt.json")]
+
+
+def assert_interrupted(process: subprocess.Popen[bytes], log: Path, where: Path) -> None:
+    """Checks the end of a verb: quick, with one message, and nothing made."""
+    status = process.wait(SECONDS)
+    told = log.read_text()
+    assert status == 1, f"exit status {status}:\n{told}"
+    assert told.count(ERROR) == 1, told
+    assert INTERRUPTED in told
+    assert "Traceback" not in told
+    assert list((where / "root").iterdir()) == []
+    assert not (where / "receipt.json").exists()
+
+
+@pytest.mark.parametrize("number", ENDING, ids=lambda number: number.name)
+@pytest.mark.parametrize("verb", ["boot", "unpack"])
+@pytest.mark.parametrize("limit", [0, 3_000, 5_000_000], ids=["first answer", "manifest", "layer"])
+def test_while_fetching(
+    limit: int, verb: str, number: signal.Signals, served: Registry, program: Program, tmp_path: Path
+) -> None:
+    """The registry stops talking in the middle of something."""
+    log = tmp_path / "log"
+    with limiting(served.port, limit, Then.STALL) as proxy:
+        source = f"docker://127.0.0.1:{proxy.port}/os:latest"
+        with program.started(*verb_command(verb, source, tmp_path), log=log) as process:
+            assert proxy.passed.wait(SECONDS)
+            # Whoever waits for more bytes has to have begun to wait.
+            time.sleep(0.2)
+            process.send_signal(number)
+            assert_interrupted(process, log, tmp_path)
+
+
+@pytest.mark.parametrize("verb", ["boot", "unpack"])
+def test_while_inflating(verb: str, program: Program, tmp_path: Path) -> None:
+    bomb = Layer(blob=_gigabytes(tmp_path), diff_id="sha256:" + "0" * 64)
+    archive = write_archive(tmp_path / "image.oci", Image([Layer(BASE), bomb], architecture=HERE))
+    log = tmp_path / "log"
+    with program.started(*verb_command(verb, str(archive), tmp_path), log=log) as process:
+        deadline = time.monotonic() + SECONDS
+        while not any(path.stat().st_blocks > 2**11 for path in Path("/run/bootc-live").glob("work.*/root.erofs")):
+            assert time.monotonic() < deadline, log.read_text()
+        process.send_signal(signal.SIGTERM)
+        assert_interrupted(process, log, tmp_path)
+
+
+def _gigabytes(where: Path) -> Path:
+    packed = where / "zeros.gz"
+    with packed.open("wb") as out:
+        command = "head -c 4G /dev/zero | igzip -1 -c"
+        subprocess.run(["sh", "-c", command], stdout=out, check=True)
+    return packed
+
+
+def test_twice(served: Registry, program: Program, tmp_path: Path) -> None:
+    """An impatient second signal does not break off the cleaning up after the first."""
+    log = tmp_path / "log"
+    with limiting(served.port, 5_000_000, Then.STALL) as proxy:
+        source = f"docker://127.0.0.1:{proxy.port}/os:latest"
+        with program.started(*verb_command("boot", source, tmp_path), log=log) as process:
+            assert proxy.passed.wait(SECONDS)
+            while process.poll() is None:
+                process.send_signal(signal.SIGINT)
+                time.sleep(0.001)
+            assert_interrupted(process, log, tmp_path)
+
+
+@contextmanager
+def signalling(tool: str, call: int, when: str, where: Path) -> Iterator[Path]:
+    """The program ends its caller by SIGTERM before or after it does its work, at its `call`th call; gives the count.
+
+    The real one does the work; it is only started from a script.
+    """
+    count, wrapper = where / f"{tool}.count", WRAPPERS / tool
+    real = subprocess.run(["sh", "-c", f"command -v {tool}"], stdout=subprocess.PIPE, text=True, check=True)
+    end_caller = "kill -TERM $PPID\nsleep 0.1"
+    wrapper.write_text(
+        f"#!/bin/sh\nread n <{count}\nn=$((n + 1))\necho $n >{count}\n"
+        f"if [ $n = {call} ] && [ {when} = before ]; then\n{end_caller}\nfi\n"
+        f'{real.stdout.strip()} "$@"\nstatus=$?\n'
+        f"if [ $n = {call} ] && [ {when} = after ]; then\n{end_caller}\nfi\n"
+        "exit $status\n"
+    )
+    wrapper.chmod(0o755)
+    count.write_text("0\n")
+    try:
+        yield count
+    finally:
+        wrapper.unlink()
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("tool", ["mount", "umount", "cp"])
+@pytest.mark.parametrize(
+    ("verb", "kargs"),
+    [
+        ("boot", ""),
+        ("boot", "rw"),
+        ("boot", "rw bootc.live.etc.rw=0 bootc.live.var.rw=0"),
+        ("unpack", ""),
+    ],
+)
+def test_around_every_program(
+    verb: str, kargs: str, tool: str, when: str, program: Program, small: Path, tmp_path: Path
+) -> None:
+    """Signals at the worst moments: something is mounted already, but nobody has noted it yet."""
+    log, call, finished = tmp_path / "log", 0, False
+    while not finished:
+        call += 1
+        where = tmp_path / str(call)
+        where.mkdir()
+        with nothing_left(), signalling(tool, call, when, tmp_path) as count:
+            with program.started(*verb_command(verb, str(small), where, kargs), log=log) as process:
+                status = process.wait(SECONDS)
+            finished = int(count.read_text()) < call
+            if status == 0:
+                # Past the point of no return, or there was no such call.
+                assert (where / "root/etc/hostname").exists(), log.read_text()
+                _take_away(verb, where / "root")
+            else:
+                assert not finished, log.read_text()
+                assert_interrupted(process, log, where)
+    assert call > 1 or (tool == "cp" and "var.rw=0" in kargs), "the program was never called"
+
+
+def _take_away(verb: str, root: Path) -> None:
+    if verb == "boot":
+        subprocess.run(["umount", "-R", root], check=True)
+
+
+@pytest.mark.parametrize("verb", ["boot", "unpack"])
+def test_at_any_time(verb: str, program: Program, small: Path, tmp_path: Path) -> None:
+    """From its first to its last moment, every tenth of the time a run takes."""
+    log = tmp_path / "log"
+    begun = time.monotonic()
+    (tmp_path / "whole").mkdir()
+    with program.started(*verb_command(verb, str(small), tmp_path / "whole"), log=log) as process:
+        assert process.wait(SECONDS) == 0, log.read_text()
+    whole = time.monotonic() - begun
+    _take_away(verb, tmp_path / "whole/root")
+    endings = set()
+    for step in range(25):
+        where = tmp_path / str(step)
+        where.mkdir()
+        with nothing_left():
+            with program.started(*verb_command(verb, str(small), where), log=log) as process:
+                time.sleep(whole * step / 24)
+                process.send_signal(signal.SIGTERM)
+                status = process.wait(SECONDS)
+            endings.add(status)
+            if status == 0:
+                _take_away(verb, where / "root")
+            elif status == -signal.SIGTERM:
+                # Python had not got as far as our code.
+                assert log.read_text() == ""
+            else:
+                assert_interrupted(process, log, where)
+    assert endings >= {0, 1}

@@ -1,0 +1,168 @@
+"""The unpack verb: where it may write, and what it leaves where it fails."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.lib.oci_writer import Image, Layer, write_archive, write_layout
+from tests.lib.program import Program
+from tests.lib.small_image import BASE, HERE, UPPER, small_image
+from tests.lib.tar_writer import file, layer
+from tests.lib.tree_list import Line, differences, tree_list
+
+
+@pytest.fixture(scope="module")
+def wanted(tmp_path_factory: pytest.TempPathFactory) -> list[Line]:
+    """The tree that umoci makes of the small image."""
+    where = tmp_path_factory.mktemp("umoci")
+    layout = write_layout(where / "layout", small_image())
+    subprocess.run(["umoci", "unpack", "--image", f"{layout}:latest", where / "bundle"], check=True)
+    return tree_list(where / "bundle/rootfs")
+
+
+@contextmanager
+def tmpfs(where: Path, options: str = "size=1M") -> Iterator[Path]:
+    """A small file system of its own at a new directory."""
+    where.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", where], check=True)
+    try:
+        yield where
+    finally:
+        subprocess.run(["umount", where], check=True)
+
+
+def names(where: Path) -> list[str]:
+    """What is in a directory, hidden files too."""
+    return sorted(os.listdir(where))
+
+
+def test_new_directory(program: Program, small: Path, wanted: list[Line], tmp_path: Path) -> None:
+    program.run("unpack", small, tmp_path / "tree").good()
+    assert not differences(wanted, tree_list(tmp_path / "tree"))
+    assert names(tmp_path) == ["tree"]
+
+
+def test_relative_names(program: Program, small: Path, wanted: list[Line], tmp_path: Path) -> None:
+    (tmp_path / "small.oci").symlink_to(small)
+    program.run("unpack", "small.oci", "tree/", "--workdir", ".", cwd=tmp_path).good()
+    assert not differences(wanted, tree_list(tmp_path / "tree"))
+    assert names(tmp_path) == ["small.oci", "tree"]
+
+
+def test_empty_directory(program: Program, small: Path, wanted: list[Line], tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir(mode=0o700)
+    program.run("unpack", small, tree).good()
+    assert not differences(wanted, tree_list(tree))
+    assert names(tmp_path) == ["tree"]
+
+
+def test_mount_point(program: Program, small: Path, wanted: list[Line], tmp_path: Path) -> None:
+    """An empty disk that somebody mounted to put a tree on."""
+    with tmpfs(tmp_path / "disk") as disk:
+        program.run("unpack", small, disk).good()
+        assert not differences(wanted, tree_list(disk))
+
+
+def test_current_directory(program: Program, small: Path, wanted: list[Line], tmp_path: Path) -> None:
+    program.run("unpack", small, ".", cwd=tmp_path).good()
+    assert not differences(wanted, tree_list(tmp_path))
+
+
+def test_only_root(program: Program, small: Path) -> None:
+    command = ["setpriv", "--reuid=65534", "--clear-groups", "--inh-caps=-all", "true"]
+    subprocess.run(command, check=True)
+    place = Path("/tmp/unpack-as-nobody")
+    place.mkdir()
+    place.chmod(0o777)
+    try:
+        readable = place / "small.oci"
+        readable.write_bytes(small.read_bytes())
+        nobody = Program(program.zipapp, before=command[:-1])
+        nobody.run("unpack", readable, place / "tree").error("needs root")
+        nobody.run("boot", "--cmdline", f"root=bootc-live:{readable}", "--sysroot", place).error("needs root")
+        assert names(place) == ["small.oci"]
+        nobody.run("inspect", readable).good()
+        readable.unlink()
+    finally:
+        place.rmdir()
+
+
+@pytest.mark.parametrize("kind", ["file", "full", "link", "dangling"])
+def test_target_in_the_way(kind: str, program: Program, small: Path, tmp_path: Path) -> None:
+    target, other = tmp_path / "target", tmp_path / "other"
+    other.mkdir()
+    if kind == "file":
+        target.write_text("mine")
+    elif kind == "full":
+        (target / "sub").mkdir(parents=True)
+    else:
+        target.symlink_to(other if kind == "link" else "nowhere")
+    before = tree_list(tmp_path)
+    told = program.run("unpack", small, target).error(repr(str(target)))
+    assert "new directory" in told
+    assert not differences(before, tree_list(tmp_path))
+
+
+@pytest.mark.parametrize("target", ["/nowhere/tree", "/proc/1/tree", "/sys/tree"])
+def test_target_that_cannot_be(target: str, program: Program, small: Path) -> None:
+    program.run("unpack", small, target).error(repr(target))
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["empty", "new"])
+def test_target_on_a_read_only_file_system(there: bool, program: Program, small: Path, tmp_path: Path) -> None:
+    with tmpfs(tmp_path / "disk") as disk:
+        target = disk / "tree"
+        if there:
+            target.mkdir()
+        subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+        program.run("unpack", small, target).error(repr(str(target)))
+
+
+@pytest.mark.parametrize("where", ["mount point", "empty", "new"])
+def test_full_target(where: str, program: Program, tmp_path: Path) -> None:
+    """Half a tree is no tree: it is taken away again."""
+    big = Layer(BASE), Layer(_big(2**21))
+    archive = write_archive(tmp_path / "image.oci", Image(big, architecture=HERE))
+    with tmpfs(tmp_path / "disk") as disk:
+        target = disk if where == "mount point" else disk / "tree"
+        if where == "empty":
+            target.mkdir()
+        told = program.run("unpack", archive, target).error(repr(str(target)), "No space left on device")
+        assert "free some space" in told
+        assert names(disk) == (["tree"] if where == "empty" else [])
+        assert where == "new" or names(target) == []
+
+
+def test_wrong_image_changes_nothing(program: Program, tmp_path: Path) -> None:
+    layers = [Layer(BASE), Layer(UPPER, diff_id="sha256:" + "0" * 64)]
+    archive = write_archive(tmp_path / "image.oci", Image(layers, architecture=HERE))
+    (tmp_path / "there").mkdir()
+    for target in ("there", "new"):
+        told = program.run("unpack", archive, tmp_path / target).error(archive, "sha256:" + "0" * 64)
+        assert "layer 1" in told
+    assert names(tmp_path) == ["image.oci", "there"]
+    assert names(tmp_path / "there") == []
+
+
+def test_two_at_once(program: Program, small: Path, wanted: list[Line], tmp_path: Path) -> None:
+    """The second one must not see, nor take away, what the first one works in."""
+    big = write_archive(tmp_path / "big.oci", Image([Layer(BASE), Layer(_big(2**27), "none")], architecture=HERE))
+    with program.started("unpack", big, tmp_path / "big", log=tmp_path / "log") as first:
+        while not list(Path("/run/bootc-live").glob("work.*/root.erofs")):
+            assert first.poll() is None, (tmp_path / "log").read_text()
+        program.run("unpack", small, tmp_path / "small").good()
+        assert first.poll() is None, "the first one has ended too early to tell"
+        assert first.wait(60) == 0, (tmp_path / "log").read_text()
+    assert not differences(wanted, tree_list(tmp_path / "small"))
+    assert (tmp_path / "big/big").stat().st_size == 2**27
+
+
+def _big(size: int) -> bytes:
+    return layer(file("big", os.urandom(2**16) * (size // 2**16)))

@@ -1,0 +1,112 @@
+"""Compressed streams and what must come of them, for every program that can inflate them."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import struct
+import subprocess
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+RANDOM: Final = os.urandom(300_000)
+TEXT: Final = b"".join(b"line %d of a tar that compresses well\n" % number for number in range(60_000))
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A compressed stream. `plain` is None where it must be refused."""
+
+    name: str
+    data: bytes
+    plain: bytes | None
+
+
+def stored(data: bytes) -> bytes:
+    """A gzip member without compression."""
+    packer = zlib.compressobj(0, zlib.DEFLATED, 31)
+    return packer.compress(data) + packer.flush()
+
+
+def with_header_fields(data: bytes) -> bytes:
+    """A gzip member that has every optional field of RFC 1952: extra, name, comment and a header checksum."""
+    head = b"\x1f\x8b\x08\x1e" + struct.pack("<IBB", 1_600_000_000, 0, 3)
+    head += struct.pack("<H", 6) + b"AB\x02\x00xy" + b"layer.tar\0" + b"a comment\0"
+    head += struct.pack("<H", zlib.crc32(head) & 0xFFFF)
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    body = packer.compress(data) + packer.flush()
+    return head + body + struct.pack("<II", zlib.crc32(data), len(data) & 0xFFFFFFFF)
+
+
+def flipped(data: bytes, at: int) -> bytes:
+    """The data with one byte changed."""
+    changed = bytearray(data)
+    changed[at] ^= 0x55
+    return bytes(changed)
+
+
+_PACKED: Final = gzip.compress(TEXT, 6, mtime=0)
+
+GZIP: Final = (
+    Stream("text", _PACKED, TEXT),
+    Stream("random", gzip.compress(RANDOM, 1, mtime=0), RANDOM),
+    Stream("stored", stored(RANDOM), RANDOM),
+    Stream("empty", gzip.compress(b"", mtime=0), b""),
+    Stream("one-byte", gzip.compress(b"x", mtime=0), b"x"),
+    Stream("all-header-fields", with_header_fields(TEXT), TEXT),
+    Stream("two-members", gzip.compress(b"one", mtime=0) + gzip.compress(b"two", mtime=0), b"onetwo"),
+    Stream("many-members", b"".join(gzip.compress(TEXT[at : at + 997]) for at in range(0, 997 * 51, 997)), TEXT[: 997 * 51]),
+    Stream("empty-members-between", gzip.compress(b"") + _PACKED + gzip.compress(b"") + gzip.compress(b"z"), TEXT + b"z"),
+    Stream("zeros-behind", _PACKED + bytes(1024), TEXT),
+    Stream("one-zero-behind", _PACKED + b"\0", TEXT),
+    Stream("garbage-behind", _PACKED + b"garbage" * 100, TEXT),
+    Stream("garbage-that-looks-like-a-member-at-first", _PACKED + b"\x1fx", TEXT),
+    Stream("without-its-trailer", _PACKED[:-8], None),
+    Stream("without-its-last-byte", _PACKED[:-1], None),
+    Stream("cut-in-half", _PACKED[: len(_PACKED) // 2], None),
+    Stream("header-alone", _PACKED[:10], None),
+    Stream("half-a-header", _PACKED[:6], None),
+    Stream("second-member-cut", _PACKED + _PACKED[:100], None),
+    Stream("wrong-checksum", flipped(_PACKED, -6), None),
+    Stream("wrong-length", flipped(_PACKED, -2), None),
+    Stream("wrong-byte-inside", flipped(_PACKED, len(_PACKED) // 2), None),
+    Stream("unknown-method", b"\x1f\x8b\x07" + _PACKED[3:], None),
+)
+
+
+def zstd(data: bytes, *options: str) -> bytes:
+    """A zstd frame, made by the zstd program."""
+    return subprocess.run(["zstd", "-q", "-c", *options], input=data, stdout=subprocess.PIPE, check=True).stdout
+
+
+def skippable(number: int, data: bytes) -> bytes:
+    """A frame that decoders pass over (RFC 8878, 3.1.2)."""
+    return struct.pack("<II", 0x184D2A50 + number, len(data)) + data
+
+
+def zstd_streams() -> Iterator[Stream]:
+    """The streams for zstd."""
+    frame, small = zstd(TEXT), zstd(b"small")
+    yield Stream("text", frame, TEXT)
+    yield Stream("random", zstd(RANDOM), RANDOM)
+    yield Stream("empty", zstd(b""), b"")
+    yield Stream("no-checksum", zstd(TEXT, "--no-check"), TEXT)
+    yield Stream("long-window", zstd(TEXT, "--long=27"), TEXT)
+    yield Stream("two-frames", frame + small, TEXT + b"small")
+    yield Stream("many-frames", b"".join(zstd(TEXT[at : at + 9_000]) for at in range(0, 90_000, 9_000)), TEXT[:90_000])
+    yield Stream("skippable-first", skippable(0, b"table of contents") + frame, TEXT)
+    yield Stream("skippable-last", frame + skippable(15, b"x" * 5000), TEXT)
+    yield Stream("skippable-everywhere", skippable(7, b"") + frame + skippable(1, b"y") + small, TEXT + b"small")
+    yield Stream("cut-in-half", frame[: len(frame) // 2], None)
+    yield Stream("without-its-last-byte", frame[:-1], None)
+    yield Stream("second-frame-cut", frame + small[:-1], None)
+    yield Stream("garbage-behind", frame + b"garbage", None)
+    yield Stream("wrong-checksum", flipped(frame, -1), None)
+    yield Stream("wrong-byte-inside", flipped(frame, len(frame) // 2), None)
+
+
+def cut(data: bytes, step: int) -> Iterator[bytes]:
+    """The data in chunks of `step` bytes."""
+    return (data[at : at + step] for at in range(0, len(data), step))

@@ -1,0 +1,51 @@
+"""Layers from hand-made members, merged to a tree, and the tree as text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bootc_live.rootfs.layers import apply_member
+from bootc_live.rootfs.tar_reader import read_members
+from bootc_live.rootfs.tree import Node, new_directory, split
+from tests.lib.tar_writer import layer
+
+SPACING = 1 << 20
+
+
+def merged(*layers: tuple[bytes, ...]) -> Node:
+    """The tree that the layers make, each given as its members; layer N's data begins at N MiB."""
+    root = new_directory()
+    for number, parts in enumerate(layers):
+        tar = layer(*parts)
+        parents: dict[bytes, Node] = {}
+        for member in read_members(tar, len(tar)):
+            apply_member(root, member, number, number * SPACING, parents)
+    return root
+
+
+def data_file(*layers: tuple[bytes, ...]) -> bytes:
+    """The bytes that the offsets in `merged()` of the same layers point into."""
+    return b"".join(layer(*parts).ljust(SPACING, b"\0") for parts in layers)
+
+
+def paths(root: Node) -> list[str]:
+    """Every path of a tree, directories with a closing slash, in byte order."""
+    return sorted(path for path, _ in _below(root, ""))
+
+
+def _below(directory: Node, prefix: str) -> Iterator[tuple[str, Node]]:
+    for name, entry in directory.directory.items():
+        path = prefix + name.decode(errors="surrogateescape")
+        if entry.node.children is None:
+            yield path, entry.node
+        else:
+            yield f"{path}/", entry.node
+            yield from _below(entry.node, f"{path}/")
+
+
+def node_at(root: Node, path: str) -> Node:
+    """The node of a path, no link followed."""
+    node = root
+    for part in split(path.encode()):
+        node = node.directory[part].node
+    return node

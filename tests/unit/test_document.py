@@ -1,0 +1,42 @@
+"""The reference page has one row for each argument of the table, in two tables, and nothing else of its own."""
+
+from __future__ import annotations
+
+from bootc_live.config.document import markdown, plain
+from bootc_live.config.table import KARGS
+
+
+def rows(text: str) -> list[list[str]]:
+    """The cells of all table rows, without heads and rules."""
+    lines = [line for line in text.splitlines() if line.startswith("| `")]
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+
+
+def test_one_row_for_each_argument() -> None:
+    now, later = markdown().split("## Known, not built yet")
+    built = [f"`{karg.name}`" for karg in KARGS if karg.built]
+    unbuilt = [f"`{karg.name}`" for karg in KARGS if not karg.built]
+    assert [row[0].strip("| ") for row in rows(now)] == built
+    assert [row[0].strip("| ") for row in rows(later)] == unbuilt
+    assert built
+    assert unbuilt
+
+
+def test_rows_have_four_cells() -> None:
+    for row, karg in zip(rows(markdown()), sorted(KARGS, key=lambda karg: not karg.built), strict=True):
+        assert len(row) == 4, row
+        assert row[1] == str(karg.kind)
+        assert row[2] == (f"`{karg.default}`" if karg.default else "")
+        assert row[3] == karg.help
+
+
+def test_page_ends_with_one_newline() -> None:
+    assert markdown().endswith(" |\n")
+    assert not markdown().endswith("\n\n")
+    assert markdown().startswith("# ")
+
+
+def test_terminal_text_names_everything() -> None:
+    for karg in KARGS:
+        assert f"\n{karg.name} ({karg.kind})" in f"\n{plain()}"
+    assert "`" not in plain()

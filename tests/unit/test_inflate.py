@@ -1,0 +1,189 @@
+"""Layers are inflated whatever their compression, and refused where they are damaged."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from bootc_live.base.errors import ImageError, RunError, SourceError
+from bootc_live.image import inflate as module
+from bootc_live.image.inflate import inflate
+from tests.unit.inflate_cases import GZIP, RANDOM, TEXT, Stream, cut, skippable, zstd, zstd_streams
+
+STEPS = (1, 3, 4096, 1 << 20)
+BIGGEST_PIECE = 4 * 1024 * 1024
+ZSTD = tuple(zstd_streams())
+
+
+@pytest.fixture
+def _without_igzip(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The standard library's zlib, also where igzip is installed."""
+    monkeypatch.setattr(module, "find_program", lambda _name: None)
+
+
+def inflated(data: bytes, step: int = 4096) -> bytes:
+    return b"".join(inflate(cut(data, step), "layer 0"))
+
+
+def few_steps(data: bytes) -> tuple[int, ...]:
+    """Chunk sizes that are worth their time: single bytes only for short streams."""
+    return STEPS if len(data) < 20_000 else STEPS[2:]
+
+
+@pytest.mark.usefixtures("_without_igzip")
+@pytest.mark.parametrize("stream", GZIP, ids=lambda stream: stream.name)
+def test_gzip_by_zlib(stream: Stream) -> None:
+    for step in few_steps(stream.data):
+        if stream.plain is None:
+            with pytest.raises(ImageError, match=r"^layer 0 is (damaged|cut short): ") as caught:
+                inflated(stream.data, step)
+            assert caught.value.hint
+        else:
+            assert inflated(stream.data, step) == stream.plain
+
+
+@pytest.mark.parametrize("stream", ZSTD, ids=lambda stream: stream.name)
+def test_zstd(stream: Stream) -> None:
+    for step in few_steps(stream.data):
+        if stream.plain is None:
+            with pytest.raises(RunError, match="zstd exited with") as caught:
+                inflated(stream.data, step)
+            assert "damaged" in caught.value.hint
+        else:
+            assert inflated(stream.data, step) == stream.plain
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("data", [b"", b"x", b"xyz", b"plain text, long enough", bytes(1024), b"\x1f", b"\x28\xb5\x2f"])
+def test_plain(data: bytes, step: int) -> None:
+    assert inflated(data, step) == data
+
+
+def test_plain_pieces_are_passed_on_as_they_come() -> None:
+    chunks = [b"abcd", b"", RANDOM, b"e"]
+    assert list(inflate(iter(chunks), "it")) == [b"abcd", RANDOM, b"e"]
+
+
+@pytest.mark.usefixtures("_without_igzip")
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("data", [gzip.compress(b"tiny"), zstd(b"tiny"), skippable(3, b"") + zstd(b"tiny")])
+def test_first_chunks_may_be_tiny(data: bytes, step: int) -> None:
+    """What kind of stream it is shows in its first four bytes, however they arrive."""
+    with_empty = (piece for chunk in cut(data, step) for piece in (chunk, b""))
+    assert b"".join(inflate(filter(None, with_empty), "it")) == b"tiny"
+
+
+@pytest.mark.parametrize("packed", [gzip.compress(bytes(50 << 20), 1), zstd(bytes(50 << 20))], ids=["gzip", "zstd"])
+@pytest.mark.usefixtures("_without_igzip")
+def test_a_bomb_comes_in_bounded_pieces(packed: bytes) -> None:
+    total = 0
+    for piece in inflate(iter([packed]), "it"):
+        assert 0 < len(piece) <= BIGGEST_PIECE
+        total += len(piece)
+    assert total == 50 << 20
+
+
+@pytest.mark.usefixtures("_without_igzip")
+@pytest.mark.parametrize(
+    "packed", [gzip.compress(TEXT) + gzip.compress(b"end"), zstd(TEXT) + skippable(0, b"x" * 200_000), TEXT]
+)
+def test_input_is_read_to_its_end(packed: bytes) -> None:
+    """Else its digest would not be checked."""
+    source = cut(packed, 1000)
+    for _ in inflate(source, "it"):
+        pass
+    assert next(source, None) is None
+
+
+def failing(data: bytes) -> Iterator[bytes]:
+    """A transfer that breaks off."""
+    yield from cut(data, 1000)
+    raise SourceError("the transfer broke off", hint="try again")
+
+
+@pytest.mark.usefixtures("_without_igzip")
+@pytest.mark.parametrize("packed", [gzip.compress(TEXT), zstd(TEXT), TEXT], ids=["gzip", "zstd", "plain"])
+def test_an_error_of_the_source_comes_through(packed: bytes) -> None:
+    """Even where the half stream alone would be an error of its own."""
+    with pytest.raises(SourceError, match="the transfer broke off"):
+        list(inflate(failing(packed[: len(packed) // 2]), "it"))
+
+
+@pytest.mark.usefixtures("_without_igzip")
+@pytest.mark.parametrize("packed", [gzip.compress(TEXT), zstd(TEXT), TEXT], ids=["gzip", "zstd", "plain"])
+def test_stopping_early_leaves_nothing_behind(packed: bytes) -> None:
+    threads, descriptors = threading.active_count(), os.listdir("/proc/self/fd")
+    endless = (packed for _ in range(10**9))
+    pieces = inflate(endless, "it")
+    next(pieces)
+    pieces.close()  # type: ignore[attr-defined]
+    assert threading.active_count() == threads
+    assert os.listdir("/proc/self/fd") == descriptors
+    assert children() == []
+
+
+def children() -> list[str]:
+    """Processes that this one started and that are still there, dead or alive."""
+    found = []
+    for task in os.listdir("/proc/self/task"):
+        with open(f"/proc/self/task/{task}/children", encoding="ascii") as file:
+            found += file.read().split()
+    return found
+
+
+def test_failures_leave_nothing_behind() -> None:
+    threads, descriptors = threading.active_count(), os.listdir("/proc/self/fd")
+    with pytest.raises(RunError):
+        inflated(zstd(TEXT)[:-1])
+    with pytest.raises(SourceError):
+        list(inflate(failing(zstd(TEXT)[:500]), "it"))
+    assert threading.active_count() == threads
+    assert os.listdir("/proc/self/fd") == descriptors
+    assert children() == []
+
+
+def test_zstd_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bootc_live.base.run._PATH", "/nonexistent")
+    with pytest.raises(RunError) as caught:
+        inflated(zstd(b"x"))
+    assert "'zstd' is missing; it is needed to decompress zstd layers" in caught.value.message
+    assert "install zstd" in caught.value.hint
+
+
+def test_igzip_is_taken_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The program is found by name and started with the options that any gunzip knows; `gzip` stands in for it here."""
+    asked = []
+
+    def find(name: str) -> str:
+        asked.append(name)
+        return "/bin/gzip"
+
+    monkeypatch.setattr(module, "find_program", find)
+    assert inflated(gzip.compress(TEXT)) == TEXT
+    assert asked == ["igzip"]
+
+
+@pytest.mark.usefixtures("_without_igzip")
+def test_many_small_members_are_quick() -> None:
+    """Time grows with the size, not with its square."""
+    member = gzip.compress(b"x" * 100, 1)
+    began = time.monotonic()
+    assert len(inflated(member * 20_000, 1 << 20)) == 2_000_000
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("stream", GZIP, ids=lambda stream: stream.name)
+def test_the_samples_are_what_they_claim(stream: Stream) -> None:
+    """gzip(1) gives the same; it warns of what stands behind (status 2) and fails at damage (status 1)."""
+    done = subprocess.run(["gzip", "-d", "-c"], input=stream.data, capture_output=True, check=False)
+    if stream.plain is None:
+        assert done.returncode == 1
+    else:
+        assert done.stdout == stream.plain
+        assert done.returncode in (0, 2)

@@ -1,0 +1,269 @@
+"""One member after another, as layer.md of the image-spec has it: replacing, merging, linking, implied parents."""
+
+from __future__ import annotations
+
+import pytest
+
+from bootc_live.rootfs.sparse import Extent
+from tests.lib.tar_writer import directory, file, hardlink, node, sparse_gnu, symlink, xattr
+from tests.unit.merging import SPACING, data_file, merged, node_at, paths
+
+Layers = tuple[tuple[bytes, ...], ...]
+
+
+def refusal(*layers: tuple[bytes, ...]) -> str:
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 (the caller looks at the message)
+        merged(*layers)
+    return str(caught.value)
+
+
+def test_everything_of_a_member_arrives() -> None:
+    pax = [("mtime", "12345.5"), xattr("user.a", "b"), xattr("security.capability", b"\1\2")]
+    found = node_at(merged((file("d/f", b"12345", mode=0o4711, uid=70_000, gid=80_000, pax=pax),)), "d/f")
+    assert (found.kind, found.mode, found.uid, found.gid, found.size) == ("file", 0o4711, 70_000, 80_000, 5)
+    assert (found.mtime, found.mtime_ns) == (12_345, 500_000_000)
+    assert found.xattrs == {b"user.a": b"b", b"security.capability": b"\1\2"}
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_data_is_where_it_says(number: int) -> None:
+    layers: Layers = ((file("a", "first"),), (file("b", "second"),), (file("x", "y"), file("c", "third")))
+    content = (b"first", b"second", b"third")[number]
+    found = node_at(merged(*layers), "abc"[number])
+    assert data_file(*layers)[found.offset : found.offset + found.size] == content
+
+
+def test_sparse_extents_move_with_their_layer() -> None:
+    found = node_at(merged((), (sparse_gnu("s", 9_000, [(512, b"x" * 10)]),)), "s")
+    assert found.extents == (Extent(512, 10, SPACING + 512),)
+    assert found.size == 9_000
+
+
+@pytest.mark.parametrize(
+    ("layers", "want"),
+    [
+        ((), []),
+        (((),), []),
+        (((file("a"),), (), (file("b"),)), ["a", "b"]),
+        (((directory("d/"), file("d/a")), (file("d/b"),)), ["d/", "d/a", "d/b"]),
+        (((directory("d"), file("d/a")), (directory("d"), file("d/b"))), ["d/", "d/a", "d/b"]),
+        (((file("a/b/c/d"),),), ["a/", "a/b/", "a/b/c/", "a/b/c/d"]),
+        (((file("./a"), directory("./"), file("/b"), file("//c"), file("./././d//e")),), ["a", "b", "c", "d/", "d/e"]),
+        (((directory("d/"), file("d/a")), (file("d"),)), ["d"]),
+        (((file("d"),), (directory("d/"), file("d/a"))), ["d/", "d/a"]),
+        (((directory("d/"), file("d/a")), (file("d"),), (directory("d/"),)), ["d/"]),
+        (((directory("d/"), file("d/a")), (symlink("d", "e"),)), ["d"]),
+        (((symlink("d", "e"),), (directory("d/"),)), ["d/"]),
+        (((symlink("d", "e"),), (file("d"),)), ["d"]),
+        (((file("a"), file("a"), file("a")),), ["a"]),
+        (((directory("d/"), file("d/a"), directory("d/")),), ["d/", "d/a"]),
+        (((directory("d/"), file("d/a"), file("d"), directory("d/"), file("d/b")),), ["d/", "d/b"]),
+        (((node("n", "char", 1, 3),), (node("n", "fifo"),), (node("n", "block", 8, 0),)), ["n"]),
+        (((file(b"\xff\xfe"),),), ["\udcff\udcfe"]),
+        (((file("..."), file("..a"), file("a..")),), ["...", "..a", "a.."]),
+    ],
+)
+def test_paths(layers: Layers, want: list[str]) -> None:
+    assert paths(merged(*layers)) == want
+
+
+def test_a_directory_keeps_its_content_and_takes_new_metadata() -> None:
+    root = merged(
+        (directory("d/", mode=0o700, uid=1, pax=[xattr("user.old", "1")]), file("d/a")),
+        (directory("d/", mode=0o755, uid=2, mtime=99, pax=[xattr("user.new", "2")]),),
+    )
+    found = node_at(root, "d")
+    assert (found.mode, found.uid, found.mtime, found.xattrs) == (0o755, 2, 99, {b"user.new": b"2"})
+    assert paths(root) == ["d/", "d/a"]
+
+
+def test_the_root_takes_metadata_too() -> None:
+    for name in ("./", ".", "/", "//"):
+        root = merged((directory(name, mode=0o711, uid=3, mtime=5),), (file("a"),))
+        assert (root.mode, root.uid, root.mtime) == (0o711, 3, 5)
+
+
+def test_the_root_is_a_directory() -> None:
+    assert refusal((file("./"),)) == "takes the place of the root directory" or paths(merged((file("./"),))) == []
+    assert refusal((symlink("/", "x"),)) == "takes the place of the root directory"
+
+
+def test_implied_parents_are_plain_directories() -> None:
+    root = merged((file("a/b/c", mtime=777),))
+    for path in ("a", "a/b"):
+        found = node_at(root, path)
+        assert (found.kind, found.mode, found.uid, found.gid, found.mtime) == ("dir", 0o755, 0, 0, 777)
+        assert found.xattrs == {}
+
+
+def test_implied_parents_leave_existing_directories_alone() -> None:
+    root = merged((directory("d/", mode=0o700, uid=5, mtime=1),), (file("d/a", mtime=99),))
+    assert (node_at(root, "d").mode, node_at(root, "d").uid, node_at(root, "d").mtime) == (0o700, 5, 1)
+
+
+def test_a_late_entry_describes_an_implied_parent() -> None:
+    root = merged((file("d/a"), directory("d/", mode=0o700)))
+    assert node_at(root, "d").mode == 0o700
+    assert paths(root) == ["d/", "d/a"]
+
+
+@pytest.mark.parametrize("target", ["usr/bin", "/usr/bin", "../usr/bin", "./usr//bin/", "../../../usr/bin", "usr/../usr/bin"])
+def test_parents_lead_through_links(target: str) -> None:
+    """A merged /usr: `bin` is a link, and a later layer writes below it."""
+    root = merged((directory("usr/bin/"), symlink("bin", target)), (file("bin/sh", "x"),))
+    assert paths(root) == ["bin", "usr/", "usr/bin/", "usr/bin/sh"]
+    assert node_at(root, "bin").kind == "symlink"
+
+
+def test_links_in_links() -> None:
+    root = merged(
+        (directory("a/b/"), symlink("l1", "l2"), symlink("l2", "a/l3"), symlink("a/l3", "../a/b"), file("l1/f"),)
+    )  # fmt: skip
+    assert "a/b/f" in paths(root)
+
+
+def test_links_never_lead_out_of_the_root() -> None:
+    root = merged((symlink("up", "../../../../etc"), symlink("abs", "/etc"), file("up/a"), file("abs/b")))
+    assert paths(root) == ["abs", "etc/", "etc/a", "etc/b", "up"]
+
+
+def test_a_directory_entry_replaces_a_link() -> None:
+    """As tar does it: the entry's own name is not followed."""
+    root = merged((directory("usr/bin/"), symlink("bin", "usr/bin")), (directory("bin/"), file("bin/sh")))
+    assert paths(root) == ["bin/", "bin/sh", "usr/", "usr/bin/"]
+
+
+def test_a_replaced_link_is_not_remembered() -> None:
+    """Names resolved before a replacement are resolved anew after it, within one layer."""
+    root = merged(
+        (directory("x/"), directory("y/"), symlink("l", "x"), file("l/1"), symlink("l", "y"), file("l/2"),)
+    )  # fmt: skip
+    assert paths(root) == ["l", "x/", "x/1", "y/", "y/2"]
+    root = merged((file("d/1"), file("d"), directory("d/"), file("d/2")))
+    assert paths(root) == ["d/", "d/2"]
+
+
+@pytest.mark.parametrize("name", ["../a", "a/../b", "a/..", "..", "/..", "./../a", "d/../../a"])
+def test_dot_dot_is_refused(name: str) -> None:
+    assert refusal((file(name),)) == "has '..' in its name"
+    assert "has '..' in its name" in refusal((file("t"), hardlink("x", name)))
+
+
+def test_over_long_names() -> None:
+    assert paths(merged((file("n" * 255),))) == ["n" * 255]
+    assert "has a name of 256 bytes" in refusal((file("n" * 256),))
+    assert "has a name of 300 bytes" in refusal((file("n" * 300 + "/x"),))
+
+
+def test_nul_in_a_name() -> None:
+    assert "NUL" in refusal((file("x", pax=[("path", b"a\0b")]),))
+
+
+def test_a_file_cannot_be_a_parent() -> None:
+    assert refusal((file("a"), file("a/b"))) == "needs 'a' to be a directory, but it is a file"
+    assert refusal((node("a", "fifo"),), (file("a/b/c"),)) == "needs 'a' to be a directory, but it is a fifo"
+    assert "'t' to be a directory" in refusal((file("t"), symlink("l", "t"), file("l/x")))
+
+
+def test_links_in_a_circle() -> None:
+    assert "too many symbolic links" in refusal((symlink("a", "b"), symlink("b", "a"), file("a/x")))
+    assert "too many symbolic links" in refusal((symlink("a", "a"), file("a/x")))
+    assert "too many symbolic links" in refusal((symlink("a", "./a/b"), file("a/x")))
+
+
+def test_hard_links() -> None:
+    root = merged((file("a", "x"), hardlink("b", "a"), hardlink("d/c", "./b"), hardlink("e", "/d/c")))
+    assert len({id(node_at(root, path)) for path in ("a", "b", "d/c", "e")}) == 1
+
+
+def test_hard_links_to_lower_layers() -> None:
+    root = merged((file("a", "lower"),), (hardlink("b", "a"),))
+    assert node_at(root, "a") is node_at(root, "b")
+    assert node_at(root, "b").offset < SPACING
+
+
+def test_replacing_one_name_leaves_the_other() -> None:
+    root = merged((file("a", "old"), hardlink("b", "a")), (file("a", "newer"),))
+    assert node_at(root, "a").size == 5
+    assert node_at(root, "b").size == 3
+
+
+def test_a_link_takes_the_target_as_it_is_then() -> None:
+    root = merged((file("a", "1"), hardlink("b", "a"), file("a", "22"), hardlink("c", "a")))
+    assert [node_at(root, path).size for path in ("a", "b", "c")] == [2, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "part", [symlink("a", "nowhere"), node("a", "char", 1, 3), node("a", "fifo"), node("a", "block", 8, 1)]
+)
+def test_hard_links_to_anything_but_directories(part: bytes) -> None:
+    root = merged((part, hardlink("b", "a")))
+    assert node_at(root, "a") is node_at(root, "b")
+
+
+def test_a_hard_link_to_a_link_is_to_the_link() -> None:
+    root = merged((file("t", "x"), symlink("a", "t"), hardlink("b", "a")))
+    assert node_at(root, "b").kind == "symlink"
+
+
+def test_a_hard_link_through_linked_directories() -> None:
+    root = merged((directory("usr/bin/"), symlink("bin", "usr/bin"), file("usr/bin/a"), hardlink("b", "bin/a")))
+    assert node_at(root, "b") is node_at(root, "usr/bin/a")
+
+
+def test_a_hard_link_to_itself_changes_nothing() -> None:
+    root = merged((file("a", "x"), hardlink("a", "a"), hardlink("b", "a"), hardlink("b", "a")))
+    assert node_at(root, "a") is node_at(root, "b")
+    assert node_at(root, "a").size == 1
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ((hardlink("b", "a"),), "is a hard link to 'a', which does not exist"),
+        ((hardlink("b", "d/a"),), "is a hard link to 'd/a', which needs 'd', which does not exist"),
+        ((hardlink("b", "a"), file("a")), "is a hard link to 'a', which does not exist"),
+        ((directory("d/"), hardlink("b", "d")), "is a hard link to the directory 'd'"),
+        ((hardlink("b", "/"),), "is a hard link to the root directory"),
+        ((hardlink("b", ""),), "is a hard link to the root directory"),
+        ((file("f"), hardlink("b", "f/x")), "is a hard link to 'f/x', which needs 'f' to be a directory"),
+    ],
+)
+def test_bad_hard_links(parts: tuple[bytes, ...], message: str) -> None:
+    assert message in refusal(parts)
+
+
+def test_a_failed_link_makes_no_directories() -> None:
+    with pytest.raises(ValueError, match="does not exist"):
+        merged((hardlink("b", "d/a"),))
+
+
+def test_symbolic_links() -> None:
+    found = node_at(merged((symlink("a", "/x" * 2047),)), "a")
+    assert (found.link, found.size, found.mode) == (b"/x" * 2047, 4094, 0o777)
+    assert "to a name of 0 bytes" in refusal((symlink("a", ""),))
+    assert "to a name of 4096 bytes" in refusal((symlink("a", "x" * 4096),))
+
+
+def test_device_numbers() -> None:
+    assert node_at(merged((node("a", "char", 10, 229),)), "a").device == (10, 229)
+
+
+@pytest.mark.parametrize(("uid", "gid"), [(2**32, 0), (0, 2**32), (-1, 0), (0, -5)])
+def test_owners_beyond_the_possible(uid: int, gid: int) -> None:
+    assert "no user and group" in refusal((file("a", pax=[("uid", str(uid)), ("gid", str(gid))]),))
+
+
+@pytest.mark.parametrize("mtime", [2**63, -(2**63) - 1, 10**30])
+def test_times_beyond_the_possible(mtime: int) -> None:
+    assert "which Linux cannot hold" in refusal((file("a", pax=[("mtime", str(mtime))]),))
+
+
+@pytest.mark.parametrize("mtime", [2**63 - 1, -(2**63), -1, 0])
+def test_extreme_times(mtime: int) -> None:
+    assert node_at(merged((file("a", pax=[("mtime", str(mtime))]),)), "a").mtime == mtime
+
+
+def test_notes_of_an_overlay_are_not_content() -> None:
+    pax = [xattr("trusted.overlay.opaque", "y"), xattr("trusted.overlay.redirect", "/x"), xattr("trusted.other", "1")]
+    assert node_at(merged((directory("d/", pax=pax),)), "d").xattrs == {b"trusted.other": b"1"}
