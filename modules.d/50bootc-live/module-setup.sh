@@ -20,6 +20,8 @@ installkernel() {
 
 # called by dracut
 install() {
+	# Not those of busybox, which dracut may have packed before: cp loses attributes, umount has no -R.
+	find "$initdir" \( -name mount -o -name umount -o -name cp -o -name modprobe \) -lname '*busybox' -delete
 	inst_multiple mount umount cp modprobe
 	# Faster than the standard library, and for zstd the only way before Python 3.14.
 	inst_multiple -o igzip zstd

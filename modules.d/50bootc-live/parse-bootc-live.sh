@@ -2,8 +2,7 @@
 # Claims root=bootc-live:… and asks for the network where the source needs it.
 # A cmdline hook, because the network modules read what is asked for right after these.
 
-# shellcheck disable=SC2154 # root is set by dracut
-case "$root" in
+case "${root-}" in
 bootc-live:/*)
 	rootok=1
 	;;

@@ -140,12 +140,8 @@ def signalling(tool: str, call: int, when: str, where: Path) -> Iterator[Path]:
 @pytest.mark.parametrize("tool", ["mount", "umount", "cp"])
 @pytest.mark.parametrize(
     ("verb", "kargs"),
-    [
-        ("boot", ""),
-        ("boot", "rw"),
-        ("boot", "rw bootc.live.etc.rw=0 bootc.live.var.rw=0"),
-        ("unpack", ""),
-    ],
+    [("boot", ""), ("boot", "rw bootc.live.etc.rw=0 bootc.live.var.rw=0"), ("unpack", "")],
+    ids=["boot", "boot-rw", "unpack"],
 )
 def test_around_every_program(
     verb: str, kargs: str, tool: str, when: str, program: Program, small: Path, tmp_path: Path

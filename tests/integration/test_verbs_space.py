@@ -67,9 +67,9 @@ def test_layer_larger_than_the_workdir(verb: str, bomb: Path, program: Program, 
     root.mkdir()
     with tmpfs(tmp_path / "work", f"size={ROOM}M") as work:
         before = free(work)
-        command = ["unpack", bomb, root]
+        command = ["unpack", str(bomb), str(root)]
         if verb == "boot":
-            command = ["boot", "--cmdline", f"root=bootc-live:{bomb}", "--sysroot", root]
+            command = ["boot", "--cmdline", f"root=bootc-live:{bomb}", "--sysroot", str(root)]
         told = program.run(*command, "--workdir", work).error(bomb, "layer 1", f"{ROOM}.0 MiB", "0.0 MiB")
         assert "more memory" in told
         assert free(work) == before

@@ -35,7 +35,7 @@ class TokenService:
     scopes: list[str] = field(default_factory=list)
 
     @property
-    def settings(self) -> Mapping[str, object]:
+    def settings(self) -> Mapping[str, Mapping[str, str]]:
         """The `auth` section for a registry."""
         token = {
             "realm": f"http://127.0.0.1:{self.port}/token",

@@ -57,8 +57,12 @@ GZIP: Final = (
     Stream("one-byte", gzip.compress(b"x", mtime=0), b"x"),
     Stream("all-header-fields", with_header_fields(TEXT), TEXT),
     Stream("two-members", gzip.compress(b"one", mtime=0) + gzip.compress(b"two", mtime=0), b"onetwo"),
-    Stream("many-members", b"".join(gzip.compress(TEXT[at : at + 997]) for at in range(0, 997 * 51, 997)), TEXT[: 997 * 51]),
-    Stream("empty-members-between", gzip.compress(b"") + _PACKED + gzip.compress(b"") + gzip.compress(b"z"), TEXT + b"z"),
+    Stream(
+        "many-members", b"".join(gzip.compress(TEXT[at : at + 997]) for at in range(0, 997 * 51, 997)), TEXT[: 997 * 51]
+    ),
+    Stream(
+        "empty-members-between", gzip.compress(b"") + _PACKED + gzip.compress(b"") + gzip.compress(b"z"), TEXT + b"z"
+    ),
     Stream("zeros-behind", _PACKED + bytes(1024), TEXT),
     Stream("one-zero-behind", _PACKED + b"\0", TEXT),
     Stream("garbage-behind", _PACKED + b"garbage" * 100, TEXT),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from bootc_live.rootfs.layers import apply_member
 from bootc_live.rootfs.tar_reader import read_members
 from bootc_live.rootfs.tree import Node, new_directory, split
@@ -30,22 +28,21 @@ def data_file(*layers: tuple[bytes, ...]) -> bytes:
 
 def paths(root: Node) -> list[str]:
     """Every path of a tree, directories with a closing slash, in byte order."""
-    return sorted(path for path, _ in _below(root, ""))
-
-
-def _below(directory: Node, prefix: str) -> Iterator[tuple[str, Node]]:
-    for name, entry in directory.directory.items():
-        path = prefix + name.decode(errors="surrogateescape")
-        if entry.node.children is None:
-            yield path, entry.node
-        else:
-            yield f"{path}/", entry.node
-            yield from _below(entry.node, f"{path}/")
+    found, todo = [], [("", root)]
+    while todo:
+        prefix, holder = todo.pop()
+        for name, entry in holder.directory.items():
+            path = prefix + name.decode(errors="surrogateescape")
+            if entry.node.children is not None:
+                path += "/"
+                todo.append((path, entry.node))
+            found.append(path)
+    return sorted(found)
 
 
 def node_at(root: Node, path: str) -> Node:
     """The node of a path, no link followed."""
     node = root
-    for part in split(path.encode()):
+    for part in split(path.encode(errors="surrogateescape")):
         node = node.directory[part].node
     return node

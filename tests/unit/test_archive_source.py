@@ -118,7 +118,7 @@ def test_entries_of_one_ref_become_an_index(tmp_path: Path) -> None:
     path = write_archive(tmp_path / "a.oci", *images, image("other"))
     found = top(path, "v1")
     assert found.digest is None
-    assert [str(entry.platform) for entry in parse_index(found.content)] == ["linux/amd64", "linux/arm64"]
+    assert [str(entry.platform) for entry in parse_index(found.content, "it")] == ["linux/amd64", "linux/arm64"]
 
 
 def test_a_nested_index_is_given_as_it_is(tmp_path: Path) -> None:
@@ -241,7 +241,7 @@ def test_cut_while_it_is_read(tmp_path: Path) -> None:
     path = write_archive(tmp_path / "a.oci", image("latest"))
     with open_archive(str(path), "/typed.oci", None) as source:
         os.truncate(path, 700)
-        with pytest.raises(SourceError, match="'/typed.oci' is cut short"):
+        with pytest.raises(SourceError, match=r"'/typed\.oci' is cut short"):
             source.top()
 
 

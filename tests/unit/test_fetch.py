@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bootc_live.base.errors import BootcLiveError, ImageError, RunError, SourceError
+from bootc_live.base.errors import BootcLiveError, ImageError, SourceError
 from bootc_live.base.log import Recorder
 from bootc_live.image.fetch import VerifiedImage, fetch_layers, resolve_image
 from bootc_live.image.platform import machine_platform
@@ -96,7 +96,7 @@ def test_two_hundred_layers(tmp_path: Path) -> None:
     ("changed", "message"),
     [
         (lambda: image(manifest_digest=WRONG), f"the manifest of '/typed.oci' has the digest sha256:.*{WRONG}"),
-        (lambda: image(config_digest=WRONG), f"the config {WRONG} has the digest"),
+        (lambda: image(config_digest=WRONG), f"the image config {WRONG} of '/typed.oci' has the digest"),
         (lambda: image(config_size=3), "is longer than the 3 bytes"),
         (lambda: image(config_size=3000), r"has \d+ bytes, its manifest gives 3000"),
         (lambda: image(config_size=5 * 2**20), "too many for a manifest"),
@@ -125,7 +125,9 @@ def test_refused(
 
 def test_damaged_zstd_layer(tmp_path: Path) -> None:
     blob = compress(TARS[0], "zstd")[:-2]
-    assert isinstance(failure(tmp_path, image(Layer(TARS[0], "zstd", blob))), RunError)
+    error = failure(tmp_path, image(Layer(TARS[0], "zstd", blob)))
+    assert isinstance(error, ImageError)
+    assert "of '/typed.oci' is damaged: zstd exited with" in error.message
 
 
 @pytest.mark.parametrize("compression", ["gzip", "zstd"])

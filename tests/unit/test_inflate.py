@@ -52,9 +52,9 @@ def test_gzip_by_zlib(stream: Stream) -> None:
 def test_zstd(stream: Stream) -> None:
     for step in few_steps(stream.data):
         if stream.plain is None:
-            with pytest.raises(RunError, match="zstd exited with") as caught:
+            with pytest.raises(ImageError, match=r"^layer 0 is damaged: zstd exited with") as caught:
                 inflated(stream.data, step)
-            assert "damaged" in caught.value.hint
+            assert caught.value.hint
         else:
             assert inflated(stream.data, step) == stream.plain
 
@@ -122,7 +122,7 @@ def test_stopping_early_leaves_nothing_behind(packed: bytes) -> None:
     endless = (packed for _ in range(10**9))
     pieces = inflate(endless, "it")
     next(pieces)
-    pieces.close()  # type: ignore[attr-defined]
+    pieces.close()
     assert threading.active_count() == threads
     assert os.listdir("/proc/self/fd") == descriptors
     assert children() == []
@@ -139,7 +139,7 @@ def children() -> list[str]:
 
 def test_failures_leave_nothing_behind() -> None:
     threads, descriptors = threading.active_count(), os.listdir("/proc/self/fd")
-    with pytest.raises(RunError):
+    with pytest.raises(ImageError):
         inflated(zstd(TEXT)[:-1])
     with pytest.raises(SourceError):
         list(inflate(failing(zstd(TEXT)[:500]), "it"))
@@ -173,9 +173,9 @@ def test_igzip_is_taken_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_many_small_members_are_quick() -> None:
     """Time grows with the size, not with its square."""
     member = gzip.compress(b"x" * 100, 1)
-    began = time.monotonic()
+    began = time.process_time()
     assert len(inflated(member * 20_000, 1 << 20)) == 2_000_000
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
 
 
 @pytest.mark.parametrize("stream", GZIP, ids=lambda stream: stream.name)

@@ -43,9 +43,11 @@ def test_this_machine() -> None:
     assert machine_platform() == machine_platform(os.uname().machine)
 
 
-@pytest.mark.parametrize(("machine", "chosen"), [("x86_64", 0), ("aarch64", 1), ("armv6l", 2), ("armv7l", 3), ("i686", 4)])
+@pytest.mark.parametrize(
+    ("machine", "chosen"), [("x86_64", 0), ("aarch64", 1), ("armv6l", 2), ("armv7l", 3), ("i686", 4)]
+)
 def test_choice(machine: str, chosen: int) -> None:
-    assert choose(MANY, machine_platform(machine)).size == chosen
+    assert choose(MANY, machine_platform(machine), "typed").size == chosen
 
 
 @pytest.mark.parametrize(
@@ -67,7 +69,7 @@ def test_choice(machine: str, chosen: int) -> None:
     ],
 )
 def test_variants(names: tuple[str, ...], machine: str, chosen: int) -> None:
-    assert choose(index(*names), machine_platform(machine)).size == chosen
+    assert choose(index(*names), machine_platform(machine), "typed").size == chosen
 
 
 @pytest.mark.parametrize(
@@ -80,22 +82,25 @@ def test_variants(names: tuple[str, ...], machine: str, chosen: int) -> None:
 )
 def test_foreign_platforms_list_what_there_is(names: tuple[str, ...], have: str) -> None:
     with pytest.raises(ImageError) as caught:
-        choose(index(*names), machine_platform("x86_64"))
-    assert caught.value.message == f"the image is not made for linux/amd64; its index has: {have}"
+        choose(index(*names), machine_platform("x86_64"), "typed")
+    assert caught.value.message == f"'typed' is not made for linux/amd64; its index has: {have}"
     assert caught.value.hint
 
 
 def test_attestations_are_not_images() -> None:
-    """buildx puts manifests for unknown/unknown beside the real ones."""
-    assert choose(index("unknown/unknown", "linux/amd64", "unknown/unknown"), machine_platform("x86_64")).size == 1
+    """Buildx puts manifests for unknown/unknown beside the real ones."""
+    assert (
+        choose(index("unknown/unknown", "linux/amd64", "unknown/unknown"), machine_platform("x86_64"), "typed").size
+        == 1
+    )
 
 
 @pytest.mark.parametrize("found", ["linux/amd64", "linux/amd64/v3", "linux/", "/amd64", "/"])
 def test_config_for_this_machine(found: str) -> None:
-    check(Platform(*found.split("/")), machine_platform("x86_64"))
+    check(Platform(*found.split("/")), machine_platform("x86_64"), "typed")
 
 
 @pytest.mark.parametrize("found", ["linux/arm64", "windows/amd64", "linux/386"])
 def test_config_for_another_machine(found: str) -> None:
-    with pytest.raises(ImageError, match=f"is made for {found}, this machine is linux/amd64"):
-        check(Platform(*found.split("/")), machine_platform("x86_64"))
+    with pytest.raises(ImageError, match=f"'typed' is made for {found}, this machine is linux/amd64"):
+        check(Platform(*found.split("/")), machine_platform("x86_64"), "typed")

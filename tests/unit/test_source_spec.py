@@ -67,6 +67,8 @@ def test_neither_path_nor_url(typed: str) -> None:
         parse_source(typed)
 
 
-@pytest.mark.parametrize("text", ["root=/dev/sda1", "root=UUID=1", "root=bootc-live", "root=BOOTC-LIVE:/x", "root", "x"])
+@pytest.mark.parametrize(
+    "text", ["root=/dev/sda1", "root=UUID=1", "root=bootc-live", "root=BOOTC-LIVE:/x", "root", "x"]
+)
 def test_roots_of_others(text: str) -> None:
     assert parse_cmdline(text).source is None

@@ -87,10 +87,10 @@ def test_maps_are_read_in_linear_time(count: int) -> None:
     body = padded(b"".join([b"%d\n" % count, *(b"%d\n1\n" % (at * 8192) for at in range(count))])) + b"x" * count
     pax = [("GNU.sparse.major", "1"), ("GNU.sparse.minor", "0"), ("GNU.sparse.realsize", str(count * 8192))]
     tar = layer(member(Header(b"x", size=len(body)), body, pax=pax))
-    began = time.monotonic()
+    began = time.process_time()
     (found,) = members(tar)
     assert len(found.extents or ()) == count
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
 
 
 def body_1_0(body: bytes, size: str = "10000") -> bytes:

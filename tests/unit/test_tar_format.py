@@ -55,7 +55,14 @@ def test_not_a_number(field: bytes) -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [(b"name\0\0\0", b"name"), (b"full", b"full"), (b"", b""), (b"\0x", b""), (b"a\0b\0", b"a"), (b"\xff\xfe\0", b"\xff\xfe")],
+    [
+        (b"name\0\0\0", b"name"),
+        (b"full", b"full"),
+        (b"", b""),
+        (b"\0x", b""),
+        (b"a\0b\0", b"a"),
+        (b"\xff\xfe\0", b"\xff\xfe"),
+    ],
 )
 def test_text(field: bytes, value: bytes) -> None:
     assert text(field) == value
@@ -144,9 +151,9 @@ def test_damaged_pax_records(data: bytes) -> None:
 
 def test_many_pax_records_are_quick() -> None:
     """A header of the largest size that is read, full of the shortest records."""
-    began = time.monotonic()
+    began = time.process_time()
     assert len(pax_records(b"5 a=\n" * 200_000)) == 200_000
-    assert time.monotonic() - began < 3
+    assert time.process_time() - began < 3
 
 
 @pytest.mark.parametrize(
@@ -171,7 +178,9 @@ def test_timestamp(value: bytes, seconds: int, nanoseconds: int) -> None:
     assert timestamp(value) == (seconds, nanoseconds)
 
 
-@pytest.mark.parametrize("value", [b"", b".", b".5", b"x", b"1e9", b"1,5", b"+1", b"--1", b" 1", b"1 ", b"1.5.5", b"1\n"])
+@pytest.mark.parametrize(
+    "value", [b"", b".", b".5", b"x", b"1e9", b"1,5", b"+1", b"--1", b" 1", b"1 ", b"1.5.5", b"1\n"]
+)
 def test_not_a_timestamp(value: bytes) -> None:
     with pytest.raises(ValueError, match="a pax time is not a number"):
         timestamp(value)

@@ -189,7 +189,9 @@ def test_pax_goes_before_gnu_long_names() -> None:
 
 def test_xattrs() -> None:
     value = bytes(range(256))
-    found = only(file("a", pax=[xattr("security.capability", value), xattr("user.empty", ""), xattr("user.é", "=x\ny")]))
+    found = only(
+        file("a", pax=[xattr("security.capability", value), xattr("user.empty", ""), xattr("user.é", "=x\ny")])
+    )
     assert found.xattrs == {b"security.capability": value, b"user.empty": b"", "user.é".encode(): b"=x\ny"}
 
 

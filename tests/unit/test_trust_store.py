@@ -76,8 +76,9 @@ def test_extra_without_a_system(system: Path, extra: Path) -> None:
 @pytest.mark.usefixtures("system")
 def test_removed_after_an_error(extra: Path) -> None:
     (extra / "a.crt").write_bytes(b"A")
-    seen = None
-    with pytest.raises(RuntimeError), ca_bundle(str(extra)) as seen:
-        raise RuntimeError
-    assert seen is not None
-    assert not os.path.exists(seen)
+    bundle = ca_bundle(str(extra))
+    joined = bundle.__enter__()
+    assert joined
+    assert os.path.exists(joined)
+    assert not bundle.__exit__(RuntimeError, RuntimeError(), None)
+    assert not os.path.exists(joined)

@@ -56,7 +56,9 @@ def test_sizes(text: str, size: int) -> None:
     assert parse_size(text) == size
 
 
-@pytest.mark.parametrize("text", [None, "", "0", "0G", "G", "-1G", "+1G", "1.5G", "1 G", "8GG", "50%", "0x10", "1P", "٣"])
+@pytest.mark.parametrize(
+    "text", [None, "", "0", "0G", "G", "-1G", "+1G", "1.5G", "1 G", "8GG", "50%", "0x10", "1P", "٣"]
+)
 def test_not_a_size(text: str | None) -> None:
     with pytest.raises(ValueError, match="such as 8G"):
         parse_size(text)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from bootc_live.base.errors import ImageError
-from bootc_live.image.verify import check_digest_of, digest_of, verified
+from bootc_live.image.verify import check_content, digest_of, verified
 from bootc_live.source.descriptor import Descriptor
 
 DATA = bytes(range(256)) * 20
@@ -53,11 +53,10 @@ def test_too_long_is_told_at_the_first_byte_too_many() -> None:
         while True:
             yield DATA
 
-    stream, count = verified(endless(), descriptor(DATA * 3), "it"), 0
+    seen: list[bytes] = []
     with pytest.raises(ImageError, match="longer than"):
-        for _ in stream:
-            count += 1
-    assert count == 3
+        seen.extend(verified(endless(), descriptor(DATA * 3), "it"))
+    assert seen == [DATA] * 3
 
 
 @pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
@@ -80,10 +79,13 @@ def test_nothing_is_checked_before_the_end() -> None:
 
 
 def test_whole_content() -> None:
-    check_digest_of(DATA, descriptor().digest, "it")
-    check_digest_of(DATA, descriptor(algorithm="sha512").digest, "it")
-    with pytest.raises(ImageError, match="it must be sha256:0"):
-        check_digest_of(DATA, "sha256:" + "0" * 64, "it")
+    for size in (None, len(DATA)):
+        check_content(DATA, descriptor().digest, size, "it")
+        check_content(DATA, descriptor(algorithm="sha512").digest, size, "it")
+        with pytest.raises(ImageError, match=r"^it has the digest .* it must be sha256:0"):
+            check_content(DATA, "sha256:" + "0" * 64, size, "it")
+    with pytest.raises(ImageError, match=f"^it has {len(DATA)} bytes, it must have 7$"):
+        check_content(DATA, descriptor().digest, 7, "it")
 
 
 def test_digest_of() -> None:

@@ -61,20 +61,20 @@ def test_the_layer_s_own_file_stays(parts: tuple[bytes, ...]) -> None:
     assert node_at(merged(LOWER, parts), "d/a").size == 6
 
 
-@pytest.mark.parametrize("order", [slice(None), slice(None, None, -1)])
-def test_a_directory_made_again_is_as_the_layer_describes_it(order: slice) -> None:
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_directory_made_again_is_as_the_layer_describes_it(order: int) -> None:
     parts = (file(".wh.d"), directory("d/", mode=0o711))
-    root = merged(LOWER, parts[order])
+    root = merged(LOWER, parts[::order])
     assert paths(root) == ["d/"]
     assert node_at(root, "d").mode == 0o711
 
 
-@pytest.mark.parametrize("order", [slice(None), slice(None, None, -1)])
-def test_a_name_linked_again_stays(order: slice) -> None:
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_name_linked_again_stays(order: int) -> None:
     """A hard link to a lower file is content of this layer, also where it says what was so before."""
     lower = (file("x/a", "1"), hardlink("y/b", "x/a"))
     upper = (file("y/.wh..wh..opq"), hardlink("y/b", "x/a"))
-    root = merged(lower, upper[order])
+    root = merged(lower, upper[::order])
     assert paths(root) == ["x/", "x/a", "y/", "y/b"]
     assert node_at(root, "x/a") is node_at(root, "y/b")
 
@@ -120,7 +120,7 @@ def test_whiteouts_in_the_lowest_layer_hide_nothing() -> None:
 
 
 def test_aufs_books_are_not_content() -> None:
-    assert paths(merged((file("a"), directory(".wh..wh.plnk/"), file(".wh..wh.aufs"), file("d/.wh..wh.orph")))) == ["a", "d/"]
+    assert paths(merged((file("a"), directory(".wh..wh.plnk/"), file(".wh..wh.aufs"), file("d/.wh..wh.orph")))) == ["a"]
 
 
 @pytest.mark.parametrize("name", [".wh.", ".wh..", ".wh...", "d/.wh."])
@@ -134,12 +134,22 @@ def test_only_the_prefix_makes_a_whiteout() -> None:
 
 
 def test_a_whiteout_may_be_any_kind_of_member() -> None:
-    for part in (file("d/.wh.a", "content"), hardlink("d/.wh.a", "d/b"), symlink("d/.wh.a", "x"), node("d/.wh.a", "fifo")):
+    for part in (
+        file("d/.wh.a", "content"),
+        hardlink("d/.wh.a", "d/b"),
+        symlink("d/.wh.a", "x"),
+        node("d/.wh.a", "fifo"),
+    ):
         assert "d/a" not in paths(merged(LOWER, (part,)))
 
 
+def test_no_directory_is_made_for_a_whiteout() -> None:
+    for part in (file("no/.wh.a"), file("no/such/.wh..wh..opq"), file("a/.wh.b")):
+        assert paths(merged((file("a"),), (part,))) == ["a"]
+
+
 def test_deep_trees() -> None:
-    deep = "/".join(["d"] * 3000)
+    deep = "/".join(["d"] * 2000)
     root = merged((file(f"{deep}/f"),), (file(".wh.d"),))
     assert paths(root) == []
     root = merged((file("d/x"), file("d/d/y")), (directory("d/d/"), file("d/d/z"), file(".wh.d")))

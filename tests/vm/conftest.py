@@ -15,9 +15,9 @@ import pytest
 
 from tests.lib.registry import GUEST, Registry, registry
 from tests.lib.tls import make_authority, make_server
-
-REPO = Path(__file__).resolve().parents[2]
-OUT = REPO / "vm" / "out"
+from tests.vm.rows import FAILING, Row
+from vmkit.guest import Guest
+from vmkit.paths import OUT, REPO, VM
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -41,9 +41,14 @@ class Stage:
         names = {"http": self.http, "https": self.https, "damaged": self.damaged, "digest": self.digest}
         return text.format(**names, closed=self.closed)
 
-    def initrd(self, name: str) -> Path:
-        """The initrd of a name: an artefact, or an archive made here."""
-        return OUT / name if (OUT / name).exists() else self.directory / name
+    def guest(self, row: Row) -> Guest:
+        """The guest of a row, not started yet; its initrds are artefacts, or archives made here."""
+        return Guest(
+            kernel=OUT / "vmlinuz",
+            initrds=[OUT / name if (OUT / name).exists() else self.directory / name for name in row.initrds],
+            append=f"{FAILING} {self.fill(row.kargs)}",
+            memory=row.memory,
+        )
 
 
 @pytest.fixture(scope="session")
@@ -115,7 +120,7 @@ def umoci_tree() -> list[str]:
         " && tests/lib/tree-list.sh /tmp/bundle/rootfs"
     )
     done = subprocess.run(
-        [REPO / "vm" / "enter", "builder", "sh", "-c", script],
+        [VM / "enter", "builder", "sh", "-c", script],
         cwd=REPO,
         stdin=subprocess.DEVNULL,
         capture_output=True,

@@ -5,21 +5,15 @@ from __future__ import annotations
 import pytest
 
 from tests.vm.conftest import Stage
-from tests.vm.rows import FAILING, FAILURES, Row
-from vmkit.guest import Guest, GuestError
-from vmkit.paths import OUT
+from tests.vm.rows import FAILURES, Row
+from vmkit.guest import GuestError
 
 SECONDS = 300
 
 
 @pytest.mark.parametrize("row", FAILURES, ids=str)
 def test_says_what_failed_and_powers_off(row: Row, stage: Stage) -> None:
-    with Guest(
-        kernel=OUT / "vmlinuz",
-        initrds=[stage.initrd(name) for name in row.initrds],
-        append=f"{FAILING} {stage.fill(row.kargs)}",
-        memory=row.memory,
-    ) as guest:
+    with stage.guest(row) as guest:
         guest.wait_exit(SECONDS)
         console = guest.console()
         with pytest.raises(GuestError):

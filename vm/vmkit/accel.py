@@ -21,7 +21,8 @@ def accelerator(kernel: Path) -> tuple[str, ...]:
     """Return QEMU's accelerator and CPU options for this machine.
 
     KVM is tried by a boot of ``kernel``, since /dev/kvm may exist and still hang guests:
-    even one that runs a boot sector may stop at the kernel. The answer is kept in ``vm/out`` until this machine restarts or its /dev/kvm changes.
+    even one that runs a boot sector may stop at the kernel. The answer is kept in
+    ``vm/out`` until this machine restarts or its /dev/kvm changes.
     """
     memory = OUT / "accelerator"
     key = _machine()

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import signal
 import sys
 from pathlib import Path
 
@@ -12,7 +13,10 @@ from vmkit.paths import OUT
 def main(argv: list[str] | None = None) -> int:
     """Run ``vm/boot``; returns 0 only if the guest reported that it is ready."""
     args = _parse(argv)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
+        if args.json:
+            args.json.unlink(missing_ok=True)
         with Guest(
             kernel=args.kernel,
             initrds=args.initrd or [OUT / "initrd-embedded.img"],
@@ -24,11 +28,14 @@ def main(argv: list[str] | None = None) -> int:
         ) as guest:
             ready = guest.wait_ready(args.timeout)
             report = _report(ready, guest)
-    except GuestError as error:
+        if args.json:
+            args.json.write_text(json.dumps(report, indent=2) + "\n")
+    except (GuestError, OSError) as error:
         print(f"\nvm/boot: {error}", file=sys.stderr)
         return 1
-    if args.json:
-        args.json.write_text(json.dumps(report, indent=2) + "\n")
+    except KeyboardInterrupt:
+        print("\nvm/boot: interrupted", file=sys.stderr)
+        return 130
     print(
         f"\nvm/boot: reached {ready.target} in {ready.seconds:.1f} s"
         f" ({report['accelerator']}), {ready.failed} failed units"

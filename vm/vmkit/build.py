@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -23,10 +25,13 @@ def main(argv: list[str] | None = None) -> int:
         metavar="TARGET",
         help=f"what to make, with all it needs (default: everything): {' '.join(targets.TARGETS)}",
     )
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     wanted = parser.parse_args(argv).target
     for name in wanted:
         if name not in targets.TARGETS:
             parser.error(f"no target '{name}'; choose from: {' '.join(targets.TARGETS)}")
+    if os.geteuid() != 0:
+        parser.exit(1, "vm/build: run it as root: it makes root file systems and enters them\n")
     try:
         build(wanted)
     except subprocess.CalledProcessError as error:
@@ -51,7 +56,7 @@ def build(wanted: list[str]) -> None:
     OUT.mkdir(exist_ok=True)
     with locked(OUT / ".lock"):
         for root in ("builder", "live"):
-            targets.enter(root, "true")
+            targets.make_root(root)
         targets.make_zipapp()
         refresh(targets.TARGETS, wanted or list(targets.TARGETS), OUT)
         write_versions(OUT / "build.json")

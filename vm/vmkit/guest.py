@@ -1,6 +1,7 @@
 """A QEMU guest booted from a kernel and initrds, as a context manager."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -18,8 +19,14 @@ from vmkit.initrd import concatenate
 from vmkit.qmp import Qmp
 
 _PORT_NAME: Final = "org.bootc-live.ready"
+_FATE: Final = ("setpriv", "--pdeathsig=KILL", "--")
+"""QEMU does not outlive this process, however that ends."""
 _POLL: Final = 0.1
 _TAIL: Final = 30
+"""How many lines of the console an error quotes."""
+_SAID: Final = 8
+"""How many earlier lines by bootc-live it adds: the shutdown after a failure scrolls them away."""
+_ANSI: Final = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 class GuestError(Exception):
@@ -97,6 +104,8 @@ class Guest:
         for file in (self._kernel, *self._initrds):
             if not file.exists():
                 raise GuestError(f"{file} is missing; vm/build makes what is in vm/out")
+        if shutil.which(QEMU) is None:
+            raise GuestError(f"{QEMU} is missing; vm/host-packages installs it")
         work = Path(tempfile.mkdtemp(prefix="vm-guest-"))
         stack.callback(shutil.rmtree, work)
         self._console = self._console_log or work / "console"
@@ -107,17 +116,14 @@ class Guest:
         argv = self._argv(work)
         with self._errors.open("wb") as errors:
             self._started = time.monotonic()
-            try:
-                self._process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors)
-            except FileNotFoundError:
-                raise GuestError(f"{QEMU} is missing; vm/host-packages installs it") from None
+            self._process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors)
         stack.callback(self._kill)
         self._qmp = stack.enter_context(self._connect(work / "qmp"))
         if self._network:
             self.ssh_port = self._qmp.forwarded_port(22)
 
     def _argv(self, work: Path) -> list[str]:
-        argv = [QEMU, *self.accelerator, "-m", str(self._memory), "-smp", str(self._smp)]
+        argv = [*_FATE, QEMU, *self.accelerator, "-m", str(self._memory), "-smp", str(self._smp)]
         argv += ["-nodefaults", "-display", "none", "-no-reboot", "-no-user-config"]
         argv += ["-qmp", f"unix:{work}/qmp,server=on,wait=off"]
         argv += ["-chardev", f"file,id=console,path={self._console}", "-serial", "chardev:console"]
@@ -228,7 +234,9 @@ class Guest:
         return "panicked" if "Kernel panic" in self.console() else "powered off or restarted"
 
     def _error(self, message: str) -> GuestError:
-        tail = "\n".join(self.console().splitlines()[-_TAIL:])
+        lines = [plain for line in self.console().splitlines() if (plain := _ANSI.sub("", line).strip())]
+        said = [line for line in lines[:-_TAIL] if "bootc-live:" in line][-_SAID:]
+        tail = "\n".join([*said, *lines[-_TAIL:]])
         return GuestError(f"{message}; the last lines of its console:\n{tail}")
 
 

@@ -21,7 +21,7 @@ def lines(value: Any, name: str = "", depth: int = 0) -> Iterator[str]:
         if not value:
             yield f"{label}: none"
         for number, item in enumerate(value, 1):
-            yield from lines(item, f"{name} {number}", depth)
+            yield from lines(item, f"{name.removesuffix('s')} {number}", depth)
     elif isinstance(value, bool):
         yield f"{label}: {'yes' if value else 'no'}"
     else:

@@ -16,9 +16,23 @@ _PACKAGES: Final = "var/lib/dpkg/status"
 _MODULES: Final = ("50bootc-live", "51bootc-live-net", "52bootc-live-registry")
 
 
+def make_root(name: str) -> None:
+    """Bring the root file system ``name`` up to date; raises CalledProcessError."""
+    subprocess.run([VM / "enter", name, "true"], check=True, stdin=subprocess.DEVNULL)
+
+
 def enter(root: str, *argv: str | Path) -> None:
-    """Run ``argv`` in the root file system ``root``; raises CalledProcessError."""
-    subprocess.run([VM / "enter", root, *argv], check=True, stdin=subprocess.DEVNULL, stdout=sys.stderr)
+    """Run ``argv`` in the root file system ``root``; raises CalledProcessError.
+
+    What it prints is shown only if it fails.
+    """
+    command = [VM / "enter", root, *argv]
+    done = subprocess.run(
+        command, check=False, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    if done.returncode:
+        sys.stderr.write(done.stdout)
+        raise subprocess.CalledProcessError(done.returncode, command)
 
 
 def kernel_version() -> str:

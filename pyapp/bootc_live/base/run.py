@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import IO
 
 from bootc_live.base.errors import RunError
+from bootc_live.base.interrupt import held_off
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _TAIL = 600
@@ -49,20 +50,33 @@ def run(argv: Sequence[str], *, hint: str = "see the message of the program abov
     Raises RunError with the end of standard error when it cannot be started
     or exits non-zero.
     """
+    process: subprocess.Popen[bytes] | None = None
     try:
-        done = subprocess.run(
-            list(argv),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            env=environment(),
-            cwd=cwd,
-            check=False,
-        )
+        # An interruption between fork and return would leave a process that nobody knows of.
+        with held_off():
+            process = _start(argv, cwd)
+        stdout, stderr = process.communicate()
     except OSError as error:
         raise RunError(f"cannot start {argv[0]!r}: {error.strerror}", hint=hint) from error
-    if done.returncode != 0:
-        raise RunError(_failure(argv, done.returncode, done.stderr), hint=hint)
-    return done.stdout.decode(errors="replace")
+    except BaseException:
+        if process is not None:
+            process.kill()
+            process.communicate()
+        raise
+    if process.returncode != 0:
+        raise RunError(_failure(argv, process.returncode, stderr), hint=hint)
+    return stdout.decode(errors="replace")
+
+
+def _start(argv: Sequence[str], cwd: str | None) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        list(argv),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(),
+        cwd=cwd,
+    )
 
 
 @contextmanager

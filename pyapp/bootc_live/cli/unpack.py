@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from bootc_live.base.errors import ConfigError, RootfsError, RunError
+from bootc_live.base.interrupt import ignore_interrupts
 from bootc_live.base.log import Recorder
 from bootc_live.base.run import run
 from bootc_live.cli.boot import obtain, workspace
@@ -57,11 +58,13 @@ def _copy(tree: str, target: str) -> None:
         # It may be a mount point, or where somebody stands: it is filled, not replaced.
         with _emptied_on_failure(target):
             _copy_into(tree, target)
+            ignore_interrupts()
         return
     with tempfile.TemporaryDirectory(prefix=".bootc-live.", dir=os.path.dirname(target)) as part:
         made = os.path.join(part, "tree")
         os.mkdir(made)
         _copy_into(tree, made)
+        ignore_interrupts()
         os.rename(made, target)
 
 

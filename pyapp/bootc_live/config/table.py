@@ -52,7 +52,8 @@ KARGS: tuple[Karg, ...] = (
         "bootc.live.var.rw",
         Kind.BOOLEAN,
         "1",
-        "`/var` is writable (a file system in RAM that starts as the image's `/var`).",
+        "`/var` is writable (a file system in RAM that starts as the image's `/var`). "
+        "With `0`, services that keep state there fail.",
     ),
     Karg(
         "bootc.registry.unsecure",

@@ -151,6 +151,7 @@ def _fetch_all(
                 future.result()
         except BaseException:
             stop.set()
+            source.interrupt()
             pool.shutdown(wait=True, cancel_futures=True)
             raise
     return {key: future.result() for key, future in futures.items()}

@@ -19,7 +19,7 @@ from bootc_live.base.run import run
 
 FEATURES = ("registry",)
 # Modules of ours that only a feature needs; without it their libraries stay out.
-_ONLY_FOR = {"bootc_live.source.registry": "registry"}
+_ONLY_FOR = {"bootc_live.source.connections": "registry", "bootc_live.source.registry": "registry"}
 # What makes an initramfs is not needed inside one.
 _NEVER = ("bootc_live.pack", "bootc_live.cli.freeze", "bootc_live.__main__")
 _LIBRARIES = {"registry": ("oras.provider",)}
@@ -31,6 +31,8 @@ archive, network, *names = sys.argv[1:]
 sys.path.insert(0, archive)
 for name in names:
     __import__(name)
+# What the interpreter itself needs to run a zip.
+import runpy
 import hashlib
 for algorithm in ("sha256", "sha512"):
     hashlib.new(algorithm, b"x").hexdigest()

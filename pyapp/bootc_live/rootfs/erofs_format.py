@@ -141,7 +141,8 @@ def dirent_block(entries: list[tuple[bytes, int, str]]) -> bytes:
 
 def _prefix(name: bytes) -> tuple[int, bytes]:
     for prefix, index in _PREFIXES:
-        if name == prefix or (prefix.endswith(b".") and name.startswith(prefix) and len(name) > len(prefix)):
+        # Some are whole names, others have to be followed by something.
+        if name.startswith(prefix) and prefix.endswith(b".") == (len(name) > len(prefix)):
             return index, name[len(prefix) :]
     return 0, b""
 

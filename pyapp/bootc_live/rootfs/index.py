@@ -52,7 +52,7 @@ def build_index(image: VerifiedImage) -> IndexImage:
             hint="build the image anew",
         ) from error
     except OSError as error:
-        raise full(fd, "the file system's metadata") from error
+        raise full(fd, f"the file system's metadata of {image.resolved.typed!r}") from error
     finally:
         os.close(fd)
     return IndexImage(image.path, metadata)

@@ -66,6 +66,9 @@ class ArchiveSource:
         """Open a blob; raises SourceError where the archive does not hold it."""
         yield self._chunks(self._members[self._blob_name(descriptor)])
 
+    def interrupt(self) -> None:
+        """Do nothing: a file does not keep anybody waiting."""
+
     def _blob_name(self, descriptor: Descriptor) -> str:
         name = f"blobs/{descriptor.algorithm}/{descriptor.encoded}"
         if name not in self._members:

@@ -47,3 +47,6 @@ class Source(Protocol):
 
     def open_blob(self, descriptor: Descriptor) -> AbstractContextManager[Iterator[bytes]]:
         """Open a config or layer; may be called from several threads; raises SourceError."""
+
+    def interrupt(self) -> None:
+        """End all that is being read, for good: a thread that waits for bytes would keep the program waiting."""

@@ -9,44 +9,33 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from typing import Any
 
 import requests
 from oras.provider import Registry
-from requests.adapters import HTTPAdapter
 
 from bootc_live.base.errors import SourceError
+from bootc_live.source.connections import PatientAdapter, Sockets, check_authorities
 from bootc_live.source.descriptor import Descriptor, check_digest
 from bootc_live.source.interface import CHUNK, MANIFEST_LIMIT, TopManifest
 from bootc_live.source.reference import Reference, parse_reference
-from bootc_live.source.trust_store import EXTRA_DIRECTORY, ca_bundle
+from bootc_live.source.trust_store import EXTRA_DIRECTORY, ca_bundle, extra_authorities
 
 ACCEPT = (
     "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, "
     "application/vnd.docker.distribution.manifest.v2+json, application/vnd.docker.distribution.manifest.list.v2+json"
 )
-# Seconds to connect, and without a byte while reading.
-_TIMEOUT = (20.0, 60.0)
 _CONNECTIONS = 16
-
-
-class _PatientAdapter(HTTPAdapter):
-    """An adapter with a timeout: requests waits for ever by default."""
-
-    def send(self, *args: Any, **kwargs: Any) -> requests.Response:
-        if kwargs.get("timeout") is None:
-            kwargs["timeout"] = _TIMEOUT
-        return super().send(*args, **kwargs)
 
 
 class RegistrySource:
     """One image in a registry; see ``Source``. Use ``open_registry``."""
 
-    def __init__(self, client: Registry, reference: Reference, typed: str, *, insecure: bool) -> None:
-        """Take a client that is ready to ask."""
+    def __init__(self, client: Registry, sockets: Sockets, reference: Reference, typed: str, *, insecure: bool) -> None:
+        """Take a client that is ready to ask, and the sockets it uses."""
         self.typed = typed
         self.insecure = insecure
         self._client = client
+        self._sockets = sockets
         self._reference = reference
 
     def top(self) -> TopManifest:
@@ -69,6 +58,10 @@ class RegistrySource:
         """Open a blob by digest."""
         with self._get("blobs", descriptor.digest, "*/*") as response:
             yield self._body(response)
+
+    def interrupt(self) -> None:
+        """End all transfers: who waits for bytes gets SourceError."""
+        self._sockets.shut()
 
     @contextmanager
     def _get(self, kind: str, target: str, accept: str) -> Iterator[requests.Response]:
@@ -104,13 +97,16 @@ def open_registry(
     the registry does not speak HTTP. Raises SourceError.
     """
     parsed = parse_reference(reference, typed)
+    sockets = Sockets()
+    if not unsecure:
+        check_authorities(extra_authorities(certificates))
     with ca_bundle(certificates) as bundle:
-        client = _client(parsed.host, insecure=False, verify=not unsecure and (bundle or True))
+        client = _client(parsed.host, sockets, insecure=False, verify=not unsecure and (bundle or True))
         if unsecure and not _speaks_https(client, parsed.host):
             client.session.close()
-            client = _client(parsed.host, insecure=True, verify=False)
+            client = _client(parsed.host, sockets, insecure=True, verify=False)
         with closing(client.session):
-            yield RegistrySource(client, parsed, typed, insecure=unsecure)
+            yield RegistrySource(client, sockets, parsed, typed, insecure=unsecure)
 
 
 def _request(client: Registry, url: str, headers: dict[str, str]) -> requests.Response:
@@ -120,9 +116,9 @@ def _request(client: Registry, url: str, headers: dict[str, str]) -> requests.Re
     return response
 
 
-def _client(host: str, *, insecure: bool, verify: bool | str) -> Registry:
+def _client(host: str, sockets: Sockets, *, insecure: bool, verify: bool | str) -> Registry:
     client = Registry(host, insecure=insecure, tls_verify=verify)
-    adapter = _PatientAdapter(pool_connections=_CONNECTIONS, pool_maxsize=_CONNECTIONS)
+    adapter = PatientAdapter(sockets, _CONNECTIONS)
     client.session.mount("https://", adapter)
     client.session.mount("http://", adapter)
     # No .netrc; a CA bundle from the environment would override ours without a word.
@@ -167,6 +163,15 @@ def _urllib3_error() -> type[Exception]:
 
 
 def _unreachable(typed: str, url: str, error: Exception) -> SourceError:
+    if isinstance(error, requests.RequestException) and error.request is not None and error.request.url:
+        # It may have been the token service that did not answer.
+        url = error.request.url
+    if isinstance(error, requests.exceptions.SSLError) and "WRONG_VERSION_NUMBER" in _reason(error):
+        # What OpenSSL makes of an answer that is no TLS at all.
+        return SourceError(
+            f"{url} (for {typed!r}) does not speak TLS",
+            hint="if the registry speaks plain HTTP, on a network you trust, set bootc.registry.unsecure",
+        )
     if isinstance(error, requests.exceptions.SSLError):
         hint = (
             "put the registry's CA certificate into /etc/bootc-live/certs.d of the initramfs, check the clock, or, "
@@ -183,8 +188,8 @@ def _unreachable(typed: str, url: str, error: Exception) -> SourceError:
 
 def _refused(typed: str, url: str, response: requests.Response) -> SourceError:
     hints = {
-        401: "the registry asks for a login that was not given or not accepted",
-        403: "the registry does not allow this pull",
+        401: "use a repository that may be pulled without a login: this version cannot log in",
+        403: "use a repository that may be pulled without a login: this version cannot log in",
         404: "check the repository and the tag or digest; the registry does not have it",
     }
     hint = hints.get(response.status_code, "check the registry, then boot again")

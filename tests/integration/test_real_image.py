@@ -1,0 +1,162 @@
+"""The live image of vm/build, a whole Debian: its tree, its file system on disk, and the ways to inflate it."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bootc_live.base.log import Recorder
+from bootc_live.config.source_spec import ArchiveFile
+from bootc_live.image.fetch import fetch_layers, resolve_image
+from bootc_live.rootfs.index import IndexImage, build_index, mounted_index
+from bootc_live.source.select import open_source
+from tests.lib.booted import booted
+from tests.lib.program import Program
+from tests.lib.tree_list import Line, differences, tree_list
+
+# A Debian that is worth the name.
+ENTRIES = 5_000
+RO = "bootc.live.etc.rw=0 bootc.live.var.rw=0"
+HIDE = 'mount --bind /dev/null "$(command -v igzip)"; command -v igzip && exit 99; exec "$@"'
+
+
+@pytest.fixture(scope="module")
+def archive(repo: Path) -> Path:
+    path = repo / "vm/out/live.oci"
+    if not path.exists():
+        pytest.fail(f"{path} is missing; make it with: vm/build live.oci")
+    return path
+
+
+@pytest.fixture(scope="module")
+def wanted(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Line]:
+    """The tree that umoci makes of it."""
+    where = tmp_path_factory.mktemp("umoci")
+    layout, bundle = where / "layout", where / "bundle"
+    command = [
+        "skopeo",
+        "copy",
+        "--quiet",
+        "--insecure-policy",
+        f"oci-archive:{archive}:latest",
+        f"oci:{layout}:latest",
+    ]
+    subprocess.run(command, check=True)
+    subprocess.run(["umoci", "unpack", "--image", f"{layout}:latest", bundle], check=True)
+    tree = tree_list(bundle / "rootfs")
+    subprocess.run(["rm", "-rf", bundle, layout], check=True)
+    assert len(tree) > ENTRIES
+    return tree
+
+
+def made_index(archive: Path, where: Path) -> IndexImage:
+    """The data file with its metadata, kept."""
+    where.mkdir()
+    with open_source(ArchiveFile(str(archive), str(archive)), label=None, unsecure=False) as source:
+        resolved = resolve_image(source)
+        assert len(resolved.manifest.layers) >= 3
+        return build_index(fetch_layers(source, resolved, str(where / "root.erofs"), Recorder(quiet=True)))
+
+
+@pytest.fixture(scope="module")
+def index(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[IndexImage]:
+    made = made_index(archive, tmp_path_factory.mktemp("index") / "first")
+    yield made
+    Path(made.path).unlink()
+
+
+def metadata(made: IndexImage) -> bytes:
+    """What stands in front of the layers."""
+    with Path(made.path).open("rb") as file:
+        return file.read(made.metadata)
+
+
+def test_booted_tree(program: Program, archive: Path, wanted: list[Line], tmp_path: Path) -> None:
+    with booted(program, f"root=bootc-live:{archive} {RO}", tmp_path) as made:
+        assert not differences(wanted, tree_list(made.root))
+
+
+def test_writable_parts(program: Program, archive: Path, wanted: list[Line], tmp_path: Path) -> None:
+    """What covers /etc and /var shows what the image has there."""
+    with booted(program, f"root=bootc-live:{archive}", tmp_path) as made:
+        for part, kind in (("etc", "overlay"), ("var", "tmpfs")):
+            assert made.mounts[f"/{part}"].kind == kind
+            below = [line for line in wanted if line.path.startswith(f"{part}/")]
+            got = [line.but(path=f"{part}/{line.path}") for line in tree_list(made.root / part) if line.path != "."]
+            # The first of a file's names has its place in it, too.
+            got = [line if line.group == "-" else line.but(group=f"{part}/{line.group}") for line in got]
+            assert len(below) > 20
+            assert not differences(below, got)
+
+
+def test_unpacked_tree(program: Program, archive: Path, wanted: list[Line], tmp_path: Path) -> None:
+    program.run("unpack", archive, tmp_path / "tree").good()
+    assert not differences(wanted, tree_list(tmp_path / "tree"))
+    subprocess.run(["rm", "-rf", tmp_path / "tree"], check=True)
+
+
+def test_without_igzip(program: Program, archive: Path, wanted: list[Line], tmp_path: Path) -> None:
+    """An initramfs without isal inflates with zlib."""
+    subprocess.run(["igzip", "--version"], stdout=subprocess.DEVNULL, check=True)
+    zlib = Program(program.zipapp, before=["unshare", "--mount", "sh", "-ec", HIDE, "sh"])
+    zlib.run("unpack", archive, tmp_path / "tree").good()
+    assert not differences(wanted, tree_list(tmp_path / "tree"))
+    subprocess.run(["rm", "-rf", tmp_path / "tree"], check=True)
+
+
+def fsck(*argv: str | Path) -> subprocess.CompletedProcess[str]:
+    """The checker of erofs-utils; where it says what differs between versions."""
+    command = ["fsck.erofs", "-d3", *argv]
+    return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+
+
+def test_fsck_accepts(index: IndexImage) -> None:
+    done = fsck(index.path)
+    assert (done.returncode, "No errors found" in done.stdout) == (0, True), done.stdout
+
+
+def test_fsck_is_awake(archive: Path, tmp_path: Path) -> None:
+    damaged = made_index(archive, tmp_path / "damaged")
+    with Path(damaged.path).open("r+b") as file:
+        # Somewhere among the inodes.
+        file.seek(damaged.metadata // 8)
+        file.write(b"\xff" * 512)
+    assert fsck(damaged.path).returncode == 1
+
+
+def test_fsck_extracts_the_same(index: IndexImage, wanted: list[Line], tmp_path: Path) -> None:
+    """A second reader of the format, in user space; it restores no extended attributes."""
+    tree = tmp_path / "tree"
+    done = fsck(f"--extract={tree}", "--preserve", index.path)
+    assert done.returncode == 0, done.stdout
+    assert not differences([line.but(xattrs="-") for line in wanted], tree_list(tree))
+    subprocess.run(["rm", "-rf", tree], check=True)
+
+
+def test_dump_counts_the_same(index: IndexImage, wanted: list[Line]) -> None:
+    """dump.erofs, which knows nothing of us, counts the inodes that the tree has."""
+    said = subprocess.run(["dump.erofs", "-s", index.path], stdout=subprocess.PIPE, text=True, check=True).stdout
+    counted = next(line.split()[-1] for line in said.splitlines() if "inode count" in line.lower())
+    second_names = sum(line.group not in ("-", line.path) for line in wanted)
+    assert int(counted) == len(wanted) - second_names
+
+
+def test_same_metadata_again(index: IndexImage, archive: Path, tmp_path: Path) -> None:
+    again = made_index(archive, tmp_path / "second")
+    assert again.metadata == index.metadata
+    assert hashlib.sha256(metadata(again)).digest() == hashlib.sha256(metadata(index)).digest()
+
+
+def test_mounted_twice(index: IndexImage, wanted: list[Line], tmp_path: Path) -> None:
+    """Mounting changes nothing in the file, and one file can be mounted at two places at once."""
+    before = metadata(index)
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    with mounted_index(index, str(tmp_path / "one")), mounted_index(index, str(tmp_path / "two"), "noatime"):
+        for name in ("one", "two"):
+            assert not differences(wanted, tree_list(tmp_path / name))
+    assert metadata(index) == before

@@ -1,0 +1,202 @@
+"""What a registry, its disk or the network can do wrong ends in one clear error, and nothing is made."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.lib.oci_writer import Image, Index, Layer, sha256, write_layout
+from tests.lib.program import Program
+from tests.lib.proxy import Then, limiting
+from tests.lib.registry import Registry, registry
+from tests.lib.small_image import BASE, HERE, UPPER
+from tests.lib.tar_writer import file, layer
+
+# Not zeros, so that half of it compressed is still half of it.
+BULK = layer(file("bulk", b"".join(sha256(bytes([number])).encode() for number in range(256)) * 64))
+LAYERS = [Layer(BASE), Layer(BULK), Layer(UPPER)]
+SOON = 30.0
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> Iterator[Registry]:
+    """A registry over HTTP for one test, which may damage it."""
+    with registry(tmp_path / "registry") as running:
+        yield running
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Path:
+    return write_layout(tmp_path / "layout", Image(LAYERS, architecture=HERE))
+
+
+def fails(program: Program, source: str, where: Path, *named: str) -> str:
+    """The error of a boot that cannot be, which leaves nothing at its sysroot."""
+    sysroot = where / "sysroot"
+    sysroot.mkdir()
+    cmdline = f"root=bootc-live:{source} bootc.registry.unsecure"
+    receipt = where / "receipt.json"
+    booting = program.run("boot", "--cmdline", cmdline, "--sysroot", sysroot, "--receipt", receipt)
+    told = booting.error(repr(source), *named)
+    assert not receipt.exists()
+    assert list(sysroot.iterdir()) == []
+    return told
+
+
+def same_length(data: bytes) -> bytes:
+    middle = len(data) // 2
+    return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
+
+
+def first_byte(data: bytes) -> bytes:
+    return bytes([data[0] ^ 0xFF]) + data[1:]
+
+
+def shorter(data: bytes) -> bytes:
+    return data[:-100]
+
+
+def longer(data: bytes) -> bytes:
+    return data + bytes(100)
+
+
+def empty(_data: bytes) -> bytes:
+    return b""
+
+
+@dataclass(frozen=True)
+class Damage:
+    """A change of a blob on the registry's disk, and how the error tells of it."""
+
+    change: Callable[[bytes], bytes]
+    told: str
+
+
+DAMAGES = (
+    Damage(same_length, "it must be"),
+    Damage(first_byte, "it must be"),
+    Damage(shorter, "its manifest gives"),
+    Damage(longer, "is longer than"),
+    Damage(empty, "has 0 bytes"),
+)
+
+
+@pytest.mark.parametrize("which", ["first", "bulk", "last", "config"])
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.change.__name__)
+def test_changed_blob(
+    damage: Damage, which: str, program: Program, plain: Registry, layout: Path, tmp_path: Path
+) -> None:
+    top = plain.put(layout, "os", "latest")
+    blobs = _blobs(plain, top)
+    path = plain.blob(blobs[which])
+    path.write_bytes(damage.change(path.read_bytes()))
+    told = fails(program, plain.source("os"), tmp_path, blobs[which], damage.told)
+    assert "push it again" in told
+
+
+def _blobs(served: Registry, digest: str) -> dict[str, str]:
+    content = json.loads(served.blob(digest).read_bytes())
+    first, bulk, last = (entry["digest"] for entry in content["layers"])
+    return {"first": first, "bulk": bulk, "last": last, "config": content["config"]["digest"]}
+
+
+@pytest.mark.parametrize("which", ["bulk", "config"])
+def test_missing_blob(which: str, program: Program, plain: Registry, layout: Path, tmp_path: Path) -> None:
+    digest = _blobs(plain, plain.put(layout, "os", "latest"))[which]
+    plain.blob(digest).unlink()
+    told = fails(program, plain.source("os"), tmp_path, digest)
+    assert "404" in told
+
+
+@pytest.mark.parametrize("reference", ["os@{digest}", "os:latest"])
+def test_changed_manifest(reference: str, program: Program, plain: Registry, layout: Path, tmp_path: Path) -> None:
+    """Also by tag: the registry itself says which digest the answer should have."""
+    digest = plain.put(layout, "os", "latest")
+    path = plain.blob(digest)
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b'"schemaVersion":2', b'"schemaVersion": 2'))
+    changed = sha256(path.read_bytes())
+    told = fails(program, plain.source(reference.format(digest=digest)), tmp_path, digest, changed)
+    assert "push it again" in told
+
+
+def test_changed_manifest_of_an_index(program: Program, plain: Registry, tmp_path: Path) -> None:
+    image = Image(LAYERS, architecture=HERE)
+    plain.put(write_layout(tmp_path / "layout", Index([image])), "os", "latest")
+    # The same image alone has the same manifest.
+    digest = plain.put(write_layout(tmp_path / "alone", image), "other", "latest")
+    path = plain.blob(digest)
+    layer_digest = _blobs(plain, digest)["bulk"]
+    path.write_bytes(path.read_bytes().replace(layer_digest.encode(), sha256(b"another").encode()))
+    fails(program, plain.source("os"), tmp_path, digest, sha256(path.read_bytes()))
+
+
+def test_foreign_index(program: Program, plain: Registry, tmp_path: Path) -> None:
+    images = [Image(LAYERS, architecture=name) for name in ("s390x", "mips64le")]
+    images.append(Image(LAYERS, architecture=HERE, os="plan9"))
+    plain.put(write_layout(tmp_path / "layout", Index(images)), "os", "latest")
+    fails(program, plain.source("os"), tmp_path, f"linux/{HERE}", "linux/s390x", "linux/mips64le", f"plan9/{HERE}")
+
+
+@pytest.mark.parametrize(("name", "told"), [("os:missing", "manifests/missing"), ("no/such", "v2/no/such/manifests")])
+def test_not_there(name: str, told: str, program: Program, plain: Registry, layout: Path, tmp_path: Path) -> None:
+    plain.put(layout, "os", "latest")
+    assert "check the repository" in fails(program, plain.source(name), tmp_path, plain.url, told, "404")
+
+
+def test_digest_that_is_not_there(program: Program, plain: Registry, layout: Path, tmp_path: Path) -> None:
+    plain.put(layout, "os", "latest")
+    digest = sha256(b"something else")
+    fails(program, plain.source(f"os:latest@{digest}"), tmp_path, digest, "404")
+
+
+def test_closed_port(program: Program, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    begun = time.monotonic()
+    told = fails(program, f"docker://127.0.0.1:{port}/os", tmp_path, f"127.0.0.1:{port}/v2/os", "Connection refused")
+    assert "check the name, the port, the network" in told
+    assert time.monotonic() - begun < SOON
+
+
+def test_port_of_something_else(program: Program, tmp_path: Path) -> None:
+    """Somebody listens who is not a registry and hangs up."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def hang_up() -> None:
+            try:
+                while True:
+                    with server.accept()[0] as client:
+                        client.recv(4096)
+            except OSError:
+                return
+
+        thread = threading.Thread(target=hang_up)
+        thread.start()
+        try:
+            fails(program, f"docker://127.0.0.1:{server.getsockname()[1]}/os", tmp_path, "cannot reach http")
+        finally:
+            server.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+def test_unknown_host(program: Program, tmp_path: Path) -> None:
+    # The name is reserved for names that do not exist (RFC 2606).
+    fails(program, "docker://registry.invalid/os", tmp_path, "registry.invalid/v2/os/manifests/latest")
+
+
+@pytest.mark.parametrize("limit", [500, 100_000], ids=["small", "layer"])
+def test_transfer_broken_off(limit: int, program: Program, plain: Registry, layout: Path, tmp_path: Path) -> None:
+    plain.put(layout, "os", "latest")
+    with limiting(plain.port, limit, Then.CUT) as proxy:
+        source = f"docker://127.0.0.1:{proxy.port}/os"
+        told = program.run("unpack", "--unsecure", source, tmp_path / "tree").error(repr(source))
+    assert "check the network" in told or "check the name, the port, the network" in told
+    assert not (tmp_path / "tree").exists()

@@ -1,0 +1,90 @@
+"""The generator under dash, beside the real library of three dracut versions, and what systemd makes of its units."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.roots.root import Root
+
+# As systemd runs generators: three directories, a bare environment, nothing sourced before.
+GENERATE = """
+mkdir -p /run/normal /run/early /run/late
+env -i PATH=/usr/sbin:/usr/bin SYSTEMD_IN_INITRD=1 dash "$hooks/bootc-live-generator.sh" \\
+    /run/normal /run/early /run/late
+echo "status=$?"
+cd /run
+find normal early late -mindepth 1 \\( -type f -printf '%p\\n' -o -type l -printf '%p -> %l\\n' \\) | sort
+for file in early/sysroot.mount early/bootc-live.service.d/network.conf; do
+    [ ! -e "$file" ] || cat "$file"
+done
+"""
+
+MOUNT_UNIT = [
+    "[Unit]",
+    "Description=Root in RAM made by bootc-live",
+    "Before=initrd-root-fs.target",
+    "Requires=bootc-live.service",
+    "After=bootc-live.service",
+    "[Mount]",
+    "What=bootc-live",
+    "Where=/sysroot",
+]
+LINK = "early/initrd-root-fs.target.requires/sysroot.mount -> ../sysroot.mount"
+NETWORK_UNIT = [
+    "[Unit]",
+    "Wants=network-online.target",
+    "After=network-online.target dracut-initqueue.service dracut-pre-mount.service",
+]
+
+
+def generated(root: Root, cmdline: str) -> list[str]:
+    return root.stage(GENERATE, cmdline).stdout.splitlines()
+
+
+@pytest.mark.parametrize("cmdline", ["root=bootc-live:/root.oci quiet", "root=/dev/sda root=bootc-live:/a"])
+def test_an_archive(root: Root, cmdline: str) -> None:
+    assert generated(root, cmdline) == ["status=0", LINK, "early/sysroot.mount", *MOUNT_UNIT]
+
+
+def test_a_registry_waits_for_the_network(root: Root) -> None:
+    assert generated(root, "root=bootc-live:docker://registry.example/os") == [
+        "status=0",
+        "early/bootc-live.service.d/network.conf",
+        LINK,
+        "early/sysroot.mount",
+        *MOUNT_UNIT,
+        *NETWORK_UNIT,
+    ]
+
+
+@pytest.mark.parametrize(
+    "cmdline", ["", "quiet", "root", "root=", "root=/dev/sda1", "root=bootc-live:/x root=/dev/sda1", "root=xbootc-live:/x"]
+)
+def test_roots_of_others(root: Root, cmdline: str) -> None:
+    assert generated(root, cmdline) == ["status=0"]
+
+
+def test_a_second_run_changes_nothing(root: Root) -> None:
+    twice = GENERATE.replace("env -i", "env -i true; env -i", 1)
+    script = f"{GENERATE} >/dev/null; {twice}"
+    assert root.stage(script, "root=bootc-live:/a").stdout.splitlines()[-9:] == ["early/sysroot.mount", *MOUNT_UNIT]
+
+
+VERIFY = """
+mkdir -p /run/normal /etc/systemd/system
+env -i PATH=/usr/sbin:/usr/bin dash "$hooks/bootc-live-generator.sh" /run/normal /etc/systemd/system /run/normal
+cp "$1" /etc/systemd/system/bootc-live.service
+chmod 755 /usr/lib/bootc-live/boot
+systemd-analyze verify --man=no --recursive-errors=no bootc-live.service sysroot.mount 2>&1
+"""
+
+
+@pytest.mark.parametrize("source", ["/root.oci", "docker://registry.example/os"])
+def test_systemd_understands_the_units(root: Root, repo_service: str, source: str) -> None:
+    said = root.stage(VERIFY, f"root=bootc-live:{source}", (repo_service,)).stdout
+    assert [line for line in said.splitlines() if "bootc-live" in line or "sysroot" in line] == []
+
+
+@pytest.fixture
+def repo_service(repo: object) -> str:
+    return f"{repo}/modules.d/50bootc-live/bootc-live.service"

@@ -1,0 +1,208 @@
+"""Our hooks under dash, beside the real library of three dracut versions."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.roots.root import Root, variables
+
+NETWORK = "bootc-live:docker://registry.example/os:stable"
+
+PARSE = """
+. "$lib"
+root=$(getarg root=) || unset root
+unset rootok
+set -u
+set >/run/before
+. "$hooks/parse-bootc-live.sh"
+status=$?
+set >/run/after
+set +u
+echo "status=$status rootok=${rootok-unset}"
+for file in /etc/cmdline.d/*; do [ -e "$file" ] && echo "${file##*/}: $(cat "$file")"; done
+getargbool 0 rd.neednet && echo neednet
+echo ---
+cat /run/before
+echo ---
+cat /run/after
+"""
+
+
+def parsed(root: Root, cmdline: str) -> tuple[list[str], set[str]]:
+    """What the cmdline hook said and did, and the names of the variables it left behind."""
+    said, before, after = root.stage(PARSE, cmdline).stdout.split("---\n")
+    return said.splitlines(), variables(after).keys() - variables(before).keys() - {"status"}
+
+
+def test_version(root: Root) -> None:
+    # 059 shows its version and fails.
+    assert root.run("dracut", "--version", ok=False).stdout.strip().startswith(f"dracut {root.dracut}")
+
+
+def test_hooks_parse(root: Root) -> None:
+    script = 'for file in "$hooks"/*.sh; do dash -n "$file" && echo "${file##*/}"; done'
+    assert root.stage(script).stdout.split() == [
+        "bootc-live-boot.sh",
+        "bootc-live-generator.sh",
+        "bootc-live-pack.sh",
+        "bootc-live.sh",
+        "mount-bootc-live.sh",
+        "parse-bootc-live.sh",
+        "resolv-from-lease.sh",
+    ]
+
+
+@pytest.mark.parametrize(
+    "cmdline",
+    ["root=bootc-live:/root.oci", 'root="bootc-live:/a b.oci" rw', "root=/dev/sda1 quiet root=bootc-live:/root.oci"],
+)
+def test_an_archive_is_claimed_and_needs_no_network(root: Root, cmdline: str) -> None:
+    assert parsed(root, cmdline) == (["status=0 rootok=1"], {"rootok"})
+
+
+@pytest.mark.parametrize("cmdline", [f"root={NETWORK}", f"root=/dev/sda root={NETWORK} quiet"])
+def test_a_registry_is_claimed_and_needs_the_network(root: Root, cmdline: str) -> None:
+    said = ["status=0 rootok=1", "50-bootc-live.conf: rd.neednet=1", "neednet"]
+    assert parsed(root, cmdline) == (said, {"rootok"})
+
+
+@pytest.mark.parametrize(
+    "cmdline",
+    [
+        "",
+        "quiet",
+        "root",
+        "root=",
+        "root=/dev/sda1",
+        "root=LABEL=bootc-live:",
+        "root=bootc-live",
+        "root=BOOTC-LIVE:/x",
+        "root=live:bootc-live:/x",
+        "root=bootc-live:/x root=UUID=1",
+        "broot=bootc-live:/x",
+    ],
+)
+def test_roots_of_others_are_left_alone(root: Root, cmdline: str) -> None:
+    assert parsed(root, cmdline) == (["status=0 rootok=unset"], set())
+
+
+def test_a_root_claimed_by_another_stays_claimed(root: Root) -> None:
+    script = '. "$lib"; root=nfs:x; rootok=0; . "$hooks/parse-bootc-live.sh"; echo "$root $rootok"'
+    assert root.stage(script).stdout == "nfs:x 0\n"
+
+
+MOUNT = """
+printf '#!/bin/sh\\necho called >>/run/calls\\nexit %s\\n' "$1" >/usr/lib/bootc-live/boot
+chmod 755 /usr/lib/bootc-live/boot
+. "$lib"
+[ -z "$2" ] || root=$2
+(
+    # The library's own die() does not always bear it.
+    [ "$1" != 0 ] || set -u
+    . "$hooks/mount-bootc-live.sh"
+    echo "status=$?"
+)
+echo "subshell=$?"
+[ ! -e /run/calls ] || cat /run/calls
+cat "$kmsg" "$hookdir"/emergency/* 2>/dev/null || :
+"""
+
+
+def mounted(root: Root, status: int, typed: str) -> list[str]:
+    return root.stage(MOUNT, "rd.shell=0", (str(status), typed)).stdout.splitlines()
+
+
+@pytest.mark.parametrize("typed", ["bootc-live:/root.oci", NETWORK])
+def test_the_mount_hook_boots_once(root: Root, typed: str) -> None:
+    assert mounted(root, 0, typed) == ["status=0", "subshell=0", "called"]
+
+
+def test_the_mount_hook_dies_with_a_message(root: Root) -> None:
+    """And not only returns: dracut's own init would try the hook again and again."""
+    message = "bootc-live could not make the root; its error is above"
+    assert [line.replace("'", '"') for line in mounted(root, 1, "bootc-live:/root.oci")] == [
+        "subshell=1",
+        "called",
+        f"<24>dracut: FATAL: {message}",
+        "<24>dracut: Refusing to continue",
+        f'warn dracut: FATAL: "{message}"',
+        "warn dracut: Refusing to continue",
+    ]
+
+
+@pytest.mark.parametrize("typed", ["", "/dev/sda1", "block:/dev/sda1", "nfs:bootc-live:/x"])
+def test_the_mount_hook_leaves_others_alone(root: Root, typed: str) -> None:
+    assert mounted(root, 1, typed) == ["status=0", "subshell=0"]
+
+
+BOOT = r"""
+printf '#!/bin/sh\nprintf "%%s\\0" "$@" >/run/arguments\n' >/usr/bin/bootc-live
+chmod 755 /usr/bin/bootc-live /usr/lib/bootc-live/boot
+[ -z "$1" ] || export NEWROOT="$1"
+[ -z "$2" ] || printf '%s\n' "$2" >/etc/cmdline.d/10-more.conf
+dash /usr/lib/bootc-live/boot
+(. "$lib"; getcmdline) >/run/text
+cat /run/arguments
+printf '%s\0' "$(cat /run/text)"
+"""
+
+ODD = (
+    'root=bootc-live:/a  "b=c d" rootflags="x y" e=\'f  g\' \\h i\\ j $HOME `id` $(id) * ? [a-z] ~ -n -- "" '
+    '#no ;no &no |no >no \t%s \\n "\'" end'
+)
+
+
+def test_the_text_is_handed_over_as_it_is(root: Root) -> None:
+    *arguments, text, rest = root.stage(BOOT, ODD, ("", "")).stdout.split("\0")
+    assert rest == ""
+    assert arguments == ["boot", "--cmdline", text, "--sysroot", "/sysroot", "--errors-to", "/dev/kmsg"]
+    assert text.strip() == ODD
+
+
+def test_other_places_of_the_command_line_and_sysroot_count(root: Root) -> None:
+    *arguments, text, _ = root.stage(BOOT, "rw", ("/elsewhere", 'bootclabel="a b"')).stdout.split("\0")
+    assert arguments == ["boot", "--cmdline", text, "--sysroot", "/elsewhere", "--errors-to", "/dev/kmsg"]
+    assert text.split() == ["bootclabel=\"a", 'b"', "rw"]
+
+
+LEASE = """
+mkdir -p /run/systemd/netif/leases
+printf 'ADDRESS=10.0.2.15\\nDNS=10.0.2.3 10.0.2.4\\nDNSX=1.1.1.1\\nNTP=9.9.9.9\\n' >/run/systemd/netif/leases/2
+printf 'ADDRESS=10.0.3.15\\nDNS=fd00::3\\nDOMAINNAME=example=x\\n' >/run/systemd/netif/leases/3
+printf 'ADDRESS=10.0.4.15\\n' >/run/systemd/netif/leases/4
+"""
+RESOLVE = """
+printf '%s' "$1" >/etc/resolv.conf
+. "$lib"
+set -u
+set >/run/before
+. "$hooks/resolv-from-lease.sh"
+status=$?
+set >/run/after
+cat /etc/resolv.conf
+echo "status=$status"
+echo ---
+cat /run/before
+echo ---
+cat /run/after
+"""
+
+
+def resolved(root: Root, script: str, before: str) -> list[str]:
+    said, old, new = root.stage(script + RESOLVE, "", (before,)).stdout.split("---\n")
+    assert variables(new).keys() - variables(old).keys() == {"status"}
+    return said.splitlines()
+
+
+def test_name_servers_of_leases(root: Root) -> None:
+    servers = ["nameserver 10.0.2.3", "nameserver 10.0.2.4", "nameserver fd00::3"]
+    assert resolved(root, LEASE, "") == [*servers, "status=0"]
+
+
+def test_name_servers_of_others_stay(root: Root) -> None:
+    assert resolved(root, LEASE, "nameserver 192.0.2.1\n") == ["nameserver 192.0.2.1", "status=0"]
+
+
+@pytest.mark.parametrize("script", ["", "mkdir -p /run/systemd/netif/leases\n"])
+def test_no_leases(root: Root, script: str) -> None:
+    assert resolved(root, script, "") == ["status=0"]

@@ -1,0 +1,54 @@
+"""The zipapp runs under every Python that has to run it: 3.11 of Debian 12, 3.13 of Debian 13, 3.14 of the next."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bootc_live import __version__
+from tests.lib.oci_writer import Compression, Image, Layer, write_archive
+from tests.lib.small_image import HERE
+from tests.lib.tar_writer import directory, file, layer, symlink
+from tests.roots.root import Root
+
+TAR = layer(directory("d/"), file("d/a", "x" * 5000), symlink("l", "d/a"))
+
+
+@pytest.fixture(scope="module")
+def archive(shared: Path) -> Path:
+    packing: tuple[Compression, ...] = ("gzip", "zstd", "none")
+    layers = [Layer(TAR + bytes(512 * number), how) for number, how in enumerate(packing)]
+    return write_archive(shared / "python.oci", Image(layers, architecture=HERE))
+
+
+def test_python(root: Root) -> None:
+    assert root.run("python3", "--version").stdout.startswith(f"Python {root.python}.")
+
+
+@pytest.mark.parametrize("isolated", [(), ("-I", "-S", "-B")])
+def test_version(root: Root, zipapp: Path, isolated: tuple[str, ...]) -> None:
+    assert root.run("python3", "-W", "error", *isolated, zipapp, "--version").stdout == f"bootc-live {__version__}\n"
+
+
+def test_as_a_program(root: Root, zipapp: Path) -> None:
+    assert "source: /x\n" in root.run(zipapp, "kargs", "root=bootc-live:/x").stdout
+
+
+def test_inspect(root: Root, zipapp: Path, archive: Path) -> None:
+    said = json.loads(root.run("python3", "-W", "error", zipapp, "inspect", "--json", archive).stdout)
+    assert len(said["layers"]) == 3
+
+
+def test_unpack(root: Root, zipapp: Path, archive: Path) -> None:
+    script = '"$1" unpack "$2" /tmp/tree && cat /tmp/tree/l && readlink /tmp/tree/l'
+    assert root.run("sh", "-c", script, "sh", zipapp, archive).stdout == "x" * 5000 + "d/a\n"
+
+
+def test_registry_code_loads_without_a_warning(root: Root, zipapp: Path) -> None:
+    done = root.run("python3", "-W", "error", zipapp, "inspect", "--unsecure", "docker://127.0.0.1:1/os", ok=False)
+    assert done.returncode == 1
+    assert "cannot reach http://127.0.0.1:1/v2/os/manifests/latest" in done.stderr
+    assert "Connection refused" in done.stderr
+    assert len(done.stderr.splitlines()) <= 3

@@ -1,0 +1,156 @@
+"""Chunk maps of sparse files: every extent is found where it belongs, everything else is a hole."""
+
+from __future__ import annotations
+
+import os
+import random
+import struct
+import tempfile
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from bootc_live.rootfs.chunks import ChunkMap, chunk_map
+from bootc_live.rootfs.erofs_format import BLOCK, HOLE
+from bootc_live.rootfs.sparse import Extent
+from bootc_live.rootfs.tree import Node
+
+Parts = list[tuple[int, int]]
+# Room for what has to be copied, in front of where the layer's data begins.
+DATA = 1 << 22
+
+
+@pytest.fixture
+def fd() -> Iterator[int]:
+    with tempfile.TemporaryFile() as file:
+        yield file.fileno()
+
+
+def sparse_node(fd: int, size: int, parts: Parts, shift: int = 0) -> tuple[Node, bytes]:
+    """A node whose data lies packed in the file, as a tar has it, and the content it stands for."""
+    content, extents, position = bytearray(size), [], DATA + shift
+    for number, (start, length) in enumerate(parts):
+        data = bytes([number % 255 + 1]) * length
+        os.pwrite(fd, data, position)
+        content[start : start + length] = data
+        extents.append(Extent(start, length, position))
+        position += length
+    os.ftruncate(fd, -(-(position + 4096) // 4096) * 4096)
+    return Node("file", size=size, extents=tuple(extents)), bytes(content)
+
+
+def read_back(fd: int, found: ChunkMap, size: int) -> bytes:
+    """The file as the kernel reads it."""
+    step, content = BLOCK << found.chunk_bits, bytearray()
+    for address in found.table:
+        content += bytes(step) if address == HOLE else os.pread(fd, step, address * BLOCK).ljust(step, b"\0")
+    return bytes(content[:size])
+
+
+ALIGNED: dict[str, tuple[int, Parts]] = {
+    "nothing-but-hole": (1_000_000, []),
+    "nothing-but-data": (4096, [(0, 4096)]),
+    "empty": (0, []),
+    "data-first": (100_000, [(0, 512)]),
+    "data-last": (100_352, [(99_840, 512)]),
+    "data-last-with-the-end": (100_000, [(99_840, 160)]),
+    "big-blocks": (1 << 20, [(65_536, 65_536), (524_288, 65_536)]),
+    "neighbours": (8192, [(512, 512), (1024, 512)]),
+    "short": (5, [(0, 5)]),
+}
+UNALIGNED: dict[str, tuple[int, Parts]] = {
+    "odd-start": (10_000, [(3, 100)]),
+    "odd-end": (10_000, [(512, 100)]),
+    "across-blocks": (10_000, [(510, 4)]),
+    "across-pages": (20_000, [(4095, 2), (12_287, 3)]),
+    "many-in-one-page": (4096, [(at, 7) for at in range(1, 4000, 100)]),
+    "touching-windows": (40_000, [(100, 5000), (8200, 1), (12_200, 200)]),
+    "end-of-file": (10_001, [(9999, 2)]),
+    "mixed": (100_000, [(0, 512), (8192, 513), (50_000, 1)]),
+}
+
+
+@pytest.mark.parametrize("shape", [*ALIGNED, *UNALIGNED])
+def test_shapes(fd: int, shape: str) -> None:
+    size, parts = (ALIGNED | UNALIGNED)[shape]
+    node, content = sparse_node(fd, size, parts)
+    found, extra = chunk_map(node, fd, 8192)
+    assert read_back(fd, found, size) == content
+    assert len(found.table) == found.reserved
+    assert extra % 4096 == 0
+    assert (extra > 8192) is (shape in UNALIGNED)
+
+
+def test_data_that_begins_within_a_block_is_copied(fd: int) -> None:
+    """Possible after an extent whose length is no multiple of the block."""
+    node, content = sparse_node(fd, 100_000, [(8192, 4096)], shift=7)
+    found, extra = chunk_map(node, fd, 8192)
+    assert read_back(fd, found, 100_000) == content
+    assert extra == 8192 + 4096
+
+
+@pytest.mark.parametrize(
+    ("size", "parts", "bits"),
+    [
+        (1_000_000, [], 11),
+        (512, [], 0),
+        (513, [], 1),
+        (0, [], 0),
+        (4096, [(0, 4096)], 3),
+        (1 << 20, [(65_536, 65_536)], 7),
+        (1 << 20, [(65_536, 512)], 0),
+        (1 << 20, [(1 << 19, 1 << 19)], 10),
+        (100_352, [(99_840, 512)], 0),
+    ],
+)
+def test_chunks_are_as_large_as_can_be(size: int, parts: Parts, bits: int) -> None:
+    node = Node("file", size=size, extents=tuple(Extent(start, length, DATA) for start, length in parts))
+    assert ChunkMap.reserve(node).chunk_bits == bits
+
+
+def test_packed() -> None:
+    assert ChunkMap(3, 3, [7, HOLE, 2**31]).packed() == struct.pack("<III", 7, 0xFFFFFFFF, 2**31)
+    assert ChunkMap(3, 0).packed() == b""
+    assert ChunkMap(3, 0).chunk_format == 3
+
+
+@pytest.mark.parametrize("size", [2**62, 2**50, 2**40 + 1])
+def test_giants_of_nothing_are_small(size: int) -> None:
+    found = ChunkMap.reserve(Node("file", size=size, extents=()))
+    assert found.reserved * BLOCK << found.chunk_bits >= size
+    assert found.reserved <= 4 * 2**20
+
+
+def test_absurd_maps_are_refused() -> None:
+    node = Node("file", size=2**40, extents=(Extent(512, 512, DATA),))
+    with pytest.raises(ValueError, match="is a sparse file whose map would have 2147483648 entries"):
+        ChunkMap.reserve(node)
+
+
+def test_data_beyond_the_file(fd: int) -> None:
+    node = Node("file", size=10_000, extents=(Extent(3, 5000, DATA),))
+    with pytest.raises(ValueError, match="beyond the end"):
+        chunk_map(node, fd, 8192)
+
+
+def test_at_random(fd: int) -> None:
+    numbers = random.Random(5)
+    for _ in range(150):
+        unit = numbers.choice([1, 7, 512, 512, 4096])
+        cuts = sorted({numbers.randrange(0, 60_000 // unit) * unit for _ in range(numbers.randint(0, 12))})
+        parts = [(start, end - start) for start, end in zip(cuts[::2], cuts[1::2], strict=False)]
+        size = max([start + length for start, length in parts], default=0) + numbers.randrange(0, 9_000)
+        os.ftruncate(fd, 0)
+        node, content = sparse_node(fd, size, parts)
+        found, _ = chunk_map(node, fd, 8192)
+        assert read_back(fd, found, size) == content, (size, parts)
+
+
+def test_many_extents_are_quick(fd: int) -> None:
+    parts = [(at * 16_384 + 1, 1) for at in range(10_000)]
+    extents = tuple(Extent(start, length, DATA + number) for number, (start, length) in enumerate(parts))
+    os.pwrite(fd, b"x" * len(parts), DATA)
+    began = time.process_time()
+    chunk_map(Node("file", size=10_000 * 16_384, extents=extents), fd, 8192)
+    assert time.process_time() - began < 5

@@ -1,0 +1,110 @@
+"""The receipt of a boot: written whole or not at all, taken back by a failure, readable for people."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bootc_live import __version__
+from bootc_live.base.errors import LandingError
+from bootc_live.base.log import Recorder
+from bootc_live.config.model import Config
+from bootc_live.image.fetch import VerifiedImage, fetch_layers, resolve_image
+from bootc_live.landing.receipt import Figures, describe, make_receipt, read_receipt, written_receipt
+from bootc_live.source.archive import open_archive
+from tests.lib.oci_writer import Image, Layer, sha256, write_archive
+from tests.lib.small_image import HERE
+from tests.lib.tar_writer import file, layer
+
+TARS = [layer(file("a", "x" * 3000)), layer(file("b"))]
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> VerifiedImage:
+    path = write_archive(tmp_path / "a.oci", Image([Layer(tar) for tar in TARS], architecture=HERE))
+    with open_archive(str(path), "/root.oci", None) as source:
+        return fetch_layers(source, resolve_image(source), str(tmp_path / "data"), Recorder(quiet=True))
+
+
+@pytest.fixture
+def receipt(image: VerifiedImage) -> dict[str, object]:
+    recorder = Recorder(quiet=True, phases={"fetch": 1.5, "index": 0.25}, warnings=["look out"])
+    return make_receipt(Config(source=None, root_rw=True), image, Figures(4096, 123 * 2**20), recorder)
+
+
+def test_content(receipt: dict[str, object], image: VerifiedImage) -> None:
+    found = json.loads(json.dumps(receipt))
+    assert found["version"] == __version__
+    assert found["source"] == "/root.oci"
+    assert found["layout"] == "index"
+    assert found["policy"] == {"digests": "verified", "signatures": "not checked", "insecure": False}
+    assert found["writable"] == {"root": True, "etc": True, "var": True}
+    assert found["phases"] == {"fetch": 1.5, "index": 0.25}
+    assert found["warnings"] == ["look out"]
+    assert found["peak_memory"] == 123 * 2**20
+    assert found["bytes"]["unpacked"] == sum(map(len, TARS))
+    assert found["bytes"]["metadata"] == 4096
+    assert found["image"]["manifest_digest"] == image.resolved.manifest_digest
+    assert found["image"]["platform"] == f"linux/{HERE}"
+    assert [entry["diff_id"] for entry in found["image"]["layers"]] == [sha256(tar) for tar in TARS]
+    assert [entry["unpacked"] for entry in found["image"]["layers"]] == [len(tar) for tar in TARS]
+
+
+def test_written_and_read(receipt: dict[str, object], tmp_path: Path) -> None:
+    path = tmp_path / "new" / "receipt.json"
+    with written_receipt(receipt, str(path)):
+        assert read_receipt(str(path)) == receipt
+    assert read_receipt(str(path)) == receipt
+    assert [entry.name for entry in path.parent.iterdir()] == ["receipt.json"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_failure_takes_it_back(error: type[BaseException], receipt: dict[str, object], tmp_path: Path) -> None:
+    path = tmp_path / "receipt.json"
+    with pytest.raises(error), written_receipt(receipt, str(path)):
+        raise error
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("path", ["/dev/full/receipt.json", "/proc/nowhere/receipt.json"])
+def test_places_that_cannot_be_written(path: str, receipt: dict[str, object]) -> None:
+    with pytest.raises(LandingError) as caught, written_receipt(receipt, path):
+        pytest.fail("it went on without its receipt")
+    assert caught.value.message.startswith(f"cannot write the receipt {path!r}: ")
+
+
+def test_a_place_that_is_taken(receipt: dict[str, object], tmp_path: Path) -> None:
+    (tmp_path / "receipt.json").mkdir()
+    with pytest.raises(LandingError, match="Is a directory"), written_receipt(receipt, str(tmp_path / "receipt.json")):
+        pytest.fail("it went on without its receipt")
+    assert [entry.name for entry in tmp_path.iterdir() if entry.name.endswith(".part")] == []
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "there is no receipt at"), ("", "cannot be read"), ("{", "cannot be read"), ("[]", "is not a JSON object")],
+)
+def test_bad_receipts(content: str | None, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "receipt.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(LandingError, match=message) as caught:
+        read_receipt(str(path))
+    assert repr(str(path)) in caught.value.message
+
+
+def test_for_people(receipt: dict[str, object]) -> None:
+    text = describe(receipt)
+    assert "image     /root.oci\n" in text
+    assert "phases    fetch 1.5 s, index 0.25 s\n" in text
+    assert "memory    123.0 MiB at the peak\n" in text
+    assert text.endswith("warning   look out")
+    assert "INSECURE" not in text
+    assert "INSECURE" in describe(receipt | {"policy": {"insecure": True}})
+
+
+@pytest.mark.parametrize("damaged", [{}, {"image": 7, "bytes": [], "phases": None, "policy": "x", "warnings": {}}])
+def test_damaged_parts_are_shown_as_missing(damaged: dict[str, object]) -> None:
+    assert "image     None" in describe(damaged)

@@ -1,0 +1,197 @@
+"""Processes: what they are given, what their failure says, and that none outlives its block."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from bootc_live.base.errors import RunError
+from bootc_live.base.run import environment, filter_process, find_program, require_program, run
+
+
+def test_output() -> None:
+    assert run(["printf", "%s|", "a b", "$HOME", "*"]) == "a b|$HOME|*|"
+
+
+def test_output_that_is_no_utf_8() -> None:
+    assert run(["printf", "\\377x"]) == "\ufffdx"
+
+
+def test_standard_input_is_empty() -> None:
+    assert run(["cat"]) == ""
+
+
+def test_environment_is_clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LD_PRELOAD", "")
+    monkeypatch.setenv("LANG", "de_DE.UTF-8")
+    monkeypatch.setenv("SECRET", "x")
+    monkeypatch.setenv("TMPDIR", "/somewhere")
+    assert set(run(["env"]).split()) == {
+        "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "LC_ALL=C.UTF-8",
+        "TMPDIR=/somewhere",
+    }
+    monkeypatch.delenv("TMPDIR")
+    assert "TMPDIR" not in environment()
+
+
+def test_working_directory(tmp_path: Path) -> None:
+    assert run(["pwd", "-P"], cwd=str(tmp_path)) == f"{tmp_path.resolve()}\n"
+
+
+def test_descriptors_are_not_inherited() -> None:
+    read, write = os.pipe()
+    os.set_inheritable(write, True)
+    try:
+        assert str(write) not in run(["ls", "/proc/self/fd"]).split()
+    finally:
+        os.close(read)
+        os.close(write)
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        ("exit 3", "sh exited with 3: it said nothing"),
+        ("echo out; echo why >&2; exit 1", "sh exited with 1: why"),
+        ("printf 'two\\nlines\\n\\n' >&2; exit 2", "sh exited with 2: two\nlines"),
+        ("kill -9 $$", "sh was ended by signal 9: it said nothing"),
+        ("printf '\\377' >&2; exit 1", "sh exited with 1: \ufffd"),
+    ],
+)
+def test_failures(script: str, message: str) -> None:
+    with pytest.raises(RunError) as caught:
+        run(["sh", "-c", script], hint="do this")
+    assert caught.value.message == message
+    assert caught.value.hint == "do this"
+
+
+def test_only_the_end_of_what_it_said() -> None:
+    with pytest.raises(RunError) as caught:
+        run(["sh", "-c", "seq 1 5000 >&2; exit 1"])
+    said = caught.value.message.partition(": ")[2].splitlines()
+    assert said[-1] == "5000"
+    assert said == [str(number) for number in range(int(said[0]), 5001)]
+    assert len(caught.value.message) < 700
+
+
+def test_programs_that_cannot_be_started(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="cannot start '/nonexistent/program': No such file or directory"):
+        run(["/nonexistent/program"])
+    script = tmp_path / "script"
+    script.write_text("#!/bin/sh\n")
+    with pytest.raises(RunError, match="Permission denied"):
+        run([str(script)])
+    with pytest.raises(RunError, match="cannot start 'true'"):
+        run(["true"], cwd="/nonexistent")
+
+
+def test_finding_programs() -> None:
+    assert find_program("sh") in ("/usr/bin/sh", "/bin/sh")
+    assert find_program("no-such-program") is None
+
+
+def test_own_path_is_searched_not_the_caller_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "no-such-program"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert find_program("no-such-program") is None
+    assert find_program("sh") is not None
+
+
+def test_required_programs() -> None:
+    assert require_program("sh", "do things", "dash") == find_program("sh")
+    with pytest.raises(RunError) as caught:
+        require_program("no-such-program", "do things", "the-package")
+    assert caught.value.message == "the program 'no-such-program' is missing; it is needed to do things"
+    assert "install the-package" in caught.value.hint
+
+
+class _Pipes:
+    """Two pipes: one into a filter, one out of it."""
+
+    def __init__(self) -> None:
+        self.in_read, self.in_write = os.pipe()
+        self.out_read, self.out_write = os.pipe()
+
+    @property
+    def closing(self) -> tuple[int, int]:
+        """The filter's own ends."""
+        return self.in_read, self.out_write
+
+    def close(self) -> None:
+        """Closes the ends that are left."""
+        for end in (self.in_write, self.out_read):
+            try:
+                os.close(end)
+            except OSError:
+                continue
+
+
+@pytest.fixture
+def pipes() -> _Pipes:
+    return _Pipes()
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def test_filter(pipes: _Pipes) -> None:
+    with filter_process(["tr", "a-z", "A-Z"], *pipes.closing, closing=pipes.closing) as program:
+        os.write(pipes.in_write, b"text")
+        os.close(pipes.in_write)
+        assert os.read(pipes.out_read, 100) == b"TEXT"
+        assert os.read(pipes.out_read, 100) == b""
+        program.finish()
+    pipes.close()
+
+
+def test_filter_that_fails(pipes: _Pipes) -> None:
+    with (
+        pytest.raises(RunError) as caught,
+        filter_process(["sh", "-c", "echo bad data >&2; exit 4"], *pipes.closing, closing=pipes.closing) as program,
+    ):
+        program.finish()
+    assert caught.value.message == "sh exited with 4: bad data"
+    pipes.close()
+
+
+def test_filter_that_cannot_be_started(pipes: _Pipes) -> None:
+    before = set(os.listdir("/proc/self/fd"))
+    with pytest.raises(RunError, match="cannot start '/nonexistent/program'"):
+        filter_process(["/nonexistent/program"], *pipes.closing, closing=pipes.closing).__enter__()
+    assert len(before - set(os.listdir("/proc/self/fd"))) == 2
+    pipes.close()
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit])
+def test_an_exception_kills_the_filter(pipes: _Pipes, error: type[BaseException]) -> None:
+    """Also one that ignores the polite signals and never reads."""
+    began, pid = time.monotonic(), 0
+    script = "trap '' TERM INT HUP PIPE; echo $$; exec sleep 100"
+    command = filter_process(["sh", "-c", script], *pipes.closing, closing=pipes.closing)
+    with pytest.raises(error), command:  # noqa: PT012 (the block is what is tested)
+        pid = int(os.read(pipes.out_read, 100))
+        assert not is_gone(pid)
+        raise error
+    assert is_gone(pid)
+    assert time.monotonic() - began < 10
+    pipes.close()
+
+
+def test_filters_leave_no_descriptors(pipes: _Pipes) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    with filter_process(["cat"], *pipes.closing, closing=pipes.closing) as program:
+        os.close(pipes.in_write)
+        program.finish()
+    assert len(os.listdir("/proc/self/fd")) == before - 3
+    pipes.close()
