@@ -26,7 +26,13 @@ class Root:
         """Runs a command in a scratch copy of the root; raises AssertionError where it fails and `ok` is set."""
         command = [REPO / "vm" / "enter", self.name, *argv]
         done = subprocess.run(
-            command, cwd=REPO, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="surrogateescape", check=False
+            command,
+            cwd=REPO,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="surrogateescape",
+            check=False,
         )
         assert not ok or done.returncode == 0, f"{argv} exited with {done.returncode}:\n{done.stdout}{done.stderr}"
         return done

@@ -58,7 +58,8 @@ def test_a_registry_waits_for_the_network(root: Root) -> None:
 
 
 @pytest.mark.parametrize(
-    "cmdline", ["", "quiet", "root", "root=", "root=/dev/sda1", "root=bootc-live:/x root=/dev/sda1", "root=xbootc-live:/x"]
+    "cmdline",
+    ["", "quiet", "root", "root=", "root=/dev/sda1", "root=bootc-live:/x root=/dev/sda1", "root=xbootc-live:/x"],
 )
 def test_roots_of_others(root: Root, cmdline: str) -> None:
     assert generated(root, cmdline) == ["status=0"]

@@ -30,7 +30,11 @@ class Row:
 ROWS = (
     Row("root=bootc-live:/root.oci", "root", "bootc-live:/root.oci"),
     Row("quiet root=bootc-live:/root.oci rw", "root", "bootc-live:/root.oci"),
-    Row("root=bootc-live:docker://r.example:5000/os@sha256:00", "root", "bootc-live:docker://r.example:5000/os@sha256:00"),
+    Row(
+        "root=bootc-live:docker://r.example:5000/os@sha256:00",
+        "root",
+        "bootc-live:docker://r.example:5000/os@sha256:00",
+    ),
     Row("root=/dev/sda1 root=bootc-live:/a", "root", "bootc-live:/a"),
     Row("root=bootc-live:/a root=/dev/sda1", "root", "/dev/sda1"),
     Row("root=a root=b root=c", "root", "c"),
@@ -117,7 +121,7 @@ done
 
 
 def ask(root: Root, where: Path, cases: list[tuple[str, str]]) -> list[tuple[str, str, bool]]:
-    """dracut's answers: (text, exit status of getarg, getargbool) for each (command line, name)."""
+    """Dracut's answers: (text, exit status of getarg, getargbool) for each (command line, name)."""
     where.mkdir()
     for number, (text, name) in enumerate(cases):
         (where / f"{number:03}.cmdline").write_text(f"{text}\n")

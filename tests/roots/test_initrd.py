@@ -16,8 +16,8 @@ from bootc_live import __version__
 from tests.lib.oci_writer import Compression, Image, Layer, write_archive
 from tests.lib.small_image import BASE, HERE, UPPER
 from tests.lib.tar_writer import file, layer
-from tests.roots.root import HERE as SCRIPTS
 from tests.roots.root import ALL, Root
+from tests.roots.root import HERE as SCRIPTS
 
 OURS = "bootc-live bootc-live-net bootc-live-registry"
 LIMIT = 8 * 2**20
@@ -35,9 +35,8 @@ class Initrd:
 
     def run(self, *argv: str, cmdline: str = "", ok: bool = True) -> str:
         """Runs a command inside; gives what it printed, on both outputs."""
-        script = 'exec "$@" 2>&1'
-        inside = (SCRIPTS / "enter-initrd", self.tree, cmdline, "/bin/sh", "-c", script, "sh", *argv)
-        return self.root.run(*inside, ok=ok).stdout
+        both = ("/bin/sh", "-c", 'exec "$@" 2>&1', "sh")
+        return self.root.run(SCRIPTS / "enter-initrd", self.tree, cmdline, *both, *argv, ok=ok).stdout
 
     def has(self, name: str) -> bool:
         return os.path.lexists(self.tree / name)
@@ -114,7 +113,7 @@ def test_everything_is_there(initrd: Initrd) -> None:
 
 
 def test_hooks_and_generator_can_be_run(initrd: Initrd) -> None:
-    """dracut sources only hooks that are executable, systemd runs only such generators."""
+    """Dracut sources only hooks that are executable, systemd runs only such generators."""
     for path in initrd.tree.rglob("*bootc-live*"):
         if path.suffix == ".sh" or path.name in ("bootc-live", "bootc-live-generator", "boot"):
             assert path.is_dir() or path.stat().st_mode & 0o111 == 0o111, path
@@ -172,6 +171,10 @@ def test_registry(initrd: Initrd) -> None:
     if initrd.flavour == "systemd":
         assert "cannot reach http://127.0.0.1:1/v2/os/manifests/latest" in said
         assert "Connection refused" in said
+        said = initrd.run("bootc-live", "inspect", "docker://127.0.0.1:1/os", ok=False)
+        # Only the Debian 13 root has certificate authorities to pack.
+        refused = "Connection refused" if initrd.root.dracut == "106" else "there are no certificate authorities here"
+        assert refused in said
     else:
         assert "this initramfs was built without registry support" in said
 
@@ -209,16 +212,34 @@ def test_a_failed_boot_is_told_on_every_console(initrd: Initrd) -> None:
     assert lines[-2:] == [f"<3>{errors[0]}", f"<3>{lines[lines.index(errors[0]) + 1]}"]
 
 
-def test_the_generator_runs_there(initrd: Initrd) -> None:
-    if initrd.flavour == "plain":
-        return
-    generator = "/usr/lib/systemd/system-generators/bootc-live-generator"
-    script = f"mkdir /tmp/n /tmp/e /tmp/l; {generator} /tmp/n /tmp/e /tmp/l; echo status=$?; ls /tmp/e; ls /tmp/n /tmp/l"
-    said = initrd.run("/bin/sh", "-c", script, cmdline="root=bootc-live:/root.oci").split()
-    assert said[:3] == ["status=0", "initrd-root-fs.target.requires", "sysroot.mount"]
-    said = initrd.run("/bin/sh", "-c", script, cmdline="root=/dev/sda1").split()
-    assert said[:1] == ["status=0"]
-    assert "sysroot.mount" not in said
+GENERATE = """
+mkdir /tmp/n /tmp/e /tmp/l
+/usr/lib/systemd/system-generators/bootc-live-generator /tmp/n /tmp/e /tmp/l
+echo status=$?
+ls /tmp/e /tmp/n /tmp/l
+"""
+HOOK = """
+. /lib/dracut-lib.sh
+root=$(getarg root=)
+mkdir -p /sysroot
+for hook in "$hookdir"/cmdline/*bootc-live* "$hookdir"/mount/*bootc-live*; do . "$hook"; done
+echo "rootok=$rootok"
+ismounted /sysroot && echo mounted && umount -R /sysroot
+"""
+
+
+def test_dracut_s_way_to_the_root(initrd: Initrd, image: Path) -> None:
+    """With systemd the generator takes /sysroot over, without it the mount hook makes the root."""
+    with embedded(initrd, image) as path:
+        script = GENERATE if initrd.flavour == "systemd" else HOOK
+        ours = initrd.run("/bin/sh", "-c", script, cmdline=f"root=bootc-live:{path}").split()
+        others = initrd.run("/bin/sh", "-c", script, cmdline="root=/dev/sda1", ok=False).split()
+    if initrd.flavour == "systemd":
+        assert ours[:4] == ["status=0", "/tmp/e:", "initrd-root-fs.target.requires", "sysroot.mount"]
+        assert others == ["status=0", "/tmp/e:", "/tmp/l:", "/tmp/n:"]
+    else:
+        assert ours[-2:] == ["rootok=1", "mounted"]
+        assert others == ["rootok="]
 
 
 def test_growth(shared: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,7 +16,7 @@ from bootc_live.base import errors, loop, memory
 from bootc_live.base.errors import BootcLiveError, RunError
 from bootc_live.base.log import Progress, Recorder
 from bootc_live.base.loop import loop_device
-from bootc_live.base.memory import available_bytes, peak_memory
+from bootc_live.base.memory import available_bytes, peak_memory, taken_bytes
 from bootc_live.base.mounts import is_mount_point
 from bootc_live.base.units import mib
 
@@ -58,13 +58,21 @@ def test_meminfo(tmp_path: Path) -> None:
     assert available_bytes("/nonexistent") == 0
 
 
+def test_taken_is_what_processes_and_tmpfs_hold(tmp_path: Path) -> None:
+    path = tmp_path / "meminfo"
+    path.write_text(
+        "MemTotal: 9 kB\nAnonPages:  5 kB\nAnonHugePages: 4 kB\nMapped: 3 kB\nShmem:  2 kB\nShmemHugePages: 1 kB\n"
+    )
+    assert taken_bytes(str(path)) == 7 * 1024
+
+
 def test_real_meminfo() -> None:
     assert 0 < available_bytes() < os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def test_peak_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    falls = iter([1000, 900, 300, 800])
-    monkeypatch.setattr(memory, "available_bytes", lambda: next(falls, 950))
+    taken = iter([100, 200, 800, 300])
+    monkeypatch.setattr(memory, "taken_bytes", lambda: next(taken, 150))
     monkeypatch.setattr(memory, "_INTERVAL", 0.001)
     with peak_memory() as peak:
         while peak.used < 700:

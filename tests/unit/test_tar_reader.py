@@ -187,12 +187,18 @@ def test_pax_goes_before_gnu_long_names() -> None:
     assert [entry.name for entry in members(tar)] == [b"pax"]
 
 
+def test_a_member_can_take_a_global_value_back() -> None:
+    general = pax_header([("uid", "7"), xattr("user.a", "1")], "g")
+    found = members(layer(general, file("a", uid=3, pax=[("uid", ""), xattr("user.a", "")]), file("b")))
+    assert [(entry.uid, entry.xattrs) for entry in found] == [(3, {}), (7, {b"user.a": b"1"})]
+
+
 def test_xattrs() -> None:
     value = bytes(range(256))
     found = only(
         file("a", pax=[xattr("security.capability", value), xattr("user.empty", ""), xattr("user.é", "=x\ny")])
     )
-    assert found.xattrs == {b"security.capability": value, b"user.empty": b"", "user.é".encode(): b"=x\ny"}
+    assert found.xattrs == {b"security.capability": value, "user.é".encode(): b"=x\ny"}
 
 
 @pytest.mark.parametrize("value", [-1, -(2**40), 2**40])

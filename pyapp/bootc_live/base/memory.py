@@ -11,32 +11,41 @@ _INTERVAL = 0.1
 
 def available_bytes(meminfo: str = "/proc/meminfo") -> int:
     """Give MemAvailable in bytes (proc_meminfo(5)); 0 where it cannot be read."""
+    return _sum(meminfo, ("MemAvailable:",))
+
+
+def _sum(meminfo: str, fields: tuple[str, ...]) -> int:
     try:
         with open(meminfo, encoding="ascii") as file:
-            for line in file:
-                if line.startswith("MemAvailable:"):
-                    return int(line.split()[1]) * 1024
+            return sum(int(line.split()[1]) * 1024 for line in file if line.startswith(fields))
     except OSError:
-        pass
-    return 0
+        return 0
+
+
+def taken_bytes(meminfo: str = "/proc/meminfo") -> int:
+    """Give the bytes of RAM that processes and tmpfs hold: AnonPages and Shmem of proc_meminfo(5).
+
+    Unlike the fall of MemAvailable, this does not shift with caches of the kernel.
+    """
+    return _sum(meminfo, ("AnonPages:", "Shmem:"))
 
 
 class PeakMemory:
-    """The largest fall of MemAvailable since the start, sampled."""
+    """The largest growth of what processes and tmpfs hold since the start, sampled."""
 
     def __init__(self) -> None:
         """Take the present as the start."""
-        self._start = available_bytes()
-        self._lowest = self._start
+        self._start = taken_bytes()
+        self._highest = self._start
 
     def sample(self) -> None:
         """Look once."""
-        self._lowest = min(self._lowest, available_bytes())
+        self._highest = max(self._highest, taken_bytes())
 
     @property
     def used(self) -> int:
-        """Bytes by which MemAvailable was down at the worst sample."""
-        return self._start - self._lowest
+        """Bytes by which it was up at the worst sample."""
+        return self._highest - self._start
 
 
 @contextmanager

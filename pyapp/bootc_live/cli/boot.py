@@ -15,7 +15,7 @@ from bootc_live.config.cmdline import HINT, parse_cmdline
 from bootc_live.config.source_spec import SourceSpec
 from bootc_live.image.fetch import VerifiedImage, fetch_layers, resolve_image
 from bootc_live.landing.receipt import DEFAULT_PATH, Figures, make_receipt, written_receipt
-from bootc_live.landing.sysroot import SysrootLanding
+from bootc_live.landing.sysroot import SysrootLanding, check_sysroot
 from bootc_live.rootfs.index import build_index
 from bootc_live.rootfs.live_root import Writable, mounted_root
 from bootc_live.rootfs.workspace import directory_workspace, ram_workspace
@@ -28,6 +28,7 @@ def main(arguments: argparse.Namespace) -> int:
     if config.source is None:
         raise ConfigError("the kernel command line has no root=bootc-live:…", hint=HINT)
     require_root("boot")
+    check_sysroot(arguments.sysroot)
     recorder = Recorder(quiet=config.quiet)
     with peak_memory() as peak, workspace(arguments.workdir) as directory:
         image = obtain(config.source, config.label, config.registry_unsecure, directory, recorder)

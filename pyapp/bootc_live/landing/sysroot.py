@@ -10,8 +10,19 @@ from bootc_live.base.errors import LandingError
 from bootc_live.base.mounts import bind, is_mount_point, make_private, unmount
 from bootc_live.rootfs.live_root import MountedRoot
 
-_INITS = ("sbin/init", "etc/init", "bin/init", "bin/sh")
+# What dracut and systemd switch to, unless told otherwise.
+_INITS = ("usr/lib/systemd/systemd", "sbin/init", "etc/init", "bin/init")
 _HINT = "look at the kernel log (dmesg)"
+
+
+def check_sysroot(sysroot: str) -> None:
+    """Raise LandingError for a place that no root can be mounted on; worth knowing before anything is fetched."""
+    if not os.path.isdir(sysroot):
+        raise LandingError(
+            f"{sysroot!r} is not a directory to mount the root on", hint="create it, or correct --sysroot"
+        )
+    if is_mount_point(sysroot):
+        raise LandingError(f"something is mounted on {sysroot!r} already", hint="unmount it, or correct --sysroot")
 
 
 @dataclass(frozen=True)
@@ -27,14 +38,7 @@ class SysrootLanding:
 
     def prepare(self) -> None:
         """Check all that can be checked before; raises LandingError."""
-        if not os.path.isdir(self.sysroot):
-            raise LandingError(
-                f"{self.sysroot!r} is not a directory to mount the root on", hint="create it, or correct --sysroot"
-            )
-        if is_mount_point(self.sysroot):
-            raise LandingError(
-                f"something is mounted on {self.sysroot!r} already", hint="unmount it, or correct --sysroot"
-            )
+        check_sysroot(self.sysroot)
         if not any(_is_program_below(self.root.path, name) for name in _INITS):
             raise LandingError(
                 f"{self.typed!r} has no init program (/sbin/init): it is a container image, not a bootable one",

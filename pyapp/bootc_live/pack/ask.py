@@ -20,8 +20,8 @@ from bootc_live.base.run import run
 FEATURES = ("registry",)
 # Modules of ours that only a feature needs; without it their libraries stay out.
 _ONLY_FOR = {"bootc_live.source.connections": "registry", "bootc_live.source.registry": "registry"}
-# What makes an initramfs is not needed inside one.
-_NEVER = ("bootc_live.pack", "bootc_live.cli.freeze", "bootc_live.__main__")
+# What makes an initramfs is not needed inside one, nor is what imports it.
+_PACKER = "bootc_live.pack"
 _LIBRARIES = {"registry": ("oras.provider",)}
 
 # Runs with nothing imported but what the interpreter starts with.
@@ -83,15 +83,15 @@ def loaded_modules(archive: str, features: Iterable[str]) -> list[Module]:
 def _own_modules(features: set[str]) -> list[str]:
     names = []
     for info in pkgutil.walk_packages(bootc_live.__path__, "bootc_live."):
-        if not _wanted(info.name, features):
-            continue
-        names.append(info.name)
-        names += [name for name in _imports(info.name) if _wanted(name, features)]
+        imported = list(_imports(info.name))
+        if _wanted(info.name, features) and not any(name.startswith(_PACKER) for name in imported):
+            names.append(info.name)
+            names += [name for name in imported if _wanted(name, features)]
     return names
 
 
 def _wanted(name: str, features: set[str]) -> bool:
-    return not name.startswith(_NEVER) and (name not in _ONLY_FOR or _ONLY_FOR[name] in features)
+    return not name.startswith(_PACKER) and (name not in _ONLY_FOR or _ONLY_FOR[name] in features)
 
 
 def _imports(name: str) -> Iterable[str]:

@@ -42,7 +42,7 @@ def _write_standard(root: str, path: str) -> None:
 
 def _write_app(target: str, archive: str, modules: list[Module]) -> None:
     with zipfile.ZipFile(archive) as source:
-        names = {module.name for module in modules} | {"bootc_live", "bootc_live.__main__"}
+        names = {module.name for module in modules}
         members = {"__main__.pyc": _bytecode(_START.encode(), "__main__.py")}
         for member in source.namelist():
             if member.endswith(".py"):

@@ -8,6 +8,7 @@ device makes a block device of it.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,6 +53,8 @@ def build_index(image: VerifiedImage) -> IndexImage:
             hint="build the image anew",
         ) from error
     except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
         raise full(fd, f"the file system's metadata of {image.resolved.typed!r}") from error
     finally:
         os.close(fd)

@@ -83,7 +83,7 @@ class _Extensions:
     @property
     def pax(self) -> dict[bytes, bytes]:
         """What pax says about the next member; an empty value takes back what was said elsewhere (POSIX pax)."""
-        return {**self._globals, **self._own} if self._globals else self._own
+        return {keyword: value for keyword, value in {**self._globals, **self._own}.items() if value}
 
 
 _KINDS = {b"1": "hardlink", b"2": "symlink", b"3": "char", b"4": "block", b"5": "dir", b"6": "fifo"}
@@ -152,7 +152,8 @@ def _member(
         device=(number(fields[12]), number(fields[13])) if kind in b"34" else (0, 0),
         offset=data,
         size=real_size,
-        xattrs={key[len(_XATTR) :]: value for key, value in pax.items() if key.startswith(_XATTR)} if pax else {},
+        # POSIX: an empty value takes back what was said before.
+        xattrs={key[len(_XATTR) :]: value for key, value in pax.items() if value and key.startswith(_XATTR)},
         extents=extents,
     )
     return member, start + _padded(size)

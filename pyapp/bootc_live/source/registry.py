@@ -101,6 +101,12 @@ def open_registry(
     if not unsecure:
         check_authorities(extra_authorities(certificates))
     with ca_bundle(certificates) as bundle:
+        if bundle is None and not unsecure:
+            raise SourceError(
+                f"cannot fetch {typed!r}: there are no certificate authorities here to check its registry by",
+                hint="install ca-certificates where the initramfs is built, put the registry's CA certificate into "
+                f"{certificates}, or, on a network you trust, set bootc.registry.unsecure",
+            )
         client = _client(parsed.host, sockets, insecure=False, verify=not unsecure and (bundle or True))
         if unsecure and not _speaks_https(client, parsed.host):
             client.session.close()
