@@ -125,9 +125,9 @@ def test_relative_path_counts_from_here(program: Program, tmp_path: Path) -> Non
         ("docker://registry.example/os:ta g", "ta g"),
     ],
 )
-def test_wrong_source(source: str, named: str, program: Program) -> None:
+def test_wrong_source(source: str, named: str, program: Program, tmp_path: Path) -> None:
     program.run("inspect", source).error(repr(source), named)
-    program.run("boot", "--cmdline", f'root="bootc-live:{source}"', "--sysroot", "/nowhere").error(source, named)
+    program.run("boot", "--cmdline", f'root="bootc-live:{source}"', "--sysroot", tmp_path).error(source, named)
 
 
 def test_foreign_platform(program: Program, tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ def test_status(program: Program, tmp_path: Path) -> None:
 
 def test_errors_go_to_a_second_place(program: Program, tmp_path: Path) -> None:
     also = tmp_path / "console"
-    ended = program.run("boot", "--cmdline", "root=bootc-live:/nowhere", "--errors-to", also)
+    ended = program.run("boot", "--cmdline", "root=bootc-live:/nowhere", "--sysroot", tmp_path, "--errors-to", also)
     ended.error("/nowhere")
     assert also.read_text().splitlines() == ended.stderr.splitlines()[-2:]
 

@@ -122,9 +122,9 @@ def test_no_init(members: tuple[bytes, ...], program: Program, tmp_path: Path) -
         (symlink("sbin", "usr/sbin"), file("usr/sbin/init", "x", mode=0o755)),
         (symlink("sbin", "/usr/sbin"), symlink("usr/sbin/init", "/lib/x"), file("lib/x", "x", mode=0o755)),
         (symlink("sbin", "../../usr/sbin"), file("usr/sbin/init", "x", mode=0o755)),
-        (file("bin/sh", "x", mode=0o755),),
+        (file("usr/lib/systemd/systemd", "x", mode=0o755),),
     ],
-    ids=["plain", "merged", "absolute", "climbing", "shell-only"],
+    ids=["plain", "merged", "absolute", "climbing", "systemd"],
 )
 def test_init_through_links(members: tuple[bytes, ...], program: Program, tmp_path: Path) -> None:
     archive = archive_of(tmp_path / "image.oci", layer(ROOT, *members))

@@ -171,7 +171,7 @@ def test_strangers_below_our_prefixes_are_errors(prefix: str) -> None:
     "text",
     [
         "quiet splash console=ttyS0,115200n8 ip=dhcp rd.neednet=1 systemd.unit=rescue.target",
-        "rd.live.image bootcamp=1 bootc=1 bootc.live bootc.livery=1 rwx ros=1 rootfstype=ext4",
+        "rd.live.image bootcamp=1 bootc=1 bootcx.live=1 rwx ros=1 rootfstype=ext4",
         "BOOTC.LIVE.ETC.RW=0",
         "=x \"\" 'a b'",
         "selinux=0 enforcing=0 ostree=/ostree/boot.1",

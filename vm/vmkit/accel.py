@@ -8,8 +8,8 @@ from typing import Final
 from vmkit.paths import OUT
 
 KVM: Final = ("-accel", "kvm", "-cpu", "host")
-# QEMU 7.2 (Debian 12) corrupts flags around cmpxchg16b now and then, which the guest's
-# allocator does not survive; emulated AVX (of "max") doubles the time of a boot.
+# Without cmpxchg16b, because QEMU 7.2 (Debian 12) now and then corrupts flags around it, which
+# the allocator of the guest's kernel does not survive. "max" boots no faster than this model.
 TCG: Final = ("-accel", "tcg,thread=multi", "-cpu", "qemu64,-cx16,-svm")
 QEMU: Final = "qemu-system-x86_64"
 

@@ -26,7 +26,7 @@ _TAIL: Final = 30
 """How many lines of the console an error quotes."""
 _SAID: Final = 8
 """How many earlier lines by bootc-live it adds: the shutdown after a failure scrolls them away."""
-_ANSI: Final = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_ANSI: Final = re.compile(r"\x1b\[[0-9;:?]*[A-Za-z]")
 
 
 class GuestError(Exception):

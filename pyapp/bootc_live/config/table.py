@@ -86,8 +86,8 @@ KARGS: tuple[Karg, ...] = (
 
 BY_NAME: dict[str, Karg] = {karg.name: karg for karg in KARGS}
 
-# Names below these belong to this project: a stranger there is a typing error.
-OWN_PREFIXES = ("bootc.live.", "bootc.registry.", "bootc.trust.", "bootc.kexec.")
+# Names below this belong to this project: a stranger there is a typing error.
+OWN_PREFIXES = ("bootc.",)
 
 # Says something only about a feature that another argument turns on.
 MODIFIERS = frozenset({"bootc.kexec.reuse-image", "bootc.live.state.required"})

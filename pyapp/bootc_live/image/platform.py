@@ -48,6 +48,9 @@ def check(found: Platform, wanted: Platform, typed: str) -> None:
 
 
 def _runs(found: Platform, wanted: Platform) -> bool:
+    if found.architecture == wanted.architecture == "arm" and found.variant > wanted.variant:
+        # v6 machines do not run what is made for v7; the other way round they do.
+        return False
     return found.os in ("", "linux") and found.architecture in ("", wanted.architecture)
 
 

@@ -23,8 +23,9 @@ from bootc_live.rootfs.erofs_format import (
     xattr_body,
     xattr_count,
 )
-from bootc_live.rootfs.tree import Node, walk
+from bootc_live.rootfs.tree import Node, path_of, walk
 
+_PAGE = 4096
 _FIRST = SUPER_OFFSET + 128
 # A longer link would not find a place behind every length of attributes without crossing a block.
 _INLINE_MAX = BLOCK - INODE_SIZE
@@ -36,11 +37,12 @@ class _Plan:
 
     node: Node
     offset: int
+    end: int
     xattrs: bytes
     blocks: list[list[bytes]]
     chunks: ChunkMap | None
-    parent: int = 0
-    links: int = 1
+    parent: _Plan | None = None
+    links: int = 0
     data_block: int = 0
 
 
@@ -49,11 +51,59 @@ def write_metadata(root: Node, fd: int, limit: int, data_bytes: int) -> int:
 
     ``data_bytes`` is what the layers take; statfs(2) of the mount shows it.
     Gives the number of bytes written there, a multiple of 4096; the same tree
-    gives the same bytes. Raises ValueError where the tree has something that
+    gives the same bytes. Raises ValueError that begins with the path of what
     Linux or EROFS cannot represent.
     """
-    plans, end = _plan(root)
-    block = -(-end // BLOCK)
+    plans, node = [], root
+    try:
+        end = _FIRST
+        for node in walk(root):
+            plans.append(_plan(node, end))
+            end = plans[-1].end
+        block = _place_data(plans, -(-end // BLOCK))
+        extra = block * BLOCK
+        for plan in plans:
+            node = plan.node
+            if node.extents is not None:
+                plan.chunks, extra = chunk_map(node, fd, extra)
+    except ValueError as error:
+        raise ValueError(f"{path_of(root, node)} {error}") from error
+    if extra > limit:
+        raise ValueError(f"it needs {extra} bytes of metadata, {limit} is the most there can be")
+    image = bytearray(block * BLOCK)
+    relatives = _relate(plans)
+    for number, plan in enumerate(plans, 1):
+        _emit(image, plan, number, relatives)
+    used = (extra + data_bytes) // BLOCK
+    chunked = any(plan.chunks for plan in plans)
+    head = superblock(_FIRST // SLOT, len(plans), used, 0, chunked=chunked)
+    image[SUPER_OFFSET : SUPER_OFFSET + len(head)] = head
+    _write(fd, image)
+    return extra
+
+
+def _plan(node: Node, after: int) -> _Plan:
+    """Find the place of an inode behind the offset ``after``, with what follows it."""
+    body = xattr_body(node.xattrs)
+    blocks: list[list[bytes]] = []
+    tail = 0
+    chunks: ChunkMap | None = None
+    if node.children is not None:
+        blocks = _split(sorted([*node.children, b".", b".."]))
+    elif node.kind == "symlink" and node.size <= _INLINE_MAX:
+        tail = node.size
+    elif node.extents is not None:
+        chunks = ChunkMap.reserve(node)
+    elif node.kind in ("char", "block"):
+        # Refused here, while the inode can still be named.
+        device_number(*node.device)
+    offset = _place(after, INODE_SIZE + len(body), tail)
+    end = offset + INODE_SIZE + len(body) + (chunks.reserved * 4 if chunks else tail)
+    return _Plan(node, offset, end, body, blocks, chunks)
+
+
+def _place_data(plans: list[_Plan], block: int) -> int:
+    """Place directories and long link targets from a block on; give the first free block, at a page's start."""
     for plan in plans:
         if plan.blocks:
             plan.data_block = block
@@ -61,57 +111,24 @@ def write_metadata(root: Node, fd: int, limit: int, data_bytes: int) -> int:
         elif plan.node.kind == "symlink" and not _inline(plan):
             plan.data_block = block
             block += -(-plan.node.size // BLOCK)
-    block = -(-block * BLOCK // 4096) * 4096 // BLOCK
-    extra = block * BLOCK
-    for plan in plans:
-        if plan.node.extents is not None:
-            plan.chunks, extra = chunk_map(plan.node, fd, extra)
-    if extra > limit:
-        raise ValueError(f"needs {extra} bytes of metadata, {limit} is the most there can be")
-    image = bytearray(block * BLOCK)
+    return -(-block * BLOCK // _PAGE) * _PAGE // BLOCK
+
+
+def _relate(plans: list[_Plan]) -> dict[int, _Plan]:
+    """Count links and find parents; gives the plans by the identity of their nodes."""
     places = {id(plan.node): plan for plan in plans}
-    for number, plan in enumerate(plans, 1):
-        _emit(image, plan, number, places)
-    chunked = any(plan.chunks for plan in plans)
-    used = (extra + data_bytes) // BLOCK
-    head = superblock(_FIRST // SLOT, len(plans), used, 0, chunked=chunked)
-    image[SUPER_OFFSET : SUPER_OFFSET + len(head)] = head
-    _write(fd, image)
-    return extra
-
-
-def _plan(root: Node) -> tuple[list[_Plan], int]:
-    plans: list[_Plan] = []
-    offset = _FIRST
-    parents: dict[int, int] = {id(root): id(root)}
-    links: dict[int, int] = {}
-    for node in walk(root):
-        body = xattr_body(node.xattrs)
-        blocks: list[list[bytes]] = []
-        tail = 0
-        chunks: ChunkMap | None = None
-        if node.children is not None:
-            links[id(node)] = links.get(id(node), 0) + 1
-            for entry in node.children.values():
-                child = entry.node
-                links[id(child)] = links.get(id(child), 0) + 1
-                if child.children is not None:
-                    parents[id(child)] = id(node)
-                    links[id(node)] += 1
-            blocks = _split(sorted([*node.children, b".", b".."]))
-            links.setdefault(id(node), 2)
-        elif node.kind == "symlink" and node.size <= _INLINE_MAX:
-            tail = node.size
-        elif node.extents is not None:
-            chunks = ChunkMap.reserve(node)
-        offset = _place(offset, INODE_SIZE + len(body), tail)
-        plans.append(_Plan(node, offset, body, blocks, chunks))
-        offset += INODE_SIZE + len(body) + (chunks.reserved * 4 if chunks else tail)
+    plans[0].parent, plans[0].links = plans[0], 1
     for plan in plans:
-        plan.parent = parents.get(id(plan.node), 0)
-        plan.links = links.get(id(plan.node), 1)
-    plans[0].links += 1
-    return plans, offset
+        if plan.node.children is None:
+            continue
+        plan.links += 1
+        for entry in plan.node.children.values():
+            child = places[id(entry.node)]
+            child.links += 1
+            if child.node.children is not None:
+                child.parent = plan
+                plan.links += 1
+    return places
 
 
 def _place(offset: int, head: int, tail: int) -> int:
@@ -185,7 +202,7 @@ def _emit_directory(image: bytearray, plan: _Plan, places: dict[int, _Plan]) -> 
             if name == b".":
                 entries.append((name, plan.offset // SLOT, "dir"))
             elif name == b"..":
-                entries.append((name, places[plan.parent].offset // SLOT, "dir"))
+                entries.append((name, (plan.parent or plan).offset // SLOT, "dir"))
             else:
                 node = children[name].node
                 entries.append((name, places[id(node)].offset // SLOT, node.kind))

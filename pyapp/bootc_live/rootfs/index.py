@@ -49,7 +49,7 @@ def build_index(image: VerifiedImage) -> IndexImage:
         metadata = write_metadata(root, fd, META, image.size)
     except ValueError as error:
         raise RootfsError(
-            f"{image.resolved.typed!r} has a file that cannot be part of a root: it {error}",
+            f"{image.resolved.typed!r} cannot be made into a root: {error}",
             hint="build the image anew",
         ) from error
     except OSError as error:

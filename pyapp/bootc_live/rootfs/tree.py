@@ -123,5 +123,17 @@ def walk(root: Node) -> Iterator[Node]:
             todo.extend(node.children[name].node for name in sorted(node.children, reverse=True))
 
 
+def path_of(root: Node, wanted: Node) -> str:
+    """Give a path of an inode from the root, for messages; empty where it is not in the tree."""
+    todo = [(b"", root)]
+    while todo:
+        path, node = todo.pop()
+        if node is wanted:
+            return _show(path or b"/")
+        if node.children:
+            todo.extend((path + b"/" + name, entry.node) for name, entry in node.children.items())
+    return ""
+
+
 def _show(part: bytes) -> str:
     return repr(part.decode(errors="backslashreplace"))
