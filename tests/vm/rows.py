@@ -33,8 +33,8 @@ class Row:
 BOOTS = (
     Row("embedded", ("initrd-embedded.img",), "root=bootc-live:/root.oci"),
     Row(
-        "appended, etc.rw=0",
-        ("initrd.img", "rootfs.cpio"),
+        "appended to an initrd with the base module only, etc.rw=0",
+        ("initrd-base.img", "rootfs.cpio"),
         "root=bootc-live:/root.oci bootc.live.etc.rw=0",
     ),
     Row(

@@ -35,6 +35,8 @@ class Target:
     """Creates all ``files`` in the scratch directory it is given."""
     needs: tuple[str, ...] = ()
     """Names of targets that must be fresh before."""
+    default: bool = True
+    """Whether it is made when no target is named."""
 
 
 def fingerprint(paths: Iterable[Path]) -> str:

@@ -13,6 +13,7 @@ from vmkit.stale import Target
 _LIVE: Final = ROOTS / "live"
 _PACKAGES: Final = "var/lib/dpkg/status"
 """Changes with every package version of a root."""
+_ALL: Final = "bootc-live bootc-live-net bootc-live-registry"
 _MODULES: Final = ("50bootc-live", "51bootc-live-net", "52bootc-live-registry")
 
 
@@ -70,10 +71,20 @@ def _initrd_inputs() -> list[Path]:
     return [*modules, ZIPAPP, VM / "initrd", *roots]
 
 
-def _make_initrd(flavour: str, out: Path) -> None:
+def _initrd(name: str, flavour: str, modules: str, *, default: bool) -> Target:
+    return Target(
+        name,
+        (name,),
+        _initrd_inputs,
+        lambda scratch: _make_initrd(flavour, modules, scratch / name),
+        default=default,
+    )
+
+
+def _make_initrd(flavour: str, added: str, out: Path) -> None:
     kver = kernel_version()
     modules = _LIVE / "usr/lib/modules" / kver
-    enter("builder", VM / "initrd/make", flavour, out, kver, modules)
+    enter("builder", VM / "initrd/make", flavour, added, out, kver, modules)
 
 
 def _live(scratch: Path) -> None:
@@ -105,18 +116,11 @@ TARGETS: Final = {
     for target in (
         Target("vmlinuz", ("vmlinuz",), lambda: [_LIVE / _PACKAGES], _vmlinuz),
         Target("id_ed25519", ("id_ed25519", "id_ed25519.pub"), list, _key),
-        Target(
-            "initrd.img",
-            ("initrd.img",),
-            _initrd_inputs,
-            lambda scratch: _make_initrd("systemd", scratch / "initrd.img"),
-        ),
-        Target(
-            "initrd-nosystemd.img",
-            ("initrd-nosystemd.img",),
-            _initrd_inputs,
-            lambda scratch: _make_initrd("plain", scratch / "initrd-nosystemd.img"),
-        ),
+        _initrd("initrd.img", "systemd", _ALL, default=True),
+        _initrd("initrd-nosystemd.img", "plain", _ALL, default=True),
+        _initrd("initrd-base.img", "systemd", "bootc-live", default=True),
+        _initrd("initrd-net.img", "systemd", "bootc-live bootc-live-net", default=False),
+        _initrd("initrd-registry.img", "systemd", _ALL, default=False),
         Target(
             "live.oci",
             ("live.oci",),
@@ -139,3 +143,8 @@ TARGETS: Final = {
         ),
     )
 }
+
+
+def default_targets() -> list[str]:
+    """Give the names of what is made when no target is named."""
+    return [target.name for target in TARGETS.values() if target.default]
