@@ -56,7 +56,7 @@ def wanted(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Line
 def made_index(archive: Path, where: Path) -> IndexImage:
     """The data file with its metadata, kept."""
     where.mkdir()
-    with open_source(ArchiveFile(str(archive), str(archive)), label=None, unsecure=False) as source:
+    with open_source(ArchiveFile(str(archive), str(archive)), label=None, unsecure=False, tell=print) as source:
         resolved = resolve_image(source)
         assert len(resolved.manifest.layers) >= 3
         return build_index(fetch_layers(source, resolved, str(where / "root.erofs"), Recorder(quiet=True)))

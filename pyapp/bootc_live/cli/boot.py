@@ -51,7 +51,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 def obtain(spec: SourceSpec, label: str | None, unsecure: bool, directory: str, recorder: Recorder) -> VerifiedImage:
     """Fetch and verify an image into a directory's data file; raises SourceError and ImageError."""
-    with open_source(spec, label=label, unsecure=unsecure) as source:
+    with open_source(spec, label=label, unsecure=unsecure, tell=recorder.warn) as source:
         warn_if_insecure(source, recorder)
         with recorder.phase("resolve", f"looking up {source.typed}"):
             resolved = resolve_image(source)

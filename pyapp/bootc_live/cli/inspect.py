@@ -16,8 +16,9 @@ from bootc_live.source.select import open_source
 def main(arguments: argparse.Namespace) -> int:
     """Run the verb; raises BootcLiveError."""
     spec = source_argument(arguments)
-    with open_source(spec, label=arguments.label, unsecure=arguments.unsecure) as source:
-        warn_if_insecure(source, Recorder())
+    recorder = Recorder()
+    with open_source(spec, label=arguments.label, unsecure=arguments.unsecure, tell=recorder.warn) as source:
+        warn_if_insecure(source, recorder)
         image = resolve_image(source)
     print(json.dumps(_data(image), indent=2) if arguments.json else _text(image))
     return 0

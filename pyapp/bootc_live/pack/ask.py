@@ -19,7 +19,11 @@ from bootc_live.base.run import run
 
 FEATURES = ("registry",)
 # Modules of ours that only a feature needs; without it their libraries stay out.
-_ONLY_FOR = {"bootc_live.source.connections": "registry", "bootc_live.source.registry": "registry"}
+_ONLY_FOR = {
+    "bootc_live.source.connections": "registry",
+    "bootc_live.source.http_errors": "registry",
+    "bootc_live.source.registry": "registry",
+}
 # What makes an initramfs is not needed inside one, nor is what imports it.
 _PACKER = "bootc_live.pack"
 _LIBRARIES = {"registry": ("oras.provider",)}

@@ -26,19 +26,23 @@ class Sockets:
         """Begin without any."""
         self._lock = threading.Lock()
         self._sockets: WeakSet[socket.socket] = WeakSet()
-        self._shut = False
+        self._shut = threading.Event()
 
     def add(self, used: socket.socket) -> None:
         """Take one in; where all were shut before, this one is shut at once."""
         with self._lock:
             self._sockets.add(used)
-            if self._shut:
+            if self._shut.is_set():
                 _shut(used)
+
+    def sleep(self, seconds: float) -> bool:
+        """Wait so long; gives false at once where all are shut, or get shut meanwhile."""
+        return not self._shut.wait(seconds)
 
     def shut(self) -> None:
         """Wake whoever waits on one, from any thread: no more bytes come."""
         with self._lock:
-            self._shut = True
+            self._shut.set()
             for used in self._sockets:
                 _shut(used)
 

@@ -7,8 +7,9 @@ digests, so bodies are streamed from here and verified by the image stage.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
+from http import HTTPStatus
 
 import requests
 from oras.provider import Registry
@@ -16,8 +17,10 @@ from oras.provider import Registry
 from bootc_live.base.errors import SourceError
 from bootc_live.source.connections import PatientAdapter, Sockets, check_authorities
 from bootc_live.source.descriptor import Descriptor, check_digest
+from bootc_live.source.http_errors import BROKEN, broken_off, refused, unreachable
 from bootc_live.source.interface import CHUNK, MANIFEST_LIMIT, TopManifest
 from bootc_live.source.reference import Reference, parse_reference
+from bootc_live.source.retry import DEFAULT_POLICY, Persistence, RetryPolicy, skipped
 from bootc_live.source.trust_store import EXTRA_DIRECTORY, ca_bundle, extra_authorities
 
 ACCEPT = (
@@ -27,19 +30,36 @@ ACCEPT = (
 _CONNECTIONS = 16
 
 
+def _keep_quiet(_message: str) -> None:
+    return
+
+
 class RegistrySource:
     """One image in a registry; see ``Source``. Use ``open_registry``."""
 
-    def __init__(self, client: Registry, sockets: Sockets, reference: Reference, typed: str, *, insecure: bool) -> None:
-        """Take a client that is ready to ask, and the sockets it uses."""
+    def __init__(
+        self,
+        client: Registry,
+        sockets: Sockets,
+        reference: Reference,
+        typed: str,
+        persistence: Persistence,
+        *,
+        insecure: bool,
+    ) -> None:
+        """Take a client that is ready to ask, the sockets it uses, and how often to try."""
         self.typed = typed
         self.insecure = insecure
         self._client = client
         self._sockets = sockets
         self._reference = reference
+        self._persistence = persistence
 
     def top(self) -> TopManifest:
         """Fetch the manifest or index of the tag or digest."""
+        return self._persistence.insist(self._top)
+
+    def _top(self) -> TopManifest:
         with self._get("manifests", self._reference.target, ACCEPT) as response:
             content = b"".join(_limited(self._body(response), self.typed))
             media_type = str(response.headers.get("Content-Type", "")).partition(";")[0].strip()
@@ -50,48 +70,70 @@ class RegistrySource:
     @contextmanager
     def open_manifest(self, descriptor: Descriptor) -> Iterator[Iterator[bytes]]:
         """Open a manifest by digest."""
-        with self._get("manifests", descriptor.digest, ACCEPT) as response:
-            yield self._body(response)
+        with self._open("manifests", descriptor, ACCEPT) as chunks:
+            yield chunks
 
     @contextmanager
     def open_blob(self, descriptor: Descriptor) -> Iterator[Iterator[bytes]]:
         """Open a blob by digest."""
-        with self._get("blobs", descriptor.digest, "*/*") as response:
-            yield self._body(response)
+        with self._open("blobs", descriptor, "*/*") as chunks:
+            yield chunks
+
+    @contextmanager
+    def _open(self, kind: str, descriptor: Descriptor, accept: str) -> Iterator[Iterator[bytes]]:
+        def open_from(start: int) -> AbstractContextManager[Iterator[bytes]]:
+            return self._open_from(kind, descriptor.digest, accept, start)
+
+        with closing(self._persistence.resumed(open_from)) as chunks:
+            yield chunks
+
+    @contextmanager
+    def _open_from(self, kind: str, digest: str, accept: str, start: int) -> Iterator[Iterator[bytes]]:
+        with self._get(kind, digest, accept, start) as response:
+            body = self._body(response)
+            # A server without ranges begins again; so do we, and pass over what has come before.
+            yield skipped(body, start) if start and response.status_code != HTTPStatus.PARTIAL_CONTENT else body
 
     def interrupt(self) -> None:
         """End all transfers: who waits for bytes gets SourceError."""
         self._sockets.shut()
 
     @contextmanager
-    def _get(self, kind: str, target: str, accept: str) -> Iterator[requests.Response]:
+    def _get(self, kind: str, target: str, accept: str, start: int = 0) -> Iterator[requests.Response]:
         url = f"{self._client.prefix}://{self._reference.host}/v2/{self._reference.repository}/{kind}/{target}"
         # identity: a digest is over the bytes as stored, not as a proxy re-encodes them.
         headers = {"Accept": accept, "Accept-Encoding": "identity"}
+        if start:
+            headers["Range"] = f"bytes={start}-"
         try:
             response = _request(self._client, url, headers)
         except (requests.RequestException, ValueError) as error:
-            raise _unreachable(self.typed, url, error) from error
+            raise unreachable(self.typed, url, error) from error
         with closing(response):
-            if response.status_code != 200:
-                raise _refused(self.typed, url, response)
+            if response.status_code != HTTPStatus.OK and not _continues(response, start):
+                raise refused(self.typed, url, response)
             yield response
 
     def _body(self, response: requests.Response) -> Iterator[bytes]:
         try:
             yield from response.raw.stream(CHUNK, decode_content=False)
-        except (OSError, requests.RequestException, _urllib3_error()) as error:
-            raise SourceError(
-                f"the transfer from {response.url} for {self.typed!r} broke off: {_reason(error)}",
-                hint="check the network and the registry, then boot again",
-            ) from error
+        except BROKEN as error:
+            raise broken_off(self.typed, response.url, error) from error
 
 
 @contextmanager
 def open_registry(
-    reference: str, typed: str, *, unsecure: bool, certificates: str = EXTRA_DIRECTORY
+    reference: str,
+    typed: str,
+    *,
+    unsecure: bool,
+    certificates: str = EXTRA_DIRECTORY,
+    policy: RetryPolicy = DEFAULT_POLICY,
+    tell: Callable[[str], None] = _keep_quiet,
 ) -> Iterator[RegistrySource]:
     """Make a source of a reference without ``docker://``; connections close with the block.
+
+    Transfers are tried again as ``policy`` says, and ``tell`` hears of it.
 
     ``unsecure`` means plain HTTP, or HTTPS without checking certificates where
     the registry does not speak HTTP. Raises SourceError.
@@ -112,14 +154,31 @@ def open_registry(
             client.session.close()
             client = _client(parsed.host, sockets, insecure=True, verify=False)
         with closing(client.session):
-            yield RegistrySource(client, sockets, parsed, typed, insecure=unsecure)
+            persistence = Persistence(policy, tell, sockets.sleep)
+            yield RegistrySource(client, sockets, parsed, typed, persistence, insecure=unsecure)
 
 
 def _request(client: Registry, url: str, headers: dict[str, str]) -> requests.Response:
     # oras-py wraps its requests in a retry that sleeps two minutes, even over a refused login.
     plain = inspect.unwrap(Registry.do_request)
-    response: requests.Response = plain(client, url, headers=headers, stream=True)
+    had_token = getattr(client.auth, "token", None) is not None
+    response: requests.Response = plain(client, url, headers=dict(headers), stream=True)
+    if response.status_code == HTTPStatus.UNAUTHORIZED and had_token:
+        # Tokens run out in the middle of long pulls; oras-py would show the old one for ever.
+        response.close()
+        client.auth.token = None
+        response = plain(client, url, headers=dict(headers), stream=True)
     return response
+
+
+def _continues(response: requests.Response, start: int) -> bool:
+    """Tell an answer to a Range request that begins where it was asked to (RFC 9110, 14.4)."""
+    begins = f"bytes {start}-"
+    return (
+        start > 0
+        and response.status_code == HTTPStatus.PARTIAL_CONTENT
+        and response.headers.get("Content-Range", "").startswith(begins)
+    )
 
 
 def _client(host: str, sockets: Sockets, *, insecure: bool, verify: bool | str) -> Registry:
@@ -160,58 +219,3 @@ def _limited(chunks: Iterator[bytes], typed: str) -> Iterator[bytes]:
                 hint="check that the reference names a container image",
             )
         yield chunk
-
-
-def _urllib3_error() -> type[Exception]:
-    from urllib3.exceptions import HTTPError
-
-    return HTTPError
-
-
-def _unreachable(typed: str, url: str, error: Exception) -> SourceError:
-    if isinstance(error, requests.RequestException) and error.request is not None and error.request.url:
-        # It may have been the token service that did not answer.
-        url = error.request.url
-    if isinstance(error, requests.exceptions.SSLError) and "WRONG_VERSION_NUMBER" in _reason(error):
-        # What OpenSSL makes of an answer that is no TLS at all.
-        return SourceError(
-            f"{url} (for {typed!r}) does not speak TLS",
-            hint="if the registry speaks plain HTTP, on a network you trust, set bootc.registry.unsecure",
-        )
-    if isinstance(error, requests.exceptions.SSLError):
-        hint = (
-            "put the registry's CA certificate into /etc/bootc-live/certs.d of the initramfs, check the clock, or, "
-            "on a network you trust, set bootc.registry.unsecure"
-        )
-        return SourceError(f"{url} (for {typed!r}) failed the TLS check: {_reason(error)}", hint=hint)
-    if isinstance(error, ValueError) and not isinstance(error, requests.RequestException):
-        return SourceError(f"{url} (for {typed!r}) asks for a login", hint="use a registry that allows anonymous pulls")
-    return SourceError(
-        f"cannot reach {url} (for {typed!r}): {_reason(error)}",
-        hint="check the name, the port, the network (ip=) and bootc.registry.unsecure for plain HTTP",
-    )
-
-
-def _refused(typed: str, url: str, response: requests.Response) -> SourceError:
-    hints = {
-        401: "use a repository that may be pulled without a login: this version cannot log in",
-        403: "use a repository that may be pulled without a login: this version cannot log in",
-        404: "check the repository and the tag or digest; the registry does not have it",
-    }
-    hint = hints.get(response.status_code, "check the registry, then boot again")
-    return SourceError(f"{url} (for {typed!r}) answered {response.status_code} {response.reason}", hint=hint)
-
-
-def _reason(error: BaseException) -> str:
-    """Give the innermost cause: the outer layers only say where it passed through."""
-    while True:
-        inner = error.__cause__ or error.__context__
-        reason = getattr(error, "reason", None)
-        if isinstance(reason, BaseException):
-            error = reason
-        elif inner is not None:
-            error = inner
-        else:
-            break
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return str(text)

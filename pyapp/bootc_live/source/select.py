@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from bootc_live.base.errors import SourceError
@@ -12,8 +12,13 @@ from bootc_live.source.interface import Source
 
 
 @contextmanager
-def open_source(spec: SourceSpec, *, label: str | None, unsecure: bool) -> Iterator[Source]:
-    """Open the source a spec names; it is closed with the block. Raises SourceError."""
+def open_source(
+    spec: SourceSpec, *, label: str | None, unsecure: bool, tell: Callable[[str], None]
+) -> Iterator[Source]:
+    """Open the source a spec names; it is closed with the block. Raises SourceError.
+
+    ``tell`` hears of transfers that are tried again.
+    """
     if isinstance(spec, ArchiveFile):
         with open_archive(spec.path, spec.typed, label) as archive:
             yield archive
@@ -27,5 +32,5 @@ def open_source(spec: SourceSpec, *, label: str | None, unsecure: bool) -> Itera
             hint="build it again with the dracut module bootc-live-registry",
         ) from error
 
-    with open_registry(spec.reference, spec.typed, unsecure=unsecure) as registry:
+    with open_registry(spec.reference, spec.typed, unsecure=unsecure, tell=tell) as registry:
         yield registry

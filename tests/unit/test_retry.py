@@ -1,0 +1,250 @@
+"""Trying again: how long the pauses are, when it ends, and that nothing is fetched twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from bootc_live.base.errors import ImageError, SourceError
+from bootc_live.image.verify import verified
+from bootc_live.source.http_errors import retry_after
+from bootc_live.source.registry import open_registry
+from bootc_live.source.retry import Persistence, RetryPolicy, TransientError, skipped
+from tests.lib.faulty_registry import Fault, FaultyRegistry, faulty_registry
+
+MIB = 1024 * 1024
+BLOB = bytes(range(256)) * 4 * 1024 * 8
+QUICK = RetryPolicy(tries=4, first_delay=0.001, longest_delay=0.002)
+
+
+class World:
+    """A clock that only sleeping moves, and everything that was said."""
+
+    def __init__(self, *, awake: bool = True) -> None:
+        self.now = 0.0
+        self.pauses: list[float] = []
+        self.said: list[str] = []
+        self._awake = awake
+
+    def sleep(self, seconds: float) -> bool:
+        self.pauses.append(seconds)
+        self.now += seconds
+        return self._awake
+
+    def persistence(self, policy: RetryPolicy) -> Persistence:
+        return Persistence(policy, self.said.append, self.sleep, lambda: self.now)
+
+
+def failing(times: int, wait: float | None = None) -> Iterator[TransientError]:
+    return iter([TransientError(f"failure {number}", hint="-", wait=wait) for number in range(times)])
+
+
+def test_delays_grow_to_a_limit_and_are_spread() -> None:
+    policy = RetryPolicy(first_delay=1, longest_delay=10)
+    assert [policy.delay(failures, None, lambda: 1.0) for failures in range(1, 7)] == [1, 2, 4, 8, 10, 10]
+    assert policy.delay(5, None, lambda: 0.0) == 0
+    assert policy.delay(3, None, lambda: 0.5) == 2
+    drawn = {policy.delay(4, None) for _ in range(50)}
+    assert len(drawn) > 40
+    assert 0 <= min(drawn) <= max(drawn) <= 8
+
+
+def test_the_wish_of_a_server_is_granted_within_limits() -> None:
+    policy = RetryPolicy(first_delay=1, longest_delay=10)
+    assert policy.delay(1, 7, lambda: 0.0) == 7
+    assert policy.delay(1, 3600, lambda: 0.0) == 10
+    assert policy.delay(4, 2, lambda: 1.0) == 8
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [(None, None), ("7", 7), (" 0 ", 0), ("Thu, 01 Jan 1970 00:01:40 GMT", 40), ("Thu, 01 Jan 1970 00:00:10 GMT", 0)],
+)
+def test_retry_after(value: str | None, seconds: float | None) -> None:
+    assert retry_after(value, 60.0) == seconds
+
+
+def test_retry_after_that_is_nonsense() -> None:
+    assert retry_after("soon", 0.0) is None
+
+
+def test_insists_until_it_works() -> None:
+    world, errors = World(), failing(3)
+
+    def attempt() -> str:
+        for error in errors:
+            raise error
+        return "done"
+
+    assert world.persistence(RetryPolicy(tries=4)).insist(attempt) == "done"
+    assert len(world.pauses) == len(world.said) == 3
+    assert world.said[0].startswith("failure 0; trying again in ")
+
+
+def test_gives_up_after_so_many_tries() -> None:
+    world, errors = World(), failing(9)
+
+    def attempt() -> None:
+        raise next(errors)
+
+    with pytest.raises(TransientError, match="failure 3"):
+        world.persistence(RetryPolicy(tries=4)).insist(attempt)
+
+
+def test_gives_up_when_all_the_time_is_gone() -> None:
+    world, errors = World(), failing(1000, wait=10)
+
+    def attempt() -> None:
+        raise next(errors)
+
+    with pytest.raises(TransientError):
+        world.persistence(RetryPolicy(tries=1000, total=95)).insist(attempt)
+    # Full jitter leaves the pauses between 10 and 30 seconds.
+    assert 95 < world.now <= 125
+
+
+def test_an_interrupted_pause_is_the_end() -> None:
+    world, errors = World(awake=False), failing(9)
+
+    def attempt() -> None:
+        raise next(errors)
+
+    with pytest.raises(TransientError, match="failure 0"):
+        world.persistence(RetryPolicy()).insist(attempt)
+
+
+def test_other_errors_are_final() -> None:
+    world = World()
+
+    @contextmanager
+    def open_from(start: int) -> Iterator[Iterator[bytes]]:
+        if start == 0:
+            raise SourceError("no", hint="-")
+        yield iter(())
+
+    with pytest.raises(SourceError, match="no"):
+        list(world.persistence(RetryPolicy()).resumed(open_from))
+    assert world.pauses == []
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 4, 5, 9, 10, 11])
+def test_skipped(count: int) -> None:
+    assert b"".join(skipped(iter([b"0123", b"", b"456", b"789"]), count)) == b"0123456789"[count:]
+
+
+@contextmanager
+def pull(registry: FaultyRegistry, content: bytes, said: list[str]) -> Iterator[Iterator[bytes]]:
+    descriptor = registry.add(content)
+    with (
+        open_registry(registry.reference, "typed", unsecure=True, policy=QUICK, tell=said.append) as source,
+        source.open_blob(descriptor) as chunks,
+    ):
+        yield verified(chunks, descriptor, "the blob")
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_broken_transfer_continues_where_it_broke(ranges: bool) -> None:
+    said: list[str] = []
+    with faulty_registry(ranges=ranges) as registry:
+        registry.faults.extend(
+            [Fault(after=3 * MIB), Fault(status=503, headers={"Retry-After": "0"}), Fault(after=MIB)]
+        )
+        with pull(registry, BLOB, said) as chunks:
+            assert b"".join(chunks) == BLOB
+        assert registry.asked[0] == ""
+        assert all(asked.startswith("bytes=") for asked in registry.asked[1:])
+        assert len(said) == 3
+        assert "503" in said[1]
+        if ranges:
+            # At most what was on its way is lost with a connection.
+            assert registry.sent <= len(BLOB) + 2 * MIB
+
+
+def test_a_blob_that_is_shorter_than_it_should_be_is_final() -> None:
+    with faulty_registry() as registry:
+        descriptor = registry.add(BLOB)
+        registry.blobs[descriptor.digest] = BLOB[:1000]
+        with (
+            open_registry(registry.reference, "typed", unsecure=True, policy=QUICK) as source,
+            source.open_blob(descriptor) as chunks,
+            pytest.raises(ImageError, match="has 1000 bytes, its manifest gives"),
+        ):
+            b"".join(verified(chunks, descriptor, "the blob"))
+        assert registry.asked == [""]
+
+
+def test_a_connection_that_ends_before_any_byte() -> None:
+    with faulty_registry() as registry:
+        registry.faults.append(Fault(after=0))
+        with pull(registry, BLOB, []) as chunks:
+            assert b"".join(chunks) == BLOB
+
+
+def test_every_byte_offset_of_a_small_blob() -> None:
+    content = bytes(range(40))
+    with faulty_registry() as registry:
+        for offset in range(len(content)):
+            registry.faults.append(Fault(after=offset))
+            with pull(registry, content, []) as chunks:
+                assert b"".join(chunks) == content
+
+
+def test_a_server_that_lies_about_ranges_is_refused() -> None:
+    with faulty_registry(lie_about_range=True) as registry:
+        registry.faults.append(Fault(after=MIB))
+        with pull(registry, BLOB, []) as chunks, pytest.raises(SourceError, match="206"):
+            b"".join(chunks)
+
+
+def test_a_dead_server_ends_it() -> None:
+    said: list[str] = []
+    with faulty_registry() as registry:
+        registry.faults.extend([Fault(status=500)] * 10)
+        with pull(registry, BLOB, said) as chunks, pytest.raises(SourceError, match="answered 500"):
+            b"".join(chunks)
+        assert len(registry.asked) == QUICK.tries
+
+
+def test_what_is_missing_is_not_asked_for_again() -> None:
+    with faulty_registry() as registry:
+        registry.faults.append(Fault(status=404))
+        with pull(registry, BLOB, []) as chunks, pytest.raises(SourceError, match="answered 404"):
+            b"".join(chunks)
+        assert len(registry.asked) == 1
+
+
+def test_a_token_that_runs_out_is_renewed() -> None:
+    with faulty_registry() as registry:
+        one, other = registry.add(BLOB), registry.add(b"other")
+        with open_registry(registry.reference, "typed", unsecure=True, policy=QUICK) as source:
+            registry.faults.append(registry.login)
+            with source.open_blob(one) as chunks:
+                assert b"".join(chunks) == BLOB
+            # The old token is shown once more; then only a new one helps.
+            registry.faults.extend([registry.login] * 3)
+            with source.open_blob(other) as chunks:
+                assert b"".join(chunks) == b"other"
+        assert registry.tokens == 2
+
+
+def test_a_refused_token_is_not_asked_for_again() -> None:
+    with faulty_registry() as registry:
+        registry.faults.extend([registry.login] * 5)
+        with pull(registry, BLOB, []) as chunks, pytest.raises(SourceError, match="answered 401"):
+            b"".join(chunks)
+        assert registry.tokens == 1
+
+
+def test_wrong_bytes_are_final() -> None:
+    with faulty_registry() as registry:
+        descriptor = registry.add(BLOB)
+        registry.blobs[descriptor.digest] = BLOB[:-1] + b"x"
+        with (
+            open_registry(registry.reference, "typed", unsecure=True, policy=QUICK) as source,
+            source.open_blob(descriptor) as chunks,
+            pytest.raises(ImageError, match="it must be"),
+        ):
+            b"".join(verified(chunks, descriptor, "the blob"))
+        assert len(registry.asked) == 1
