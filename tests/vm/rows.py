@@ -15,7 +15,7 @@ class Row:
     `initrds` are names below vm/out, or of archives the fixtures make ("ca.cpio").
     `kargs` may hold `{http}`, `{https}` and `{damaged}` (registries as the guest calls them), `{digest}` (of the image)
     and `{closed}` (a port nobody listens on). `error` is what a boot that must fail says, None for one that must not;
-    `failed` are units of the image that cannot work with what the row asks for.
+    `failed` are units of the image that may fail with what the row asks for.
     """
 
     name: str
@@ -46,7 +46,7 @@ BOOTS = (
         "registry by digest over HTTPS with a private CA, var.rw=0",
         ("initrd.img", "ca.cpio"),
         "root=bootc-live:docker://{https}/os/live@{digest} bootc.live.var.rw=0",
-        # Both keep state in /var/lib/systemd.
+        # Both keep state in /var/lib/systemd; the second does not fail in every boot.
         failed=frozenset({"systemd-logind.service", "systemd-networkd-persistent-storage.service"}),
     ),
     Row("without systemd in the initrd", ("initrd-nosystemd.img", "rootfs.cpio"), "root=bootc-live:/root.oci"),
