@@ -29,7 +29,7 @@ install destdir=DESTDIR: zipapp
     set -eu
     lib={{ quote(trim_start_match(destdir, "DESTDIR=")) }}/usr/lib
     install -D -m 0755 build/bootc-live.pyz "$lib/bootc-live/bootc-live.pyz"
-    find modules.d -type f | while read -r file; do
+    find modules.d -type f ! -name '.*' | while read -r file; do
         mode=0644
         [ ! -x "$file" ] || mode=0755
         install -D -m "$mode" "$file" "$lib/dracut/$file"

@@ -27,7 +27,11 @@ install() {
 	inst_multiple -o igzip zstd
 
 	. "$moddir/bootc-live-pack.sh"
-	bootc_live_pack || dfatal "bootc-live: packing Python failed"
+	# As dracut does for a missing hook: an initramfs without the program would only fail at boot.
+	bootc_live_pack || {
+		dfatal "bootc-live: packing Python failed"
+		exit 1
+	}
 
 	inst_script "$moddir/bootc-live.sh" /usr/bin/bootc-live
 	inst_script "$moddir/bootc-live-boot.sh" /usr/lib/bootc-live/boot

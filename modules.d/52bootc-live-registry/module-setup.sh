@@ -14,5 +14,8 @@ depends() {
 # called by dracut
 install() {
 	. "$moddir/../50bootc-live/bootc-live-pack.sh"
-	bootc_live_pack registry || dfatal "bootc-live-registry: packing Python failed"
+	bootc_live_pack registry || {
+		dfatal "bootc-live-registry: packing Python failed"
+		exit 1
+	}
 }

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,20 +12,11 @@ import pytest
 from tests.lib.oci_writer import Image, Layer, write_archive
 from tests.lib.program import Program
 from tests.lib.small_image import BASE, HERE
+from tests.lib.space import tmpfs
 from tests.lib.tar_writer import end, file, layer
 
 MIB = 2**20
 ROOM = 16
-
-
-@contextmanager
-def tmpfs(where: Path, options: str) -> Iterator[Path]:
-    where.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", where], check=True)
-    try:
-        yield where
-    finally:
-        subprocess.run(["umount", where], check=True)
 
 
 def free(where: Path) -> tuple[int, int]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,6 +11,7 @@ import pytest
 from tests.lib.oci_writer import Image, Layer, write_archive, write_layout
 from tests.lib.program import Program
 from tests.lib.small_image import BASE, HERE, UPPER, small_image
+from tests.lib.space import tmpfs
 from tests.lib.tar_writer import file, layer
 from tests.lib.tree_list import Line, differences, tree_list
 
@@ -24,17 +23,6 @@ def wanted(tmp_path_factory: pytest.TempPathFactory) -> list[Line]:
     layout = write_layout(where / "layout", small_image())
     subprocess.run(["umoci", "unpack", "--image", f"{layout}:latest", where / "bundle"], check=True)
     return tree_list(where / "bundle/rootfs")
-
-
-@contextmanager
-def tmpfs(where: Path, options: str = "size=1M") -> Iterator[Path]:
-    """A small file system of its own at a new directory."""
-    where.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", where], check=True)
-    try:
-        yield where
-    finally:
-        subprocess.run(["umount", where], check=True)
 
 
 def names(where: Path) -> list[str]:

@@ -254,3 +254,15 @@ def test_growth(shared: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with capsys.disabled():
         print(f"\ninitramfs growth: {growth / 2**20:.2f} MiB")
     assert growth <= LIMIT
+
+
+@pytest.mark.parametrize("flavour", ["systemd", "plain"])
+def test_no_initrd_without_the_zipapp(flavour: str, root: Root, shared: Path) -> None:
+    release, kernel_modules = root.kernel()
+    path, tree = shared / f"{root.name}-{flavour}-none.img", shared / f"{root.name}-{flavour}-none"
+    script = SCRIPTS / "build-initrd"
+    command = ("env", "BOOTC_LIVE_PYZ=/nowhere.pyz", script, path, tree, release, kernel_modules, flavour, "bootc-live")
+    done = root.run(*command, ok=False)
+    assert done.returncode != 0
+    assert "/nowhere.pyz is missing: install bootc-live, or set BOOTC_LIVE_PYZ" in done.stdout + done.stderr
+    assert not path.exists()

@@ -125,8 +125,24 @@ def test_other_errors_are_final() -> None:
         yield iter(())
 
     with pytest.raises(SourceError, match="no"):
-        list(world.persistence(RetryPolicy()).resumed(open_from))
+        list(world.persistence(RetryPolicy()).resumed(open_from, 10))
     assert world.pauses == []
+
+
+def test_a_whole_blob_needs_no_orderly_end() -> None:
+    world, opened = World(), []
+
+    @contextmanager
+    def open_from(start: int) -> Iterator[Iterator[bytes]]:
+        opened.append(start)
+        yield rough_end(b"0123456789"[start:])
+
+    def rough_end(rest: bytes) -> Iterator[bytes]:
+        yield rest
+        raise TransientError("no end", hint="-")
+
+    assert b"".join(world.persistence(RetryPolicy()).resumed(open_from, 10)) == b"0123456789"
+    assert opened == [0]
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 4, 5, 9, 10, 11])

@@ -16,7 +16,7 @@ from bootc_live.image.inflate import inflate
 from bootc_live.image.manifest import ImageConfig, Manifest, is_index, parse_config, parse_index, parse_manifest
 from bootc_live.image.platform import check, choose, machine_platform
 from bootc_live.image.store import Slot, slots, write_layer
-from bootc_live.image.verify import check_content, digest_of, verified
+from bootc_live.image.verify import check_content, digest_of, exhaust, verified
 from bootc_live.source.descriptor import Descriptor, Platform
 from bootc_live.source.interface import MANIFEST_LIMIT, Source
 
@@ -138,9 +138,9 @@ def _fetch_all(
             except (ImageError, RunError):
                 if not stop.is_set():
                     # Wrong bytes make an inflater stumble first; the digest is the better news.
-                    _exhaust(checked)
+                    exhaust(checked)
                 raise
-            _exhaust(checked)
+            exhaust(checked)
         return VerifiedLayer(diff_id, places[key].offset, size, _SEAL)
 
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
@@ -155,11 +155,6 @@ def _fetch_all(
             pool.shutdown(wait=True, cancel_futures=True)
             raise
     return {key: future.result() for key, future in futures.items()}
-
-
-def _exhaust(chunks: Iterator[bytes]) -> None:
-    for _ in chunks:
-        pass
 
 
 def _small(opened: AbstractContextManager[Iterator[bytes]], descriptor: Descriptor, what: str) -> bytes:

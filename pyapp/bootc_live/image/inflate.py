@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from bootc_live.base.errors import ImageError, RunError
 from bootc_live.base.run import filter_process, find_program, require_program
+from bootc_live.image.verify import exhaust
 
 # Output of one step; a bomb must not fill memory before it fills the file system.
 _STEP = 4 * 1024 * 1024
@@ -72,7 +73,7 @@ def _zlib(chunks: Iterator[bytes], what: str) -> Generator[bytes, None, None]:
                     break
                 if not data.startswith(_GZIP):
                     # Padding or garbage: igzip passes over it too. The diffID tells whether something is missing.
-                    _exhaust(chunks)
+                    exhaust(chunks)
                     return
                 # A new member: RFC 1952 lets a file have several.
                 stream = zlib.decompressobj(wbits=31)
@@ -88,11 +89,6 @@ def _zlib(chunks: Iterator[bytes], what: str) -> Generator[bytes, None, None]:
         if not piece:
             raise ImageError(f"{what} is cut short: its gzip stream has no end", hint=_DAMAGED)
         yield piece
-
-
-def _exhaust(chunks: Iterator[bytes]) -> None:
-    for _ in chunks:
-        pass
 
 
 def _zstd(chunks: Iterator[bytes], what: str) -> Generator[bytes, None, None]:

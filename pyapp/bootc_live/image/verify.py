@@ -36,6 +36,12 @@ def verified(chunks: Iterator[bytes], descriptor: Descriptor, what: str) -> Iter
         raise ImageError(f"{what} has the digest {found}, it must be {descriptor.digest}", hint=_HINT)
 
 
+def exhaust(chunks: Iterator[bytes]) -> None:
+    """Read to the end, for the checks that happen on the way."""
+    for _ in chunks:
+        pass
+
+
 def check_content(content: bytes, digest: str, size: int | None, what: str) -> None:
     """Raise ImageError unless the content has the digest and, where it is known, the size."""
     if size is not None and len(content) != size:

@@ -84,7 +84,7 @@ class RegistrySource:
         def open_from(start: int) -> AbstractContextManager[Iterator[bytes]]:
             return self._open_from(kind, descriptor.digest, accept, start)
 
-        with closing(self._persistence.resumed(open_from)) as chunks:
+        with closing(self._persistence.resumed(open_from, descriptor.size)) as chunks:
             yield chunks
 
     @contextmanager

@@ -74,10 +74,10 @@ class Persistence:
                 if not self._goes_on(error, failures, began, ""):
                     raise
 
-    def resumed(self, open_from: Opener) -> Generator[bytes, None, None]:
+    def resumed(self, open_from: Opener, size: int) -> Generator[bytes, None, None]:
         """Give the chunks of a blob across as many transfers as it takes; raises the last SourceError.
 
-        ``open_from`` opens the blob at a byte. Where a transfer ends as its own
+        ``open_from`` opens the blob, of ``size`` bytes, at a byte. Where a transfer ends as its own
         length says, the blob ends, whatever length it should have had.
         """
         position, failures, began = 0, 0, self.clock()
@@ -91,6 +91,9 @@ class Persistence:
                 # An orderly end that comes too early is no accident: verifying says what it is.
                 return
             except TransientError as error:
+                if position >= size:
+                    # All came, and only the connection's end was rough: there is no byte to ask for.
+                    return
                 failures += 1
                 if not self._goes_on(error, failures, began, f", from byte {position}"):
                     raise
