@@ -6,7 +6,7 @@ import pytest
 
 from bootc_live.base.errors import ImageError
 from bootc_live.base.run import find_program
-from bootc_live.image.inflate import inflate
+from bootc_live.source.inflate import inflate
 from tests.unit.inflate_cases import GZIP, Stream, cut
 
 

@@ -9,12 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from bootc_live.base.log import Recorder
-from bootc_live.config.source_spec import ArchiveFile
-from bootc_live.image.fetch import fetch_layers, resolve_image
 from bootc_live.rootfs.index import IndexImage, build_index, mounted_index
-from bootc_live.source.select import open_source
 from tests.lib.booted import booted
+from tests.lib.fetching import fetched_archive
 from tests.lib.program import Program
 from tests.lib.tree_list import Line, differences, tree_list
 
@@ -56,10 +53,9 @@ def wanted(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Line
 def made_index(archive: Path, where: Path) -> IndexImage:
     """The data file with its metadata, kept."""
     where.mkdir()
-    with open_source(ArchiveFile(str(archive), str(archive)), label=None, unsecure=False, tell=print) as source:
-        resolved = resolve_image(source)
-        assert len(resolved.manifest.layers) >= 3
-        return build_index(fetch_layers(source, resolved, str(where / "root.erofs"), Recorder(quiet=True)))
+    image = fetched_archive(archive, str(archive), where / "root.erofs")
+    assert len(image.layers) >= 3
+    return build_index(image)
 
 
 @pytest.fixture(scope="module")

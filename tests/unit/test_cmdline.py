@@ -6,16 +6,30 @@ import pytest
 
 from bootc_live.base.errors import ConfigError
 from bootc_live.config.cmdline import HINT, parse_cmdline
-from bootc_live.config.model import Config
-from bootc_live.config.source_spec import ArchiveFile, RegistryImage
-from bootc_live.config.table import BY_NAME, KARGS, MODIFIERS, OWN_PREFIXES, Karg, Kind
+from bootc_live.config.model import Config, Mirror, Proxies, RetryLimits
+from bootc_live.config.source_spec import ArchiveFile, RegistryImage, WebArchive
+from bootc_live.config.table import BY_NAME, EITHER_CASE, KARGS, MODIFIERS, OWN_PREFIXES, Karg, Kind
 
 ROOT = "root=bootc-live:/root.oci"
 SOURCE = ArchiveFile("/root.oci", "/root.oci")
 BUILT = [karg for karg in KARGS if karg.built]
 LATER = [karg for karg in KARGS if not karg.built]
 BOOLEANS = [karg for karg in KARGS if karg.kind is Kind.BOOLEAN and karg.name != "ro"]
-SAMPLES = {Kind.BOOLEAN: "1", Kind.TEXT: "some", Kind.SIZE: "8G", Kind.LIST: "some", Kind.SOURCE: "bootc-live:/r"}
+DIGEST = "sha256:" + "0123456789abcdef" * 4
+OTHER_DIGEST = "sha256:" + "f" * 64
+SAMPLES = {
+    Kind.BOOLEAN: "1",
+    Kind.TEXT: "some",
+    Kind.SIZE: "8G",
+    Kind.NUMBER: "3",
+    Kind.SECONDS: "5m",
+    Kind.DIGEST: DIGEST,
+    Kind.SOURCE: "/r",
+    Kind.MIRROR: "mirror.example/os",
+    Kind.PROXY: "proxy.example:3128",
+}
+# Documented as ignored, and what a hook acts on before this program runs.
+NOT_IN_CONFIG = {"ro", "rd.net.wait-any-if"}
 
 
 def mistakes(text: str) -> list[str]:
@@ -27,11 +41,15 @@ def mistakes(text: str) -> list[str]:
 
 
 def test_nothing_asked_for() -> None:
-    assert parse_cmdline("") == Config(source=None)
+    assert parse_cmdline("") == Config(sources=())
     assert parse_cmdline(ROOT) == Config(
-        source=SOURCE,
+        sources=(SOURCE,),
         label=None,
+        pin=None,
         registry_unsecure=False,
+        retry=RetryLimits(tries=6, stall=30.0, total=3600.0),
+        mirrors=(),
+        proxies=Proxies(None, None, ""),
         root_rw=False,
         etc_rw=True,
         var_rw=True,
@@ -43,8 +61,8 @@ def test_nothing_asked_for() -> None:
 @pytest.mark.parametrize(
     ("argument", "field", "value"),
     [
-        (ROOT, "source", SOURCE),
-        ("root=bootc-live:docker://a.example/b", "source", RegistryImage("a.example/b", "docker://a.example/b")),
+        (ROOT, "sources", (SOURCE,)),
+        ("root=bootc-live:docker://a.example/b", "sources", (RegistryImage("a.example/b", "docker://a.example/b"),)),
         ("bootclabel=stable", "label", "stable"),
         ('bootclabel="two words"', "label", "two words"),
         ("rw", "root_rw", True),
@@ -65,6 +83,12 @@ def test_nothing_asked_for() -> None:
         ("bootc.registry.unsecure", "registry_unsecure", True),
         ("bootc.registry.unsecure=TRUE", "registry_unsecure", True),
         ("bootc.registry.unsecure=0", "registry_unsecure", False),
+        (f"bootc.live.digest={DIGEST}", "pin", DIGEST),
+        ("bootc.live.retry.tries=2", "retry", RetryLimits(tries=2)),
+        ("bootc.live.retry.stall=5", "retry", RetryLimits(stall=5.0)),
+        ("bootc.live.retry.total=2h", "retry", RetryLimits(total=7200.0)),
+        ("bootc.registry.mirror=m.example:5000/x", "mirrors", (Mirror("m.example:5000/x"),)),
+        ("bootc.registry.mirror=http://m.example", "mirrors", (Mirror("m.example", insecure=True),)),
     ],
 )
 def test_each_argument(argument: str, field: str, value: object) -> None:
@@ -75,8 +99,11 @@ def test_every_built_argument_is_covered() -> None:
     """Each of them changes the config, or is one that is documented as ignored."""
     changing = {"rw": "rw", "bootc.live.etc.rw": "bootc.live.etc.rw=0", "bootc.live.var.rw": "bootc.live.var.rw=0"}
     for karg in BUILT:
+        if karg.name == "root":
+            continue
         text = changing.get(karg.name, f"{karg.name}={SAMPLES[karg.kind]}")
-        assert (parse_cmdline(text) == Config(source=None)) is (karg.name == "ro"), text
+        assert (parse_cmdline(f"{ROOT} {text}") == parse_cmdline(ROOT)) is (karg.name in NOT_IN_CONFIG), text
+    assert parse_cmdline(ROOT) != parse_cmdline("")
 
 
 def test_defaults_of_the_table_are_the_defaults() -> None:
@@ -101,15 +128,112 @@ def test_ro_takes_no_rw_back(text: str) -> None:
         ("rw rw=0", "root_rw", False),
         ("rw=0 rw", "root_rw", True),
         ("bootclabel=a bootclabel=b", "label", "b"),
-        ("root=/dev/sda1 root=bootc-live:/root.oci", "source", SOURCE),
-        ("root=bootc-live:/a root=bootc-live:/root.oci", "source", SOURCE),
-        ("root=bootc-live:/a root=/dev/sda1", "source", None),
+        ("root=/dev/sda1 root=bootc-live:/root.oci", "sources", (SOURCE,)),
+        ("root=bootc-live:/a root=bootc-live:/root.oci", "sources", (SOURCE,)),
+        ("root=bootc-live:/a root=/dev/sda1", "sources", ()),
         ("rootflags=a rootflags=b", "rootflags", "b"),
-        (f"{ROOT} -- root=bootc-live:/init-has-this rw", "source", SOURCE),
+        (f"{ROOT} -- root=bootc-live:/init-has-this rw", "sources", (SOURCE,)),
     ],
 )
 def test_last_one_wins(text: str, field: str, value: object) -> None:
     assert getattr(parse_cmdline(text), field) == value
+
+
+def test_only_the_last_of_repeats_is_checked() -> None:
+    assert parse_cmdline(f"{ROOT} rw=maybe bootc.live.digest=x rw bootc.live.digest={DIGEST}").pin == DIGEST
+
+
+def test_fallbacks_follow_the_root_in_order() -> None:
+    config = parse_cmdline(
+        f"bootc.live.fallback=docker://a/b {ROOT} bootc.live.fallback=https://c.example/d bootc.live.fallback=/e"
+    )
+    assert config.sources == (
+        SOURCE,
+        RegistryImage("a/b", "docker://a/b"),
+        WebArchive("https://c.example/d", "https://c.example/d"),
+        ArchiveFile("/e", "/e"),
+    )
+
+
+def test_mirrors_stay_in_order() -> None:
+    config = parse_cmdline(f"{ROOT} bootc.registry.mirror=b bootc.registry.mirror=a bootc.registry.mirror=b/x")
+    assert [mirror.location for mirror in config.mirrors] == ["b", "a", "b/x"]
+
+
+def test_every_occurrence_of_a_list_is_checked() -> None:
+    found = mistakes(f"{ROOT} bootc.live.fallback=a bootc.live.fallback=/b bootc.live.fallback bootc.registry.mirror=/")
+    assert [text.lstrip("'").split("'")[0] for text in found] == [
+        "bootc.live.fallback=a",
+        "bootc.live.fallback",
+        "bootc.registry.mirror=/",
+    ]
+
+
+def test_a_fallback_has_no_prefix() -> None:
+    (only,) = mistakes(f"{ROOT} bootc.live.fallback=bootc-live:/x")
+    assert only == "'bootc.live.fallback=bootc-live:/x' must be written without 'bootc-live:'"
+
+
+@pytest.mark.parametrize("others", ["", "root=/dev/sda1 "])
+def test_a_fallback_needs_a_root(others: str) -> None:
+    (only,) = mistakes(f"{others}bootc.live.fallback=https://u:p@a.example/x")
+    assert only.startswith("'bootc.live.fallback=https://***@a.example/x' needs a root=bootc-live:")
+
+
+def test_a_damaged_root_is_a_root() -> None:
+    """One mistake is reported as one."""
+    (only,) = mistakes(f"root=bootc-live:x bootc.live.fallback=/y bootc.live.digest={DIGEST}")
+    assert only.startswith("'root=bootc-live:x' is neither")
+
+
+def test_a_pin_must_be_the_digest_of_the_only_source() -> None:
+    root = f"root=bootc-live:docker://a.example/os:tag@{OTHER_DIGEST}"
+    (only,) = mistakes(f"{root} bootc.live.digest={DIGEST}")
+    assert only == f"'bootc.live.digest={DIGEST}' is not the digest that '{root}' asks for"
+    assert parse_cmdline(f"{root} bootc.live.digest={OTHER_DIGEST}").pin == OTHER_DIGEST
+    # Another source may have it, and two algorithms cannot be compared.
+    assert parse_cmdline(f"{root} bootc.live.digest={DIGEST} bootc.live.fallback=/x").pin == DIGEST
+    assert parse_cmdline(f"{root} bootc.live.digest=sha512:{'0' * 128}").pin == f"sha512:{'0' * 128}"
+
+
+@pytest.mark.parametrize(
+    ("argument", "reason"),
+    [
+        ("bootc.live.digest=abc", "is not a digest"),
+        ("bootc.live.digest", "is not a digest"),
+        ("bootc.live.retry.tries=0", "is not a whole number"),
+        ("bootc.live.retry.stall=0", "is not a duration"),
+        ("bootc.live.retry.total=soon", "is not a duration"),
+        ("bootc.registry.mirror", "is not a mirror"),
+        ("rd.net.wait-any-if=maybe", "is not a boolean"),
+        ("proxy=socks5://x:1", "names a SOCKS proxy"),
+        ("HTTPS_PROXY=socks5h://x:1", "names a SOCKS proxy"),
+    ],
+)
+def test_bad_values_name_the_argument(argument: str, reason: str) -> None:
+    (only,) = mistakes(f"{ROOT} {argument}")
+    assert only.startswith(f"'{argument}' {reason}")
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        "root=bootc-live:https://me:S3CRET@a.example:x/y",
+        "root=bootc-live:me:S3CRET@a.example/y",
+        "bootc.live.fallback=gopher://me:S3CRET@a.example/y?token=S3CRET",
+        "bootc.live.digest=?token=S3CRET",
+        "bootc.registry.mirror=me:S3CRET@a.example",
+        "proxy=me:S3CRET@a.example:x",
+        "https_proxy=socks5://me:S3CRET@a.example",
+        "http_proxy=http://me:S3CRET/x@a.example",
+        '"https_proxy=http://me:x S3CRET@a.example"',
+        "bootc.live.typo=https://me:S3CRET@a.example",
+    ],
+)
+def test_mistakes_show_no_secrets(argument: str) -> None:
+    (only,) = mistakes(f"{ROOT} {argument}" if not argument.startswith("root=") else argument)
+    assert "S3CRET" not in only
+    assert argument.strip('"').split("=")[0] in only
 
 
 @pytest.mark.parametrize("karg", BOOLEANS, ids=lambda karg: karg.name)
@@ -172,7 +296,7 @@ def test_strangers_below_our_prefixes_are_errors(prefix: str) -> None:
     [
         "quiet splash console=ttyS0,115200n8 ip=dhcp rd.neednet=1 systemd.unit=rescue.target",
         "rd.live.image bootcamp=1 bootc=1 bootcx.live=1 rwx ros=1 rootfstype=ext4",
-        "BOOTC.LIVE.ETC.RW=0",
+        "BOOTC.LIVE.ETC.RW=0 PROXY=socks5://x HTTP-PROXY=1 ftp_proxy=x",
         "=x \"\" 'a b'",
         "selinux=0 enforcing=0 ostree=/ostree/boot.1",
         "rd.net.wait-any-iff=1",
@@ -184,11 +308,11 @@ def test_arguments_of_others_are_left_alone(text: str) -> None:
 
 def test_all_mistakes_are_reported_at_once() -> None:
     found = mistakes(
-        "root=bootc-live:ftp://x/y bootclabel= rw=maybe bootc.live.etc.rw=2 bootc.zram=much bootc.kexec "
+        "root=bootc-live:s3://x/y bootclabel= rw=maybe bootc.live.etc.rw=2 bootc.zram=much bootc.kexec "
         "bootc.live.typo=1 quiet"
     )
     assert [text.lstrip("'").split("'")[0] for text in found] == [
-        "root=bootc-live:ftp://x/y",
+        "root=bootc-live:s3://x/y",
         "bootclabel=",
         "rw=maybe",
         "bootc.live.etc.rw=2",
@@ -200,7 +324,7 @@ def test_all_mistakes_are_reported_at_once() -> None:
 
 def test_names_suit_dracut() -> None:
     """Our own names have letters, digits and dots only, where no predecessor forces another."""
-    inherited = {"bootc.kexec.reuse-image", "rd.net.wait-any-if"}
+    inherited = {"bootc.kexec.reuse-image", "rd.net.wait-any-if", *EITHER_CASE}
     for name in BY_NAME.keys() - inherited:
         assert name.replace(".", "").isalnum(), name
         assert not name.startswith("rd."), name

@@ -12,10 +12,17 @@ import pytest
 
 from bootc_live.base.errors import BootcLiveError, ImageError, SourceError
 from bootc_live.base.log import Recorder
-from bootc_live.image.fetch import VerifiedImage, fetch_layers, resolve_image
+from bootc_live.image.fetch import fetch_layers, workers
 from bootc_live.image.platform import machine_platform
-from bootc_live.source.archive import ArchiveSource, open_archive
+from bootc_live.image.resolve import Wanted, resolve_image
+from bootc_live.image.store import layer_store
+from bootc_live.image.verified import VerifiedImage
+from bootc_live.source.archive.files import TarFiles
+from bootc_live.source.archive.layout import LayoutSource
+from bootc_live.source.archive.opening import open_archive
+from bootc_live.source.archive.reader import FileReader
 from bootc_live.source.descriptor import Descriptor
+from tests.lib.fetching import fetched_archive
 from tests.lib.oci_writer import Compression, Flavour, Image, Index, Layer, compress, sha256, write_archive
 from tests.lib.small_image import HERE
 from tests.lib.tar_writer import file, layer
@@ -31,8 +38,7 @@ def image(*layers: Layer, ref: str | None = "latest", architecture: str = HERE, 
 
 def fetched(tmp_path: Path, *items: Image | Index, without: tuple[str, ...] = ()) -> VerifiedImage:
     path = write_archive(tmp_path / "a.oci", *items, without=without)
-    with open_archive(str(path), "/typed.oci", None) as source:
-        return fetch_layers(source, resolve_image(source), str(tmp_path / "data"), Recorder(quiet=True))
+    return fetched_archive(path, "/typed.oci", tmp_path / "data")
 
 
 def contents(image: VerifiedImage) -> list[bytes]:
@@ -116,7 +122,7 @@ def test_two_hundred_layers(tmp_path: Path) -> None:
 def test_refused(
     tmp_path: Path, changed: Callable[[], Image | Index], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bootc_live.image.inflate.find_program", lambda _name: None)
+    monkeypatch.setattr("bootc_live.source.inflate.find_program", lambda _name: None)
     error = failure(tmp_path, changed())
     assert isinstance(error, ImageError)
     with pytest.raises(ImageError, match=message):
@@ -153,7 +159,7 @@ def test_an_existing_file_is_not_overwritten(tmp_path: Path) -> None:
     assert (tmp_path / "data").read_text() == "precious"
 
 
-class _Interrupted(ArchiveSource):
+class _Interrupted(LayoutSource):
     """A source whose second layer is interrupted, as by a signal."""
 
     @contextmanager
@@ -166,10 +172,10 @@ class _Interrupted(ArchiveSource):
 
 def test_interruption_leaves_nothing(tmp_path: Path) -> None:
     path = write_archive(tmp_path / "a.oci", image())
-    with open_archive(str(path), "typed", None) as plain:
-        source = _Interrupted("typed", plain._fd, plain._members, None)
-        with pytest.raises(KeyboardInterrupt):
-            fetch_layers(source, resolve_image(source), str(tmp_path / "data"), Recorder(quiet=True))
+    with path.open("rb") as file:
+        source = _Interrupted(TarFiles(FileReader(file.fileno(), "typed"), "typed"), "typed", None)
+        with pytest.raises(KeyboardInterrupt), layer_store(str(tmp_path / "data")) as store:
+            fetch_layers(source, resolve_image(source), store, Recorder(quiet=True))
     assert os.listdir(tmp_path) == ["a.oci"]
 
 
@@ -177,6 +183,7 @@ def test_resolving_fetches_no_layer(tmp_path: Path) -> None:
     names = tuple(f"blobs/sha256/{sha256(compress(tar, 'gzip')).partition(':')[2]}" for tar in TARS)
     path = write_archive(tmp_path / "a.oci", image(), without=names)
     with open_archive(str(path), "typed", None) as source:
+        assert isinstance(source, LayoutSource)
         found = resolve_image(source)
     assert len(found.manifest.layers) == len(TARS)
     assert found.config.platform == dataclasses.replace(machine_platform(), variant="")
@@ -185,4 +192,13 @@ def test_resolving_fetches_no_layer(tmp_path: Path) -> None:
 def test_another_platform_may_be_asked_for(tmp_path: Path) -> None:
     path = write_archive(tmp_path / "a.oci", image(architecture="s390x"))
     with open_archive(str(path), "typed", None) as source:
-        assert str(resolve_image(source, machine_platform("s390x")).config.platform) == "linux/s390x"
+        assert isinstance(source, LayoutSource)
+        assert str(resolve_image(source, Wanted(machine_platform("s390x"))).config.platform) == "linux/s390x"
+
+
+@pytest.mark.parametrize(
+    ("cores", "available", "expected"),
+    [(1, 2**33, 1), (2, 2**33, 2), (64, 2**40, 8), (8, 2**30, 4), (8, 2**28, 1), (8, 2**20, 1), (4, 0, 4)],
+)
+def test_workers_are_bounded_by_cores_and_memory(cores: int, available: int, expected: int) -> None:
+    assert workers(cores, available) == expected

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 import pytest
 
 from bootc_live.base.errors import ImageError, RunError, SourceError
-from bootc_live.image import inflate as module
-from bootc_live.image.inflate import inflate
+from bootc_live.source import inflate as module
+from bootc_live.source.inflate import inflate
 from tests.unit.inflate_cases import GZIP, RANDOM, TEXT, Stream, cut, skippable, zstd, zstd_streams
 
 STEPS = (1, 3, 4096, 1 << 20)

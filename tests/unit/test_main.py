@@ -49,7 +49,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
 def test_done(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["kargs", "root=bootc-live:/root.oci rw"]) == 0
     said = capsys.readouterr()
-    assert "source: /root.oci\n" in said.out
+    assert "sources: /root.oci\n" in said.out
     assert "root_rw: True\n" in said.out
     assert said.err == ""
 
@@ -69,7 +69,7 @@ def test_three_parts(capsys: pytest.CaptureFixture[str]) -> None:
         (["inspect", "/nonexistent/root.oci"], "'/nonexistent/root.oci'"),
         (["inspect", "docker://a.b/OS"], "'docker://a.b/OS'"),
         (["inspect", "nowhere.oci"], "'nowhere.oci'"),
-        (["inspect", "http://a.b/x.oci"], "'http://a.b/x.oci'"),
+        (["inspect", "http://u:secret@/x.oci?y=secret"], "'http://***@/x.oci?***'"),
         (["boot", "--cmdline", "quiet"], "no root=bootc-live:"),
         (["boot", "--cmdline", "root=bootc-live:/x.oci bootc.kexec"], "'bootc.kexec'"),
         (["status", "--receipt", "/nonexistent/receipt.json"], "'/nonexistent/receipt.json'"),

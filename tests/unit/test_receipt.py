@@ -11,9 +11,10 @@ from bootc_live import __version__
 from bootc_live.base.errors import LandingError
 from bootc_live.base.log import Recorder
 from bootc_live.config.model import Config
-from bootc_live.image.fetch import VerifiedImage, fetch_layers, resolve_image
+from bootc_live.image.acquire import Acquired, Attempt
+from bootc_live.image.verified import VerifiedImage
 from bootc_live.landing.receipt import Figures, describe, make_receipt, read_receipt, written_receipt
-from bootc_live.source.archive import open_archive
+from tests.lib.fetching import fetched_archive
 from tests.lib.oci_writer import Image, Layer, sha256, write_archive
 from tests.lib.small_image import HERE
 from tests.lib.tar_writer import file, layer
@@ -24,14 +25,15 @@ TARS = [layer(file("a", "x" * 3000)), layer(file("b"))]
 @pytest.fixture
 def image(tmp_path: Path) -> VerifiedImage:
     path = write_archive(tmp_path / "a.oci", Image([Layer(tar) for tar in TARS], architecture=HERE))
-    with open_archive(str(path), "/root.oci", None) as source:
-        return fetch_layers(source, resolve_image(source), str(tmp_path / "data"), Recorder(quiet=True))
+    return fetched_archive(path, "/root.oci", tmp_path / "data")
 
 
 @pytest.fixture
 def receipt(image: VerifiedImage) -> dict[str, object]:
     recorder = Recorder(quiet=True, phases={"fetch": 1.5, "index": 0.25}, warnings=["look out"])
-    return make_receipt(Config(source=None, root_rw=True), image, Figures(4096, 123 * 2**20), recorder)
+    attempts = (Attempt("docker://a.example/os", "cannot reach it"), Attempt("/root.oci", None))
+    figures = Figures(4096, 123 * 2**20, {"a.example": 7, "b.example": 8})
+    return make_receipt(Config(root_rw=True), Acquired(image, attempts), figures, recorder)
 
 
 def test_content(receipt: dict[str, object], image: VerifiedImage) -> None:
@@ -39,7 +41,13 @@ def test_content(receipt: dict[str, object], image: VerifiedImage) -> None:
     assert found["version"] == __version__
     assert found["source"] == "/root.oci"
     assert found["layout"] == "index"
-    assert found["policy"] == {"digests": "verified", "signatures": "not checked", "insecure": False}
+    assert found["policy"] == {"digests": "verified", "pin": None, "signatures": "not checked", "insecure": False}
+    assert found["sources"] == [
+        {"source": "docker://a.example/os", "used": False, "error": "cannot reach it"},
+        {"source": "/root.oci", "used": True, "error": None},
+    ]
+    assert found["bytes"]["transferred"] == 15
+    assert found["hosts"] == {"a.example": 7, "b.example": 8}
     assert found["writable"] == {"root": True, "etc": True, "var": True}
     assert found["phases"] == {"fetch": 1.5, "index": 0.25}
     assert found["warnings"] == ["look out"]
@@ -100,7 +108,7 @@ def test_for_people(receipt: dict[str, object]) -> None:
     assert "image     /root.oci\n" in text
     assert "phases    fetch 1.5 s, index 0.25 s\n" in text
     assert "memory    123.0 MiB at the peak\n" in text
-    assert text.endswith("warning   look out")
+    assert text.endswith("not used  cannot reach it\nwarning   look out")
     assert "INSECURE" not in text
     assert "INSECURE" in describe(receipt | {"policy": {"insecure": True}})
 

@@ -7,42 +7,63 @@ from pathlib import Path
 import pytest
 
 from bootc_live.base.errors import SourceError
-from bootc_live.source import trust_store
-from bootc_live.source.registry import open_registry
+from bootc_live.config.model import RetryLimits
+from bootc_live.config.source_spec import RegistryImage
+from bootc_live.source.access import Access
+from bootc_live.source.http import trust
+from bootc_live.source.interface import TopManifest
+from bootc_live.source.registry.source import open_registry
+from bootc_live.source.retry import RetryPolicy
+from tests.lib.fetching import quiet
+
+
+def ask(spec: RegistryImage, access: Access) -> TopManifest:
+    with open_registry(spec, access) as source:
+        assert source.insecure is access.unsecure
+        return source.top()
 
 
 @pytest.fixture(autouse=True)
 def _no_authorities(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trust_store, "SYSTEM_BUNDLES", ())
+    monkeypatch.setattr(trust, "SYSTEM_BUNDLES", ())
     monkeypatch.delenv("SSL_CERT_FILE", raising=False)
 
 
+def failure(reference: str, root: Path, *, unsecure: bool = False) -> SourceError:
+    """What asking for the manifest says."""
+    access = Access(quiet, unsecure=unsecure, policy=RetryPolicy(RetryLimits(tries=1)), root=str(root))
+    with pytest.raises(SourceError) as caught:
+        ask(RegistryImage(reference, f"docker://{reference}"), access)
+    assert f"'docker://{reference}'" in caught.value.message
+    return caught.value
+
+
 def test_https_needs_authorities(tmp_path: Path) -> None:
-    source = open_registry("a.example/os", "docker://a.example/os", unsecure=False, certificates=str(tmp_path))
-    with pytest.raises(SourceError) as caught, source:
-        pytest.fail("it would ask a registry that it cannot check")
-    assert "'docker://a.example/os': there are no certificate authorities here" in caught.value.message
-    assert "ca-certificates" in caught.value.hint
-    assert str(tmp_path) in caught.value.hint
+    error = failure("a.example/os", tmp_path)
+    assert "there are no certificate authorities here" in error.message
+    assert "ca-certificates" in error.hint
 
 
 def test_a_damaged_authority_is_named(tmp_path: Path) -> None:
-    (tmp_path / "a.pem").write_text("garbage")
-    source = open_registry("a.example/os", "typed", unsecure=False, certificates=str(tmp_path))
-    with pytest.raises(SourceError, match=r"a\.pem' cannot be used"), source:
-        pytest.fail("it would fail at every request")
+    path = tmp_path / "etc/bootc-live/certs.d/a.pem"
+    path.parent.mkdir(parents=True)
+    path.write_text("garbage")
+    assert "a.pem' cannot be used" in failure("a.example/os", tmp_path).message
 
 
-def test_unsecure_needs_none() -> None:
+def test_unsecure_needs_none(tmp_path: Path) -> None:
     """It gets as far as the connection; nothing listens on port 1."""
-    with open_registry("127.0.0.1:1/os", "docker://127.0.0.1:1/os", unsecure=True) as source:
-        assert source.insecure
-        with pytest.raises(SourceError, match=r"cannot reach http://127\.0\.0\.1:1/v2/os/manifests/latest") as caught:
-            source.top()
-    assert "'docker://127.0.0.1:1/os'" in caught.value.message
+    error = failure("127.0.0.1:1/os", tmp_path, unsecure=True)
+    assert "cannot reach http://127.0.0.1:1/v2/os/manifests/latest" in error.message
 
 
 @pytest.mark.parametrize("reference", ["a.example/OS", "a.example/os:", ""])
-def test_bad_references(reference: str) -> None:
-    with pytest.raises(SourceError, match="is not an image reference"):
-        open_registry(reference, f"docker://{reference}", unsecure=True).__enter__()
+def test_bad_references(reference: str, tmp_path: Path) -> None:
+    assert "is not an image reference" in failure(reference, tmp_path, unsecure=True).message
+
+
+def test_blocked(tmp_path: Path) -> None:
+    path = tmp_path / "etc/bootc-live/registries.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text("registries:\n  - prefix: a.example/os\n    blocked: true\n")
+    assert "blocked by the rule for 'a.example/os'" in failure("a.example/os/live", tmp_path).message

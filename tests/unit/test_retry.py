@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 
 from bootc_live.base.errors import ImageError, SourceError
+from bootc_live.config.model import RetryLimits
+from bootc_live.config.source_spec import RegistryImage
 from bootc_live.image.verify import verified
-from bootc_live.source.http_errors import retry_after
-from bootc_live.source.registry import open_registry
+from bootc_live.source.access import Access
+from bootc_live.source.http.errors import retry_after
+from bootc_live.source.registry.source import RegistrySource, open_registry
 from bootc_live.source.retry import Persistence, RetryPolicy, TransientError, skipped
 from tests.lib.faulty_registry import Fault, FaultyRegistry, faulty_registry
 
 MIB = 1024 * 1024
 BLOB = bytes(range(256)) * 4 * 1024 * 8
-QUICK = RetryPolicy(tries=4, first_delay=0.001, longest_delay=0.002)
+QUICK = RetryPolicy(RetryLimits(tries=4), first_delay=0.001, longest_delay=0.002)
+ONE_WAY = [None]
 
 
 class World:
@@ -73,12 +77,12 @@ def test_retry_after_that_is_nonsense() -> None:
 def test_insists_until_it_works() -> None:
     world, errors = World(), failing(3)
 
-    def attempt() -> str:
+    def attempt(_way: None) -> str:
         for error in errors:
             raise error
         return "done"
 
-    assert world.persistence(RetryPolicy(tries=4)).insist(attempt) == "done"
+    assert world.persistence(RetryPolicy(RetryLimits(tries=4))).insist(ONE_WAY, attempt) == "done"
     assert len(world.pauses) == len(world.said) == 3
     assert world.said[0].startswith("failure 0; trying again in ")
 
@@ -86,21 +90,21 @@ def test_insists_until_it_works() -> None:
 def test_gives_up_after_so_many_tries() -> None:
     world, errors = World(), failing(9)
 
-    def attempt() -> None:
+    def attempt(_way: None) -> None:
         raise next(errors)
 
     with pytest.raises(TransientError, match="failure 3"):
-        world.persistence(RetryPolicy(tries=4)).insist(attempt)
+        world.persistence(RetryPolicy(RetryLimits(tries=4))).insist(ONE_WAY, attempt)
 
 
 def test_gives_up_when_all_the_time_is_gone() -> None:
     world, errors = World(), failing(1000, wait=10)
 
-    def attempt() -> None:
+    def attempt(_way: None) -> None:
         raise next(errors)
 
     with pytest.raises(TransientError):
-        world.persistence(RetryPolicy(tries=1000, total=95)).insist(attempt)
+        world.persistence(RetryPolicy(RetryLimits(tries=1000, total=95))).insist(ONE_WAY, attempt)
     # Full jitter leaves the pauses between 10 and 30 seconds.
     assert 95 < world.now <= 125
 
@@ -108,24 +112,24 @@ def test_gives_up_when_all_the_time_is_gone() -> None:
 def test_an_interrupted_pause_is_the_end() -> None:
     world, errors = World(awake=False), failing(9)
 
-    def attempt() -> None:
+    def attempt(_way: None) -> None:
         raise next(errors)
 
     with pytest.raises(TransientError, match="failure 0"):
-        world.persistence(RetryPolicy()).insist(attempt)
+        world.persistence(RetryPolicy()).insist(ONE_WAY, attempt)
 
 
 def test_other_errors_are_final() -> None:
     world = World()
 
     @contextmanager
-    def open_from(start: int) -> Iterator[Iterator[bytes]]:
+    def open_from(_way: None, start: int) -> Iterator[Iterator[bytes]]:
         if start == 0:
             raise SourceError("no", hint="-")
         yield iter(())
 
     with pytest.raises(SourceError, match="no"):
-        list(world.persistence(RetryPolicy()).resumed(open_from, 10))
+        list(world.persistence(RetryPolicy()).resumed(ONE_WAY, open_from, 10))
     assert world.pauses == []
 
 
@@ -133,7 +137,7 @@ def test_a_whole_blob_needs_no_orderly_end() -> None:
     world, opened = World(), []
 
     @contextmanager
-    def open_from(start: int) -> Iterator[Iterator[bytes]]:
+    def open_from(_way: None, start: int) -> Iterator[Iterator[bytes]]:
         opened.append(start)
         yield rough_end(b"0123456789"[start:])
 
@@ -141,7 +145,7 @@ def test_a_whole_blob_needs_no_orderly_end() -> None:
         yield rest
         raise TransientError("no end", hint="-")
 
-    assert b"".join(world.persistence(RetryPolicy()).resumed(open_from, 10)) == b"0123456789"
+    assert b"".join(world.persistence(RetryPolicy()).resumed(ONE_WAY, open_from, 10)) == b"0123456789"
     assert opened == [0]
 
 
@@ -150,11 +154,16 @@ def test_skipped(count: int) -> None:
     assert b"".join(skipped(iter([b"0123", b"", b"456", b"789"]), count)) == b"0123456789"[count:]
 
 
+def opened(registry: FaultyRegistry, said: list[str]) -> AbstractContextManager[RegistrySource]:
+    access = Access(said.append, unsecure=True, policy=QUICK, root="/nonexistent")
+    return open_registry(RegistryImage(registry.reference, "typed"), access)
+
+
 @contextmanager
 def pull(registry: FaultyRegistry, content: bytes, said: list[str]) -> Iterator[Iterator[bytes]]:
     descriptor = registry.add(content)
     with (
-        open_registry(registry.reference, "typed", unsecure=True, policy=QUICK, tell=said.append) as source,
+        opened(registry, said) as source,
         source.open_blob(descriptor) as chunks,
     ):
         yield verified(chunks, descriptor, "the blob")
@@ -183,7 +192,7 @@ def test_a_blob_that_is_shorter_than_it_should_be_is_final() -> None:
         descriptor = registry.add(BLOB)
         registry.blobs[descriptor.digest] = BLOB[:1000]
         with (
-            open_registry(registry.reference, "typed", unsecure=True, policy=QUICK) as source,
+            opened(registry, []) as source,
             source.open_blob(descriptor) as chunks,
             pytest.raises(ImageError, match="has 1000 bytes, its manifest gives"),
         ):
@@ -220,7 +229,7 @@ def test_a_dead_server_ends_it() -> None:
         registry.faults.extend([Fault(status=500)] * 10)
         with pull(registry, BLOB, said) as chunks, pytest.raises(SourceError, match="answered 500"):
             b"".join(chunks)
-        assert len(registry.asked) == QUICK.tries
+        assert len(registry.asked) == QUICK.limits.tries
 
 
 def test_what_is_missing_is_not_asked_for_again() -> None:
@@ -234,12 +243,12 @@ def test_what_is_missing_is_not_asked_for_again() -> None:
 def test_a_token_that_runs_out_is_renewed() -> None:
     with faulty_registry() as registry:
         one, other = registry.add(BLOB), registry.add(b"other")
-        with open_registry(registry.reference, "typed", unsecure=True, policy=QUICK) as source:
+        with opened(registry, []) as source:
             registry.faults.append(registry.login)
             with source.open_blob(one) as chunks:
                 assert b"".join(chunks) == BLOB
-            # The old token is shown once more; then only a new one helps.
-            registry.faults.extend([registry.login] * 3)
+            # The old token is shown first; then a new one helps.
+            registry.faults.append(registry.login)
             with source.open_blob(other) as chunks:
                 assert b"".join(chunks) == b"other"
         assert registry.tokens == 2
@@ -258,7 +267,7 @@ def test_wrong_bytes_are_final() -> None:
         descriptor = registry.add(BLOB)
         registry.blobs[descriptor.digest] = BLOB[:-1] + b"x"
         with (
-            open_registry(registry.reference, "typed", unsecure=True, policy=QUICK) as source,
+            opened(registry, []) as source,
             source.open_blob(descriptor) as chunks,
             pytest.raises(ImageError, match="it must be"),
         ):

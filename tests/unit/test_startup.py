@@ -76,7 +76,7 @@ def test_a_boot_from_an_archive_loads_none_either(zipapp: Path, where: Path) -> 
     done = run(zipapp, where, "boot", "--cmdline", cmdline, "--workdir", str(where))
     assert done.returncode == 1
     names = imported(done.stderr)
-    assert {"bootc_live.source.archive", "bootc_live.rootfs.erofs_writer", "bootc_live.landing.sysroot"} <= names
+    assert {"bootc_live.source.archive.layout", "bootc_live.rootfs.erofs_writer", "bootc_live.landing.sysroot"} <= names
     assert {name for name in names if name.partition(".")[0] in NETWORK} == set()
     assert sorted(path.name for path in where.iterdir()) == ["image.oci"]
 

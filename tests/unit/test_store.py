@@ -10,11 +10,13 @@ import resource
 import signal
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from bootc_live.base.errors import ImageError, OutOfMemoryError
-from bootc_live.image.store import BLOCK, META, Slot, full, slots, write_layer
+from bootc_live.image.store import BLOCK, META, Slot, full, layer_store, slots, write_layer
+from bootc_live.image.verified import verified_layer
 from bootc_live.image.verify import digest_of
 
 MIB, GIB, TIB = 2**20, 2**30, 2**40
@@ -28,9 +30,10 @@ def data_file() -> Iterator[int]:
         yield file.fileno()
 
 
-def write(fd: int, slot: Slot, pieces: list[bytes], digest: str = "") -> int:
-    diff_id = digest or digest_of(b"".join(pieces))
-    return write_layer(fd, slot, iter(pieces), diff_id, "layer 2", lambda: False)
+def write(fd: int, slot: Slot, pieces: list[bytes], algorithm: str = "sha256") -> int:
+    found, size = write_layer(fd, slot, iter(pieces), "layer 2", lambda: False, algorithm)
+    assert found == digest_of(b"".join(pieces), algorithm)
+    return size
 
 
 def sizes_to_try() -> Iterator[list[int]]:
@@ -86,12 +89,12 @@ def test_layers_far_apart_take_no_room(data_file: int) -> None:
 
 
 def test_sha512_diff_ids(data_file: int) -> None:
-    assert write(data_file, BIG_SLOT, [b"abc"], digest_of(b"abc", "sha512")) == 3
+    assert write(data_file, BIG_SLOT, [b"abc"], "sha512") == 3
 
 
-def test_wrong_diff_id(data_file: int) -> None:
+def test_wrong_diff_id() -> None:
     with pytest.raises(ImageError) as caught:
-        write(data_file, BIG_SLOT, [b"abc"], digest_of(b"abd"))
+        verified_layer(digest_of(b"abd"), digest_of(b"abc"), 0, 3, "layer 2")
     found, given = digest_of(b"abc"), digest_of(b"abd")
     assert caught.value.message == f"layer 2 unpacks to the diffID {found}, the image config gives {given}"
     assert caught.value.hint
@@ -110,8 +113,50 @@ def test_larger_than_its_slot(data_file: int) -> None:
 def test_stops_when_told(data_file: int) -> None:
     answers = iter([False, False, True])
     with pytest.raises(ImageError, match="another layer failed"):
-        write_layer(data_file, BIG_SLOT, itertools.repeat(b"x"), "sha256:", "layer 2", lambda: next(answers))
+        write_layer(data_file, BIG_SLOT, itertools.repeat(b"x"), "layer 2", lambda: next(answers))
     assert os.fstat(data_file).st_size == 2
+
+
+def test_what_was_not_finished_takes_no_space(data_file: int) -> None:
+    with pytest.raises(ImageError, match="unpacks to more than"):
+        write(data_file, Slot(MIB, 8 * MIB), [bytes([7]) * 4 * MIB, b"x" * 4 * MIB, b"y"])
+    assert os.fstat(data_file).st_blocks * 512 < MIB
+
+
+def test_sources_have_parts_of_their_own(tmp_path: Path) -> None:
+    """What the first finished stays where it is; what the second does not need is given back."""
+    with layer_store(str(tmp_path / "data"), 3) as store:
+        places = [store.slots([MIB, 0])]
+        store.next_source()
+        places.append(store.slots([GIB] * 3))
+        store.next_source()
+        places.append([store.rest()])
+        ends = [(slots[0].offset, slots[-1].offset + slots[-1].size) for slots in places]
+        assert ends[0][0] == META
+        assert ends[0][1] <= ends[1][0] < ends[1][1] <= ends[2][0] < ends[2][1] <= END
+        for number, (slot, *_) in enumerate(places):
+            found, size = store.write(slot, iter([b"%d" % number * 5 * MIB]), "layer", lambda: False)
+            store.layers[found] = verified_layer(found, found, slot.offset, size, "layer")
+        kept = list(store.layers)[1]
+        store.keep_only({kept})
+        assert list(store.layers) == [kept]
+    assert os.stat(tmp_path / "data").st_blocks * 512 == 5 * MIB
+
+
+def test_layers_one_after_the_other(tmp_path: Path) -> None:
+    with layer_store(str(tmp_path / "data")) as store:
+        first = store.rest()
+        assert store.write(first, iter([bytes(MIB + 1)]), "a", lambda: False)[1] == MIB + 1
+        second = store.rest()
+        assert second.offset == first.offset + 2 * MIB
+        assert second.offset + second.size == first.offset + first.size
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_failure_takes_the_file_away(error: type[BaseException], tmp_path: Path) -> None:
+    with pytest.raises(error), layer_store(str(tmp_path / "data")):
+        raise error
+    assert os.listdir(tmp_path) == []
 
 
 def test_full_device() -> None:

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 HEAD = """\
-from bootc_live.image.fetch import ResolvedImage, VerifiedImage, VerifiedLayer
-from bootc_live.image.fetch import fetch_layers, resolve_image
+from bootc_live.image.verified import ResolvedImage, VerifiedImage, VerifiedLayer
+from bootc_live.image.fetch import fetch_layers
+from bootc_live.image.resolve import resolve_image
+from bootc_live.image.store import LayerStore
 from bootc_live.base.log import Recorder
 from bootc_live.rootfs.index import IndexImage, build_index
 from bootc_live.source.interface import Source
@@ -21,9 +23,9 @@ from bootc_live.source.interface import Source
 GOOD = (
     HEAD
     + """\
-def boot(source: Source, path: str) -> IndexImage:
+def boot(source: Source, store: LayerStore) -> IndexImage:
     resolved = resolve_image(source)
-    return build_index(fetch_layers(source, resolved, path, Recorder()))
+    return build_index(fetch_layers(source, resolved, store, Recorder()))
 """
 )
 # Every marked line has to be an error of that kind, every other line none.
@@ -51,8 +53,8 @@ def a_layer() -> VerifiedLayer:
 def changed(image: VerifiedImage) -> None:
     image.path = "other"  # misc
 
-def skipped(source: Source, path: str) -> VerifiedImage:
-    return fetch_layers(source, source.top(), path, Recorder())  # arg-type
+def skipped(source: Source, store: LayerStore) -> VerifiedImage:
+    return fetch_layers(source, source.top(), store, Recorder())  # arg-type
 """
 )
 
@@ -81,8 +83,8 @@ def test_sample(repo: Path, tmp_path: Path, sample: str) -> None:
 
 def test_a_seal_is_not_for_sale() -> None:
     """At run time too: nothing but the module itself holds one, and the class is not exported."""
-    from bootc_live.image import fetch
+    from bootc_live.image import verified
 
-    public = {name for name in vars(fetch) if not name.startswith("_")}
-    assert not any(isinstance(vars(fetch)[name], fetch._Seal) for name in public)
-    assert fetch._Seal.__final__  # type: ignore[attr-defined]
+    public = {name for name in vars(verified) if not name.startswith("_")}
+    assert not any(isinstance(vars(verified)[name], verified._Seal) for name in public)
+    assert verified._Seal.__final__  # type: ignore[attr-defined]

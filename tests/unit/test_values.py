@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from bootc_live.config.values import BOOLEAN_WORDS, parse_boolean, parse_size, parse_text
+from bootc_live.config.model import Mirror
+from bootc_live.config.values import (
+    BOOLEAN_WORDS,
+    parse_boolean,
+    parse_digest,
+    parse_mirror,
+    parse_number,
+    parse_seconds,
+    parse_size,
+    parse_text,
+)
 
 TRUE = ("1", "yes", "on", "true", "y")
 FALSE = ("0", "no", "off", "false", "n")
@@ -72,3 +82,88 @@ def test_text() -> None:
 def test_text_must_not_be_empty(text: str | None) -> None:
     with pytest.raises(ValueError, match="needs a value"):
         parse_text(text)
+
+
+@pytest.mark.parametrize(("text", "number"), [("1", 1), ("6", 6), ("010", 10), ("999", 999)])
+def test_numbers(text: str, number: int) -> None:
+    assert parse_number(text) == number
+
+
+@pytest.mark.parametrize("text", [None, "", "0", "000", "-1", "+1", "1.0", "1e2", "1000", " 1", "1\n", "٣", "x"])
+def test_not_a_number(text: str | None) -> None:
+    with pytest.raises(ValueError, match="whole number from 1 to 999"):
+        parse_number(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("30", 30), ("30s", 30), ("0.5", 0.5), ("1.5m", 90), ("5m", 300), ("1h", 3600), ("2H", 7200)]
+)
+def test_seconds(text: str, seconds: float) -> None:
+    assert parse_seconds(text) == seconds
+
+
+@pytest.mark.parametrize(
+    "text", [None, "", "0", "0s", "0.0h", "-1", "1d", "s", "1 m", "1.", ".5", "nan", "inf", "1m30s", "9999999999", "٣s"]
+)
+def test_not_a_duration(text: str | None) -> None:
+    with pytest.raises(ValueError, match="is not a duration"):
+        parse_seconds(text)
+
+
+@pytest.mark.parametrize("text", [f"sha256:{'0a' * 32}", f"sha512:{'f9' * 64}"])
+def test_digests(text: str) -> None:
+    assert parse_digest(text) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        None,
+        "",
+        "0a" * 32,
+        "sha256:",
+        f"sha256:{'0A' * 32}",
+        f"SHA256:{'0a' * 32}",
+        f"sha256:{'0a' * 31}",
+        f"sha256:{'0a' * 64}",
+        f"sha512:{'0a' * 32}",
+        f"sha1:{'0' * 40}",
+        f"sha256:{'0a' * 32}\n",
+        f"sha256:{'0g' * 32}",
+    ],
+)
+def test_not_a_digest(text: str | None) -> None:
+    with pytest.raises(ValueError, match="is not a digest; write sha256: and 64 lower-case"):
+        parse_digest(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "mirror"),
+    [
+        ("m", Mirror("m")),
+        ("m.example:5000", Mirror("m.example:5000")),
+        ("m.example/", Mirror("m.example")),
+        ("m.example/team/os-images", Mirror("m.example/team/os-images")),
+        ("https://m.example/a", Mirror("m.example/a")),
+        ("http://10.0.0.1:80/a", Mirror("10.0.0.1:80/a", insecure=True)),
+        ("HTTP://m", Mirror("m", insecure=True)),
+        ("[fd00::1]:5000/a", Mirror("[fd00::1]:5000/a")),
+    ],
+)
+def test_mirrors(text: str, mirror: Mirror) -> None:
+    assert parse_mirror(text) == mirror
+
+
+@pytest.mark.parametrize(
+    "text",
+    [None, "", "/", "http://", "ftp://m", "m:port", "m/A", "m//a", "m/a:tag", "m/a?b", "m a", "-m", "m/../a", "m:1:2"],
+)
+def test_not_a_mirror(text: str | None) -> None:
+    with pytest.raises(ValueError, match=r"is not a mirror; write \[http://\]HOST"):
+        parse_mirror(text)
+
+
+@pytest.mark.parametrize("text", ["u:p@m.example", "http://u@m.example/a"])
+def test_a_mirror_holds_no_login(text: str) -> None:
+    with pytest.raises(ValueError, match=r"must not hold a user or password.*auth.json"):
+        parse_mirror(text)

@@ -7,9 +7,11 @@ import json
 
 from bootc_live.base.log import Recorder
 from bootc_live.base.units import mib
-from bootc_live.cli.checks import warn_if_insecure
 from bootc_live.cli.source_argument import source_argument
-from bootc_live.image.fetch import ResolvedImage, resolve_image
+from bootc_live.image.acquire import resolve, warn_if_insecure
+from bootc_live.image.resolve import Wanted
+from bootc_live.image.verified import ResolvedImage
+from bootc_live.source.access import Access
 from bootc_live.source.select import open_source
 
 
@@ -17,9 +19,10 @@ def main(arguments: argparse.Namespace) -> int:
     """Run the verb; raises BootcLiveError."""
     spec = source_argument(arguments)
     recorder = Recorder()
-    with open_source(spec, label=arguments.label, unsecure=arguments.unsecure, tell=recorder.warn) as source:
-        warn_if_insecure(source, recorder)
-        image = resolve_image(source)
+    access = Access(recorder.warn, label=arguments.label, unsecure=arguments.unsecure)
+    with open_source(spec, access) as source:
+        warn_if_insecure(source, access, recorder)
+        image = resolve(source, Wanted())
     print(json.dumps(_data(image), indent=2) if arguments.json else _text(image))
     return 0
 
@@ -41,7 +44,7 @@ def _data(image: ResolvedImage) -> dict[str, object]:
 def _text(image: ResolvedImage) -> str:
     lines = [
         f"source    {image.typed}",
-        f"manifest  {image.manifest_digest}",
+        f"manifest  {image.manifest_digest or 'none: a docker-archive'}",
         f"config    {image.manifest.config.digest}",
         f"platform  {image.config.platform}",
         f"layers    {len(image.manifest.layers)}, {mib(image.compressed_size)} to fetch",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from dataclasses import fields
 
 from bootc_live.config.cmdline import parse_cmdline
@@ -15,7 +16,7 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.markdown:
         print(markdown(), end="")
     elif arguments.cmdline is not None:
-        config = parse_cmdline(arguments.cmdline)
+        config = parse_cmdline(arguments.cmdline, os.environ)
         print("\n".join(f"{field.name}: {_show(config, field.name)}" for field in fields(Config)))
     else:
         print(plain())
@@ -23,5 +24,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def _show(config: Config, name: str) -> object:
-    value = getattr(config, name)
-    return value.typed if name == "source" and value is not None else value
+    if name == "sources":
+        # URLs may hold secrets; what was typed is kept without them.
+        return ", ".join(spec.typed for spec in config.sources) or None
+    return getattr(config, name)

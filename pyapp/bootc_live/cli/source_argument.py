@@ -6,6 +6,7 @@ import argparse
 import os
 
 from bootc_live.base.errors import ConfigError
+from bootc_live.base.redact import redact
 from bootc_live.config.source_spec import SourceSpec, parse_source
 
 
@@ -18,5 +19,5 @@ def source_argument(arguments: argparse.Namespace) -> SourceSpec:
         return parse_source(typed)
     except ValueError as error:
         raise ConfigError(
-            f"{arguments.source!r} {error}", hint="bootc-live --help shows what a SOURCE can be"
+            f"{redact(arguments.source)!r} {error}", hint="bootc-live --help shows what a SOURCE can be"
         ) from error

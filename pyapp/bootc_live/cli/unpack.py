@@ -17,10 +17,12 @@ from bootc_live.base.errors import ConfigError, RootfsError, RunError
 from bootc_live.base.interrupt import ignore_interrupts
 from bootc_live.base.log import Recorder
 from bootc_live.base.run import run
-from bootc_live.cli.boot import obtain, workspace
+from bootc_live.cli.boot import workspace
 from bootc_live.cli.checks import require_root
 from bootc_live.cli.source_argument import source_argument
+from bootc_live.image.acquire import acquire
 from bootc_live.rootfs.index import build_index, mounted_index
+from bootc_live.source.access import Access
 
 _HINT = "free some space, or name another DIR"
 
@@ -40,7 +42,8 @@ def main(arguments: argparse.Namespace) -> int:
     require_root("unpack")
     recorder = Recorder()
     with workspace(arguments.workdir) as directory:
-        image = obtain(spec, arguments.label, arguments.unsecure, directory, recorder)
+        access = Access(recorder.warn, label=arguments.label, unsecure=arguments.unsecure, directory=directory)
+        image = acquire([spec], access, os.path.join(directory, "root.erofs"), recorder).image
         with recorder.phase("index", "making the root's index"):
             index = build_index(image)
         mountpoint = os.path.join(directory, "root")

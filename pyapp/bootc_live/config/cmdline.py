@@ -3,80 +3,164 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable, Iterator, Mapping
+from typing import cast
 
 from bootc_live.base.errors import ConfigError
-from bootc_live.config.model import Config
-from bootc_live.config.source_spec import ROOT_PREFIX, SourceSpec, parse_source
-from bootc_live.config.table import BY_NAME, MODIFIERS, OWN_PREFIXES, Karg, Kind
+from bootc_live.base.redact import redact
+from bootc_live.config.model import Config, Mirror, RetryLimits
+from bootc_live.config.proxies import choose_proxies, environment_values, parse_proxy
+from bootc_live.config.source_spec import ROOT_PREFIX, RegistryImage, SourceSpec, parse_source
+from bootc_live.config.table import BY_NAME, EITHER_CASE, MODIFIERS, OWN_PREFIXES, Karg, Kind
 from bootc_live.config.tokens import Token, split_cmdline
-from bootc_live.config.values import parse_boolean, parse_size, parse_text
+from bootc_live.config.values import (
+    parse_boolean,
+    parse_digest,
+    parse_mirror,
+    parse_number,
+    parse_seconds,
+    parse_size,
+    parse_text,
+)
 
 HINT = "correct the kernel command line; kernel-cmdline.md lists the arguments"
 
+_PARSERS: dict[Kind, Callable[[str | None], object]] = {
+    Kind.BOOLEAN: parse_boolean,
+    Kind.TEXT: parse_text,
+    Kind.SIZE: parse_size,
+    Kind.NUMBER: parse_number,
+    Kind.SECONDS: parse_seconds,
+    Kind.DIGEST: parse_digest,
+    Kind.MIRROR: parse_mirror,
+    Kind.PROXY: parse_proxy,
+}
+# An empty value takes an earlier one back.
+_MAY_BE_EMPTY = frozenset({"rootflags", "no_proxy"})
 
-def parse_cmdline(text: str) -> Config:
+
+def parse_cmdline(text: str, environ: Mapping[str, str] | None = None) -> Config:
     """Give the Config of a kernel command line, without opening any file.
 
-    The last of repeated arguments wins; arguments of others are left alone.
-    Raises one ConfigError that lists every mistake.
+    ``environ`` is where proxies may stand too. The last of repeated arguments
+    wins, except where the table says that every one counts; arguments of others
+    are left alone. Raises one ConfigError that lists every mistake, without
+    the secrets of URLs.
     """
-    seen: dict[str, object] = {}
-    mistakes: list[str] = []
-    source: SourceSpec | None = None
-    last = {token.name: token for token in split_cmdline(text)}
-    for token in last.values():
-        karg = BY_NAME.get(token.name)
-        if karg is None:
-            if token.name.startswith(OWN_PREFIXES):
-                mistakes.append(f"'{token}' is not a known argument{_nearest(token.name)}")
-            continue
-        try:
-            if karg.kind is Kind.SOURCE:
-                source = _parse_root(token)
-            elif karg.name != "ro":
-                seen[karg.name] = _parse_value(karg, token)
-        except ValueError as error:
-            mistakes.append(f"'{token}' {error}")
+    values, mistakes = _read(_counting(split_cmdline(text)))
+    variables, wrong = environment_values(environ or {})
+    mistakes += [*wrong, *_contradictions(values)]
     if mistakes:
         raise ConfigError("; ".join(mistakes), hint=HINT)
-    return Config(
-        source=source,
-        label=_text(seen.get("bootclabel")),
-        registry_unsecure=bool(seen.get("bootc.registry.unsecure", False)),
-        root_rw=bool(seen.get("rw", False)),
-        etc_rw=bool(seen.get("bootc.live.etc.rw", True)),
-        var_rw=bool(seen.get("bootc.live.var.rw", True)),
-        rootflags=str(seen.get("rootflags", "")),
-        quiet=bool(seen.get("bootc.quiet", False)),
-    )
+    return _config(values, {name: cast(str, many[-1]) for name, many in values.items() if _is_proxy(name)}, variables)
 
 
-def _parse_root(token: Token) -> SourceSpec | None:
-    if token.value is None or not token.value.startswith(ROOT_PREFIX):
+def _counting(tokens: list[Token]) -> list[Token]:
+    """Leave out what a later argument of the same name replaces; each name stands where it stood first."""
+    counting: dict[object, Token] = {}
+    for number, token in enumerate(tokens):
+        lower = token.name.lower()
+        name = lower if lower in EITHER_CASE else token.name
+        karg = BY_NAME.get(name)
+        counting[number if karg is not None and karg.many else name] = Token(token.name, token.value)
+    return list(counting.values())
+
+
+def _read(tokens: list[Token]) -> tuple[dict[str, list[object]], list[str]]:
+    """Give the values by the names of the table, none for an unreadable one, and the mistakes."""
+    values: dict[str, list[object]] = {}
+    mistakes: list[str] = []
+    for token in tokens:
+        lower = token.name.lower()
+        karg = BY_NAME.get(lower if lower in EITHER_CASE else token.name)
+        if karg is None:
+            if token.name.startswith(OWN_PREFIXES):
+                mistakes.append(f"'{redact(str(token))}' is not a known argument{_nearest(token.name)}")
+            continue
+        try:
+            value = _parse_value(karg, token.value)
+        except ValueError as error:
+            mistakes.append(f"'{redact(str(token))}' {error}")
+            values.setdefault(karg.name, [])
+        else:
+            if value is not None:
+                values.setdefault(karg.name, []).append(value)
+    return values, mistakes
+
+
+def _parse_value(karg: Karg, text: str | None) -> object:
+    """Give the value, or None for one that says nothing to us; raises ValueError."""
+    if karg.name == "ro":
         return None
-    return parse_source(token.value.removeprefix(ROOT_PREFIX))
-
-
-def _parse_value(karg: Karg, token: Token) -> object:
-    value: object
-    if karg.kind is Kind.BOOLEAN:
-        value = parse_boolean(token.value)
-    elif karg.kind is Kind.SIZE:
-        value = parse_size(token.value)
-    elif karg.name == "rootflags":
-        value = token.value or ""
-    else:
-        value = parse_text(token.value)
+    if karg.name == "root":
+        ours = text is not None and text.startswith(ROOT_PREFIX)
+        return parse_source(str(text).removeprefix(ROOT_PREFIX)) if ours else None
+    if karg.kind is Kind.SOURCE:
+        return _parse_fallback(text)
+    if karg.name in _MAY_BE_EMPTY:
+        return text or ""
+    value = _PARSERS[karg.kind](text)
     # Asking for what is not there must not pass in silence; switching it off may.
     if not karg.built and value is not False and karg.name not in MODIFIERS:
         raise ValueError("asks for a feature that this version does not have yet; remove the argument")
     return value
 
 
+def _parse_fallback(text: str | None) -> SourceSpec:
+    if text is not None and text.startswith(ROOT_PREFIX):
+        raise ValueError(f"must be written without '{ROOT_PREFIX}'")
+    return parse_source(parse_text(text))
+
+
+def _contradictions(values: Mapping[str, list[object]]) -> Iterator[str]:
+    """Give the mistakes that only several arguments together make."""
+    fallbacks = cast("list[SourceSpec]", values.get("bootc.live.fallback", []))
+    if "root" not in values:
+        for spec in fallbacks:
+            yield f"'bootc.live.fallback={spec.typed}' needs a root=bootc-live:… to fall back from"
+        return
+    if "bootc.live.fallback" in values:
+        return
+    roots = cast("list[SourceSpec]", values["root"])
+    for root, pin in zip(roots, values.get("bootc.live.digest", []), strict=False):
+        digest = root.reference.partition("@")[2] if isinstance(root, RegistryImage) else ""
+        # Digests of two algorithms may both be right.
+        if digest and digest != pin and digest.partition(":")[0] == str(pin).partition(":")[0]:
+            yield f"'bootc.live.digest={pin}' is not the digest that 'root={ROOT_PREFIX}{root.typed}' asks for"
+
+
+def _config(values: Mapping[str, list[object]], proxies: Mapping[str, str], variables: Mapping[str, str]) -> Config:
+    def last(name: str, default: object) -> object:
+        return values.get(name, [default])[-1]
+
+    limits = RetryLimits()
+    label = last("bootclabel", None)
+    pin = last("bootc.live.digest", None)
+    sources = [*values.get("root", []), *values.get("bootc.live.fallback", [])]
+    return Config(
+        sources=tuple(cast("list[SourceSpec]", sources)),
+        label=None if label is None else str(label),
+        pin=None if pin is None else str(pin),
+        registry_unsecure=bool(last("bootc.registry.unsecure", False)),
+        retry=RetryLimits(
+            tries=cast(int, last("bootc.live.retry.tries", limits.tries)),
+            stall=cast(float, last("bootc.live.retry.stall", limits.stall)),
+            total=cast(float, last("bootc.live.retry.total", limits.total)),
+        ),
+        mirrors=tuple(cast("list[Mirror]", values.get("bootc.registry.mirror", []))),
+        proxies=choose_proxies(proxies, variables),
+        root_rw=bool(last("rw", False)),
+        etc_rw=bool(last("bootc.live.etc.rw", True)),
+        var_rw=bool(last("bootc.live.var.rw", True)),
+        rootflags=str(last("rootflags", "")),
+        quiet=bool(last("bootc.quiet", False)),
+    )
+
+
+def _is_proxy(name: str) -> bool:
+    return name == "proxy" or name in EITHER_CASE
+
+
 def _nearest(name: str) -> str:
     near = difflib.get_close_matches(name, BY_NAME, n=1)
     return f"; did you mean '{near[0]}'?" if near else ""
-
-
-def _text(value: object) -> str | None:
-    return None if value is None else str(value)

@@ -10,9 +10,14 @@ _HEAD = f"""# Kernel command line
 This page is made from the table in `pyapp/bootc_live/config/table.py` by `bootc-live kargs --markdown`.
 
 The command line is read as the kernel reads it: white space separates arguments, double quotes group. Where an
-argument is given more than once, the last one counts. Booleans are `{BOOLEAN_WORDS}` in any case, and an argument
-without a value means `1`; anything else is an error that names the argument. All mistakes of a command line are
-reported at once, and the boot stops: nothing is ignored in silence.
+argument is given more than once, the last one counts; of those marked "repeatable" all count, in the order given.
+Booleans are `{BOOLEAN_WORDS}` in any case, and an argument without a value means `1`;
+anything else is an error that names the argument. A duration is a number of seconds, or a number with `s`, `m` or `h`.
+All mistakes of a command line are reported at once, and the boot stops: nothing is ignored in silence.
+
+Passwords and queries of URLs are left out of everything this program writes. The kernel, however, logs its whole
+command line, and every user of the booted system can read it: put secrets into files of the initramfs or systemd
+credentials instead.
 
 | argument | value | default | what it does |
 |---|---|---|---|
@@ -41,11 +46,15 @@ def plain() -> str:
     for karg in KARGS:
         note = "" if karg.built else " (not built yet)"
         default = f" [{karg.default}]" if karg.default else ""
-        lines.append(f"{karg.name} ({karg.kind}){default}{note}\n    {karg.help.replace('`', '')}")
+        lines.append(f"{karg.name} ({_kind(karg)}){default}{note}\n    {karg.help.replace('`', '')}")
     return "\n".join(lines)
 
 
 def _row(karg: Karg) -> str:
     default = f"`{karg.default}`" if karg.default else ""
     text = karg.help.replace("|", "\\|")
-    return f"| `{karg.name}` | {karg.kind} | {default} | {text} |\n"
+    return f"| `{karg.name}` | {_kind(karg)} | {default} | {text} |\n"
+
+
+def _kind(karg: Karg) -> str:
+    return f"{karg.kind}, repeatable" if karg.many else str(karg.kind)

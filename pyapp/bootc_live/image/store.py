@@ -1,4 +1,4 @@
-"""The data file: all layers' tar streams in one sparse file, diffIDs computed while writing.
+"""The data file: all layers' tar streams in one sparse file, digests computed while writing.
 
 One file means one loop device for the whole root, and no limit on layers.
 """
@@ -8,11 +8,14 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from bootc_live.base.errors import ImageError, OutOfMemoryError
+from bootc_live.base.holes import punch
 from bootc_live.base.units import mib
+from bootc_live.image.verified import VerifiedLayer
 
 # EROFS addresses 2^32 blocks; with blocks of 512 bytes, as tar has them, that is the data file's end.
 BLOCK = 512
@@ -20,6 +23,8 @@ _LIMIT = 2**32 * BLOCK
 # Room for the metadata in front of the first layer.
 META = 16 * 2**30
 _ALIGN = 2**20
+# Of a piece that was written in part only.
+_MOST_LOST = 8 * 2**20
 
 
 @dataclass(frozen=True)
@@ -30,16 +35,16 @@ class Slot:
     size: int
 
 
-def slots(sizes: Sequence[int]) -> list[Slot]:
-    """Share the data file between layers, in proportion to their compressed sizes.
+def slots(sizes: Sequence[int], begin: int = META, end: int = _LIMIT) -> list[Slot]:
+    """Share a part of the data file between layers, in proportion to their compressed sizes.
 
     What a layer unpacks to is not known before it is fetched, and holes cost
     nothing. gzip expands 1032 times at most, so images under 1.9 GiB of gzip
-    always fit.
+    always fit into the whole of it.
     """
     weights = [size + _ALIGN for size in sizes]
-    room, total = _LIMIT - META, sum(weights)
-    result, offset = [], META
+    room, total = end - begin, sum(weights)
+    result, offset = [], begin
     for weight in weights:
         size = room * weight // total // _ALIGN * _ALIGN
         result.append(Slot(offset, size))
@@ -47,35 +52,104 @@ def slots(sizes: Sequence[int]) -> list[Slot]:
     return result
 
 
-def write_layer(
-    fd: int, slot: Slot, pieces: Iterator[bytes], diff_id: str, what: str, stopped: Callable[[], bool]
-) -> int:
-    """Write the pieces into a slot of the data file and give their size in bytes.
+class LayerStore:
+    """The data file while it fills: finished layers by diffID, from whatever sources they came. Use ``layer_store``.
 
-    Raises ImageError where the content does not have the diffID, outgrows the
-    slot, or ``stopped`` turns true; OutOfMemoryError where the file system is
-    full.
+    Every source has a part of the file for itself, so that what one of them finished stays where it is.
     """
-    algorithm, _, _ = diff_id.partition(":")
+
+    def __init__(self, fd: int, path: str, sources: int) -> None:
+        """Take an empty file for so many sources."""
+        self.path = path
+        self.layers: dict[str, VerifiedLayer] = {}
+        self._fd = fd
+        self._part = (_LIMIT - META) // sources // _ALIGN * _ALIGN
+        self._begin = META - self._part
+        self._next = META
+
+    def next_source(self) -> None:
+        """Go on to the part of the next source."""
+        self._begin += self._part
+        self._next = self._begin
+
+    def slots(self, sizes: Sequence[int]) -> list[Slot]:
+        """Give places for layers of these compressed sizes."""
+        return slots(sizes, self._begin, self._begin + self._part)
+
+    def rest(self) -> Slot:
+        """Give all that is left of the source's part, for one who writes layers one after the other."""
+        return Slot(self._next, self._begin + self._part - self._next)
+
+    def write(
+        self,
+        slot: Slot,
+        pieces: Iterator[bytes],
+        what: str,
+        stopped: Callable[[], bool],
+        algorithm: str = "sha256",
+    ) -> tuple[str, int]:
+        """Write pieces into a slot; see ``write_layer``."""
+        found, size = write_layer(self._fd, slot, pieces, what, stopped, algorithm)
+        if slot.offset == self._next:
+            self._next = -(-(slot.offset + size) // _ALIGN) * _ALIGN
+        return found, size
+
+    def drop(self, offset: int, size: int) -> None:
+        """Give the memory of something written back."""
+        punch(self._fd, offset, size)
+
+    def keep_only(self, diff_ids: Collection[str]) -> None:
+        """Drop finished layers that no one needs."""
+        for diff_id in [diff_id for diff_id in self.layers if diff_id not in diff_ids]:
+            layer = self.layers.pop(diff_id)
+            self.drop(layer.offset, layer.size)
+
+
+@contextmanager
+def layer_store(path: str, sources: int = 1) -> Iterator[LayerStore]:
+    """Make the new data file ``path``; an error in the block takes it away again. Raises OSError."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        store = LayerStore(fd, path, sources)
+        store.next_source()
+        yield store
+    except BaseException:
+        os.unlink(path)
+        raise
+    finally:
+        os.close(fd)
+
+
+def write_layer(
+    fd: int,
+    slot: Slot,
+    pieces: Iterator[bytes],
+    what: str,
+    stopped: Callable[[], bool],
+    algorithm: str = "sha256",
+) -> tuple[str, int]:
+    """Write the pieces into a slot of the data file; give their digest and their size in bytes.
+
+    Raises ImageError where they outgrow the slot or ``stopped`` turns true, and OutOfMemoryError where the file system
+    is full; nothing of them stays in the file then.
+    """
     hasher, size = hashlib.new(algorithm), 0
-    for piece in pieces:
-        if stopped():
-            raise ImageError(f"{what} was not finished, because another layer failed", hint="see that error")
-        if size + len(piece) > slot.size:
-            raise ImageError(
-                f"{what} unpacks to more than {mib(slot.size)}",
-                hint="this is no ordinary image; if it has to be so, squash it into one layer",
-            )
-        hasher.update(piece)
-        _write(fd, slot.offset + size, piece, what)
-        size += len(piece)
-    found = f"{algorithm}:{hasher.hexdigest()}"
-    if found != diff_id:
-        raise ImageError(
-            f"{what} unpacks to the diffID {found}, the image config gives {diff_id}",
-            hint="the image contradicts itself: build and push it again",
-        )
-    return size
+    try:
+        for piece in pieces:
+            if stopped():
+                raise ImageError(f"{what} was not finished, because another layer failed", hint="see that error")
+            if size + len(piece) > slot.size:
+                raise ImageError(
+                    f"{what} unpacks to more than {mib(slot.size)}",
+                    hint="this is no ordinary image; if it has to be so, squash it into one layer",
+                )
+            hasher.update(piece)
+            _write(fd, slot.offset + size, piece, what)
+            size += len(piece)
+    except BaseException:
+        punch(fd, slot.offset, size + _MOST_LOST)
+        raise
+    return f"{algorithm}:{hasher.hexdigest()}", size
 
 
 def _write(fd: int, offset: int, piece: bytes, what: str) -> None:

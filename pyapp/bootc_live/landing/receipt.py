@@ -4,30 +4,32 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bootc_live import __version__
 from bootc_live.base.errors import LandingError
 from bootc_live.base.log import Recorder
 from bootc_live.base.units import mib
 from bootc_live.config.model import Config
-from bootc_live.image.fetch import VerifiedImage
+from bootc_live.image.acquire import Acquired
 
 DEFAULT_PATH = "/run/bootc-live/receipt.json"
 
 
 @dataclass(frozen=True)
 class Figures:
-    """Bytes a boot took: metadata written, and the worst fall of available memory."""
+    """Bytes a boot took: metadata written, memory at its worst, and what came over the network by host."""
 
     metadata: int
     peak_memory: int
+    hosts: Mapping[str, int] = field(default_factory=dict)
 
 
-def make_receipt(config: Config, image: VerifiedImage, figures: Figures, recorder: Recorder) -> dict[str, object]:
+def make_receipt(config: Config, acquired: Acquired, figures: Figures, recorder: Recorder) -> dict[str, object]:
     """Give the receipt as JSON-ready data; sizes are bytes, phases are seconds."""
+    image = acquired.image
     resolved = image.resolved
     return {
         "version": __version__,
@@ -42,11 +44,26 @@ def make_receipt(config: Config, image: VerifiedImage, figures: Figures, recorde
             ],
         },
         "source": resolved.typed,
-        "policy": {"digests": "verified", "signatures": "not checked", "insecure": resolved.insecure},
+        "sources": [
+            {"source": attempt.source, "used": attempt.error is None, "error": attempt.error}
+            for attempt in acquired.attempts
+        ],
+        "policy": {
+            "digests": "verified",
+            "pin": config.pin,
+            "signatures": "not checked",
+            "insecure": resolved.insecure,
+        },
         "layout": "index",
         "writable": {"root": config.root_rw, "etc": config.etc_rw, "var": config.var_rw},
         "phases": dict(recorder.phases),
-        "bytes": {"fetched": resolved.compressed_size, "unpacked": image.size, "metadata": figures.metadata},
+        "bytes": {
+            "fetched": resolved.compressed_size,
+            "transferred": sum(figures.hosts.values()),
+            "unpacked": image.size,
+            "metadata": figures.metadata,
+        },
+        "hosts": dict(figures.hosts),
         "peak_memory": figures.peak_memory,
         "warnings": list(recorder.warnings),
     }
@@ -102,7 +119,7 @@ def describe(receipt: dict[str, object]) -> str:
     seconds = ", ".join(f"{name} {spent} s" for name, spent in phases.items())
     lines = [
         f"image     {image.get('reference')}",
-        f"manifest  {image.get('manifest_digest')}",
+        f"manifest  {image.get('manifest_digest') or 'none: a docker-archive'}",
         f"platform  {image.get('platform')}",
         f"policy    digests {policy.get('digests')}, signatures {policy.get('signatures')}"
         + (", INSECURE transport" if policy.get("insecure") else ""),
@@ -111,6 +128,11 @@ def describe(receipt: dict[str, object]) -> str:
         f"memory    {mib(_number(receipt.get('peak_memory')))} at the peak",
         f"phases    {seconds}",
     ]
+    sources = receipt.get("sources")
+    unused = (
+        [part for part in sources if isinstance(part, dict) and part.get("error")] if isinstance(sources, list) else []
+    )
+    lines += [f"not used  {part.get('error')}" for part in unused]
     warnings = receipt.get("warnings")
     lines += [f"warning   {text}" for text in warnings] if isinstance(warnings, list) else []
     return "\n".join(lines)

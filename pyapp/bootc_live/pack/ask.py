@@ -17,13 +17,15 @@ from importlib.util import find_spec
 import bootc_live
 from bootc_live.base.run import run
 
-FEATURES = ("registry",)
-# Modules of ours that only a feature needs; without it their libraries stay out.
+FEATURES = ("net", "registry")
+# Packages and modules of ours that only a feature needs; without it their libraries stay out.
 _ONLY_FOR = {
-    "bootc_live.source.connections": "registry",
-    "bootc_live.source.http_errors": "registry",
+    "bootc_live.source.http": "net",
     "bootc_live.source.registry": "registry",
+    "bootc_live.config.registries": "registry",
 }
+# What a feature cannot do without.
+_NEEDS = {"registry": ("net",)}
 # What makes an initramfs is not needed inside one, nor is what imports it.
 _PACKER = "bootc_live.pack"
 _LIBRARIES = {"registry": ("oras.provider",)}
@@ -76,9 +78,9 @@ def loaded_modules(archive: str, features: Iterable[str]) -> list[Module]:
     ``archive`` is the zipapp, or the directory the package lies in. Raises
     RunError where one of them cannot be imported.
     """
-    wanted = set(features)
+    wanted = {needed for feature in features for needed in (feature, *_NEEDS.get(feature, ()))}
     names = sorted(set(_own_modules(wanted)) | {name for feature in wanted for name in _LIBRARIES.get(feature, ())})
-    network = "yes" if "registry" in wanted else "no"
+    network = "yes" if "net" in wanted else "no"
     argv = [sys.executable, "-ISB", "-c", _CHILD, archive, network, *names]
     answer = json.loads(run(argv, hint="run bootc-live --version with this Python"))
     return [Module(str(name), str(path), bool(package)) for name, path, package in answer]
@@ -95,7 +97,8 @@ def _own_modules(features: set[str]) -> list[str]:
 
 
 def _wanted(name: str, features: set[str]) -> bool:
-    return not name.startswith(_PACKER) and (name not in _ONLY_FOR or _ONLY_FOR[name] in features)
+    needed = {feature for top, feature in _ONLY_FOR.items() if f"{name}.".startswith(f"{top}.")}
+    return not name.startswith(_PACKER) and needed <= features
 
 
 def _imports(name: str) -> Iterable[str]:

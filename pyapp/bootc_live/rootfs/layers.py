@@ -9,7 +9,7 @@ import mmap
 import os
 
 from bootc_live.base.errors import ImageError
-from bootc_live.image.fetch import VerifiedImage, VerifiedLayer
+from bootc_live.image.verified import VerifiedImage, VerifiedLayer
 from bootc_live.rootfs.sparse import Extent
 from bootc_live.rootfs.tar_reader import Member, read_members
 from bootc_live.rootfs.tree import PATH_MAX, Entry, Node, new_directory, resolve, split

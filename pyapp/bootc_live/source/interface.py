@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from bootc_live.source.descriptor import Descriptor
 
@@ -48,5 +48,53 @@ class Source(Protocol):
     def open_blob(self, descriptor: Descriptor) -> AbstractContextManager[Iterator[bytes]]:
         """Open a config or layer; may be called from several threads; raises SourceError."""
 
+    def whence(self, descriptor: Descriptor) -> str | None:
+        """Say where the bytes of a blob came from, where that is not plain from the source's name."""
+
     def interrupt(self) -> None:
         """End all that is being read, for good: a thread that waits for bytes would keep the program waiting."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """A regular file in an archive that is read once, from front to back; ``size`` is in bytes.
+
+    ``chunks`` is good until the next member is asked for; what is left of it then is passed over.
+    """
+
+    name: str
+    size: int
+    chunks: Iterator[bytes]
+
+
+@runtime_checkable
+class StreamSource(Protocol):
+    """An archive that can only be read from front to back, in whatever order its members come."""
+
+    @property
+    def typed(self) -> str:
+        """The source as the user wrote it."""
+
+    @property
+    def insecure(self) -> bool:
+        """Whether the user chose to fetch it without protection."""
+
+    @property
+    def docker(self) -> bool:
+        """Whether it is known to be a docker-archive; its manifest.json and config come first then."""
+
+    @property
+    def label(self) -> str | None:
+        """Which image of the archive is meant; None for ``latest``, or the only one."""
+
+    def size_of(self, name: str) -> int | None:
+        """Give a member's size in bytes where it is known before it comes."""
+
+    def members(self) -> AbstractContextManager[Iterator[Member]]:
+        """Open it from the front; raises SourceError, and ImageError where its compression is damaged."""
+
+    def interrupt(self) -> None:
+        """End the reading, for good."""
+
+
+AnySource = Source | StreamSource

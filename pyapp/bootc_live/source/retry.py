@@ -1,15 +1,20 @@
-"""Transfers that survive what networks do: try again, and continue at the byte where it broke off."""
+"""Transfers that survive what networks do: try again, elsewhere too, and continue at the byte where it broke off."""
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 from bootc_live.base.errors import SourceError
+from bootc_live.config.model import RetryLimits
+
+# Fewer bytes than this between two failures are no progress: a server that gives a little each time is no better
+# than one that gives nothing.
+PROGRESS = 64 * 1024
 
 
 class TransientError(SourceError):
@@ -25,14 +30,13 @@ class TransientError(SourceError):
 class RetryPolicy:
     """How often and how long to try; times in seconds.
 
-    ``tries`` counts failures without a byte of progress in between, ``total``
+    ``limits.tries`` counts failures without progress in between, ``limits.total``
     is the end of it all, whatever the progress.
     """
 
-    tries: int = 6
+    limits: RetryLimits = field(default_factory=RetryLimits)
     first_delay: float = 0.5
     longest_delay: float = 30.0
-    total: float = 3600.0
 
     def delay(self, failures: int, wait: float | None, spread: Callable[[], float] = random.random) -> float:
         """Give the pause after so many failures in a row: exponential, with full jitter.
@@ -45,14 +49,13 @@ class RetryPolicy:
         return pause if wait is None else min(self.longest_delay, max(pause, wait))
 
 
-DEFAULT_POLICY = RetryPolicy()
-Opener = Callable[[int], AbstractContextManager[Iterator[bytes]]]
+_Way = TypeVar("_Way")
 _Result = TypeVar("_Result")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Persistence:
-    """A policy, and what it needs of the world.
+    """A policy, and what it needs of the world; its total time runs from when it was made.
 
     ``tell`` hears of every new try; ``sleep`` gives false where it was cut short;
     ``clock`` counts seconds.
@@ -62,48 +65,114 @@ class Persistence:
     tell: Callable[[str], None]
     sleep: Callable[[float], bool]
     clock: Callable[[], float] = time.monotonic
+    began: float | None = field(default=None, init=False)
 
-    def insist(self, attempt: Callable[[], _Result]) -> _Result:
-        """Give the result of the first attempt that does not fail for a passing reason; raises the last SourceError."""
-        failures, began = 0, self.clock()
+    def insist(self, ways: Sequence[_Way], attempt: Callable[[_Way], _Result]) -> _Result:
+        """Give the result of the first attempt that does not fail, over all ways in turn; raises the last SourceError.
+
+        A way that fails for good is not tried again; there is another round as long as one of them may recover.
+        """
+        effort = _Effort(self, ways)
         while True:
             try:
-                return attempt()
-            except TransientError as error:
-                failures += 1
-                if not self._goes_on(error, failures, began, ""):
-                    raise
+                return attempt(effort.way)
+            except SourceError as error:
+                effort.failed(error, "")
 
-    def resumed(self, open_from: Opener, size: int) -> Generator[bytes, None, None]:
+    def resumed(
+        self,
+        ways: Sequence[_Way],
+        open_from: Callable[[_Way, int], AbstractContextManager[Iterator[bytes]]],
+        size: int | None,
+    ) -> Generator[bytes, None, None]:
         """Give the chunks of a blob across as many transfers as it takes; raises the last SourceError.
 
-        ``open_from`` opens the blob, of ``size`` bytes, at a byte. Where a transfer ends as its own
-        length says, the blob ends, whatever length it should have had.
+        ``open_from`` opens the blob, of ``size`` bytes where that is known, at a byte of one of the ``ways``. Where a
+        transfer ends as its own length says, the blob ends, whatever length it should have had.
         """
-        position, failures, began = 0, 0, self.clock()
+        position, effort = 0, _Effort(self, ways)
         while True:
             try:
-                with open_from(position) as chunks:
+                with open_from(effort.way, position) as chunks:
                     for chunk in chunks:
                         position += len(chunk)
-                        failures = 0
+                        effort.progressed(len(chunk))
                         yield chunk
+                        self._check_time()
                 # An orderly end that comes too early is no accident: verifying says what it is.
                 return
-            except TransientError as error:
-                if position >= size:
+            except SourceError as error:
+                if isinstance(error, TransientError) and size is not None and position >= size:
                     # All came, and only the connection's end was rough: there is no byte to ask for.
                     return
-                failures += 1
-                if not self._goes_on(error, failures, began, f", from byte {position}"):
-                    raise
+                effort.failed(error, f", from byte {position}" if position else "")
 
-    def _goes_on(self, error: TransientError, failures: int, began: float, where: str) -> bool:
-        if failures >= self.policy.tries or self.clock() - began > self.policy.total:
-            return False
-        pause = self.policy.delay(failures, error.wait)
-        self.tell(f"{error.message}; trying again in {pause:.1f} s{where}")
-        return self.sleep(pause)
+    def spent(self) -> float:
+        """Give the seconds since the first question."""
+        if self.began is None:
+            self.began = self.clock()
+        return self.clock() - self.began
+
+    def _check_time(self) -> None:
+        total = self.policy.limits.total
+        if self.spent() > total:
+            raise _OutOfTimeError(
+                f"the transfer was not finished within {total:.0f} s",
+                hint="check the network and the server, or allow more time with bootc.live.retry.total=",
+            )
+
+
+class _OutOfTimeError(SourceError):
+    """The end of all tries."""
+
+
+class _Effort(Generic[_Way]):
+    """What has been tried of one transfer."""
+
+    def __init__(self, persistence: Persistence, ways: Sequence[_Way]) -> None:
+        """Begin with the first way."""
+        self._persistence = persistence
+        self._left = list(ways)
+        self._turn = 0
+        self._rounds = 0
+        self._fresh = 0
+        self._wait: float | None = None
+        persistence.spent()
+
+    @property
+    def way(self) -> _Way:
+        """The way whose turn it is."""
+        return self._left[self._turn]
+
+    def progressed(self, count: int) -> None:
+        """Count bytes that came."""
+        self._fresh += count
+        if self._fresh >= PROGRESS:
+            self._rounds = 0
+
+    def failed(self, error: SourceError, where: str) -> None:
+        """Turn to the next way, after a pause where all have had their turn; raises ``error`` where that is the end."""
+        self._fresh = 0
+        if isinstance(error, TransientError):
+            self._turn += 1
+            self._wait = error.wait if self._wait is None else max(self._wait, error.wait or 0.0)
+        else:
+            del self._left[self._turn]
+        if not self._left or isinstance(error, _OutOfTimeError):
+            raise error
+        if self._turn < len(self._left):
+            self._persistence.tell(f"{error.message}; going on with {self.way}{where}")
+            return
+        self._turn = 0
+        self._rounds += 1
+        limits = self._persistence.policy.limits
+        if self._rounds >= limits.tries or self._persistence.spent() > limits.total:
+            raise error
+        pause = self._persistence.policy.delay(self._rounds, self._wait)
+        self._wait = None
+        self._persistence.tell(f"{error.message}; trying again in {pause:.1f} s{where}")
+        if not self._persistence.sleep(pause):
+            raise error
 
 
 def skipped(chunks: Iterator[bytes], count: int) -> Iterator[bytes]:

@@ -2,35 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from bootc_live.base.errors import SourceError
-from bootc_live.config.source_spec import ArchiveFile, SourceSpec
-from bootc_live.source.archive import open_archive
-from bootc_live.source.interface import Source
+from bootc_live.config.source_spec import ArchiveFile, DeviceArchive, HandlerArchive, SourceSpec, WebArchive
+from bootc_live.source.access import Access
+from bootc_live.source.archive.opening import open_archive
+from bootc_live.source.device import mounted_device
+from bootc_live.source.handler import fetched_file
+from bootc_live.source.interface import AnySource
 
 
 @contextmanager
-def open_source(
-    spec: SourceSpec, *, label: str | None, unsecure: bool, tell: Callable[[str], None]
-) -> Iterator[Source]:
-    """Open the source a spec names; it is closed with the block. Raises SourceError.
-
-    ``tell`` hears of transfers that are tried again.
-    """
+def open_source(spec: SourceSpec, access: Access) -> Iterator[AnySource]:
+    """Open the source a spec names; it is closed with the block. Raises SourceError."""
     if isinstance(spec, ArchiveFile):
-        with open_archive(spec.path, spec.typed, label) as archive:
-            yield archive
-        return
-    # Late, because the network libraries take longer to import than an archive to open.
+        with open_archive(spec.path, spec.typed, access.label) as source:
+            yield source
+    elif isinstance(spec, DeviceArchive):
+        with (
+            mounted_device(spec, access.directory) as path,
+            open_archive(path, spec.typed, access.label) as source,
+        ):
+            yield source
+    elif isinstance(spec, HandlerArchive):
+        with (
+            fetched_file(spec, access.directory) as (path, ours),
+            open_archive(path, spec.typed, access.label, consume=ours) as source,
+        ):
+            yield source
+    elif isinstance(spec, WebArchive):
+        with _needing("bootc-live-net", spec.typed):
+            # Late, because the network libraries take longer to import than an archive to open.
+            from bootc_live.source.http.archive import open_web_archive
+        with open_web_archive(spec, access) as source:
+            yield source
+    else:
+        with _needing("bootc-live-registry", spec.typed):
+            from bootc_live.source.registry.source import open_registry
+        with open_registry(spec, access) as source:
+            yield source
+
+
+@contextmanager
+def _needing(module: str, typed: str) -> Iterator[None]:
     try:
-        from bootc_live.source.registry import open_registry
+        yield
     except ImportError as error:
         raise SourceError(
-            f"cannot fetch {spec.typed!r}: this initramfs was built without registry support ({error})",
-            hint="build it again with the dracut module bootc-live-registry",
+            f"cannot fetch {typed!r}: this initramfs was built without support for it ({error})",
+            hint=f"build it again with the dracut module {module}",
         ) from error
-
-    with open_registry(spec.reference, spec.typed, unsecure=unsecure, tell=tell) as registry:
-        yield registry

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import socket
-import ssl
 import threading
-from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 from weakref import WeakSet
 
 import requests
 from requests.adapters import HTTPAdapter
+from requests.utils import should_bypass_proxies
 
-from bootc_live.base.errors import SourceError
+from bootc_live.config.model import Proxies
+from bootc_live.source.http.trust import Trust
 
-# Seconds to connect, and without a byte while reading.
-_TIMEOUT = (20.0, 60.0)
+# Seconds to connect.
+_CONNECT = 20.0
+_HOSTS = 16
+_CONNECTIONS = 16
+# An empty list would make requests look into the environment.
+_NO_HOST = "no.proxy.invalid"
 
 
 class Sockets:
@@ -48,18 +52,34 @@ class Sockets:
 
 
 class PatientAdapter(HTTPAdapter):
-    """An adapter with a timeout, where requests has none by default, that tells which sockets it uses."""
+    """An adapter that waits for so long only, trusts whom ``trust`` says, and tells which sockets it uses."""
 
-    def __init__(self, sockets: Sockets, connections: int) -> None:
-        """Allow so many connections at once."""
+    def __init__(self, sockets: Sockets, trust: Trust, proxies: Proxies, stall: float) -> None:
+        """``stall`` is how many seconds may pass without a byte."""
         self._sockets_in_use = sockets
-        super().__init__(pool_connections=connections, pool_maxsize=connections)
+        self._trust = trust
+        self._proxies = {"http": proxies.http, "https": proxies.https}
+        self._no_proxy = proxies.no_proxy
+        self._timeout = (min(_CONNECT, stall), stall)
+        super().__init__(pool_connections=_HOSTS, pool_maxsize=_CONNECTIONS)
 
-    def send(self, *args: Any, **kwargs: Any) -> requests.Response:
-        """Send a request; raises RequestException."""
-        if kwargs.get("timeout") is None:
-            kwargs["timeout"] = _TIMEOUT
-        return super().send(*args, **kwargs)
+    def send(self, request: requests.PreparedRequest, *_args: Any, **kwargs: Any) -> requests.Response:
+        """Send a request; raises RequestException.
+
+        Certificates and proxies are chosen for the host of this request, which a redirect may have led to.
+        """
+        url = request.url or ""
+        verify, certificate = self._trust.for_url(url)
+        proxied = not should_bypass_proxies(url, no_proxy=self._no_proxy or _NO_HOST)
+        proxies = {scheme: proxy for scheme, proxy in self._proxies.items() if proxy} if proxied else {}
+        return super().send(
+            request,
+            stream=bool(kwargs.get("stream", False)),
+            timeout=self._timeout,
+            verify=verify,
+            cert=certificate,
+            proxies=proxies,
+        )
 
     def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
         """Give a pool whose connections report their sockets."""
@@ -80,18 +100,6 @@ class _Reporting:
     def connect(self) -> None:
         super().connect()  # type: ignore[misc]
         self.sockets.add(self.sock)
-
-
-def check_authorities(paths: Iterable[str]) -> None:
-    """Raise SourceError for a CA file that is none: one of them would make all HTTPS fail."""
-    for path in paths:
-        try:
-            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
-        except OSError as error:
-            raise SourceError(
-                f"the CA file {path!r} cannot be used: {error.strerror or error}",
-                hint="put certificates in PEM form there, or take the file away",
-            ) from error
 
 
 def _shut(used: socket.socket) -> None:

@@ -12,12 +12,12 @@ import itertools
 import os
 import threading
 import zlib
+from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from bootc_live.base.errors import ImageError, RunError
 from bootc_live.base.run import filter_process, find_program, require_program
-from bootc_live.image.verify import exhaust
 
 # Output of one step; a bomb must not fill memory before it fills the file system.
 _STEP = 4 * 1024 * 1024
@@ -49,6 +49,11 @@ def inflate(chunks: Iterator[bytes], what: str) -> Generator[bytes, None, None]:
     return (chunk for chunk in whole if chunk)
 
 
+def compressed(first: bytes) -> bool:
+    """Tell gzip and zstd data by their first four bytes."""
+    return first.startswith((_GZIP, _ZSTD)) or _skippable(first)
+
+
 def _skippable(first: bytes) -> bool:
     # zstd:chunked and pzstd start with a skippable frame (RFC 8878, 3.1.2).
     return len(first) >= 4 and first[1:4] == b"\x2a\x4d\x18" and 0x50 <= first[0] <= 0x5F
@@ -73,7 +78,7 @@ def _zlib(chunks: Iterator[bytes], what: str) -> Generator[bytes, None, None]:
                     break
                 if not data.startswith(_GZIP):
                     # Padding or garbage: igzip passes over it too. The diffID tells whether something is missing.
-                    exhaust(chunks)
+                    deque(chunks, maxlen=0)
                     return
                 # A new member: RFC 1952 lets a file have several.
                 stream = zlib.decompressobj(wbits=31)

@@ -1,0 +1,95 @@
+"""The image from the first source that can be used, and what became of the others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bootc_live.base.errors import ImageError, RunError, SourceError
+from bootc_live.base.log import Recorder
+from bootc_live.config.source_spec import SourceSpec
+from bootc_live.image.fetch import fetch_layers
+from bootc_live.image.resolve import Wanted, resolve_image
+from bootc_live.image.store import LayerStore, layer_store
+from bootc_live.image.stream import fetch_stream, resolve_stream
+from bootc_live.image.verified import ResolvedImage, VerifiedImage
+from bootc_live.source.access import Access
+from bootc_live.source.interface import AnySource, StreamSource
+from bootc_live.source.select import open_source
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One source that was tried, as typed; ``error`` is why it was not used, None for the one that was."""
+
+    source: str
+    error: str | None
+
+
+@dataclass(frozen=True)
+class Acquired:
+    """A verified image, and all sources that were tried for it."""
+
+    image: VerifiedImage
+    attempts: tuple[Attempt, ...]
+
+
+def resolve(source: AnySource, wanted: Wanted) -> ResolvedImage:
+    """Find the image in a source of any kind; raises SourceError and ImageError."""
+    return resolve_stream(source, wanted) if isinstance(source, StreamSource) else resolve_image(source, wanted)
+
+
+def warn_if_insecure(source: AnySource, access: Access, recorder: Recorder) -> None:
+    """Tell loudly of a source that is used without verified TLS."""
+    if source.insecure:
+        kept = "its digest is pinned" if access.pin else "whoever is on the way can choose the image"
+        recorder.warn(f"INSECURE: the identity of the server of {source.typed!r} is NOT checked, as asked for; {kept}")
+
+
+def acquire(specs: Sequence[SourceSpec], access: Access, path: str, recorder: Recorder) -> Acquired:
+    """Fetch and verify an image into the new data file ``path`` from the first of the sources that can be used.
+
+    What is wrong with one source is the end of that source, whatever it is; layers it finished are used by the next.
+    Raises the last source's error, or one that lists all of them.
+    """
+    attempts: list[Attempt] = []
+    with layer_store(path, len(specs)) as store:
+        for spec in specs:
+            try:
+                image = _fetch(spec, access, store, recorder)
+            except (SourceError, ImageError, RunError) as error:
+                attempts.append(Attempt(spec.typed, error.message))
+                if len(specs) == 1:
+                    raise
+                if len(attempts) == len(specs):
+                    raise SourceError(_all_of(attempts), hint=error.hint) from error
+                recorder.warn(f"{error.message}; going on with the next source")
+                store.next_source()
+            else:
+                store.keep_only(image.resolved.config.diff_ids)
+                return Acquired(image, (*attempts, Attempt(spec.typed, None)))
+    raise ValueError("no sources")
+
+
+def _fetch(spec: SourceSpec, access: Access, store: LayerStore, recorder: Recorder) -> VerifiedImage:
+    wanted = Wanted(pin=access.pin)
+    with open_source(spec, access) as source:
+        warn_if_insecure(source, access, recorder)
+        if isinstance(source, StreamSource):
+            image = fetch_stream(source, wanted, store, recorder)
+            recorder.say(f"image {_name(image.resolved)}, {len(image.layers)} layers")
+            return image
+        with recorder.phase("resolve", f"looking up {source.typed}"):
+            resolved = resolve_image(source, wanted)
+        recorder.say(f"image {_name(resolved)}, {len(resolved.manifest.layers)} layers")
+        with recorder.phase("fetch", "fetching and verifying layers"):
+            return fetch_layers(source, resolved, store, recorder)
+
+
+def _name(image: ResolvedImage) -> str:
+    return image.manifest_digest or f"with the config {image.manifest.config.digest}"
+
+
+def _all_of(attempts: Sequence[Attempt]) -> str:
+    listed = "; ".join(f"{number}. {attempt.error}" for number, attempt in enumerate(attempts, 1))
+    return f"none of the {len(attempts)} sources can be used: {listed}"

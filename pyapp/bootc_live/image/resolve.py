@@ -1,0 +1,69 @@
+"""From a source to the one image meant: manifest, platform and config, all verified."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+
+from bootc_live.base.errors import ImageError
+from bootc_live.image.manifest import is_index, parse_index, parse_manifest
+from bootc_live.image.platform import check, choose, machine_platform
+from bootc_live.image.verified import ResolvedImage, resolved_image
+from bootc_live.image.verify import check_content, digest_of, verified
+from bootc_live.source.descriptor import Descriptor, Platform
+from bootc_live.source.interface import MANIFEST_LIMIT, Source
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which image of a source: for this platform, and with this manifest digest where ``pin`` is not None."""
+
+    platform: Platform = field(default_factory=machine_platform)
+    pin: str | None = None
+
+    def check_pin(self, typed: str, *contents: bytes) -> None:
+        """Raise ImageError where a digest is pinned that none of the contents has."""
+        if self.pin is None:
+            return
+        found = [digest_of(content, self.pin.partition(":")[0]) for content in contents]
+        if self.pin not in found:
+            raise ImageError(
+                f"{typed!r} has the digest {found[-1]}, bootc.live.digest= allows {self.pin} alone",
+                hint="name the image that was pinned, or pin the one that is there",
+            )
+
+
+def resolve_image(source: Source, wanted: Wanted | None = None) -> ResolvedImage:
+    """Fetch and verify manifest and config, by default for this machine.
+
+    Raises SourceError and ImageError.
+    """
+    wanted = wanted or Wanted()
+    of = f"of {source.typed!r}"
+    top = source.top()
+    what = f"the manifest {of}"
+    if top.digest is not None:
+        check_content(top.content, top.digest, top.size, what)
+    content, digest = top.content, top.digest or digest_of(top.content)
+    if is_index(content, top.media_type, what):
+        chosen = choose(parse_index(content, f"the image index {of}"), wanted.platform, source.typed)
+        digest, what = chosen.digest, f"the manifest {chosen.digest} {of}"
+        content = _small(source.open_manifest(chosen), chosen, what)
+        if is_index(content, chosen.media_type, what):
+            raise ImageError(f"the index {of} points to another index", hint="name an image directly")
+    wanted.check_pin(source.typed, top.content, content)
+    manifest = parse_manifest(content, what)
+    described = _small(
+        source.open_blob(manifest.config), manifest.config, f"the image config {manifest.config.digest} {of}"
+    )
+    image = resolved_image(source.typed, manifest, described, insecure=source.insecure, manifest_digest=digest)
+    check(image.config.platform, wanted.platform, source.typed)
+    return image
+
+
+def _small(opened: AbstractContextManager[Iterator[bytes]], descriptor: Descriptor, what: str) -> bytes:
+    if descriptor.size > MANIFEST_LIMIT:
+        raise ImageError(f"{what} has {descriptor.size} bytes, too many for a manifest", hint="check the image")
+    with opened as chunks:
+        return b"".join(verified(chunks, descriptor, what))

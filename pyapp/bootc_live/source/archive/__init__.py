@@ -1,0 +1,1 @@
+"""Images in files: OCI archives, OCI layout directories, docker-archives; whole files or streams."""

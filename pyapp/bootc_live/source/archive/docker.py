@@ -1,0 +1,88 @@
+"""The docker-archive format (``docker save``, ``skopeo copy … docker-archive:``): which files make the image.
+
+It names no digests of layers; the image config's diffIDs say what they must unpack to.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from bootc_live.base.errors import SourceError
+from bootc_live.source.archive.files import TarFiles, plain_name
+from bootc_live.source.archive.labels import choose
+from bootc_live.source.interface import MANIFEST_LIMIT, Member
+
+MANIFEST = "manifest.json"
+_HINT = "make the archive anew, for example with: skopeo copy SOURCE oci-archive:FILE.oci:latest"
+
+
+@dataclass(frozen=True)
+class DockerImage:
+    """The names of one image's files in the archive; layers base first."""
+
+    config: str
+    layers: tuple[str, ...]
+    tags: frozenset[str]
+
+
+def docker_image(typed: str, content: bytes, label: str | None) -> DockerImage:
+    """Give the image of a manifest.json that a label names; raises SourceError."""
+    try:
+        entries = [
+            DockerImage(
+                config=plain_name(str(entry["Config"])),
+                layers=tuple(plain_name(str(name)) for name in entry["Layers"]),
+                tags=frozenset(str(tag) for tag in entry.get("RepoTags") or ()),
+            )
+            for entry in json.loads(content)
+        ]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise SourceError(f"{typed!r} has a damaged {MANIFEST}: {error!r}", hint=_HINT) from error
+    return choose(typed, entries, lambda entry: set(entry.tags), label)[0]
+
+
+class DockerArchive:
+    """A docker-archive whose members can be had in any order; see ``StreamSource``."""
+
+    docker = True
+
+    def __init__(self, files: TarFiles, typed: str, label: str | None, *, insecure: bool) -> None:
+        """Take the archive's files."""
+        self.typed = typed
+        self.label = label
+        self.insecure = insecure
+        self._files = files
+
+    def size_of(self, name: str) -> int | None:
+        """Give a member's size in bytes, or None."""
+        return self._files.size(name)
+
+    @contextmanager
+    def members(self) -> Iterator[Iterator[Member]]:
+        """Give manifest.json, the config, and the layers of the image that the label names."""
+        yield self._members()
+
+    def _members(self) -> Iterator[Member]:
+        content = self._small(MANIFEST)
+        yield Member(MANIFEST, len(content), iter([content]))
+        image = docker_image(self.typed, content, self.label)
+        for name in dict.fromkeys((image.config, *image.layers)):
+            size = self._files.size(name)
+            if size is None:
+                raise SourceError(f"{self.typed!r} does not hold {name!r}, which its {MANIFEST} names", hint=_HINT)
+            with self._files.open(name) as chunks:
+                yield Member(name, size, chunks)
+
+    def _small(self, name: str) -> bytes:
+        size = self._files.size(name) or 0
+        if size > MANIFEST_LIMIT:
+            raise SourceError(f"{self.typed!r} has a {name} of {size} bytes, too large", hint=_HINT)
+        with self._files.open(name) as chunks:
+            return b"".join(chunks)
+
+    def interrupt(self) -> None:
+        """End all reading, for good."""
+        self._files.interrupt()

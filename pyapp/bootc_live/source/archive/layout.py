@@ -1,0 +1,104 @@
+"""The OCI image layout (image-layout.md of the OCI image specification), in whatever holds its files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from bootc_live.base.errors import SourceError
+from bootc_live.source.archive.files import HINT, Files
+from bootc_live.source.archive.labels import choose
+from bootc_live.source.descriptor import Descriptor, parse_descriptor
+from bootc_live.source.interface import MANIFEST_LIMIT, TopManifest
+
+_NAMES = ("org.opencontainers.image.ref.name", "io.containerd.image.name")
+_INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
+
+
+class MissingBlobError(SourceError):
+    """A layout does not hold what it names."""
+
+
+class LayoutSource:
+    """The image of a layout that a label names; see ``Source``."""
+
+    def __init__(self, files: Files, typed: str, label: str | None, *, insecure: bool = False) -> None:
+        """``label`` names the image in index.json; None takes ``latest``, or the only one there is."""
+        self.typed = typed
+        self.insecure = insecure
+        self._files = files
+        self._label = label
+
+    def top(self) -> TopManifest:
+        """Give the manifest the label names, or an index of those that share the label."""
+        if self._files.size("index.json") is None:
+            raise SourceError(f"{self.typed!r} is not an OCI archive or layout: it has no index.json", hint=HINT)
+        chosen = _choose(self.typed, self._read("index.json"), self._label)
+        if len(chosen) > 1:
+            text = json.dumps({"schemaVersion": 2, "manifests": chosen}).encode()
+            return TopManifest(content=text, media_type=_INDEX_TYPE, digest=None)
+        try:
+            descriptor = parse_descriptor(chosen[0])
+        except ValueError as error:
+            raise SourceError(f"{self.typed!r} has a damaged index.json: {error}", hint=HINT) from error
+        content = self._read(self._blob_name(descriptor))
+        return TopManifest(content, descriptor.media_type, descriptor.digest, descriptor.size)
+
+    @contextmanager
+    def open_manifest(self, descriptor: Descriptor) -> Iterator[Iterator[bytes]]:
+        """Open a manifest; raises SourceError where the layout does not hold it."""
+        with self.open_blob(descriptor) as chunks:
+            yield chunks
+
+    @contextmanager
+    def open_blob(self, descriptor: Descriptor) -> Iterator[Iterator[bytes]]:
+        """Open a blob; raises SourceError where the layout does not hold it."""
+        with self._files.open(self._blob_name(descriptor)) as chunks:
+            yield chunks
+
+    def whence(self, _descriptor: Descriptor) -> str | None:
+        """Say nothing: it is all in one place."""
+        return None
+
+    def interrupt(self) -> None:
+        """End all reading, for good."""
+        self._files.interrupt()
+
+    def _blob_name(self, descriptor: Descriptor) -> str:
+        name = blob_name(descriptor.digest)
+        if self._files.size(name) is None:
+            raise MissingBlobError(
+                f"{self.typed!r} does not hold the blob {descriptor.digest} that its manifest names", hint=HINT
+            )
+        return name
+
+    def _read(self, name: str) -> bytes:
+        size = self._files.size(name) or 0
+        if size > MANIFEST_LIMIT:
+            raise SourceError(
+                f"{self.typed!r} has a member {name} of {size} bytes, too large for a manifest", hint=HINT
+            )
+        with self._files.open(name) as chunks:
+            return b"".join(chunks)
+
+
+def blob_name(digest: str) -> str:
+    """Give the name of a blob's file (image-layout.md, blobs)."""
+    algorithm, _, encoded = digest.partition(":")
+    return f"blobs/{algorithm}/{encoded}"
+
+
+def _choose(typed: str, index: bytes, label: str | None) -> list[dict[str, object]]:
+    try:
+        entries = [entry for entry in json.loads(index)["manifests"] if isinstance(entry, dict)]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise SourceError(f"{typed!r} has a damaged index.json: {error}", hint=HINT) from error
+    return choose(typed, entries, _names, label)
+
+
+def _names(entry: dict[str, object]) -> set[str]:
+    annotations = entry.get("annotations")
+    if not isinstance(annotations, dict):
+        return set()
+    return {str(annotations[key]) for key in _NAMES if key in annotations}

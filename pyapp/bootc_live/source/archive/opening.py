@@ -1,0 +1,57 @@
+"""From a path or a reader to an open archive, whatever kind it is of."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from bootc_live.base.errors import SourceError
+from bootc_live.source.archive.docker import MANIFEST, DockerArchive
+from bootc_live.source.archive.files import HINT, DirectoryFiles, TarFiles
+from bootc_live.source.archive.layout import LayoutSource
+from bootc_live.source.archive.reader import FileReader, Reader
+from bootc_live.source.archive.stream import StreamArchive
+from bootc_live.source.inflate import compressed
+from bootc_live.source.interface import AnySource
+
+_MAGIC = 16
+
+
+@contextmanager
+def open_archive(path: str, typed: str, label: str | None, *, consume: bool = False) -> Iterator[AnySource]:
+    """Open an archive, or an OCI layout directory; it is closed with the block.
+
+    ``label`` names the image in it; None takes ``latest``, or the only one there is. ``consume`` gives back the space
+    of what has been read. Raises SourceError.
+    """
+    if os.path.isdir(path):
+        yield LayoutSource(DirectoryFiles(path), typed, label)
+        return
+    try:
+        fd = os.open(path, (os.O_RDWR if consume else os.O_RDONLY) | os.O_CLOEXEC)
+    except OSError as error:
+        raise SourceError(
+            f"cannot open the archive {typed!r}: {error.strerror}",
+            hint="put the archive at this path of the initramfs (embedded, or appended as a cpio) or correct root=",
+        ) from error
+    try:
+        yield read_archive(FileReader(fd, typed, consume=consume), typed, label, insecure=False)
+    finally:
+        os.close(fd)
+
+
+def read_archive(reader: Reader, typed: str, label: str | None, *, insecure: bool) -> AnySource:
+    """Give the source for an archive's bytes, by what they begin with and what they hold; raises SourceError."""
+    if compressed(reader.read(0, _MAGIC)):
+        return StreamArchive(
+            lambda: reader.stream(0, reader.size), typed, label, insecure=insecure, interrupt=reader.interrupt
+        )
+    files = TarFiles(reader, typed)
+    if files.size("index.json") is not None:
+        return LayoutSource(files, typed, label, insecure=insecure)
+    if files.size(MANIFEST) is not None:
+        return DockerArchive(files, typed, label, insecure=insecure)
+    raise SourceError(
+        f"{typed!r} is a tar file, but neither an OCI archive nor a docker-archive: it has no index.json", hint=HINT
+    )

@@ -1,0 +1,114 @@
+"""An archive's bytes by position, from a file here; ``source.http.archive`` has the same over the network."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
+
+from bootc_live.base.errors import SourceError
+from bootc_live.base.holes import punch
+from bootc_live.source.interface import CHUNK
+
+# One look at a header; the next header of an image's small members is often in it, too.
+_LOOK = 64 * 1024
+
+
+class Reader(Protocol):
+    """Bytes by position; may be used by several threads at once."""
+
+    @property
+    def size(self) -> int:
+        """How many there are."""
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Give bytes, fewer only at the end; raises SourceError."""
+
+    def stream(self, offset: int, length: int) -> AbstractContextManager[Iterator[bytes]]:
+        """Open a span; raises SourceError, also where the bytes end before the span."""
+
+    def release(self, offset: int, length: int) -> None:
+        """Hear that a span has been read for the last time."""
+
+    def interrupt(self) -> None:
+        """End all reading, for good."""
+
+
+class FileReader:
+    """A file, read in place."""
+
+    def __init__(self, fd: int, typed: str, *, consume: bool = False) -> None:
+        """``consume`` gives back the memory or disk of what has been read, for files that are ours alone."""
+        self._fd = fd
+        self._typed = typed
+        self._consume = consume
+        self.size = os.fstat(fd).st_size
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Give bytes, fewer only at the end."""
+        return os.pread(self._fd, length, offset)
+
+    @contextmanager
+    def stream(self, offset: int, length: int) -> Iterator[Iterator[bytes]]:
+        """Open a span."""
+        yield self._chunks(offset, offset + length)
+
+    def _chunks(self, position: int, end: int) -> Iterator[bytes]:
+        while position < end:
+            data = os.pread(self._fd, min(CHUNK, end - position), position)
+            if not data:
+                raise SourceError(
+                    f"{self._typed!r} is cut short: it ends inside a member", hint="copy or make the archive anew"
+                )
+            yield data
+            position += len(data)
+
+    def release(self, offset: int, length: int) -> None:
+        """Give the span's memory back, where that was asked for."""
+        if self._consume:
+            punch(self._fd, offset, length)
+
+    def interrupt(self) -> None:
+        """Do nothing: a file does not keep anybody waiting."""
+
+
+class Window(io.RawIOBase):
+    """A reader as a file object for tarfile, which hops from header to header: one look ahead, no more."""
+
+    def __init__(self, reader: Reader) -> None:
+        """Begin at the front."""
+        super().__init__()
+        self._reader = reader
+        self._position = 0
+        self._start, self._seen = 0, b""
+
+    def readable(self) -> bool:
+        """Say yes."""
+        return True
+
+    def seekable(self) -> bool:
+        """Say yes."""
+        return True
+
+    def tell(self) -> int:
+        """Give the position."""
+        return self._position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go somewhere; give the new position."""
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._reader.size}[whence]
+        self._position = base + offset
+        return self._position
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Give so many bytes, fewer only at the end."""
+        length = self._reader.size - self._position if size is None or size < 0 else size
+        if not self._start <= self._position <= self._position + length <= self._start + len(self._seen):
+            self._start = self._position
+            self._seen = self._reader.read(self._position, max(length, _LOOK))
+        begin = self._position - self._start
+        data = self._seen[begin : begin + length]
+        self._position += len(data)
+        return data

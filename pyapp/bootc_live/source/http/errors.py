@@ -1,0 +1,147 @@
+"""What went wrong between an HTTP server and us, as errors for people; which of them may pass is in their type.
+
+No URL is shown with its user information or its query: both may be secrets.
+"""
+
+from __future__ import annotations
+
+import ssl
+import time
+from email.utils import parsedate_to_datetime
+
+import requests
+from urllib3.exceptions import HTTPError
+
+from bootc_live.base.errors import SourceError
+from bootc_live.base.redact import redact
+from bootc_live.source.retry import TransientError
+
+# What requests and urllib3 raise while a body is read.
+BROKEN = (OSError, requests.RequestException, HTTPError)
+# Too many requests, and servers that have a bad moment (RFC 9110, 15.5 and 15.6; RFC 6585).
+_PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
+_LOGIN = "check the login for this registry in auth.json (/etc/bootc-live/auth.json, or the credential bootc-live.auth)"
+_HINTS = {
+    401: _LOGIN,
+    403: _LOGIN,
+    404: "check the name; the server does not have it",
+    407: "the proxy wants a login: write proxy=http://USER:PASSWORD@HOST:PORT",
+}
+# Verification results of OpenSSL, x509_vfy.h.
+_NOT_YET_VALID, _EXPIRED = 9, 10
+# TLS alerts by which a server says that it wants another certificate of ours.
+_WANTS_CERTIFICATE = ("CERTIFICATE_REQUIRED", "HANDSHAKE_FAILURE", "UNKNOWN_CA", "BAD_CERTIFICATE", "ALERT_CERTIFICATE")
+_UNSECURE = "on a network you trust, set bootc.registry.unsecure"
+
+
+def unreachable(typed: str, url: str, error: Exception) -> SourceError:
+    """Make the error for a request that got no answer."""
+    if isinstance(error, requests.RequestException) and error.request is not None and error.request.url:
+        # It may have been the token service that did not answer.
+        url = error.request.url
+    where = f"{redact(url)} (for {typed!r})"
+    cause = _tls_cause(error)
+    if cause is not None:
+        return _tls_error(where, cause)
+    if isinstance(error, requests.TooManyRedirects):
+        return SourceError(f"{where} redirects round and round", hint="correct the server, or name another source")
+    if isinstance(error, (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema)):
+        return SourceError(f"{where} is not a URL to fetch from: {redact(str(error))}", hint="correct the URL")
+    if isinstance(error, requests.exceptions.ProxyError):
+        return TransientError(
+            f"cannot reach {where} through the proxy: {reason_of(error)}",
+            hint="check proxy= (or http_proxy=, https_proxy=) and the proxy itself",
+        )
+    return TransientError(
+        f"cannot reach {where}: {reason_of(error)}",
+        hint="check the name, the port, the network (ip=) and bootc.registry.unsecure for plain HTTP",
+    )
+
+
+def refused(typed: str, url: str, response: requests.Response) -> SourceError:
+    """Make the error for an answer that is not the one asked for."""
+    message = f"{redact(url)} (for {typed!r}) answered {response.status_code} {redact(str(response.reason))}"
+    hint = _HINTS.get(response.status_code, "check the server, then boot again")
+    if response.status_code in _PASSING:
+        return TransientError(message, hint=hint, wait=retry_after(response.headers.get("Retry-After"), time.time()))
+    return SourceError(message, hint=hint)
+
+
+def broken_off(typed: str, url: str, error: BaseException | str) -> SourceError:
+    """Make the error for a body that ended early."""
+    reason = error if isinstance(error, str) else reason_of(error)
+    cause = None if isinstance(error, str) else _tls_cause(error)
+    if cause is not None and any(alert in str(cause).upper() for alert in _WANTS_CERTIFICATE):
+        # TLS 1.3 servers refuse a client only after the handshake.
+        return _tls_error(f"{redact(url)} (for {typed!r})", cause)
+    return TransientError(
+        f"the transfer from {redact(url)} for {typed!r} broke off: {reason}",
+        hint="check the network and the server, then boot again",
+    )
+
+
+def _tls_cause(error: BaseException | None) -> ssl.SSLError | None:
+    """Find what TLS has against it for good; a connection that only ended in the middle may pass."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        if isinstance(error, ssl.SSLError) and not isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
+            return error
+        inner = getattr(error, "reason", None)
+        error = inner if isinstance(inner, BaseException) else error.__cause__ or error.__context__ or _inside(error)
+    return None
+
+
+def _inside(error: BaseException) -> BaseException | None:
+    return next((part for part in error.args if isinstance(part, BaseException)), None)
+
+
+def _tls_error(where: str, cause: ssl.SSLError) -> SourceError:
+    text = reason_of(cause)
+    code = getattr(cause, "verify_code", None)
+    if "WRONG_VERSION_NUMBER" in text or "HTTP_REQUEST" in text:
+        # What OpenSSL makes of an answer that is no TLS at all.
+        return SourceError(
+            f"{where} does not speak TLS", hint=f"if the server speaks plain HTTP, {_UNSECURE}, or correct the port"
+        )
+    if any(alert in text.upper() for alert in _WANTS_CERTIFICATE):
+        hint = "put a client certificate that the server accepts into /etc/bootc-live/certs.d/HOST:PORT/client.cert "
+        return SourceError(
+            f"{where} refuses this client's certificate, or the lack of one: {text}", hint=f"{hint}and client.key"
+        )
+    if code in (_NOT_YET_VALID, _EXPIRED):
+        clock = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
+        when = "is not valid yet" if code == _NOT_YET_VALID else "has expired"
+        return SourceError(
+            f"{where}: the server's certificate {when}, by this machine's clock ({clock})",
+            hint="set the machine's clock, or renew the server's certificate",
+        )
+    hint = f"put the CA certificate of the server into /etc/bootc-live/certs.d of the initramfs, or, {_UNSECURE}"
+    return SourceError(f"{where} failed the TLS check: {text}", hint=hint)
+
+
+def retry_after(value: str | None, now: float) -> float | None:
+    """Read a Retry-After header, seconds or a date (RFC 9110, 10.2.3), as seconds from ``now``; None without one."""
+    if value is None:
+        return None
+    if value.strip().isdigit():
+        return float(value)
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - now)
+    except ValueError:
+        return None
+
+
+def reason_of(error: BaseException) -> str:
+    """Give the innermost cause: the outer layers only say where it passed through."""
+    while True:
+        inner = error.__cause__ or error.__context__
+        reason = getattr(error, "reason", None)
+        if isinstance(reason, BaseException):
+            error = reason
+        elif inner is not None:
+            error = inner
+        else:
+            break
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return redact(str(text))

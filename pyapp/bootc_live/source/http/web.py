@@ -1,0 +1,109 @@
+"""One session of HTTP and HTTPS requests, with all that was said about certificates, proxies and patience."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from http import HTTPStatus
+from http.cookiejar import DefaultCookiePolicy
+
+import requests
+
+from bootc_live.base.errors import SourceError
+from bootc_live.source.access import Access
+from bootc_live.source.http.body import body
+from bootc_live.source.http.connections import PatientAdapter, Sockets
+from bootc_live.source.http.errors import refused, unreachable
+from bootc_live.source.http.trust import Trust, TrustError, opened_trust
+from bootc_live.source.retry import Persistence
+
+Send = Callable[[str, dict[str, str]], requests.Response]
+
+
+class Web:
+    """A session, ready to ask. Use ``opened_web``."""
+
+    def __init__(self, access: Access, trust: Trust, sockets: Sockets, session: requests.Session) -> None:
+        """Take a session whose adapters are in place."""
+        self.access = access
+        self.trust = trust
+        self.session = session
+        self._sockets = sockets
+        self.persistence = Persistence(access.policy, access.tell, sockets.sleep)
+
+    def interrupt(self) -> None:
+        """End all transfers: who waits for bytes gets SourceError."""
+        self._sockets.shut()
+
+    @contextmanager
+    def get(
+        self,
+        url: str,
+        typed: str,
+        headers: dict[str, str],
+        start: int = 0,
+        end: int | None = None,
+        send: Send | None = None,
+    ) -> Iterator[requests.Response]:
+        """Ask for a URL, from byte ``start`` up to before ``end``; gives the answer with its body still to be read.
+
+        An answer to a range is either that range (206) or the whole (200); raises SourceError for all others.
+        """
+        # identity: a digest is over the bytes as stored, not as a proxy re-encodes them.
+        asked = {"Accept-Encoding": "identity", **headers}
+        if start or end is not None:
+            asked["Range"] = f"bytes={start}-{end - 1 if end is not None else ''}"
+        try:
+            response = (send or self.send)(url, asked)
+        except TrustError as error:
+            raise SourceError(f"cannot fetch {typed!r}: {error.message}", hint=error.hint) from error
+        except (requests.RequestException, ValueError) as error:
+            raise unreachable(typed, url, error) from error
+        with closing(response):
+            if response.status_code != HTTPStatus.OK and not _begins_at(response, start):
+                raise refused(typed, url, response)
+            yield response
+
+    def send(self, url: str, headers: dict[str, str]) -> requests.Response:
+        """Send one request; raises RequestException and SourceError."""
+        return self.session.get(url, headers=headers, stream=True)
+
+    def body(self, response: requests.Response, typed: str, expected: int | None = None) -> Iterator[bytes]:
+        """Give the pieces of an answer's body; raises TransientError. See ``body.body``."""
+        host = response.url.split("/", 3)[2].rpartition("@")[2]
+
+        def arrived(count: int) -> None:
+            self.access.traffic.add(host, count)
+
+        return body(response, typed, self.access.policy.limits.stall, arrived, expected)
+
+
+@contextmanager
+def opened_web(access: Access) -> Iterator[Web]:
+    """Open a session for these settings; its connections and files go with the block."""
+    with ExitStack() as stack:
+        trust = stack.enter_context(opened_trust(access.surroundings, unsecure=access.unsecure))
+        sockets = Sockets()
+        # However slowly a server may answer, in headers too: this is the end of it all.
+        end = threading.Timer(access.policy.limits.total, sockets.shut)
+        end.daemon = True
+        end.start()
+        stack.callback(end.cancel)
+        session = stack.enter_context(requests.Session())
+        adapter = PatientAdapter(sockets, trust, access.proxies, access.policy.limits.stall)
+        session.mount("https://", adapter)
+        session.mount("http://", adapter)
+        # No .netrc; a CA bundle or proxy from the environment would override what was said without a word.
+        session.trust_env = False
+        # Some registries take a cookie for the sign of a browser.
+        session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        yield Web(access, trust, sockets, session)
+
+
+def _begins_at(response: requests.Response, start: int) -> bool:
+    """Tell an answer to a Range request that begins where it was asked to (RFC 9110, 14.4)."""
+    begins = f"bytes {start}-"
+    return response.status_code == HTTPStatus.PARTIAL_CONTENT and response.headers.get("Content-Range", "").startswith(
+        begins
+    )

@@ -1,0 +1,1 @@
+"""Images in registries (OCI distribution specification), by mirrors and the registry itself."""

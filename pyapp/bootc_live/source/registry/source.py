@@ -1,0 +1,166 @@
+"""An image in a registry (OCI distribution specification 1.1), by its mirrors and the registry itself."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from http import HTTPStatus
+
+import requests
+
+from bootc_live.base.errors import SourceError
+from bootc_live.config.routes import Endpoint, Route, with_mirrors
+from bootc_live.config.source_spec import RegistryImage
+from bootc_live.source.access import Access
+from bootc_live.source.descriptor import Descriptor, check_digest
+from bootc_live.source.http.web import Web, opened_web
+from bootc_live.source.interface import MANIFEST_LIMIT, TopManifest
+from bootc_live.source.registry.place import Place
+from bootc_live.source.registry.reference import Reference, parse_reference
+from bootc_live.source.registry.spread import spread
+from bootc_live.source.retry import TransientError, skipped
+
+ACCEPT = (
+    "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, "
+    "application/vnd.docker.distribution.manifest.v2+json, application/vnd.docker.distribution.manifest.list.v2+json"
+)
+# Seconds for which a place that failed is asked after all others.
+_AVOIDED = 60.0
+
+
+class RegistrySource:
+    """One image in a registry; see ``Source``. Use ``open_registry``."""
+
+    def __init__(self, web: Web, reference: Reference, typed: str, places: Sequence[Place]) -> None:
+        """``places`` are in the order to ask them, the registry itself last."""
+        self.typed = typed
+        self.insecure = any(place.insecure for place in places)
+        self._web = web
+        self._target = reference.digest or web.access.pin or reference.tag
+        self._by_digest = ":" in self._target
+        self._pinned = reference.digest or web.access.pin
+        self._places = places
+        self._lock = threading.Lock()
+        self._failed_at: dict[Place, float] = {}
+        self._served: dict[str, list[str]] = {}
+
+    def top(self) -> TopManifest:
+        """Fetch the manifest or index of the tag or digest."""
+        return self._web.persistence.insist(self._ways(by_digest=self._by_digest), self._top)
+
+    def _top(self, place: Place) -> TopManifest:
+        with self._noting(place), place.get("manifests", self._target, ACCEPT) as response:
+            self._check_redirects(response)
+            content = b"".join(_limited(self._web.body(response, self.typed), self.typed))
+            media_type = str(response.headers.get("Content-Type", "")).partition(";")[0].strip()
+            # What a tag stands for is the registry's word; that it arrived whole can be checked at least.
+            digest = self._pinned or _header_digest(response)
+        return TopManifest(content=content, media_type=media_type, digest=digest)
+
+    @contextmanager
+    def open_manifest(self, descriptor: Descriptor) -> Iterator[Iterator[bytes]]:
+        """Open a manifest by digest."""
+        with self._open("manifests", descriptor, ACCEPT) as chunks:
+            yield chunks
+
+    @contextmanager
+    def open_blob(self, descriptor: Descriptor) -> Iterator[Iterator[bytes]]:
+        """Open a blob by digest."""
+        with self._open("blobs", descriptor, "*/*") as chunks:
+            yield chunks
+
+    def whence(self, descriptor: Descriptor) -> str | None:
+        """Name the places that gave bytes of a blob, where there was a choice."""
+        with self._lock:
+            served = self._served.get(descriptor.digest, [])
+        return " and ".join(served) if len(self._places) > 1 and served else None
+
+    def interrupt(self) -> None:
+        """End all transfers: who waits for bytes gets SourceError."""
+        self._web.interrupt()
+
+    @contextmanager
+    def _open(self, kind: str, descriptor: Descriptor, accept: str) -> Iterator[Iterator[bytes]]:
+        @contextmanager
+        def open_from(place: Place, start: int) -> Iterator[Iterator[bytes]]:
+            with self._noting(place), place.get(kind, descriptor.digest, accept, start) as response:
+                self._note_served(descriptor.digest, str(place))
+                whole = response.status_code == HTTPStatus.OK
+                body = self._web.body(response, self.typed, descriptor.size - (0 if whole else start))
+                # A server without ranges begins again; so do we, and pass over what has come before.
+                yield skipped(body, start) if start and whole else body
+
+        ways = self._ways(by_digest=True)
+        with closing(self._web.persistence.resumed(ways, open_from, descriptor.size)) as chunks:
+            yield chunks
+
+    def _ways(self, *, by_digest: bool) -> list[Place]:
+        """Give the places to ask, those that failed of late at the end."""
+        unfit = "tag-only" if self._by_digest else "" if by_digest else "digest-only"
+        now = time.monotonic()
+        with self._lock:
+            avoided = {place for place, when in self._failed_at.items() if now - when < _AVOIDED}
+        return sorted((place for place in self._places if place.endpoint.pull != unfit), key=avoided.__contains__)
+
+    @contextmanager
+    def _noting(self, place: Place) -> Iterator[None]:
+        try:
+            yield
+        except TransientError:
+            with self._lock:
+                self._failed_at[place] = time.monotonic()
+            raise
+
+    def _note_served(self, digest: str, name: str) -> None:
+        with self._lock:
+            served = self._served.setdefault(digest, [])
+            if name not in served:
+                served.append(name)
+
+    def _check_redirects(self, response: requests.Response) -> None:
+        hops = [hop.url for hop in (*response.history, response)]
+        if hops[0].startswith("https:") and any(url.startswith("http:") for url in hops):
+            raise SourceError(
+                f"{hops[0]} (for {self.typed!r}) redirects from HTTPS to plain HTTP",
+                hint="correct the registry: what a tag stands for must not travel unprotected",
+            )
+
+
+@contextmanager
+def open_registry(spec: RegistryImage, access: Access) -> Iterator[RegistrySource]:
+    """Open an image of a registry; connections close with the block. Raises SourceError and ConfigError."""
+    reference = parse_reference(spec.reference, spec.typed)
+    route = access.surroundings.rules.resolve(reference.registry, reference.repository)
+    if route.blocked:
+        raise SourceError(
+            f"{spec.typed!r} is blocked by the rule for {route.prefix!r} in registries.yaml",
+            hint="name another image, or take the rule out",
+        )
+    named = with_mirrors(Route(blocked=False, origin=route.origin), access.mirrors, reference.repository).mirrors
+    ruled = [endpoint for endpoint in route.mirrors if endpoint not in named]
+    identity = access.surroundings.identity if named or ruled else ""
+    order: list[Endpoint] = [*spread(named, identity), *spread(ruled, identity), route.origin]
+    with opened_web(access) as web:
+        places = [Place(web, endpoint, spec.typed) for endpoint in order]
+        yield RegistrySource(web, reference, spec.typed, places)
+
+
+def _header_digest(response: requests.Response) -> str | None:
+    try:
+        return check_digest(response.headers.get("Docker-Content-Digest"))
+    except ValueError:
+        return None
+
+
+def _limited(chunks: Iterator[bytes], typed: str) -> Iterator[bytes]:
+    total = 0
+    for chunk in chunks:
+        total += len(chunk)
+        if total > MANIFEST_LIMIT:
+            raise SourceError(
+                f"the registry answers {typed!r} with a manifest of more than {MANIFEST_LIMIT} bytes",
+                hint="check that the reference names a container image",
+            )
+        yield chunk

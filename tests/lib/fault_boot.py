@@ -1,0 +1,72 @@
+"""One boot against servers that misbehave, as a test wants to look at it: from the kernel arguments to the tree."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from tests.lib.fault_image import Published
+from tests.lib.program import Ended, Program
+from tests.lib.tree_list import Line, differences, tree_list
+
+# Nothing is to take long here; what these allow for is a busy machine. It is about the end, not about speed.
+SOON: Final = 60.0
+READ_ONLY: Final = "bootc.live.etc.rw=0 bootc.live.var.rw=0"
+IMPATIENT: Final = "bootc.live.retry.tries=2 bootc.live.retry.stall=1s bootc.live.retry.total=5s"
+PATIENT: Final = "bootc.live.retry.tries=5 bootc.live.retry.stall=1s bootc.live.retry.total=60s"
+
+
+@dataclass(frozen=True)
+class Boot:
+    """How a boot ended: what it said, its receipt and tree if it succeeded, and how many seconds it took."""
+
+    ended: Ended
+    receipt: dict[str, Any]
+    tree: list[Line]
+    seconds: float
+
+    def of(self, image: Published) -> Boot:
+        """Itself, if it made the root of `image`."""
+        self.ended.good()
+        assert not differences(image.tree, self.tree)
+        assert self.receipt["image"]["manifest_digest"] == image.digest
+        return self
+
+    def error(self, *named: str) -> str:
+        """The one error of a boot that failed as it should, and soon; `named` must be in it."""
+        told = self.ended.error(*named)
+        assert self.seconds < SOON, f"it took {self.seconds:.0f} s:\n{self.ended.stderr}"
+        return told
+
+    def without(self, *secrets: str) -> Boot:
+        """Itself, if no secret is in what it said or wrote down."""
+        said = self.ended.stdout + self.ended.stderr + json.dumps(self.receipt)
+        for secret in secrets:
+            assert secret not in said, f"{secret} is in:\n{said}"
+        return self
+
+
+def boot(program: Program, source: str, where: Path, kargs: str = "", *, env: Mapping[str, str] | None = None) -> Boot:
+    """Boots `source` with `kargs` to a new sysroot below `where`, in the workspace that a boot has by default.
+
+    The root is gone again afterwards; a boot that failed has left nothing, not even a receipt.
+    """
+    root, receipt = where / "sysroot", where / "receipt.json"
+    root.mkdir()
+    cmdline = f"root=bootc-live:{source} {READ_ONLY} {kargs}"
+    begun = time.monotonic()
+    ended = program.run("boot", "--cmdline", cmdline, "--sysroot", root, "--receipt", receipt, env=env)
+    seconds = time.monotonic() - begun
+    if ended.status != 0:
+        assert not receipt.exists()
+        assert list(root.iterdir()) == []
+        return Boot(ended, {}, [], seconds)
+    try:
+        return Boot(ended, json.loads(receipt.read_text()), tree_list(root), seconds)
+    finally:
+        subprocess.run(["umount", "-R", root], check=True)
