@@ -67,7 +67,12 @@ def test_boot_by_digest(program: Program, secure: tuple[Registry, str], authorit
     with trusting(authority.certificate), booted(program, f"root=bootc-live:{source}", tmp_path) as made:
         assert (made.root / "usr/new").read_text() == "new\n"
         assert made.receipt["image"]["manifest_digest"] == digest
-        assert made.receipt["policy"] == {"digests": "verified", "signatures": "not checked", "insecure": False}
+        assert made.receipt["policy"] == {
+            "digests": "verified",
+            "pin": None,
+            "signatures": "not checked",
+            "insecure": False,
+        }
         assert made.receipt["warnings"] == []
 
 

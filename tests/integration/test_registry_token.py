@@ -41,7 +41,7 @@ def test_pull_that_is_not_allowed(program: Program, signer: Certificate, tmp_pat
     with token_service(signer, ()) as service, registry(tmp_path / "r", auth=service.settings) as served:
         source = served.source("os")
         told = program.run("inspect", "--unsecure", source).error(repr(source), f"{served.url}/v2/os", "401")
-        assert "without a login" in told
+        assert "put a login for it into /etc/bootc-live/auth.json" in told
         assert service.scopes == [PULL]
 
 

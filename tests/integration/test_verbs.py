@@ -146,8 +146,12 @@ def test_kargs_checks(program: Program) -> None:
     cmdline = 'quiet root="bootc-live:/my image.oci" rw bootclabel=stable bootc.live.var.rw=No rootflags=noatime'
     told = program.run("kargs", cmdline).good().stdout
     assert dict(line.split(": ") for line in told.splitlines()) == {
-        "source": "/my image.oci",
+        "sources": "/my image.oci",
         "label": "stable",
+        "pin": "None",
+        "retry": "6 tries, 30 s without progress, 3600 s altogether",
+        "mirrors": "None",
+        "proxies": "None",
         "registry_unsecure": "False",
         "root_rw": "True",
         "etc_rw": "True",
@@ -158,7 +162,7 @@ def test_kargs_checks(program: Program) -> None:
 
 
 def test_all_mistakes_at_once(program: Program) -> None:
-    wrong = ("bootc.live.etc.rw=maybe", "bootc.live.ect.rw=0", "bootc.zram=1G", "root=bootc-live:nfs://x/y")
+    wrong = ("bootc.live.etc.rw=maybe", "bootc.live.ect.rw=0", "bootc.zram=1G", "root=bootc-live:nfs://x")
     for argv in (("kargs",), ("boot", "--sysroot", "/nowhere", "--cmdline")):
         told = program.run(*argv, " ".join(wrong)).error(*wrong)
         assert "did you mean 'bootc.live.etc.rw'" in told

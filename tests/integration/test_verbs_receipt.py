@@ -25,11 +25,13 @@ SCHEMA: dict[str, Any] = {
         "layers": [{"digest": str, "diff_id": str, "size": int, "unpacked": int}],
     },
     "source": str,
-    "policy": {"digests": str, "signatures": str, "insecure": bool},
+    "sources": [{"source": str, "used": bool, "error": type(None)}],
+    "policy": {"digests": str, "pin": type(None), "signatures": str, "insecure": bool},
     "layout": str,
     "writable": {"root": bool, "etc": bool, "var": bool},
     "phases": {"resolve": float, "fetch": float, "index": float, "mount": float},
-    "bytes": {"fetched": int, "unpacked": int, "metadata": int},
+    "bytes": {"fetched": int, "transferred": int, "unpacked": int, "metadata": int},
+    "hosts": {},
     "peak_memory": int,
     "warnings": [str],
 }
@@ -66,7 +68,7 @@ def test_receipt(kargs: str, program: Program, small: Path, tmp_path: Path) -> N
     assert [(entry["diff_id"], entry["unpacked"]) for entry in receipt["image"]["layers"]] == [
         (sha256(tar), len(tar)) for tar in (BASE, UPPER)
     ]
-    assert receipt["policy"] == {"digests": "verified", "signatures": "not checked", "insecure": False}
+    assert receipt["policy"] == {"digests": "verified", "pin": None, "signatures": "not checked", "insecure": False}
     assert receipt["layout"] == "index"
     assert receipt["writable"] == {"root": bool(kargs), "etc": not kargs, "var": True}
     assert receipt["bytes"]["fetched"] == inspected["compressed_size"]

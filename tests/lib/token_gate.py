@@ -21,9 +21,10 @@ SERVICE: Final = "test-registry"
 class TokenGate:
     """Lets requests pass that show one of its tokens; gives them at `/token`, to everybody or for a `login`.
 
-    A token is good for `uses` requests for blobs, or for ever; and for a request that was refused with an older one, for
-    other requests may have used it up meanwhile (unless `uses` is 0: then no token ever helps). `basic` does without tokens: every request shows the
-    login. `tokens` are all that were given; `refused` counts wrong logins, `expired` requests with a used-up token.
+    A token is good for `uses` requests for blobs, or for ever; and for a request that was refused with an older one, as
+    others may have used it up meanwhile (with 0 uses no token ever helps). `basic` does without tokens: every request
+    shows the login. `tokens` are all that were given; `refused` counts wrong logins, `expired` requests with a used-up
+    token.
     """
 
     def __init__(self, *, uses: int | None = None, login: tuple[str, str] | None = None, basic: bool = False) -> None:

@@ -7,9 +7,11 @@ locale; what they say on standard error travels in the error that is raised.
 from __future__ import annotations
 
 import os
+import resource
+import select
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import IO
 
@@ -109,6 +111,21 @@ class Filter:
         """Wrap a process made by ``filter_process``."""
         self._argv = argv
         self._process = process
+
+    def limit_file(self, size: int) -> None:
+        """End it by a signal where it writes at or beyond byte ``size`` of a file (RLIMIT_FSIZE of prlimit(2))."""
+        resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE, (size, size))
+
+    @contextmanager
+    def watched(self) -> Iterator[Callable[[float], bool]]:
+        """Give a function that waits so many seconds at most and tells whether the program has ended."""
+        handle = os.pidfd_open(self._process.pid)
+        try:
+            poller = select.poll()
+            poller.register(handle, select.POLLIN)
+            yield lambda seconds: bool(poller.poll(seconds * 1000))
+        finally:
+            os.close(handle)
 
     def finish(self) -> None:
         """Wait for the end; raise RunError with what the program said if it failed."""

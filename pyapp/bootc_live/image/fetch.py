@@ -6,7 +6,6 @@ import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextlib import closing
 
 from bootc_live.base.errors import ImageError, RunError
 from bootc_live.base.log import Progress, Recorder
@@ -15,7 +14,6 @@ from bootc_live.image.store import LayerStore, Slot
 from bootc_live.image.verified import ResolvedImage, VerifiedImage, verified_image, verified_layer
 from bootc_live.image.verify import exhaust, verified
 from bootc_live.source.descriptor import Descriptor
-from bootc_live.source.inflate import inflate
 from bootc_live.source.interface import Source
 
 # Buffers and an inflating program of one worker at their worst; they may take an eighth of what is free.
@@ -59,7 +57,8 @@ def _fetch_all(
         try:
             with source.open_blob(layer) as chunks:
                 checked = verified(_counted(chunks, progress), layer, what)
-                found, size = _store(store, places[key], checked, what, stop, diff_id.partition(":")[0])
+                algorithm = diff_id.partition(":")[0]
+                found, size = _store(store, places[key], checked, layer.size, what, stop, algorithm)
         except ImageError as error:
             whence = source.whence(layer)
             if whence is not None:
@@ -84,12 +83,16 @@ def _fetch_all(
 
 
 def _store(
-    store: LayerStore, place: Slot, checked: Iterator[bytes], what: str, stop: threading.Event, algorithm: str
+    store: LayerStore,
+    place: Slot,
+    checked: Iterator[bytes],
+    size: int,
+    what: str,
+    stop: threading.Event,
+    algorithm: str,
 ) -> tuple[str, int]:
     try:
-        # Closed at once, not when the traceback goes: a program may be running behind it.
-        with closing(inflate(checked, what)) as pieces:
-            written = store.write(place, pieces, what, stop.is_set, algorithm)
+        written = store.inflate(place, checked, size, what, stop.is_set, algorithm)
     except (ImageError, RunError):
         if not stop.is_set():
             # Wrong bytes make an inflater stumble first; the digest is the better news.

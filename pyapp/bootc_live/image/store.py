@@ -9,13 +9,16 @@ import errno
 import hashlib
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
-from bootc_live.base.errors import ImageError, OutOfMemoryError
+from bootc_live.base.errors import ImageError
 from bootc_live.base.holes import punch
 from bootc_live.base.units import mib
+from bootc_live.image.direct import inflate_into
+from bootc_live.image.space import full
 from bootc_live.image.verified import VerifiedLayer
+from bootc_live.source.inflate import inflate, inflater, peeked
 
 # EROFS addresses 2^32 blocks; with blocks of 512 bytes, as tar has them, that is the data file's end.
 BLOCK = 512
@@ -23,6 +26,8 @@ _LIMIT = 2**32 * BLOCK
 # Room for the metadata in front of the first layer.
 META = 16 * 2**30
 _ALIGN = 2**20
+# Starting a program takes longer than inflating less.
+_WORTH_A_PROGRAM = 2**20
 # Of a piece that was written in part only.
 _MOST_LOST = 8 * 2**20
 
@@ -90,9 +95,36 @@ class LayerStore:
     ) -> tuple[str, int]:
         """Write pieces into a slot; see ``write_layer``."""
         found, size = write_layer(self._fd, slot, pieces, what, stopped, algorithm)
+        self._advance(slot, size)
+        return found, size
+
+    def inflate(
+        self,
+        slot: Slot,
+        chunks: Iterator[bytes],
+        size: int,
+        what: str,
+        stopped: Callable[[], bool],
+        algorithm: str = "sha256",
+    ) -> tuple[str, int]:
+        """Inflate ``size`` bytes of a layer into a slot; give the digest and the size of what came out.
+
+        Raises as ``write_layer``, and ImageError for damaged data.
+        """
+        first, whole = peeked(chunks)
+        argv = inflater(first) if size >= _WORTH_A_PROGRAM else None
+        if argv is None:
+            with closing(inflate(whole, what)) as pieces:
+                return self.write(slot, pieces, what, stopped, algorithm)
+        hasher = hashlib.new(algorithm)
+        span = slot.offset, slot.offset + slot.size
+        came = inflate_into(self.path, span, argv, whole, what, stopped, hasher)
+        self._advance(slot, came)
+        return f"{algorithm}:{hasher.hexdigest()}", came
+
+    def _advance(self, slot: Slot, size: int) -> None:
         if slot.offset == self._next:
             self._next = -(-(slot.offset + size) // _ALIGN) * _ALIGN
-        return found, size
 
     def drop(self, offset: int, size: int) -> None:
         """Give the memory of something written back."""
@@ -162,13 +194,3 @@ def _write(fd: int, offset: int, piece: bytes, what: str) -> None:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise full(fd, what) from error
         raise
-
-
-def full(fd: int, doing: str) -> OutOfMemoryError:
-    """Make the error for a full file system, with how much it holds."""
-    usage = os.fstatvfs(fd)
-    return OutOfMemoryError(
-        f"no space left for {doing}: the file system for it holds {mib(usage.f_blocks * usage.f_frsize)}, "
-        f"{mib(usage.f_bavail * usage.f_frsize)} of them free",
-        hint="give the machine more memory, or use a smaller image",
-    )

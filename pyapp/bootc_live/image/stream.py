@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass, field
 
 from bootc_live.base.errors import ImageError, RunError, SourceError
@@ -24,7 +23,6 @@ from bootc_live.source.archive.docker import MANIFEST, docker_image
 from bootc_live.source.archive.files import MemoryFiles
 from bootc_live.source.archive.layout import LayoutSource, MissingBlobError, blob_name
 from bootc_live.source.descriptor import Descriptor
-from bootc_live.source.inflate import inflate
 from bootc_live.source.interface import MANIFEST_LIMIT, Member, StreamSource
 
 # Of all manifests and configs of an archive together.
@@ -179,8 +177,7 @@ def _place(gathered: _Gathered, name: str, chunks: Iterator[bytes], store: Layer
     hashed = _hashed(chunks, hasher)
     slot = store.rest()
     try:
-        with closing(inflate(hashed, what)) as pieces:
-            found, size = store.write(slot, pieces, what, lambda: False)
+        found, size = store.inflate(slot, hashed, gathered.sizes[name], what, lambda: False)
         exhaust(hashed)
     except (ImageError, RunError) as error:
         gathered.wrong[name] = error

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from bootc_live.base.errors import RootfsError
 from bootc_live.base.loop import loop_device
 from bootc_live.base.mounts import mounted
-from bootc_live.image.store import META, full
+from bootc_live.image.space import full
+from bootc_live.image.store import META
 from bootc_live.image.verified import VerifiedImage
 from bootc_live.rootfs.erofs_format import BLOCK
 from bootc_live.rootfs.erofs_writer import write_metadata

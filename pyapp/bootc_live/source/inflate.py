@@ -25,7 +25,7 @@ _PIPE_SIZE = 1024 * 1024
 _F_SETPIPE_SZ = 1031
 _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"
-_DAMAGED = "push the image again, or make the archive anew"
+DAMAGED = "push the image again, or make the archive anew"
 
 
 def inflate(chunks: Iterator[bytes], what: str) -> Generator[bytes, None, None]:
@@ -35,18 +35,37 @@ def inflate(chunks: Iterator[bytes], what: str) -> Generator[bytes, None, None]:
     that its digest is checked. Raises ImageError for damaged data and RunError
     where zstd cannot be decompressed here.
     """
+    first, whole = peeked(chunks)
+    argv = inflater(first)
+    if argv is not None:
+        return _through(argv, whole, what)
+    return _zlib(whole, what) if compressed(first) else (chunk for chunk in whole if chunk)
+
+
+def peeked(chunks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
+    """Give how a stream begins, enough to tell how it is compressed, and the whole stream."""
     first = next(chunks, b"")
     while 0 < len(first) < len(_ZSTD):
         more = next(chunks, b"")
         if not more:
             break
         first += more
-    whole = itertools.chain([first], chunks)
+    return first, itertools.chain([first], chunks)
+
+
+def inflater(first: bytes) -> list[str] | None:
+    """Give the program for a stream that begins like this, reading its input and writing to its output.
+
+    None where no program is needed: for plain data, and for gzip where igzip is not packed. Raises RunError where zstd
+    is needed and not there.
+    """
     if first.startswith(_GZIP):
-        return _gzip(whole, what)
-    if first.startswith(_ZSTD) or _skippable(first):
-        return _zstd(whole, what)
-    return (chunk for chunk in whole if chunk)
+        igzip = find_program("igzip")
+        return None if igzip is None else [igzip, "-d", "-c"]
+    if compressed(first):
+        program = require_program("zstd", "decompress zstd layers", "zstd")
+        return [program, "-d", "-c", "-q", "--no-progress"]
+    return None
 
 
 def compressed(first: bytes) -> bool:
@@ -57,13 +76,6 @@ def compressed(first: bytes) -> bool:
 def _skippable(first: bytes) -> bool:
     # zstd:chunked and pzstd start with a skippable frame (RFC 8878, 3.1.2).
     return len(first) >= 4 and first[1:4] == b"\x2a\x4d\x18" and 0x50 <= first[0] <= 0x5F
-
-
-def _gzip(chunks: Iterator[bytes], what: str) -> Generator[bytes, None, None]:
-    igzip = find_program("igzip")
-    if igzip is not None:
-        return _through([igzip, "-d", "-c"], chunks, what)
-    return _zlib(chunks, what)
 
 
 def _zlib(chunks: Iterator[bytes], what: str) -> Generator[bytes, None, None]:
@@ -85,32 +97,27 @@ def _zlib(chunks: Iterator[bytes], what: str) -> Generator[bytes, None, None]:
             try:
                 piece = stream.decompress(data, _STEP)
             except zlib.error as error:
-                raise ImageError(f"{what} is damaged: {error}", hint=_DAMAGED) from error
+                raise ImageError(f"{what} is damaged: {error}", hint=DAMAGED) from error
             if piece:
                 yield piece
             data = stream.unused_data if stream.eof else stream.unconsumed_tail
     while not stream.eof:
         piece = stream.decompress(b"", _STEP)
         if not piece:
-            raise ImageError(f"{what} is cut short: its gzip stream has no end", hint=_DAMAGED)
+            raise ImageError(f"{what} is cut short: its gzip stream has no end", hint=DAMAGED)
         yield piece
 
 
-def _zstd(chunks: Iterator[bytes], what: str) -> Generator[bytes, None, None]:
-    program = require_program("zstd", "decompress zstd layers", "zstd")
-    return _through([program, "-d", "-c", "-q", "--no-progress"], chunks, what)
-
-
 def _through(argv: list[str], chunks: Iterator[bytes], what: str) -> Generator[bytes, None, None]:
-    feed_read, feed_write = _pipe()
-    out_read, out_write = _pipe()
+    feed_read, feed_write = make_pipe()
+    out_read, out_write = make_pipe()
     ours = [feed_write, out_read]
     abandoned = threading.Event()
     with ThreadPoolExecutor(max_workers=1) as feeder:
         try:
             with filter_process(argv, feed_read, out_write, closing=(feed_read, out_write)) as program:
                 ours.remove(feed_write)
-                fed = feeder.submit(_feed, feed_write, chunks, abandoned.is_set)
+                fed = feeder.submit(feed, feed_write, chunks, abandoned.is_set)
                 try:
                     while piece := os.read(out_read, _STEP):
                         yield piece
@@ -122,19 +129,21 @@ def _through(argv: list[str], chunks: Iterator[bytes], what: str) -> Generator[b
                 try:
                     program.finish()
                 except RunError as error:
-                    raise ImageError(f"{what} is damaged: {error.message}", hint=_DAMAGED) from error
+                    raise ImageError(f"{what} is damaged: {error.message}", hint=DAMAGED) from error
         finally:
             # Before the feeder is waited for: a dead program's pipe must not keep it.
             for end in ours:
                 os.close(end)
 
 
-def _feed(pipe: int, chunks: Iterator[bytes], abandoned: Callable[[], bool]) -> None:
+def feed(pipe: int, chunks: Iterator[bytes], abandoned: Callable[[], bool]) -> None:
+    """Write chunks into a pipe and close it; a program that wants no more does not keep them from being read."""
     with open(pipe, "wb", buffering=0):
         _write_all(pipe, chunks, abandoned)
 
 
-def _pipe() -> tuple[int, int]:
+def make_pipe() -> tuple[int, int]:
+    """Give the two ends of a large pipe, reading end first."""
     read, write = os.pipe()
     # A smaller pipe than asked for is slower, not wrong.
     with contextlib.suppress(OSError):

@@ -24,7 +24,7 @@ _LOGIN = "check the login for this registry in auth.json (/etc/bootc-live/auth.j
 _HINTS = {
     401: _LOGIN,
     403: _LOGIN,
-    404: "check the name; the server does not have it",
+    404: "check the repository and the tag or digest, or the path: the server does not have it",
     407: "the proxy wants a login: write proxy=http://USER:PASSWORD@HOST:PORT",
 }
 # Verification results of OpenSSL, x509_vfy.h.

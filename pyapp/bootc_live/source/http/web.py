@@ -9,6 +9,7 @@ from http import HTTPStatus
 from http.cookiejar import DefaultCookiePolicy
 
 import requests
+import urllib3
 
 from bootc_live.base.errors import SourceError
 from bootc_live.source.access import Access
@@ -90,6 +91,8 @@ def opened_web(access: Access) -> Iterator[Web]:
         end.daemon = True
         end.start()
         stack.callback(end.cancel)
+        # What is not checked was told in our own words.
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         session = stack.enter_context(requests.Session())
         adapter = PatientAdapter(sockets, trust, access.proxies, access.policy.limits.stall)
         session.mount("https://", adapter)

@@ -66,7 +66,7 @@ class RegistryLogin(TokenAuth):  # type: ignore[misc]
             if kind == "basic" and basic is not None and shown != basic:
                 self._uses_basic = True
                 return {**headers, "Authorization": basic}, True
-        raise self._refusal(original)
+        raise self.refusal(original)
 
     def known_headers(self) -> dict[str, str]:
         """Give what is known to be asked for, so that not every request has to be refused first."""
@@ -94,7 +94,7 @@ class RegistryLogin(TokenAuth):  # type: ignore[misc]
         query: dict[str, str] = {key: parameters[key] for key in ("service", "scope") if key in parameters}
         with closing(self._ask(realm, query)) as response:
             if response.status_code != HTTPStatus.OK:
-                raise self._refusal(response)
+                raise self.refusal(response)
             content = self._read(response)
         try:
             answer: Any = json.loads(content)
@@ -121,7 +121,8 @@ class RegistryLogin(TokenAuth):  # type: ignore[misc]
         except requests.RequestException as error:
             raise unreachable(self._typed, realm, error) from error
 
-    def _refusal(self, response: requests.Response) -> SourceError:
+    def refusal(self, response: requests.Response) -> SourceError:
+        """Make the error for an answer that no login helps with, or that wants one we do not have."""
         error = refused(self._typed, response.url, response)
         if response.status_code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN) and self._login is None:
             error.message += ": it wants a login, and there is none for it"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from http import HTTPStatus
 
 import requests
 from oras.provider import Registry
@@ -45,6 +46,9 @@ class Place:
             known = {**headers, **client.auth.known_headers()}
             # oras-py wraps its requests in a retry that sleeps two minutes, even over a refused login.
             response: requests.Response = inspect.unwrap(Registry.do_request)(client, url, headers=known, stream=True)
+            if response.status_code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+                with closing(response):
+                    raise client.auth.refusal(response)
             return response
 
         with self._web.get(url, self._typed, {"Accept": accept}, start, send=send) as response:

@@ -1,0 +1,116 @@
+"""Archives on web servers that misbehave: with ranges and without, the boot is right or ends with one error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.lib.fault_boot import IMPATIENT, PATIENT, boot
+from tests.lib.fault_files import Files
+from tests.lib.fault_image import Published, published
+from tests.lib.fault_server import FaultServer, fault_server
+from tests.lib.faults import EVERYTHING, MIB, End, Fault, Ranges, Rule, Script, Trickle
+from tests.lib.program import Program
+from tests.lib.token_gate import TokenGate
+
+PLACE = "/images/root.oci"
+SECRETS = ("open-sesame-17", "not-for-your-eyes")
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Published]:
+    with published(tmp_path_factory.mktemp("image")) as made:
+        yield made
+
+
+@dataclass(frozen=True)
+class Row:
+    """Faults of a web server, and what the error names; if that is None, the image boots."""
+
+    name: str
+    rules: tuple[Rule, ...]
+    told: tuple[str, ...] | None = None
+    kargs: str = PATIENT
+    ranges: Ranges = Ranges.HONEST
+
+
+def first(fault: Fault, times: int = 1, spared: int = 0) -> tuple[Rule, ...]:
+    return (Rule(EVERYTHING, fault, times=times, spared=spared),)
+
+
+def always(fault: Fault) -> tuple[Rule, ...]:
+    return (Rule(EVERYTHING, fault, times=None),)
+
+
+ROWS = (
+    Row("none", ()),
+    Row("none-without-ranges", (), ranges=Ranges.NONE),
+    Row("no-answer", first(Fault(silent=True, end=End.CLOSE), times=2)),
+    Row("dropped-at-once", first(Fault(after=0), times=2)),
+    Row("dropped-later", (Rule(EVERYTHING, Fault(after=300_000), times=3),)),
+    Row("reset", (Rule(EVERYTHING, Fault(after=300_000, end=End.RESET), times=2),)),
+    Row("silence-in-the-body", first(Fault(after=1000, end=End.SILENCE))),
+    Row("silence-instead-of-an-answer", first(Fault(silent=True))),
+    Row("503", first(Fault(status=503, headers={"Retry-After": "1"}), times=2)),
+    Row("dropped-without-ranges", first(Fault(after=2 * MIB), times=2), ranges=Ranges.NONE),
+    Row("silence-without-ranges", first(Fault(after=2 * MIB, end=End.SILENCE)), ranges=Ranges.NONE),
+    Row("404", always(Fault(status=404)), ("404",)),
+    Row("500-always", always(Fault(status=500)), ("500",), IMPATIENT),
+    Row("never-an-answer", always(Fault(silent=True)), (), IMPATIENT),
+    Row("trickle-always", always(Fault(trickle=Trickle(50, 0.2))), (), IMPATIENT),
+    Row("redirect-loop", always(Fault(redirect="")), ("redirect",)),
+    Row("wrong-bytes", always(Fault(flip=2 * MIB)), ("sha256:",)),
+    Row("wrong-bytes-without-ranges", always(Fault(flip=2 * MIB)), ("sha256:",), ranges=Ranges.NONE),
+    Row("cut-short-without-ranges", always(Fault(short=2 * MIB)), (), ranges=Ranges.NONE),
+    Row("always-dropped-without-ranges", always(Fault(after=2 * MIB)), (), IMPATIENT, Ranges.NONE),
+)
+
+
+def serving(image: Published, *rules: Rule, ranges: Ranges = Ranges.HONEST) -> AbstractContextManager[FaultServer]:
+    """A web server that has the image's archive at `PLACE`."""
+    return fault_server(Files({PLACE: image.archive}), Script(rules), ranges=ranges)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_faults(row: Row, program: Program, image: Published, tmp_path: Path) -> None:
+    with serving(image, *row.rules, ranges=row.ranges) as faulty:
+        url = f"{faulty.url}{PLACE}"
+        booted = boot(program, url, tmp_path, row.kargs)
+        if row.told is None:
+            booted.of(image)
+        else:
+            booted.error(url, *row.told)
+
+
+def test_with_ranges_little_is_fetched_twice(program: Program, image: Published, tmp_path: Path) -> None:
+    cut = 5
+    with serving(image, Rule(EVERYTHING, Fault(after=600_000), times=cut)) as faulty:
+        boot(program, f"{faulty.url}{PLACE}", tmp_path, PATIENT).of(image)
+        assert faulty.sent() <= image.archive.stat().st_size + cut * MIB
+
+
+def test_without_ranges_it_is_read_once(program: Program, image: Published, tmp_path: Path) -> None:
+    with serving(image, ranges=Ranges.NONE) as faulty:
+        boot(program, f"{faulty.url}{PLACE}", tmp_path, PATIENT).of(image)
+        assert faulty.sent() <= image.archive.stat().st_size + MIB
+
+
+@pytest.mark.parametrize("fault", [Fault(status=404), Fault(after=10), Fault(redirect="")], ids=["404", "cut", "loop"])
+def test_secrets_of_an_address(fault: Fault, program: Program, image: Published, tmp_path: Path) -> None:
+    with serving(image, Rule(EVERYTHING, fault, times=None)) as faulty:
+        url = f"http://somebody:{SECRETS[0]}@{faulty.host}{PLACE}?key={SECRETS[1]}"
+        boot(program, url, tmp_path, IMPATIENT).without(*SECRETS).error(f"{faulty.host}{PLACE}")
+
+
+def test_password_of_an_address_works_and_stays_there(program: Program, image: Published, tmp_path: Path) -> None:
+    gate = TokenGate(login=("somebody", SECRETS[0]), basic=True)
+    with serving(image) as storage:
+        moved = Script((Rule(EVERYTHING, Fault(redirect=storage.url), times=None),))
+        with fault_server(Files({}), moved, guard=gate) as faulty:
+            url = f"http://somebody:{SECRETS[0]}@{faulty.host}{PLACE}"
+            boot(program, url, tmp_path, PATIENT).of(image).without(SECRETS[0])
+        assert not any(seen.authorization for seen in storage.asked())

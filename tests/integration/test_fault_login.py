@@ -1,0 +1,176 @@
+"""Tokens that run out, redirects to other hosts, and logins that must not be seen by anybody they are not for."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.lib.dead_servers import closed_port
+from tests.lib.fault_boot import IMPATIENT, PATIENT, boot
+from tests.lib.fault_image import NAME, Published, published
+from tests.lib.fault_proxy import fault_proxy
+from tests.lib.faults import BLOBS, EVERYTHING, MANIFESTS, MIB, TOKEN, Fault, Rule
+from tests.lib.program import Program
+from tests.lib.token_gate import TokenGate
+
+KARGS = f"bootc.registry.unsecure {PATIENT}"
+LOGINS = Path("/etc/bootc-live/auth.json")
+USER, PASSWORD = "somebody", "open-sesame-17"
+SIGNED = "X-Signature=not-for-your-eyes"
+# What requests allows, and the one that goes too far.
+REDIRECTS = 31
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Published]:
+    with published(tmp_path_factory.mktemp("image")) as made:
+        yield made
+
+
+def encoded(user: str, password: str) -> str:
+    return base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+@contextmanager
+def login(host: str, user: str, password: str) -> Iterator[None]:
+    """A login for a host, where an initramfs has it."""
+    LOGINS.parent.mkdir(parents=True)
+    LOGINS.write_text(json.dumps({"auths": {host: {"auth": encoded(user, password)}}}))
+    try:
+        yield
+    finally:
+        LOGINS.unlink()
+        LOGINS.parent.rmdir()
+
+
+@pytest.mark.parametrize("uses", [1, 2, 3])
+def test_token_that_runs_out(uses: int, program: Program, image: Published, tmp_path: Path) -> None:
+    gate = TokenGate(uses=uses)
+    with fault_proxy(image.registry, guard=gate) as faulty:
+        boot(program, faulty.source(NAME), tmp_path, KARGS).of(image).without(*gate.tokens)
+        assert gate.expired
+        assert len(gate.tokens) >= 2
+        assert all(faulty.sent(blob.digest) - blob.size < 1000 for blob in image.blobs)
+
+
+def test_token_that_runs_out_between_two_parts_of_a_blob(program: Program, image: Published, tmp_path: Path) -> None:
+    gate = TokenGate(uses=1)
+    rule = Rule(image.bulk.digest, Fault(after=MIB), times=3)
+    with fault_proxy(image.registry, rule, guard=gate) as faulty:
+        boot(program, faulty.source(NAME), tmp_path, KARGS).of(image)
+        good = [seen for seen in faulty.asked(image.bulk.digest) if seen.status in {200, 206}]
+        assert [seen.start for seen in good] == [0, MIB, 2 * MIB, 3 * MIB]
+        assert gate.expired >= 3
+
+
+def test_token_that_is_never_good(program: Program, image: Published, tmp_path: Path) -> None:
+    gate = TokenGate(uses=0)
+    with fault_proxy(image.registry, guard=gate) as faulty:
+        source = faulty.source(NAME)
+        booted = boot(program, source, tmp_path, f"bootc.registry.unsecure {IMPATIENT}")
+        booted.without(*gate.tokens).error(repr(source), f"{faulty.url}/v2/os/", "401")
+        assert len(gate.tokens) <= 4
+
+
+@pytest.mark.parametrize(
+    "fault", [Fault(status=503), Fault(after=5), Fault(silent=True)], ids=["status", "cut", "silent"]
+)
+def test_token_service_with_a_bad_moment(fault: Fault, program: Program, image: Published, tmp_path: Path) -> None:
+    gate = TokenGate()
+    with fault_proxy(image.registry, Rule(TOKEN, fault), guard=gate) as faulty:
+        boot(program, faulty.source(NAME), tmp_path, KARGS).of(image)
+        assert len(faulty.asked(TOKEN)) >= 2
+
+
+@pytest.mark.parametrize("fault", [Fault(status=500), Fault(silent=True)], ids=["status", "silent"])
+def test_token_service_that_is_dead(fault: Fault, program: Program, image: Published, tmp_path: Path) -> None:
+    with fault_proxy(image.registry, Rule(TOKEN, fault, times=None), guard=TokenGate()) as faulty:
+        source = faulty.source(NAME)
+        booted = boot(program, source, tmp_path, f"bootc.registry.unsecure {IMPATIENT}")
+        booted.error(repr(source), f"{faulty.url}{TOKEN}")
+
+
+def test_tokens_stay_at_home(program: Program, image: Published, tmp_path: Path) -> None:
+    """Blobs lie on another host, as with registries on object storage: it gets no token, and ranges get through."""
+    gate = TokenGate(uses=2)
+    broken = Rule(image.bulk.digest, Fault(after=MIB), times=2)
+    with fault_proxy(image.registry, broken) as storage:
+        moved = Rule(BLOBS, Fault(redirect=storage.url, query=SIGNED), times=None)
+        with fault_proxy(image.registry, moved, guard=gate) as faulty:
+            boot(program, faulty.source(NAME), tmp_path, KARGS).of(image).without(SIGNED, *gate.tokens)
+            assert {seen.status for seen in faulty.asked(BLOBS)} <= {307, 401}
+            assert any(seen.authorization for seen in faulty.asked(BLOBS))
+        assert [seen.authorization for seen in storage.asked()] == [""] * (len(image.blobs) + 2)
+        assert [seen.start for seen in storage.asked(image.bulk.digest)] == [0, MIB, 2 * MIB]
+
+
+@pytest.mark.parametrize("status", [403, 500])
+def test_signed_address_that_is_refused(status: int, program: Program, image: Published, tmp_path: Path) -> None:
+    """Its query is a secret."""
+    with fault_proxy(image.registry, Rule(EVERYTHING, Fault(status=status), times=None)) as storage:
+        moved = Rule(BLOBS, Fault(redirect=storage.url, query=SIGNED), times=None)
+        with fault_proxy(image.registry, moved) as faulty:
+            source = faulty.source(NAME)
+            booted = boot(program, source, tmp_path, f"bootc.registry.unsecure {IMPATIENT}")
+            booted.without(SIGNED).error(repr(source), str(status), "/v2/os/blobs/")
+
+
+def test_redirect_to_nowhere(program: Program, image: Published, tmp_path: Path) -> None:
+    with closed_port() as port:
+        moved = Rule(BLOBS, Fault(redirect=f"http://127.0.0.1:{port}", query=SIGNED), times=None)
+        with fault_proxy(image.registry, moved) as faulty:
+            source = faulty.source(NAME)
+            booted = boot(program, source, tmp_path, f"bootc.registry.unsecure {IMPATIENT}")
+            booted.without(SIGNED).error(repr(source), f"127.0.0.1:{port}")
+
+
+@pytest.mark.parametrize("where", [MANIFESTS, BLOBS])
+def test_redirect_loop(where: str, program: Program, image: Published, tmp_path: Path) -> None:
+    """An error at once: it would be the same the next time."""
+    loop = Rule(where, Fault(redirect="", query=SIGNED), times=None)
+    with fault_proxy(image.registry, loop, guard=TokenGate()) as faulty:
+        source = faulty.source(NAME)
+        booted = boot(program, source, tmp_path, KARGS)
+        booted.without(SIGNED).error(repr(source), f"{faulty.url}/v2/os{where}", "redirect")
+        # One more without a token: it is only asked for after that.
+        assert len(faulty.asked(where)) <= REDIRECTS + 1
+
+
+@pytest.mark.parametrize("basic", [False, True], ids=["bearer", "basic"])
+def test_login(basic: bool, program: Program, image: Published, tmp_path: Path) -> None:
+    gate = TokenGate(login=(USER, PASSWORD), basic=basic)
+    secrets = (PASSWORD, encoded(USER, PASSWORD))
+    with fault_proxy(image.registry) as storage:
+        moved = Rule(BLOBS, Fault(redirect=storage.url), times=None)
+        with fault_proxy(image.registry, moved, guard=gate) as faulty, login(faulty.host, USER, PASSWORD):
+            booted = boot(program, faulty.source(NAME), tmp_path, KARGS).of(image)
+            booted.without(*secrets, *gate.tokens)
+            # A password is for who asks for one, and goes nowhere else.
+            shown = [seen for seen in faulty.asked() if secrets[1] in seen.authorization]
+            assert shown
+            assert basic or {seen.path for seen in shown} == {TOKEN}
+        assert not any(seen.authorization for seen in storage.asked())
+
+
+@pytest.mark.parametrize("basic", [False, True], ids=["bearer", "basic"])
+def test_wrong_password(basic: bool, program: Program, image: Published, tmp_path: Path) -> None:
+    gate = TokenGate(login=(USER, "another"), basic=basic)
+    with fault_proxy(image.registry, guard=gate) as faulty, login(faulty.host, USER, PASSWORD):
+        source = faulty.source(NAME)
+        booted = boot(program, source, tmp_path, KARGS)
+        booted.without(PASSWORD, encoded(USER, PASSWORD)).error(repr(source), faulty.url, "401")
+        # It is no better the next time, and many registries lock out who insists.
+        assert 1 <= gate.refused <= 2
+
+
+def test_login_of_another_host(program: Program, image: Published, tmp_path: Path) -> None:
+    gate = TokenGate(login=(USER, PASSWORD), basic=True)
+    with fault_proxy(image.registry, guard=gate) as faulty, login("other.example", USER, PASSWORD):
+        source = faulty.source(NAME)
+        boot(program, source, tmp_path, KARGS).without(PASSWORD).error(repr(source), "401")
+        assert not any(seen.authorization for seen in faulty.asked())

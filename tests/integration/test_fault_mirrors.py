@@ -1,0 +1,213 @@
+"""Mirrors that fail in the middle, from the start or on purpose: the boot goes on with the next, or says who lied."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.lib.dead_servers import closed_port, full_server, mute_server
+from tests.lib.fault_boot import PATIENT, boot
+from tests.lib.fault_image import NAME, Published, published
+from tests.lib.fault_proxy import fault_proxy
+from tests.lib.fault_server import FaultServer
+from tests.lib.faults import BLOBS, EVERYTHING, MANIFESTS, MIB, End, Fault, Ranges, Rule, Trickle
+from tests.lib.program import Program
+from tests.lib.token_gate import TokenGate
+
+KARGS = f"bootc.registry.unsecure {PATIENT}"
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Published]:
+    with published(tmp_path_factory.mktemp("image")) as made:
+        yield made
+
+
+@pytest.fixture
+def home(image: Published) -> Iterator[FaultServer]:
+    """The registry itself, without a fault."""
+    with fault_proxy(image.registry) as running:
+        yield running
+
+
+def through(*mirrors: str) -> str:
+    """The kernel arguments for mirrors (`HOST:PORT[/PATH]`) that speak HTTP."""
+    return " ".join([KARGS, *(f"bootc.registry.mirror=http://{mirror}" for mirror in mirrors)])
+
+
+def served(digest: str, *servers: FaultServer) -> int:
+    """How often a digest was sent, in parts or whole."""
+    return sum(seen.status in {200, 206} for server in servers for seen in server.asked(digest))
+
+
+def everything(fault: Fault) -> tuple[Rule, ...]:
+    return (Rule(EVERYTHING, fault, times=None),)
+
+
+@dataclass(frozen=True)
+class Broken:
+    """What a mirror does that leaves all to the registry, sooner or later."""
+
+    name: str
+    rules: tuple[Rule, ...]
+    ranges: Ranges = Ranges.HONEST
+
+
+BROKEN = (
+    Broken("missing", everything(Fault(status=404))),
+    Broken("forbidden", everything(Fault(status=403))),
+    Broken("failing", everything(Fault(status=500))),
+    Broken("busy", everything(Fault(status=429, headers={"Retry-After": "1"}))),
+    Broken("looping", everything(Fault(redirect=""))),
+    Broken("silent", everything(Fault(silent=True))),
+    Broken("hanging-up", everything(Fault(silent=True, end=End.CLOSE))),
+    Broken("without-blobs", (Rule(BLOBS, Fault(status=404), times=None),)),
+    Broken("without-tags", (Rule(MANIFESTS, Fault(status=404), times=None),)),
+    Broken("cutting", (Rule(BLOBS, Fault(after=100), times=None),)),
+    Broken("trickling", (Rule(BLOBS, Fault(trickle=Trickle(50, 0.2)), times=None),)),
+    Broken("lying-about-ranges", (Rule(BLOBS, Fault(after=MIB)),), Ranges.WRONG_HEADER),
+)
+
+
+@pytest.mark.parametrize("row", BROKEN, ids=lambda row: row.name)
+def test_broken_mirror(row: Broken, program: Program, image: Published, home: FaultServer, tmp_path: Path) -> None:
+    with fault_proxy(image.registry, *row.rules, ranges=row.ranges) as mirror:
+        boot(program, home.source(NAME), tmp_path, through(mirror.host)).of(image)
+        assert mirror.asked(), "the mirror comes first"
+        for blob in image.blobs:
+            assert mirror.sent(blob.digest) + home.sent(blob.digest) <= blob.size + MIB
+
+
+@pytest.mark.parametrize("dead", [closed_port, full_server, mute_server], ids=lambda dead: dead.__name__)
+def test_dead_mirror(dead: type, program: Program, image: Published, home: FaultServer, tmp_path: Path) -> None:
+    with dead() as port:
+        boot(program, home.source(NAME), tmp_path, through(f"127.0.0.1:{port}")).of(image)
+    assert all(home.sent(blob.digest) == blob.size for blob in image.blobs)
+
+
+def test_mirror_that_wants_a_login(program: Program, image: Published, home: FaultServer, tmp_path: Path) -> None:
+    with fault_proxy(image.registry, guard=TokenGate(login=("me", "mine"))) as mirror:
+        boot(program, home.source(NAME), tmp_path, through(mirror.host)).of(image)
+        assert mirror.asked()
+
+
+def test_all_from_the_mirror(program: Program, image: Published, home: FaultServer, tmp_path: Path) -> None:
+    with fault_proxy(image.registry) as mirror:
+        boot(program, home.source(NAME), tmp_path, through(mirror.host)).of(image)
+        assert all(mirror.sent(blob.digest) == blob.size for blob in image.blobs)
+    assert home.asked(BLOBS) == []
+
+
+def test_registry_that_is_dead(program: Program, image: Published, tmp_path: Path) -> None:
+    with closed_port() as port, fault_proxy(image.registry) as mirror:
+        boot(program, f"docker://127.0.0.1:{port}/{NAME}", tmp_path, through(mirror.host)).of(image)
+
+
+def test_mirror_with_a_path(program: Program, image: Published, home: FaultServer, tmp_path: Path) -> None:
+    image.registry.put(image.registry.storage.parent.parent / "layout", f"cache/of/{NAME}", "latest")
+    with fault_proxy(image.registry) as mirror:
+        boot(program, home.source(NAME), tmp_path, through(f"{mirror.host}/cache/of")).of(image)
+        assert len(mirror.asked(f"/v2/cache/of/{NAME}{BLOBS}")) == len(image.blobs)
+
+
+@pytest.mark.parametrize("end", [End.CLOSE, End.RESET, End.SILENCE], ids=lambda end: end.name.lower())
+@pytest.mark.parametrize("after", [3 * MIB, 1_234_567])
+def test_the_next_one_goes_on_where_the_last_stopped(
+    after: int, end: End, program: Program, image: Published, home: FaultServer, tmp_path: Path
+) -> None:
+    digest, size = image.bulk.digest, image.bulk.size
+    with fault_proxy(image.registry, Rule(digest, Fault(after=after, end=end))) as mirror:
+        receipt = boot(program, home.source(NAME), tmp_path, through(mirror.host)).of(image).receipt
+        (first,), (second,) = mirror.asked(digest), home.asked(digest)
+        assert (first.start, first.sent) == (0, after)
+        assert second.status == 206
+        assert after - MIB <= second.start <= after
+        assert mirror.sent(digest) + home.sent(digest) <= size + MIB
+        # No other blob had to be fetched twice.
+        for blob in image.missing([image.bulk]):
+            assert served(blob.digest, mirror, home) == 1
+    assert receipt["bytes"]["transferred"] >= image.size
+
+
+def test_three_take_turns(program: Program, image: Published, tmp_path: Path) -> None:
+    """All of them cut the large layer again and again; each begins where another one stopped."""
+    digest, size = image.bulk.digest, image.bulk.size
+    with ExitStack() as stack:
+        rule = Rule(digest, Fault(after=700_000), times=None)
+        home, *mirrors = (stack.enter_context(fault_proxy(image.registry, rule)) for _ in range(3))
+        kargs = through(*(mirror.host for mirror in mirrors))
+        boot(program, home.source(NAME), tmp_path, kargs).of(image)
+        asked = sorted((seen for server in (home, *mirrors) for seen in server.asked(digest)), key=lambda s: s.at)
+        assert sum(seen.sent for seen in asked) <= size + MIB * (len(asked) - 1)
+        assert all(server.asked(digest) for server in (home, *mirrors))
+        assert [seen.start for seen in asked] == sorted(seen.start for seen in asked)
+
+
+def test_mirror_that_dies_after_some_blobs(
+    program: Program, image: Published, home: FaultServer, tmp_path: Path
+) -> None:
+    dying = Rule(BLOBS, Fault(silent=True, end=End.CLOSE), times=None, each=False, spared=2)
+    with fault_proxy(image.registry, dying) as mirror:
+        boot(program, home.source(NAME), tmp_path, through(mirror.host)).of(image)
+        assert all(served(blob.digest, mirror, home) == 1 for blob in image.blobs)
+        assert sum(served(blob.digest, mirror) for blob in image.blobs) == 2
+
+
+@pytest.mark.parametrize("fault", [Fault(flip=1), Fault(short=5), Fault(extra=5)], ids=["other", "short", "long"])
+def test_mirror_that_lies_about_a_digest(
+    fault: Fault, program: Program, image: Published, home: FaultServer, tmp_path: Path
+) -> None:
+    """Final, and told with the host it came from: another try would hide a mirror that somebody broke into."""
+    with fault_proxy(image.registry, Rule(image.last.digest, fault, times=None)) as mirror:
+        source = home.source(NAME)
+        booted = boot(program, source, tmp_path, through(mirror.host))
+        booted.error(repr(source), image.last.digest, mirror.host)
+        assert len(mirror.asked(image.last.digest)) == 1
+    assert home.asked(image.last.digest) == []
+
+
+def forged(image: Published, **headers: str) -> Rule:
+    """Another image's manifest for the tag; `headers` make it more or less honest."""
+    said = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Rule(f"{MANIFESTS}latest", Fault(body=image.other, headers=said), times=None)
+
+
+def test_mirror_that_lies_about_a_tag(program: Program, image: Published, home: FaultServer, tmp_path: Path) -> None:
+    """Another manifest under the digest of the right one."""
+    with fault_proxy(image.registry, forged(image, Docker_Content_Digest=image.digest)) as mirror:
+        source = home.source(NAME)
+        boot(program, source, tmp_path, through(mirror.host)).error(repr(source), image.digest, mirror.host)
+
+
+def test_forged_tag_and_a_pin(program: Program, image: Published, home: FaultServer, tmp_path: Path) -> None:
+    """A mirror that is consistent in its lie fools everybody but who knows the digest."""
+    rule = forged(image)
+    with fault_proxy(image.registry, rule) as mirror:
+        source = home.source(NAME)
+        kargs = f"{through(mirror.host)} bootc.live.digest={image.digest}"
+        boot(program, source, tmp_path, kargs).error(repr(source), image.digest)
+
+
+def test_forged_tag_and_a_digest(program: Program, image: Published, home: FaultServer, tmp_path: Path) -> None:
+    rule = Rule(image.digest, Fault(body=image.other), times=None)
+    with fault_proxy(image.registry, rule) as mirror:
+        source = home.source(f"{NAME}:latest@{image.digest}")
+        boot(program, source, tmp_path, through(mirror.host)).error(repr(source), image.digest, mirror.host)
+
+
+def test_logins_of_the_registry_are_not_for_mirrors(program: Program, image: Published, tmp_path: Path) -> None:
+    """A token from one server is shown to that server alone."""
+    gates = TokenGate(), TokenGate()
+    rule = Rule(BLOBS, Fault(after=1000))
+    with (
+        fault_proxy(image.registry, rule, guard=gates[0]) as mirror,
+        fault_proxy(image.registry, guard=gates[1]) as home,
+    ):
+        boot(program, home.source(NAME), tmp_path, through(mirror.host)).of(image)
+        for server, other in ((mirror, gates[1]), (home, gates[0])):
+            shown = {seen.authorization.removeprefix("Bearer ") for seen in server.asked()}
+            assert not shown & set(other.tokens)
