@@ -10,9 +10,10 @@ import os
 import resource
 import select
 import shutil
+import signal
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import IO
 
 from bootc_live.base.errors import RunError
@@ -46,9 +47,17 @@ def require_program(name: str, purpose: str, package: str) -> str:
     return found
 
 
-def run(argv: Sequence[str], *, hint: str = "see the message of the program above", cwd: str | None = None) -> str:
-    """Run a program to its end and give its standard output.
+def run(
+    argv: Sequence[str],
+    *,
+    hint: str = "see the message of the program above",
+    cwd: str | None = None,
+    env: Mapping[str, str] | None = None,
+    group: bool = False,
+) -> str:
+    """Run a program to its end and give its standard output; ``env`` is added to its environment.
 
+    ``group`` is for scripts: where this is interrupted, what the program started ends with it.
     Raises RunError with the end of standard error when it cannot be started
     or exits non-zero.
     """
@@ -56,13 +65,13 @@ def run(argv: Sequence[str], *, hint: str = "see the message of the program abov
     try:
         # An interruption between fork and return would leave a process that nobody knows of.
         with held_off():
-            process = _start(argv, cwd)
+            process = _start(argv, cwd, env or {}, group)
         stdout, stderr = process.communicate()
     except OSError as error:
         raise RunError(f"cannot start {argv[0]!r}: {error.strerror}", hint=hint) from error
     except BaseException:
         if process is not None:
-            process.kill()
+            _kill(process, group)
             process.communicate()
         raise
     if process.returncode != 0:
@@ -70,15 +79,25 @@ def run(argv: Sequence[str], *, hint: str = "see the message of the program abov
     return stdout.decode(errors="replace")
 
 
-def _start(argv: Sequence[str], cwd: str | None) -> subprocess.Popen[bytes]:
+def _start(argv: Sequence[str], cwd: str | None, env: Mapping[str, str], group: bool) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         list(argv),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env=environment(),
+        env={**environment(), **env},
         cwd=cwd,
+        process_group=0 if group else None,
     )
+
+
+def _kill(process: subprocess.Popen[bytes], group: bool) -> None:
+    if not group:
+        process.kill()
+        return
+    # All of the group may have ended by now.
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 @contextmanager

@@ -36,10 +36,10 @@ def inflate_into(
     stopped: Callable[[], bool],
     hasher: hashlib._Hash,
 ) -> int:
-    """Let a program inflate ``chunks`` into ``span`` (first byte, byte after the last) of a file; give its bytes.
+    """Let a program inflate ``chunks`` into a ``span`` of a file (from, up to before); give the bytes it wrote.
 
-    Raises ImageError for damaged data and for more of it than the span holds, RunError, and OutOfMemoryError; nothing of
-    it stays in the file then.
+    Raises ImageError for damaged data and for more of it than the span holds, RunError, and OutOfMemoryError; nothing
+    of it stays in the file then.
     """
     begin, _ = span
     out = os.open(path, os.O_RDWR | os.O_CLOEXEC)

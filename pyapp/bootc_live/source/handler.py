@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from bootc_live.base.errors import RunError, SourceError
 from bootc_live.base.redact import redact
 from bootc_live.base.run import run
+from bootc_live.config.model import RetryLimits
 from bootc_live.config.source_spec import HandlerArchive
 
 _FETCH = "/usr/lib/bootc-live/fetch-url"
@@ -17,7 +19,7 @@ _HINT = "check the URL, the server and the network"
 
 
 @contextmanager
-def fetched_file(spec: HandlerArchive, directory: str | None) -> Iterator[tuple[str, bool]]:
+def fetched_file(spec: HandlerArchive, directory: str | None, limits: RetryLimits) -> Iterator[tuple[str, bool]]:
     """Fetch an archive and give its path, and whether it is ours alone; it is gone after the block if so.
 
     NFS shares stay mounted, and their files are read in place. Raises SourceError.
@@ -29,7 +31,14 @@ def fetched_file(spec: HandlerArchive, directory: str | None) -> Iterator[tuple[
         )
     with tempfile.TemporaryDirectory(prefix="bootc-live-fetch.", dir=directory) as where:
         try:
-            path = run([_FETCH, spec.url, where], hint=_HINT).strip()
+            path = run([_FETCH, spec.url, where], hint=_HINT, env=_patience(limits), group=True).strip()
         except RunError as error:
             raise SourceError(f"cannot fetch {spec.typed!r}: {redact(error.message)}", hint=_HINT) from error
         yield path, os.path.dirname(path) == where
+
+
+def _patience(limits: RetryLimits) -> dict[str, str]:
+    return {
+        "BOOTC_LIVE_STALL": str(math.ceil(limits.stall)),
+        "BOOTC_LIVE_TOTAL": str(math.ceil(limits.total)),
+    }

@@ -28,7 +28,7 @@ def open_source(spec: SourceSpec, access: Access) -> Iterator[AnySource]:
             yield source
     elif isinstance(spec, HandlerArchive):
         with (
-            fetched_file(spec, access.directory) as (path, ours),
+            fetched_file(spec, access.directory, access.policy.limits) as (path, ours),
             open_archive(path, spec.typed, access.label, consume=ours) as source,
         ):
             yield source

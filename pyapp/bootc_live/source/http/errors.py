@@ -43,6 +43,8 @@ def unreachable(typed: str, url: str, error: Exception) -> SourceError:
     cause = _tls_cause(error)
     if cause is not None:
         return _tls_error(where, cause)
+    if isinstance(error, ValueError) and not isinstance(error, requests.RequestException):
+        return SourceError(f"{where} cannot be asked for: {reason_of(error)}", hint="check the URL and the server")
     if isinstance(error, requests.TooManyRedirects):
         return SourceError(f"{where} redirects round and round", hint="correct the server, or name another source")
     if isinstance(error, (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema)):

@@ -19,6 +19,7 @@ from bootc_live.source.http.errors import refused, unreachable
 from bootc_live.source.http.trust import Trust, TrustError, opened_trust
 from bootc_live.source.retry import Persistence
 
+_MOST_REDIRECTS = 10
 Send = Callable[[str, dict[str, str]], requests.Response]
 
 
@@ -99,6 +100,7 @@ def opened_web(access: Access) -> Iterator[Web]:
         session.mount("http://", adapter)
         # No .netrc; a CA bundle or proxy from the environment would override what was said without a word.
         session.trust_env = False
+        session.max_redirects = _MOST_REDIRECTS
         # Some registries take a cookie for the sign of a browser.
         session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         yield Web(access, trust, sockets, session)

@@ -1,0 +1,89 @@
+"""Benchmarks run inside the builder root: curl, igzip, docker-registry and the rest are those of Debian 13."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bootc_live.source.descriptor import Descriptor
+from tests.lib.bench import Figures
+from tests.lib.registry import Registry, registry
+
+MIB = 1024 * 1024
+_KEY = pytest.StashKey[Figures]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Makes the place for all figures."""
+    config.stash[_KEY] = Figures()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Prints the figures under each other."""
+    terminalreporter.section("figures")
+    terminalreporter.line(f"{os.cpu_count()} cores")
+    for line in config.stash[_KEY].lines:
+        terminalreporter.line(line)
+
+
+@pytest.fixture(scope="session")
+def figures(pytestconfig: pytest.Config) -> Figures:
+    """Where figures go."""
+    return pytestconfig.stash[_KEY]
+
+
+@pytest.fixture(scope="session")
+def live(repo: Path) -> Path:
+    """The real image, as an archive."""
+    return repo / "vm/out/live.oci"
+
+
+@pytest.fixture(scope="session")
+def served(live: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    """A docker-registry with the real image as os/live:1."""
+    with registry(tmp_path_factory.mktemp("served")) as running:
+        running.push(f"oci-archive:{live}:latest", "os/live:1")
+        yield running
+
+
+@pytest.fixture(scope="session")
+def blob(served: Registry) -> Descriptor:
+    """A blob of 400 MiB that nothing can compress, in the repository os/live."""
+    content = b"".join(random.Random(number).randbytes(MIB) for number in range(400))
+    digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
+    link(served, "os/live", digest)
+    path = served.blob(digest)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    return Descriptor("application/octet-stream", digest, len(content))
+
+
+def link(where: Registry, repository: str, digest: str) -> None:
+    """Says that a repository has a blob, as docker-registry's storage does."""
+    algorithm, _, encoded = digest.partition(":")
+    layers = where.storage / "docker/registry/v2/repositories" / repository / "_layers" / algorithm / encoded
+    layers.mkdir(parents=True)
+    (layers / "link").write_text(digest)
+
+
+@pytest.fixture(scope="session")
+def layers(served: Registry) -> list[Path]:
+    """The files of the real image's layers, as the registry keeps them."""
+    tag = served.storage / "docker/registry/v2/repositories/os/live/_manifests/tags/1/current/link"
+    manifest = json.loads(served.blob(tag.read_text()).read_bytes())
+    return [served.blob(entry["digest"]) for entry in manifest["layers"]]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Iterator[Path]:
+    """The name for a data file."""
+    path = tmp_path / "data"
+    yield path
+    shutil.rmtree(tmp_path)

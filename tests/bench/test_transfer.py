@@ -1,0 +1,73 @@
+"""Fetching, verifying and inflating against the tools that do nothing else."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from bootc_live.base.log import Recorder
+from bootc_live.base.run import find_program
+from bootc_live.config.source_spec import RegistryImage
+from bootc_live.image.acquire import acquire
+from bootc_live.image.verify import exhaust, verified
+from bootc_live.source.access import Access
+from bootc_live.source.descriptor import Descriptor
+from bootc_live.source.registry.source import open_registry
+from tests.lib.bench import Figures, best_of
+from tests.lib.fetching import quiet
+from tests.lib.registry import Registry
+
+
+def access() -> Access:
+    return Access(quiet, unsecure=True, root="/nonexistent")
+
+
+def run(*argv: str | Path) -> None:
+    subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True)
+
+
+def test_a_blob_against_curl_and_sha256sum(served: Registry, blob: Descriptor, figures: Figures) -> None:
+    url = f"{served.url}/v2/os/live/blobs/{blob.digest}"
+    image = RegistryImage(f"{served.host}/os/live:1", "typed")
+
+    def ours() -> None:
+        with open_registry(image, access()) as source, source.open_blob(blob) as chunks:
+            exhaust(verified(chunks, blob, "the blob"))
+
+    curl, summing, fetched = best_of(
+        lambda: run("curl", "--silent", "--fail", "--output", "/dev/null", url),
+        lambda: run("sha256sum", served.blob(blob.digest)),
+        ours,
+    )
+    ratio = (curl + summing) / fetched
+    figures.add(
+        f"blob of 400 MiB: fetch and verify {fetched:.3f} s; curl {curl:.3f} s + sha256sum {summing:.3f} s; "
+        f"{ratio:.2f} times as fast (bar: 0.80)"
+    )
+    assert ratio >= 0.8
+
+
+def test_the_real_image_against_inflating_alone(
+    served: Registry, layers: list[Path], data: Path, figures: Figures
+) -> None:
+    igzip = find_program("igzip")
+    assert igzip, "the builder root has it"
+
+    def floor() -> None:
+        running = [
+            subprocess.Popen([igzip, "-d", "-c", layer], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+            for layer in layers
+        ]
+        assert [process.wait() for process in running] == [0] * len(layers)
+
+    def ours() -> None:
+        acquire([RegistryImage(f"{served.host}/os/live:1", "typed")], access(), str(data), Recorder(quiet=True))
+        data.unlink()
+
+    inflated, fetched = best_of(floor, ours, rounds=9)
+    size = sum(layer.stat().st_size for layer in layers) / 2**20
+    figures.add(
+        f"real image, {size:.0f} MiB in {len(layers)} layers: fetch, verify, inflate {fetched:.3f} s; "
+        f"igzip alone, layers side by side {inflated:.3f} s; ratio {fetched / inflated:.2f} (bar: 1.30)"
+    )
+    assert fetched <= 1.3 * inflated
