@@ -52,6 +52,8 @@ def acquire(specs: Sequence[SourceSpec], access: Access, path: str, recorder: Re
     What is wrong with one source is the end of that source, whatever it is; layers it finished are used by the next.
     Raises the last source's error, or one that lists all of them.
     """
+    if not specs:
+        raise ValueError("no sources")
     attempts: list[Attempt] = []
     with layer_store(path, len(specs)) as store:
         for spec in specs:
@@ -68,7 +70,7 @@ def acquire(specs: Sequence[SourceSpec], access: Access, path: str, recorder: Re
             else:
                 store.keep_only(image.resolved.config.diff_ids)
                 return Acquired(image, (*attempts, Attempt(spec.typed, None)))
-    raise ValueError("no sources")
+    raise AssertionError("the last source is used or raises")
 
 
 def _fetch(spec: SourceSpec, access: Access, store: LayerStore, recorder: Recorder) -> VerifiedImage:

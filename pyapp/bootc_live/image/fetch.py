@@ -32,8 +32,8 @@ def fetch_layers(source: Source, image: ResolvedImage, store: LayerStore, record
     Raises SourceError, ImageError, RunError and OutOfMemoryError.
     """
     pairs = list(zip(image.config.diff_ids, image.manifest.layers, strict=True))
-    # A layer that stands twice is fetched once.
-    missing = [key for key in dict.fromkeys(pairs) if key[0] not in store.layers]
+    # A layer that stands twice, however it is compressed, is fetched once.
+    missing = [key for key in dict(pairs).items() if key[0] not in store.layers]
     places = dict(zip(missing, store.slots([layer.size for _, layer in missing]), strict=True))
     progress = Progress(recorder, "fetch", sum(layer.size for _, layer in missing))
     _fetch_all(source, image, store, places, progress)
@@ -64,7 +64,11 @@ def _fetch_all(
             if whence is not None:
                 error.message += f"; it came from {whence}"
             raise
-        store.layers[diff_id] = verified_layer(diff_id, found, places[key].offset, size, what)
+        try:
+            store.layers[diff_id] = verified_layer(diff_id, found, places[key].offset, size, what)
+        except ImageError:
+            store.drop(places[key].offset, size)
+            raise
 
     with ThreadPoolExecutor(max_workers=workers(os.cpu_count() or 1, available_bytes())) as pool:
         # The largest first: the last to start should not be the last to end.
@@ -98,7 +102,11 @@ def _store(
             # Wrong bytes make an inflater stumble first; the digest is the better news.
             exhaust(checked)
         raise
-    exhaust(checked)
+    try:
+        exhaust(checked)
+    except BaseException:
+        store.drop(place.offset, written[1])
+        raise
     return written
 
 

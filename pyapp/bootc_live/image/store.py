@@ -126,15 +126,27 @@ class LayerStore:
         if slot.offset == self._next:
             self._next = -(-(slot.offset + size) // _ALIGN) * _ALIGN
 
+    def digest(self, layer: VerifiedLayer, algorithm: str) -> str:
+        """Give the digest of a finished layer by another algorithm than the one it was written with."""
+        if algorithm == layer.diff_id.partition(":")[0]:
+            return layer.diff_id
+        hasher = hashlib.new(algorithm)
+        for begin in range(layer.offset, layer.offset + layer.size, _ALIGN):
+            hasher.update(os.pread(self._fd, min(_ALIGN, layer.offset + layer.size - begin), begin))
+        return f"{algorithm}:{hasher.hexdigest()}"
+
     def drop(self, offset: int, size: int) -> None:
         """Give the memory of something written back."""
         punch(self._fd, offset, size)
 
     def keep_only(self, diff_ids: Collection[str]) -> None:
         """Drop finished layers that no one needs."""
+        needed = {self.layers[diff_id].offset for diff_id in diff_ids}
         for diff_id in [diff_id for diff_id in self.layers if diff_id not in diff_ids]:
+            # The same data may be known by two algorithms.
             layer = self.layers.pop(diff_id)
-            self.drop(layer.offset, layer.size)
+            if layer.offset not in needed:
+                self.drop(layer.offset, layer.size)
 
 
 @contextmanager

@@ -17,7 +17,14 @@ from bootc_live.image.manifest import Manifest, parse_config
 from bootc_live.image.platform import check
 from bootc_live.image.resolve import Wanted, resolve_image
 from bootc_live.image.store import LayerStore
-from bootc_live.image.verified import ResolvedImage, VerifiedImage, resolved_image, verified_image, verified_layer
+from bootc_live.image.verified import (
+    ResolvedImage,
+    VerifiedImage,
+    VerifiedLayer,
+    resolved_image,
+    verified_image,
+    verified_layer,
+)
 from bootc_live.image.verify import digest_of, exhaust
 from bootc_live.source.archive.docker import MANIFEST, docker_image
 from bootc_live.source.archive.files import MemoryFiles
@@ -38,13 +45,6 @@ class _Plan:
     names: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class _Placed:
-    found: str
-    offset: int
-    size: int
-
-
 @dataclass
 class _Gathered:
     """What has come by so far: manifests and configs by name, data by name, what was wrong with it by name."""
@@ -53,7 +53,7 @@ class _Gathered:
     wanted: Wanted
     small: dict[str, bytes] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
-    placed: dict[str, _Placed] = field(default_factory=dict)
+    placed: dict[str, VerifiedLayer] = field(default_factory=dict)
     wrong: dict[str, ImageError | RunError] = field(default_factory=dict)
 
     def takes(self, member: Member, first: bytes) -> bool:
@@ -149,18 +149,22 @@ def fetch_stream(source: StreamSource, wanted: Wanted, store: LayerStore, record
             # Whoever waits for bytes would keep the program waiting.
             source.interrupt()
             raise
-        return _assemble(plan, gathered, store)
+        image = _assemble(plan, gathered, store)
+    store.keep_only(image.resolved.config.diff_ids)
+    return image
 
 
 def _read(gathered: _Gathered, members: Iterator[Member], store: LayerStore, progress: Progress) -> _Plan:
     plan: _Plan | None = None
     for member in members:
         gathered.sizes[member.name] = member.size
+        if plan is not None and member.name not in _missing(plan, gathered, store):
+            continue
         first, chunks = _peeked(_counted(member, progress))
         if gathered.takes(member, first):
             gathered.small[member.name] = b"".join(chunks)
             plan = plan or gathered.plan(final=False)
-        elif plan is None or member.name in _missing(plan, gathered, store):
+        else:
             _place(gathered, member.name, chunks, store)
         if plan is not None and not _missing(plan, gathered, store):
             break
@@ -183,32 +187,37 @@ def _place(gathered: _Gathered, name: str, chunks: Iterator[bytes], store: Layer
         gathered.wrong[name] = error
         exhaust(hashed)
     else:
-        gathered.placed[name] = _Placed(found, slot.offset, size)
+        _keep(gathered, name, verified_layer(found, found, slot.offset, size, what), store)
     digest = f"{hasher.name}:{hasher.hexdigest()}"
     if named is not None and digest != named:
         gathered.wrong[name] = ImageError(f"{what} has the digest {digest}, it must be {named}", hint=_HINT)
 
 
+def _keep(gathered: _Gathered, name: str, layer: VerifiedLayer, store: LayerStore) -> None:
+    """Keep what has come under its own digest: whatever becomes of this archive, a later source may need it."""
+    gathered.placed[name] = layer
+    if layer.diff_id in store.layers:
+        store.drop(layer.offset, layer.size)
+    else:
+        store.layers[layer.diff_id] = layer
+
+
 def _assemble(plan: _Plan, gathered: _Gathered, store: LayerStore) -> VerifiedImage:
     typed = gathered.source.typed
     pairs = list(zip(plan.image.config.diff_ids, plan.names, strict=True))
-    by_content = {placed.found: placed for placed in gathered.placed.values()}
-    kept = set()
     for number, (diff_id, name) in enumerate(pairs):
-        if diff_id in store.layers:
-            continue
         what = f"layer {number} ({name}) of {typed!r}"
-        if name not in gathered.placed and name in gathered.small:
+        if diff_id not in store.layers and name not in gathered.placed and name in gathered.small:
             _place(gathered, name, iter([gathered.small[name]]), store)
         if name in gathered.wrong:
             raise gathered.wrong[name]
-        placed = gathered.placed.get(name) or by_content.get(diff_id)
-        if placed is None:
+        if diff_id in store.layers:
+            continue
+        if name not in gathered.placed:
             raise SourceError(f"{typed!r} does not hold {name!r}, a layer of its image", hint=_HINT)
-        store.layers[diff_id] = verified_layer(diff_id, placed.found, placed.offset, placed.size, what)
-        kept.add(placed)
-    for placed in set(gathered.placed.values()) - kept:
-        store.drop(placed.offset, placed.size)
+        placed = gathered.placed[name]
+        found = store.digest(placed, diff_id.partition(":")[0])
+        store.layers[diff_id] = verified_layer(diff_id, found, placed.offset, placed.size, what)
     return verified_image(plan.image, store.path, [store.layers[diff_id] for diff_id, _ in pairs])
 
 

@@ -6,8 +6,8 @@ It names no digests of layers; the image config's diffIDs say what they must unp
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 from bootc_live.base.errors import SourceError
@@ -73,8 +73,13 @@ class DockerArchive:
             size = self._files.size(name)
             if size is None:
                 raise SourceError(f"{self.typed!r} does not hold {name!r}, which its {MANIFEST} names", hint=_HINT)
-            with self._files.open(name) as chunks:
+            with closing(self._chunks(name)) as chunks:
                 yield Member(name, size, chunks)
+
+    def _chunks(self, name: str) -> Generator[bytes, None, None]:
+        """Open a member once it is read: it may not be needed."""
+        with self._files.open(name) as chunks:
+            yield from chunks
 
     def _small(self, name: str) -> bytes:
         size = self._files.size(name) or 0

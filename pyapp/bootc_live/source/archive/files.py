@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import tarfile
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
 from bootc_live.base.errors import SourceError
-from bootc_live.source.archive.reader import Reader, Window
+from bootc_live.source.archive.reader import Reader, Window, unreadable
 from bootc_live.source.interface import CHUNK
 
 HINT = "make the archive anew, for example with: skopeo copy SOURCE oci-archive:FILE.oci:latest"
@@ -78,9 +78,10 @@ class TarFiles:
 class DirectoryFiles:
     """The files below a directory."""
 
-    def __init__(self, path: str) -> None:
-        """Take the directory's path."""
+    def __init__(self, path: str, typed: str) -> None:
+        """Take the directory's path, and how it was typed."""
         self._path = path
+        self._typed = typed
 
     def size(self, name: str) -> int | None:
         """Give a file's size in bytes, or None."""
@@ -89,9 +90,17 @@ class DirectoryFiles:
 
     @contextmanager
     def open(self, name: str) -> Iterator[Iterator[bytes]]:
-        """Open a file; raises OSError."""
-        with open(os.path.join(self._path, name), "rb", buffering=0) as file:
-            yield iter(lambda: file.read(CHUNK), b"")
+        """Open a file; raises SourceError."""
+        with closing(self._chunks(name)) as chunks:
+            yield chunks
+
+    def _chunks(self, name: str) -> Generator[bytes, None, None]:
+        try:
+            with open(os.path.join(self._path, name), "rb", buffering=0) as file:
+                while chunk := file.read(CHUNK):
+                    yield chunk
+        except OSError as error:
+            raise unreadable(self._typed, error) from error
 
     def interrupt(self) -> None:
         """Do nothing: a file does not keep anybody waiting."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -26,16 +27,19 @@ def open_archive(path: str, typed: str, label: str | None, *, consume: bool = Fa
     of what has been read. Raises SourceError.
     """
     if os.path.isdir(path):
-        yield LayoutSource(DirectoryFiles(path), typed, label)
+        yield LayoutSource(DirectoryFiles(path, typed), typed, label)
         return
     try:
-        fd = os.open(path, (os.O_RDWR if consume else os.O_RDONLY) | os.O_CLOEXEC)
+        # A pipe without anybody at its other end would keep us waiting.
+        fd = os.open(path, (os.O_RDWR if consume else os.O_RDONLY) | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise SourceError(
             f"cannot open the archive {typed!r}: {error.strerror}",
             hint="put the archive at this path of the initramfs (embedded, or appended as a cpio) or correct root=",
         ) from error
     try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise SourceError(f"{typed!r} is not a regular file", hint=HINT)
         yield read_archive(FileReader(fd, typed, consume=consume), typed, label, insecure=False)
     finally:
         os.close(fd)

@@ -47,8 +47,11 @@ class FileReader:
         self.size = os.fstat(fd).st_size
 
     def read(self, offset: int, length: int) -> bytes:
-        """Give bytes, fewer only at the end."""
-        return os.pread(self._fd, length, offset)
+        """Give bytes, fewer only at the end; raises SourceError."""
+        try:
+            return os.pread(self._fd, length, offset)
+        except OSError as error:
+            raise unreadable(self._typed, error) from error
 
     @contextmanager
     def stream(self, offset: int, length: int) -> Iterator[Iterator[bytes]]:
@@ -57,7 +60,7 @@ class FileReader:
 
     def _chunks(self, position: int, end: int) -> Iterator[bytes]:
         while position < end:
-            data = os.pread(self._fd, min(CHUNK, end - position), position)
+            data = self.read(position, min(CHUNK, end - position))
             if not data:
                 raise SourceError(
                     f"{self._typed!r} is cut short: it ends inside a member", hint="copy or make the archive anew"
@@ -72,6 +75,13 @@ class FileReader:
 
     def interrupt(self) -> None:
         """Do nothing: a file does not keep anybody waiting."""
+
+
+def unreadable(typed: str, error: OSError) -> SourceError:
+    """Make the error for a file or medium that cannot be read."""
+    return SourceError(
+        f"{typed!r} cannot be read: {error.strerror or error}", hint="check the medium, or copy the archive anew"
+    )
 
 
 class Window(io.RawIOBase):

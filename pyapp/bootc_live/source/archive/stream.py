@@ -13,6 +13,8 @@ from bootc_live.source.archive.files import plain_name
 from bootc_live.source.inflate import inflate
 from bootc_live.source.interface import CHUNK, Member
 
+# What tarfile raises.
+_DAMAGED = (tarfile.TarError, OSError, ValueError, EOFError)
 _HINT = "make or copy the archive anew"
 
 
@@ -55,15 +57,17 @@ class StreamArchive:
                     seen = True
                     file = tar.extractfile(info) if info.isreg() else None
                     if file is not None:
-                        yield Member(plain_name(info.name), info.size, _chunks(file))
-        except (tarfile.TarError, OSError, ValueError, EOFError) as error:
+                        yield Member(plain_name(info.name), info.size, self._chunks(file))
+        except _DAMAGED as error:
             what = "is cut short or damaged" if seen else "cannot be read as an OCI archive"
             raise SourceError(f"{self.typed!r} {what}: {error}", hint=_HINT) from error
 
-
-def _chunks(file: IO[bytes]) -> Iterator[bytes]:
-    while chunk := file.read(CHUNK):
-        yield chunk
+    def _chunks(self, file: IO[bytes]) -> Iterator[bytes]:
+        try:
+            while chunk := file.read(CHUNK):
+                yield chunk
+        except _DAMAGED as error:
+            raise SourceError(f"{self.typed!r} is cut short or damaged: {error}", hint=_HINT) from error
 
 
 class _Pieces(io.RawIOBase):

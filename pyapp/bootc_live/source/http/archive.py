@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from http import HTTPStatus
 
 import requests
@@ -14,13 +14,16 @@ from bootc_live.config.source_spec import WebArchive
 from bootc_live.source.access import Access
 from bootc_live.source.archive.opening import read_archive
 from bootc_live.source.archive.stream import StreamArchive
-from bootc_live.source.http.web import Web, opened_web
+from bootc_live.source.http.errors import broken_off
+from bootc_live.source.http.web import Web, check_redirects, opened_web
 from bootc_live.source.interface import AnySource
 from bootc_live.source.retry import skipped
 
 # The first question asks for this much: it tells whether there are ranges, how long the file is, and how it begins.
 _FIRST = 64 * 1024
 _RANGE = re.compile(r"bytes 0-(\d+)/(\d+)\Z")
+# There is one way to a web server.
+_ONE_WAY = (None,)
 
 
 @contextmanager
@@ -28,48 +31,77 @@ def open_web_archive(spec: WebArchive, access: Access) -> Iterator[AnySource]:
     """Open an archive; connections close with the block. Raises SourceError."""
     insecure = access.unsecure or spec.url.startswith("http:")
     with opened_web(access) as web, ExitStack() as stack:
-        first = web.persistence.insist([None], lambda _way: _first_answer(stack, web, spec))
+        file = _File(web, spec)
+        # A stream begins with the very answer to the first question.
+        first = web.persistence.insist(_ONE_WAY, lambda _way: stack.enter_context(file.get(0, _FIRST)))
+        file.validator = _validator(first)
         ranged = _RANGE.match(first.headers.get("Content-Range", ""))
         if first.status_code == HTTPStatus.PARTIAL_CONTENT and ranged is not None:
-            head = web.persistence.insist([first, None], lambda answer: _head(web, spec, answer))
-            reader = WebReader(web, spec, int(ranged[2]), _validator(first), head)
+            reader = WebReader(file, int(ranged[2]), _head(file, first))
             yield read_archive(reader, spec.typed, access.label, insecure=insecure)
+        else:
+            stream = _Stream(file, first if first.status_code == HTTPStatus.OK else None)
+            yield StreamArchive(stream.open, spec.typed, access.label, insecure=insecure, interrupt=web.interrupt)
+
+
+class _File:
+    """A file on a server; ``validator`` is its entity tag or date (RFC 9110, 13.1.5), None where it has neither."""
+
+    def __init__(self, web: Web, spec: WebArchive) -> None:
+        self.web = web
+        self.typed = spec.typed
+        self.validator: str | None = None
+        self._url = spec.url
+
+    @contextmanager
+    def get(self, start: int, end: int | None = None) -> Iterator[requests.Response]:
+        """Ask for it from a byte on, up to before another; the answer may be the whole."""
+        headers = {"If-Range": self.validator} if self.validator and (start or end is not None) else {}
+        with self.web.get(self._url, self.typed, headers, start, end) as answer:
+            check_redirects(answer, self.typed)
+            if self.validator is not None and _validator(answer) != self.validator:
+                raise SourceError(
+                    f"{self.typed!r} changed on its server while it was read",
+                    hint="boot again once the upload is finished",
+                )
+            yield answer
+
+
+class _Stream:
+    """A file read from the front: where it breaks off, by a range if there is one, else from the front again."""
+
+    def __init__(self, file: _File, first: requests.Response | None) -> None:
+        self._file = file
+        self._unread = first
+        length = first.headers.get("Content-Length", "") if first is not None else ""
+        self._size = int(length) if length.isdigit() else None
+
+    @contextmanager
+    def open(self) -> Iterator[Iterator[bytes]]:
+        """Open it from the front."""
+        resumed = self._file.web.persistence.resumed(_ONE_WAY, self._open_from, self._size)
+        with closing(resumed) as chunks:
+            yield chunks
+
+    @contextmanager
+    def _open_from(self, _way: None, start: int) -> Iterator[Iterator[bytes]]:
+        web, typed = self._file.web, self._file.typed
+        if self._unread is not None and start == 0:
+            answer, self._unread = self._unread, None
+            yield web.body(answer, typed)
             return
-        unread = [first]
-
-        @contextmanager
-        def open_from(start: int) -> Iterator[Iterator[bytes]]:
-            if unread and start == 0:
-                answer = unread.pop()
-                yield web.body(answer, spec.typed)
-                return
-            with web.get(spec.url, spec.typed, {}, start) as answer:
-                _check_same(first, answer, spec.typed)
-                body = web.body(answer, spec.typed)
-                yield skipped(body, start) if answer.status_code == HTTPStatus.OK else body
-
-        @contextmanager
-        def open_bytes() -> Iterator[Iterator[bytes]]:
-            length = first.headers.get("Content-Length", "")
-            size = int(length) if length.isdigit() else None
-            chunks = web.persistence.resumed([None], lambda _way, start: open_from(start), size)
-            try:
-                yield chunks
-            finally:
-                chunks.close()
-
-        yield StreamArchive(open_bytes, spec.typed, access.label, insecure=insecure, interrupt=web.interrupt)
+        with self._file.get(start) as answer:
+            body = web.body(answer, typed)
+            yield skipped(body, start) if answer.status_code == HTTPStatus.OK else body
 
 
 class WebReader:
     """A file on a server that answers ranges; see ``archive.reader.Reader``."""
 
-    def __init__(self, web: Web, spec: WebArchive, size: int, validator: str | None, head: bytes) -> None:
-        """``validator`` is the file's entity tag or date (RFC 9110, 13.1.5), ``head`` how it begins."""
+    def __init__(self, file: _File, size: int, head: bytes) -> None:
+        """Take the file, its size in bytes, and how it begins, which is looked at more than once."""
         self.size = size
-        self._web = web
-        self._spec = spec
-        self._validator = validator
+        self._file = file
         self._head = head
 
     def read(self, offset: int, length: int) -> bytes:
@@ -83,57 +115,52 @@ class WebReader:
     @contextmanager
     def stream(self, offset: int, length: int) -> Iterator[Iterator[bytes]]:
         """Open a span; raises SourceError."""
-        if length <= 0:
-            yield iter(())
-            return
 
         @contextmanager
         def open_from(_way: None, start: int) -> Iterator[Iterator[bytes]]:
-            begin, end = offset + start, offset + length
-            headers = {"If-Range": self._validator} if self._validator else {}
-            with self._web.get(self._spec.url, self._spec.typed, headers, begin, end) as answer:
-                if answer.status_code == HTTPStatus.OK:
-                    raise _changed(self._spec.typed)
-                yield self._web.body(answer, self._spec.typed, end - begin)
+            with closing(self._pieces(offset + start, offset + length)) as pieces:
+                yield pieces
 
-        chunks = self._web.persistence.resumed([None], open_from, length)
-        try:
+        with closing(self._file.web.persistence.resumed(_ONE_WAY, open_from, length)) as chunks:
             yield chunks
-        finally:
-            chunks.close()
+
+    def _pieces(self, begin: int, end: int) -> Generator[bytes, None, None]:
+        """Give a span; a server may answer a question for a range by a part of it (RFC 9110, 15.3.7)."""
+        web, typed = self._file.web, self._file.typed
+        while begin < end:
+            with self._file.get(begin, end) as answer:
+                if answer.status_code == HTTPStatus.OK:
+                    raise SourceError(
+                        f"the server of {typed!r} stopped answering ranges",
+                        hint="boot again, or copy the archive to another server",
+                    )
+                came = 0
+                for piece in web.body(answer, typed):
+                    came += len(piece)
+                    yield piece[: end - begin - (came - len(piece))]
+            if not came:
+                raise broken_off(typed, answer.url, "the answer is empty")
+            begin += came
 
     def release(self, _offset: int, _length: int) -> None:
         """Do nothing: nothing is kept."""
 
     def interrupt(self) -> None:
         """End all transfers."""
-        self._web.interrupt()
+        self._file.web.interrupt()
 
 
-def _first_answer(stack: ExitStack, web: Web, spec: WebArchive) -> requests.Response:
-    return stack.enter_context(web.get(spec.url, spec.typed, {}, 0, _FIRST))
+def _head(file: _File, first: requests.Response) -> bytes:
+    unread = [first]
 
+    def attempt(_way: None) -> bytes:
+        with nullcontext(unread.pop()) if unread else file.get(0, _FIRST) as answer:
+            return b"".join(file.web.body(answer, file.typed))
 
-def _head(web: Web, spec: WebArchive, answer: requests.Response | None) -> bytes:
-    if answer is not None:
-        return b"".join(web.body(answer, spec.typed))
-    with web.get(spec.url, spec.typed, {}, 0, _FIRST) as again:
-        return b"".join(web.body(again, spec.typed))
+    return file.web.persistence.insist(_ONE_WAY, attempt)
 
 
 def _validator(answer: requests.Response) -> str | None:
     tag = answer.headers.get("ETag", "")
     # Weak tags must not be compared with for ranges.
     return tag if tag.startswith('"') else answer.headers.get("Last-Modified")
-
-
-def _check_same(first: requests.Response, answer: requests.Response, typed: str) -> None:
-    if _validator(first) != _validator(answer):
-        raise _changed(typed)
-
-
-def _changed(typed: str) -> SourceError:
-    return SourceError(
-        f"{typed!r} changed on its server while it was read, or the server stopped answering ranges",
-        hint="boot again once the upload is finished",
-    )

@@ -20,7 +20,7 @@ from bootc_live.source.retry import TransientError
 BROKEN = (OSError, requests.RequestException, HTTPError)
 # Too many requests, and servers that have a bad moment (RFC 9110, 15.5 and 15.6; RFC 6585).
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
-_LOGIN = "check the login for this registry in auth.json (/etc/bootc-live/auth.json, or the credential bootc-live.auth)"
+_LOGIN = "check the user and the password in the URL (https://USER:PASSWORD@HOST/…), or what the server allows"
 _HINTS = {
     401: _LOGIN,
     403: _LOGIN,

@@ -12,6 +12,7 @@ import requests
 import urllib3
 
 from bootc_live.base.errors import SourceError
+from bootc_live.base.redact import redact
 from bootc_live.source.access import Access
 from bootc_live.source.http.body import body
 from bootc_live.source.http.connections import PatientAdapter, Sockets
@@ -104,6 +105,16 @@ def opened_web(access: Access) -> Iterator[Web]:
         # Some registries take a cookie for the sign of a browser.
         session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         yield Web(access, trust, sockets, session)
+
+
+def check_redirects(response: requests.Response, typed: str) -> None:
+    """Raise SourceError where an answer came by way of plain HTTP though HTTPS was asked for."""
+    hops = [hop.url for hop in (*response.history, response)]
+    if hops[0].startswith("https:") and any(url.startswith("http:") for url in hops):
+        raise SourceError(
+            f"{redact(hops[0])} (for {typed!r}) redirects from HTTPS to plain HTTP",
+            hint="correct the server: what decides which image boots must not travel unprotected",
+        )
 
 
 def _begins_at(response: requests.Response, start: int) -> bool:

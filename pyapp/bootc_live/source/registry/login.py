@@ -28,6 +28,7 @@ _CLIENT = "bootc-live"
 _HINT = (
     "put a login for it into /etc/bootc-live/auth.json of the initramfs, or pass it as the credential bootc-live.auth"
 )
+_CHECK = "check the login for this registry in auth.json (/etc/bootc-live/auth.json, or the credential bootc-live.auth)"
 
 Read = Callable[[requests.Response], bytes]
 
@@ -124,9 +125,11 @@ class RegistryLogin(TokenAuth):  # type: ignore[misc]
     def refusal(self, response: requests.Response) -> SourceError:
         """Make the error for an answer that no login helps with, or that wants one we do not have."""
         error = refused(self._typed, response.url, response)
-        if response.status_code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN) and self._login is None:
+        if response.status_code not in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+            return error
+        error.hint = _HINT if self._login is None else _CHECK
+        if self._login is None:
             error.message += ": it wants a login, and there is none for it"
-            error.hint = _HINT
             if self._helper:
                 error.message += f" (auth.json names the helper {self._helper!r}, which cannot be used here)"
         return error

@@ -15,7 +15,7 @@ from bootc_live.config.routes import Endpoint, Route, with_mirrors
 from bootc_live.config.source_spec import RegistryImage
 from bootc_live.source.access import Access
 from bootc_live.source.descriptor import Descriptor, check_digest
-from bootc_live.source.http.web import Web, opened_web
+from bootc_live.source.http.web import Web, check_redirects, opened_web
 from bootc_live.source.interface import MANIFEST_LIMIT, TopManifest
 from bootc_live.source.registry.place import Place
 from bootc_live.source.registry.reference import Reference, parse_reference
@@ -52,7 +52,7 @@ class RegistrySource:
 
     def _top(self, place: Place) -> TopManifest:
         with self._noting(place), place.get("manifests", self._target, ACCEPT) as response:
-            self._check_redirects(response)
+            check_redirects(response, self.typed)
             content = b"".join(_limited(self._web.body(response, self.typed), self.typed))
             media_type = str(response.headers.get("Content-Type", "")).partition(";")[0].strip()
             # What a tag stands for is the registry's word; that it arrived whole can be checked at least.
@@ -118,14 +118,6 @@ class RegistrySource:
             served = self._served.setdefault(digest, [])
             if name not in served:
                 served.append(name)
-
-    def _check_redirects(self, response: requests.Response) -> None:
-        hops = [hop.url for hop in (*response.history, response)]
-        if hops[0].startswith("https:") and any(url.startswith("http:") for url in hops):
-            raise SourceError(
-                f"{hops[0]} (for {self.typed!r}) redirects from HTTPS to plain HTTP",
-                hint="correct the registry: what a tag stands for must not travel unprotected",
-            )
 
 
 @contextmanager
