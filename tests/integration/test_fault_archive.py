@@ -14,11 +14,19 @@ from tests.lib.fault_files import Files
 from tests.lib.fault_image import Published, published
 from tests.lib.fault_server import FaultServer, fault_server
 from tests.lib.faults import EVERYTHING, MIB, End, Fault, Ranges, Rule, Script, Trickle
+from tests.lib.forked_pool import forked_pool
 from tests.lib.program import Program
+from tests.lib.side_by_side import batches, side_by_side
 from tests.lib.token_gate import TokenGate
 
 PLACE = "/images/root.oci"
 SECRETS = ("open-sesame-17", "not-for-your-eyes")
+
+
+@pytest.fixture(scope="module")
+def program(zipapp: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+    with forked_pool(zipapp, tmp_path_factory.mktemp("program")) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +74,8 @@ ROWS = (
     Row("wrong-bytes", always(Fault(flip=2 * MIB)), ("sha256:",)),
     Row("wrong-bytes-without-ranges", always(Fault(flip=2 * MIB)), ("sha256:",), ranges=Ranges.NONE),
     Row("cut-short-without-ranges", always(Fault(short=2 * MIB)), (), ranges=Ranges.NONE),
+    Row("cut-short", always(Fault(body=b"x" * 700)), ()),
+    Row("login-page-of-a-network", always(Fault(body=b"<html>Log in</html>")), ()),
     Row("always-dropped-without-ranges", always(Fault(after=2 * MIB)), (), IMPATIENT, Ranges.NONE),
 )
 
@@ -75,15 +85,18 @@ def serving(image: Published, *rules: Rule, ranges: Ranges = Ranges.HONEST) -> A
     return fault_server(Files({PLACE: image.archive}), Script(rules), ranges=ranges)
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
-def test_faults(row: Row, program: Program, image: Published, tmp_path: Path) -> None:
-    with serving(image, *row.rules, ranges=row.ranges) as faulty:
-        url = f"{faulty.url}{PLACE}"
-        booted = boot(program, url, tmp_path, row.kargs)
-        if row.told is None:
-            booted.of(image)
-        else:
-            booted.error(url, *row.told)
+@pytest.mark.parametrize("rows", batches(ROWS))
+def test_faults(rows: tuple[Row, ...], program: Program, image: Published, tmp_path: Path) -> None:
+    def check(row: Row, where: Path) -> None:
+        with serving(image, *row.rules, ranges=row.ranges) as faulty:
+            url = f"{faulty.url}{PLACE}"
+            booted = boot(program, url, where, row.kargs)
+            if row.told is None:
+                booted.of(image)
+            else:
+                booted.error(url, *row.told)
+
+    side_by_side(rows, check, tmp_path)
 
 
 def test_with_ranges_little_is_fetched_twice(program: Program, image: Published, tmp_path: Path) -> None:

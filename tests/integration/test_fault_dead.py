@@ -2,31 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.lib.dead_servers import closed_port, full_server, mute_server
-from tests.lib.fault_boot import IMPATIENT, boot
+from tests.lib.dead_servers import babbling_server, closed_port, dribbling_server, full_server, mute_server
+from tests.lib.fault_boot import BRIEF, IMPATIENT, boot
+from tests.lib.forked_pool import forked_pool
 from tests.lib.program import Program
+from tests.lib.side_by_side import batches, side_by_side
 
-Dead = Callable[[], AbstractContextManager[int]]
-DEAD: tuple[Dead, ...] = (closed_port, full_server, mute_server)
+DEAD = (closed_port, full_server, mute_server, dribbling_server, babbling_server)
+# What comes before the port and after it.
+REGISTRY = ("docker://127.0.0.1:", "/os")
+SOURCES = {
+    "plain": (REGISTRY, "bootc.registry.unsecure"),
+    "tls": (REGISTRY, ""),
+    "archive": (("http://127.0.0.1:", "/root.oci"), ""),
+    "tls-archive": (("https://127.0.0.1:", "/root.oci"), ""),
+}
 
 
-@pytest.mark.parametrize("unsecure", ["bootc.registry.unsecure", ""], ids=["unsecure", "https"])
-@pytest.mark.parametrize("dead", DEAD, ids=lambda dead: dead.__name__)
-def test_dead_registry(dead: Dead, unsecure: str, program: Program, tmp_path: Path) -> None:
-    with dead() as port:
-        source = f"docker://127.0.0.1:{port}/os"
-        booted = boot(program, source, tmp_path, f"{IMPATIENT} {unsecure}")
-        booted.error(repr(source), f"://127.0.0.1:{port}/v2/")
+@dataclass(frozen=True)
+class Row:
+    """A server, and a source that it does not serve."""
+
+    name: str
+    dead: Callable[[], AbstractContextManager[int]]
+    source: tuple[str, str]
+    kargs: str
 
 
-@pytest.mark.parametrize("dead", DEAD, ids=lambda dead: dead.__name__)
-def test_dead_web_server(dead: Dead, program: Program, tmp_path: Path) -> None:
-    with dead() as port:
-        url = f"http://127.0.0.1:{port}/root.oci"
-        boot(program, url, tmp_path, IMPATIENT).error(url)
+# Before a word is said it makes no difference what would be talked about.
+ROWS = [
+    Row(f"{dead.__name__}-{name}", dead, *source)
+    for dead in DEAD
+    for name, source in SOURCES.items()
+    if dead is mute_server or name != "tls-archive"
+    if dead not in {closed_port, full_server} or name != "tls"
+]
+
+
+@pytest.fixture(scope="module")
+def program(zipapp: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+    with forked_pool(zipapp, tmp_path_factory.mktemp("program")) as made:
+        yield made
+
+
+@pytest.mark.parametrize("rows", batches(ROWS))
+def test_dead_server(rows: tuple[Row, ...], program: Program, tmp_path: Path) -> None:
+    def check(row: Row, where: Path) -> None:
+        with row.dead() as port:
+            source = str(port).join(row.source)
+            booted = boot(program, source, where, f"{BRIEF if row.dead is dribbling_server else IMPATIENT} {row.kargs}")
+            booted.error(source, f"://127.0.0.1:{port}/")
+
+    side_by_side(rows, check, tmp_path)

@@ -10,13 +10,21 @@ import pytest
 
 from tests.lib.dead_servers import closed_port
 from tests.lib.fault_boot import Boot, boot
-from tests.lib.fault_image import NAME, Published, published
+from tests.lib.fault_image import FORGED, NAME, Published, published
 from tests.lib.fault_proxy import fault_proxy
 from tests.lib.fault_server import FaultServer
 from tests.lib.faults import BLOBS, EVERYTHING, MANIFESTS, MIB, End, Fault, Rule, Trickle
+from tests.lib.forked_pool import forked_pool
 from tests.lib.program import Program
+from tests.lib.side_by_side import batches, side_by_side
 
-LIMITS = "bootc.registry.unsecure bootc.live.retry.tries=2 bootc.live.retry.stall=1s bootc.live.retry.total=10s"
+LIMITS = "bootc.registry.unsecure bootc.live.retry.tries=2 bootc.live.retry.stall=1s bootc.live.retry.total=40s"
+
+
+@pytest.fixture(scope="module")
+def program(zipapp: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+    with forked_pool(zipapp, tmp_path_factory.mktemp("program")) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
@@ -72,18 +80,20 @@ ROWS = (
 )
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
-def test_the_next_source_is_used(
-    row: Row, program: Program, image: Published, second: FaultServer, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("rows", batches(ROWS))
+def test_the_next_source_is_used(rows: tuple[Row, ...], program: Program, image: Published, tmp_path: Path) -> None:
     names = {"bulk": image.bulk.digest, "last": image.last.digest}
-    rules = [Rule(rule.where.format(**names), rule.fault, rule.times) for rule in row.rules]
-    with fault_proxy(image.registry, *rules) as first:
-        booted = boot(program, first.source(NAME), tmp_path, to(second.source(NAME))).of(image)
-        (error,) = refusals(booted, second.source(NAME), first.source(NAME))
-        assert row.told.format(url=first.url, **names) in error
-        # In an emergency as on the console: the reason can be read where the boot was.
-        assert error in booted.ended.stderr
+
+    def check(row: Row, where: Path) -> None:
+        rules = [Rule(rule.where.format(**names), rule.fault, rule.times) for rule in row.rules]
+        with fault_proxy(image.registry, *rules) as first, fault_proxy(image.registry) as second:
+            booted = boot(program, first.source(NAME), where, to(second.source(NAME))).of(image)
+            (error,) = refusals(booted, second.source(NAME), first.source(NAME))
+            assert row.told.format(url=first.url, **names) in error
+            # On the console, too: the reason can be read where the boot was.
+            assert error in booted.ended.stderr
+
+    side_by_side(rows, check, tmp_path)
 
 
 @pytest.mark.parametrize("fault", [Fault(flip=3, delay=1.5), Fault(status=404, delay=1.5)], ids=["wrong", "missing"])
@@ -141,7 +151,7 @@ def test_none_of_them(program: Program, image: Published, tmp_path: Path) -> Non
 
 def test_pinned_digest_holds_for_all(program: Program, image: Published, second: FaultServer, tmp_path: Path) -> None:
     pin = f"bootc.live.digest={image.digest}"
-    forged = second.source(f"{NAME}:forged")
+    forged = second.source(FORGED)
     with fault_proxy(image.registry) as third:
         booted = boot(program, forged, tmp_path, f"{to(third.source(NAME))} {pin}").of(image)
         (error,) = refusals(booted, third.source(NAME), forged)

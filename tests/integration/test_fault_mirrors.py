@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.lib.dead_servers import closed_port, full_server, mute_server
+from tests.lib.dead_servers import babbling_server, closed_port, full_server
 from tests.lib.fault_boot import PATIENT, boot
 from tests.lib.fault_image import NAME, Published, published
 from tests.lib.fault_proxy import fault_proxy
 from tests.lib.fault_server import FaultServer
 from tests.lib.faults import BLOBS, EVERYTHING, MANIFESTS, MIB, End, Fault, Ranges, Rule, Trickle
+from tests.lib.forked_pool import forked_pool
 from tests.lib.program import Program
+from tests.lib.side_by_side import batches, side_by_side
 from tests.lib.token_gate import TokenGate
 
+Dead = Callable[[], AbstractContextManager[int]]
 KARGS = f"bootc.registry.unsecure {PATIENT}"
+
+
+@pytest.fixture(scope="module")
+def program(zipapp: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+    with forked_pool(zipapp, tmp_path_factory.mktemp("program")) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
@@ -73,17 +82,23 @@ BROKEN = (
 )
 
 
-@pytest.mark.parametrize("row", BROKEN, ids=lambda row: row.name)
-def test_broken_mirror(row: Broken, program: Program, image: Published, home: FaultServer, tmp_path: Path) -> None:
-    with fault_proxy(image.registry, *row.rules, ranges=row.ranges) as mirror:
-        boot(program, home.source(NAME), tmp_path, through(mirror.host)).of(image)
-        assert mirror.asked(), "the mirror comes first"
-        for blob in image.blobs:
-            assert mirror.sent(blob.digest) + home.sent(blob.digest) <= blob.size + MIB
+@pytest.mark.parametrize("rows", batches(BROKEN))
+def test_broken_mirror(rows: tuple[Broken, ...], program: Program, image: Published, tmp_path: Path) -> None:
+    def check(row: Broken, where: Path) -> None:
+        with (
+            fault_proxy(image.registry, *row.rules, ranges=row.ranges) as mirror,
+            fault_proxy(image.registry) as home,
+        ):
+            boot(program, home.source(NAME), where, through(mirror.host)).of(image)
+            assert mirror.asked(), "the mirror comes first"
+            for blob in image.blobs:
+                assert mirror.sent(blob.digest) + home.sent(blob.digest) <= blob.size + MIB
+
+    side_by_side(rows, check, tmp_path)
 
 
-@pytest.mark.parametrize("dead", [closed_port, full_server, mute_server], ids=lambda dead: dead.__name__)
-def test_dead_mirror(dead: type, program: Program, image: Published, home: FaultServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize("dead", [full_server, babbling_server], ids=lambda dead: dead.__name__)
+def test_dead_mirror(dead: Dead, program: Program, image: Published, home: FaultServer, tmp_path: Path) -> None:
     with dead() as port:
         boot(program, home.source(NAME), tmp_path, through(f"127.0.0.1:{port}")).of(image)
     assert all(home.sent(blob.digest) == blob.size for blob in image.blobs)
@@ -114,8 +129,11 @@ def test_mirror_with_a_path(program: Program, image: Published, home: FaultServe
         assert len(mirror.asked(f"/v2/cache/of/{NAME}{BLOBS}")) == len(image.blobs)
 
 
-@pytest.mark.parametrize("end", [End.CLOSE, End.RESET, End.SILENCE], ids=lambda end: end.name.lower())
-@pytest.mark.parametrize("after", [3 * MIB, 1_234_567])
+@pytest.mark.parametrize(
+    ("after", "end"),
+    [(3 * MIB, End.CLOSE), (1_234_567, End.RESET), (3 * MIB + 1, End.SILENCE)],
+    ids=["end", "reset", "silence"],
+)
 def test_the_next_one_goes_on_where_the_last_stopped(
     after: int, end: End, program: Program, image: Published, home: FaultServer, tmp_path: Path
 ) -> None:
@@ -157,7 +175,7 @@ def test_mirror_that_dies_after_some_blobs(
         assert sum(served(blob.digest, mirror) for blob in image.blobs) == 2
 
 
-@pytest.mark.parametrize("fault", [Fault(flip=1), Fault(short=5), Fault(extra=5)], ids=["other", "short", "long"])
+@pytest.mark.parametrize("fault", [Fault(flip=1), Fault(short=5)], ids=["other", "short"])
 def test_mirror_that_lies_about_a_digest(
     fault: Fault, program: Program, image: Published, home: FaultServer, tmp_path: Path
 ) -> None:
@@ -184,12 +202,10 @@ def test_mirror_that_lies_about_a_tag(program: Program, image: Published, home: 
 
 
 def test_forged_tag_and_a_pin(program: Program, image: Published, home: FaultServer, tmp_path: Path) -> None:
-    """A mirror that is consistent in its lie fools everybody but who knows the digest."""
-    rule = forged(image)
-    with fault_proxy(image.registry, rule) as mirror:
-        source = home.source(NAME)
+    """A mirror that lies consistently fools all but those who know the digest: they ask for that, not for the tag."""
+    with fault_proxy(image.registry, forged(image)) as mirror:
         kargs = f"{through(mirror.host)} bootc.live.digest={image.digest}"
-        boot(program, source, tmp_path, kargs).error(repr(source), image.digest)
+        boot(program, home.source(NAME), tmp_path, kargs).of(image)
 
 
 def test_forged_tag_and_a_digest(program: Program, image: Published, home: FaultServer, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,17 @@ from tests.lib.fault_image import NAME, Published, published
 from tests.lib.fault_proxy import fault_proxy
 from tests.lib.fault_server import FaultServer
 from tests.lib.faults import BLOBS, MIB, End, Fault, Ranges, Rule
+from tests.lib.forked_pool import forked_pool
 from tests.lib.program import Program
+from tests.lib.side_by_side import batches, side_by_side
 
 KARGS = f"bootc.registry.unsecure {PATIENT}"
+
+
+@pytest.fixture(scope="module")
+def program(zipapp: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+    with forked_pool(zipapp, tmp_path_factory.mktemp("program")) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
@@ -43,20 +52,38 @@ def assert_received(receipt: dict[str, dict[str, int]], image: Published, interr
     assert image.size <= transferred <= image.size + image.config.size + MIB * interruptions + 100_000
 
 
-@pytest.mark.parametrize("end", [End.CLOSE, End.RESET, End.SILENCE], ids=lambda end: end.name.lower())
-@pytest.mark.parametrize("after", [0, 1, 70_000, MIB, 3 * MIB + 12345, "last"])
-def test_once(after: int | str, end: End, program: Program, image: Published, tmp_path: Path) -> None:
-    if end is not End.CLOSE and after not in {1, 3 * MIB + 12345}:
-        pytest.skip("the place makes no difference to how it ends")
-    place = image.bulk.size - 1 if isinstance(after, str) else after
-    with fault_proxy(image.registry, Rule(image.bulk.digest, Fault(after=place, end=end))) as faulty:
-        receipt = boot(program, faulty.source(NAME), tmp_path, KARGS).of(image).receipt
-        assert len(faulty.asked(image.bulk.digest)) == 2
-        assert_thrifty(faulty, image)
-    assert_received(receipt, image, 1)
+@dataclass(frozen=True)
+class Row:
+    """Where the large blob breaks off, and how; a negative place counts from its end."""
+
+    after: int
+    end: End
+
+    @property
+    def name(self) -> str:
+        """Both in one word."""
+        return f"{self.end.name.lower()}-after-{self.after}"
 
 
-@pytest.mark.parametrize("after", [600_000, MIB, MIB + 77])
+PLACES = (0, 1, 70_000, MIB, 3 * MIB + 12345, -1)
+ROWS = [Row(after, End.CLOSE) for after in PLACES]
+ROWS += [Row(after, end) for end in (End.RESET, End.SILENCE) for after in (0, 2 * MIB + 1, -1)]
+
+
+@pytest.mark.parametrize("rows", batches(ROWS))
+def test_once(rows: tuple[Row, ...], program: Program, image: Published, tmp_path: Path) -> None:
+    def check(row: Row, where: Path) -> None:
+        fault = Fault(after=row.after % image.bulk.size, end=row.end)
+        with fault_proxy(image.registry, Rule(image.bulk.digest, fault)) as faulty:
+            receipt = boot(program, faulty.source(NAME), where, KARGS).of(image).receipt
+            assert len(faulty.asked(image.bulk.digest)) == 2
+            assert_thrifty(faulty, image)
+        assert_received(receipt, image, 1)
+
+    side_by_side(rows, check, tmp_path)
+
+
+@pytest.mark.parametrize("after", [600_000, MIB + 77])
 def test_again_and_again(after: int, program: Program, image: Published, tmp_path: Path) -> None:
     """Each transfer gets some bytes further, so there is no limit to their number."""
     with fault_proxy(image.registry, Rule(image.bulk.digest, Fault(after=after), times=None)) as faulty:

@@ -13,10 +13,10 @@ from contextlib import AbstractContextManager, closing
 
 import pytest
 
-from tests.lib.dead_servers import closed_port, full_server, mute_server
+from tests.lib.dead_servers import babbling_server, closed_port, dribbling_server, full_server, mute_server
 from tests.lib.fault_files import Files
 from tests.lib.fault_server import FaultServer, fault_server
-from tests.lib.faults import EVERYTHING, End, Fault, Ranges, Rule, Script, Trickle, http_date
+from tests.lib.faults import EVERYTHING, End, Fault, Framing, Ranges, Rule, Script, Trickle, http_date
 from tests.lib.tls import Certificate, make_server
 from tests.lib.token_gate import TokenGate
 
@@ -191,6 +191,23 @@ def test_ranges(ranges: Ranges, status: int, said: str, body: bytes, files: File
     assert come == body
 
 
+@pytest.mark.parametrize("framing", [Framing.CHUNKED, Framing.CLOSE], ids=lambda framing: framing.name.lower())
+def test_framing(framing: Framing, files: Files) -> None:
+    with fault_server(files, script(Fault(framing=framing))) as server:
+        _, headers, body = one(server)
+    assert "content-length" not in headers
+    assert body == CONTENT
+
+
+def test_chunks_that_end_too_early(files: Files) -> None:
+    with (
+        fault_server(files, script(Fault(framing=Framing.CHUNKED, after=100))) as server,
+        pytest.raises(http.client.IncompleteRead) as caught,
+    ):
+        one(server)
+    assert caught.value.partial == CONTENT[:100]
+
+
 def test_status_and_date(files: Files) -> None:
     with fault_server(files, script(Fault(status=429, headers={"Retry-After": http_date(2)}), times=1)) as server:
         status, headers, _ = one(server)
@@ -274,7 +291,15 @@ def greet(port: int) -> bytes:
 @pytest.mark.parametrize(
     ("dead", "error"),
     [(closed_port, ConnectionRefusedError), (full_server, TimeoutError), (mute_server, TimeoutError)],
+    ids=["closed", "full", "mute"],
 )
 def test_dead_servers(dead: Dead, error: type[OSError]) -> None:
     with dead() as port, pytest.raises(error):
         greet(port)
+
+
+def test_servers_that_talk() -> None:
+    with babbling_server() as port:
+        assert greet(port) == b"S"
+    with dribbling_server() as port:
+        assert greet(port) == b"H"

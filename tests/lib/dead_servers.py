@@ -4,49 +4,83 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 
 from tests.lib.registry import LOOPBACK
 
+Talk = Callable[[socket.socket, threading.Event], None]
+
 
 @contextmanager
-def mute_server() -> Iterator[int]:
-    """The port of one that accepts, reads and never says a byte, nor begins TLS; ended with the block."""
-    with socket.create_server((LOOPBACK, 0), backlog=64) as server, ExitStack() as accepted:
-        threads: list[threading.Thread] = []
+def _server(talk: Talk) -> Iterator[int]:
+    """The port of one that does `talk` with everybody who connects; all connections end with the block."""
+    ended = threading.Event()
+    clients: list[socket.socket] = []
+    threads: list[threading.Thread] = []
 
-        def accept() -> None:
+    def accept(server: socket.socket) -> None:
+        with suppress(OSError):
             while True:
-                try:
-                    client = accepted.enter_context(server.accept()[0])
-                except OSError:
-                    return
-                threads.append(threading.Thread(target=_read, args=(client,)))
+                clients.append(server.accept()[0])
+                threads.append(threading.Thread(target=_talking, args=(talk, clients[-1], ended)))
                 threads[-1].start()
 
-                def wake(client: socket.socket = client) -> None:
-                    with suppress(OSError):
-                        client.shutdown(socket.SHUT_RDWR)
-
-                accepted.callback(wake)
-
-        threads.append(threading.Thread(target=accept))
-        threads[0].start()
+    with socket.create_server((LOOPBACK, 0), backlog=64) as server:
+        accepting = threading.Thread(target=accept, args=(server,))
+        accepting.start()
         try:
             yield server.getsockname()[1]
         finally:
+            ended.set()
             server.shutdown(socket.SHUT_RDWR)
-            threads[0].join()
-            accepted.close()
+            accepting.join()
+            for client in clients:
+                with suppress(OSError):
+                    client.shutdown(socket.SHUT_RDWR)
             for thread in threads:
                 thread.join()
+            for client in clients:
+                client.close()
 
 
-def _read(client: socket.socket) -> None:
+def _talking(talk: Talk, client: socket.socket, ended: threading.Event) -> None:
+    # Whoever is talked to may hang up at any time.
     with suppress(OSError):
+        talk(client, ended)
+
+
+def mute_server() -> AbstractContextManager[int]:
+    """The port of one that accepts, reads and never says a byte, nor begins TLS."""
+
+    def read(client: socket.socket, _ended: threading.Event) -> None:
         while client.recv(65536):
             pass
+
+    return _server(read)
+
+
+def dribbling_server() -> AbstractContextManager[int]:
+    """The port of one whose first header never ends: a byte of it comes every tenth of a second."""
+
+    def dribble(client: socket.socket, ended: threading.Event) -> None:
+        client.sendall(b"HTTP/1.1 200 OK\r\nX: ")
+        while not ended.wait(0.1):
+            client.sendall(b"x")
+
+    return _server(dribble)
+
+
+def babbling_server() -> AbstractContextManager[int]:
+    """The port of one that is something else: it greets, and does not understand the answer."""
+
+    def greet(client: socket.socket, _ended: threading.Event) -> None:
+        client.sendall(b"SSH-2.0-test\r\n")
+        client.recv(65536)
+        client.sendall(b"Invalid identification string\r\n")
+        client.shutdown(socket.SHUT_RDWR)
+
+    return _server(greet)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from tests.lib.fault_body import changed, first, misranged, pieces
 from tests.lib.fault_messages import Answer, Backend, Guard, Log, Request, Seen, whole
-from tests.lib.faults import GOOD, End, Fault, Plan, Ranges
+from tests.lib.faults import GOOD, End, Fault, Framing, Plan, Ranges
 from tests.lib.registry import LOOPBACK
 
 # Small enough for counts to follow what the other side takes, large enough to be quick.
@@ -158,9 +158,13 @@ class Connection(BaseHTTPRequestHandler):
     def _send(self, answer: Answer, fault: Fault) -> None:
         self._seen.status = answer.status
         added = {name: value if isinstance(value, str) else value() for name, value in fault.headers.items()}
-        length = {"Content-Length": str(max(0, answer.length + fault.length))}
+        framing = {
+            Framing.LENGTH: {"Content-Length": str(max(0, answer.length + fault.length))},
+            Framing.CHUNKED: {"Transfer-Encoding": "chunked"},
+            Framing.CLOSE: {"Connection": "close"},
+        }[fault.framing]
         self.send_response(answer.status)
-        for name, value in answer.with_headers({**length, **added}).headers.items():
+        for name, value in answer.with_headers({**framing, **added}).headers.items():
             self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":
@@ -171,11 +175,14 @@ class Connection(BaseHTTPRequestHandler):
     def _send_body(self, answer: Answer, fault: Fault, seen: Seen) -> None:
         chunks = answer.chunks if fault.after is None else first(answer.chunks, fault.after)
         for piece in pieces(chunks, fault.trickle.size if fault.trickle else _PIECE):
-            self.connection.sendall(piece)
+            chunked = fault.framing is Framing.CHUNKED
+            self.connection.sendall(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
             seen.sent += len(piece)
             if fault.trickle and self.server.ended.wait(fault.trickle.seconds):
                 self.close_connection = True
                 return
+        if fault.framing is Framing.CHUNKED and fault.after is None:
+            self.connection.sendall(b"0\r\n\r\n")
 
     def _end(self, how: End) -> None:
         self.close_connection = True

@@ -18,6 +18,7 @@ from tests.lib.tar_writer import directory, file, layer
 from tests.lib.tree_list import Line, tree_list
 
 NAME: Final = "os"
+FORGED: Final = "forged"
 BULK_SIZE: Final = 5 * 2**20
 DRIP_SIZE: Final = 20 * 2**10
 
@@ -35,7 +36,8 @@ class Published:
     """The image in a registry; `digest` is that of its manifest, `tree` what it unpacks to.
 
     `bulk` is the layer of several MiB, `drip` the one of some KiB (neither can be compressed), `last` the top layer;
-    `blobs` are all, with the config. `archive` holds the same image, `other` is another image's manifest.
+    `blobs` are all, with the config. `archive` holds the same image, `other` is the manifest of another one, which the
+    repository `FORGED` has.
     """
 
     registry: Registry
@@ -77,7 +79,7 @@ def published(where: Path) -> Iterator[Published]:
     forged = write_layout(where / "forged", changed)
     with registry(where / "registry") as running:
         digest = running.put(layout, NAME, "latest")
-        other = running.put(forged, NAME, "forged")
+        other = running.put(forged, FORGED, "latest")
         manifest = json.loads(running.blob(digest).read_bytes())
         entries = [manifest["config"], *manifest["layers"]]
         blobs = tuple(Blob(entry["digest"], entry["size"]) for entry in entries)

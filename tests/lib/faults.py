@@ -36,6 +36,14 @@ class Ranges(Enum):
     WRONG_BYTES = "206 and the right header, over bytes that begin at byte 0"
 
 
+class Framing(Enum):
+    """How a body says where it ends (RFC 9112, 6)."""
+
+    LENGTH = "Content-Length"
+    CHUNKED = "Transfer-Encoding: chunked"
+    CLOSE = "the end of the connection"
+
+
 @dataclass(frozen=True)
 class Trickle:
     """So many bytes, then a pause of so many seconds."""
@@ -54,7 +62,7 @@ class Fault:
     To the answer: `headers` are added or replaced; `delay` seconds pass before it.
     To the body: `body` replaces it, whatever range was asked for; the byte at `flip` of the whole is changed; the last
     `short` bytes are left out or `extra` bytes follow, and Content-Length is right for what is left.
-    Content-Length is `length` too large, whatever the body.
+    Content-Length is `length` too large, whatever the body, or there is none with another `framing`.
     `after` so many bytes of the body, or after the whole, the connection meets its `end`; without `after` and `end` it
     is kept for the next request.
     """
@@ -70,6 +78,7 @@ class Fault:
     short: int = 0
     extra: int = 0
     length: int = 0
+    framing: Framing = Framing.LENGTH
     after: int | None = None
     end: End | None = None
     trickle: Trickle | None = None
@@ -77,7 +86,8 @@ class Fault:
     @property
     def ending(self) -> End | None:
         """How the connection ends after the answer; None keeps it."""
-        return End.CLOSE if self.end is None and self.after is not None else self.end
+        closes = self.after is not None or self.framing is Framing.CLOSE
+        return End.CLOSE if self.end is None and closes else self.end
 
 
 GOOD: Final = Fault()

@@ -200,7 +200,8 @@ def _entry(blobs: _Blobs, item: Image | Index) -> dict[str, Any]:
     return _annotated({"mediaType": media_type, "digest": blobs.add(body), "size": len(body)}, item.ref)
 
 
-def _files(items: Sequence[Image | Index]) -> dict[str, bytes | Path]:
+def layout_files(*items: Image | Index) -> dict[str, bytes | Path]:
+    """The files of a layout by name: oci-layout and index.json first, then blobs in the order they are needed last."""
     blobs = _Blobs()
     entries = [_entry(blobs, item) for item in items]
     files: dict[str, bytes | Path] = {
@@ -215,7 +216,7 @@ def _files(items: Sequence[Image | Index]) -> dict[str, bytes | Path]:
 
 def write_layout(path: Path, *items: Image | Index, without: Sequence[str] = ()) -> Path:
     """Writes an OCI image layout directory and gives its path; files named in `without` are left out."""
-    for name, data in _files(items).items():
+    for name, data in layout_files(*items).items():
         if name in without:
             continue
         target = path / name
@@ -229,7 +230,7 @@ def write_layout(path: Path, *items: Image | Index, without: Sequence[str] = ())
 
 def write_archive(path: Path, *items: Image | Index, without: Sequence[str] = ()) -> Path:
     """Writes the same as one tar file, in the member order of skopeo (blobs first), and gives its path."""
-    files = _files(items)
+    files = layout_files(*items)
     with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
         for name in sorted(files):
             if name in without:

@@ -107,18 +107,27 @@ def ask(method: str, url: str, body: bytes | None, headers: Mapping[str, str]) -
 
 @contextmanager
 def registry(
-    directory: Path, *, tls: Certificate | None = None, auth: Mapping[str, object] | None = None
+    directory: Path,
+    *,
+    tls: Certificate | None = None,
+    auth: Mapping[str, object] | None = None,
+    clients: Certificate | None = None,
+    same_as: Registry | None = None,
 ) -> Iterator[Registry]:
     """A registry that keeps everything in `directory`; it has ended when the block ends.
 
-    `auth` is the section of that name in the registry's configuration. Raises AssertionError with the registry's log
-    if it does not answer in time.
+    `auth` is the section of that name in the registry's configuration. With `clients`, only those with a certificate
+    of that authority may ask. What `same_as` holds is here, too: it is filled through that one, which wants no login.
+    Raises AssertionError with the registry's log if it does not answer in time.
     """
-    storage, settings, log = directory / "storage", directory / "config.json", directory / "log"
-    storage.mkdir(parents=True)
+    settings, log = directory / "config.json", directory / "log"
+    storage = same_as.storage if same_as else directory / "storage"
+    for needed in (directory, storage):
+        needed.mkdir(parents=True, exist_ok=True)
     http: dict[str, object] = {"addr": f"{LOOPBACK}:0"}
     if tls is not None:
-        http["tls"] = {"certificate": str(tls.certificate), "key": str(tls.key)}
+        keys: dict[str, object] = {"certificate": str(tls.certificate), "key": str(tls.key)}
+        http["tls"] = {**keys, "clientcas": [str(clients.certificate)]} if clients else keys
     config: dict[str, object] = {
         "version": "0.1",
         "log": {"level": "info", "formatter": "text"},
@@ -134,7 +143,9 @@ def registry(
             ["docker-registry", "serve", settings], stdin=subprocess.DEVNULL, stdout=output, stderr=output
         )
     try:
-        yield Registry(_answering(process, log, tls is not None), storage, tls)
+        # Who wants to see a certificate gives us no answer: that it listens has to do.
+        scheme = "" if clients else "http" if tls is None else "https"
+        yield Registry(_answering(process, log, scheme), storage, tls)
     finally:
         process.terminate()
         try:
@@ -144,13 +155,13 @@ def registry(
             process.wait()
 
 
-def _answering(process: subprocess.Popen[bytes], log: Path, tls: bool) -> int:
-    """The port, once the registry answers on it."""
+def _answering(process: subprocess.Popen[bytes], log: Path, scheme: str) -> int:
+    """The port, once the registry answers on it, or with an empty scheme once it listens."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
         # It takes a free port itself and says which: nobody can take that port in between.
         listening = _LISTENING.search(log.read_text(errors="replace"))
-        if listening and _answers(f"{'https' if tls else 'http'}://{LOOPBACK}:{listening[1]}/v2/"):
+        if listening and (not scheme or _answers(f"{scheme}://{LOOPBACK}:{listening[1]}/v2/")):
             return int(listening[1])
         time.sleep(0.02)
     raise AssertionError(f"docker-registry does not answer:\n{log.read_text(errors='replace')}")

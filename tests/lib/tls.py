@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import subprocess
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, Literal
 
@@ -33,6 +34,13 @@ subjectKeyIdentifier = hash
 authorityKeyIdentifier = keyid
 subjectAltName = {names}
 """
+_CLIENT: Final = """
+basicConstraints = critical, CA:FALSE
+keyUsage = critical, digitalSignature
+extendedKeyUsage = clientAuth
+subjectKeyIdentifier = hash
+authorityKeyIdentifier = keyid
+"""
 
 
 @dataclass(frozen=True)
@@ -55,12 +63,30 @@ def make_server(
     name: str = "server",
     names: tuple[str, ...] = NAMES,
     key: Key = "ec",
+    days: tuple[int, int] | None = None,
 ) -> Certificate:
-    """A server's certificate for `names`, signed by `authority` or, without one, by itself."""
-    return _make(directory, name, _SERVER.format(names=", ".join(names)), key, authority)
+    """A server's certificate for `names`, signed by `authority` or, without one, by itself.
+
+    `days` are its first and last, counted from today, for one that is not good now; that takes openssl 3.4.
+    """
+    return _make(directory, name, _SERVER.format(names=", ".join(names)), key, authority, days)
 
 
-def _make(directory: Path, name: str, extensions: str, key: Key, authority: Certificate | None) -> Certificate:
+def make_client(
+    directory: Path, authority: Certificate, *, name: str = "client", days: tuple[int, int] | None = None
+) -> Certificate:
+    """A client's certificate, signed by `authority`; `days` as for `make_server`."""
+    return _make(directory, name, _CLIENT, "ec", authority, days)
+
+
+def _make(
+    directory: Path,
+    name: str,
+    extensions: str,
+    key: Key,
+    authority: Certificate | None,
+    days: tuple[int, int] | None = None,
+) -> Certificate:
     directory.mkdir(parents=True, exist_ok=True)
     made = Certificate(directory / f"{name}.crt", directory / f"{name}.key")
     settings = directory / f"{name}.cnf"
@@ -69,8 +95,13 @@ def _make(directory: Path, name: str, extensions: str, key: Key, authority: Cert
         f"[subject]\nCN = bootc-live test {name}\n[extensions]{extensions}"
     )
     signer = ("-CA", authority.certificate, "-CAkey", authority.key) if authority else ()
-    command = ["openssl", "req", "-x509", "-config", settings, "-days", "30", "-nodes", *_KEYS[key], *signer]
+    until = ("-not_before", _date(days[0]), "-not_after", _date(days[1])) if days else ("-days", "30")
+    command = ["openssl", "req", "-x509", "-config", settings, *until, "-nodes", *_KEYS[key], *signer]
     command += ["-keyout", made.key, "-out", made.certificate]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return made
+
+
+def _date(days: int) -> str:
+    return (datetime.now(UTC) + timedelta(days=days)).strftime("%Y%m%d%H%M%SZ")

@@ -1,7 +1,7 @@
 """A token service for a registry (Docker registry token authentication specification), and its settings.
 
-Gives everybody a token for what was asked; tokens are JSON web tokens (RFC 7519) signed by RS256 with the signer's
-certificate in the header, as docker-registry wants them.
+Gives a token for what was asked, to everybody or for a login; tokens are JSON web tokens (RFC 7519) signed by RS256
+with the signer's certificate in the header, as docker-registry wants them.
 """
 
 from __future__ import annotations
@@ -23,16 +23,40 @@ from tests.lib.tls import Certificate
 
 _ISSUER: Final = "test-issuer"
 _SERVICE: Final = "test-registry"
+# For so long docker-registry takes a token that has run out.
+_LEEWAY: Final = 60
+
+
+@dataclass(frozen=True)
+class Logins:
+    """Who gets tokens: who shows `basic` (base64 of NAME:PASSWORD), or the identity token (OAuth2 refresh token)."""
+
+    basic: str | None = None
+    identity: str | None = None
+
+    def knows(self, authorization: str, refresh_token: str) -> bool:
+        """Whether a request shows one of them."""
+        if self.basic is None and self.identity is None:
+            return True
+        return authorization == f"Basic {self.basic}" or (refresh_token != "" and refresh_token == self.identity)
 
 
 @dataclass(frozen=True)
 class TokenService:
-    """A running service; `scopes` are those it gave tokens for, in order; `actions` are what it allows."""
+    """A running service; `actions` are what it allows, `scopes` those it gave tokens for, in order, `tokens` these.
+
+    `refused` has a scope for every request with a wrong login or none. A token lives for `seconds`, or a part of a
+    second less.
+    """
 
     port: int
     signer: Certificate
     actions: tuple[str, ...]
     scopes: list[str] = field(default_factory=list)
+    logins: Logins = field(default_factory=Logins)
+    seconds: int = 300
+    tokens: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
 
     @property
     def settings(self) -> Mapping[str, Mapping[str, str]]:
@@ -55,7 +79,7 @@ class TokenService:
             "iss": _ISSUER,
             "sub": "",
             "aud": _SERVICE,
-            "exp": now + 300,
+            "exp": now + self.seconds - _LEEWAY,
             "nbf": now - 10,
             "iat": now,
             "jti": secrets.token_hex(8),
@@ -68,22 +92,41 @@ class TokenService:
         signature = subprocess.run(command, input=signed, stdout=subprocess.PIPE, check=True).stdout
         return (signed + b"." + _encoded(signature)).decode()
 
+    def answer(self, form: Mapping[str, list[str]], authorization: str) -> tuple[int, dict[str, object]]:
+        """The status and the JSON for one request."""
+        asked = {name: values[0] for name, values in form.items()}
+        scope = asked.get("scope", "")
+        if not self.logins.knows(authorization, asked.get("refresh_token", "")):
+            self.refused.append(scope)
+            return 401, {"errors": [{"code": "UNAUTHORIZED", "message": "who are you?"}]}
+        self.scopes.append(scope)
+        self.tokens.append(self.token(scope))
+        # By POST it is OAuth2, where the field has another name.
+        name = "access_token" if asked.get("grant_type") == "refresh_token" else "token"
+        return 200, {name: self.tokens[-1], "expires_in": self.seconds}
+
 
 def _encoded(data: bytes) -> bytes:
     return base64.urlsafe_b64encode(data).rstrip(b"=")
 
 
 @contextmanager
-def token_service(signer: Certificate, actions: tuple[str, ...]) -> Iterator[TokenService]:
-    """A token service on a free loopback port, without logins; `signer` must have an RSA key."""
+def token_service(
+    signer: Certificate, actions: tuple[str, ...], *, logins: Logins | None = None, seconds: int = 300
+) -> Iterator[TokenService]:
+    """A token service on a free loopback port, for everybody or for `logins`; `signer` must have an RSA key."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            query = parse_qs(urlsplit(self.path).query)
-            scope = query.get("scope", [""])[0]
-            service.scopes.append(scope)
-            body = json.dumps({"token": service.token(scope)}).encode()
-            self.send_response(200)
+            self._give(urlsplit(self.path).query)
+
+        def do_POST(self) -> None:
+            self._give(self.rfile.read(int(self.headers.get("Content-Length", 0))).decode())
+
+        def _give(self, form: str) -> None:
+            status, answer = service.answer(parse_qs(form), self.headers.get("Authorization", ""))
+            body = json.dumps(answer).encode()
+            self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -93,8 +136,8 @@ def token_service(signer: Certificate, actions: tuple[str, ...]) -> Iterator[Tok
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        service = TokenService(server.server_address[1], signer, actions)
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        service = TokenService(server.server_address[1], signer, actions, logins=logins or Logins(), seconds=seconds)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         thread.start()
         try:
             yield service

@@ -11,6 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.lib.oci_writer import Compression, Image, Layer, write_archive
+from tests.lib.small_image import BASE, UPPER
+from tests.lib.small_image import HERE as ARCHITECTURE
+from tests.lib.tar_writer import file, layer
+from tests.roots.initrd import HANDLERS, OURS, Initrd, build
 from tests.roots.root import ALL, REPO, Root
 
 
@@ -30,3 +35,24 @@ def shared() -> Iterator[Path]:
     path = Path(tempfile.mkdtemp(dir=REPO / "build", prefix="roots-"))
     yield path
     shutil.rmtree(path)
+
+
+@pytest.fixture(scope="session", params=["systemd", "plain"])
+def initrd(request: pytest.FixtureRequest, root: Root, shared: Path) -> Iterator[Initrd]:
+    """An initrd with all our modules and systemd, or one with the base alone that dracut's own init runs."""
+    made = build(root, shared, request.param, f"{OURS} {HANDLERS}" if request.param == "systemd" else "bootc-live")
+    yield made
+    shutil.rmtree(made.tree)
+    made.path.unlink()
+
+
+@pytest.fixture(scope="session")
+def image(shared: Path) -> Path:
+    """An archive with a layer of every compression."""
+    packing: tuple[tuple[bytes, Compression], ...] = (
+        (BASE, "gzip"),
+        (UPPER, "zstd"),
+        (layer(file("etc/packed", "in every way\n")), "none"),
+    )
+    layers = [Layer(tar, compression) for tar, compression in packing]
+    return write_archive(shared / "root.oci", Image(layers, architecture=ARCHITECTURE))

@@ -14,7 +14,7 @@ env -i PATH=/usr/sbin:/usr/bin SYSTEMD_IN_INITRD=1 dash "$hooks/bootc-live-gener
 echo "status=$?"
 cd /run
 find normal early late -mindepth 1 \\( -type f -printf '%p\\n' -o -type l -printf '%p -> %l\\n' \\) | sort
-for file in early/sysroot.mount early/bootc-live.service.d/network.conf; do
+for file in early/sysroot.mount early/bootc-live.service.d/sources.conf; do
     [ ! -e "$file" ] || cat "$file"
 done
 """
@@ -35,31 +35,61 @@ NETWORK_UNIT = [
     "Wants=network-online.target",
     "After=network-online.target dracut-initqueue.service dracut-pre-mount.service",
 ]
+DEVICE_UNIT = ["[Unit]", "After=dracut-initqueue.service dracut-pre-mount.service"]
 
 
 def generated(root: Root, cmdline: str) -> list[str]:
     return root.stage(GENERATE, cmdline).stdout.splitlines()
 
 
-@pytest.mark.parametrize("cmdline", ["root=bootc-live:/root.oci quiet", "root=/dev/sda root=bootc-live:/a"])
-def test_an_archive(root: Root, cmdline: str) -> None:
+@pytest.mark.parametrize(
+    "cmdline",
+    [
+        "root=bootc-live:/root.oci quiet",
+        "root=/dev/sda root=bootc-live:/a",
+        "root=bootc-live:/a bootc.live.fallback=/b rd.net.wait-any-if",
+    ],
+)
+def test_an_archive_waits_for_nothing(root: Root, cmdline: str) -> None:
     assert generated(root, cmdline) == ["status=0", LINK, "early/sysroot.mount", *MOUNT_UNIT]
 
 
-def test_a_registry_waits_for_the_network(root: Root) -> None:
-    assert generated(root, "root=bootc-live:docker://registry.example/os") == [
+@pytest.mark.parametrize(
+    ("cmdline", "unit"),
+    [
+        ("root=bootc-live:docker://registry.example/os", NETWORK_UNIT),
+        ("root=bootc-live:nfs:h.example:/srv/root.oci", NETWORK_UNIT),
+        ("root=bootc-live:/a bootc.live.fallback=/b bootc.live.fallback=https://h.example/a", NETWORK_UNIT),
+        ("root=bootc-live:LABEL=USB:/a bootc.live.fallback=ftp://h.example/a", NETWORK_UNIT),
+        ("root=bootc-live:LABEL=USB:/a", DEVICE_UNIT),
+        ('root="bootc-live:LABEL=MY STICK:/a"', DEVICE_UNIT),
+        ("root=bootc-live:/dev/sr0:/a", DEVICE_UNIT),
+        ("root=bootc-live:/a bootc.live.fallback=UUID=1-2:/a", DEVICE_UNIT),
+    ],
+)
+def test_others_wait_for_what_they_need(root: Root, cmdline: str, unit: list[str]) -> None:
+    assert generated(root, cmdline) == [
         "status=0",
-        "early/bootc-live.service.d/network.conf",
+        "early/bootc-live.service.d/sources.conf",
         LINK,
         "early/sysroot.mount",
         *MOUNT_UNIT,
-        *NETWORK_UNIT,
+        *unit,
     ]
 
 
 @pytest.mark.parametrize(
     "cmdline",
-    ["", "quiet", "root", "root=", "root=/dev/sda1", "root=bootc-live:/x root=/dev/sda1", "root=xbootc-live:/x"],
+    [
+        "",
+        "quiet",
+        "root",
+        "root=",
+        "root=/dev/sda1",
+        "root=bootc-live:/x root=/dev/sda1",
+        "root=xbootc-live:/x",
+        "bootc.live.fallback=LABEL=USB:/x",
+    ],
 )
 def test_roots_of_others(root: Root, cmdline: str) -> None:
     assert generated(root, cmdline) == ["status=0"]
@@ -80,7 +110,7 @@ systemd-analyze verify --man=no --recursive-errors=no bootc-live.service sysroot
 """
 
 
-@pytest.mark.parametrize("source", ["/root.oci", "docker://registry.example/os"])
+@pytest.mark.parametrize("source", ["/root.oci", "docker://registry.example/os", "LABEL=USB:/root.oci"])
 def test_systemd_understands_the_units(root: Root, repo_service: str, source: str) -> None:
     said = root.stage(VERIFY, f"root=bootc-live:{source}", (repo_service,)).stdout
     assert [line for line in said.splitlines() if "bootc-live" in line or "sysroot" in line] == []

@@ -176,7 +176,7 @@ def test_what_the_hook_claims_is_what_we_boot(root: Root, shared: Path) -> None:
     found = ask(root, shared / f"claims-{root.name}", [(text, "root=") for text in texts])
     for text, (value, _, _) in zip(texts, found, strict=True):
         try:
-            ours = parse_cmdline(text).source is not None
+            ours = bool(parse_cmdline(text).sources)
         except ConfigError as error:
             # Ours all the same: this version only cannot use it.
             ours = f"'root={ROOT_PREFIX}" in error.message.replace('"', "")

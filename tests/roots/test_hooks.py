@@ -12,15 +12,14 @@ PARSE = """
 . "$lib"
 root=$(getarg root=) || unset root
 unset rootok
-set -u
 set >/run/before
 . "$hooks/parse-bootc-live.sh"
 status=$?
 set >/run/after
-set +u
 echo "status=$status rootok=${rootok-unset}"
 for file in /etc/cmdline.d/*; do [ -e "$file" ] && echo "${file##*/}: $(cat "$file")"; done
 getargbool 0 rd.neednet && echo neednet
+cd "$hookdir/initqueue" && ls finished/* timeout/* 2>/dev/null
 echo ---
 cat /run/before
 echo ---
@@ -42,13 +41,20 @@ def test_version(root: Root) -> None:
 def test_hooks_parse(root: Root) -> None:
     script = 'for file in "$hooks"/*.sh; do dash -n "$file" && echo "${file##*/}"; done'
     assert root.stage(script).stdout.split() == [
+        "any-interface.sh",
         "bootc-live-boot.sh",
         "bootc-live-generator.sh",
+        "bootc-live-lib.sh",
+        "bootc-live-net-generator.sh",
         "bootc-live-pack.sh",
         "bootc-live.sh",
+        "fetch-url.sh",
         "mount-bootc-live.sh",
+        "name-servers.sh",
+        "nfs-url.sh",
         "parse-bootc-live.sh",
-        "resolv-from-lease.sh",
+        "wait-any-legacy.sh",
+        "wait-for-device.sh",
     ]
 
 
@@ -60,16 +66,66 @@ def test_an_archive_is_claimed_and_needs_no_network(root: Root, cmdline: str) ->
     assert parsed(root, cmdline) == (["status=0 rootok=1"], {"rootok"})
 
 
-@pytest.mark.parametrize("cmdline", [f"root={NETWORK}", f"root=/dev/sda root={NETWORK} quiet"])
+@pytest.mark.parametrize(
+    "cmdline",
+    [
+        f"root={NETWORK}",
+        f"root=/dev/sda root={NETWORK} quiet",
+        *(f"root=bootc-live:{scheme}://h.example/root.oci" for scheme in ("http", "https", "ftp", "tftp", "nfs")),
+        "root=bootc-live:torrent://h.example/root.torrent",
+        "root=bootc-live:nfs:h.example:/srv/root.oci",
+        "root=bootc-live:NFS4:h.example:/srv/root.oci",
+        "root=bootc-live:/root.oci bootc.live.fallback=/other.oci bootc.live.fallback=https://h.example/root.oci",
+    ],
+)
 def test_a_registry_is_claimed_and_needs_the_network(root: Root, cmdline: str) -> None:
     said = ["status=0 rootok=1", "50-bootc-live.conf: rd.neednet=1", "neednet"]
+    assert parsed(root, cmdline) == (said, {"rootok"})
+
+
+WAITS = ["finished/bootc-live-device.sh", "timeout/bootc-live-device.sh"]
+
+
+@pytest.mark.parametrize(
+    "cmdline",
+    [
+        "root=bootc-live:LABEL=USB:/images/root.oci",
+        "root=bootc-live:UUID=1234-ABCD:/root.oci",
+        "root=bootc-live:PARTLABEL=x:/root.oci",
+        "root=bootc-live:PARTUUID=1-2:/root.oci",
+        "root=bootc-live:/dev/nowhere1:/root.oci",
+        "root=bootc-live:/missing.oci bootc.live.fallback=LABEL=USB:/root.oci",
+    ],
+)
+def test_a_device_is_waited_for(root: Root, cmdline: str) -> None:
+    assert parsed(root, cmdline) == (["status=0 rootok=1", *WAITS], {"rootok"})
+
+
+def test_a_device_and_the_network(root: Root) -> None:
+    cmdline = "root=bootc-live:LABEL=USB:/root.oci bootc.live.fallback=docker://registry.example/os"
+    said = ["status=0 rootok=1", "50-bootc-live.conf: rd.neednet=1", "neednet", *WAITS]
     assert parsed(root, cmdline) == (said, {"rootok"})
 
 
 @pytest.mark.parametrize(
     "cmdline",
     [
+        # An archive that is there, and memory: nothing to wait for.
+        "root=bootc-live:/proc/cmdline bootc.live.fallback=LABEL=USB:/root.oci",
+        "root=bootc-live:/dev/shm/root.oci",
+        "root=bootc-live:/dev/null:/root.oci",
+    ],
+)
+def test_a_device_that_is_not_needed_is_not_waited_for(root: Root, cmdline: str) -> None:
+    assert parsed(root, cmdline) == (["status=0 rootok=1"], {"rootok"})
+
+
+@pytest.mark.parametrize(
+    "cmdline",
+    [
         "",
+        "bootc.live.fallback=docker://registry.example/os",
+        "bootc.live.fallback=LABEL=USB:/root.oci root=LABEL=ROOT",
         "quiet",
         "root",
         "root=",
@@ -165,44 +221,34 @@ def test_other_places_of_the_command_line_and_sysroot_count(root: Root) -> None:
     assert text.split() == ['bootclabel="a', 'b"', "rw"]
 
 
-LEASE = """
-mkdir -p /run/systemd/netif/leases
-printf 'ADDRESS=10.0.2.15\\nDNS=10.0.2.3 10.0.2.4\\nDNSX=1.1.1.1\\nNTP=9.9.9.9\\n' >/run/systemd/netif/leases/2
-printf 'ADDRESS=10.0.3.15\\nDNS=fd00::3\\nDOMAINNAME=example=x\\n' >/run/systemd/netif/leases/3
-printf 'ADDRESS=10.0.4.15\\n' >/run/systemd/netif/leases/4
+LINKS = """
+mkdir -p /run/systemd/netif/links
+printf 'ADMIN_STATE=configured\\nDNS=10.0.2.3 10.0.2.4\\nDNSX=1.1.1.1\\nNTP=9.9.9.9\\n' >/run/systemd/netif/links/2
+printf 'OPER_STATE=routable\\nDNS=fd00::3#dns.example\\nDOMAINS=example=x\\n' >/run/systemd/netif/links/3
+printf 'OPER_STATE=no-carrier\\n' >/run/systemd/netif/links/4
 """
 RESOLVE = """
 printf '%s' "$1" >/etc/resolv.conf
-. "$lib"
-set -u
-set >/run/before
-. "$hooks/resolv-from-lease.sh"
-status=$?
-set >/run/after
+[ -n "$1" ] || rm /etc/resolv.conf
+/usr/lib/bootc-live/name-servers
+echo "status=$?"
 cat /etc/resolv.conf
-echo "status=$status"
-echo ---
-cat /run/before
-echo ---
-cat /run/after
 """
 
 
 def resolved(root: Root, script: str, before: str) -> list[str]:
-    said, old, new = root.stage(script + RESOLVE, "", (before,)).stdout.split("---\n")
-    assert variables(new).keys() - variables(old).keys() == {"status"}
-    return said.splitlines()
+    return root.stage(script + RESOLVE, "", (before,)).stdout.splitlines()
 
 
-def test_name_servers_of_leases(root: Root) -> None:
+def test_name_servers_of_links(root: Root) -> None:
     servers = ["nameserver 10.0.2.3", "nameserver 10.0.2.4", "nameserver fd00::3"]
-    assert resolved(root, LEASE, "") == [*servers, "status=0"]
+    assert resolved(root, LINKS, "") == ["status=0", *servers]
 
 
 def test_name_servers_of_others_stay(root: Root) -> None:
-    assert resolved(root, LEASE, "nameserver 192.0.2.1\n") == ["nameserver 192.0.2.1", "status=0"]
+    assert resolved(root, LINKS, "nameserver 192.0.2.1\n") == ["status=0", "nameserver 192.0.2.1"]
 
 
-@pytest.mark.parametrize("script", ["", "mkdir -p /run/systemd/netif/leases\n"])
-def test_no_leases(root: Root, script: str) -> None:
+@pytest.mark.parametrize("script", ["", "mkdir -p /run/systemd/netif/links\n"])
+def test_no_links(root: Root, script: str) -> None:
     assert resolved(root, script, "") == ["status=0"]

@@ -2,84 +2,37 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
-import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass
+import time
 from pathlib import Path
 
 import pytest
 
 from bootc_live import __version__
-from tests.lib.oci_writer import Compression, Image, Layer, write_archive
-from tests.lib.small_image import BASE, HERE, UPPER
-from tests.lib.tar_writer import file, layer
-from tests.roots.root import ALL, Root
-from tests.roots.root import HERE as SCRIPTS
+from tests.roots.initrd import OURS, Initrd, build, embedded
+from tests.roots.root import ALL, HERE, Root
 
-OURS = "bootc-live bootc-live-net bootc-live-registry"
 LIMIT = 8 * 2**20
-
-
-@dataclass(frozen=True)
-class Initrd:
-    """An initrd and the directory it is unpacked to."""
-
-    root: Root
-    flavour: str
-    path: Path
-    tree: Path
-    said: str
-
-    def run(self, *argv: str, cmdline: str = "", ok: bool = True) -> str:
-        """Runs a command inside; gives what it printed, on both outputs."""
-        both = ("/bin/sh", "-c", 'exec "$@" 2>&1', "sh")
-        return self.root.run(SCRIPTS / "enter-initrd", self.tree, cmdline, *both, *argv, ok=ok).stdout
-
-    def has(self, name: str) -> bool:
-        return os.path.lexists(self.tree / name)
-
-
-def build(root: Root, where: Path, flavour: str, modules: str) -> Initrd:
-    release, kernel_modules = root.kernel()
-    path, tree = where / f"{root.name}-{flavour}.img", where / f"{root.name}-{flavour}"
-    command = (SCRIPTS / "build-initrd", path, tree, release, kernel_modules, flavour, modules)
-    done = root.run(*command)
-    return Initrd(root, flavour, path, tree, done.stdout + done.stderr)
-
-
-@pytest.fixture(scope="session", params=["systemd", "plain"])
-def initrd(request: pytest.FixtureRequest, root: Root, shared: Path) -> Iterator[Initrd]:
-    """An initrd with all our modules and systemd, or one with the base alone that dracut's own init runs."""
-    made = build(root, shared, request.param, OURS if request.param == "systemd" else "bootc-live")
-    yield made
-    shutil.rmtree(made.tree)
-    made.path.unlink()
-
-
-@pytest.fixture(scope="session")
-def image(shared: Path) -> Path:
-    """An archive with a layer of every compression."""
-    packing: tuple[tuple[bytes, Compression], ...] = (
-        (BASE, "gzip"),
-        (UPPER, "zstd"),
-        (layer(file("etc/packed", "in every way\n")), "none"),
-    )
-    layers = [Layer(tar, compression) for tar, compression in packing]
-    return write_archive(shared / "root.oci", Image(layers, architecture=HERE))
-
-
-@contextlib.contextmanager
-def embedded(initrd: Initrd, image: Path) -> Iterator[str]:
-    """The archive at a path of the initramfs."""
-    place = initrd.tree / "root.oci"
-    os.link(image, place)
-    try:
-        yield "/root.oci"
-    finally:
-        place.unlink()
+MODULES = (
+    "drivers/block/loop",
+    "drivers/block/virtio_blk",
+    "drivers/firmware/dmi-sysfs",
+    "drivers/firmware/qemu_fw_cfg",
+    "drivers/nvme/host/nvme",
+    "drivers/scsi/sd_mod",
+    "drivers/scsi/sr_mod",
+    "drivers/scsi/virtio_scsi",
+    "fs/erofs/erofs",
+    "fs/ext4/ext4",
+    "fs/fat/vfat",
+    "fs/isofs/isofs",
+    "fs/nls/nls_ascii",
+    "fs/nls/nls_cp437",
+    "fs/nls/nls_iso8859-1",
+    "fs/nls/nls_utf8",
+    "fs/overlayfs/overlay",
+    "fs/xfs/xfs",
+)
 
 
 def test_dracut_was_content(initrd: Initrd) -> None:
@@ -97,27 +50,60 @@ def test_everything_is_there(initrd: Initrd) -> None:
         "usr/bin/zstd",
         "usr/lib/bootc-live/boot",
         "usr/lib/bootc-live/bootc-live.pyz",
+        "usr/lib/bootc-live/built",
+        "usr/lib/bootc-live/lib.sh",
+        "usr/lib/bootc-live/wait-for-device",
+        "usr/lib/dracut/need-initqueue",
+        "usr/sbin/blkid",
+        "usr/sbin/initqueue",
         f"{initrd.root.hooks}/cmdline/95-parse-bootc-live.sh",
     }
     if initrd.flavour == "systemd":
         wanted |= {
+            "usr/lib/bootc-live/any-interface",
+            "usr/lib/bootc-live/fetch-url",
+            "usr/lib/bootc-live/name-servers",
+            "usr/lib/bootc-live/nfs-url",
             "usr/lib/systemd/system-generators/bootc-live-generator",
+            "usr/lib/systemd/system-generators/bootc-live-net-generator",
             "usr/lib/systemd/system/bootc-live.service",
         }
-        wanted |= {f"{initrd.root.hooks}/initqueue/online/50-resolv-from-lease.sh"}
     else:
         wanted |= {f"{initrd.root.hooks}/mount/50-mount-bootc-live.sh"}
     assert {name for name in wanted if not initrd.has(name)} == set()
-    for name in ("fs/erofs/erofs", "fs/overlayfs/overlay", "drivers/block/loop"):
-        assert list((initrd.tree / modules).glob(f"{name}.ko*")), name
+    builtin = (initrd.tree / f"usr/lib/modules/{release}/modules.builtin").read_text()
+    for name in MODULES:
+        assert list((initrd.tree / modules).glob(f"{name}.ko*")) or f"kernel/{name}.ko" in builtin, name
 
 
 def test_hooks_and_generator_can_be_run(initrd: Initrd) -> None:
     """Dracut sources only hooks that are executable, systemd runs only such generators."""
     for path in initrd.tree.rglob("*bootc-live*"):
-        if path.suffix == ".sh" or path.name in ("bootc-live", "bootc-live-generator", "boot"):
+        if path.suffix == ".sh" or path.name in ("bootc-live", "bootc-live-generator", "bootc-live-net-generator"):
             assert path.is_dir() or path.stat().st_mode & 0o111 == 0o111, path
-    assert (initrd.tree / "usr/lib/bootc-live/boot").stat().st_mode & 0o111 == 0o111
+    for name in ("boot", "wait-for-device", "any-interface", "fetch-url", "name-servers"):
+        path = initrd.tree / "usr/lib/bootc-live" / name
+        assert not path.exists() or path.stat().st_mode & 0o111 == 0o111, path
+
+
+def test_what_the_building_machine_has(initrd: Initrd) -> None:
+    """Certificates, credentials and mirrors are packed where something reads them; keys stay private."""
+    etc = initrd.tree / "etc/bootc-live"
+    found = {str(path.relative_to(etc)): path for path in etc.rglob("*") if path.is_file()}
+    if initrd.flavour == "plain":
+        assert not found
+        return
+    certs = [f"certs.d/h.example:5000/{name}" for name in ("ca.crt", "client.cert", "client.key", "two words/x.crt")]
+    assert set(found) == {*certs, "auth.json", "registries.yaml"}
+    assert found["certs.d/h.example:5000/client.key"].stat().st_mode & 0o077 == 0
+    assert initrd.path.stat().st_mode & 0o077 == 0
+
+
+def test_build_time(initrd: Initrd) -> None:
+    """The clock of a machine that thinks it is 1970 is set to it: decimal seconds, not older than this test."""
+    built = (initrd.tree / "usr/lib/bootc-live/built").read_text()
+    assert re.fullmatch(r"[0-9]+\n", built)
+    assert 0 <= time.time() - int(built) < 3600
 
 
 def test_what_only_the_other_flavour_needs_is_not(initrd: Initrd) -> None:
@@ -145,7 +131,7 @@ def test_help(initrd: Initrd) -> None:
 
 def test_kargs(initrd: Initrd) -> None:
     said = initrd.run("bootc-live", "kargs", "root=bootc-live:docker://r.example/ö rw")
-    assert "source: docker://r.example/ö\n" in said
+    assert "sources: docker://r.example/ö\n" in said
     assert "bootclabel (text) [latest]" in initrd.run("bootc-live", "kargs")
     said = initrd.run("bootc-live", "kargs", "bootc.live.etc.ro bootc.zram=x", ok=False)
     assert "did you mean 'bootc.live.etc.rw'?; 'bootc.zram=x' is not a size" in said
@@ -176,7 +162,7 @@ def test_registry(initrd: Initrd) -> None:
         refused = "Connection refused" if initrd.root.dracut == "106" else "there are no certificate authorities here"
         assert refused in said
     else:
-        assert "this initramfs was built without registry support" in said
+        assert "this initramfs was built without support for it" in said
 
 
 BOOT = """
@@ -260,7 +246,7 @@ def test_growth(shared: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_no_initrd_without_the_zipapp(flavour: str, root: Root, shared: Path) -> None:
     release, kernel_modules = root.kernel()
     path, tree = shared / f"{root.name}-{flavour}-none.img", shared / f"{root.name}-{flavour}-none"
-    script = SCRIPTS / "build-initrd"
+    script = HERE / "build-initrd"
     command = ("env", "BOOTC_LIVE_PYZ=/nowhere.pyz", script, path, tree, release, kernel_modules, flavour, "bootc-live")
     done = root.run(*command, ok=False)
     assert done.returncode != 0

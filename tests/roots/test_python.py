@@ -33,7 +33,7 @@ def test_version(root: Root, zipapp: Path, isolated: tuple[str, ...]) -> None:
 
 
 def test_as_a_program(root: Root, zipapp: Path) -> None:
-    assert "source: /x\n" in root.run(zipapp, "kargs", "root=bootc-live:/x").stdout
+    assert "sources: /x\n" in root.run(zipapp, "kargs", "root=bootc-live:/x").stdout
 
 
 def test_inspect(root: Root, zipapp: Path, archive: Path) -> None:

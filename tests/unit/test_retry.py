@@ -33,12 +33,12 @@ class World:
         self._awake = awake
 
     def sleep(self, seconds: float) -> bool:
-        self.pauses.append(seconds)
+        self.pauses += [seconds] if seconds else []
         self.now += seconds
         return self._awake
 
     def persistence(self, policy: RetryPolicy) -> Persistence:
-        return Persistence(policy, self.said.append, self.sleep, lambda: self.now)
+        return Persistence(policy, "typed", self.said.append, self.sleep, lambda: self.now)
 
 
 def failing(times: int, wait: float | None = None) -> Iterator[TransientError]:
@@ -103,7 +103,7 @@ def test_gives_up_when_all_the_time_is_gone() -> None:
     def attempt(_way: None) -> None:
         raise next(errors)
 
-    with pytest.raises(TransientError):
+    with pytest.raises(SourceError, match="'typed' was not fetched within 95 s; the last failure: failure"):
         world.persistence(RetryPolicy(RetryLimits(tries=1000, total=95))).insist(ONE_WAY, attempt)
     # Full jitter leaves the pauses between 10 and 30 seconds.
     assert 95 < world.now <= 125

@@ -48,13 +48,16 @@ class Stage:
             initrds=[OUT / name if (OUT / name).exists() else self.directory / name for name in row.initrds],
             append=f"{FAILING} {self.fill(row.kargs)}",
             memory=row.memory,
+            unplugged=row.unplugged,
+            extra=[option for name in row.disks for option in ("-drive", _drive(self.directory / name))],
         )
 
 
 @pytest.fixture(scope="session")
 def stage() -> Iterator[Stage]:
     """Two registries with the live image: over HTTP, and over HTTPS under a private authority."""
-    with tempfile.TemporaryDirectory(prefix="vm-tests-") as name, socket.socket() as closed:
+    # In the repository, which the builder root sees too.
+    with tempfile.TemporaryDirectory(prefix="vm-tests-", dir=REPO / "build") as name, socket.socket() as closed:
         directory = Path(name)
         # Bound and not listening: nobody else can take the port.
         closed.bind(("127.0.0.1", 0))
@@ -69,6 +72,7 @@ def stage() -> Iterator[Stage]:
             digest = plain.push(image, "os/live:stable")
             assert secure.push(image, "os/live:stable") == damaged.push(image, "os/live:stable") == digest
             _damage_last_layer(damaged, digest)
+            _make_disks(directory)
             _pack(directory, "ca.cpio", "etc/bootc-live/certs.d/ca.crt", authority.certificate)
             yield Stage(
                 directory=directory,
@@ -78,6 +82,19 @@ def stage() -> Iterator[Stage]:
                 digest=digest,
                 closed=closed.getsockname()[1],
             )
+
+
+def _drive(disk: Path) -> str:
+    kind = "if=ide,media=cdrom" if disk.suffix == ".iso" else "if=virtio"
+    return f"file={disk},format=raw,readonly=on,{kind}"
+
+
+def _make_disks(directory: Path) -> None:
+    command: list[str | Path] = [VM / "enter", "builder", "tests/vm/make-disks", OUT / "live.oci", directory]
+    done = subprocess.run(
+        command, cwd=REPO, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+    )
+    assert done.returncode == 0, done.stdout.decode(errors="replace")
 
 
 def _damage_last_layer(where: Registry, digest: str) -> None:

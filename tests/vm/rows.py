@@ -15,7 +15,9 @@ class Row:
     `initrds` are names below vm/out, or of archives the fixtures make ("ca.cpio").
     `kargs` may hold `{http}`, `{https}` and `{damaged}` (registries as the guest calls them), `{digest}` (of the image)
     and `{closed}` (a port nobody listens on). `error` is what a boot that must fail says, None for one that must not;
-    `failed` are units of the image that may fail with what the row asks for.
+    `failed` are units of the image that may fail with what the row asks for. `disks` are names of what
+    tests/vm/make-disks makes; `unplugged` adds a network interface without a carrier. `source` is the one that is
+    used, where it is not that of `root=`.
     """
 
     name: str
@@ -24,6 +26,9 @@ class Row:
     error: tuple[str, ...] | None = None
     failed: frozenset[str] = frozenset()
     memory: int = 2048
+    disks: tuple[str, ...] = ()
+    unplugged: bool = False
+    source: str | None = None
 
     def __str__(self) -> str:
         """The row's name, which is the test's."""
@@ -55,6 +60,25 @@ BOOTS = (
         ("initrd-nosystemd.img",),
         "root=bootc-live:docker://{http}/os/live:stable bootc.registry.unsecure",
     ),
+    Row(
+        "stick by label, without systemd in the initrd",
+        ("initrd-nosystemd.img",),
+        "root=bootc-live:LABEL=STICK:/images/root.oci",
+        disks=("stick.ext4",),
+    ),
+    Row(
+        "stick that is missing, disc as the fallback",
+        ("initrd.img",),
+        "root=bootc-live:LABEL=MISSING:/images/root.oci bootc.live.fallback=LABEL=DISC:/images/root.oci rd.retry=6",
+        disks=("disc.iso",),
+        source="LABEL=DISC:/images/root.oci",
+    ),
+    Row(
+        "registry, one interface of two without a carrier",
+        ("initrd.img",),
+        "root=bootc-live:docker://{http}/os/live:stable bootc.registry.unsecure rd.net.wait-any-if",
+        unplugged=True,
+    ),
 )
 
 FAILURES = (
@@ -75,5 +99,11 @@ FAILURES = (
         ("initrd-nosystemd.img",),
         "root=bootc-live:docker://10.0.2.2:{closed}/os/live:stable bootc.registry.unsecure",
         error=("cannot reach http://10.0.2.2:{closed}/v2/os/live/manifests/stable", "refused", "what to do: "),
+    ),
+    Row(
+        "missing device",
+        ("initrd.img",),
+        "root=bootc-live:LABEL=MISSING:/images/root.oci rd.retry=6",
+        error=("'LABEL=MISSING:/images/root.oci': there is no block device LABEL=MISSING", "what to do: "),
     ),
 )

@@ -98,7 +98,11 @@ def test_receipt_tells_this_boot(booted: Booted, stage: Stage) -> None:
     receipt = booted.ready.receipt
     assert receipt is not None
     assert receipt["image"]["manifest_digest"] == stage.digest
-    assert stage.fill(booted.row.kargs).split()[0].removeprefix("root=bootc-live:") == receipt["source"]
+    asked = stage.fill(booted.row.kargs).split()[0].removeprefix("root=bootc-live:")
+    assert receipt["source"] == (booted.row.source or asked)
+    assert [(tried["source"], tried["used"]) for tried in receipt["sources"]] == (
+        [(asked, False), (booted.row.source, True)] if booted.row.source else [(asked, True)]
+    )
     assert receipt["policy"]["insecure"] == booted.asks("bootc.registry.unsecure")
     assert {"resolve", "fetch", "index", "mount"} <= set(receipt["phases"])
     assert 0 < receipt["bytes"]["fetched"] < receipt["bytes"]["unpacked"]

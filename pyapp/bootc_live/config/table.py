@@ -85,13 +85,14 @@ KARGS: tuple[Karg, ...] = (
         "bootc.live.retry.tries",
         Kind.NUMBER,
         "6",
-        "how often in a row a transfer is tried without receiving anything new before its server counts as dead.",
+        "how many rounds over all places that have it (mirrors, the registry) a transfer is tried in a row "
+        "without progress.",
     ),
     Karg(
         "bootc.live.retry.stall",
         Kind.SECONDS,
         "30s",
-        "how long a server may send nothing before the connection is given up and tried again.",
+        "how long a server may send less than 1 KiB/s before the connection is given up and tried again.",
     ),
     Karg(
         "bootc.live.retry.total",

@@ -55,10 +55,11 @@ def acquire(specs: Sequence[SourceSpec], access: Access, path: str, recorder: Re
     if not specs:
         raise ValueError("no sources")
     attempts: list[Attempt] = []
+    wanted = Wanted(pin=access.pin)
     with layer_store(path, len(specs)) as store:
         for spec in specs:
             try:
-                image = _fetch(spec, access, store, recorder)
+                image = _fetch(spec, access, wanted, store, recorder)
             except (SourceError, ImageError, RunError) as error:
                 attempts.append(Attempt(spec.typed, error.message))
                 if len(specs) == 1:
@@ -73,8 +74,7 @@ def acquire(specs: Sequence[SourceSpec], access: Access, path: str, recorder: Re
     raise AssertionError("the last source is used or raises")
 
 
-def _fetch(spec: SourceSpec, access: Access, store: LayerStore, recorder: Recorder) -> VerifiedImage:
-    wanted = Wanted(pin=access.pin)
+def _fetch(spec: SourceSpec, access: Access, wanted: Wanted, store: LayerStore, recorder: Recorder) -> VerifiedImage:
     with open_source(spec, access) as source:
         warn_if_insecure(source, access, recorder)
         if isinstance(source, StreamSource):

@@ -10,6 +10,7 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from bootc_live.base.errors import ImageError, RunError
 from bootc_live.base.log import Progress, Recorder
 from bootc_live.base.memory import available_bytes
+from bootc_live.image.resolve import blame
 from bootc_live.image.store import LayerStore, Slot
 from bootc_live.image.verified import ResolvedImage, VerifiedImage, verified_image, verified_layer
 from bootc_live.image.verify import exhaust, verified
@@ -60,9 +61,7 @@ def _fetch_all(
                 algorithm = diff_id.partition(":")[0]
                 found, size = _store(store, places[key], checked, layer.size, what, stop, algorithm)
         except ImageError as error:
-            whence = source.whence(layer)
-            if whence is not None:
-                error.message += f"; it came from {whence}"
+            blame(error, source.whence(layer))
             raise
         try:
             store.layers[diff_id] = verified_layer(diff_id, found, places[key].offset, size, what)

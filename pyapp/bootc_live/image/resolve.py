@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
@@ -17,10 +17,14 @@ from bootc_live.source.interface import MANIFEST_LIMIT, Source
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which image of a source: for this platform, and with this manifest digest where ``pin`` is not None."""
+    """Which image of a source: for this platform, and with this manifest digest where ``pin`` is not None.
+
+    ``known`` collects what was verified on the way, by digest, so that no other source is asked for it again.
+    """
 
     platform: Platform = field(default_factory=machine_platform)
     pin: str | None = None
+    known: dict[str, bytes] = field(default_factory=dict, compare=False)
 
     def check_pin(self, typed: str, *contents: bytes) -> None:
         """Raise ImageError where a digest is pinned that none of the contents has."""
@@ -42,28 +46,48 @@ def resolve_image(source: Source, wanted: Wanted | None = None) -> ResolvedImage
     wanted = wanted or Wanted()
     of = f"of {source.typed!r}"
     top = source.top()
-    what = f"the manifest {of}"
+    what = f"the manifest {of}" + (f" from {top.whence}" if top.whence else "")
     if top.digest is not None:
         check_content(top.content, top.digest, top.size, what)
     content, digest = top.content, top.digest or digest_of(top.content)
     if is_index(content, top.media_type, what):
         chosen = choose(parse_index(content, f"the image index {of}"), wanted.platform, source.typed)
         digest, what = chosen.digest, f"the manifest {chosen.digest} {of}"
-        content = _small(source.open_manifest(chosen), chosen, what)
+        content = _small(source, source.open_manifest, chosen, what, wanted.known)
         if is_index(content, chosen.media_type, what):
             raise ImageError(f"the index {of} points to another index", hint="name an image directly")
     wanted.check_pin(source.typed, top.content, content)
     manifest = parse_manifest(content, what)
-    described = _small(
-        source.open_blob(manifest.config), manifest.config, f"the image config {manifest.config.digest} {of}"
-    )
+    what = f"the image config {manifest.config.digest} {of}"
+    described = _small(source, source.open_blob, manifest.config, what, wanted.known)
     image = resolved_image(source.typed, manifest, described, insecure=source.insecure, manifest_digest=digest)
     check(image.config.platform, wanted.platform, source.typed)
     return image
 
 
-def _small(opened: AbstractContextManager[Iterator[bytes]], descriptor: Descriptor, what: str) -> bytes:
+def _small(
+    source: Source,
+    opener: Callable[[Descriptor], AbstractContextManager[Iterator[bytes]]],
+    descriptor: Descriptor,
+    what: str,
+    known: dict[str, bytes],
+) -> bytes:
     if descriptor.size > MANIFEST_LIMIT:
         raise ImageError(f"{what} has {descriptor.size} bytes, too many for a manifest", hint="check the image")
-    with opened as chunks:
-        return b"".join(verified(chunks, descriptor, what))
+    if descriptor.digest in known:
+        check_content(known[descriptor.digest], descriptor.digest, descriptor.size, what)
+        return known[descriptor.digest]
+    try:
+        with opener(descriptor) as chunks:
+            content = b"".join(verified(chunks, descriptor, what))
+    except ImageError as error:
+        blame(error, source.whence(descriptor))
+        raise
+    known[descriptor.digest] = content
+    return content
+
+
+def blame(error: ImageError, whence: str | None) -> None:
+    """Add to an error where the bytes came from, where the source's name does not say it."""
+    if whence is not None:
+        error.message += f"; it came from {whence}"

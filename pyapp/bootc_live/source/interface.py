@@ -19,13 +19,15 @@ class TopManifest:
     """The manifest or index a name stands for, as the source gave it: unverified.
 
     ``digest`` is what it must hash to where the name or an enclosing index
-    pins it, else None; ``size`` is the number of bytes an index gives.
+    pins it, else None; ``size`` is the number of bytes an index gives;
+    ``whence`` says where it came from where the source's name does not.
     """
 
     content: bytes
     media_type: str
     digest: str | None
     size: int | None = None
+    whence: str | None = None
 
 
 class Source(Protocol):

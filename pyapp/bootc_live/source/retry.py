@@ -57,15 +57,20 @@ _Result = TypeVar("_Result")
 class Persistence:
     """A policy, and what it needs of the world; its total time runs from when it was made.
 
-    ``tell`` hears of every new try; ``sleep`` gives false where it was cut short;
-    ``clock`` counts seconds.
+    ``what`` is fetched, for messages; ``tell`` hears of every new try; ``sleep`` gives false where it was cut short, as
+    all are once everything is ended for good; ``clock`` counts seconds.
     """
 
     policy: RetryPolicy
+    what: str
     tell: Callable[[str], None]
     sleep: Callable[[float], bool]
     clock: Callable[[], float] = time.monotonic
-    began: float | None = field(default=None, init=False)
+    _began: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Start the clock."""
+        self._began = self.clock()
 
     def insist(self, ways: Sequence[_Way], attempt: Callable[[_Way], _Result]) -> _Result:
         """Give the result of the first attempt that does not fail, over all ways in turn; raises the last SourceError.
@@ -98,7 +103,7 @@ class Persistence:
                         position += len(chunk)
                         effort.progressed(len(chunk))
                         yield chunk
-                        self._check_time()
+                        self.check_time()
                 # An orderly end that comes too early is no accident: verifying says what it is.
                 return
             except SourceError as error:
@@ -108,16 +113,15 @@ class Persistence:
                 effort.failed(error, f", from byte {position}" if position else "")
 
     def spent(self) -> float:
-        """Give the seconds since the first question."""
-        if self.began is None:
-            self.began = self.clock()
-        return self.clock() - self.began
+        """Give the seconds since it was made."""
+        return self.clock() - self._began
 
-    def _check_time(self) -> None:
+    def check_time(self) -> None:
+        """Raise SourceError where the total time is over."""
         total = self.policy.limits.total
-        if self.spent() > total:
+        if self.spent() >= total:
             raise _OutOfTimeError(
-                f"the transfer was not finished within {total:.0f} s",
+                f"{self.what!r} was not fetched within {total:g} s",
                 hint="check the network and the server, or allow more time with bootc.live.retry.total=",
             )
 
@@ -137,7 +141,6 @@ class _Effort(Generic[_Way]):
         self._rounds = 0
         self._fresh = 0
         self._wait: float | None = None
-        persistence.spent()
 
     @property
     def way(self) -> _Way:
@@ -153,26 +156,37 @@ class _Effort(Generic[_Way]):
     def failed(self, error: SourceError, where: str) -> None:
         """Turn to the next way, after a pause where all have had their turn; raises ``error`` where that is the end."""
         self._fresh = 0
+        self._check_time(error)
         if isinstance(error, TransientError):
             self._turn += 1
             self._wait = error.wait if self._wait is None else max(self._wait, error.wait or 0.0)
         else:
             del self._left[self._turn]
-        if not self._left or isinstance(error, _OutOfTimeError):
+        if not self._left:
+            raise error
+        if not self._persistence.sleep(0):
             raise error
         if self._turn < len(self._left):
             self._persistence.tell(f"{error.message}; going on with {self.way}{where}")
             return
         self._turn = 0
         self._rounds += 1
-        limits = self._persistence.policy.limits
-        if self._rounds >= limits.tries or self._persistence.spent() > limits.total:
+        if self._rounds >= self._persistence.policy.limits.tries:
             raise error
         pause = self._persistence.policy.delay(self._rounds, self._wait)
         self._wait = None
         self._persistence.tell(f"{error.message}; trying again in {pause:.1f} s{where}")
         if not self._persistence.sleep(pause):
             raise error
+
+    def _check_time(self, error: SourceError) -> None:
+        if isinstance(error, _OutOfTimeError):
+            raise error
+        try:
+            self._persistence.check_time()
+        except _OutOfTimeError as end:
+            end.message += f"; the last failure: {error.message}"
+            raise end from error
 
 
 def skipped(chunks: Iterator[bytes], count: int) -> Iterator[bytes]:

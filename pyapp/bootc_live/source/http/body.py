@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 
 import requests
 
+from bootc_live.base.errors import SourceError
 from bootc_live.source.http.errors import BROKEN, broken_off
-from bootc_live.source.interface import CHUNK
+from bootc_live.source.interface import CHUNK, MANIFEST_LIMIT
 
 # Bytes a second below which a transfer counts as standing still.
 SLOWEST = 1024
@@ -50,3 +51,16 @@ def body(
             waited, came = 0.0, 0
     if not promised and not chunked and expected is not None and total < expected:
         raise broken_off(typed, response.url, f"it ended after {total} of {expected} bytes")
+
+
+def limited(chunks: Iterator[bytes], typed: str, what: str) -> Iterator[bytes]:
+    """Pass the pieces of ``what`` (such as a manifest) on; raises SourceError where there are too many bytes of it."""
+    total = 0
+    for chunk in chunks:
+        total += len(chunk)
+        if total > MANIFEST_LIMIT:
+            raise SourceError(
+                f"the registry answers {typed!r} with {what} of more than {MANIFEST_LIMIT} bytes",
+                hint="check that the reference names a container image",
+            )
+        yield chunk

@@ -27,13 +27,13 @@ Send = Callable[[str, dict[str, str]], requests.Response]
 class Web:
     """A session, ready to ask. Use ``opened_web``."""
 
-    def __init__(self, access: Access, trust: Trust, sockets: Sockets, session: requests.Session) -> None:
+    def __init__(self, access: Access, typed: str, trust: Trust, sockets: Sockets, session: requests.Session) -> None:
         """Take a session whose adapters are in place."""
         self.access = access
         self.trust = trust
         self.session = session
         self._sockets = sockets
-        self.persistence = Persistence(access.policy, access.tell, sockets.sleep)
+        self.persistence = Persistence(access.policy, typed, access.tell, sockets.sleep)
 
     def interrupt(self) -> None:
         """End all transfers: who waits for bytes gets SourceError."""
@@ -83,16 +83,11 @@ class Web:
 
 
 @contextmanager
-def opened_web(access: Access) -> Iterator[Web]:
-    """Open a session for these settings; its connections and files go with the block."""
+def opened_web(access: Access, typed: str) -> Iterator[Web]:
+    """Open a session for a source, as typed; its connections and files go with the block."""
     with ExitStack() as stack:
         trust = stack.enter_context(opened_trust(access.surroundings, unsecure=access.unsecure))
         sockets = Sockets()
-        # However slowly a server may answer, in headers too: this is the end of it all.
-        end = threading.Timer(access.policy.limits.total, sockets.shut)
-        end.daemon = True
-        end.start()
-        stack.callback(end.cancel)
         # What is not checked was told in our own words.
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         session = stack.enter_context(requests.Session())
@@ -104,7 +99,13 @@ def opened_web(access: Access) -> Iterator[Web]:
         session.max_redirects = _MOST_REDIRECTS
         # Some registries take a cookie for the sign of a browser.
         session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        yield Web(access, trust, sockets, session)
+        # However slowly a server may answer, in headers too: this is the end of it all.
+        web = Web(access, typed, trust, sockets, session)
+        end = threading.Timer(access.policy.limits.total, sockets.shut)
+        end.daemon = True
+        end.start()
+        stack.callback(end.cancel)
+        yield web
 
 
 def check_redirects(response: requests.Response, typed: str) -> None:

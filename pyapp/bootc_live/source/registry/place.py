@@ -12,6 +12,7 @@ import requests
 from oras.provider import Registry
 
 from bootc_live.config.routes import Endpoint
+from bootc_live.source.http.body import limited
 from bootc_live.source.http.web import Web
 from bootc_live.source.registry.login import RegistryLogin
 
@@ -74,7 +75,7 @@ class Place:
         return client
 
     def _read(self, response: requests.Response) -> bytes:
-        return b"".join(self._web.body(response, self._typed))
+        return b"".join(limited(self._web.body(response, self._typed), self._typed, "an answer"))
 
     def _speaks_https(self) -> bool:
         self._web.trust.leave_unchecked(self.host)

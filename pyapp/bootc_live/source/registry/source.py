@@ -15,8 +15,9 @@ from bootc_live.config.routes import Endpoint, Route, with_mirrors
 from bootc_live.config.source_spec import RegistryImage
 from bootc_live.source.access import Access
 from bootc_live.source.descriptor import Descriptor, check_digest
+from bootc_live.source.http.body import limited
 from bootc_live.source.http.web import Web, check_redirects, opened_web
-from bootc_live.source.interface import MANIFEST_LIMIT, TopManifest
+from bootc_live.source.interface import TopManifest
 from bootc_live.source.registry.place import Place
 from bootc_live.source.registry.reference import Reference, parse_reference
 from bootc_live.source.registry.spread import spread
@@ -53,11 +54,12 @@ class RegistrySource:
     def _top(self, place: Place) -> TopManifest:
         with self._noting(place), place.get("manifests", self._target, ACCEPT) as response:
             check_redirects(response, self.typed)
-            content = b"".join(_limited(self._web.body(response, self.typed), self.typed))
+            content = b"".join(limited(self._web.body(response, self.typed), self.typed, "a manifest"))
             media_type = str(response.headers.get("Content-Type", "")).partition(";")[0].strip()
             # What a tag stands for is the registry's word; that it arrived whole can be checked at least.
             digest = self._pinned or _header_digest(response)
-        return TopManifest(content=content, media_type=media_type, digest=digest)
+        whence = str(place) if len(self._places) > 1 else None
+        return TopManifest(content=content, media_type=media_type, digest=digest, whence=whence)
 
     @contextmanager
     def open_manifest(self, descriptor: Descriptor) -> Iterator[Iterator[bytes]]:
@@ -134,7 +136,7 @@ def open_registry(spec: RegistryImage, access: Access) -> Iterator[RegistrySourc
     ruled = [endpoint for endpoint in route.mirrors if endpoint not in named]
     identity = access.surroundings.identity if named or ruled else ""
     order: list[Endpoint] = [*spread(named, identity), *spread(ruled, identity), route.origin]
-    with opened_web(access) as web:
+    with opened_web(access, spec.typed) as web:
         places = [Place(web, endpoint, spec.typed) for endpoint in order]
         yield RegistrySource(web, reference, spec.typed, places)
 
@@ -144,15 +146,3 @@ def _header_digest(response: requests.Response) -> str | None:
         return check_digest(response.headers.get("Docker-Content-Digest"))
     except ValueError:
         return None
-
-
-def _limited(chunks: Iterator[bytes], typed: str) -> Iterator[bytes]:
-    total = 0
-    for chunk in chunks:
-        total += len(chunk)
-        if total > MANIFEST_LIMIT:
-            raise SourceError(
-                f"the registry answers {typed!r} with a manifest of more than {MANIFEST_LIMIT} bytes",
-                hint="check that the reference names a container image",
-            )
-        yield chunk

@@ -1,0 +1,263 @@
+"""Names, passwords and identity tokens open registries that want them, and are seen by nobody else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.lib.access import LAYERS, Stored, found, secret
+from tests.lib.fault_boot import PATIENT, boot
+from tests.lib.fault_proxy import fault_proxy
+from tests.lib.faults import BLOBS, Fault, Rule
+from tests.lib.host_files import AUTH, credential, host_files
+from tests.lib.htpasswd import ODD, STRANGER, USER, auth_json, htpasswd
+from tests.lib.program import Program
+from tests.lib.registry import Registry, registry
+from tests.lib.tls import Certificate, make_authority, make_server
+from tests.lib.token_server import Logins, TokenService, token_service
+
+pytest_plugins = ("tests.lib.access_fixtures",)
+
+IDENTITY = "refresh-me-4711"
+PLACES = ("file", "credential", "variable")
+KINDS = ("basic", "bearer", "identity")
+Entry = Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class Guarded:
+    """A registry that wants a login, the entry of auth.json that it is, and what must not be shown."""
+
+    registry: Registry
+    entry: Entry
+    service: TokenService | None
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Password, identity token and all tokens so far."""
+        return (
+            *USER.secrets,
+            *ODD.secrets,
+            *STRANGER.secrets,
+            IDENTITY,
+            *(self.service.tokens if self.service else ()),
+        )
+
+
+@pytest.fixture(scope="module")
+def signer(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    return make_server(tmp_path_factory.mktemp("signer"), None, name="signer", key="rsa")
+
+
+@pytest.fixture(scope="module")
+def guarded(
+    image: Stored, signer: Certificate, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Mapping[str, Guarded]]:
+    """A registry for every kind of login."""
+    where = tmp_path_factory.mktemp("guarded")
+    logins = Logins(USER.encoded, IDENTITY)
+    with (
+        registry(where / "basic", auth=htpasswd(where / "users", USER, ODD), same_as=image.registry) as basic,
+        token_service(signer, ("pull",), logins=logins) as service,
+        registry(where / "bearer", auth=service.settings, same_as=image.registry) as bearer,
+    ):
+        yield {
+            "basic": Guarded(basic, USER.entry, None),
+            "bearer": Guarded(bearer, USER.entry, service),
+            "identity": Guarded(bearer, {"identitytoken": IDENTITY}, service),
+        }
+
+
+@contextmanager
+def logins(text: str, place: str, where: Path) -> Iterator[Mapping[str, str]]:
+    """An auth.json in one of its places; gives the environment that names it."""
+    path = {"file": AUTH, "credential": credential("auth"), "variable": where / "auth.json"}[place]
+    with host_files({path: text}):
+        yield {"REGISTRY_AUTH_FILE": str(path)} if place == "variable" else {}
+
+
+def one(served: Registry, entry: Entry, namespace: str = "") -> str:
+    """An auth.json with one entry."""
+    return auth_json({f"{served.host}{namespace}": entry})
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_login(
+    kind: str, place: str, quick: Program, image: Stored, guarded: Mapping[str, Guarded], tmp_path: Path
+) -> None:
+    there = guarded[kind]
+    source = there.registry.source("os")
+    with logins(one(there.registry, there.entry), place, tmp_path) as env:
+        found(secret(quick.run("inspect", "--json", "--unsecure", source, env=env), *there.secrets), image)
+    secret(quick.run("inspect", "--unsecure", source), *there.secrets).error(repr(source), "401")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_boot(kind: str, program: Program, image: Stored, guarded: Mapping[str, Guarded], tmp_path: Path) -> None:
+    """Many layers side by side, by the program as units run it."""
+    there = guarded[kind]
+    asked = len(there.service.scopes) if there.service else 0
+    with logins(one(there.registry, there.entry), "credential", tmp_path):
+        booted = boot(program, there.registry.source("os"), tmp_path, f"bootc.registry.unsecure {PATIENT}")
+    booted.without(*there.secrets).ended.good()
+    assert booted.receipt["image"]["manifest_digest"] == image.digest
+    assert {line.path for line in booted.tree} >= {f"more/{number}" for number in range(1, LAYERS)}
+    if there.service:
+        assert 1 <= len(there.service.scopes) - asked <= 2, "one token is for all"
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [{"username": USER.name, "password": USER.password}, ODD.entry, {"username": ODD.name, "password": ODD.password}],
+    ids=["apart", "odd", "odd-apart"],
+)
+def test_other_spellings(
+    entry: Entry, quick: Program, image: Stored, guarded: Mapping[str, Guarded], tmp_path: Path
+) -> None:
+    there = guarded["basic"]
+    with logins(one(there.registry, entry), "file", tmp_path):
+        ended = quick.run("inspect", "--json", "--unsecure", there.registry.source("os"))
+        found(secret(ended, *there.secrets), image)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_namespaces(kind: str, quick: Program, image: Stored, guarded: Mapping[str, Guarded], tmp_path: Path) -> None:
+    """The key with the most of the name in it counts, also where it is the wrong one."""
+    there = guarded[kind]
+    host = there.registry.host
+    keys = {host: STRANGER.entry, f"{host}/team": there.entry, f"{host}/team/deep": STRANGER.entry}
+    with logins(auth_json(keys), "file", tmp_path):
+        for name, good in (("os", False), ("team/os", True), ("team/deep/os", False), ("library/os", False)):
+            ended = quick.run("inspect", "--json", "--unsecure", there.registry.source(name))
+            secret(ended, *there.secrets)
+            if good:
+                found(ended, image)
+            else:
+                ended.error("401")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_wrong_login(kind: str, quick: Program, guarded: Mapping[str, Guarded], tmp_path: Path) -> None:
+    there = guarded[kind]
+    wrong: Entry = {"identitytoken": f"{IDENTITY}-no-more"} if kind == "identity" else STRANGER.entry
+    refused = len(there.service.refused) if there.service else 0
+    source = there.registry.source("os")
+    with logins(one(there.registry, wrong), "file", tmp_path):
+        told = secret(quick.run("inspect", "--unsecure", source), *there.secrets).error(repr(source), "401")
+    assert "/etc/bootc-live/auth.json" in told
+    assert "none for it" not in told
+    if there.service:
+        assert len(there.service.refused) - refused == 1, "many services lock out who insists"
+
+
+@pytest.mark.parametrize("kind", ["basic", "bearer"])
+def test_missing_login(kind: str, quick: Program, guarded: Mapping[str, Guarded], tmp_path: Path) -> None:
+    there = guarded[kind]
+    source = there.registry.source("os")
+    for text in (auth_json({}), auth_json({"other.example": USER.entry}), one(there.registry, {})):
+        with logins(text, "file", tmp_path):
+            ended = secret(quick.run("inspect", "--unsecure", source), *there.secrets)
+        told = ended.error(repr(source), "401", "there is none for it")
+        assert "/etc/bootc-live/auth.json" in told
+        assert "bootc-live.auth" in told
+
+
+@pytest.mark.parametrize("kind", ["basic", "bearer"])
+def test_helper_programs_are_named(kind: str, quick: Program, guarded: Mapping[str, Guarded], tmp_path: Path) -> None:
+    there = guarded[kind]
+    source = there.registry.source("os")
+    for more in ({"credHelpers": {there.registry.host: "ecr-login"}}, {"credsStore": "ecr-login"}):
+        with logins(auth_json({there.registry.host: {}}, **more), "file", tmp_path):
+            told = quick.run("inspect", "--unsecure", source).error(repr(source), "docker-credential-ecr-login", "401")
+        assert str(AUTH) in told
+
+
+DAMAGED = {
+    "cut": one(Registry(5000, Path("/")), USER.entry)[:-3],
+    "a-list": f'["{USER.password}"]',
+    "no-base64": auth_json({"registry.example": {"auth": USER.password}}),
+    "no-colon": auth_json({"registry.example": {"auth": "c29tZWJvZHk="}}),
+    "number": auth_json({"registry.example": {"username": USER.name, "password": 12345}}),
+    "no-entry": auth_json({"registry.example": USER.encoded}),  # type: ignore[dict-item]
+    "empty": "",
+}
+
+
+@pytest.mark.parametrize("text", DAMAGED.values(), ids=DAMAGED.keys())
+def test_damaged_file(text: str, quick: Program, image: Stored, tmp_path: Path) -> None:
+    """Also for a registry that wants no login: it would be found out much later otherwise."""
+    for place in PLACES:
+        with logins(text, place, tmp_path) as env:
+            ended = quick.run("inspect", "--unsecure", image.registry.source("os"), env=env)
+        path = {"file": AUTH, "credential": credential("auth"), "variable": tmp_path / "auth.json"}[place]
+        told = secret(ended, *USER.secrets, "12345").error(path)
+        assert "podman login" in told
+
+
+def test_file_that_a_variable_names_in_vain(quick: Program, image: Stored) -> None:
+    ended = quick.run("inspect", image.registry.source("os"), env={"REGISTRY_AUTH_FILE": "/no/such/file"})
+    ended.error("REGISTRY_AUTH_FILE", "/no/such/file")
+
+
+def test_token_that_runs_out(program: Program, image: Stored, signer: Certificate, tmp_path: Path) -> None:
+    """A real registry refuses a token two seconds old, in the middle of the layers: it is renewed."""
+    with (
+        token_service(signer, ("pull",), logins=Logins(USER.encoded), seconds=2) as service,
+        registry(tmp_path / "registry", auth=service.settings, same_as=image.registry) as real,
+        fault_proxy(real, Rule(BLOBS, Fault(delay=2.1), each=False, spared=6)) as slow,
+        logins(auth_json({slow.host: USER.entry}), "file", tmp_path),
+    ):
+        booted = boot(program, slow.source("os"), tmp_path, f"bootc.registry.unsecure {PATIENT}")
+        booted.without(*USER.secrets, *service.tokens).ended.good()
+        assert sum(seen.status == 200 for seen in slow.asked(BLOBS)) == LAYERS + 1
+        assert any(seen.status == 401 for seen in slow.asked(BLOBS))
+        assert 2 <= len(service.tokens) <= 3
+
+
+def test_rights_that_are_missing(quick: Program, image: Stored, signer: Certificate, tmp_path: Path) -> None:
+    """The login is right, and does not help: asked for a few times at most."""
+    with (
+        token_service(signer, (), logins=Logins(USER.encoded)) as service,
+        registry(tmp_path / "registry", auth=service.settings, same_as=image.registry) as real,
+        logins(one(real, USER.entry), "file", tmp_path),
+    ):
+        source = real.source("os")
+        secret(quick.run("inspect", "--unsecure", source), *USER.secrets, *service.tokens).error(repr(source), "401")
+        assert 1 <= len(service.tokens) <= 3
+
+
+def test_no_login_over_plain_http_for_a_registry_with_tls(
+    quick: Program, image: Stored, signer: Certificate, tmp_path: Path
+) -> None:
+    """Whoever can change the answer of a registry must not get the password sent in the clear."""
+    authority = make_authority(tmp_path)
+    certificate = make_server(tmp_path, authority)
+    with (
+        token_service(signer, ("pull",), logins=Logins(USER.encoded)) as service,
+        registry(tmp_path / "registry", auth=service.settings, tls=certificate, same_as=image.registry) as real,
+        logins(one(real, USER.entry), "file", tmp_path),
+    ):
+        source = real.source("os")
+        ended = secret(quick.run("inspect", source, env={"SSL_CERT_FILE": str(authority.certificate)}), *USER.secrets)
+        ended.error(repr(source), "unencrypted", f"http://127.0.0.1:{service.port}/token")
+        assert service.scopes == service.refused == []
+
+
+def test_password_is_shown_when_it_is_asked_for(
+    quick: Program, image: Stored, guarded: Mapping[str, Guarded], tmp_path: Path
+) -> None:
+    with (
+        fault_proxy(image.registry) as free,
+        fault_proxy(guarded["basic"].registry) as wanting,
+        logins(auth_json({free.host: USER.entry, wanting.host: USER.entry}), "file", tmp_path),
+    ):
+        for server in (free, wanting):
+            found(quick.run("inspect", "--json", "--unsecure", server.source("os")), image)
+        assert not any(seen.authorization for seen in free.asked())
+        assert wanting.asked()[0].authorization == ""
+        assert {seen.authorization for seen in wanting.asked()} == {"", f"Basic {USER.encoded}"}
