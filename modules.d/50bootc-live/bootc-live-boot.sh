@@ -4,5 +4,7 @@
 
 command -v getcmdline >/dev/null || . /lib/dracut-lib.sh
 
+[ ! -e /usr/lib/bootc-live/name-servers ] || /usr/lib/bootc-live/name-servers
+
 exec /usr/bin/bootc-live boot --cmdline "$(getcmdline)" --sysroot "${NEWROOT:-/sysroot}" \
 	--errors-to /dev/kmsg

@@ -2,11 +2,10 @@
 # Takes /sysroot from systemd-fstab-generator where root= is ours: it would wait for a device
 # of that name. The early directory ($2) goes before the one it writes to.
 
-command -v getarg >/dev/null || . /lib/dracut-lib.sh
+. /usr/lib/bootc-live/lib.sh
 
 early_dir=$2
-root=$(getarg root=)
-case "$root" in
+case "$(getarg root=)" in
 bootc-live:*) ;;
 *) exit 0 ;;
 esac
@@ -25,13 +24,14 @@ EOF
 mkdir -p "$early_dir/initrd-root-fs.target.requires"
 ln -sf ../sysroot.mount "$early_dir/initrd-root-fs.target.requires/sysroot.mount"
 
-# An archive in the initramfs needs neither devices nor network: it need not wait for them.
-case "$root" in
-bootc-live:/*) exit 0 ;;
-esac
+# Archives in the initramfs need neither devices nor network: they need not wait for them.
+after="dracut-initqueue.service dracut-pre-mount.service"
+if bootc_live_needs network; then
+	set -- Wants=network-online.target "After=network-online.target $after"
+elif bootc_live_needs device; then
+	set -- "After=$after"
+else
+	exit 0
+fi
 mkdir -p "$early_dir/bootc-live.service.d"
-cat >"$early_dir/bootc-live.service.d/network.conf" <<-EOF
-	[Unit]
-	Wants=network-online.target
-	After=network-online.target dracut-initqueue.service dracut-pre-mount.service
-EOF
+printf '%s\n' "[Unit]" "$@" >"$early_dir/bootc-live.service.d/sources.conf"

@@ -3,26 +3,35 @@
 
 # called by dracut
 check() {
-	require_binaries python3 mount umount cp modprobe || return 1
+	require_binaries python3 mount umount cp modprobe blkid || return 1
 	# Only where it is asked for: it is of no use to a system on a disk.
 	return 255
 }
 
 # called by dracut
 depends() {
-	echo base
+	echo base udev-rules
+	# A module of its own in newer versions, which have to be asked for it.
+	[[ -d $(dracut_module_path initqueue) ]] && echo initqueue
+	return 0
 }
 
 # called by dracut
 installkernel() {
 	hostonly='' instmods erofs overlay loop
+	# Archives on block devices: sticks, discs and disks of machines this is not built on.
+	hostonly='' instmods ext4 isofs vfat xfs nls_ascii nls_cp437 nls_iso8859-1 nls_utf8 \
+		ahci nvme sd_mod sr_mod uas usb-storage virtio_blk virtio_scsi
+	# systemd takes credentials from there.
+	hostonly='' instmods dmi-sysfs qemu_fw_cfg
 }
 
 # called by dracut
 install() {
 	# Not those of busybox, which dracut may have packed before: cp loses attributes, umount has no -R.
-	find "$initdir" \( -name mount -o -name umount -o -name cp -o -name modprobe \) -lname '*busybox' -delete
-	inst_multiple mount umount cp modprobe
+	find "$initdir" -lname '*busybox' \
+		\( -name mount -o -name umount -o -name cp -o -name modprobe -o -name blkid \) -delete
+	inst_multiple mount umount cp modprobe blkid
 	# Faster than the standard library, and for zstd the only way before Python 3.14.
 	inst_multiple -o igzip zstd
 
@@ -32,10 +41,15 @@ install() {
 		dfatal "bootc-live: packing Python failed"
 		exit 1
 	}
+	# No clock is right that is before this.
+	echo "${SOURCE_DATE_EPOCH:-$(date +%s)}" >"$initdir/usr/lib/bootc-live/built"
 
 	inst_script "$moddir/bootc-live.sh" /usr/bin/bootc-live
 	inst_script "$moddir/bootc-live-boot.sh" /usr/lib/bootc-live/boot
+	inst_simple "$moddir/bootc-live-lib.sh" /usr/lib/bootc-live/lib.sh
+	inst_script "$moddir/wait-for-device.sh" /usr/lib/bootc-live/wait-for-device
 	inst_hook cmdline 95 "$moddir/parse-bootc-live.sh"
+	dracut_need_initqueue
 	if dracut_module_included systemd; then
 		inst_script "$moddir/bootc-live-generator.sh" \
 			"$systemdutildir/system-generators/bootc-live-generator"

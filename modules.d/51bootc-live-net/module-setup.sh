@@ -1,5 +1,6 @@
 #!/bin/bash
-# The network for bootc-live, and the certificate authorities for HTTPS.
+# The network for bootc-live, certificates for HTTPS, and the way to dracut's url-lib, whose
+# handlers (dracut modules url-lib and nfs) are packed by whoever wants them.
 
 # called by dracut
 check() {
@@ -13,9 +14,35 @@ depends() {
 
 # called by dracut
 install() {
+	local _file
+	. "$moddir/../50bootc-live/bootc-live-pack.sh"
+	bootc_live_pack net || {
+		dfatal "bootc-live-net: packing Python failed"
+		exit 1
+	}
 	inst_multiple -o /etc/ssl/certs/ca-certificates.crt \
 		/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem
-	inst_multiple -o "/etc/bootc-live/certs.d/*"
-	inst_hook initqueue/online 50 "$moddir/resolv-from-lease.sh"
-	inst_libdir_file "libnss_dns.so.*"
+	# Authorities, and below HOST[:PORT]/ those of a host and certificates to show to it.
+	while read -r _file; do
+		inst_simple "/etc/bootc-live/certs.d/$_file"
+	done < <(find "${dracutsysrootdir-}/etc/bootc-live/certs.d" ! -type d -printf '%P\n' 2>/dev/null)
+	inst_libdir_file "libnss_dns.so.*" "libnss_files.so.*"
+
+	inst_script "$moddir/name-servers.sh" /usr/lib/bootc-live/name-servers
+	inst_script "$moddir/any-interface.sh" /usr/lib/bootc-live/any-interface
+	inst_script "$moddir/fetch-url.sh" /usr/lib/bootc-live/fetch-url
+	inst_simple "$moddir/nfs-url.sh" /usr/lib/bootc-live/nfs-url
+	if dracut_module_included systemd; then
+		inst_script "$moddir/bootc-live-net-generator.sh" \
+			"$systemdutildir/system-generators/bootc-live-net-generator"
+	fi
+	if dracut_module_included network-legacy; then
+		inst_hook pre-udev 61 "$moddir/wait-any-legacy.sh"
+	fi
+
+	. "$moddir/../50bootc-live/bootc-live-pack.sh"
+	bootc_live_pack net || {
+		dfatal "bootc-live-net: packing Python failed"
+		exit 1
+	}
 }

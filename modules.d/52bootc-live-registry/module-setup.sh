@@ -13,6 +13,8 @@ depends() {
 
 # called by dracut
 install() {
+	# Credentials and mirrors of the building machine.
+	inst_multiple -o /etc/bootc-live/auth.json /etc/bootc-live/registries.yaml
 	. "$moddir/../50bootc-live/bootc-live-pack.sh"
 	bootc_live_pack registry || {
 		dfatal "bootc-live-registry: packing Python failed"

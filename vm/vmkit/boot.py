@@ -23,6 +23,7 @@ def main(argv: list[str] | None = None) -> int:
             append=args.append,
             memory=args.memory,
             smp=args.smp,
+            extra=args.qemu,
             console_log=args.console,
             echo=None if args.quiet else to_stdout,
         ) as guest:
@@ -60,6 +61,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         help="repeat to append more (default: vm/out/initrd-embedded.img)",
     )
     add("--kernel", type=Path, default=OUT / "vmlinuz", metavar="F", help="default: vm/out/vmlinuz")
+    add("--qemu", action="append", default=[], metavar="OPTION", help="one more word for QEMU, written --qemu=WORD")
     add("--json", type=Path, metavar="F", help="write receipt, seconds and accelerator to F")
     add("--console", type=Path, metavar="F", help="log the console to F")
     add("--timeout", type=float, default=300, metavar="S", help="seconds (default: %(default)s)")

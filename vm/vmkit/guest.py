@@ -53,7 +53,8 @@ class Guest:
     """One boot; leaving the context kills QEMU and removes all temporary files.
 
     The guest's ttyS0 is logged to ``console_log`` (default: a temporary file). ``extra``
-    are more QEMU options. ``echo`` gets console bytes as they come, while one of the
+    are more QEMU options. ``unplugged`` adds a second network interface that has no carrier.
+    ``echo`` gets console bytes as they come, while one of the
     ``wait_`` methods runs.
     """
 
@@ -66,7 +67,7 @@ class Guest:
         memory: int = 2048,
         smp: int = 2,
         extra: Sequence[str] = (),
-        network: bool = True,
+        unplugged: bool = False,
         console_log: Path | None = None,
         echo: Callable[[bytes], object] | None = None,
     ) -> None:
@@ -77,7 +78,7 @@ class Guest:
         self._memory = memory
         self._smp = smp
         self._extra = extra
-        self._network = network
+        self._unplugged = unplugged
         self._console_log = console_log
         self._echo = echo
         self._echoed = 0
@@ -119,8 +120,9 @@ class Guest:
             self._process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors)
         stack.callback(self._kill)
         self._qmp = stack.enter_context(self._connect(work / "qmp"))
-        if self._network:
-            self.ssh_port = self._qmp.forwarded_port(22)
+        if self._unplugged:
+            self._qmp.execute("set_link", name="unplugged", up=False)
+        self.ssh_port = self._qmp.forwarded_port(22)
 
     def _argv(self, work: Path) -> list[str]:
         argv = [*_FATE, QEMU, *self.accelerator, "-m", str(self._memory), "-smp", str(self._smp)]
@@ -131,9 +133,10 @@ class Guest:
         argv += ["-device", f"virtserialport,chardev=ready,name={_PORT_NAME}"]
         argv += ["-object", "rng-random,id=rng,filename=/dev/urandom"]
         argv += ["-device", "virtio-rng-pci,rng=rng"]
-        if self._network:
-            argv += ["-netdev", "user,id=net,hostfwd=tcp:127.0.0.1:0-:22"]
-            argv += ["-device", "virtio-net-pci,netdev=net,romfile="]
+        argv += ["-netdev", "user,id=net,hostfwd=tcp:127.0.0.1:0-:22"]
+        argv += ["-device", "virtio-net-pci,netdev=net,romfile="]
+        if self._unplugged:
+            argv += ["-netdev", "user,id=unplugged", "-device", "virtio-net-pci,netdev=unplugged,romfile="]
         argv += ["-kernel", str(self._kernel), "-append", self._append]
         if len(self._initrds) == 1:
             argv += ["-initrd", str(self._initrds[0])]

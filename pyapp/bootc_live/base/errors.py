@@ -11,10 +11,14 @@ class BootcLiveError(Exception):
     """
 
     def __init__(self, message: str, *, hint: str) -> None:
-        """Keep both parts; ``str()`` gives the message alone."""
+        """Keep both parts."""
         super().__init__(message)
         self.message = message
         self.hint = hint
+
+    def __str__(self) -> str:
+        """Give the message alone, with what was added to it."""
+        return self.message
 
 
 class ConfigError(BootcLiveError):
