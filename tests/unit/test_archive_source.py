@@ -7,12 +7,14 @@ import io
 import json
 import os
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from bootc_live.base.errors import SourceError
 from bootc_live.image.manifest import parse_index
+from bootc_live.source.archive.layout import LayoutSource
 from bootc_live.source.archive.opening import open_archive
 from bootc_live.source.descriptor import Descriptor
 from bootc_live.source.interface import MANIFEST_LIMIT, StreamSource, TopManifest
@@ -25,6 +27,13 @@ CONTAINERD_NAME = "io.containerd.image.name"
 def image(ref: str | None, content: str = "", architecture: str = "amd64") -> Image:
     """A one-file image; what differs in content differs in digest."""
     return Image([Layer(layer(file("which", content or str(ref))))], ref=ref, architecture=architecture)
+
+
+@contextlib.contextmanager
+def opened(path: Path, typed: str) -> Iterator[LayoutSource]:
+    with open_archive(str(path), typed, None) as source:
+        assert isinstance(source, LayoutSource)
+        yield source
 
 
 def top(path: Path, label: str | None = None) -> TopManifest:
@@ -181,7 +190,7 @@ def test_blobs_come_in_pieces(tmp_path: Path) -> None:
         assert stream is not None
         content = stream.read()
     blob = Descriptor("", sha256(content), len(content))
-    with open_archive(str(path), "typed", None) as source, source.open_blob(blob) as chunks:
+    with opened(path, "typed") as source, source.open_blob(blob) as chunks:
         pieces = list(chunks)
     assert b"".join(pieces) == content
     assert max(map(len, pieces)) <= 2**20
@@ -191,10 +200,10 @@ def test_blobs_come_in_pieces(tmp_path: Path) -> None:
 def test_missing_blobs(tmp_path: Path) -> None:
     missing = "sha256:" + "0" * 64
     path = write_archive(tmp_path / "a.oci", image("latest"))
-    with open_archive(str(path), "/typed.oci", None) as source:
-        for opened in (source.open_blob, source.open_manifest):
+    with opened(path, "/typed.oci") as source:
+        for opener in (source.open_blob, source.open_manifest):
             with pytest.raises(SourceError, match=f"'/typed.oci' does not hold the blob {missing}"):
-                opened(Descriptor("", missing, 1)).__enter__()
+                opener(Descriptor("", missing, 1)).__enter__()
 
 
 def test_missing_manifest(tmp_path: Path) -> None:
@@ -240,7 +249,7 @@ def test_truncated_anywhere(tmp_path: Path) -> None:
 
 def test_cut_while_it_is_read(tmp_path: Path) -> None:
     path = write_archive(tmp_path / "a.oci", image("latest"))
-    with open_archive(str(path), "/typed.oci", None) as source:
+    with opened(path, "/typed.oci") as source:
         os.truncate(path, 700)
         with pytest.raises(SourceError, match=r"'/typed\.oci' is cut short"):
             source.top()

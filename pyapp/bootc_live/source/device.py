@@ -15,6 +15,8 @@ from bootc_live.config.source_spec import DeviceArchive
 _HINT = "check root=, the device's name (blkid lists them), and that its driver is in the initramfs"
 # What keeps a mount from replaying a journal: the device may belong to a hibernated system.
 _UNTOUCHED = {"ext3": "noload", "ext4": "noload", "xfs": "norecovery", "btrfs": "rescue=nologreplay"}
+# What blkid kept of a device may be of another medium by now, and its file would stay behind.
+_NO_CACHE = {"BLKID_FILE": "/dev/null"}
 
 
 @contextmanager
@@ -67,6 +69,6 @@ def _ask_blkid(tag: str) -> str | None:
     if find_program("blkid") is None:
         return None
     try:
-        return run(["blkid", "-o", "device", "-l", "-t", tag]).strip() or None
+        return run(["blkid", "-o", "device", "-l", "-t", tag], env=_NO_CACHE).strip() or None
     except RunError:
         return None

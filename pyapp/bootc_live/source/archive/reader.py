@@ -66,6 +66,7 @@ class FileReader:
                     f"{self._typed!r} is cut short: it ends inside a member", hint="copy or make the archive anew"
                 )
             yield data
+            self.release(position, len(data))
             position += len(data)
 
     def release(self, offset: int, length: int) -> None:
