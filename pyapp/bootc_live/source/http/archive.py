@@ -15,6 +15,7 @@ from bootc_live.source.access import Access
 from bootc_live.source.archive.opening import read_archive
 from bootc_live.source.archive.stream import StreamArchive
 from bootc_live.source.http.errors import broken_off
+from bootc_live.source.http.proxies import basic_login, without_login
 from bootc_live.source.http.web import Web, check_redirects, opened_web
 from bootc_live.source.interface import AnySource
 from bootc_live.source.retry import skipped
@@ -51,12 +52,15 @@ class _File:
         self.web = web
         self.typed = spec.typed
         self.validator: str | None = None
-        self._url = spec.url
+        login = basic_login(spec.url)
+        self._url = without_login(spec.url)
+        self._login = {"Authorization": login} if login else {}
 
     @contextmanager
     def get(self, start: int, end: int | None = None) -> Iterator[requests.Response]:
         """Ask for it from a byte on, up to before another; the answer may be the whole."""
-        headers = {"If-Range": self.validator} if self.validator and (start or end is not None) else {}
+        ranged = start or end is not None
+        headers = {**self._login, **({"If-Range": self.validator} if self.validator and ranged else {})}
         with self.web.get(self._url, self.typed, headers, start, end) as answer:
             check_redirects(answer, self.typed)
             if self.validator is not None and _validator(answer) != self.validator:

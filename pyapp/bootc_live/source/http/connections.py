@@ -10,17 +10,15 @@ from weakref import WeakSet
 
 import requests
 from requests.adapters import HTTPAdapter
-from requests.utils import should_bypass_proxies
 
 from bootc_live.config.model import Proxies
+from bootc_live.source.http.proxies import basic_login, proxy_for
 from bootc_live.source.http.trust import Trust
 
 # Seconds to connect.
 _CONNECT = 20.0
 _HOSTS = 16
 _CONNECTIONS = 16
-# An empty list would make requests look into the environment.
-_NO_HOST = "no.proxy.invalid"
 
 
 class Sockets:
@@ -58,8 +56,7 @@ class PatientAdapter(HTTPAdapter):
         """``stall`` is how many seconds may pass without a byte."""
         self._sockets_in_use = sockets
         self._trust = trust
-        self._proxies = {"http": proxies.http, "https": proxies.https}
-        self._no_proxy = proxies.no_proxy
+        self._proxies = proxies
         self._timeout = (min(_CONNECT, stall), stall)
         super().__init__(pool_connections=_HOSTS, pool_maxsize=_CONNECTIONS)
 
@@ -70,16 +67,26 @@ class PatientAdapter(HTTPAdapter):
         """
         url = request.url or ""
         verify, certificate = self._trust.for_url(url)
-        proxied = not should_bypass_proxies(url, no_proxy=self._no_proxy or _NO_HOST)
-        proxies = {scheme: proxy for scheme, proxy in self._proxies.items() if proxy} if proxied else {}
+        proxy = proxy_for(url, self._proxies)
         return super().send(
             request,
             stream=bool(kwargs.get("stream", False)),
             timeout=self._timeout,
             verify=verify,
             cert=certificate,
-            proxies=proxies,
+            proxies={"http": proxy, "https": proxy} if proxy else {},
         )
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        """Give the pool for a proxy; one that speaks TLS is checked like any server."""
+        if proxy.startswith("https:"):
+            kwargs["proxy_ssl_context"] = self._trust.context_for(proxy)
+        return super().proxy_manager_for(proxy, **kwargs)
+
+    def proxy_headers(self, proxy: str) -> dict[str, str]:
+        """Give what to show to a proxy."""
+        login = basic_login(proxy)
+        return {"Proxy-Authorization": login} if login else {}
 
     def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
         """Give a pool whose connections report their sockets."""

@@ -5,6 +5,7 @@ No URL is shown with its user information or its query: both may be secrets.
 
 from __future__ import annotations
 
+import re
 import ssl
 import time
 from email.utils import parsedate_to_datetime
@@ -34,15 +35,16 @@ _WANTS_CERTIFICATE = ("CERTIFICATE_REQUIRED", "HANDSHAKE_FAILURE", "UNKNOWN_CA",
 _UNSECURE = "on a network you trust, set bootc.registry.unsecure"
 
 
-def unreachable(typed: str, url: str, error: Exception) -> SourceError:
-    """Make the error for a request that got no answer."""
+def unreachable(typed: str, url: str, error: Exception, proxy: str | None = None) -> SourceError:
+    """Make the error for a request that got no answer, where it went by a ``proxy`` (``host:port``) or not."""
     if isinstance(error, requests.RequestException) and error.request is not None and error.request.url:
         # It may have been the token service that did not answer.
         url = error.request.url
     where = f"{redact(url)} (for {typed!r})"
+    by = f" by the proxy {proxy}" if proxy else ""
     cause = _tls_cause(error)
     if cause is not None:
-        return _tls_error(where, cause)
+        return _tls_error(f"{where}{by}", cause, typed)
     if isinstance(error, ValueError) and not isinstance(error, requests.RequestException):
         return SourceError(f"{where} cannot be asked for: {reason_of(error)}", hint="check the URL and the server")
     if isinstance(error, requests.TooManyRedirects):
@@ -50,12 +52,9 @@ def unreachable(typed: str, url: str, error: Exception) -> SourceError:
     if isinstance(error, (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema)):
         return SourceError(f"{where} is not a URL to fetch from: {redact(str(error))}", hint="correct the URL")
     if isinstance(error, requests.exceptions.ProxyError):
-        return TransientError(
-            f"cannot reach {where} through the proxy: {reason_of(error)}",
-            hint="check proxy= (or http_proxy=, https_proxy=) and the proxy itself",
-        )
+        return _proxy_error(f"cannot reach {where}{by}: {reason_of(error)}")
     return TransientError(
-        f"cannot reach {where}: {reason_of(error)}",
+        f"cannot reach {where}{by}: {reason_of(error)}",
         hint="check the name, the port, the network (ip=) and bootc.registry.unsecure for plain HTTP",
     )
 
@@ -75,7 +74,7 @@ def broken_off(typed: str, url: str, error: BaseException | str) -> SourceError:
     cause = None if isinstance(error, str) else _tls_cause(error)
     if cause is not None and any(alert in str(cause).upper() for alert in _WANTS_CERTIFICATE):
         # TLS 1.3 servers refuse a client only after the handshake.
-        return _tls_error(f"{redact(url)} (for {typed!r})", cause)
+        return _tls_error(f"{redact(url)} (for {typed!r})", cause, typed)
     return TransientError(
         f"the transfer from {redact(url)} for {typed!r} broke off: {reason}",
         hint="check the network and the server, then boot again",
@@ -98,13 +97,23 @@ def _inside(error: BaseException) -> BaseException | None:
     return next((part for part in error.args if isinstance(part, BaseException)), None)
 
 
-def _tls_error(where: str, cause: ssl.SSLError) -> SourceError:
+def _proxy_error(message: str) -> SourceError:
+    # What http.client says of an answer to CONNECT.
+    refused_by = re.search(r"Tunnel connection failed: (\d{3})", message)
+    status = int(refused_by[1]) if refused_by else 0
+    hint = _HINTS[407] if status == 407 else "check proxy= (or http_proxy=, https_proxy=) and the proxy itself"
+    passing = not status or status in _PASSING
+    return TransientError(message, hint=hint) if passing else SourceError(message, hint=hint)
+
+
+def _tls_error(where: str, cause: ssl.SSLError, typed: str) -> SourceError:
     text = reason_of(cause)
     code = getattr(cause, "verify_code", None)
     if "WRONG_VERSION_NUMBER" in text or "HTTP_REQUEST" in text:
         # What OpenSSL makes of an answer that is no TLS at all.
+        instead = "write http://" if typed.startswith("https:") else _UNSECURE
         return SourceError(
-            f"{where} does not speak TLS", hint=f"if the server speaks plain HTTP, {_UNSECURE}, or correct the port"
+            f"{where} does not speak TLS", hint=f"if the server speaks plain HTTP, {instead}, or correct the port"
         )
     if any(alert in text.upper() for alert in _WANTS_CERTIFICATE):
         hint = "put a client certificate that the server accepts into /etc/bootc-live/certs.d/HOST:PORT/client.cert "

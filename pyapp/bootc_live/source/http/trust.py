@@ -58,6 +58,17 @@ class Trust:
                 self._made[host] = self._settings(host)
             return self._made[host]
 
+    def context_for(self, url: str) -> ssl.SSLContext:
+        """Give a context for TLS to the host of a URL, such as a proxy; raises TrustError."""
+        verify, certificate = self.for_url(url)
+        context = ssl.create_default_context(cafile=verify if isinstance(verify, str) else None)
+        if verify is False:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        if certificate is not None:
+            context.load_cert_chain(*certificate)
+        return context
+
     def _settings(self, host: str) -> Settings:
         certificates = self._surroundings.for_host(host)
         shown = _client(certificates, host)

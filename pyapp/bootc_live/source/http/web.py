@@ -17,6 +17,7 @@ from bootc_live.source.access import Access
 from bootc_live.source.http.body import body
 from bootc_live.source.http.connections import PatientAdapter, Sockets
 from bootc_live.source.http.errors import refused, unreachable
+from bootc_live.source.http.proxies import proxy_for, shown_proxy
 from bootc_live.source.http.trust import Trust, TrustError, opened_trust
 from bootc_live.source.retry import Persistence
 
@@ -62,7 +63,8 @@ class Web:
         except TrustError as error:
             raise SourceError(f"cannot fetch {typed!r}: {error.message}", hint=error.hint) from error
         except (requests.RequestException, ValueError) as error:
-            raise unreachable(typed, url, error) from error
+            proxy = proxy_for(url, self.access.proxies)
+            raise unreachable(typed, url, error, shown_proxy(proxy) if proxy else None) from error
         with closing(response):
             if response.status_code != HTTPStatus.OK and not _begins_at(response, start):
                 raise refused(typed, url, response)

@@ -13,8 +13,10 @@ from oras.provider import Registry
 
 from bootc_live.config.routes import Endpoint
 from bootc_live.source.http.body import limited
+from bootc_live.source.http.errors import unreachable
 from bootc_live.source.http.web import Web
 from bootc_live.source.registry.login import RegistryLogin
+from bootc_live.source.retry import TransientError
 
 # Docker Hub's API lives under another name than the one in references.
 _API_HOSTS = {"docker.io": "registry-1.docker.io", "index.docker.io": "registry-1.docker.io"}
@@ -58,8 +60,7 @@ class Place:
     def _ready(self) -> Registry:
         with self._lock:
             if self._client is None:
-                plain = self.insecure and not self._speaks_https()
-                self._client = self._make_client(plain=plain)
+                self._client = self._make_client(plain=self.insecure and self._is_plain())
             return self._client
 
     def _make_client(self, *, plain: bool) -> Registry:
@@ -77,11 +78,25 @@ class Place:
     def _read(self, response: requests.Response) -> bytes:
         return b"".join(limited(self._web.body(response, self._typed), self._typed, "an answer"))
 
-    def _speaks_https(self) -> bool:
+    def _is_plain(self) -> bool:
+        """Find out whether it speaks plain HTTP, where either is allowed; raises SourceError where nobody answers."""
         self._web.trust.leave_unchecked(self.host)
+        url = f"https://{self.host}/v2/"
         try:
-            self._web.send(f"https://{self.host}/v2/", {}).close()
-        except requests.RequestException:
-            # No TLS there, or nothing at all: the plain attempt gives the better message.
-            return False
-        return True
+            self._web.send(url, {}).close()
+        except (requests.RequestException, ValueError) as error:
+            refusal = unreachable(self._typed, url, error)
+            if isinstance(refusal, TransientError):
+                return self._answers_plainly()
+            # Whatever TLS has against it, the request itself will say; all but that there is no TLS.
+            return "does not speak TLS" in refusal.message
+        return False
+
+    def _answers_plainly(self) -> bool:
+        url = f"http://{self.host}/v2/"
+        try:
+            with closing(self._web.send(url, {})) as response:
+                # What servers for HTTPS answer to plain HTTP.
+                return response.status_code != HTTPStatus.BAD_REQUEST
+        except (requests.RequestException, ValueError) as error:
+            raise unreachable(self._typed, url, error) from error
