@@ -54,6 +54,7 @@ class Registry:
 
         `options` go to skopeo-copy(1), such as `--format v2s2`, `--dest-compress-format zstd`, `--all`.
         """
+        _forget_blobs()
         digest = self.storage.with_name(f"{self.storage.name}.digest")
         target = self.source(name)
         command = ["skopeo", "copy", "--quiet", "--insecure-policy", "--dest-tls-verify=false"]
@@ -94,6 +95,16 @@ class Registry:
 
     def _ask(self, method: str, url: str, body: bytes, headers: Mapping[str, str] | None = None) -> Mapping[str, str]:
         return ask(method, url, body, headers or {})[1]
+
+
+def _forget_blobs() -> None:
+    """Lets skopeo forget where it has seen blobs: an earlier registry on the same port may have had another packing.
+
+    Only in a root that vm/enter made, where nobody else's memory is.
+    """
+    if Path("/.vm-root").exists():
+        for known in Path("/var/lib/containers/cache").glob("blob-info-cache*"):
+            known.unlink(missing_ok=True)
 
 
 def ask(method: str, url: str, body: bytes | None, headers: Mapping[str, str]) -> tuple[int, Mapping[str, str]]:

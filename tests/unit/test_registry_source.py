@@ -54,7 +54,7 @@ def test_a_damaged_authority_is_named(tmp_path: Path) -> None:
 def test_unsecure_needs_none(tmp_path: Path) -> None:
     """It gets as far as the connection; nothing listens on port 1."""
     error = failure("127.0.0.1:1/os", tmp_path, unsecure=True)
-    assert "cannot reach http://127.0.0.1:1/v2/" in error.message
+    assert "cannot reach http://127.0.0.1:1/v2/os/manifests/latest" in error.message
 
 
 @pytest.mark.parametrize("reference", ["a.example/OS", "a.example/os:", ""])

@@ -41,7 +41,7 @@ def unreachable(typed: str, url: str, error: Exception, proxy: str | None = None
         # It may have been the token service that did not answer.
         url = error.request.url
     where = f"{redact(url)} (for {typed!r})"
-    by = f" by the proxy {proxy}" if proxy else ""
+    by = f" through the proxy {proxy}" if proxy else ""
     cause = _tls_cause(error)
     if cause is not None:
         return _tls_error(f"{where}{by}", cause, typed)

@@ -63,8 +63,7 @@ class Web:
         except TrustError as error:
             raise SourceError(f"cannot fetch {typed!r}: {error.message}", hint=error.hint) from error
         except (requests.RequestException, ValueError) as error:
-            proxy = proxy_for(url, self.access.proxies)
-            raise unreachable(typed, url, error, shown_proxy(proxy) if proxy else None) from error
+            raise self.failure(typed, url, error) from error
         with closing(response):
             if response.status_code != HTTPStatus.OK and not _begins_at(response, start):
                 raise refused(typed, url, response)
@@ -73,6 +72,11 @@ class Web:
     def send(self, url: str, headers: dict[str, str]) -> requests.Response:
         """Send one request; raises RequestException and SourceError."""
         return self.session.get(url, headers=headers, stream=True)
+
+    def failure(self, typed: str, url: str, error: Exception) -> SourceError:
+        """Make the error for a request that got no answer."""
+        proxy = proxy_for(url, self.access.proxies)
+        return unreachable(typed, url, error, shown_proxy(proxy) if proxy else None)
 
     def body(self, response: requests.Response, typed: str, expected: int | None = None) -> Iterator[bytes]:
         """Give the pieces of an answer's body; raises TransientError. See ``body.body``."""

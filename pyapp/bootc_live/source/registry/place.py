@@ -11,15 +11,18 @@ from http import HTTPStatus
 import requests
 from oras.provider import Registry
 
+from bootc_live.base.redact import redact
 from bootc_live.config.routes import Endpoint
 from bootc_live.source.http.body import limited
-from bootc_live.source.http.errors import unreachable
 from bootc_live.source.http.web import Web
 from bootc_live.source.registry.login import RegistryLogin
 from bootc_live.source.retry import TransientError
 
 # Docker Hub's API lives under another name than the one in references.
 _API_HOSTS = {"docker.io": "registry-1.docker.io", "index.docker.io": "registry-1.docker.io"}
+
+# For finding out who answers.
+_LITTLE = {"Range": "bytes=0-0"}
 
 
 class Place:
@@ -42,8 +45,9 @@ class Place:
     @contextmanager
     def get(self, kind: str, target: str, accept: str, start: int = 0) -> Iterator[requests.Response]:
         """Ask for a manifest or blob from a byte on; gives the answer. Raises SourceError."""
-        client = self._ready()
-        url = f"{client.prefix}://{self.host}/v2/{self.endpoint.repository}/{kind}/{target}"
+        path = f"/v2/{self.endpoint.repository}/{kind}/{target}"
+        client = self._ready(path)
+        url = f"{client.prefix}://{self.host}{path}"
 
         def send(url: str, headers: dict[str, str]) -> requests.Response:
             known = {**headers, **client.auth.known_headers()}
@@ -57,10 +61,10 @@ class Place:
         with self._web.get(url, self._typed, {"Accept": accept}, start, send=send) as response:
             yield response
 
-    def _ready(self) -> Registry:
+    def _ready(self, path: str) -> Registry:
         with self._lock:
             if self._client is None:
-                self._client = self._make_client(plain=self.insecure and self._is_plain())
+                self._client = self._make_client(plain=self.insecure and self._is_plain(path))
             return self._client
 
     def _make_client(self, *, plain: bool) -> Registry:
@@ -76,27 +80,28 @@ class Place:
         return client
 
     def _read(self, response: requests.Response) -> bytes:
-        return b"".join(limited(self._web.body(response, self._typed), self._typed, "an answer"))
+        what = f"an answer from {redact(response.url)}"
+        return b"".join(limited(self._web.body(response, self._typed), self._typed, what))
 
-    def _is_plain(self) -> bool:
+    def _is_plain(self, path: str) -> bool:
         """Find out whether it speaks plain HTTP, where either is allowed; raises SourceError where nobody answers."""
         self._web.trust.leave_unchecked(self.host)
-        url = f"https://{self.host}/v2/"
+        url = f"https://{self.host}{path}"
         try:
-            self._web.send(url, {}).close()
+            self._web.send(url, _LITTLE).close()
         except (requests.RequestException, ValueError) as error:
-            refusal = unreachable(self._typed, url, error)
+            refusal = self._web.failure(self._typed, url, error)
             if isinstance(refusal, TransientError):
-                return self._answers_plainly()
+                return self._answers_plainly(path)
             # Whatever TLS has against it, the request itself will say; all but that there is no TLS.
             return "does not speak TLS" in refusal.message
         return False
 
-    def _answers_plainly(self) -> bool:
-        url = f"http://{self.host}/v2/"
+    def _answers_plainly(self, path: str) -> bool:
+        url = f"http://{self.host}{path}"
         try:
-            with closing(self._web.send(url, {})) as response:
+            with closing(self._web.send(url, _LITTLE)) as response:
                 # What servers for HTTPS answer to plain HTTP.
                 return response.status_code != HTTPStatus.BAD_REQUEST
         except (requests.RequestException, ValueError) as error:
-            raise unreachable(self._typed, url, error) from error
+            raise self._web.failure(self._typed, url, error) from error
