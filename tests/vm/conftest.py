@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 
 from tests.lib.registry import GUEST, Registry, registry
 from tests.lib.tls import make_authority, make_server
+from tests.vm.places import Place, credential, places
 from tests.vm.rows import FAILING, Row
 from vmkit.guest import Guest
 from vmkit.paths import OUT, REPO, VM
@@ -35,11 +37,22 @@ class Stage:
     damaged: str
     digest: str
     closed: int
+    places: dict[str, Place]
 
     def fill(self, text: str) -> str:
         """Puts hosts, ports and digest into a text with their names in braces."""
         names = {"http": self.http, "https": self.https, "damaged": self.damaged, "digest": self.digest}
-        return text.format(**names, closed=self.closed)
+        hosts = {name: place.host for name, place in self.places.items()}
+        return text.format(**names, **hosts, closed=self.closed)
+
+    def extra(self, row: Row) -> list[str]:
+        """The QEMU options of a row."""
+        options = [option for name in row.disks for option in ("-drive", _drive(self.directory / name))]
+        if row.clock:
+            options += ["-rtc", f"base={row.clock}"]
+        if row.login:
+            options += ["-smbios", f"type=11,value={credential(self.places[row.login])}"]
+        return options
 
     def guest(self, row: Row) -> Guest:
         """The guest of a row, not started yet; its initrds are artefacts, or archives made here."""
@@ -49,7 +62,7 @@ class Stage:
             append=f"{FAILING} {self.fill(row.kargs)}",
             memory=row.memory,
             unplugged=row.unplugged,
-            extra=[option for name in row.disks for option in ("-drive", _drive(self.directory / name))],
+            extra=self.extra(row),
         )
 
 
@@ -68,12 +81,16 @@ def stage() -> Iterator[Stage]:
             registry(directory / "http") as plain,
             registry(directory / "https", tls=server) as secure,
             registry(directory / "damaged") as damaged,
+            places(plain, server, OUT / "live.oci") as misbehaving,
         ):
             digest = plain.push(image, "os/live:stable")
             assert secure.push(image, "os/live:stable") == damaged.push(image, "os/live:stable") == digest
             _damage_last_layer(damaged, digest)
             _make_disks(directory)
             _pack(directory, "ca.cpio", "etc/bootc-live/certs.d/ca.crt", authority.certificate)
+            # The certificates are younger than the initrds; this one is younger still.
+            (directory / "built").write_text(f"{time.time():.0f}\n")
+            _pack(directory, "built.cpio", "usr/lib/bootc-live/built", directory / "built")
             yield Stage(
                 directory=directory,
                 http=f"{GUEST}:{plain.port}",
@@ -81,6 +98,7 @@ def stage() -> Iterator[Stage]:
                 damaged=f"{GUEST}:{damaged.port}",
                 digest=digest,
                 closed=closed.getsockname()[1],
+                places=misbehaving,
             )
 
 

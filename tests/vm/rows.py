@@ -17,7 +17,8 @@ class Row:
     and `{closed}` (a port nobody listens on). `error` is what a boot that must fail says, None for one that must not;
     `failed` are units of the image that may fail with what the row asks for. `disks` are names of what
     tests/vm/make-disks makes; `unplugged` adds a network interface without a carrier. `source` is the one that is
-    used, where it is not that of `root=`.
+    used, where it is not that of `root=`. `clock` is what the machine's clock says, `login` the place it gets a login
+    for as a systemd credential. The names of tests/vm/places.py, in braces, are servers that misbehave.
     """
 
     name: str
@@ -29,6 +30,8 @@ class Row:
     disks: tuple[str, ...] = ()
     unplugged: bool = False
     source: str | None = None
+    clock: str = ""
+    login: str = ""
 
     def __str__(self) -> str:
         """The row's name, which is the test's."""
@@ -43,22 +46,31 @@ BOOTS = (
         "root=bootc-live:/root.oci bootc.live.etc.rw=0",
     ),
     Row(
-        "registry by tag over HTTP, rw",
+        "registry by tag over HTTP, with a login and tokens that run out, every blob broken off, rw",
         ("initrd.img",),
-        "root=bootc-live:docker://{http}/os/live:stable bootc.registry.unsecure rw bootc.quiet=1",
+        "root=bootc-live:docker://{dropping}/os/live:stable bootc.registry.unsecure rw bootc.quiet=1",
+        login="dropping",
     ),
     Row(
-        "registry by digest over HTTPS with a private CA, var.rw=0",
+        "registry by digest over HTTPS with a private CA, TLS cut in every blob, var.rw=0",
         ("initrd.img", "ca.cpio"),
-        "root=bootc-live:docker://{https}/os/live@{digest} bootc.live.var.rw=0",
+        "root=bootc-live:docker://{cutting}/os/live@{digest} bootc.live.var.rw=0",
         # Both keep state in /var/lib/systemd; the second does not fail in every boot.
         failed=frozenset({"systemd-logind.service", "systemd-networkd-persistent-storage.service"}),
     ),
     Row("without systemd in the initrd", ("initrd-nosystemd.img", "rootfs.cpio"), "root=bootc-live:/root.oci"),
     Row(
-        "without systemd in the initrd, registry",
-        ("initrd-nosystemd.img",),
-        "root=bootc-live:docker://{http}/os/live:stable bootc.registry.unsecure",
+        "without systemd in the initrd, clock of 2001, busy registry over HTTPS with blobs on another host",
+        ("initrd-nosystemd.img", "ca.cpio", "built.cpio"),
+        "root=bootc-live:docker://{moving}/os/live:stable",
+        clock="2001-01-01",
+    ),
+    Row(
+        "wrong bytes in the registry, archive over HTTP as the fallback",
+        ("initrd.img",),
+        "root=bootc-live:docker://{damaged}/os/live:stable bootc.live.fallback=http://{files}/images/live.oci "
+        "bootc.registry.unsecure bootc.live.digest={digest}",
+        source="http://{files}/images/live.oci",
     ),
     Row(
         "stick by label, without systemd in the initrd",
@@ -74,9 +86,10 @@ BOOTS = (
         source="LABEL=DISC:/images/root.oci",
     ),
     Row(
-        "registry, one interface of two without a carrier",
+        "registry behind a mirror that accepts and says nothing, one interface of two without a carrier",
         ("initrd.img",),
-        "root=bootc-live:docker://{http}/os/live:stable bootc.registry.unsecure rd.net.wait-any-if",
+        "root=bootc-live:docker://{http}/os/live:stable bootc.registry.unsecure rd.net.wait-any-if "
+        "bootc.registry.mirror=http://{silent} bootc.live.retry.stall=4s",
         unplugged=True,
     ),
 )
@@ -99,6 +112,12 @@ FAILURES = (
         ("initrd-nosystemd.img",),
         "root=bootc-live:docker://10.0.2.2:{closed}/os/live:stable bootc.registry.unsecure",
         error=("cannot reach http://10.0.2.2:{closed}/v2/os/live/manifests/stable", "refused", "what to do: "),
+    ),
+    Row(
+        "redirect loop",
+        ("initrd.img",),
+        "root=bootc-live:docker://{looping}/os/live:stable bootc.registry.unsecure",
+        error=("docker://{looping}/os/live:stable", "redirects round and round", "what to do: "),
     ),
     Row(
         "missing device",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -10,11 +12,13 @@ from testinfra.host import Host
 
 from tests.vm.conftest import Stage
 from tests.vm.inside import connect, mounts, options, tree, writable
+from tests.vm.places import LOGIN
 from tests.vm.rows import BOOTS, Row
 from vmkit.guest import Guest, Ready
 
 BOOT_SECONDS = 480
 OFF_SECONDS = 180
+WAIT_SECONDS = 120
 
 
 @dataclass(frozen=True)
@@ -99,14 +103,42 @@ def test_receipt_tells_this_boot(booted: Booted, stage: Stage) -> None:
     assert receipt is not None
     assert receipt["image"]["manifest_digest"] == stage.digest
     asked = stage.fill(booted.row.kargs).split()[0].removeprefix("root=bootc-live:")
-    assert receipt["source"] == (booted.row.source or asked)
+    used = stage.fill(booted.row.source) if booted.row.source else asked
+    assert receipt["source"] == used
     assert [(tried["source"], tried["used"]) for tried in receipt["sources"]] == (
-        [(asked, False), (booted.row.source, True)] if booted.row.source else [(asked, True)]
+        [(asked, False), (used, True)] if used != asked else [(asked, True)]
     )
     assert receipt["policy"]["insecure"] == booted.asks("bootc.registry.unsecure")
     assert {"resolve", "fetch", "index", "mount"} <= set(receipt["phases"])
     assert 0 < receipt["bytes"]["fetched"] < receipt["bytes"]["unpacked"]
     assert receipt["bytes"]["unpacked"] <= receipt["peak_memory"] < 2 * receipt["bytes"]["unpacked"]
+
+
+def test_an_interface_without_a_carrier_does_not_hold_the_boot_up(booted: Booted) -> None:
+    """What waits for the network waits for two minutes unless told otherwise."""
+    if booted.row.unplugged:
+        assert len(booted.host.check_output("ls /sys/class/net").split()) == 3
+        assert "Failed to start systemd-networkd-wait-online" not in booted.guest.console()
+        assert booted.ready.seconds < WAIT_SECONDS
+
+
+def test_servers_did_what_they_are_for(booted: Booted, stage: Stage) -> None:
+    for name, place in stage.places.items():
+        if f"{{{name}}}" in booted.row.kargs:
+            place.check()
+
+
+def test_no_secret_is_told(booted: Booted) -> None:
+    said = booted.guest.console() + booted.host.check_output("journalctl --boot --output cat")
+    for secret in (LOGIN[1], base64.b64encode(":".join(LOGIN).encode()).decode(), "secret-token"):
+        assert secret not in said
+        assert secret not in json.dumps(booted.ready.receipt)
+
+
+def test_clock_is_raised(booted: Booted) -> None:
+    receipt = booted.ready.receipt or {}
+    raised = [warning for warning in receipt["warnings"] if "the clock said 2001-" in warning]
+    assert len(raised) == bool(booted.row.clock)
 
 
 def test_console_shows_the_phases(booted: Booted) -> None:
