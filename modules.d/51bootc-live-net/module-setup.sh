@@ -31,6 +31,7 @@ install() {
 	inst_script "$moddir/name-servers.sh" /usr/lib/bootc-live/name-servers
 	inst_script "$moddir/any-interface.sh" /usr/lib/bootc-live/any-interface
 	inst_script "$moddir/fetch-url.sh" /usr/lib/bootc-live/fetch-url
+	inst_multiple -o timeout
 	inst_simple "$moddir/nfs-url.sh" /usr/lib/bootc-live/nfs-url
 	if dracut_module_included systemd; then
 		inst_script "$moddir/bootc-live-net-generator.sh" \

@@ -60,7 +60,7 @@ for hook in /var/lib/dracut/hooks/pre-pivot/*; do
 done
 cat /tmp/into/umounted 2>/dev/null || :
 """
-SOFT = "ro,soft,timeo=100,retrans=2"
+SOFT = "ro,soft,timeo=100,retrans=2,retry=1"
 
 
 def mounted(root: Root, url: str, no_file: str = "") -> tuple[list[str], list[str]]:
@@ -96,5 +96,29 @@ def test_nfs(root: Root, url: str, asked: str) -> None:
 
 
 def test_nfs_without_the_file(root: Root) -> None:
-    said, _ = mounted(root, "nfs://h.example/srv/root.oci", no_file="1")
+    said, errors = mounted(root, "nfs://h.example/srv/root.oci", no_file="1")
     assert said == ["status=253", "umount /run/nfs_mnt0"]
+    assert errors[-1] == "the directory is there, and in it no such file"
+
+
+# A swarm without a peer, where ctorrent makes the file it wants to fill and waits for ever; or ends well.
+SWARM = r"""
+cp "$dracut"/[0-9][0-9]*/url-lib.sh /lib/
+mkdir /tmp/bin /tmp/into
+printf '#!/bin/sh\nwhile [ "$1" != --output ]; do shift; done\n: >"$2"\n' >/tmp/bin/curl
+printf '#!/bin/sh\necho progress\n: >"$6"\nexec sleep %s\n' "$1" >/tmp/bin/ctorrent
+chmod 755 /tmp/bin/*
+BOOTC_LIVE_TOTAL=2 PATH=/tmp/bin:$PATH /usr/lib/bootc-live/fetch-url torrent://h.example/root.torrent /tmp/into
+echo "status=$?"
+ls /tmp/into
+"""
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [("0", ["/tmp/into/archive", "status=0", "archive", "archive.torrent"]), ("60", ["status=253", "archive.torrent"])],
+)
+def test_torrent_ends(root: Root, seconds: str, said: list[str]) -> None:
+    done = root.stage(SWARM, "", (seconds,))
+    assert done.stdout.splitlines() == said
+    assert done.stderr in ("", "Terminated\n")

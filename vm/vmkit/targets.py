@@ -121,6 +121,7 @@ TARGETS: Final = {
         _initrd("initrd-base.img", "systemd", "bootc-live", default=True),
         _initrd("initrd-net.img", "systemd", "bootc-live bootc-live-net", default=False),
         _initrd("initrd-registry.img", "systemd", _ALL, default=False),
+        _initrd("initrd-url.img", "systemd", f"{_ALL} url-lib nfs", default=False),
         Target(
             "live.oci",
             ("live.oci",),

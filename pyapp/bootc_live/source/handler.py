@@ -39,6 +39,8 @@ def fetched_file(spec: HandlerArchive, directory: str | None, limits: RetryLimit
 
 def _patience(limits: RetryLimits) -> dict[str, str]:
     return {
+        # The shell of an initramfs knows no other locale, and would say so.
+        "LC_ALL": "C",
         "BOOTC_LIVE_STALL": str(math.ceil(limits.stall)),
         "BOOTC_LIVE_TOTAL": str(math.ceil(limits.total)),
     }

@@ -1,0 +1,33 @@
+#!/bin/sh
+# What the shell side knows of sources: where they are typed, and what must be there to read them.
+
+command -v getarg >/dev/null || . /lib/dracut-lib.sh
+
+# Prints every source in the order in which they are tried, one a line, each after what it needs:
+# "network", "device" or "nothing". Fails where root= is not ours.
+bootc_live_sources() (
+	first=$(getarg root=)
+	case $first in
+	bootc-live:*) ;;
+	*) return 1 ;;
+	esac
+	{
+		printf '%s\n' "${first#bootc-live:}"
+		getargs bootc.live.fallback=
+	} | while IFS= read -r source; do
+		case $source in
+		LABEL=* | UUID=* | PARTLABEL=* | PARTUUID=*) need=device ;;
+		/dev/shm/* | /dev/fd/* | /dev/stdin*) need=nothing ;;
+		/dev/*) need=device ;;
+		/*) need=nothing ;;
+		*://* | [Nn][Ff][Ss]:* | [Nn][Ff][Ss]4:*) need=network ;;
+		*) need=nothing ;;
+		esac
+		printf '%s %s\n' "$need" "$source"
+	done
+)
+
+# Whether a source needs $1.
+bootc_live_needs() {
+	[ -n "$(bootc_live_sources | sed -n "/^$1 /p")" ]
+}
