@@ -66,8 +66,9 @@ class _Gathered:
         """Give the plan, or None as long as something for it may still come. Raises SourceError and ImageError."""
         if "index.json" in self.small:
             try:
-                layout = LayoutSource(MemoryFiles(self.small), self.source.typed, self.source.label)
-                image = resolve_image(_Insecure(layout, self.source.insecure), self.wanted)
+                source = self.source
+                layout = LayoutSource(MemoryFiles(self.small), source.typed, source.label, insecure=source.insecure)
+                image = resolve_image(layout, self.wanted)
             except MissingBlobError:
                 if final:
                     raise
@@ -103,20 +104,6 @@ class _Gathered:
         )
         check(resolved.config.platform, self.wanted.platform, typed)
         return _Plan(resolved, image.layers)
-
-
-class _Insecure:
-    """A layout whose bytes came by a way that the user said may be unsafe."""
-
-    def __init__(self, layout: LayoutSource, insecure: bool) -> None:
-        self._layout = layout
-        self.insecure = insecure
-        self.typed = layout.typed
-        self.top = layout.top
-        self.open_manifest = layout.open_manifest
-        self.open_blob = layout.open_blob
-        self.whence = layout.whence
-        self.interrupt = layout.interrupt
 
 
 def resolve_stream(source: StreamSource, wanted: Wanted) -> ResolvedImage:
@@ -195,11 +182,10 @@ def _place(gathered: _Gathered, name: str, chunks: Iterator[bytes], store: Layer
 
 def _keep(gathered: _Gathered, name: str, layer: VerifiedLayer, store: LayerStore) -> None:
     """Keep what has come under its own digest: whatever becomes of this archive, a later source may need it."""
-    gathered.placed[name] = layer
-    if layer.diff_id in store.layers:
+    kept = store.layers.setdefault(layer.diff_id, layer)
+    if kept is not layer:
         store.drop(layer.offset, layer.size)
-    else:
-        store.layers[layer.diff_id] = layer
+    gathered.placed[name] = kept
 
 
 def _assemble(plan: _Plan, gathered: _Gathered, store: LayerStore) -> VerifiedImage:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from bootc_live.base.errors import LandingError
 from bootc_live.base.mounts import bind, is_mount_point, make_private, unmount
+from bootc_live.base.rooted import resolve_below
 from bootc_live.rootfs.live_root import MountedRoot
 
 # What dracut and systemd switch to, unless told otherwise.
@@ -58,22 +59,8 @@ class SysrootLanding:
 
 
 def _is_program_below(root: str, name: str) -> bool:
-    """Follow links as they will be followed once the root is the root."""
-    path, todo, followed = root, name.split("/"), 0
-    while todo:
-        part = todo.pop(0)
-        if part == "..":
-            path = root if path == root else os.path.dirname(path)
-            continue
-        path = os.path.join(path, part)
-        if os.path.islink(path):
-            followed += 1
-            target = os.readlink(path)
-            if followed > 40:
-                return False
-            path = root if target.startswith("/") else os.path.dirname(path)
-            todo = [piece for piece in target.split("/") if piece and piece != "."] + todo
-        elif not os.path.lexists(path):
-            return False
+    path = resolve_below(root, name)
+    if path is None:
+        return False
     mode = os.lstat(path).st_mode
     return stat.S_ISREG(mode) and bool(mode & 0o111)

@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 
 from bootc_live.base.errors import RunError, SourceError
 from bootc_live.base.mounts import mounted
+from bootc_live.base.rooted import resolve_below
 from bootc_live.base.run import find_program, run
 from bootc_live.config.source_spec import DeviceArchive
 
@@ -33,8 +34,9 @@ def mounted_device(spec: DeviceArchive, directory: str | None) -> Iterator[str]:
             stack.enter_context(mounted(kind or "auto", device, where, options, hint=_HINT))
         except RunError as error:
             raise SourceError(f"{spec.typed!r}: cannot mount {device}: {error.message}", hint=_HINT) from error
-        path = os.path.join(where, spec.path.lstrip("/"))
-        if not os.path.exists(path):
+        # A link on the medium leads to the medium, not into the running system.
+        path = resolve_below(where, spec.path)
+        if path is None:
             raise SourceError(
                 f"{spec.typed!r}: there is no {spec.path!r} on {device}",
                 hint="copy the archive there, or correct root=",
