@@ -153,7 +153,8 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "one-header": lambda whole: whole[:512],
     "cut-in-a-header": lambda whole: whole[:700],
     "cut-in-half": lambda whole: whole[: len(whole) // 2],
-    "compressed": gzip.compress,
+    "compressed-and-cut": lambda whole: gzip.compress(whole)[:-900],
+    "compressed-and-damaged": lambda whole: gzip.compress(b"x" * 600 + whole),
 }
 
 
