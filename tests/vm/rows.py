@@ -73,16 +73,17 @@ BOOTS = (
         source="http://{files}/images/live.oci",
     ),
     Row(
-        "stick by label, without systemd in the initrd",
+        "vfat stick by label, without systemd in the initrd",
         ("initrd-nosystemd.img",),
         "root=bootc-live:LABEL=STICK:/images/root.oci",
-        disks=("stick.ext4",),
+        disks=("stick.vfat",),
     ),
     Row(
-        "stick that is missing, disc as the fallback",
+        "stick that is missing, ext4 disk without the archive, disc as the fallback",
         ("initrd.img",),
-        "root=bootc-live:LABEL=MISSING:/images/root.oci bootc.live.fallback=LABEL=DISC:/images/root.oci rd.retry=6",
-        disks=("disc.iso",),
+        "root=bootc-live:LABEL=MISSING:/images/root.oci bootc.live.fallback=LABEL=EMPTY:/images/root.oci "
+        "bootc.live.fallback=LABEL=DISC:/images/root.oci rd.retry=6",
+        disks=("empty.ext4", "disc.iso"),
         source="LABEL=DISC:/images/root.oci",
     ),
     Row(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -105,9 +106,11 @@ def test_receipt_tells_this_boot(booted: Booted, stage: Stage) -> None:
     asked = stage.fill(booted.row.kargs).split()[0].removeprefix("root=bootc-live:")
     used = stage.fill(booted.row.source) if booted.row.source else asked
     assert receipt["source"] == used
-    assert [(tried["source"], tried["used"]) for tried in receipt["sources"]] == (
-        [(asked, False), (used, True)] if used != asked else [(asked, True)]
-    )
+    fallbacks = re.findall(r"bootc\.live\.fallback=(\S+)", stage.fill(booted.row.kargs))
+    wanted = [asked, *fallbacks]
+    assert [(tried["source"], tried["used"]) for tried in receipt["sources"]] == [
+        (source, source == used) for source in wanted[: wanted.index(used) + 1]
+    ]
     assert receipt["policy"]["insecure"] == booted.asks("bootc.registry.unsecure")
     assert {"resolve", "fetch", "index", "mount"} <= set(receipt["phases"])
     assert 0 < receipt["bytes"]["fetched"] < receipt["bytes"]["unpacked"]
