@@ -12,7 +12,7 @@ import pytest
 
 from tests.lib.dead_servers import closed_port
 from tests.lib.fault_boot import IMPATIENT, PATIENT, boot
-from tests.lib.fault_image import NAME, Published, published
+from tests.lib.fault_image import NAME, Published
 from tests.lib.fault_proxy import fault_proxy
 from tests.lib.faults import BLOBS, EVERYTHING, MANIFESTS, MIB, TOKEN, Fault, Rule
 from tests.lib.forked_pool import forked_pool
@@ -30,12 +30,6 @@ REDIRECTS = 31
 @pytest.fixture(scope="module")
 def program(zipapp: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
     with forked_pool(zipapp, tmp_path_factory.mktemp("program"), size=1) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Published]:
-    with published(tmp_path_factory.mktemp("image")) as made:
         yield made
 
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from tests.lib.fault_boot import BRIEF, IMPATIENT, PATIENT, boot
-from tests.lib.fault_image import NAME, Published, published
+from tests.lib.fault_image import NAME, Published
 from tests.lib.fault_proxy import fault_proxy
 from tests.lib.faults import BLOBS, EVERYTHING, MANIFESTS, MIB, End, Fault, Framing, Ranges, Rule, Trickle, http_date
-from tests.lib.forked_pool import forked_pool
 from tests.lib.program import Program
 from tests.lib.side_by_side import batches, side_by_side
 from tests.lib.tls import Certificate, make_authority, make_server
@@ -114,18 +112,6 @@ FAILING = (
     Row("slow-for-ever", always(BULK, Fault(trickle=Trickle(8192, 0.1))), ("within 4 s",), BRIEF),
     Row("no-ranges-and-always-cut", always(BULK, Fault(after=MIB)), (BULK,), IMPATIENT, ranges=Ranges.NONE),
 )
-
-
-@pytest.fixture(scope="module")
-def program(zipapp: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
-    with forked_pool(zipapp, tmp_path_factory.mktemp("program")) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Published]:
-    with published(tmp_path_factory.mktemp("image")) as made:
-        yield made
 
 
 @pytest.fixture(scope="module")

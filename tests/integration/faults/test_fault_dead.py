@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,6 @@ import pytest
 
 from tests.lib.dead_servers import babbling_server, closed_port, dribbling_server, full_server, mute_server
 from tests.lib.fault_boot import BRIEF, IMPATIENT, boot
-from tests.lib.forked_pool import forked_pool
 from tests.lib.program import Program
 from tests.lib.side_by_side import batches, side_by_side
 
@@ -44,12 +43,6 @@ ROWS = [
     if dead is mute_server or name != "tls-archive"
     if dead not in {closed_port, full_server} or name != "tls"
 ]
-
-
-@pytest.fixture(scope="module")
-def program(zipapp: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
-    with forked_pool(zipapp, tmp_path_factory.mktemp("program")) as made:
-        yield made
 
 
 @pytest.mark.parametrize("rows", batches(ROWS))

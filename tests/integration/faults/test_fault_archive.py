@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,28 +10,15 @@ import pytest
 
 from tests.lib.fault_boot import IMPATIENT, PATIENT, boot
 from tests.lib.fault_files import Files
-from tests.lib.fault_image import Published, published
+from tests.lib.fault_image import Published
 from tests.lib.fault_server import FaultServer, fault_server
 from tests.lib.faults import EVERYTHING, MIB, End, Fault, Ranges, Rule, Script, Trickle
-from tests.lib.forked_pool import forked_pool
 from tests.lib.program import Program
 from tests.lib.side_by_side import batches, side_by_side
 from tests.lib.token_gate import TokenGate
 
 PLACE = "/images/root.oci"
 SECRETS = ("open-sesame-17", "not-for-your-eyes")
-
-
-@pytest.fixture(scope="module")
-def program(zipapp: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
-    with forked_pool(zipapp, tmp_path_factory.mktemp("program")) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Published]:
-    with published(tmp_path_factory.mktemp("image")) as made:
-        yield made
 
 
 @dataclass(frozen=True)

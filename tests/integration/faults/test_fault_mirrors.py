@@ -11,29 +11,16 @@ import pytest
 
 from tests.lib.dead_servers import babbling_server, closed_port, full_server
 from tests.lib.fault_boot import PATIENT, boot
-from tests.lib.fault_image import NAME, Published, published
+from tests.lib.fault_image import NAME, Published
 from tests.lib.fault_proxy import fault_proxy
 from tests.lib.fault_server import FaultServer
 from tests.lib.faults import BLOBS, EVERYTHING, MANIFESTS, MIB, End, Fault, Ranges, Rule, Trickle
-from tests.lib.forked_pool import forked_pool
 from tests.lib.program import Program
 from tests.lib.side_by_side import batches, side_by_side
 from tests.lib.token_gate import TokenGate
 
 Dead = Callable[[], AbstractContextManager[int]]
 KARGS = f"bootc.registry.unsecure {PATIENT}"
-
-
-@pytest.fixture(scope="module")
-def program(zipapp: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
-    with forked_pool(zipapp, tmp_path_factory.mktemp("program")) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Published]:
-    with published(tmp_path_factory.mktemp("image")) as made:
-        yield made
 
 
 @pytest.fixture

@@ -10,27 +10,14 @@ import pytest
 
 from tests.lib.dead_servers import closed_port
 from tests.lib.fault_boot import Boot, boot
-from tests.lib.fault_image import FORGED, NAME, Published, published
+from tests.lib.fault_image import FORGED, NAME, Published
 from tests.lib.fault_proxy import fault_proxy
 from tests.lib.fault_server import FaultServer
 from tests.lib.faults import BLOBS, EVERYTHING, MANIFESTS, MIB, End, Fault, Rule, Trickle
-from tests.lib.forked_pool import forked_pool
 from tests.lib.program import Program
 from tests.lib.side_by_side import batches, side_by_side
 
 LIMITS = "bootc.registry.unsecure bootc.live.retry.tries=2 bootc.live.retry.stall=1s bootc.live.retry.total=40s"
-
-
-@pytest.fixture(scope="module")
-def program(zipapp: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
-    with forked_pool(zipapp, tmp_path_factory.mktemp("program")) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Published]:
-    with published(tmp_path_factory.mktemp("image")) as made:
-        yield made
 
 
 @pytest.fixture
