@@ -11,8 +11,9 @@ import mmap
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 
 from bootc_live.base.errors import ImageError, RunError
 from bootc_live.base.holes import punch
@@ -27,92 +28,98 @@ _WINDOW = 16 * 2**20
 _LEAST_FREE = 2**20
 
 
-def inflate_into(
-    path: str,
-    span: tuple[int, int],
-    argv: list[str],
-    chunks: Iterator[bytes],
-    what: str,
-    stopped: Callable[[], bool],
-    hasher: hashlib._Hash,
-) -> int:
-    """Let a program inflate ``chunks`` into a ``span`` of a file (from, up to before); give the bytes it wrote.
+@dataclass(frozen=True)
+class Inflation:
+    """One layer on its way into the data file: ``program`` (an argv) may write from ``begin`` up to before ``end``.
 
-    Raises ImageError for damaged data and for more of it than the span holds, RunError, and OutOfMemoryError; nothing
-    of it stays in the file then.
+    ``what`` is the layer for messages; ``stopped`` tells that it is not wanted any more; ``hasher`` gets what came out;
+    ``ran_full`` is shared by all layers of a file, and set by the first that finds its file system full.
     """
-    begin, _ = span
-    out = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    try:
-        os.lseek(out, begin, os.SEEK_SET)
-        try:
-            _run(out, span, argv, chunks, what, stopped, hasher)
-        except BaseException as error:
-            failure = _explained(error, out, span, what) if isinstance(error, RunError) else None
-            punch(out, begin, os.lseek(out, 0, os.SEEK_CUR) - begin + mmap.ALLOCATIONGRANULARITY)
-            if failure is not None:
-                raise failure from error
-            raise
-        return os.lseek(out, 0, os.SEEK_CUR) - begin
-    finally:
-        os.close(out)
 
+    program: Sequence[str]
+    begin: int
+    end: int
+    what: str
+    stopped: Callable[[], bool]
+    hasher: hashlib._Hash
+    ran_full: threading.Event
 
-def _run(
-    out: int,
-    span: tuple[int, int],
-    argv: list[str],
-    chunks: Iterator[bytes],
-    what: str,
-    stopped: Callable[[], bool],
-    hasher: hashlib._Hash,
-) -> None:
-    feed_read, feed_write = make_pipe()
-    ours = [feed_write]
-    abandoned = threading.Event()
-    with ThreadPoolExecutor(max_workers=1) as feeder:
+    def into(self, path: str, chunks: Iterator[bytes]) -> int:
+        """Inflate ``chunks`` into a file; give how many bytes came out.
+
+        Raises ImageError for damaged data and for too much of it, RunError, and OutOfMemoryError; nothing of it stays
+        in the file then.
+        """
+        out = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
-            with filter_process(argv, feed_read, out, closing=(feed_read,)) as program:
-                program.limit_file(span[1])
-                ours.remove(feed_write)
-                fed = feeder.submit(feed, feed_write, chunks, abandoned.is_set)
-                try:
-                    _follow(out, span[0], program, fed, stopped, what, hasher)
-                except BaseException:
-                    abandoned.set()
-                    raise
-                # What went wrong with the input explains best what the program says.
-                fed.result()
-                program.finish()
+            os.lseek(out, self.begin, os.SEEK_SET)
+            try:
+                self._run(out, chunks)
+            except BaseException as error:
+                # Before the space is given back: then nobody could tell any more what it was.
+                failure = self._explained(error, out) if isinstance(error, RunError) else None
+                punch(out, self.begin, os.lseek(out, 0, os.SEEK_CUR) - self.begin + mmap.ALLOCATIONGRANULARITY)
+                if failure is not None:
+                    raise failure from error
+                raise
+            return os.lseek(out, 0, os.SEEK_CUR) - self.begin
         finally:
-            for descriptor in ours:
-                os.close(descriptor)
+            os.close(out)
 
+    def _run(self, out: int, chunks: Iterator[bytes]) -> None:
+        feed_read, feed_write = make_pipe()
+        ours = [feed_write]
+        abandoned = threading.Event()
+        with ThreadPoolExecutor(max_workers=1) as feeder:
+            try:
+                with filter_process(self.program, feed_read, out, closing=(feed_read,)) as program:
+                    program.limit_file(self.end)
+                    ours.remove(feed_write)
+                    fed = feeder.submit(feed, feed_write, chunks, abandoned.is_set)
+                    try:
+                        self._follow(out, program, fed)
+                    except BaseException:
+                        abandoned.set()
+                        raise
+                    # What went wrong with the input explains best what the program says.
+                    fed.result()
+                    program.finish()
+            finally:
+                for descriptor in ours:
+                    os.close(descriptor)
 
-def _follow(
-    out: int,
-    begin: int,
-    program: Filter,
-    fed: Future[None],
-    stopped: Callable[[], bool],
-    what: str,
-    hasher: hashlib._Hash,
-) -> None:
-    """Hash what the program has written, as it grows, until it ends."""
-    hashed, ended = begin, False
-    with program.watched() as wait:
-        while True:
-            written = os.lseek(out, 0, os.SEEK_CUR)
-            if written > hashed:
-                hashed = _hash(out, hashed, min(written, hashed + _WINDOW), hasher)
-            elif ended:
-                return
-            else:
-                ended = wait(_LOOK)
-            if stopped():
-                raise ImageError(f"{what} was not finished, because another layer failed", hint="see that error")
-            if fed.done() and fed.exception() is not None:
-                fed.result()
+    def _follow(self, out: int, program: Filter, fed: Future[None]) -> None:
+        """Hash what the program has written, as it grows, until it ends."""
+        hashed, ended = self.begin, False
+        with program.watched() as wait:
+            while True:
+                written = os.lseek(out, 0, os.SEEK_CUR)
+                if written > hashed:
+                    hashed = _hash(out, hashed, min(written, hashed + _WINDOW), self.hasher)
+                elif ended:
+                    return
+                else:
+                    ended = wait(_LOOK)
+                if self.stopped():
+                    raise ImageError(
+                        f"{self.what} was not finished, because another layer failed", hint="see that error"
+                    )
+                if fed.done():
+                    # Raises what ended the input.
+                    fed.result()
+
+    def _explained(self, error: RunError, out: int) -> Exception:
+        usage = os.fstatvfs(out)
+        # Programs do not say why they cannot write, and another layer may have given its space back by now.
+        if self.ran_full.is_set() or usage.f_bavail * usage.f_frsize < _LEAST_FREE:
+            self.ran_full.set()
+            return full(out, self.what)
+        if f"signal {int(signal.SIGXFSZ)}" in error.message:
+            return ImageError(
+                f"{self.what} unpacks to more than {mib(self.end - self.begin)}",
+                hint="this is no ordinary image; if it has to be so, squash it into one layer",
+            )
+        return ImageError(f"{self.what} is damaged: {error.message}", hint=DAMAGED)
 
 
 def _hash(fd: int, begin: int, end: int, hasher: hashlib._Hash) -> int:
@@ -120,15 +127,3 @@ def _hash(fd: int, begin: int, end: int, hasher: hashlib._Hash) -> int:
     with mmap.mmap(fd, end - aligned, prot=mmap.PROT_READ, offset=aligned) as mapped, memoryview(mapped) as view:
         hasher.update(view[begin - aligned :])
     return end
-
-
-def _explained(error: RunError, out: int, span: tuple[int, int], what: str) -> Exception:
-    usage = os.fstatvfs(out)
-    if usage.f_bavail * usage.f_frsize < _LEAST_FREE:
-        return full(out, what)
-    if f"signal {int(signal.SIGXFSZ)}" in error.message:
-        return ImageError(
-            f"{what} unpacks to more than {mib(span[1] - span[0])}",
-            hint="this is no ordinary image; if it has to be so, squash it into one layer",
-        )
-    return ImageError(f"{what} is damaged: {error.message}", hint=DAMAGED)

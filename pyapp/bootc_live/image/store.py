@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from bootc_live.base.errors import ImageError
 from bootc_live.base.holes import punch
 from bootc_live.base.units import mib
-from bootc_live.image.direct import inflate_into
+from bootc_live.image.direct import Inflation
 from bootc_live.image.space import full
 from bootc_live.image.verified import VerifiedLayer
 from bootc_live.source.inflate import inflate, inflater, peeked
@@ -71,6 +72,7 @@ class LayerStore:
         self._part = (_LIMIT - META) // sources // _ALIGN * _ALIGN
         self._begin = META - self._part
         self._next = META
+        self._ran_full = threading.Event()
 
     def next_source(self) -> None:
         """Go on to the part of the next source."""
@@ -117,8 +119,8 @@ class LayerStore:
             with closing(inflate(whole, what)) as pieces:
                 return self.write(slot, pieces, what, stopped, algorithm)
         hasher = hashlib.new(algorithm)
-        span = slot.offset, slot.offset + slot.size
-        came = inflate_into(self.path, span, argv, whole, what, stopped, hasher)
+        inflation = Inflation(argv, slot.offset, slot.offset + slot.size, what, stopped, hasher, self._ran_full)
+        came = inflation.into(self.path, whole)
         self._advance(slot, came)
         return f"{algorithm}:{hasher.hexdigest()}", came
 
