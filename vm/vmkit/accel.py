@@ -5,13 +5,11 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
+from vmkit.emulator import qemu
 from vmkit.paths import OUT
 
 KVM: Final = ("-accel", "kvm", "-cpu", "host")
-# Without cmpxchg16b, because QEMU 7.2 (Debian 12) now and then corrupts flags around it, which
-# the allocator of the guest's kernel does not survive. "max" boots no faster than this model.
-TCG: Final = ("-accel", "tcg,thread=multi", "-cpu", "qemu64,-cx16,-svm")
-QEMU: Final = "qemu-system-x86_64"
+TCG: Final = ("-accel", "tcg,thread=multi", "-cpu", "max")
 
 _TIMEOUT: Final = 15.0
 """Seconds; a kernel under KVM that works is through in about two."""
@@ -51,10 +49,8 @@ def kvm_works(kernel: Path, timeout: float = _TIMEOUT) -> bool:
     """Boot ``kernel`` alone under KVM; True if it looks for its root within ``timeout`` s."""
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return False
-    argv = [
-        *(QEMU, *KVM, "-m", "512", "-nodefaults", "-display", "none", "-no-reboot"),
-        *("-serial", "stdio", "-kernel", str(kernel), "-append", "console=ttyS0 panic=-1"),
-    ]
+    argv = qemu(*KVM, "-m", "512", "-nodefaults", "-display", "none", "-no-reboot")
+    argv += ["-serial", "stdio", "-kernel", str(kernel), "-append", "console=ttyS0 panic=-1"]
     try:
         done = subprocess.run(
             argv,

@@ -55,7 +55,7 @@ def build(wanted: list[str]) -> None:
     """
     OUT.mkdir(exist_ok=True)
     with locked(OUT / ".lock"):
-        for root in ("builder", "live"):
+        for root in ("builder", "live", "emulator"):
             targets.make_root(root)
         targets.make_zipapp()
         refresh(targets.TARGETS, wanted or targets.default_targets(), OUT)
@@ -70,6 +70,7 @@ def write_versions(path: Path) -> None:
         ("builder", "erofs-utils"),
         ("builder", "buildah"),
         ("live", "systemd"),
+        ("emulator", "qemu-system-x86"),
     ):
         versions[f"{root}.{package}"] = _package_version(ROOTS / root, package)
     scratch = path.with_suffix(".tmp")

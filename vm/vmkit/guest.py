@@ -14,7 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from vmkit.accel import QEMU, accelerator
+from vmkit import emulator
+from vmkit.accel import accelerator
 from vmkit.initrd import concatenate
 from vmkit.qmp import Qmp
 
@@ -105,8 +106,8 @@ class Guest:
         for file in (self._kernel, *self._initrds):
             if not file.exists():
                 raise GuestError(f"{file} is missing; vm/build makes what is in vm/out")
-        if shutil.which(QEMU) is None:
-            raise GuestError(f"{QEMU} is missing; vm/host-packages installs it")
+        if not emulator.installed():
+            raise GuestError("QEMU is missing; vm/build makes the root it runs from")
         work = Path(tempfile.mkdtemp(prefix="vm-guest-"))
         stack.callback(shutil.rmtree, work)
         self._console = self._console_log or work / "console"
@@ -125,7 +126,7 @@ class Guest:
         self.ssh_port = self._qmp.forwarded_port(22)
 
     def _argv(self, work: Path) -> list[str]:
-        argv = [*_FATE, QEMU, *self.accelerator, "-m", str(self._memory), "-smp", str(self._smp)]
+        argv = [*_FATE, *emulator.qemu(*self.accelerator), "-m", str(self._memory), "-smp", str(self._smp)]
         argv += ["-nodefaults", "-display", "none", "-no-reboot", "-no-user-config"]
         argv += ["-qmp", f"unix:{work}/qmp,server=on,wait=off"]
         argv += ["-chardev", f"file,id=console,path={self._console}", "-serial", "chardev:console"]
