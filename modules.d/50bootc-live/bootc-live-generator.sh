@@ -28,7 +28,7 @@ ln -sf ../sysroot.mount "$early_dir/initrd-root-fs.target.requires/sysroot.mount
 after="dracut-initqueue.service dracut-pre-mount.service"
 if bootc_live_needs network; then
 	set -- Wants=network-online.target "After=network-online.target $after"
-elif bootc_live_needs device; then
+elif bootc_live_needs device || [ -n "$(getarg bootc.live.state=)" ]; then
 	set -- "After=$after"
 else
 	exit 0

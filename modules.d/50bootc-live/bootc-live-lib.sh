@@ -15,13 +15,12 @@ bootc_live_sources() (
 		printf '%s\n' "${first#bootc-live:}"
 		getargs bootc.live.fallback=
 	} | while IFS= read -r source; do
+		need=nothing
 		case $source in
-		LABEL=* | UUID=* | PARTLABEL=* | PARTUUID=*) need=device ;;
-		/dev/shm/* | /dev/fd/* | /dev/stdin*) need=nothing ;;
-		/dev/*) need=device ;;
-		/*) need=nothing ;;
+		/dev/shm/* | /dev/fd/* | /dev/stdin*) ;;
+		LABEL=* | UUID=* | PARTLABEL=* | PARTUUID=* | /dev/*) need=device ;;
+		/*) ;;
 		*://* | [Nn][Ff][Ss]:* | [Nn][Ff][Ss]4:*) need=network ;;
-		*) need=nothing ;;
 		esac
 		printf '%s %s\n' "$need" "$source"
 	done
@@ -30,4 +29,12 @@ bootc_live_sources() (
 # Whether a source needs $1.
 bootc_live_needs() {
 	[ -n "$(bootc_live_sources | sed -n "/^$1 /p")" ]
+}
+
+# Whether the block device $1 is there; blkid knows labels that udev spells as dracut does not.
+bootc_live_there() {
+	[ -e "$(label_uuid_to_dev "$1")" ] || case $1 in
+	*=*[!A-Za-z0-9#+.:=@_\ /-]*) blkid -l -o device -t "$1" >/dev/null ;;
+	*) false ;;
+	esac
 }

@@ -35,6 +35,9 @@ install() {
 	# Faster than the standard library, and for zstd the only way before Python 3.14.
 	inst_multiple -o igzip zstd
 
+	# The erofs layout compresses with these, and SELinux labels are for the last one to know. None is linked to.
+	inst_libdir_file 'liblz4.so.1*' 'libzstd.so.1*' 'libselinux.so.1*'
+
 	. "$moddir/bootc-live-pack.sh"
 	# As dracut does for a missing hook: an initramfs without the program would only fail at boot.
 	bootc_live_pack || {
@@ -48,6 +51,7 @@ install() {
 	inst_script "$moddir/bootc-live-boot.sh" /usr/lib/bootc-live/boot
 	inst_simple "$moddir/bootc-live-lib.sh" /usr/lib/bootc-live/lib.sh
 	inst_script "$moddir/wait-for-device.sh" /usr/lib/bootc-live/wait-for-device
+	inst_script "$moddir/wait-for-state.sh" /usr/lib/bootc-live/wait-for-state
 	inst_hook cmdline 95 "$moddir/parse-bootc-live.sh"
 	dracut_need_initqueue
 	if dracut_module_included systemd; then

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Claims root=bootc-live:… and asks for what its sources need: the network, a block device.
+# Claims root=bootc-live:… and asks for what it needs: the network, block devices.
 # A cmdline hook, because the network modules read what is asked for right after these, and
 # the initqueue, which waits for devices, comes later.
 
@@ -11,12 +11,14 @@ bootc-live:*)
 	if bootc_live_needs network; then
 		echo "rd.neednet=1" >/etc/cmdline.d/50-bootc-live.conf
 	fi
-	if ! /usr/lib/bootc-live/wait-for-device; then
+	for what in device state; do
+		! "/usr/lib/bootc-live/wait-for-$what" || continue
 		# After two thirds of rd.retry= the initqueue runs what is below "timeout": no more
-		# waiting then, for bootc-live itself says what is missing, or has another source.
-		/sbin/initqueue --finished --unique --name bootc-live-device /usr/lib/bootc-live/wait-for-device
-		/sbin/initqueue --timeout --onetime --unique --name bootc-live-device \
-			rm -f "${hookdir:?}/initqueue/finished/bootc-live-device.sh"
-	fi
+		# waiting then, for bootc-live itself says what is missing, or can do without.
+		/sbin/initqueue --finished --unique --name "bootc-live-$what" "/usr/lib/bootc-live/wait-for-$what"
+		/sbin/initqueue --timeout --onetime --unique --name "bootc-live-$what" \
+			rm -f "${hookdir:?}/initqueue/finished/bootc-live-$what.sh"
+	done
+	unset what
 	;;
 esac

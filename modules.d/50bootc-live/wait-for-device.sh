@@ -12,13 +12,7 @@ need_not_wait() {
 		nothing) [ ! -e "$source" ] || return 0 ;;
 		device)
 			# What stands behind the last ":/" is the path on the device.
-			device=${source%:/*}
-			[ ! -e "$(label_uuid_to_dev "$device")" ] || return 0
-			case $device in
-			# A label that udev spells in a way which dracut does not know.
-			*=*[!A-Za-z0-9#+.:=@_\ /-]*) blkid -l -o device -t "$device" >/dev/null ;;
-			*) return 1 ;;
-			esac
+			bootc_live_there "${source%:/*}"
 			return
 			;;
 		esac

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import random
 import shutil
 from collections.abc import Iterator
@@ -13,30 +12,12 @@ from pathlib import Path
 import pytest
 
 from bootc_live.source.descriptor import Descriptor
-from tests.lib.bench import Figures
+from tests.lib.bench_plugin import figures, pytest_configure, pytest_terminal_summary
+from tests.lib.program import Program
 from tests.lib.registry import Registry, registry
 
 MIB = 1024 * 1024
-_KEY = pytest.StashKey[Figures]()
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Makes the place for all figures."""
-    config.stash[_KEY] = Figures()
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Prints the figures under each other."""
-    terminalreporter.section("figures")
-    terminalreporter.line(f"{os.cpu_count()} cores")
-    for line in config.stash[_KEY].lines:
-        terminalreporter.line(line)
-
-
-@pytest.fixture(scope="session")
-def figures(pytestconfig: pytest.Config) -> Figures:
-    """Where figures go."""
-    return pytestconfig.stash[_KEY]
+__all__ = ["figures", "pytest_configure", "pytest_terminal_summary"]
 
 
 @pytest.fixture(scope="session")
@@ -51,6 +32,20 @@ def served(live: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reg
     with registry(tmp_path_factory.mktemp("served")) as running:
         running.push(f"oci-archive:{live}:latest", "os/live:1")
         yield running
+
+
+@pytest.fixture(scope="session")
+def server(repo: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    """A docker-registry with an image of the size people have, as os/server:1."""
+    with registry(tmp_path_factory.mktemp("server")) as running:
+        running.push(f"oci-archive:{repo / 'vm/out/server.oci'}:latest", "os/server:1")
+        yield running
+
+
+@pytest.fixture(scope="session")
+def program(zipapp: Path) -> Program:
+    """The zipapp, a new process for every run."""
+    return Program(zipapp)
 
 
 @pytest.fixture(scope="session")
@@ -73,12 +68,17 @@ def link(where: Registry, repository: str, digest: str) -> None:
     (layers / "link").write_text(digest)
 
 
+def layer_digests(where: Registry, repository: str) -> list[str]:
+    """The digests of the layers of an image with the tag 1, base first."""
+    tag = where.storage / "docker/registry/v2/repositories" / repository / "_manifests/tags/1/current/link"
+    manifest = json.loads(where.blob(tag.read_text()).read_bytes())
+    return [entry["digest"] for entry in manifest["layers"]]
+
+
 @pytest.fixture(scope="session")
 def layers(served: Registry) -> list[Path]:
     """The files of the real image's layers, as the registry keeps them."""
-    tag = served.storage / "docker/registry/v2/repositories/os/live/_manifests/tags/1/current/link"
-    manifest = json.loads(served.blob(tag.read_text()).read_bytes())
-    return [served.blob(entry["digest"]) for entry in manifest["layers"]]
+    return [served.blob(digest) for digest in layer_digests(served, "os/live")]
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import pytest
 
 from bootc_live.rootfs.index import IndexImage, build_index, mounted_index
 from tests.lib.booted import booted
+from tests.lib.erofs_images import mounted, read_by_erofs_utils
 from tests.lib.fetching import fetched_archive
 from tests.lib.program import Program
 from tests.lib.tree_list import Line, differences, tree_list
@@ -156,3 +157,33 @@ def test_mounted_twice(index: IndexImage, wanted: list[Line], tmp_path: Path) ->
         for name in ("one", "two"):
             assert not differences(wanted, tree_list(tmp_path / name))
     assert metadata(index) == before
+
+
+@pytest.mark.parametrize("compress", ["none", "lz4", "zstd"])
+def test_erofs_tree(compress: str, program: Program, archive: Path, wanted: list[Line], tmp_path: Path) -> None:
+    """The self-contained image, by the kernel and by erofs-utils, which restores no extended attributes."""
+    image = tmp_path / "image.erofs"
+    program.run("erofs", "--compress", compress, "--times", "image", archive, image).good()
+    with mounted(image, tmp_path / "root") as root:
+        assert not differences(wanted, tree_list(root))
+    read_by_erofs_utils(image, tmp_path / "tree")
+    assert not differences([line.but(xattrs="-") for line in wanted], tree_list(tmp_path / "tree"))
+    subprocess.run(["rm", "-rf", tmp_path / "tree"], check=True)
+
+
+def test_erofs_is_the_same_everywhere(program: Program, archive: Path, tmp_path: Path) -> None:
+    """A boot makes what a workstation makes, on one processor and without igzip, too."""
+    made = tmp_path / "image.erofs"
+    ways = {
+        "again": program,
+        "one": Program(program.zipapp, before=["taskset", "--cpu-list", "0"]),
+        "zlib": Program(program.zipapp, before=["unshare", "--mount", "sh", "-ec", HIDE, "sh"]),
+    }
+    digests = set()
+    for way in ways.values():
+        digests.add(way.run("erofs", "--compress", "lz4", archive, made).good().stdout.split()[0])
+        made.unlink()
+    with booted(program, f"root=bootc-live:{archive} bootc.live.erofs bootc.live.compress=lz4", tmp_path) as root:
+        digests.add(root.receipt["root"]["sha256"])
+        assert {line.mtime for line in tree_list(root.root / "usr/bin")} == {"0"}
+    assert len(digests) == 1

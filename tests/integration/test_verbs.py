@@ -153,16 +153,19 @@ def test_kargs_checks(program: Program) -> None:
         "mirrors": "None",
         "proxies": "None",
         "registry_unsecure": "False",
-        "root_rw": "True",
-        "etc_rw": "True",
-        "var_rw": "False",
-        "rootflags": "noatime",
+        "layout": "index",
+        "compress": "none",
+        "erofs_times": "epoch",
+        "erofs_digest": "None",
+        "selinux": "None",
+        "backing": "tmpfs",
+        "parts": "/ read-write, /etc read-write, /var read-only, on tmpfs, rootflags=noatime",
         "quiet": "False",
     }
 
 
 def test_all_mistakes_at_once(program: Program) -> None:
-    wrong = ("bootc.live.etc.rw=maybe", "bootc.live.ect.rw=0", "bootc.zram=1G", "root=bootc-live:nfs://x")
+    wrong = ("bootc.live.etc.rw=maybe", "bootc.live.ect.rw=0", "bootc.kexec", "root=bootc-live:nfs://x")
     for argv in (("kargs",), ("boot", "--sysroot", "/nowhere", "--cmdline")):
         told = program.run(*argv, " ".join(wrong)).error(*wrong)
         assert "did you mean 'bootc.live.etc.rw'" in told

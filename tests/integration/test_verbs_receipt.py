@@ -28,11 +28,34 @@ SCHEMA: dict[str, Any] = {
     "sources": [{"source": str, "used": bool, "error": type(None)}],
     "policy": {"digests": str, "pin": type(None), "signatures": str, "insecure": bool},
     "layout": str,
-    "writable": {"root": bool, "etc": bool, "var": bool},
-    "phases": {"resolve": float, "fetch": float, "index": float, "mount": float},
-    "bytes": {"fetched": int, "transferred": int, "unpacked": int, "metadata": int},
+    "root": {
+        "compression": str,
+        "library": str,
+        "why": str,
+        "size": int,
+        "sha256": type(None),
+        "labelled": bool,
+    },
+    "backing": {"kind": str, "size": type(None), "huge": str, "mpol": str, "zram": type(None)},
+    "writable": {"root": bool, "etc": bool, "var": bool, "on": str, "state": type(None)},
+    "phases": {"resolve": float, "estimate": float, "fetch": float, "index": float, "mount": float},
+    "bytes": {
+        "fetched": int,
+        "transferred": int,
+        "unpacked": int,
+        "metadata": int,
+        "estimated": int,
+        "guessed": int,
+    },
     "hosts": {},
     "peak_memory": int,
+    "memory": {"total": int, "available": int, "needed": int, "image": int},
+    "ratios": {
+        "fetched_to_unpacked": float,
+        "estimated_to_unpacked": float,
+        "peak_to_unpacked": float,
+        "root_to_unpacked": float,
+    },
     "warnings": [str],
 }
 
@@ -70,7 +93,11 @@ def test_receipt(kargs: str, program: Program, small: Path, tmp_path: Path) -> N
     ]
     assert receipt["policy"] == {"digests": "verified", "pin": None, "signatures": "not checked", "insecure": False}
     assert receipt["layout"] == "index"
-    assert receipt["writable"] == {"root": bool(kargs), "etc": not kargs, "var": True}
+    assert receipt["writable"] == {"root": bool(kargs), "etc": not kargs, "var": True, "on": "tmpfs", "state": None}
+    assert receipt["root"]["why"].startswith("layout index, as asked for: needs ")
+    assert receipt["backing"]["kind"] == "directory"
+    assert 0 < receipt["memory"]["image"] < receipt["memory"]["needed"] < receipt["memory"]["available"]
+    assert receipt["memory"]["available"] < receipt["memory"]["total"]
     assert receipt["bytes"]["fetched"] == inspected["compressed_size"]
     assert receipt["bytes"]["unpacked"] == len(BASE) + len(UPPER)
     assert 0 < receipt["bytes"]["metadata"] <= 64 * 1024
@@ -87,5 +114,16 @@ def test_people_can_read_it(program: Program, small: Path, tmp_path: Path) -> No
     assert lines["image"] == str(small)
     assert lines["manifest"] == made.receipt["image"]["manifest_digest"]
     assert lines["policy"] == "digests verified, signatures not checked"
-    assert set(lines) == {"image", "manifest", "platform", "policy", "layout", "fetched", "memory", "phases"}
+    assert set(lines) == {
+        "image",
+        "manifest",
+        "platform",
+        "policy",
+        "layout",
+        "chosen",
+        "backing",
+        "fetched",
+        "memory",
+        "phases",
+    }
     assert "INSECURE" not in told

@@ -66,7 +66,10 @@ def fault_image() -> Image:
     noise = random.Random(2024)
     bulk = layer(directory("bulk/"), file("bulk/noise", noise.randbytes(BULK_SIZE)))
     drip = layer(file("bulk/drip", noise.randbytes(DRIP_SIZE)))
-    return Image([Layer(tar) for tar in (BASE, bulk, drip, UPPER)], architecture=HERE)
+    # Faults are to befall transfers: nobody has to look at a layer whose size is said.
+    said = {"ci.umo.uncompressed_blob_size": str(len(bulk))}
+    layers = [Layer(BASE), Layer(bulk, annotations=said), Layer(drip), Layer(UPPER)]
+    return Image(layers, architecture=HERE)
 
 
 @contextmanager

@@ -74,6 +74,7 @@ class Layer:
     digest: str | None = None
     size: int | None = None
     media_type: str | None = None
+    annotations: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -136,10 +137,11 @@ def _first(value: int | None, default: int) -> int:
 
 def _layer(blobs: _Blobs, layer: Layer, types: Mapping[str, str]) -> tuple[dict[str, Any], str]:
     blob = compress(layer.tar, layer.compression) if layer.blob is None else layer.blob
-    descriptor = {
+    descriptor: dict[str, Any] = {
         "mediaType": layer.media_type or types[layer.compression],
         "digest": blobs.add_as(layer.digest, blob),
         "size": _first(layer.size, _length(blob)),
+        **({"annotations": dict(layer.annotations)} if layer.annotations else {}),
     }
     return descriptor, layer.diff_id or sha256(layer.tar)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.roots.root import HERE, Root
 
-OURS = "bootc-live bootc-live-net bootc-live-registry"
+OURS = "bootc-live bootc-live-net bootc-live-registry bootc-live-zram"
 HANDLERS = "url-lib nfs"
 """Packed by whoever wants archives from FTP, TFTP and NFS."""
 

@@ -65,6 +65,7 @@ def test_an_archive_waits_for_nothing(root: Root, cmdline: str) -> None:
         ('root="bootc-live:LABEL=MY STICK:/a"', DEVICE_UNIT),
         ("root=bootc-live:/dev/sr0:/a", DEVICE_UNIT),
         ("root=bootc-live:/a bootc.live.fallback=UUID=1-2:/a", DEVICE_UNIT),
+        ("root=bootc-live:/a bootc.live.state=LABEL=STATE", DEVICE_UNIT),
     ],
 )
 def test_others_wait_for_what_they_need(root: Root, cmdline: str, unit: list[str]) -> None:

@@ -193,4 +193,4 @@ def test_booleans(root: Root, shared: Path) -> None:
             with pytest.raises(ConfigError):
                 parse_cmdline(f"rw{value}")
         else:
-            assert parse_cmdline(f"rw{value}").root_rw is ours, value
+            assert parse_cmdline(f"rw{value}").parts.root is ours, value

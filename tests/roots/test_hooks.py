@@ -55,6 +55,7 @@ def test_hooks_parse(root: Root) -> None:
         "parse-bootc-live.sh",
         "wait-any-legacy.sh",
         "wait-for-device.sh",
+        "wait-for-state.sh",
     ]
 
 

@@ -83,3 +83,47 @@ def test_not_for_ever(root: Root, more: str) -> None:
     assert not [line for line in said if "Could not boot" in line or "does not exist" in line]
     assert "Not all disks have been found" not in "".join(said)
     assert not [line for line in said if line.startswith("/") and line.endswith("bootc-live-device.sh")]
+
+
+ARCHIVE = "root=bootc-live:/root.oci"
+STATE = "/dev/disk/by-label/STATE"
+
+
+@pytest.mark.parametrize(
+    ("cmdline", "device"),
+    [
+        ("bootc.live.state=LABEL=STATE", STATE),
+        ("bootc.live.state=LABEL=STATE bootc.live.state.required", STATE),
+        ("bootc.live.state=LABEL=STATE bootc.live.state.required=0", STATE),
+        ("bootc.live.state=PARTUUID=1-2", "/dev/disk/by-partuuid/1-2"),
+        ("bootc.live.state=/dev/missing", "/dev/missing"),
+    ],
+)
+def test_until_the_state_is_there(root: Root, cmdline: str, device: str) -> None:
+    said, seconds = waited(root, f"{ARCHIVE} {cmdline} rd.retry=60", device)
+    assert "up" in said
+    assert not [line for line in said if "timeout scripts" in line]
+    assert seconds < 9
+
+
+def test_not_long_for_state_that_can_be_done_without(root: Root) -> None:
+    said, seconds = waited(root, f"{ARCHIVE} bootc.live.state=LABEL=STATE rd.retry=60")
+    assert 9 < seconds < 30
+    assert not [line for line in said if "timeout scripts" in line]
+
+
+def test_longer_for_state_that_is_required(root: Root) -> None:
+    """Until dracut gives up; then bootc-live says what is missing."""
+    said, seconds = waited(root, f"{ARCHIVE} bootc.live.state=LABEL=STATE bootc.live.state.required rd.retry=24")
+    assert 14 < seconds < 40
+    assert [line for line in said if "starting timeout scripts" in line]
+    assert not [line for line in said if line.startswith("/") and line.endswith("bootc-live-state.sh")]
+
+
+@pytest.mark.parametrize(
+    "cmdline", ["root=LABEL=X bootc.live.state=LABEL=STATE", f"{ARCHIVE} bootc.live.state.required"]
+)
+def test_not_for_state_that_nobody_asked_for(root: Root, cmdline: str) -> None:
+    said, seconds = waited(root, f"{cmdline} rd.retry=60")
+    assert said == []
+    assert seconds < 10

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from bootc_live import __version__
+from tests.lib.zram import device
 from tests.roots.initrd import OURS, Initrd, build, embedded
 from tests.roots.root import ALL, HERE, Root
 
@@ -33,6 +36,8 @@ MODULES = (
     "fs/overlayfs/overlay",
     "fs/xfs/xfs",
 )
+# The compressors have other names in other kernels.
+ZRAM_MODULES = ("drivers/block/zram/zram", "lib/lz4/lz4hc_compress", "mm/zsmalloc")
 
 
 def test_dracut_was_content(initrd: Initrd) -> None:
@@ -67,12 +72,13 @@ def test_everything_is_there(initrd: Initrd) -> None:
             "usr/lib/systemd/system-generators/bootc-live-generator",
             "usr/lib/systemd/system-generators/bootc-live-net-generator",
             "usr/lib/systemd/system/bootc-live.service",
+            "usr/sbin/mke2fs",
         }
     else:
         wanted |= {f"{initrd.root.hooks}/mount/50-mount-bootc-live.sh"}
     assert {name for name in wanted if not initrd.has(name)} == set()
     builtin = (initrd.tree / f"usr/lib/modules/{release}/modules.builtin").read_text()
-    for name in MODULES:
+    for name in (*MODULES, *ZRAM_MODULES) if initrd.flavour == "systemd" else MODULES:
         assert list((initrd.tree / modules).glob(f"{name}.ko*")) or f"kernel/{name}.ko" in builtin, name
 
 
@@ -151,6 +157,20 @@ def test_errors(initrd: Initrd) -> None:
     assert "there is no receipt at '/run/bootc-live/receipt.json'" in said
 
 
+def test_zram(initrd: Initrd, image: Path) -> None:
+    """As far as a kernel that is not the initrd's can show: on zram, or an error that tells what to add."""
+    script = "/usr/lib/bootc-live/boot && grep ' - ext4 /dev/zram' /proc/self/mountinfo && umount -R /sysroot"
+    with embedded(initrd, image) as path:
+        cmdline = f"quiet root=bootc-live:{path} bootc.zram=96M bootc.live.layout=tree"
+        said = initrd.run("/bin/sh", "-c", script, cmdline=cmdline, ok=initrd.flavour == "systemd")
+    if initrd.flavour == "systemd":
+        assert "error:" not in said
+        device(re.findall(r" /sysroot .* ext4 (/dev/zram[0-9]+) ", said)[0]).remove()
+    else:
+        assert "bootc-live: error: the program 'mke2fs' is missing" in said
+        assert "the dracut module bootc-live-zram" in said
+
+
 def test_registry(initrd: Initrd) -> None:
     """As far as a machine without one can show: everything for HTTP is loaded, and only the connection is refused."""
     said = initrd.run("bootc-live", "inspect", "--unsecure", "docker://127.0.0.1:1/os", ok=False)
@@ -186,6 +206,46 @@ def test_boot(initrd: Initrd, image: Path) -> None:
     assert "small, changed above" in lines
     assert "in every way" in lines
     assert "image     /root.oci" in lines
+    assert not [line for line in lines if "error" in line or "Traceback" in line]
+
+
+def test_libraries_that_nothing_is_linked_to(initrd: Initrd) -> None:
+    """The erofs layout loads two of them, labels the third; all that they need is packed with them."""
+    found = {path.name for path in initrd.tree.glob("usr/lib*/**/*.so*")}
+    assert {"liblz4.so.1", "libzstd.so.1", "libselinux.so.1"} <= found
+    assert [name for name in found if name.startswith("_ctypes.")]
+    load = "import ctypes; [ctypes.CDLL(name) for name in ('liblz4.so.1', 'libzstd.so.1', 'libselinux.so.1')]"
+    assert initrd.run("python3", "-c", load) == ""
+
+
+MAKE = """
+set -e
+for compress in none lz4 zstd; do
+    bootc-live erofs --compress "$compress" /root.oci "/tmp/$compress" 2>/dev/null
+done
+"""
+
+
+def test_erofs_is_the_same_everywhere(initrd: Initrd, image: Path, zipapp: Path, tmp_path: Path) -> None:
+    """The library of every release packs LZ4 alike, and this machine's as well; zstd's has changed."""
+    with embedded(initrd, image):
+        made = dict(line.split()[::-1] for line in initrd.run("/bin/sh", "-c", MAKE).splitlines())
+    assert made.keys() == {"/tmp/none", "/tmp/lz4", "/tmp/zstd"}
+    for compress in ("none", "lz4"):
+        command = [sys.executable, zipapp, "erofs", "--compress", compress, image, tmp_path / compress]
+        said = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True).stdout
+        assert said.split()[0] == made[f"/tmp/{compress}"]
+
+
+@pytest.mark.parametrize("compress", ["none", "lz4", "zstd"])
+def test_boot_of_an_erofs_image(initrd: Initrd, image: Path, compress: str) -> None:
+    with embedded(initrd, image) as path:
+        cmdline = f"quiet root=bootc-live:{path} bootc.live.erofs bootc.live.compress={compress}"
+        lines = initrd.run("/bin/sh", "-c", BOOT, cmdline=cmdline).splitlines()
+    assert "small, changed above" in lines
+    assert "in every way" in lines
+    packed = "" if compress == "none" else f", {compress} "
+    assert [line for line in lines if line.startswith(f"layout    erofs{packed}")]
     assert not [line for line in lines if "error" in line or "Traceback" in line]
 
 

@@ -1,7 +1,7 @@
 """Reads an EROFS image back into plain data: an independent reading of the format, for what the writer writes.
 
 After the kernel's Documentation/filesystems/erofs.rst and fs/erofs/erofs_fs.h: extended inodes, flat and chunk-based
-data, inline tails and inline extended attributes.
+data, inline tails and inline extended attributes; compressed files with full indexes, see z_reader.py.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import stat
 import struct
 from dataclasses import dataclass, field
+
+from tests.unit.z_reader import Compressed, configurations
 
 SUPER = 1024
 PREFIXES = {1: b"user.", 2: b"system.posix_acl_access", 3: b"system.posix_acl_default", 4: b"trusted.", 6: b"security."}
@@ -39,6 +41,8 @@ class Found:
     device: int = 0
     data: bytes = b""
     xattrs: dict[bytes, bytes] = field(default_factory=dict)
+    layout: int = 0
+    compressed: Compressed | None = None
 
 
 class Image:
@@ -54,6 +58,10 @@ class Image:
         self.name = fields[13].rstrip(b"\0")
         self.incompatible = fields[14]
         self.block = 1 << self.block_bits
+        (self.algorithms,) = struct.unpack_from("<H", data, SUPER + 84)
+        self.settings = configurations(data, SUPER + 128, self.algorithms) if self.algorithms else {}
+        # The blocks that files take, by inode: (first, number of them).
+        self.taken: dict[int, list[tuple[int, int]]] = {}
 
     def inode(self, nid: int) -> Found:
         """The inode with its data and attributes."""
@@ -63,7 +71,7 @@ class Image:
         )
         assert form & 1, "not an extended inode"
         assert at % self.block + 64 <= self.block, "an inode crosses a block"
-        found = Found(nid, mode, uid, gid, mtime, mtime_ns, links, size, number)
+        found = Found(nid, mode, uid, gid, mtime, mtime_ns, links, size, number, layout=form >> 1 & 7)
         xattr_size = 12 + 4 * (xattr_count - 1) if xattr_count else 0
         after = at + 64 + xattr_size
         found.xattrs = self._xattrs(at + 64, after)
@@ -71,23 +79,38 @@ class Image:
         if kind in (stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO):
             found.device = union
         else:
-            found.data = self._content(form >> 1 & 7, size, union, after)
+            found.data = self._content(found, union, after)
         return found
 
-    def _content(self, layout: int, size: int, union: int, after: int) -> bytes:
+    def _content(self, found: Found, union: int, after: int) -> bytes:
+        layout, size, taken = found.layout, found.size, self.taken.setdefault(found.nid, [])
         if layout == 0:
-            return self.data[union * self.block :][:size]
+            taken[:] = [(union, -(-size // self.block))] if size else []
+            start = union * self.block
+            assert start + size <= len(self.data), "data beyond the end of the image"
+            return self.data[start : start + size]
+        if layout == 1:
+            assert self.block == 4096, "compressed files need blocks of a page"
+            found.compressed = Compressed(self.data, after, size, self.algorithms)
+            taken[:] = found.compressed.blocks()
+            assert union == sum(count for _, count in taken), "the number of compressed blocks is wrong"
+            return found.compressed.content()
         if layout == 2:
-            assert after % self.block + size % self.block <= self.block, "an inline tail crosses a block"
-            assert size < self.block, "only tails below one block are written"
-            return self.data[after : after + size]
+            whole, tail = divmod(size, self.block)
+            assert after % self.block + tail <= self.block, "an inline tail crosses a block"
+            taken[:] = [(union, whole)] if whole else []
+            return self.data[union * self.block : (union + whole) * self.block] + self.data[after : after + tail]
         assert layout == 4, f"layout {layout}"
         assert self.incompatible & 4, "chunks without the flag for them"
         assert not union & 0x20, "chunk indexes instead of a block map"
         step = self.block << (union & 31)
+        taken.clear()
         content = bytearray()
         for address in struct.unpack_from(f"<{-(-size // step)}I", self.data, -(-after // 4) * 4):
             start = address * self.block
+            if address != HOLE:
+                # The last may end with the file.
+                taken.append((address, -(-min(step, size - len(content)) // self.block)))
             content += bytes(step) if address == HOLE else self.data[start : start + step].ljust(step, b"\0")
         return bytes(content[:size])
 

@@ -16,7 +16,7 @@ def merged(*layers: tuple[bytes, ...]) -> Node:
     for number, parts in enumerate(layers):
         tar = layer(*parts)
         parents: dict[bytes, Node] = {}
-        for member in read_members(tar, len(tar)):
+        for member in read_members(tar):
             apply_member(root, member, number, number * SPACING, parents)
     return root
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import inspect
+import mmap
 import os
 import tempfile
 import threading
@@ -16,7 +17,7 @@ from bootc_live.base import errors, loop, memory
 from bootc_live.base.errors import BootcLiveError, RunError
 from bootc_live.base.log import Progress, Recorder
 from bootc_live.base.loop import loop_device
-from bootc_live.base.memory import available_bytes, peak_memory, taken_bytes
+from bootc_live.base.memory import available_bytes, peak_memory, taken_bytes, total_bytes
 from bootc_live.base.mounts import is_mount_point
 from bootc_live.base.units import mib
 
@@ -31,7 +32,7 @@ Buffers:           20480 kB
 
 def test_one_tree_of_errors() -> None:
     classes = [value for _, value in inspect.getmembers(errors, inspect.isclass)]
-    assert len(classes) == 8
+    assert len(classes) == 9
     assert all(issubclass(value, BootcLiveError) for value in classes)
 
 
@@ -58,16 +59,19 @@ def test_meminfo(tmp_path: Path) -> None:
     assert available_bytes("/nonexistent") == 0
 
 
-def test_taken_is_what_processes_and_tmpfs_hold(tmp_path: Path) -> None:
+def test_taken_is_what_processes_tmpfs_and_zram_hold(tmp_path: Path) -> None:
     path = tmp_path / "meminfo"
     path.write_text(
         "MemTotal: 9 kB\nAnonPages:  5 kB\nAnonHugePages: 4 kB\nMapped: 3 kB\nShmem:  2 kB\nShmemHugePages: 1 kB\n"
     )
-    assert taken_bytes(str(path)) == 7 * 1024
+    zram = tmp_path / "vmstat"
+    zram.write_text("nr_free_pages 5\nnr_zspages 3\nnr_zspages_other 9\n")
+    assert taken_bytes(str(path), str(zram)) == 7 * 1024 + 3 * mmap.PAGESIZE
 
 
 def test_real_meminfo() -> None:
-    assert 0 < available_bytes() < os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert total_bytes() == os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert 0 < available_bytes() < total_bytes()
 
 
 def test_peak_memory(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -110,7 +110,7 @@ def test_chunks_are_as_large_as_can_be(size: int, parts: Parts, bits: int) -> No
 
 
 def test_packed() -> None:
-    assert ChunkMap(3, 3, [7, HOLE, 2**31]).packed() == struct.pack("<III", 7, 0xFFFFFFFF, 2**31)
+    assert ChunkMap(3, 3, table=[7, HOLE, 2**31]).packed() == struct.pack("<III", 7, 0xFFFFFFFF, 2**31)
     assert ChunkMap(3, 0).packed() == b""
     assert ChunkMap(3, 0).chunk_format == 3
 

@@ -6,7 +6,7 @@ import pytest
 
 from bootc_live.base.errors import ConfigError
 from bootc_live.config.cmdline import HINT, parse_cmdline
-from bootc_live.config.model import Config, Mirror, Proxies, RetryLimits
+from bootc_live.config.model import Backing, Compression, Config, Layout, Mirror, Parts, Proxies, RetryLimits
 from bootc_live.config.source_spec import ArchiveFile, RegistryImage, WebArchive
 from bootc_live.config.table import BY_NAME, EITHER_CASE, KARGS, MODIFIERS, OWN_PREFIXES, Karg, Kind
 
@@ -27,9 +27,18 @@ SAMPLES = {
     Kind.SOURCE: "/r",
     Kind.MIRROR: "mirror.example/os",
     Kind.PROXY: "proxy.example:3128",
+    Kind.LEVEL: "3",
+    Kind.SHA256: DIGEST,
+    Kind.BLOCK_DEVICE: "LABEL=STATE",
+    Kind.MPOL: "interleave",
 }
 # Documented as ignored, and what a hook acts on before this program runs.
 NOT_IN_CONFIG = {"ro", "rd.net.wait-any-if"}
+
+
+def sample(karg: Karg) -> str:
+    """A value that is not the default."""
+    return karg.choices[-1] if karg.choices else SAMPLES[karg.kind]
 
 
 def mistakes(text: str) -> list[str]:
@@ -50,10 +59,13 @@ def test_nothing_asked_for() -> None:
         retry=RetryLimits(tries=6, stall=30.0, total=3600.0),
         mirrors=(),
         proxies=Proxies(None, None, ""),
-        root_rw=False,
-        etc_rw=True,
-        var_rw=True,
-        rootflags="",
+        layout=Layout.INDEX,
+        compress=Compression.NONE,
+        erofs_times="epoch",
+        erofs_digest=None,
+        selinux=None,
+        backing=Backing(size=None, huge="", mpol="", zram=None),
+        parts=Parts(root=False, etc=True, var=True, on="tmpfs", options="", state=None, state_required=False),
         quiet=False,
     )
 
@@ -65,21 +77,21 @@ def test_nothing_asked_for() -> None:
         ("root=bootc-live:docker://a.example/b", "sources", (RegistryImage("a.example/b", "docker://a.example/b"),)),
         ("bootclabel=stable", "label", "stable"),
         ('bootclabel="two words"', "label", "two words"),
-        ("rw", "root_rw", True),
-        ("rw=1", "root_rw", True),
-        ("rw=0", "root_rw", False),
-        ("rw=Off", "root_rw", False),
-        ("rootflags=noatime,nodev", "rootflags", "noatime,nodev"),
-        ("rootflags=context=a:b:c", "rootflags", "context=a:b:c"),
-        ("rootflags=", "rootflags", ""),
-        ("rootflags", "rootflags", ""),
+        ("rw", "parts", Parts(root=True)),
+        ("rw=1", "parts", Parts(root=True)),
+        ("rw=0", "parts", Parts(root=False)),
+        ("rw=Off", "parts", Parts(root=False)),
+        ("rootflags=noatime,nodev", "parts", Parts(options="noatime,nodev")),
+        ("rootflags=context=a:b:c", "parts", Parts(options="context=a:b:c")),
+        ("rootflags=", "parts", Parts(options="")),
+        ("rootflags", "parts", Parts(options="")),
         ("bootc.quiet", "quiet", True),
         ("bootc.quiet=n", "quiet", False),
-        ("bootc.live.etc.rw=0", "etc_rw", False),
-        ("bootc.live.etc.rw=false", "etc_rw", False),
-        ("bootc.live.etc.rw", "etc_rw", True),
-        ("bootc.live.var.rw=no", "var_rw", False),
-        ("bootc.live.var.rw=Y", "var_rw", True),
+        ("bootc.live.etc.rw=0", "parts", Parts(etc=False)),
+        ("bootc.live.etc.rw=false", "parts", Parts(etc=False)),
+        ("bootc.live.etc.rw", "parts", Parts(etc=True)),
+        ("bootc.live.var.rw=no", "parts", Parts(var=False)),
+        ("bootc.live.var.rw=Y", "parts", Parts(var=True)),
         ("bootc.registry.unsecure", "registry_unsecure", True),
         ("bootc.registry.unsecure=TRUE", "registry_unsecure", True),
         ("bootc.registry.unsecure=0", "registry_unsecure", False),
@@ -98,11 +110,20 @@ def test_each_argument(argument: str, field: str, value: object) -> None:
 def test_every_built_argument_is_covered() -> None:
     """Each of them changes the config, or is one that is documented as ignored."""
     changing = {"rw": "rw", "bootc.live.etc.rw": "bootc.live.etc.rw=0", "bootc.live.var.rw": "bootc.live.var.rw=0"}
+    needed = {
+        "bootc.live.compress": "bootc.live.erofs",
+        "bootc.live.erofs.digest": "bootc.live.erofs",
+        "bootc.live.erofs.times": "bootc.live.erofs",
+        "bootc.zram.algorithm": "bootc.zram=1G",
+        "bootc.zram.level": "bootc.zram=1G",
+        "bootc.live.state.required": "bootc.live.state=/dev/sda1",
+    }
     for karg in BUILT:
         if karg.name == "root":
             continue
-        text = changing.get(karg.name, f"{karg.name}={SAMPLES[karg.kind]}")
-        assert (parse_cmdline(f"{ROOT} {text}") == parse_cmdline(ROOT)) is (karg.name in NOT_IN_CONFIG), text
+        text = changing.get(karg.name, f"{karg.name}={sample(karg)}")
+        without = f"{ROOT} {needed.get(karg.name, '')}"
+        assert (parse_cmdline(f"{without} {text}") == parse_cmdline(without)) is (karg.name in NOT_IN_CONFIG), text
     assert parse_cmdline(ROOT) != parse_cmdline("")
 
 
@@ -119,19 +140,19 @@ def test_ro_is_ignored(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["rw ro", "ro rw"])
 def test_ro_takes_no_rw_back(text: str) -> None:
-    assert parse_cmdline(f"{ROOT} {text}").root_rw is True
+    assert parse_cmdline(f"{ROOT} {text}").parts.root is True
 
 
 @pytest.mark.parametrize(
     ("text", "field", "value"),
     [
-        ("rw rw=0", "root_rw", False),
-        ("rw=0 rw", "root_rw", True),
+        ("rw rw=0", "parts", Parts(root=False)),
+        ("rw=0 rw", "parts", Parts(root=True)),
         ("bootclabel=a bootclabel=b", "label", "b"),
         ("root=/dev/sda1 root=bootc-live:/root.oci", "sources", (SOURCE,)),
         ("root=bootc-live:/a root=bootc-live:/root.oci", "sources", (SOURCE,)),
         ("root=bootc-live:/a root=/dev/sda1", "sources", ()),
-        ("rootflags=a rootflags=b", "rootflags", "b"),
+        ("rootflags=a rootflags=b", "parts", Parts(options="b")),
         (f"{ROOT} -- root=bootc-live:/init-has-this rw", "sources", (SOURCE,)),
     ],
 )
@@ -244,7 +265,7 @@ def test_bad_booleans_name_the_argument(karg: Karg) -> None:
 
 @pytest.mark.parametrize("karg", LATER, ids=lambda karg: karg.name)
 def test_unbuilt_features_are_errors_that_say_so(karg: Karg) -> None:
-    typed = f"{karg.name}={SAMPLES[karg.kind]}"
+    typed = f"{karg.name}={sample(karg)}"
     if karg.name in MODIFIERS:
         assert parse_cmdline(f"{ROOT} {typed}") == parse_cmdline(ROOT)
         return
@@ -335,4 +356,6 @@ def test_table_is_sound() -> None:
     assert BY_NAME.keys() >= MODIFIERS
     for karg in KARGS:
         assert karg.help.endswith("."), karg.name
-        assert karg.kind in SAMPLES
+        assert karg.kind in SAMPLES or karg.choices
+        assert (karg.kind is Kind.CHOICE) is bool(karg.choices), karg.name
+        assert not karg.choices or karg.default in {"", *karg.choices[:-1]}, karg.name

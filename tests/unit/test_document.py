@@ -25,7 +25,8 @@ def test_one_row_for_each_argument() -> None:
 def test_rows_have_four_cells() -> None:
     for row, karg in zip(rows(markdown()), sorted(KARGS, key=lambda karg: not karg.built), strict=True):
         assert len(row) == 4, row
-        assert row[1] == f"{karg.kind}, repeatable" * karg.many + str(karg.kind) * (not karg.many)
+        kind = ", ".join(karg.choices[:-1]) + f" or {karg.choices[-1]}" if karg.choices else str(karg.kind)
+        assert row[1] == kind + ", repeatable" * karg.many
         assert row[2] == (f"`{karg.default}`" if karg.default else "")
         assert row[3] == karg.help
 
@@ -38,6 +39,7 @@ def test_page_ends_with_one_newline() -> None:
 
 def test_terminal_text_names_everything() -> None:
     for karg in KARGS:
-        assert f"\n{karg.name} ({karg.kind}" in f"\n{plain()}"
+        assert f"\n{karg.name} ({karg.choices[0] if karg.choices else karg.kind}" in f"\n{plain()}"
     assert "\nbootc.live.fallback (source, repeatable)\n" in plain()
+    assert "\nbootc.live.compress (none, lz4 or zstd) [none]\n" in plain()
     assert "`" not in plain()

@@ -55,6 +55,10 @@ class Counted:
         self.reads.append((offset, length))
         return self.content[offset : offset + length]
 
+    def peek(self, offset: int, length: int) -> bytes:
+        """See `Reader`."""
+        return self.read(offset, length)
+
     @contextmanager
     def stream(self, offset: int, length: int) -> Iterator[Iterator[bytes]]:
         """See `Reader`."""

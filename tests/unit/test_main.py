@@ -50,7 +50,7 @@ def test_done(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["kargs", "root=bootc-live:/root.oci rw"]) == 0
     said = capsys.readouterr()
     assert "sources: /root.oci\n" in said.out
-    assert "root_rw: True\n" in said.out
+    assert "parts: / read-write, /etc read-write, /var read-write, on tmpfs\n" in said.out
     assert said.err == ""
 
 

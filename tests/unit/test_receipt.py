@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bootc_live import __version__
 from bootc_live.base.errors import LandingError
 from bootc_live.base.log import Recorder
-from bootc_live.config.model import Config
+from bootc_live.base.units import MIB, mib
+from bootc_live.config.model import Backing, Compression, Config, Layout, Parts, Zram
 from bootc_live.image.acquire import Acquired, Attempt
+from bootc_live.image.estimate import Estimate, LayerEstimate
+from bootc_live.image.unpacked_size import Basis
 from bootc_live.image.verified import VerifiedImage
-from bootc_live.landing.receipt import Figures, describe, make_receipt, read_receipt, written_receipt
+from bootc_live.landing.receipt import Figures, make_receipt, read_receipt, written_receipt
+from bootc_live.landing.receipt_text import describe
+from bootc_live.rootfs.admission import Means, choose
+from bootc_live.rootfs.admitting import Admission
+from bootc_live.rootfs.built import BuiltRoot
+from bootc_live.rootfs.machine import Room
+from bootc_live.rootfs.needs import Content, Way, need_of
+from bootc_live.rootfs.state import State
 from tests.lib.fetching import fetched_archive
 from tests.lib.oci_writer import Image, Layer, sha256, write_archive
 from tests.lib.small_image import HERE
@@ -33,7 +45,7 @@ def receipt(image: VerifiedImage) -> dict[str, object]:
     recorder = Recorder(quiet=True, phases={"fetch": 1.5, "index": 0.25}, warnings=["look out"])
     attempts = (Attempt("docker://a.example/os", "cannot reach it"), Attempt("/root.oci", None))
     figures = Figures(4096, 123 * 2**20, {"a.example": 7, "b.example": 8})
-    return make_receipt(Config(root_rw=True), Acquired(image, attempts), figures, recorder)
+    return make_receipt(Config(parts=Parts(root=True)), Acquired(image, attempts), figures, recorder)
 
 
 def test_content(receipt: dict[str, object], image: VerifiedImage) -> None:
@@ -48,7 +60,7 @@ def test_content(receipt: dict[str, object], image: VerifiedImage) -> None:
     ]
     assert found["bytes"]["transferred"] == 15
     assert found["hosts"] == {"a.example": 7, "b.example": 8}
-    assert found["writable"] == {"root": True, "etc": True, "var": True}
+    assert found["writable"] == {"root": True, "etc": True, "var": True, "on": "tmpfs", "state": None}
     assert found["phases"] == {"fetch": 1.5, "index": 0.25}
     assert found["warnings"] == ["look out"]
     assert found["peak_memory"] == 123 * 2**20
@@ -107,7 +119,8 @@ def test_for_people(receipt: dict[str, object]) -> None:
     text = describe(receipt)
     assert "image     /root.oci\n" in text
     assert "phases    fetch 1.5 s, index 0.25 s\n" in text
-    assert "memory    123.0 MiB at the peak\n" in text
+    assert "memory    123.0 MiB at the peak, " in text
+    assert "backing   tmpfs\n" in text
     assert text.endswith("not used  cannot reach it\nwarning   look out")
     assert "INSECURE" not in text
     assert "INSECURE" in describe(receipt | {"policy": {"insecure": True}})
@@ -116,3 +129,81 @@ def test_for_people(receipt: dict[str, object]) -> None:
 @pytest.mark.parametrize("damaged", [{}, {"image": 7, "bytes": [], "phases": None, "policy": "x", "warnings": {}}])
 def test_damaged_parts_are_shown_as_missing(damaged: dict[str, object]) -> None:
     assert "image     None" in describe(damaged)
+
+
+ESTIMATE = Estimate((LayerEstimate("sha256:1", 40 * MIB, 100 * MIB, 100 * MIB, Basis.TRAILER),))
+LZ4 = Way(Layout.EROFS, Compression.LZ4)
+NEED = need_of(LZ4, Content(100 * MIB, 0.4)).memory
+WHY = f"layout erofs lz4, as asked for: needs {mib(NEED)} of 900.0 MiB"
+ZRAM = Backing(size=200 * MIB, zram=Zram(300 * MIB, "zstd", 3))
+
+
+def full(image: VerifiedImage, layout: Layout, backing: Backing, free: int | None = None) -> dict[str, Any]:
+    """The receipt of a boot that left nothing out."""
+    recorder = Recorder(quiet=True)
+    room = Room(900 * MIB, 1000 * MIB, backing, free)
+    means = Means(frozenset(Compression), zram=True)
+    admission = Admission(layout, Compression.LZ4, room, means, recorder)
+    admission.estimate = ESTIMATE
+    admission.choice = choose("/root.oci", layout, Compression.LZ4, ESTIMATE, room, means)
+    built = BuiltRoot(layout, lambda where, _: nullcontext(where), 4096, 64 * MIB, "sha256:" + "a" * 64)
+    figures = Figures(
+        4096, 80 * MIB, {}, built, "lz4 1.10.0", admission, labelled=True, state=State("LABEL=S", "/dev/sda1", "ext4")
+    )
+    config = Config(backing=backing, layout=layout)
+    written: dict[str, Any] = json.loads(json.dumps(make_receipt(config, Acquired(image, ()), figures, recorder)))
+    return written
+
+
+def test_the_root(image: VerifiedImage) -> None:
+    found = full(image, Layout.EROFS, Backing())
+    assert found["layout"] == "erofs"
+    assert found["root"] == {
+        "compression": "lz4",
+        "library": "lz4 1.10.0",
+        "why": WHY,
+        "size": 64 * MIB,
+        "sha256": "sha256:" + "a" * 64,
+        "labelled": True,
+    }
+    assert found["writable"]["state"]["typed"] == "LABEL=S"
+    assert found["memory"].keys() == {"total", "available", "needed", "image"}
+    assert (found["memory"]["total"], found["memory"]["available"]) == (1000 * MIB, 900 * MIB)
+    assert found["memory"]["image"] < found["memory"]["needed"] == NEED
+    assert (found["bytes"]["estimated"], found["bytes"]["guessed"]) == (100 * MIB, 0)
+
+
+def test_ratios(image: VerifiedImage) -> None:
+    found = full(image, Layout.INDEX, Backing())
+    size = found["bytes"]["unpacked"]
+    assert found["ratios"] == {
+        "fetched_to_unpacked": round(found["bytes"]["fetched"] / size, 3),
+        "estimated_to_unpacked": round(100 * MIB / size, 3),
+        "peak_to_unpacked": round(80 * MIB / size, 3),
+        "root_to_unpacked": round(64 * MIB / size, 3),
+    }
+
+
+@pytest.mark.parametrize(
+    ("backing", "free", "kind", "line"),
+    [
+        (Backing(), None, "tmpfs", "backing   tmpfs\n"),
+        (Backing(size=200 * MIB), None, "tmpfs", "backing   tmpfs, limited to 200.0 MiB\n"),
+        (Backing(), 900 * MIB, "directory", "backing   directory\n"),
+        (ZRAM, None, "zram", "backing   zram of 300.0 MiB, limited to 200.0 MiB\n"),
+    ],
+)
+def test_backings(backing: Backing, free: int | None, kind: str, line: str, image: VerifiedImage) -> None:
+    found = full(image, Layout.INDEX, backing, free)
+    assert found["backing"]["kind"] == kind
+    assert found["backing"]["size"] == backing.size
+    assert line in describe(found)
+
+
+def test_all_for_people(image: VerifiedImage) -> None:
+    lines = describe(full(image, Layout.EROFS, Backing())).splitlines()
+    assert "layout    erofs, lz4 1.10.0" in lines
+    assert f"chosen    {WHY}" in lines
+    assert "root      sha256:" + "a" * 64 in lines
+    assert "state     LABEL=S: ext4 on /dev/sda1" in lines
+    assert any(line.endswith("of 900.0 MiB that were available") for line in lines)

@@ -23,7 +23,7 @@ FORMS: dict[str, Writer] = {
 
 
 def members(tar: bytes) -> list[Member]:
-    return list(read_members(tar, len(tar)))
+    return list(read_members(tar))
 
 
 def filled(tar: bytes, found: Member) -> bytes:

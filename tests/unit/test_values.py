@@ -8,10 +8,15 @@ from bootc_live.config.model import Mirror
 from bootc_live.config.values import (
     BOOLEAN_WORDS,
     parse_boolean,
+    parse_choice,
+    parse_device,
     parse_digest,
+    parse_level,
     parse_mirror,
+    parse_mpol,
     parse_number,
     parse_seconds,
+    parse_sha256,
     parse_size,
     parse_text,
 )
@@ -67,11 +72,76 @@ def test_sizes(text: str, size: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", [None, "", "0", "0G", "G", "-1G", "+1G", "1.5G", "1 G", "8GG", "50%", "0x10", "1P", "٣"]
+    "text", [None, "", "0", "0G", "G", "-1G", "+1G", "1.5G", "1 G", "8GG", "%", "0%", "50%%", "-5%", "0x10", "1P", "٣"]
 )
 def test_not_a_size(text: str | None) -> None:
     with pytest.raises(ValueError, match="such as 8G"):
         parse_size(text)
+
+
+@pytest.mark.parametrize(("text", "size"), [("50%", 4 * GIB), ("1%", 85899345), ("200%", 16 * GIB)])
+def test_shares_of_memory(text: str, size: int) -> None:
+    assert parse_size(text, lambda: 8 * GIB) == size
+
+
+def test_a_share_of_what_is_not_known() -> None:
+    with pytest.raises(ValueError, match="cannot be read; write a number of bytes"):
+        parse_size("50%", lambda: 0)
+
+
+@pytest.mark.parametrize(("text", "word"), [("a", "a"), ("A", "a"), ("b.c", "b.c"), ("B_c", "b.c")])
+def test_choices(text: str, word: str) -> None:
+    assert parse_choice(text, ("a", "b.c")) == word
+
+
+@pytest.mark.parametrize("text", [None, "", "c", "a ", "bxc"])
+def test_no_choice(text: str | None) -> None:
+    with pytest.raises(ValueError, match=r"is none of a, b\.c"):
+        parse_choice(text, ("a", "b.c"))
+
+
+@pytest.mark.parametrize(("text", "level"), [("3", 3), ("0", 0), ("-7", -7), ("22", 22)])
+def test_levels(text: str, level: int) -> None:
+    assert parse_level(text) == level
+
+
+@pytest.mark.parametrize("text", [None, "", "-", "+1", "1.5", "1000", "high", "٣"])
+def test_no_level(text: str | None) -> None:
+    with pytest.raises(ValueError, match="is not a level"):
+        parse_level(text)
+
+
+@pytest.mark.parametrize("text", ["LABEL=my state", "UUID=1-2", "PARTLABEL=x", "PARTUUID=0", "/dev/disk/by-label/x"])
+def test_devices(text: str) -> None:
+    assert parse_device(text) == text
+
+
+@pytest.mark.parametrize("text", [None, "", "LABEL=", "label=x", "sda1", "/dev/", "/var", "ID=x"])
+def test_no_device(text: str | None) -> None:
+    with pytest.raises(ValueError, match="names no block device"):
+        parse_device(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["default", "local", "interleave", "interleave:0-3", "bind:0,2", "prefer=static:1", "bind=relative:all"]
+)
+def test_memory_policies(text: str) -> None:
+    assert parse_mpol(text) == text
+
+
+@pytest.mark.parametrize("text", [None, "", "bind", "local:1", "bind:", "bind:a", "bind:1,size=1", "Interleave", "x"])
+def test_no_memory_policy(text: str | None) -> None:
+    with pytest.raises(ValueError, match="is not a memory policy"):
+        parse_mpol(text)
+
+
+@pytest.mark.parametrize(
+    "text", [None, "", "0" * 64, "sha256:" + "0" * 63, "sha256:" + "F" * 64, "sha512:" + "0" * 128]
+)
+def test_no_sha256(text: str | None) -> None:
+    with pytest.raises(ValueError, match="is not a sha256"):
+        parse_sha256(text)
+    assert parse_sha256("sha256:" + "f" * 64) == "sha256:" + "f" * 64
 
 
 def test_text() -> None:

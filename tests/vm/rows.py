@@ -33,6 +33,13 @@ class Row:
     clock: str = ""
     login: str = ""
 
+    @property
+    def layout(self) -> str:
+        """The layout the row asks for."""
+        if "bootc.live.erofs" in self.kargs.split():
+            return "erofs"
+        return self.kargs.partition("bootc.live.layout=")[2].split(" ")[0] or "index"
+
     def __str__(self) -> str:
         """The row's name, which is the test's."""
         return self.name
@@ -41,9 +48,9 @@ class Row:
 BOOTS = (
     Row("embedded", ("initrd-embedded.img",), "root=bootc-live:/root.oci"),
     Row(
-        "appended to an initrd with the base module only, etc.rw=0",
+        "appended to an initrd with the base module only, tree, etc.rw=0",
         ("initrd-base.img", "rootfs.cpio"),
-        "root=bootc-live:/root.oci bootc.live.etc.rw=0",
+        "root=bootc-live:/root.oci bootc.live.layout=tree bootc.live.etc.rw=0",
     ),
     Row(
         "registry by tag over HTTP, with a login and tokens that run out, every blob broken off, rw",
@@ -58,7 +65,11 @@ BOOTS = (
         # Both keep state in /var/lib/systemd; the second does not fail in every boot.
         failed=frozenset({"systemd-logind.service", "systemd-networkd-persistent-storage.service"}),
     ),
-    Row("without systemd in the initrd", ("initrd-nosystemd.img", "rootfs.cpio"), "root=bootc-live:/root.oci"),
+    Row(
+        "without systemd in the initrd, erofs with LZ4",
+        ("initrd-nosystemd.img", "rootfs.cpio"),
+        "root=bootc-live:/root.oci bootc.live.layout=erofs bootc.live.compress=lz4 bootc.live.erofs.times=image",
+    ),
     Row(
         "without systemd in the initrd, clock of 2001, busy registry over HTTPS with blobs on another host",
         ("initrd-nosystemd.img", "ca.cpio", "built.cpio"),
@@ -66,16 +77,17 @@ BOOTS = (
         clock="2001-01-01",
     ),
     Row(
-        "wrong bytes in the registry, archive over HTTP as the fallback",
+        "wrong bytes in the registry, archive over HTTP as the fallback, erofs with zstd",
         ("initrd.img",),
         "root=bootc-live:docker://{damaged}/os/live:stable bootc.live.fallback=http://{files}/images/live.oci "
-        "bootc.registry.unsecure bootc.live.digest={digest}",
+        "bootc.registry.unsecure bootc.live.digest={digest} "
+        "bootc.live.erofs bootc.live.compress=zstd bootc.live.erofs.times=image",
         source="http://{files}/images/live.oci",
     ),
     Row(
-        "vfat stick by label, without systemd in the initrd",
+        "vfat stick by label, without systemd in the initrd, all on zram",
         ("initrd-nosystemd.img",),
-        "root=bootc-live:LABEL=STICK:/images/root.oci",
+        "root=bootc-live:LABEL=STICK:/images/root.oci bootc.zram=384M bootc.live.writable=zram",
         disks=("stick.vfat",),
     ),
     Row(
@@ -96,6 +108,13 @@ BOOTS = (
 )
 
 FAILURES = (
+    Row(
+        "memory for no layout",
+        ("initrd.img",),
+        "root=bootc-live:docker://{http}/os/live:stable bootc.registry.unsecure bootc.live.layout=auto",
+        error=("does not fit into memory: layout erofs zstd needs", " MiB are available", "no other layout would fit"),
+        memory=352,
+    ),
     Row(
         "wrong bytes in the registry",
         ("initrd.img",),

@@ -20,6 +20,7 @@ from vmkit.guest import Guest, Ready
 BOOT_SECONDS = 480
 OFF_SECONDS = 180
 WAIT_SECONDS = 120
+MIB = 2**20
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,8 @@ def test_reaches_its_default_target_with_nothing_failed(booted: Booted) -> None:
 
 def test_root_is_what_was_asked_for(booted: Booted) -> None:
     root = mounts(booted.host)["/"]
-    assert root["fstype"] == ("overlay" if booted.asks("rw") else "erofs")
+    on_top = "tmpfs" if booted.row.layout == "tree" else "erofs"
+    assert root["fstype"] == ("overlay" if booted.asks("rw") else on_top)
     assert ("rw" in options(booted.host, "/")) == booted.asks("rw")
     assert not {"nosuid", "nodev", "noexec"} & options(booted.host, "/")
     assert writable(booted.host, "/usr") == booted.asks("rw")
@@ -78,7 +80,8 @@ def test_var_is_a_file_system_of_its_own_unless_asked_otherwise(booted: Booted) 
         assert "/var" not in mounts(booted.host)
         assert not writable(booted.host, "/var/tmp")
         return
-    assert mounts(booted.host)["/var"]["fstype"] == "tmpfs"
+    on_zram = booted.asks("bootc.live.writable=zram")
+    assert mounts(booted.host)["/var"]["fstype"] == ("ext4" if on_zram else "tmpfs")
     assert not {"nosuid", "nodev", "noexec"} & options(booted.host, "/var")
     assert writable(booted.host, "/var/lib")
     assert booted.host.file("/var/lib/dpkg/status").size > 0
@@ -87,7 +90,8 @@ def test_var_is_a_file_system_of_its_own_unless_asked_otherwise(booted: Booted) 
 def test_mount_table_is_sane(booted: Booted) -> None:
     table = mounts(booted.host)
     assert not [target for target in table if target.startswith(("/sysroot", "/run/bootc-live"))]
-    assert len(booted.host.check_output("losetup --list --noheadings").splitlines()) == 1
+    loops = booted.host.check_output("losetup --list --noheadings").splitlines()
+    assert len(loops) == (booted.row.layout != "tree")
     # Each of them once: nothing is hidden below anything.
     targets = booted.host.check_output("findmnt --noheadings --list --output TARGET").split()
     for target in ("/", "/etc", "/var"):
@@ -112,9 +116,32 @@ def test_receipt_tells_this_boot(booted: Booted, stage: Stage) -> None:
         (source, source == used) for source in wanted[: wanted.index(used) + 1]
     ]
     assert receipt["policy"]["insecure"] == booted.asks("bootc.registry.unsecure")
-    assert {"resolve", "fetch", "index", "mount"} <= set(receipt["phases"])
+    assert receipt["layout"] == booted.row.layout
+    assert {"resolve", "estimate", "fetch", booted.row.layout, "mount"} <= set(receipt["phases"])
     assert 0 < receipt["bytes"]["fetched"] < receipt["bytes"]["unpacked"]
-    assert receipt["bytes"]["unpacked"] <= receipt["peak_memory"] < 2 * receipt["bytes"]["unpacked"]
+    assert (receipt["root"]["sha256"] is not None) == (booted.row.layout == "erofs")
+
+
+def test_peak_of_memory(booted: Booted) -> None:
+    """What is kept as it is takes its size, what is compressed less; nothing takes a second copy."""
+    receipt = booted.ready.receipt or {}
+    unpacked, peak = receipt["bytes"]["unpacked"], receipt["peak_memory"]
+    if "bootc.zram=" in booted.row.kargs:
+        assert 0.4 * unpacked < peak < unpacked
+    elif booted.row.layout == "erofs":
+        assert 0.5 * unpacked < peak < 0.75 * unpacked + 96 * MIB
+    else:
+        assert unpacked <= peak < 1.25 * unpacked + 64 * MIB
+
+
+def test_nothing_but_the_root_stays_in_ram(booted: Booted) -> None:
+    """Neither the archive and blobs nor anything of the initramfs: files in RAM are the root and what can be seen."""
+    receipt = booted.ready.receipt or {}
+    root = 0 if "bootc.zram=" in booted.row.kargs else receipt["root"]["size"]
+    visible = booted.host.check_output("df --local --output=fstype,used --block-size=1 | sort -u").splitlines()
+    seen = sum(int(used) for kind, used in map(str.split, visible) if kind == "tmpfs")
+    (shared,) = re.findall(r"^Shmem: +([0-9]+) kB", booted.host.file("/proc/meminfo").content_string, re.MULTILINE)
+    assert int(shared) * 1024 <= root + seen + 16 * MIB
 
 
 def test_an_interface_without_a_carrier_does_not_hold_the_boot_up(booted: Booted) -> None:

@@ -11,10 +11,11 @@ from vmkit.paths import OUT, REPO, ROOTS, VM, ZIPAPP
 from vmkit.stale import Target
 
 _LIVE: Final = ROOTS / "live"
+_SERVER: Final = ROOTS / "server"
 _PACKAGES: Final = "var/lib/dpkg/status"
 """Changes with every package version of a root."""
-_ALL: Final = "bootc-live bootc-live-net bootc-live-registry"
-_MODULES: Final = ("50bootc-live", "51bootc-live-net", "52bootc-live-registry")
+_ALL: Final = "bootc-live bootc-live-net bootc-live-registry bootc-live-zram"
+_MODULES: Final = ("50bootc-live", "51bootc-live-net", "52bootc-live-registry", "53bootc-live-zram")
 
 
 def make_root(name: str) -> None:
@@ -92,6 +93,15 @@ def _live(scratch: Path) -> None:
     enter("builder", VM / "image/build", _LIVE, initrd, key, scratch / "live.oci")
 
 
+def _full(scratch: Path) -> None:
+    enter("builder", VM / "full/build", OUT / "live.oci", scratch / "live-full.oci")
+
+
+def _server(scratch: Path) -> None:
+    make_root("server")
+    enter("builder", VM / "server/build", _LIVE, _SERVER, scratch / "server.oci")
+
+
 def _rootfs_cpio(scratch: Path) -> None:
     """Wrap the archive as a cpio that a boot loader or ``cat`` can append to an initrd."""
     staged = scratch / "cpio"
@@ -129,10 +139,26 @@ TARGETS: Final = {
                 OUT / "initrd.img",
                 OUT / "id_ed25519.pub",
                 VM / "image",
+                VM / "buildah",
                 _LIVE / _PACKAGES,
             ],
             _live,
             needs=("initrd.img", "id_ed25519"),
+        ),
+        Target(
+            "live-full.oci",
+            ("live-full.oci",),
+            lambda: [OUT / "live.oci", VM / "full", VM / "buildah"],
+            _full,
+            needs=("live.oci",),
+            default=False,
+        ),
+        Target(
+            "server.oci",
+            ("server.oci",),
+            lambda: [VM / "server", VM / "buildah", VM / "roots/server.conf", _LIVE / _PACKAGES],
+            _server,
+            default=False,
         ),
         Target("rootfs.cpio", ("rootfs.cpio",), lambda: [OUT / "live.oci"], _rootfs_cpio, ("live.oci",)),
         Target(

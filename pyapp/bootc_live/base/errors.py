@@ -47,3 +47,7 @@ class RunError(BootcLiveError):
 
 class OutOfMemoryError(BootcLiveError):
     """RAM (or the file system that stands for it) is full."""
+
+
+class AdmissionError(OutOfMemoryError):
+    """An image would not fit into RAM; known before any of its layers was fetched."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,24 +15,30 @@ def available_bytes(meminfo: str = "/proc/meminfo") -> int:
     return _sum(meminfo, ("MemAvailable:",))
 
 
-def _sum(meminfo: str, fields: tuple[str, ...]) -> int:
+def total_bytes(meminfo: str = "/proc/meminfo") -> int:
+    """Give MemTotal in bytes (proc_meminfo(5)), of which tmpfs(5) takes its percentages; 0 where it cannot be read."""
+    return _sum(meminfo, ("MemTotal:",))
+
+
+def taken_bytes(meminfo: str = "/proc/meminfo", vmstat: str = "/proc/vmstat") -> int:
+    """Give the bytes of RAM that processes, tmpfs and zram hold.
+
+    These are AnonPages and Shmem of proc_meminfo(5), and nr_zspages of proc_vmstat(5). Unlike the fall of
+    MemAvailable, they do not shift with caches of the kernel.
+    """
+    return _sum(meminfo, ("AnonPages:", "Shmem:")) + _sum(vmstat, ("nr_zspages ",), mmap.PAGESIZE)
+
+
+def _sum(path: str, fields: tuple[str, ...], unit: int = 1024) -> int:
     try:
-        with open(meminfo, encoding="ascii") as file:
-            return sum(int(line.split()[1]) * 1024 for line in file if line.startswith(fields))
+        with open(path, encoding="ascii") as file:
+            return sum(int(line.split()[1]) * unit for line in file if line.startswith(fields))
     except OSError:
         return 0
 
 
-def taken_bytes(meminfo: str = "/proc/meminfo") -> int:
-    """Give the bytes of RAM that processes and tmpfs hold: AnonPages and Shmem of proc_meminfo(5).
-
-    Unlike the fall of MemAvailable, this does not shift with caches of the kernel.
-    """
-    return _sum(meminfo, ("AnonPages:", "Shmem:"))
-
-
 class PeakMemory:
-    """The largest growth of what processes and tmpfs hold since the start, sampled."""
+    """The largest growth of what processes, tmpfs and zram hold since the start, sampled."""
 
     def __init__(self) -> None:
         """Take the present as the start."""

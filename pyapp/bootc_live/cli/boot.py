@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 from contextlib import AbstractContextManager
+from dataclasses import replace
 
 from bootc_live.base.clock import raise_clock
 from bootc_live.base.errors import ConfigError
@@ -13,11 +15,15 @@ from bootc_live.base.log import Recorder
 from bootc_live.base.memory import peak_memory
 from bootc_live.cli.checks import require_root
 from bootc_live.config.cmdline import HINT, parse_cmdline
+from bootc_live.config.model import Backing
 from bootc_live.image.acquire import acquire
 from bootc_live.landing.receipt import DEFAULT_PATH, Figures, make_receipt, written_receipt
+from bootc_live.landing.relabel import DEFAULT_DIRECTORY, relabelled, unlabelled
 from bootc_live.landing.sysroot import SysrootLanding, check_sysroot
-from bootc_live.rootfs.index import build_index
-from bootc_live.rootfs.live_root import Writable, mounted_root
+from bootc_live.rootfs.live_root import mounted_root
+from bootc_live.rootfs.maker import root_maker
+from bootc_live.rootfs.ram import settle
+from bootc_live.rootfs.state import require_state
 from bootc_live.rootfs.workspace import directory_workspace, ram_workspace
 from bootc_live.source.access import access_for
 
@@ -28,26 +34,48 @@ def main(arguments: argparse.Namespace) -> int:
     if not config.sources:
         raise ConfigError("the kernel command line has no root=bootc-live:…", hint=HINT)
     require_root("boot")
+    # Hundreds of thousands of objects are made that are all needed to the end: looking for garbage only takes time.
+    gc.disable()
     check_sysroot(arguments.sysroot)
+    # A partition keeps what is written there: a dry run stays away from it.
+    parts = replace(config.parts, state=None, state_required=False) if arguments.dry_run else config.parts
+    require_state(parts)
     recorder = Recorder(quiet=config.quiet)
-    with peak_memory() as peak, workspace(arguments.workdir) as directory:
+    in_ram = arguments.workdir is None or config.backing != Backing()
+    with (
+        peak_memory() as peak,
+        workspace(arguments.workdir, config.backing) as directory,
+        root_maker(config, directory, recorder, ours=in_ram) as maker,
+    ):
         set_clock = raise_clock()
         if set_clock is not None:
             recorder.warn(set_clock)
         access = access_for(config, recorder.warn, directory)
-        acquired = acquire(config.sources, access, os.path.join(directory, "root.erofs"), recorder)
+        acquired = acquire(config.sources, access, maker.path, recorder, maker.takers)
         image = acquired.image
-        with recorder.phase("index", "making the root's index"):
-            index = build_index(image)
-        writable = Writable(config.root_rw, config.etc_rw, config.var_rw, config.rootflags)
-        with mounted_root(index, directory, writable, recorder) as root:
+        built = maker.make(image)
+        settle(directory)
+        with mounted_root(built, directory, parts, recorder, image.resolved.identity) as root:
             landing = SysrootLanding(root, arguments.sysroot, image.resolved.typed)
             landing.prepare()
             peak.sample()
             if not arguments.dry_run:
-                figures = Figures(index.metadata, peak.used, access.traffic.hosts)
+                figures = Figures(
+                    built.metadata,
+                    peak.used,
+                    access.traffic.hosts,
+                    built,
+                    maker.library,
+                    maker.admission,
+                    labelled=maker.labelled,
+                    state=root.state,
+                )
                 receipt = make_receipt(config, acquired, figures, recorder)
-                with written_receipt(receipt, arguments.receipt or DEFAULT_PATH):
+                later = unlabelled(built.layout, config.parts) if maker.labelled else []
+                with (
+                    relabelled(later, arguments.relabel_to or DEFAULT_DIRECTORY),
+                    written_receipt(receipt, arguments.receipt or DEFAULT_PATH),
+                ):
                     # The point of no return: a half-attached root is worse than a late end.
                     ignore_interrupts()
                     landing.commit()
@@ -55,10 +83,10 @@ def main(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def workspace(chosen: str | None) -> AbstractContextManager[str]:
-    """Give the place to build in: a private part of a chosen directory, or an own tmpfs."""
+def workspace(chosen: str | None, backing: Backing | None = None) -> AbstractContextManager[str]:
+    """Give the place to build in: a private part of a chosen directory, or a file system of our own in RAM."""
     if chosen is None:
-        return ram_workspace()
+        return ram_workspace(backing or Backing())
     if not os.path.isdir(chosen):
         raise ConfigError(f"--workdir {chosen!r} is not a directory", hint="create it, or leave --workdir out")
-    return directory_workspace(chosen)
+    return directory_workspace(chosen, backing or Backing())

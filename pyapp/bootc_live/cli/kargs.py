@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Callable
 from dataclasses import fields
 
 from bootc_live.base.redact import redact
+from bootc_live.base.units import mib
 from bootc_live.config.cmdline import parse_cmdline
 from bootc_live.config.document import markdown, plain
-from bootc_live.config.model import Config
+from bootc_live.config.model import Backing, Config, Mirror, Parts, Proxies, RetryLimits
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -25,20 +27,50 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def _show(config: Config, name: str) -> object:
-    if name == "sources":
+    shown: dict[str, Callable[[], str | None]] = {
         # URLs may hold secrets; what was typed is kept without them.
-        return ", ".join(spec.typed for spec in config.sources) or None
-    if name == "retry":
-        retry = config.retry
-        return f"{retry.tries} tries, {retry.stall:g} s without progress, {retry.total:g} s altogether"
-    if name == "mirrors":
-        return (
-            ", ".join(
-                f"{mirror.location} (insecure)" if mirror.insecure else mirror.location for mirror in config.mirrors
-            )
-            or None
-        )
-    if name == "proxies":
-        proxies = {"http": config.proxies.http, "https": config.proxies.https, "not for": config.proxies.no_proxy}
-        return ", ".join(f"{use} {redact(proxy)}" for use, proxy in proxies.items() if proxy) or None
-    return getattr(config, name)
+        "sources": lambda: ", ".join(spec.typed for spec in config.sources) or None,
+        "retry": lambda: _retry(config.retry),
+        "mirrors": lambda: _mirrors(config.mirrors),
+        "proxies": lambda: _proxies(config.proxies),
+        "backing": lambda: _backing(config.backing),
+        "parts": lambda: _parts(config.parts),
+    }
+    return shown[name]() if name in shown else getattr(config, name)
+
+
+def _retry(retry: RetryLimits) -> str:
+    return f"{retry.tries} tries, {retry.stall:g} s without progress, {retry.total:g} s altogether"
+
+
+def _mirrors(mirrors: tuple[Mirror, ...]) -> str | None:
+    named = (f"{mirror.location} (insecure)" if mirror.insecure else mirror.location for mirror in mirrors)
+    return ", ".join(named) or None
+
+
+def _proxies(proxies: Proxies) -> str | None:
+    used = {"http": proxies.http, "https": proxies.https, "not for": proxies.no_proxy}
+    return ", ".join(f"{use} {redact(proxy)}" for use, proxy in used.items() if proxy) or None
+
+
+def _backing(backing: Backing) -> str:
+    zram = backing.zram
+    if zram is None:
+        kept = ["tmpfs", f"huge={backing.huge}" if backing.huge else "", f"mpol={backing.mpol}" if backing.mpol else ""]
+    else:
+        kept = [f"zram for {mib(zram.size)}", zram.algorithm, "" if zram.level is None else f"level {zram.level}"]
+    kept.append("" if backing.size is None else f"{mib(backing.size)} at most")
+    return ", ".join(part for part in kept if part)
+
+
+def _parts(parts: Parts) -> str:
+    sizes = {"/": parts.root_size, "/etc": parts.etc_size, "/var": parts.var_size}
+    writable = {"/": parts.root, "/etc": parts.etc, "/var": parts.var}
+    named = [f"{name} {'read-write' if wanted else 'read-only'}" for name, wanted in writable.items()]
+    named += [f"{name} {mib(size)} at most" for name, size in sizes.items() if size is not None]
+    named.append(f"on {parts.on}")
+    if parts.options:
+        named.append(f"rootflags={parts.options}")
+    if parts.state is not None:
+        named.append(f"state on {parts.state}, {'required' if parts.state_required else 'if there'}")
+    return ", ".join(named)

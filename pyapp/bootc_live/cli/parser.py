@@ -14,6 +14,8 @@ SOURCE is what follows root=bootc-live: on the kernel command line:
 
 examples:
   bootc-live inspect docker://registry.example/os:stable
+  bootc-live estimate docker://registry.example/os:stable --memory 2048
+  bootc-live erofs ./os.oci ./os.erofs --compress lz4
   bootc-live unpack ./os.oci ./tree
   bootc-live kargs 'root=bootc-live:/root.oci rw'
 """
@@ -31,6 +33,8 @@ def make_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     _boot(verbs.add_parser("boot", help="fetch, verify and mount an image as the root to switch to"))
     _inspect(verbs.add_parser("inspect", help="show the manifest digest, platform and layers of an image"))
+    _estimate(verbs.add_parser("estimate", help="show how much memory an image needs in each layout"))
+    _erofs(verbs.add_parser("erofs", help="make the EROFS image that the erofs layout makes of an image"))
     _unpack(verbs.add_parser("unpack", help="verify an image and copy its tree into a directory"))
     _kargs(verbs.add_parser("kargs", help="explain the kernel arguments, or check a command line"))
     _status(verbs.add_parser("status", help="show how this system was booted"))
@@ -44,6 +48,11 @@ def _boot(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workdir", metavar="DIR", help="build in a private part of DIR [an own tmpfs]")
     parser.add_argument("--receipt", metavar="FILE", help="where to write the receipt [/run/bootc-live/receipt.json]")
     parser.add_argument("--errors-to", metavar="FILE", help="write errors to FILE too, such as /dev/kmsg")
+    parser.add_argument(
+        "--relabel-to",
+        metavar="DIR",
+        help="where to name what systemd has to label for SELinux [/run/systemd/relabel-extra.d]",
+    )
     parser.add_argument("--dry-run", action="store_true", help="do everything but the hand-over, and leave no trace")
 
 
@@ -56,6 +65,27 @@ def _source(parser: argparse.ArgumentParser) -> None:
 def _inspect(parser: argparse.ArgumentParser) -> None:
     _source(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _estimate(parser: argparse.ArgumentParser) -> None:
+    _source(parser)
+    parser.add_argument("--memory", metavar="MIB", help="judge a machine with so much memory [this one]")
+    parser.add_argument("--cmdline", metavar="TEXT", help="the kernel command line to judge, for layout and limits")
+    parser.add_argument("--json", action="store_true", help="print JSON; all sizes are bytes")
+
+
+def _erofs(parser: argparse.ArgumentParser) -> None:
+    _source(parser)
+    parser.add_argument("file", metavar="FILE", help="a new file")
+    parser.add_argument(
+        "--compress", choices=["none", "lz4", "zstd"], default="none", help="as bootc.live.compress= [none]"
+    )
+    parser.add_argument(
+        "--times", choices=["epoch", "image"], default="epoch", help="as bootc.live.erofs.times= [epoch]"
+    )
+    parser.add_argument("--digest", metavar="SHA256", help="as bootc.live.erofs.digest=: make no other image")
+    parser.add_argument("--no-selinux", action="store_true", help="as bootc.live.selinux=0: no labels")
+    parser.add_argument("--json", action="store_true", help="print digest, size and what it was made of as JSON")
 
 
 def _unpack(parser: argparse.ArgumentParser) -> None:

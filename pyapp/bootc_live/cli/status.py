@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 
-from bootc_live.landing.receipt import DEFAULT_PATH, describe, read_receipt
+from bootc_live.landing.receipt import DEFAULT_PATH, read_receipt
+from bootc_live.landing.receipt_text import describe
 
 
 def main(arguments: argparse.Namespace) -> int:

@@ -8,17 +8,23 @@ from typing import cast
 
 from bootc_live.base.errors import ConfigError
 from bootc_live.base.redact import redact
-from bootc_live.config.model import Config, Mirror, RetryLimits
+from bootc_live.config.model import Compression, Config, Mirror, RetryLimits
 from bootc_live.config.proxies import choose_proxies, environment_values, parse_proxy
+from bootc_live.config.root_in_ram import make_backing, make_parts, mixed_up, wanted_layout
 from bootc_live.config.source_spec import ROOT_PREFIX, RegistryImage, SourceSpec, parse_source
 from bootc_live.config.table import BY_NAME, EITHER_CASE, MODIFIERS, OWN_PREFIXES, Karg, Kind
 from bootc_live.config.tokens import Token, split_cmdline
 from bootc_live.config.values import (
     parse_boolean,
+    parse_choice,
+    parse_device,
     parse_digest,
+    parse_level,
     parse_mirror,
+    parse_mpol,
     parse_number,
     parse_seconds,
+    parse_sha256,
     parse_size,
     parse_text,
 )
@@ -34,6 +40,10 @@ _PARSERS: dict[Kind, Callable[[str | None], object]] = {
     Kind.DIGEST: parse_digest,
     Kind.MIRROR: parse_mirror,
     Kind.PROXY: parse_proxy,
+    Kind.LEVEL: parse_level,
+    Kind.SHA256: parse_sha256,
+    Kind.BLOCK_DEVICE: parse_device,
+    Kind.MPOL: parse_mpol,
 }
 # An empty value takes an earlier one back.
 _MAY_BE_EMPTY = frozenset({"rootflags", "no_proxy"})
@@ -49,7 +59,7 @@ def parse_cmdline(text: str, environ: Mapping[str, str] | None = None) -> Config
     """
     values, mistakes = _read(_counting(split_cmdline(text)))
     variables, wrong = environment_values(environ or {})
-    mistakes += [*wrong, *_contradictions(values)]
+    mistakes += [*wrong, *_contradictions(values), *mixed_up(values)]
     if mistakes:
         raise ConfigError("; ".join(mistakes), hint=HINT)
     return _config(values, {name: cast(str, many[-1]) for name, many in values.items() if _is_proxy(name)}, variables)
@@ -99,7 +109,7 @@ def _parse_value(karg: Karg, text: str | None) -> object:
         return _parse_fallback(text)
     if karg.name in _MAY_BE_EMPTY:
         return text or ""
-    value = _PARSERS[karg.kind](text)
+    value = parse_choice(text, karg.choices) if karg.kind is Kind.CHOICE else _PARSERS[karg.kind](text)
     # Asking for what is not there must not pass in silence; switching it off may.
     if not karg.built and value is not False and karg.name not in MODIFIERS:
         raise ValueError("asks for a feature that this version does not have yet; remove the argument")
@@ -149,10 +159,13 @@ def _config(values: Mapping[str, list[object]], proxies: Mapping[str, str], vari
         ),
         mirrors=tuple(cast("list[Mirror]", values.get("bootc.registry.mirror", []))),
         proxies=choose_proxies(proxies, variables),
-        root_rw=bool(last("rw", False)),
-        etc_rw=bool(last("bootc.live.etc.rw", True)),
-        var_rw=bool(last("bootc.live.var.rw", True)),
-        rootflags=str(last("rootflags", "")),
+        layout=wanted_layout(values),
+        compress=Compression(str(last("bootc.live.compress", Compression.NONE))),
+        erofs_times=str(last("bootc.live.erofs.times", "epoch")),
+        erofs_digest=cast("str | None", last("bootc.live.erofs.digest", None)),
+        selinux=cast("bool | None", last("bootc.live.selinux", None)),
+        backing=make_backing(values),
+        parts=make_parts(values),
         quiet=bool(last("bootc.quiet", False)),
     )
 

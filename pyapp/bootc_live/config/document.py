@@ -13,6 +13,7 @@ The command line is read as the kernel reads it: white space separates arguments
 argument is given more than once, the last one counts; of those marked "repeatable" all count, in the order given.
 Booleans are `{BOOLEAN_WORDS}` in any case, and an argument without a value means `1`;
 anything else is an error that names the argument. A duration is a number of seconds, or a number with `s`, `m` or `h`.
+A size is a number of bytes, a number with `K`, `M`, `G` or `T` (powers of 1024), or a share of RAM such as `50%`.
 All mistakes of a command line are reported at once, and the boot stops: nothing is ignored in silence.
 
 Passwords and queries of URLs are left out of everything this program writes. The kernel, however, logs its whole
@@ -57,4 +58,6 @@ def _row(karg: Karg) -> str:
 
 
 def _kind(karg: Karg) -> str:
+    if karg.choices:
+        return f"{', '.join(karg.choices[:-1])} or {karg.choices[-1]}"
     return f"{karg.kind}, repeatable" if karg.many else str(karg.kind)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from bootc_live.base.redact import redact
 from bootc_live.config.source_spec import SourceSpec
@@ -47,12 +48,76 @@ class Proxies:
         return f"Proxies(http={http!r}, https={https!r}, no_proxy={self.no_proxy!r})"
 
 
+class Layout(StrEnum):
+    """How the root lies in RAM; ``auto`` is the fastest one that fits."""
+
+    INDEX = "index"
+    EROFS = "erofs"
+    TREE = "tree"
+    AUTO = "auto"
+
+
+class Compression(StrEnum):
+    """How the erofs layout stores file data."""
+
+    NONE = "none"
+    LZ4 = "lz4"
+    ZSTD = "zstd"
+
+
+@dataclass(frozen=True)
+class Zram:
+    """A zram device: ``size`` bytes of uncompressed data; an empty ``algorithm`` and no ``level`` are the kernel's."""
+
+    size: int
+    algorithm: str = ""
+    level: int | None = None
+
+
+@dataclass(frozen=True)
+class Backing:
+    """What holds the image's part of RAM: a tmpfs, or an ext4 on ``zram``.
+
+    ``size`` limits the tmpfs, or the memory the zram device may take, in bytes. ``huge`` and ``mpol`` are options of
+    tmpfs(5); empty ones are left to the kernel.
+    """
+
+    size: int | None = None
+    huge: str = ""
+    mpol: str = ""
+    zram: Zram | None = None
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Which parts of the root can be written, where what is written goes, and how much of it there may be.
+
+    Sizes are bytes. ``on`` is ``tmpfs`` or ``zram``; the latter's algorithm and level are as in ``Zram``. ``options``
+    are mount options for the root's own mount. ``state`` is a device as written, ``LABEL=STATE`` or ``/dev/sda1``,
+    that keeps /var and the changes to /etc.
+    """
+
+    root: bool = False
+    etc: bool = True
+    var: bool = True
+    root_size: int | None = None
+    etc_size: int | None = None
+    var_size: int | None = None
+    on: str = "tmpfs"
+    options: str = ""
+    state: str | None = None
+    state_required: bool = False
+    zram_algorithm: str = ""
+    zram_level: int | None = None
+
+
 @dataclass(frozen=True)
 class Config:
     """What was asked for.
 
     ``sources`` are tried in order; it is empty only where no ``root=bootc-live:``
-    was given. ``pin`` is the only manifest digest that may boot.
+    was given. ``pin`` is the only manifest digest that may boot, ``erofs_digest``
+    the only erofs image. ``selinux`` is None where the image decides.
     """
 
     sources: tuple[SourceSpec, ...] = ()
@@ -62,8 +127,11 @@ class Config:
     retry: RetryLimits = field(default_factory=RetryLimits)
     mirrors: tuple[Mirror, ...] = ()
     proxies: Proxies = field(default_factory=Proxies)
-    root_rw: bool = False
-    etc_rw: bool = True
-    var_rw: bool = True
-    rootflags: str = ""
+    layout: Layout = Layout.INDEX
+    compress: Compression = Compression.NONE
+    erofs_times: str = "epoch"
+    erofs_digest: str | None = None
+    selinux: bool | None = None
+    backing: Backing = field(default_factory=Backing)
+    parts: Parts = field(default_factory=Parts)
     quiet: bool = False

@@ -18,6 +18,11 @@ class Kind(StrEnum):
     SOURCE = "source"
     MIRROR = "mirror"
     PROXY = "proxy"
+    CHOICE = "choice"
+    LEVEL = "level"
+    SHA256 = "sha256"
+    BLOCK_DEVICE = "device"
+    MPOL = "policy"
 
 
 @dataclass(frozen=True)
@@ -26,7 +31,8 @@ class Karg:
 
     ``default`` is as a person would type it. ``built`` is false while the
     feature is not there: asking for it is an error then, never silence.
-    Every occurrence of a ``many`` argument counts, in order.
+    Every occurrence of a ``many`` argument counts, in order. A choice is
+    between ``choices``.
     """
 
     name: str
@@ -35,6 +41,7 @@ class Karg:
     help: str
     built: bool = True
     many: bool = False
+    choices: tuple[str, ...] = ()
 
 
 KARGS: tuple[Karg, ...] = (
@@ -142,15 +149,102 @@ KARGS: tuple[Karg, ...] = (
         "0",
         "go on as soon as any network interface is online, instead of waiting for all of them.",
     ),
-    Karg("bootc.live.erofs", Kind.BOOLEAN, "0", "make one self-contained EROFS image of the root.", built=False),
-    Karg("bootc.live.erofs.digest", Kind.TEXT, "", "refuse any EROFS image but the one with this sha256.", built=False),
-    Karg("bootc.live.layout", Kind.TEXT, "index", "how the root lies in RAM: index, erofs, tree, auto.", built=False),
-    Karg("bootc.live.compress", Kind.TEXT, "none", "compression of the erofs layout.", built=False),
-    Karg("bootc.live.size", Kind.SIZE, "", "size limit of the image's part of RAM.", built=False),
-    Karg("bootc.live.state", Kind.TEXT, "", "a partition that keeps /var and changes to /etc.", built=False),
-    Karg("bootc.live.state.required", Kind.BOOLEAN, "0", "fail where that partition is missing.", built=False),
+    Karg(
+        "bootc.live.layout",
+        Kind.CHOICE,
+        "index",
+        "how the root lies in RAM. `index`: the layers' own tar streams with an index in front, the fastest. "
+        "`erofs`: one self-contained EROFS image, the smallest when compressed. `tree`: real files. "
+        "`auto`: the fastest one that fits into memory.",
+        choices=("index", "erofs", "tree", "auto"),
+    ),
+    Karg("bootc.live.erofs", Kind.BOOLEAN, "0", "the same as `bootc.live.layout=erofs`."),
+    Karg(
+        "bootc.live.compress",
+        Kind.CHOICE,
+        "none",
+        "compression of the erofs layout; with `bootc.live.layout=auto` it counts where that one is chosen.",
+        choices=("none", "lz4", "zstd"),
+    ),
+    Karg(
+        "bootc.live.erofs.digest",
+        Kind.SHA256,
+        "",
+        "the only EROFS image that may boot, as `sha256:…` of the whole file, as `bootc-live erofs` makes it.",
+    ),
+    Karg(
+        "bootc.live.erofs.times",
+        Kind.CHOICE,
+        "epoch",
+        "time stamps in the EROFS image: the start of 1970 for every file, or those of the image.",
+        choices=("epoch", "image"),
+    ),
+    Karg(
+        "bootc.live.size",
+        Kind.SIZE,
+        "",
+        "limit of the image's part of RAM; without it, what is available at the time but 64 MiB. "
+        "With `bootc.zram=`: how much memory the compressed data may take.",
+    ),
+    Karg(
+        "bootc.live.huge",
+        Kind.CHOICE,
+        "",
+        "huge pages for the image's tmpfs: its option `huge=`, see tmpfs(5). Without it, as the kernel was built.",
+        choices=("never", "always", "within.size", "advise"),
+    ),
+    Karg(
+        "bootc.live.mpol",
+        Kind.MPOL,
+        "",
+        "which NUMA nodes hold the image's tmpfs: its option `mpol=`, see tmpfs(5), such as `interleave`.",
+    ),
+    Karg(
+        "bootc.zram",
+        Kind.SIZE,
+        "",
+        "keep the image's part of RAM compressed, on a zram device for so many bytes of uncompressed data. "
+        "Works with every layout; the initramfs needs the dracut module `bootc-live-zram`.",
+    ),
+    Karg(
+        "bootc.zram.algorithm",
+        Kind.TEXT,
+        "",
+        "compression algorithm of zram devices, one of those the kernel lists, such as `zstd` or `lz4`. "
+        "Without it, the kernel's own choice.",
+    ),
+    Karg(
+        "bootc.zram.level",
+        Kind.LEVEL,
+        "",
+        "level of that algorithm, where it has levels. Without it, the kernel's own choice.",
+    ),
+    Karg("bootc.live.root.size", Kind.SIZE, "", "limit of what may be written to `/` where `rw` makes it writable."),
+    Karg("bootc.live.etc.size", Kind.SIZE, "", "limit of what may be written to `/etc`."),
+    Karg("bootc.live.var.size", Kind.SIZE, "", "limit of what `/var` may hold, what the image has there included."),
+    Karg(
+        "bootc.live.writable",
+        Kind.CHOICE,
+        "tmpfs",
+        "what holds the writable parts: a tmpfs, or a zram device, which compresses them.",
+        choices=("tmpfs", "zram"),
+    ),
+    Karg(
+        "bootc.live.state",
+        Kind.BLOCK_DEVICE,
+        "",
+        "a partition that keeps `/var` and the changes to `/etc` over reboots, as `LABEL=NAME`, `UUID=`, "
+        "`PARTLABEL=`, `PARTUUID=` or `/dev/NAME`. It has to be there with a file system on it; where it is missing, "
+        "both live in RAM as without it.",
+    ),
+    Karg("bootc.live.state.required", Kind.BOOLEAN, "0", "fail where that partition is missing or cannot be used."),
+    Karg(
+        "bootc.live.selinux",
+        Kind.BOOLEAN,
+        "",
+        "whether the root needs SELinux labels. Without it, as the image's own `/etc/selinux/config` says.",
+    ),
     Karg("bootc.live.modules", Kind.TEXT, "", "what to do when the image lacks the kernel's modules.", built=False),
-    Karg("bootc.zram", Kind.SIZE, "", "keep the root on a zram device of this size.", built=False),
     Karg("bootc.kexec", Kind.BOOLEAN, "0", "continue in the image's own kernel.", built=False),
     Karg("bootc.kexec.reuse-image", Kind.BOOLEAN, "1", "hand the fetched image to that kernel.", built=False),
     Karg("bootc.kexec.append", Kind.TEXT, "", "kernel arguments to add for that kernel.", built=False, many=True),
@@ -167,4 +261,4 @@ OWN_PREFIXES = ("bootc.",)
 EITHER_CASE = frozenset({"http_proxy", "https_proxy", "all_proxy", "no_proxy"})
 
 # Says something only about a feature that another argument turns on.
-MODIFIERS = frozenset({"bootc.kexec.reuse-image", "bootc.live.state.required"})
+MODIFIERS = frozenset({"bootc.kexec.reuse-image"})

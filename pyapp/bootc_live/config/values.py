@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
+from bootc_live.base.memory import total_bytes
 from bootc_live.config.model import Mirror
 
 _TRUE = frozenset({"1", "yes", "on", "true", "y"})
 _FALSE = frozenset({"0", "no", "off", "false", "n"})
 _SIZE = re.compile(r"([0-9]+)([KMGT]?)(i?B)?\Z", re.IGNORECASE)
+_SHARE = re.compile(r"([0-9]{1,4})%")
 _UNIT = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 _SECONDS = re.compile(r"([0-9]+(?:\.[0-9]+)?)([smh]?)\Z", re.IGNORECASE)
@@ -17,6 +20,14 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
 _MIRROR = re.compile(
     r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?)(?::[0-9]{1,5})?"
     r"(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*"
+)
+
+_LEVEL = re.compile(r"-?[0-9]{1,3}")
+_ONE_SHA256 = re.compile(r"sha256:[0-9a-f]{64}")
+_DEVICE = re.compile(r"(?:LABEL|UUID|PARTLABEL|PARTUUID)=.+|/dev/.+")
+_MPOL = re.compile(
+    r"default|local|interleave|(?:prefer|bind|interleave)(?:=static|=relative)?:"
+    r"(?:all|[0-9]+(?:-[0-9]+)?(?:,[0-9]+(?:-[0-9]+)?)*)"
 )
 
 BOOLEAN_WORDS = "1 yes on true y / 0 no off false n"
@@ -38,12 +49,66 @@ def parse_boolean(text: str | None) -> bool:
     raise ValueError(f"is not a boolean; use one of {BOOLEAN_WORDS}")
 
 
-def parse_size(text: str | None) -> int:
-    """Read a size such as ``512M`` or ``8G`` (powers of 1024); gives bytes, raises ValueError."""
+def parse_size(text: str | None, total: Callable[[], int] = total_bytes) -> int:
+    """Read a size such as ``512M`` or ``8G`` (powers of 1024), or a share of RAM such as ``50%``, as tmpfs(5) does.
+
+    Gives bytes, raises ValueError. ``total`` tells how much RAM there is.
+    """
+    share = _SHARE.fullmatch(text or "")
+    if share is not None and int(share[1]):
+        size = int(share[1]) * total() // 100
+        if not size:
+            raise ValueError("is a share of RAM, but how much there is cannot be read; write a number of bytes")
+        return size
     match = _SIZE.match(text or "")
     if match is None or int(match[1]) == 0:
-        raise ValueError("is not a size; write a number with K, M, G or T, such as 8G")
+        raise ValueError("is not a size; write a number with K, M, G or T, such as 8G, or a share of RAM, such as 50%")
     return int(match[1]) * _UNIT[match[2].upper()]
+
+
+def parse_choice(text: str | None, choices: tuple[str, ...]) -> str:
+    """Read one of a few words, in any case and with ``_`` for ``.``; gives it as listed, raises ValueError."""
+    word = (text or "").lower().replace("_", ".")
+    if word not in choices:
+        raise ValueError(f"is none of {', '.join(choices)}")
+    return word
+
+
+def parse_level(text: str | None) -> int:
+    """Read the level of a compression algorithm, which some let be negative; raises ValueError."""
+    if text is None or _LEVEL.fullmatch(text) is None:
+        raise ValueError("is not a level; write a whole number such as 3")
+    return int(text)
+
+
+def parse_sha256(text: str | None) -> str:
+    """Read the sha256 of a file with ``sha256:`` in front; raises ValueError."""
+    if text is None or _ONE_SHA256.fullmatch(text) is None:
+        raise ValueError("is not a sha256; write sha256: and 64 lower-case hexadecimal digits")
+    return text
+
+
+def parse_device(text: str | None) -> str:
+    """Read the name of a block device as ``LABEL=``, ``UUID=``, ``PARTLABEL=``, ``PARTUUID=`` or a path below /dev.
+
+    Raises ValueError.
+    """
+    if text is None or _DEVICE.fullmatch(text) is None:
+        raise ValueError("names no block device; write LABEL=, UUID=, PARTLABEL=, PARTUUID= or /dev/NAME")
+    return text
+
+
+def parse_mpol(text: str | None) -> str:
+    """Read a memory policy as tmpfs(5) has it after ``mpol=``; whether its nodes exist is the kernel's to say.
+
+    Raises ValueError.
+    """
+    if text is None or _MPOL.fullmatch(text) is None:
+        raise ValueError(
+            "is not a memory policy; write default, local, interleave, or prefer, bind or interleave with nodes, "
+            "such as bind:0-3"
+        )
+    return text
 
 
 def parse_text(text: str | None) -> str:

@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bootc_live.base.errors import ImageError, RunError, SourceError
+from bootc_live.base.errors import AdmissionError, ImageError, RunError, SourceError
 from bootc_live.base.log import Recorder
 from bootc_live.config.source_spec import SourceSpec
 from bootc_live.image.fetch import fetch_layers
+from bootc_live.image.ordered import fetch_in_order, take_all
 from bootc_live.image.resolve import Wanted, resolve_image
 from bootc_live.image.store import LayerStore, layer_store
 from bootc_live.image.stream import fetch_stream, resolve_stream
+from bootc_live.image.tap import Takers
 from bootc_live.image.verified import ResolvedImage, VerifiedImage
 from bootc_live.source.access import Access
 from bootc_live.source.interface import AnySource, StreamSource
 from bootc_live.source.select import open_source
+
+_NOBODY = Takers()
 
 
 @dataclass(frozen=True)
@@ -46,10 +50,18 @@ def warn_if_insecure(source: AnySource, access: Access, recorder: Recorder) -> N
         recorder.warn(f"INSECURE: the identity of the server of {source.typed!r} is NOT checked, as asked for; {kept}")
 
 
-def acquire(specs: Sequence[SourceSpec], access: Access, path: str, recorder: Recorder) -> Acquired:
+def acquire(
+    specs: Sequence[SourceSpec],
+    access: Access,
+    path: str,
+    recorder: Recorder,
+    takers: Takers = _NOBODY,
+) -> Acquired:
     """Fetch and verify an image into the new data file ``path`` from the first of the sources that can be used.
 
     What is wrong with one source is the end of that source, whatever it is; layers it finished are used by the next.
+    ``takers`` are told of it; where they refuse the image with AdmissionError, the next source has its turn: it may
+    hold a smaller one. OutOfMemoryError later on is the end.
     Raises the last source's error, or one that lists all of them.
     """
     if not specs:
@@ -59,8 +71,8 @@ def acquire(specs: Sequence[SourceSpec], access: Access, path: str, recorder: Re
     with layer_store(path, len(specs)) as store:
         for spec in specs:
             try:
-                image = _fetch(spec, access, wanted, store, recorder)
-            except (SourceError, ImageError, RunError) as error:
+                image = _fetch(spec, access, wanted, store, recorder, takers)
+            except (SourceError, ImageError, RunError, AdmissionError) as error:
                 attempts.append(Attempt(spec.typed, error.message))
                 if len(specs) == 1:
                     raise
@@ -74,18 +86,34 @@ def acquire(specs: Sequence[SourceSpec], access: Access, path: str, recorder: Re
     raise AssertionError("the last source is used or raises")
 
 
-def _fetch(spec: SourceSpec, access: Access, wanted: Wanted, store: LayerStore, recorder: Recorder) -> VerifiedImage:
+def _fetch(
+    spec: SourceSpec,
+    access: Access,
+    wanted: Wanted,
+    store: LayerStore,
+    recorder: Recorder,
+    takers: Takers,
+) -> VerifiedImage:
     with open_source(spec, access) as source:
         warn_if_insecure(source, access, recorder)
         if isinstance(source, StreamSource):
-            image = fetch_stream(source, wanted, store, recorder)
+            # It comes by once, and which image it holds may be told last.
+            store.forget_given_back(store.given_back)
+            image = fetch_stream(source, wanted, store, recorder, takers.admit)
+            taker = takers.consumer()
+            if taker is not None:
+                take_all(image, store, taker)
             recorder.say(f"image {_name(image.resolved)}, {len(image.layers)} layers")
             return image
         with recorder.phase("resolve", f"looking up {source.typed}"):
             resolved = resolve_image(source, wanted)
         recorder.say(f"image {_name(resolved)}, {len(resolved.manifest.layers)} layers")
+        takers.admit(source, resolved)
         with recorder.phase("fetch", "fetching and verifying layers"):
-            return fetch_layers(source, resolved, store, recorder)
+            taker = takers.consumer()
+            if taker is not None:
+                return fetch_in_order(source, resolved, store, recorder, taker)
+            return fetch_layers(source, resolved, store, recorder, takers.readers)
 
 
 def _name(image: ResolvedImage) -> str:

@@ -20,6 +20,7 @@ from bootc_live.base.holes import punch
 from bootc_live.base.run import Filter, filter_process
 from bootc_live.base.units import mib
 from bootc_live.image.space import full
+from bootc_live.image.tap import Tap, wait_for
 from bootc_live.source.inflate import DAMAGED, feed, make_pipe
 
 # Seconds between looks at how far the program has come.
@@ -33,7 +34,8 @@ class Inflation:
     """One layer on its way into the data file: ``program`` (an argv) may write from ``begin`` up to before ``end``.
 
     ``what`` is the layer for messages; ``stopped`` tells that it is not wanted any more; ``hasher`` gets what came out;
-    ``ran_full`` is shared by all layers of a file, and set by the first that finds its file system full.
+    ``ran_full`` is shared by all layers of a file, and set by the first that finds its file system full. ``tap`` is
+    told how far it has come, and may hold it up.
     """
 
     program: Sequence[str]
@@ -43,6 +45,7 @@ class Inflation:
     stopped: Callable[[], bool]
     hasher: hashlib._Hash
     ran_full: threading.Event
+    tap: Tap | None = None
 
     def into(self, path: str, chunks: Iterator[bytes]) -> int:
         """Inflate ``chunks`` into a file; give how many bytes came out.
@@ -75,7 +78,8 @@ class Inflation:
                 with filter_process(self.program, feed_read, out, closing=(feed_read,)) as program:
                     program.limit_file(self.end)
                     ours.remove(feed_write)
-                    fed = feeder.submit(feed, feed_write, chunks, abandoned.is_set)
+                    paced = self._paced(out, chunks, abandoned.is_set)
+                    fed = feeder.submit(feed, feed_write, paced, abandoned.is_set)
                     try:
                         self._follow(out, program, fed)
                     except BaseException:
@@ -88,6 +92,12 @@ class Inflation:
                 for descriptor in ours:
                     os.close(descriptor)
 
+    def _paced(self, out: int, chunks: Iterator[bytes], abandoned: Callable[[], bool]) -> Iterator[bytes]:
+        for chunk in chunks:
+            yield chunk
+            if self.tap is not None:
+                wait_for(self.tap, os.lseek(out, 0, os.SEEK_CUR) - self.begin, abandoned)
+
     def _follow(self, out: int, program: Filter, fed: Future[None]) -> None:
         """Hash what the program has written, as it grows, until it ends."""
         hashed, ended = self.begin, False
@@ -96,6 +106,8 @@ class Inflation:
                 written = os.lseek(out, 0, os.SEEK_CUR)
                 if written > hashed:
                     hashed = _hash(out, hashed, min(written, hashed + _WINDOW), self.hasher)
+                    if self.tap is not None:
+                        self.tap.advance(hashed - self.begin)
                 elif ended:
                     return
                 else:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
 
 from bootc_live.base.errors import ImageError, RunError
 from bootc_live.base.log import Progress, Recorder
 from bootc_live.base.memory import available_bytes
 from bootc_live.image.resolve import blame
 from bootc_live.image.store import LayerStore, Slot
+from bootc_live.image.tap import LayerReaders, Tap
 from bootc_live.image.verified import ResolvedImage, VerifiedImage, verified_image, verified_layer
 from bootc_live.image.verify import exhaust, verified
 from bootc_live.source.descriptor import Descriptor
@@ -23,22 +25,24 @@ _WORKERS_SHARE = 8
 # A server has other clients, too.
 _MOST_WORKERS = 8
 
-_Key = tuple[str, Descriptor]
+LayerKey = tuple[str, Descriptor]
+"""A layer's diffID, and what the manifest says of it."""
 
 
-def fetch_layers(source: Source, image: ResolvedImage, store: LayerStore, recorder: Recorder) -> VerifiedImage:
+def fetch_layers(
+    source: Source,
+    image: ResolvedImage,
+    store: LayerStore,
+    recorder: Recorder,
+    readers: LayerReaders | None = None,
+) -> VerifiedImage:
     """Fetch, inflate and verify every layer that the store does not have yet.
 
     Layers run side by side; one failure ends them all, and what is finished by then stays in the store.
-    Raises SourceError, ImageError, RunError and OutOfMemoryError.
+    ``readers`` look at them on their way. Raises SourceError, ImageError, RunError and OutOfMemoryError.
     """
-    pairs = list(zip(image.config.diff_ids, image.manifest.layers, strict=True))
-    # A layer that stands twice, however it is compressed, is fetched once.
-    missing = [key for key in dict(pairs).items() if key[0] not in store.layers]
-    places = dict(zip(missing, store.slots([layer.size for _, layer in missing]), strict=True))
-    progress = Progress(recorder, "fetch", sum(layer.size for _, layer in missing))
-    _fetch_all(source, image, store, places, progress)
-    return verified_image(image, store.path, [store.layers[diff_id] for diff_id, _ in pairs])
+    _fetch_all(LayerFetcher.for_missing(source, image, store, recorder), readers)
+    return verified_image(image, store.path, [store.layers[diff_id] for diff_id in image.config.diff_ids])
 
 
 def workers(cores: int, available: int) -> int:
@@ -47,40 +51,71 @@ def workers(cores: int, available: int) -> int:
     return max(1, min(cores, by_memory, _MOST_WORKERS))
 
 
-def _fetch_all(
-    source: Source, image: ResolvedImage, store: LayerStore, places: dict[_Key, Slot], progress: Progress
-) -> None:
-    stop = threading.Event()
+@dataclass(frozen=True)
+class LayerFetcher:
+    """Fetches single layers of an image from a source into places of a store; ``stop`` ends all of them."""
 
-    def fetch(key: _Key, number: int) -> None:
+    source: Source
+    image: ResolvedImage
+    store: LayerStore
+    places: Mapping[LayerKey, Slot]
+    progress: Progress
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    @classmethod
+    def for_missing(cls, source: Source, image: ResolvedImage, store: LayerStore, recorder: Recorder) -> LayerFetcher:
+        """Give one for the layers that the store does not have yet."""
+        # A layer that stands twice, however it is compressed, is fetched once.
+        distinct = dict(zip(image.config.diff_ids, image.manifest.layers, strict=True))
+        missing = [key for key in distinct.items() if key[0] not in store.layers]
+        places = dict(zip(missing, store.slots([layer.size for _, layer in missing]), strict=True))
+        return cls(source, image, store, places, Progress(recorder, "fetch", sum(layer.size for _, layer in missing)))
+
+    def what(self, key: LayerKey) -> str:
+        """Name a layer for messages."""
+        return f"layer {self.image.config.diff_ids.index(key[0])} ({key[1].digest}) of {self.image.typed!r}"
+
+    def fetch(self, key: LayerKey, tap: Tap | None = None) -> None:
+        """Fetch, inflate and verify one layer; ``tap`` is told how far it has come. Raises as ``fetch_layers``."""
         diff_id, layer = key
-        what = f"layer {number} ({layer.digest}) of {image.typed!r}"
+        what, place = self.what(key), self.places[key]
         try:
-            with source.open_blob(layer) as chunks:
-                checked = verified(_counted(chunks, progress), layer, what)
-                algorithm = diff_id.partition(":")[0]
-                found, size = _store(store, places[key], checked, layer.size, what, stop, algorithm)
+            with self.source.open_blob(layer) as chunks:
+                checked = verified(_counted(chunks, self.progress), layer, what)
+                found, size = _store(
+                    self.store, place, checked, layer.size, what, self.stop, diff_id.partition(":")[0], tap
+                )
         except ImageError as error:
-            blame(error, source.whence(layer))
+            blame(error, self.source.whence(layer))
             raise
         try:
-            store.layers[diff_id] = verified_layer(diff_id, found, places[key].offset, size, what)
+            self.store.layers[diff_id] = verified_layer(diff_id, found, place.offset, size, what)
         except ImageError:
-            store.drop(places[key].offset, size)
+            self.store.drop(place.offset, size)
             raise
+        if tap is not None:
+            tap.end(size)
+
+
+def _fetch_all(fetcher: LayerFetcher, readers: LayerReaders | None) -> None:
+    def fetch(key: LayerKey) -> None:
+        if readers is None:
+            fetcher.fetch(key)
+            return
+        with readers.layer(key[0], fetcher.places[key].offset) as tap:
+            fetcher.fetch(key, tap)
 
     with ThreadPoolExecutor(max_workers=workers(os.cpu_count() or 1, available_bytes())) as pool:
         # The largest first: the last to start should not be the last to end.
-        order = sorted(places, key=lambda key: key[1].size, reverse=True)
-        numbers = {key: image.config.diff_ids.index(key[0]) for key in places}
-        futures = [pool.submit(fetch, key, numbers[key]) for key in order]
+        order = sorted(fetcher.places, key=lambda key: key[1].size, reverse=True)
+        futures = [pool.submit(fetch, key) for key in order]
         try:
             done, _ = wait(futures, return_when=FIRST_EXCEPTION)
             for future in done:
                 future.result()
         except BaseException:
-            stop.set()
-            source.interrupt()
+            fetcher.stop.set()
+            fetcher.source.interrupt()
             pool.shutdown(wait=True, cancel_futures=True)
             raise
 
@@ -93,9 +128,10 @@ def _store(
     what: str,
     stop: threading.Event,
     algorithm: str,
+    tap: Tap | None,
 ) -> tuple[str, int]:
     try:
-        written = store.inflate(place, checked, size, what, stop.is_set, algorithm)
+        written = store.inflate(place, checked, size, what, stop.is_set, algorithm, tap)
     except (ImageError, RunError):
         if not stop.is_set():
             # Wrong bytes make an inflater stumble first; the digest is the better news.

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 from bootc_live.base.errors import OutOfMemoryError
 from bootc_live.base.units import mib
+
+
+def no_space(error: OSError) -> bool:
+    """Tell whether it says that a file system, or what one may use of it, is full."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def full(fd: int, doing: str) -> OutOfMemoryError:

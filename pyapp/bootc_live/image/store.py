@@ -5,7 +5,6 @@ One file means one loop device for the whole root, and no limit on layers.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import threading
@@ -17,7 +16,8 @@ from bootc_live.base.errors import ImageError
 from bootc_live.base.holes import punch
 from bootc_live.base.units import mib
 from bootc_live.image.direct import Inflation
-from bootc_live.image.space import full
+from bootc_live.image.space import full, no_space
+from bootc_live.image.tap import Tap, wait_for
 from bootc_live.image.verified import VerifiedLayer
 from bootc_live.source.inflate import inflate, inflater, peeked
 
@@ -68,6 +68,8 @@ class LayerStore:
         """Take an empty file for so many sources."""
         self.path = path
         self.layers: dict[str, VerifiedLayer] = {}
+        # Those of them whose bytes are no more, because a consumer has what it needs of them.
+        self.given_back: set[str] = set()
         self._fd = fd
         self._part = (_LIMIT - META) // sources // _ALIGN * _ALIGN
         self._begin = META - self._part
@@ -94,9 +96,10 @@ class LayerStore:
         what: str,
         stopped: Callable[[], bool],
         algorithm: str = "sha256",
+        tap: Tap | None = None,
     ) -> tuple[str, int]:
         """Write pieces into a slot; see ``write_layer``."""
-        found, size = write_layer(self._fd, slot, pieces, what, stopped, algorithm)
+        found, size = write_layer(self._fd, slot, pieces, what, stopped, algorithm, tap)
         self._advance(slot, size)
         return found, size
 
@@ -108,18 +111,20 @@ class LayerStore:
         what: str,
         stopped: Callable[[], bool],
         algorithm: str = "sha256",
+        tap: Tap | None = None,
     ) -> tuple[str, int]:
         """Inflate ``size`` bytes of a layer into a slot; give the digest and the size of what came out.
 
+        ``tap`` is told how far it has come, and may hold it up.
         Raises as ``write_layer``, and ImageError for damaged data.
         """
         first, whole = peeked(chunks)
         argv = inflater(first) if size >= _WORTH_A_PROGRAM else None
         if argv is None:
             with closing(inflate(whole, what)) as pieces:
-                return self.write(slot, pieces, what, stopped, algorithm)
+                return self.write(slot, pieces, what, stopped, algorithm, tap)
         hasher = hashlib.new(algorithm)
-        inflation = Inflation(argv, slot.offset, slot.offset + slot.size, what, stopped, hasher, self._ran_full)
+        inflation = Inflation(argv, slot.offset, slot.offset + slot.size, what, stopped, hasher, self._ran_full, tap)
         came = inflation.into(self.path, whole)
         self._advance(slot, came)
         return f"{algorithm}:{hasher.hexdigest()}", came
@@ -140,6 +145,12 @@ class LayerStore:
     def drop(self, offset: int, size: int) -> None:
         """Give the memory of something written back."""
         punch(self._fd, offset, size)
+
+    def forget_given_back(self, diff_ids: Collection[str]) -> None:
+        """Make layers that are needed once more count as not fetched where their bytes are no more."""
+        for diff_id in self.given_back & set(diff_ids):
+            self.layers.pop(diff_id, None)
+            self.given_back.discard(diff_id)
 
     def keep_only(self, diff_ids: Collection[str]) -> None:
         """Drop finished layers that no one needs."""
@@ -173,6 +184,7 @@ def write_layer(
     what: str,
     stopped: Callable[[], bool],
     algorithm: str = "sha256",
+    tap: Tap | None = None,
 ) -> tuple[str, int]:
     """Write the pieces into a slot of the data file; give their digest and their size in bytes.
 
@@ -192,6 +204,9 @@ def write_layer(
             hasher.update(piece)
             _write(fd, slot.offset + size, piece, what)
             size += len(piece)
+            if tap is not None:
+                tap.advance(size)
+                wait_for(tap, size, stopped)
     except BaseException:
         punch(fd, slot.offset, size + _MOST_LOST)
         raise
@@ -205,6 +220,6 @@ def _write(fd: int, offset: int, piece: bytes, what: str) -> None:
             count = os.pwrite(fd, view, offset)
             view, offset = view[count:], offset + count
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if no_space(error):
             raise full(fd, what) from error
         raise

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from bootc_live.base.errors import ImageError, RunError, SourceError
 from bootc_live.base.log import Progress, Recorder
+from bootc_live.image.admit import Admit, admit_all
 from bootc_live.image.manifest import Manifest, parse_config
 from bootc_live.image.platform import check
 from bootc_live.image.resolve import Wanted, resolve_image
@@ -26,7 +27,7 @@ from bootc_live.image.verified import (
     verified_layer,
 )
 from bootc_live.image.verify import digest_of, exhaust
-from bootc_live.source.archive.docker import MANIFEST, docker_image
+from bootc_live.source.archive.docker import MANIFEST, TITLE, docker_image
 from bootc_live.source.archive.files import MemoryFiles
 from bootc_live.source.archive.layout import LayoutSource, MissingBlobError, blob_name
 from bootc_live.source.descriptor import Descriptor
@@ -96,7 +97,7 @@ class _Gathered:
         what = f"the image config {image.config!r} of {typed!r}"
         diff_ids = parse_config(content, len(image.layers), what).diff_ids
         layers = [
-            Descriptor("", diff_id, self.sizes.get(name) or self.source.size_of(name) or 0)
+            Descriptor("", diff_id, self.sizes.get(name) or self.source.size_of(name) or 0, annotations={TITLE: name})
             for diff_id, name in zip(diff_ids, image.layers, strict=True)
         ]
         resolved = resolved_image(
@@ -123,15 +124,19 @@ def resolve_stream(source: StreamSource, wanted: Wanted) -> ResolvedImage:
     return plan.image
 
 
-def fetch_stream(source: StreamSource, wanted: Wanted, store: LayerStore, recorder: Recorder) -> VerifiedImage:
+def fetch_stream(
+    source: StreamSource, wanted: Wanted, store: LayerStore, recorder: Recorder, admit: Admit = admit_all
+) -> VerifiedImage:
     """Read an archive once and put the image's layers into the store.
 
+    ``admit`` is asked as soon as it is known which image it is. Layers that come by before that are in the store by
+    then: most tools write the manifest somewhere among the blobs, and index.json, which names it, last.
     Raises SourceError, ImageError, RunError and OutOfMemoryError.
     """
     gathered = _Gathered(source, wanted)
     with recorder.phase("fetch", "reading the archive and verifying layers"), source.members() as members:
         try:
-            plan = _read(gathered, members, store, Progress(recorder, "fetch", 0))
+            plan = _read(gathered, members, store, Progress(recorder, "fetch", 0), admit)
         except BaseException:
             # Whoever waits for bytes would keep the program waiting.
             source.interrupt()
@@ -141,7 +146,7 @@ def fetch_stream(source: StreamSource, wanted: Wanted, store: LayerStore, record
     return image
 
 
-def _read(gathered: _Gathered, members: Iterator[Member], store: LayerStore, progress: Progress) -> _Plan:
+def _read(gathered: _Gathered, members: Iterator[Member], store: LayerStore, progress: Progress, admit: Admit) -> _Plan:
     plan: _Plan | None = None
     for member in members:
         gathered.sizes[member.name] = member.size
@@ -150,13 +155,18 @@ def _read(gathered: _Gathered, members: Iterator[Member], store: LayerStore, pro
         first, chunks = _peeked(_counted(member, progress))
         if gathered.takes(member, first):
             gathered.small[member.name] = b"".join(chunks)
-            plan = plan or gathered.plan(final=False)
+            if plan is None:
+                plan = gathered.plan(final=False)
+                if plan is not None:
+                    admit(gathered.source, plan.image)
         else:
             _place(gathered, member.name, chunks, store)
         if plan is not None and not _missing(plan, gathered, store):
             break
-    plan = plan or gathered.plan(final=True)
-    assert plan is not None, "a final plan is one or an error"
+    if plan is None:
+        plan = gathered.plan(final=True)
+        assert plan is not None, "a final plan is one or an error"
+        admit(gathered.source, plan.image)
     return plan
 
 

@@ -34,6 +34,11 @@ class ResolvedImage:
     seal: InitVar[_Seal]
 
     @property
+    def identity(self) -> str:
+        """The digest it is known by: the manifest's, or the config's where it has none."""
+        return self.manifest_digest or self.manifest.config.digest
+
+    @property
     def compressed_size(self) -> int:
         """Bytes of all layers as they are transferred, each digest once."""
         return sum({layer.digest: layer.size for layer in self.manifest.layers}.values())

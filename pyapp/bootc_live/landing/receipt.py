@@ -4,27 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 
 from bootc_live import __version__
 from bootc_live.base.errors import LandingError
 from bootc_live.base.log import Recorder
-from bootc_live.base.units import mib
 from bootc_live.config.model import Config
 from bootc_live.image.acquire import Acquired
+from bootc_live.landing.figures import Figures, root_parts
+
+__all__ = ["DEFAULT_PATH", "Figures", "make_receipt", "read_receipt", "written_receipt"]
 
 DEFAULT_PATH = "/run/bootc-live/receipt.json"
-
-
-@dataclass(frozen=True)
-class Figures:
-    """Bytes a boot took: metadata written, memory at its worst, and what came over the network by host."""
-
-    metadata: int
-    peak_memory: int
-    hosts: Mapping[str, int] = field(default_factory=dict)
 
 
 def make_receipt(config: Config, acquired: Acquired, figures: Figures, recorder: Recorder) -> dict[str, object]:
@@ -54,17 +46,9 @@ def make_receipt(config: Config, acquired: Acquired, figures: Figures, recorder:
             "signatures": "not checked",
             "insecure": resolved.insecure,
         },
-        "layout": "index",
-        "writable": {"root": config.root_rw, "etc": config.etc_rw, "var": config.var_rw},
+        **root_parts(config, figures, resolved.compressed_size, image.size),
         "phases": dict(recorder.phases),
-        "bytes": {
-            "fetched": resolved.compressed_size,
-            "transferred": sum(figures.hosts.values()),
-            "unpacked": image.size,
-            "metadata": figures.metadata,
-        },
         "hosts": dict(figures.hosts),
-        "peak_memory": figures.peak_memory,
         "warnings": list(recorder.warnings),
     }
 
@@ -111,37 +95,3 @@ def read_receipt(path: str) -> dict[str, object]:
     if not isinstance(data, dict):
         raise LandingError(f"the receipt {path!r} is not a JSON object", hint="boot again")
     return data
-
-
-def describe(receipt: dict[str, object]) -> str:
-    """Give a receipt as a few lines for people."""
-    image, phases, sizes, policy = (_part(receipt, key) for key in ("image", "phases", "bytes", "policy"))
-    seconds = ", ".join(f"{name} {spent} s" for name, spent in phases.items())
-    lines = [
-        f"image     {image.get('reference')}",
-        f"manifest  {image.get('manifest_digest') or 'none: a docker-archive'}",
-        f"platform  {image.get('platform')}",
-        f"policy    digests {policy.get('digests')}, signatures {policy.get('signatures')}"
-        + (", INSECURE transport" if policy.get("insecure") else ""),
-        f"layout    {receipt.get('layout')}",
-        f"fetched   {mib(_number(sizes.get('fetched')))}, unpacked {mib(_number(sizes.get('unpacked')))}",
-        f"memory    {mib(_number(receipt.get('peak_memory')))} at the peak",
-        f"phases    {seconds}",
-    ]
-    sources = receipt.get("sources")
-    unused = (
-        [part for part in sources if isinstance(part, dict) and part.get("error")] if isinstance(sources, list) else []
-    )
-    lines += [f"not used  {part.get('error')}" for part in unused]
-    warnings = receipt.get("warnings")
-    lines += [f"warning   {text}" for text in warnings] if isinstance(warnings, list) else []
-    return "\n".join(lines)
-
-
-def _part(receipt: dict[str, object], key: str) -> dict[str, object]:
-    part = receipt.get(key)
-    return part if isinstance(part, dict) else {}
-
-
-def _number(value: object) -> int:
-    return value if isinstance(value, int) else 0

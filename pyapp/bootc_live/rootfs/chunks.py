@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from bootc_live.rootfs.erofs_format import BLOCK, BLOCK_BITS, HOLE
@@ -23,16 +24,25 @@ class ChunkMap:
 
     chunk_bits: int
     reserved: int
+    block_bits: int = BLOCK_BITS
     table: list[int] = field(default_factory=list)
 
     @classmethod
-    def reserve(cls, node: Node) -> ChunkMap:
+    def reserve(cls, node: Node, block_bits: int = BLOCK_BITS) -> ChunkMap:
         """Give an empty map with the right number of entries; ValueError where it would be absurd."""
-        bits = _chunk_bits(_windows(node.extents or (), node.size), node.size)
-        count = -(-node.size // (BLOCK << bits))
+        bits = _chunk_bits(_windows(node.extents or (), node.size), node.size, block_bits)
+        count = -(-node.size // (1 << block_bits << bits))
         if count > _MAX_ENTRIES:
             raise ValueError(f"is a sparse file whose map would have {count} entries")
-        return cls(bits, count)
+        return cls(bits, count, block_bits)
+
+    def fill(self, extents: Sequence[Extent], size: int) -> None:
+        """Enter extents that begin and end at chunks, with data at blocks."""
+        step = 1 << self.block_bits << self.chunk_bits
+        self.table = [HOLE] * self.reserved
+        for extent in extents:
+            for position in range(extent.start, min(_end(extent), size), step):
+                self.table[position // step] = (extent.data + position - extent.start) >> self.block_bits
 
     @property
     def chunk_format(self) -> int:
@@ -54,11 +64,7 @@ def chunk_map(node: Node, fd: int, extra: int) -> tuple[ChunkMap, int]:
     extents = node.extents or ()
     if _misaligned(extents, node.size):
         extents, extra = _copied(extents, node.size, fd, extra)
-    step = BLOCK << result.chunk_bits
-    result.table = [HOLE] * result.reserved
-    for extent in extents:
-        for position in range(extent.start, min(_end(extent), node.size), step):
-            result.table[position // step] = (extent.data + position - extent.start) >> BLOCK_BITS
+    result.fill(extents, node.size)
     return result, extra
 
 
@@ -72,6 +78,11 @@ def _windows(extents: tuple[Extent, ...], size: int) -> list[tuple[int, int]]:
     """Give (start, end) of the extents, widened to whole pages where any does not fit blocks."""
     if not _misaligned(extents, size):
         return [(part.start, _end(part)) for part in extents]
+    return page_windows(extents)
+
+
+def page_windows(extents: Sequence[Extent]) -> list[tuple[int, int]]:
+    """Give (start, end) of the extents, widened to whole pages and joined where they meet."""
     windows: list[tuple[int, int]] = []
     for part in extents:
         start, end = part.start // _PAGE * _PAGE, -(-_end(part) // _PAGE) * _PAGE
@@ -82,14 +93,14 @@ def _windows(extents: tuple[Extent, ...], size: int) -> list[tuple[int, int]]:
     return windows
 
 
-def _chunk_bits(windows: list[tuple[int, int]], size: int) -> int:
+def _chunk_bits(windows: list[tuple[int, int]], size: int, block_bits: int) -> int:
     common = 0
     for start, end in windows:
         # The last chunk may end with the file.
         common = math.gcd(common, start, 0 if end >= size else end)
     if common == 0:
-        return min(_MAX_BITS, max(0, (max(size, 1) - 1).bit_length() - BLOCK_BITS))
-    return min(_MAX_BITS, (common & -common).bit_length() - 1 - BLOCK_BITS)
+        return min(_MAX_BITS, max(0, (max(size, 1) - 1).bit_length() - block_bits))
+    return min(_MAX_BITS, (common & -common).bit_length() - 1 - block_bits)
 
 
 def _copied(extents: tuple[Extent, ...], size: int, fd: int, extra: int) -> tuple[tuple[Extent, ...], int]:

@@ -1,8 +1,8 @@
 """Structures of the EROFS on-disk format (kernel: Documentation/filesystems/erofs.rst, fs/erofs/erofs_fs.h).
 
-Only what an index needs: extended inodes, flat and chunk-based data, inline
-extended attributes. Blocks have 512 bytes (Linux 6.4 and later), so that the
-data of a tar member, which begins at a multiple of 512, can be pointed at.
+Only what we write: extended inodes, flat and chunk-based data, inline extended attributes; compressed data is in
+z_erofs.py. An index has blocks of 512 bytes (Linux 6.4 and later), so that the data of a tar member, which begins at
+a multiple of 512, can be pointed at.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ INODE_SIZE = 64
 FLAT_PLAIN, FLAT_INLINE, CHUNK_BASED = 0, 2, 4
 HOLE = 0xFFFFFFFF
 
+INCOMPAT_CHUNKED = 0x4
+
 _MAGIC = 0xE0F5E1E2
 _COMPAT_MTIME = 0x2
-_INCOMPAT_CHUNKED = 0x4
 _SUPER = struct.Struct("<IIIBBHQQIIII16s16sIHHHBBIQ24x")
 _INODE = struct.Struct("<HHHHQIIIIqII16x")
 _DIRENT = struct.Struct("<QHBB")
@@ -47,32 +48,43 @@ _PREFIXES = (
 )
 
 
-def superblock(root_nid: int, inodes: int, blocks: int, meta_block: int, *, chunked: bool) -> bytes:
-    """Give the 128 bytes that stand at offset 1024; the UUID is null and no time is recorded."""
-    return _SUPER.pack(
-        _MAGIC,
-        0,
-        _COMPAT_MTIME,
-        BLOCK_BITS,
-        0,
-        root_nid,
-        inodes,
-        0,
-        0,
-        blocks,
-        meta_block,
-        0,
-        bytes(16),
-        b"bootc-live".ljust(16, b"\0"),
-        _INCOMPAT_CHUNKED if chunked else 0,
-        0,
-        0,
-        0,
-        0,
-        0,
-        0,
-        0,
-    )
+class Summary(NamedTuple):
+    """What a superblock records; ``blocks`` and ``meta_block`` count blocks, ``root`` slots from there."""
+
+    block_bits: int
+    root: int
+    inodes: int
+    blocks: int
+    meta_block: int
+    incompat: int = 0
+    algorithms: int = 0
+
+    def packed(self) -> bytes:
+        """Give the 128 bytes that stand at offset 1024; the UUID is null and no time is recorded."""
+        return _SUPER.pack(
+            _MAGIC,
+            0,
+            _COMPAT_MTIME,
+            self.block_bits,
+            0,
+            self.root,
+            self.inodes,
+            0,
+            0,
+            self.blocks,
+            self.meta_block,
+            0,
+            bytes(16),
+            b"bootc-live".ljust(16, b"\0"),
+            self.incompat,
+            self.algorithms,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+        )
 
 
 class Inode(NamedTuple):

@@ -8,24 +8,24 @@ device makes a block device of it.
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from bootc_live.base.errors import RootfsError
-from bootc_live.base.loop import loop_device
-from bootc_live.base.mounts import mounted
-from bootc_live.image.space import full
+from bootc_live.config.model import Layout
+from bootc_live.image.space import full, no_space
 from bootc_live.image.store import META
 from bootc_live.image.verified import VerifiedImage
+from bootc_live.rootfs.built import BuiltRoot, Finishing, mounted_image, unchanged
 from bootc_live.rootfs.erofs_format import BLOCK
-from bootc_live.rootfs.erofs_writer import write_metadata
+from bootc_live.rootfs.index_metadata import write_metadata
 from bootc_live.rootfs.layers import merge
+from bootc_live.rootfs.read_ahead import ReadAhead
 
 _PAGE = 4096
-_HINT = "the index layout needs Linux 6.4 or later with EROFS; look at the kernel log (dmesg)"
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,14 @@ class IndexImage:
     metadata: int
 
 
-def build_index(image: VerifiedImage) -> IndexImage:
-    """Turn the data file of a verified image into an EROFS image, in place.
+def build_index(image: VerifiedImage, finishing: Finishing = unchanged, ahead: ReadAhead | None = None) -> IndexImage:
+    """Turn the data file of a verified image into an EROFS image, in place; ``finishing`` may change the merged tree.
 
     Raises ImageError for layers that make no sense, RootfsError for what EROFS
     cannot hold, OutOfMemoryError where the file system is full.
     """
-    root = merge(image)
+    root = merge(image, ahead)
+    finishing(root, image)
     fd = os.open(image.path, os.O_RDWR | os.O_CLOEXEC)
     try:
         # The loop device ends at whole sectors; a tar from some tools does not.
@@ -54,12 +55,18 @@ def build_index(image: VerifiedImage) -> IndexImage:
             hint="build the image anew",
         ) from error
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if not no_space(error):
             raise
         raise full(fd, f"the file system's metadata of {image.resolved.typed!r}") from error
     finally:
         os.close(fd)
     return IndexImage(image.path, metadata)
+
+
+def index_root(image: VerifiedImage, finishing: Finishing = unchanged, ahead: ReadAhead | None = None) -> BuiltRoot:
+    """Build an index, as the layout that it is; raises as ``build_index``."""
+    made = build_index(image, finishing, ahead)
+    return BuiltRoot(Layout.INDEX, partial(mounted_index, made), made.metadata, made.metadata + image.size)
 
 
 @contextmanager
@@ -68,11 +75,5 @@ def mounted_index(image: IndexImage, where: str, options: str = "") -> Iterator[
 
     The mount ends with the block. Raises RunError.
     """
-    fd = os.open(image.path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        with loop_device(fd, image.path, BLOCK) as device:
-            joined = ",".join(part for part in ("ro", options) if part)
-            with mounted("erofs", device, where, joined, hint=_HINT):
-                yield where
-    finally:
-        os.close(fd)
+    with mounted_image(image.path, BLOCK, where, options):
+        yield where

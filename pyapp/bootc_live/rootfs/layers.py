@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import mmap
 import os
+from collections.abc import Iterator
 
 from bootc_live.base.errors import ImageError
 from bootc_live.image.verified import VerifiedImage, VerifiedLayer
+from bootc_live.rootfs.read_ahead import ReadAhead
 from bootc_live.rootfs.sparse import Extent
 from bootc_live.rootfs.tar_reader import Member, read_members
 from bootc_live.rootfs.tree import PATH_MAX, Entry, Node, new_directory, resolve, split
 
+HINT = "this layer was not made by a sound tool: build the image anew"
 _WHITEOUT = b".wh."
 _OPAQUE = b".wh..wh..opq"
 _AUFS = b".wh..wh."
@@ -21,8 +24,8 @@ _AUFS = b".wh..wh."
 _FOREIGN_XATTR = b"trusted.overlay."
 
 
-def merge(image: VerifiedImage) -> Node:
-    """Give the root of the tree that all layers of a verified image make.
+def merge(image: VerifiedImage, ahead: ReadAhead | None = None) -> Node:
+    """Give the root of the tree that all layers of a verified image make; ``ahead`` may have read some already.
 
     Raises ImageError naming the layer and the member that cannot be used.
     """
@@ -30,26 +33,29 @@ def merge(image: VerifiedImage) -> Node:
     fd = os.open(image.path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         for number, layer in enumerate(image.layers):
-            if layer.size:
+            found = None if ahead is None else ahead.members(layer)
+            if found is not None:
+                _apply(root, found, layer, number, image.resolved.typed)
+            elif layer.size:
                 with mmap.mmap(fd, layer.size, prot=mmap.PROT_READ, offset=layer.offset) as buffer:
-                    _apply(root, buffer, layer, number, image.resolved.typed)
+                    _apply(root, read_members(buffer), layer, number, image.resolved.typed)
     finally:
         os.close(fd)
     return root
 
 
-def _apply(root: Node, buffer: mmap.mmap, layer: VerifiedLayer, number: int, typed: str) -> None:
+def _apply(root: Node, members: Iterator[Member], layer: VerifiedLayer, number: int, typed: str) -> None:
     where = ""
     parents: dict[bytes, Node] = {}
     try:
-        for member in read_members(buffer, layer.size):
+        for member in members:
             where = f"member {member.name.decode(errors='backslashreplace')!r} "
             apply_member(root, member, number, layer.offset, parents)
             where = ""
     except ValueError as error:
         raise ImageError(
             f"layer {number} ({layer.diff_id}) of {typed!r} cannot be used: {where}{error}",
-            hint="this layer was not made by a sound tool: build the image anew",
+            hint=HINT,
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""A whole live root: the index image, with /, /etc and /var as writable as they were asked to be."""
+"""A whole live root: what a layout made, with /, /etc and /var as writable as they were asked to be."""
 
 from __future__ import annotations
 
@@ -9,67 +9,109 @@ from dataclasses import dataclass
 
 from bootc_live.base.errors import RootfsError, RunError
 from bootc_live.base.log import Recorder
-from bootc_live.rootfs.index import IndexImage, mounted_index
-from bootc_live.rootfs.writable import frozen, is_plain_directory, overlaid, seeded
-
-
-@dataclass(frozen=True)
-class Writable:
-    """Which parts can be written, and mount options for the root's own mount."""
-
-    root: bool
-    etc: bool
-    var: bool
-    options: str = ""
+from bootc_live.config.model import Parts
+from bootc_live.rootfs.built import BuiltRoot
+from bootc_live.rootfs.state import State, kept_etc, opened_state, var_place
+from bootc_live.rootfs.writable import covered, frozen, is_plain_directory, overlaid, ram_place, seeded
 
 
 @dataclass(frozen=True)
 class MountedRoot:
-    """A root mounted with all its parts below ``path``."""
+    """A root mounted with all its parts below ``path``; ``state`` is where they outlive it, None where they do not."""
 
     path: str
+    state: State | None = None
 
 
 @contextmanager
-def mounted_root(image: IndexImage, directory: str, writable: Writable, recorder: Recorder) -> Iterator[MountedRoot]:
+def mounted_root(
+    built: BuiltRoot, directory: str, parts: Parts, recorder: Recorder, origin: str = ""
+) -> Iterator[MountedRoot]:
     """Mount a root below ``directory``, which must be an empty one; all mounts end with the block.
 
-    Raises RunError with mount(8)'s words, and RootfsError where it had options to refuse.
+    ``origin`` names the image; a partition for state remembers it. Raises RunError with mount(8)'s words, RootfsError
+    where it had options to refuse or a partition for state that must not be done without, and OutOfMemoryError where
+    the image's /var does not fit.
     """
     with ExitStack() as stack:
         with recorder.phase("mount", "mounting the root"):
-            root = _mount_all(stack, image, directory, writable, recorder)
+            root = _Mounting(stack, directory, parts, recorder).all(built, origin)
         yield root
 
 
-def _mount_all(
-    stack: ExitStack, image: IndexImage, directory: str, writable: Writable, recorder: Recorder
-) -> MountedRoot:
-    top = _make(directory, "root")
-    lower = stack.enter_context(mounted_index(image, _make(directory, "lower"))) if writable.root else None
-    try:
-        if lower is not None:
-            stack.enter_context(overlaid(lower, top, writable.options, _make(directory, "root-rw")))
+class _Mounting:
+    """What the steps of mounting a root share."""
+
+    def __init__(self, stack: ExitStack, directory: str, parts: Parts, recorder: Recorder) -> None:
+        self._stack = stack
+        self._directory = directory
+        self._parts = parts
+        self._recorder = recorder
+        self._top = self._make("root")
+        self._state_at = self._make("state")
+
+    def all(self, built: BuiltRoot, origin: str) -> MountedRoot:
+        """Mount everything."""
+        state = self._stack.enter_context(opened_state(self._parts, self._state_at, self._recorder))
+        lower = self._root(built)
+        self._etc(lower, state)
+        return MountedRoot(self._top, self._var(state, origin))
+
+    def _root(self, built: BuiltRoot) -> str:
+        """Mount the root; give where it is without what is written to it."""
+        parts, enter = self._parts, self._stack.enter_context
+        lower, place = self._top, ""
+        if parts.root:
+            lower = enter(built.mount(self._make("lower"), ""))
+            place = self._ram("root", parts.root_size)
+        try:
+            if parts.root:
+                enter(overlaid(lower, self._top, parts.options, place))
+            else:
+                enter(built.mount(self._top, parts.options))
+        except RunError as error:
+            if not parts.options:
+                raise
+            raise RootfsError(
+                f"the root cannot be mounted with 'rootflags={parts.options}': {error.message}",
+                hint="correct rootflags=, or leave it out",
+            ) from error
+        return lower
+
+    def _etc(self, lower: str, state: State | None) -> None:
+        etc, enter = os.path.join(self._top, "etc"), self._stack.enter_context
+        kept = state if self._parts.etc else None
+        # A writable root has a writable /etc; only what outlives it needs an overlay of its own.
+        if (self._parts.etc == self._parts.root and kept is None) or not self._is_directory("etc"):
+            return
+        if kept is not None:
+            enter(kept_etc(os.path.join(lower, "etc"), etc, self._state_at, kept))
+        elif self._parts.etc:
+            enter(overlaid(etc, etc, "", self._ram("etc", self._parts.etc_size)))
         else:
-            stack.enter_context(mounted_index(image, top, writable.options))
-    except RunError as error:
-        if not writable.options:
-            raise
-        raise RootfsError(
-            f"the root cannot be mounted with 'rootflags={writable.options}': {error.message}",
-            hint="correct rootflags=, or leave it out",
-        ) from error
-    etc, var = os.path.join(top, "etc"), os.path.join(top, "var")
-    if writable.etc != writable.root and is_plain_directory(etc, recorder, "/etc"):
-        part = overlaid(etc, etc, "", _make(directory, "etc-rw")) if writable.etc else frozen(etc)
-        stack.enter_context(part)
-    if (writable.var or writable.root) and is_plain_directory(var, recorder, "/var"):
-        part = seeded(var, _make(directory, "var-rw")) if writable.var else frozen(var)
-        stack.enter_context(part)
-    return MountedRoot(top)
+            enter(frozen(etc))
 
+    def _var(self, state: State | None, origin: str) -> State | None:
+        var, enter = os.path.join(self._top, "var"), self._stack.enter_context
+        if not (self._parts.var or self._parts.root) or not self._is_directory("var"):
+            return state
+        if not self._parts.var:
+            enter(frozen(var))
+        elif state is not None:
+            made, state = var_place(self._state_at, var, origin, state)
+            enter(covered(var, made))
+        else:
+            enter(seeded(var, self._ram("var", self._parts.var_size), "bootc.live.var.size="))
+        return state
 
-def _make(directory: str, name: str) -> str:
-    path = os.path.join(directory, name)
-    os.mkdir(path, 0o700)
-    return path
+    def _ram(self, name: str, size: int | None) -> str:
+        place = self._make(f"{name}-rw")
+        return self._stack.enter_context(ram_place(self._parts, size, place, name))
+
+    def _is_directory(self, name: str) -> bool:
+        return is_plain_directory(os.path.join(self._top, name), self._recorder, f"/{name}")
+
+    def _make(self, name: str) -> str:
+        path = os.path.join(self._directory, name)
+        os.mkdir(path, 0o700)
+        return path

@@ -27,13 +27,13 @@ _BODILESS = frozenset(b"123456")
 
 
 class Buffer(Protocol):
-    """What holds the tar bytes: an mmap, or bytes in tests."""
+    """What holds the tar bytes: an mmap, or a tar that is still being written."""
 
     def __len__(self) -> int:
-        """Give its size in bytes."""
+        """Give its size in bytes, or more than a tar can have as long as that is not known."""
 
     def __getitem__(self, key: slice, /) -> bytes:
-        """Give a part of it."""
+        """Give a part of it, once that is there; shorter where the tar ends."""
 
 
 class Member(NamedTuple):
@@ -89,17 +89,16 @@ class _Extensions:
 _KINDS = {b"1": "hardlink", b"2": "symlink", b"3": "char", b"4": "block", b"5": "dir", b"6": "fifo"}
 
 
-def read_members(buffer: Buffer, end: int) -> Iterator[Member]:
-    """Give the members of the tar in ``buffer[:end]``, in order.
+def read_members(buffer: Buffer) -> Iterator[Member]:
+    """Give the members of a tar, in order.
 
     Raises ValueError saying what is wrong and where.
     """
     position = 0
     extensions = _Extensions()
-    while position + BLOCK <= end:
-        header = buffer[position : position + BLOCK]
+    while len(header := buffer[position : position + BLOCK]) == BLOCK:
         if header == ZERO_BLOCK:
-            if buffer[position + BLOCK : min(end, position + 2 * BLOCK)].strip(b"\0"):
+            if buffer[position + BLOCK : position + 2 * BLOCK].strip(b"\0"):
                 raise ValueError(f"the tar has a lone zero block at offset {position}, and more behind it")
             break
         fields = HEADER.unpack(header)
@@ -108,22 +107,20 @@ def read_members(buffer: Buffer, end: int) -> Iterator[Member]:
         position += BLOCK
         if fields[7] in b"xgLK":
             size = number(fields[4])
-            extensions.add(fields[7], _extension(buffer, position, size, end))
+            extensions.add(fields[7], _extension(buffer, position, size))
             position += _padded(size)
             continue
-        member, position = _member(buffer, position, end, fields, extensions)
+        member, position = _member(buffer, position, fields, extensions)
         extensions.reset()
         yield member
     else:
-        if buffer[position:end].strip(b"\0"):
+        if header.strip(b"\0"):
             raise ValueError("the tar ends inside a header")
     if extensions.waiting:
         raise ValueError("the tar ends after an extension header")
 
 
-def _member(
-    buffer: Buffer, position: int, end: int, fields: tuple[bytes, ...], extensions: _Extensions
-) -> tuple[Member, int]:
+def _member(buffer: Buffer, position: int, fields: tuple[bytes, ...], extensions: _Extensions) -> tuple[Member, int]:
     pax = extensions.pax
     kind = fields[7]
     name = pax.get(b"path") or extensions.name or _name(fields)
@@ -137,7 +134,7 @@ def _member(
         start = data
     elif any(key.startswith(_SPARSE) for key in pax):
         extents, real_size, data, name = pax_sparse(buffer, position, size, pax, name)
-    if size < 0 or start + size > end or (extents and extents[-1].data + extents[-1].length > start + size):
+    if size < 0 or start + size > len(buffer) or (extents and extents[-1].data + extents[-1].length > start + size):
         raise ValueError(f"member {_show(name)} claims {size} bytes of data, more than there are")
     mtime, mtime_ns = timestamp(pax[b"mtime"]) if pax.get(b"mtime") else (number(fields[5]), 0)
     member = Member(
@@ -191,10 +188,11 @@ def _name(fields: tuple[bytes, ...]) -> bytes:
     return name
 
 
-def _extension(buffer: Buffer, position: int, size: int, end: int) -> bytes:
-    if not 0 <= size <= _HEADER_LIMIT or position + size > end:
+def _extension(buffer: Buffer, position: int, size: int) -> bytes:
+    body = buffer[position : position + size] if 0 <= size <= _HEADER_LIMIT else b""
+    if len(body) != size:
         raise ValueError(f"the extension header at offset {position} claims {size} bytes")
-    return buffer[position : position + size]
+    return body
 
 
 def _padded(size: int) -> int:

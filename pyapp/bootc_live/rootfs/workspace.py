@@ -5,39 +5,29 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 
 from bootc_live.base.errors import OutOfMemoryError, RootfsError
 from bootc_live.base.memory import available_bytes
-from bootc_live.base.mounts import mounted
 from bootc_live.base.units import mib
+from bootc_live.config.model import Backing
+from bootc_live.rootfs.ram import RESERVE, RamFs, ram_filesystem
 
 DEFAULT = "/run/bootc-live"
-# What must stay free for the kernel and programs while the root is made.
-_RESERVE = 64 * 2**20
+_PLAIN = Backing()
 
 
 @contextmanager
-def ram_workspace(base: str = DEFAULT) -> Iterator[str]:
-    """Mount a tmpfs of our own below ``base``: /run is limited to a fifth of RAM and forbids suid and devices.
+def ram_workspace(backing: Backing = _PLAIN, base: str = DEFAULT) -> Iterator[str]:
+    """Mount a RAM file system of our own below ``base``: /run is limited to a fifth of RAM, forbids suid and devices.
 
-    It may take all memory that is available now but 64 MiB. The files in it
-    live on after the block as long as a loop device holds them. Raises
-    OutOfMemoryError and RunError.
+    Where no size is asked for, it may take all memory that is available now but 64 MiB. What is mounted from it lives
+    on after the block. Raises OutOfMemoryError, RootfsError and RunError.
     """
-    room = available_bytes() - _RESERVE
-    if room <= 0:
-        raise OutOfMemoryError(
-            f"only {mib(available_bytes())} of memory are available, {mib(_RESERVE)} must stay free",
-            hint="give the machine more memory",
-        )
     os.makedirs(base, exist_ok=True)
     # A name of its own, so that two runs do not mount over each other.
     try:
-        with (
-            tempfile.TemporaryDirectory(prefix="work.", dir=base) as where,
-            mounted("tmpfs", "bootc-live", where, f"mode=0700,size={room}", hint="use a kernel with tmpfs"),
-        ):
+        with tempfile.TemporaryDirectory(prefix="work.", dir=base) as where, _in_ram(backing, where):
             yield where
     finally:
         # Not empty where a receipt lies in it.
@@ -46,12 +36,46 @@ def ram_workspace(base: str = DEFAULT) -> Iterator[str]:
 
 
 @contextmanager
-def directory_workspace(parent: str) -> Iterator[str]:
-    """Use a private directory below an existing one, on whatever file system that is. Raises RootfsError."""
+def directory_workspace(parent: str, backing: Backing = _PLAIN) -> Iterator[str]:
+    """Use a private directory below an existing one, on whatever file system that is.
+
+    Where anything special is asked of RAM, a file system in RAM is mounted there. Raises as ``ram_workspace``.
+    """
     try:
         made = tempfile.TemporaryDirectory(prefix="bootc-live.", dir=parent)
     except OSError as error:
         raise RootfsError(f"cannot work in {parent!r}: {error.strerror}", hint="choose another --workdir") from error
     with made as path:
         # Absolute, because mount(8) is run from elsewhere.
-        yield os.path.abspath(path)
+        where = os.path.abspath(path)
+        with nullcontext() if backing == _PLAIN else _in_ram(backing, where):
+            yield where
+
+
+@contextmanager
+def _in_ram(backing: Backing, where: str) -> Iterator[None]:
+    size = available_bytes() - RESERVE if backing.size is None else backing.size
+    if size <= 0:
+        raise OutOfMemoryError(
+            f"only {mib(available_bytes())} of memory are available, {mib(RESERVE)} must stay free",
+            hint="give the machine more memory",
+        )
+    spec = RamFs(size, huge=backing.huge, mpol=backing.mpol, zram=backing.zram, mode=0o700)
+    with ram_filesystem(spec, where), _limits_named(backing):
+        yield
+
+
+@contextmanager
+def _limits_named(backing: Backing) -> Iterator[None]:
+    """Make a full file system the fault of the argument that limits it."""
+    try:
+        yield
+    except OutOfMemoryError as error:
+        # Its own kinds know better what to do.
+        if type(error) is not OutOfMemoryError:
+            raise
+        if backing.zram is not None:
+            error.hint = f"give more than {mib(backing.zram.size)} with bootc.zram=, or use a smaller image"
+        elif backing.size is not None:
+            error.hint = f"give more than {mib(backing.size)} with bootc.live.size=, or leave it out"
+        raise

@@ -23,8 +23,8 @@ from bootc_live.base.run import filter_process, find_program, require_program
 _STEP = 4 * 1024 * 1024
 _PIPE_SIZE = 1024 * 1024
 _F_SETPIPE_SZ = 1031
-_GZIP = b"\x1f\x8b"
-_ZSTD = b"\x28\xb5\x2f\xfd"
+GZIP = b"\x1f\x8b"
+ZSTD = b"\x28\xb5\x2f\xfd"
 DAMAGED = "push the image again, or make the archive anew"
 
 
@@ -45,7 +45,7 @@ def inflate(chunks: Iterator[bytes], what: str) -> Generator[bytes, None, None]:
 def peeked(chunks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
     """Give how a stream begins, enough to tell how it is compressed, and the whole stream."""
     first = next(chunks, b"")
-    while 0 < len(first) < len(_ZSTD):
+    while 0 < len(first) < len(ZSTD):
         more = next(chunks, b"")
         if not more:
             break
@@ -59,7 +59,7 @@ def inflater(first: bytes) -> list[str] | None:
     None where no program is needed: for plain data, and for gzip where igzip is not packed. Raises RunError where zstd
     is needed and not there.
     """
-    if first.startswith(_GZIP):
+    if first.startswith(GZIP):
         igzip = find_program("igzip")
         return None if igzip is None else [igzip, "-d", "-c"]
     if compressed(first):
@@ -70,7 +70,7 @@ def inflater(first: bytes) -> list[str] | None:
 
 def compressed(first: bytes) -> bool:
     """Tell gzip and zstd data by their first four bytes."""
-    return first.startswith((_GZIP, _ZSTD)) or _skippable(first)
+    return first.startswith((GZIP, ZSTD)) or _skippable(first)
 
 
 def _skippable(first: bytes) -> bool:
@@ -85,10 +85,10 @@ def _zlib(chunks: Iterator[bytes], what: str) -> Generator[bytes, None, None]:
         data, behind = behind + chunk, b""
         while data:
             if stream.eof:
-                if len(data) < len(_GZIP):
+                if len(data) < len(GZIP):
                     behind = data
                     break
-                if not data.startswith(_GZIP):
+                if not data.startswith(GZIP):
                     # Padding or garbage: igzip passes over it too. The diffID tells whether something is missing.
                     deque(chunks, maxlen=0)
                     return

@@ -99,4 +99,15 @@ class StreamSource(Protocol):
         """End the reading, for good."""
 
 
+@runtime_checkable
+class Peekable(Protocol):
+    """A source that can show a few bytes out of the middle of a blob, beside being a ``Source`` or ``StreamSource``."""
+
+    def peek(self, descriptor: Descriptor, offset: int, length: int) -> bytes:
+        """Give bytes of a layer, unverified, fewer only at its end; may be called from several threads.
+
+        It is tried once, for whoever can do without them; raises SourceError.
+        """
+
+
 AnySource = Source | StreamSource

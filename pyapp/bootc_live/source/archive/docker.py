@@ -13,9 +13,12 @@ from dataclasses import dataclass
 from bootc_live.base.errors import SourceError
 from bootc_live.source.archive.files import TarFiles, plain_name
 from bootc_live.source.archive.labels import choose
+from bootc_live.source.descriptor import Descriptor
 from bootc_live.source.interface import MANIFEST_LIMIT, Member
 
 MANIFEST = "manifest.json"
+# Which file of the archive a layer is (annotations.md of the OCI image specification).
+TITLE = "org.opencontainers.image.title"
 _HINT = "make the archive anew, for example with: skopeo copy SOURCE oci-archive:FILE.oci:latest"
 
 
@@ -80,6 +83,10 @@ class DockerArchive:
         """Open a member once it is read: it may not be needed."""
         with self._files.open(name) as chunks:
             yield from chunks
+
+    def peek(self, descriptor: Descriptor, offset: int, length: int) -> bytes:
+        """Give bytes of the layer whose annotation names its file; raises SourceError."""
+        return self._files.peek(descriptor.annotations[TITLE], offset, length)
 
     def _small(self, name: str) -> bytes:
         size = self._files.size(name) or 0

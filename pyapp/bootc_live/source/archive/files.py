@@ -25,6 +25,9 @@ class Files(Protocol):
     def open(self, name: str) -> AbstractContextManager[Iterator[bytes]]:
         """Open a file that is there; raises SourceError."""
 
+    def peek(self, name: str, offset: int, length: int) -> bytes:
+        """Give bytes of a file that is there, fewer only at its end, by one try; raises SourceError."""
+
     def interrupt(self) -> None:
         """End all reading, for good."""
 
@@ -70,6 +73,11 @@ class TarFiles:
             yield chunks
         self._reader.release(span.offset, span.size)
 
+    def peek(self, name: str, offset: int, length: int) -> bytes:
+        """Give bytes of a member, fewer only at its end, by one try; raises SourceError."""
+        span = self._spans[name]
+        return self._reader.peek(span.offset + offset, max(0, min(length, span.size - offset)))
+
     def interrupt(self) -> None:
         """End all reading, for good."""
         self._reader.interrupt()
@@ -102,6 +110,14 @@ class DirectoryFiles:
         except OSError as error:
             raise unreadable(self._typed, error) from error
 
+    def peek(self, name: str, offset: int, length: int) -> bytes:
+        """Give bytes of a file, fewer only at its end; raises SourceError."""
+        try:
+            with open(os.path.join(self._path, name), "rb", buffering=0) as file:
+                return os.pread(file.fileno(), length, offset)
+        except OSError as error:
+            raise unreadable(self._typed, error) from error
+
     def interrupt(self) -> None:
         """Do nothing: a file does not keep anybody waiting."""
 
@@ -122,6 +138,10 @@ class MemoryFiles:
     def open(self, name: str) -> Iterator[Iterator[bytes]]:
         """Open a file."""
         yield iter([self._content[name]])
+
+    def peek(self, name: str, offset: int, length: int) -> bytes:
+        """Give bytes of a file, fewer only at its end."""
+        return self._content[name][offset : offset + length]
 
     def interrupt(self) -> None:
         """Do nothing: memory does not keep anybody waiting."""

@@ -57,6 +57,10 @@ class LayoutSource:
         with self._files.open(self._blob_name(descriptor)) as chunks:
             yield chunks
 
+    def peek(self, descriptor: Descriptor, offset: int, length: int) -> bytes:
+        """Give bytes of a blob, unverified; raises SourceError."""
+        return self._files.peek(self._blob_name(descriptor), offset, length)
+
     def whence(self, _descriptor: Descriptor) -> str | None:
         """Say nothing: it is all in one place."""
         return None

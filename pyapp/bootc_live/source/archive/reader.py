@@ -26,6 +26,9 @@ class Reader(Protocol):
     def read(self, offset: int, length: int) -> bytes:
         """Give bytes, fewer only at the end; raises SourceError."""
 
+    def peek(self, offset: int, length: int) -> bytes:
+        """Give bytes as ``read`` does, but by one try."""
+
     def stream(self, offset: int, length: int) -> AbstractContextManager[Iterator[bytes]]:
         """Open a span; raises SourceError, also where the bytes end before the span."""
 
@@ -52,6 +55,10 @@ class FileReader:
             return os.pread(self._fd, length, offset)
         except OSError as error:
             raise unreadable(self._typed, error) from error
+
+    def peek(self, offset: int, length: int) -> bytes:
+        """Give bytes, fewer only at the end; raises SourceError."""
+        return self.read(offset, length)
 
     @contextmanager
     def stream(self, offset: int, length: int) -> Iterator[Iterator[bytes]]:

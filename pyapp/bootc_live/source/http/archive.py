@@ -16,7 +16,7 @@ from bootc_live.source.archive.opening import read_archive
 from bootc_live.source.archive.stream import StreamArchive
 from bootc_live.source.http.errors import broken_off
 from bootc_live.source.http.proxies import basic_login, without_login
-from bootc_live.source.http.web import Web, check_redirects, opened_web
+from bootc_live.source.http.web import Web, check_redirects, few, opened_web
 from bootc_live.source.interface import AnySource
 from bootc_live.source.retry import skipped
 
@@ -115,6 +115,12 @@ class WebReader:
             return self._head[offset : offset + length]
         with self.stream(offset, length) as chunks:
             return b"".join(chunks)
+
+    def peek(self, offset: int, length: int) -> bytes:
+        """Give bytes, fewer only at the end, by one request; raises SourceError."""
+        length = min(length, self.size - offset)
+        with self._file.get(offset, offset + length) as answer:
+            return few(self._file.web, answer, self._file.typed, length)
 
     @contextmanager
     def stream(self, offset: int, length: int) -> Iterator[Iterator[bytes]]:

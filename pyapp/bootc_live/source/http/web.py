@@ -114,6 +114,18 @@ def opened_web(access: Access, typed: str) -> Iterator[Web]:
         yield web
 
 
+def few(web: Web, response: requests.Response, typed: str, length: int) -> bytes:
+    """Give the first bytes of an answer to a range; raises SourceError where it is not one, without reading it."""
+    if response.status_code != HTTPStatus.PARTIAL_CONTENT:
+        raise SourceError(f"the server of {typed!r} does not answer ranges", hint="this is not needed")
+    came = b""
+    for piece in web.body(response, typed):
+        came += piece
+        if len(came) >= length:
+            break
+    return came[:length]
+
+
 def check_redirects(response: requests.Response, typed: str) -> None:
     """Raise SourceError where an answer came by way of plain HTTP though HTTPS was asked for."""
     hops = [hop.url for hop in (*response.history, response)]

@@ -43,8 +43,10 @@ class Place:
         return f"{self.host}/{self.endpoint.repository}"
 
     @contextmanager
-    def get(self, kind: str, target: str, accept: str, start: int = 0) -> Iterator[requests.Response]:
-        """Ask for a manifest or blob from a byte on; gives the answer. Raises SourceError."""
+    def get(
+        self, kind: str, target: str, accept: str, start: int = 0, end: int | None = None
+    ) -> Iterator[requests.Response]:
+        """Ask for a manifest or blob from a byte on, up to before another; gives the answer. Raises SourceError."""
         path = f"/v2/{self.endpoint.repository}/{kind}/{target}"
         client = self._ready(path)
         url = f"{client.prefix}://{self.host}{path}"
@@ -58,7 +60,7 @@ class Place:
                     raise client.auth.refusal(response)
             return response
 
-        with self._web.get(url, self._typed, {"Accept": accept}, start, send=send) as response:
+        with self._web.get(url, self._typed, {"Accept": accept}, start, end, send=send) as response:
             yield response
 
     def _ready(self, path: str) -> Registry:

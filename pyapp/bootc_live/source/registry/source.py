@@ -16,7 +16,7 @@ from bootc_live.config.source_spec import RegistryImage
 from bootc_live.source.access import Access
 from bootc_live.source.descriptor import Descriptor, check_digest
 from bootc_live.source.http.body import limited
-from bootc_live.source.http.web import Web, check_redirects, opened_web
+from bootc_live.source.http.web import Web, check_redirects, few, opened_web
 from bootc_live.source.interface import TopManifest
 from bootc_live.source.registry.place import Place
 from bootc_live.source.registry.reference import Reference, parse_reference
@@ -72,6 +72,12 @@ class RegistrySource:
         """Open a blob by digest."""
         with self._open("blobs", descriptor, "*/*") as chunks:
             yield chunks
+
+    def peek(self, descriptor: Descriptor, offset: int, length: int) -> bytes:
+        """Give bytes of a blob by one request to the first place; raises SourceError."""
+        place = self._ways(by_digest=True)[0]
+        with place.get("blobs", descriptor.digest, "*/*", offset, offset + length) as response:
+            return few(self._web, response, self.typed, length)
 
     def whence(self, descriptor: Descriptor) -> str | None:
         """Name the places that gave bytes of a blob, where there was a choice."""

@@ -1,0 +1,91 @@
+"""``bootc-live erofs``: the file that a machine booting the erofs layout makes in its RAM."""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import tempfile
+from contextlib import ExitStack
+
+from bootc_live.base.errors import ConfigError, RootfsError
+from bootc_live.base.interrupt import ignore_interrupts
+from bootc_live.base.log import Recorder
+from bootc_live.base.units import mib
+from bootc_live.cli.source_argument import source_argument
+from bootc_live.config.model import Compression, Config, Layout
+from bootc_live.config.values import parse_sha256
+from bootc_live.image.acquire import Acquired, acquire
+from bootc_live.image.tap import Takers
+from bootc_live.rootfs.built import BuiltRoot
+from bootc_live.rootfs.maker import RootMaker, root_maker
+from bootc_live.source.access import Access
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Run the verb; raises BootcLiveError."""
+    spec = source_argument(arguments)
+    config = Config(
+        sources=(spec,),
+        layout=Layout.EROFS,
+        compress=Compression(arguments.compress),
+        erofs_times=arguments.times,
+        erofs_digest=_digest(arguments.digest),
+        selinux=False if arguments.no_selinux else None,
+    )
+    target = os.path.abspath(arguments.file)
+    if os.path.lexists(target):
+        raise ConfigError(f"{arguments.file!r} exists", hint="name a new file")
+    recorder = Recorder()
+    # As when booting: all that is made is needed to the end.
+    gc.disable()
+    with ExitStack() as stack:
+        try:
+            made = tempfile.TemporaryDirectory(prefix=".bootc-live.", dir=os.path.dirname(target))
+        except OSError as error:
+            raise ConfigError(
+                f"{arguments.file!r} cannot be made: {error.strerror}",
+                hint="name a file in a directory you may write to",
+            ) from error
+        directory = stack.enter_context(made)
+        maker = stack.enter_context(root_maker(config, directory, recorder, ours=False))
+        access = Access(recorder.warn, label=arguments.label, unsecure=arguments.unsecure, directory=directory)
+        # It goes to a file: how much memory there is does not matter.
+        acquired = acquire([spec], access, maker.path, recorder, Takers(consumer=maker.consumer))
+        built = maker.make(acquired.image)
+        _publish(os.path.join(directory, "root.erofs"), target, arguments.file)
+    report = _report(acquired, built, maker)
+    print(json.dumps(report, indent=2) if arguments.json else f"{report['sha256']}  {arguments.file}")
+    recorder.say(f"{mib(built.size)}, pin it with bootc.live.erofs.digest={built.sha256}")
+    return 0
+
+
+def _publish(made: str, target: str, typed: str) -> None:
+    try:
+        os.chmod(made, 0o644)
+        ignore_interrupts()
+        # Not replace: nobody's file is taken away, not even one that came in the meantime.
+        os.link(made, target)
+    except OSError as error:
+        raise RootfsError(f"{typed!r} cannot be made: {error.strerror}", hint="name another file") from error
+
+
+def _digest(typed: str | None) -> str | None:
+    try:
+        return None if typed is None else parse_sha256(typed)
+    except ValueError as error:
+        raise ConfigError(f"'--digest {typed}' {error}", hint="write it as sha256:…") from error
+
+
+def _report(acquired: Acquired, built: BuiltRoot, maker: RootMaker) -> dict[str, object]:
+    image = acquired.image.resolved
+    return {
+        "source": image.typed,
+        "manifest_digest": image.manifest_digest,
+        "config_digest": image.manifest.config.digest,
+        "sha256": built.sha256,
+        "size": built.size,
+        "library": maker.library,
+        "labelled": maker.labelled,
+    }

@@ -1,0 +1,142 @@
+"""``bootc-live estimate``: what an image needs of a machine in each layout, without fetching its layers."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from dataclasses import asdict, dataclass, replace
+
+from bootc_live.base.errors import AdmissionError, ConfigError
+from bootc_live.base.log import Recorder
+from bootc_live.base.memory import total_bytes
+from bootc_live.base.units import MIB, mib
+from bootc_live.cli.source_argument import source_argument
+from bootc_live.config.cmdline import parse_cmdline
+from bootc_live.config.model import Backing, Compression, Config
+from bootc_live.image.acquire import resolve, warn_if_insecure
+from bootc_live.image.estimate import Estimate, estimate
+from bootc_live.image.resolve import Wanted
+from bootc_live.image.verified import ResolvedImage
+from bootc_live.rootfs.admission import Means, arguments, choose, every_way, lack, likely
+from bootc_live.rootfs.machine import Room, machine_room, smallest_machine, whole_machine
+from bootc_live.rootfs.needs import Need, Way, need_of
+from bootc_live.source.access import access_for
+from bootc_live.source.select import open_source
+
+# The initramfs may have been built elsewhere: nothing is left out because this system lacks it.
+_ALL = Means(frozenset(Compression), zram=True)
+_HINT = "write the number of MiB, such as --memory 2048"
+
+
+@dataclass(frozen=True)
+class _Row:
+    """What one way to keep the image needs, in bytes; ``machine`` is the RAM of the smallest machine for it."""
+
+    arguments: str
+    image: int
+    memory: int
+    machine: int
+    fits: bool
+
+
+@dataclass(frozen=True)
+class _Report:
+    """All that is told of an image and a machine; ``verdict`` is what a boot would do, ``boots`` whether it would."""
+
+    image: ResolvedImage
+    estimate: Estimate
+    memory: int
+    room: Room
+    rows: dict[str, _Row]
+    boots: bool
+    verdict: str
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Run the verb; raises BootcLiveError."""
+    spec = source_argument(arguments)
+    config = parse_cmdline(arguments.cmdline, os.environ) if arguments.cmdline is not None else Config()
+    recorder = Recorder()
+    memory = _memory(arguments.memory)
+    access = access_for(config, recorder.warn, None)
+    access.label = arguments.label or access.label
+    access.unsecure = arguments.unsecure or access.unsecure
+    with open_source(spec, access) as source:
+        warn_if_insecure(source, access, recorder)
+        image = resolve(source, Wanted(pin=access.pin))
+        estimated = estimate(source, image)
+    report = _report(config, image, estimated, memory)
+    print(json.dumps(_data(report), indent=2) if arguments.json else _text(report))
+    return 0
+
+
+def _memory(typed: str | None) -> int:
+    if typed is None:
+        return whole_machine(total_bytes())
+    if not (typed.isascii() and typed.isdigit() and 0 < int(typed) < 2**32):
+        raise ConfigError(f"--memory {typed!r} is not a number of MiB", hint=_HINT)
+    return int(typed) * MIB
+
+
+def _report(config: Config, image: ResolvedImage, estimated: Estimate, memory: int) -> _Report:
+    room = machine_room(memory, config.backing)
+    rows = {str(way): _row(way, estimated, room) for way in every_way(_ALL)}
+    try:
+        choice = choose(image.typed, config.layout, config.compress, estimated, room, _ALL)
+    except AdmissionError as error:
+        return _Report(image, estimated, memory, room, rows, False, f"{error.message}; {error.hint}")
+    return _Report(image, estimated, memory, room, rows, True, choice.warning or choice.why)
+
+
+def _row(way: Way, estimated: Estimate, room: Room) -> _Row:
+    need: Need = need_of(way, likely(estimated))
+    # The limits that were set are for the way that was asked for.
+    free = replace(room, backing=Backing())
+    return _Row(
+        arguments(way, need), need.held, need.memory, smallest_machine(need.memory), lack(way, need, free) is None
+    )
+
+
+def _data(report: _Report) -> dict[str, object]:
+    estimated = report.estimate
+    return {
+        "source": report.image.typed,
+        "manifest_digest": report.image.manifest_digest,
+        "platform": str(report.image.config.platform),
+        "fetched": estimated.size,
+        "unpacked": estimated.unpacked,
+        "guessed": estimated.guessed,
+        "layers": [asdict(layer) for layer in estimated.layers],
+        "machine": {"memory": report.memory, "available": report.room.available},
+        "layouts": {name: asdict(row) for name, row in report.rows.items()},
+        "boots": report.boots,
+        "verdict": report.verdict,
+    }
+
+
+def _text(report: _Report) -> str:
+    estimated = report.estimate
+    lines = [
+        f"source    {report.image.typed}",
+        f"manifest  {report.image.manifest_digest or 'none: a docker-archive'}",
+        f"platform  {report.image.config.platform}",
+        f"machine   {mib(report.memory)} of memory, {mib(report.room.available)} of them for the image and its system",
+        "",
+        f"{'layer':26}{'to fetch':>14}{'unpacked':>14}  known by",
+        *(
+            f"{layer.digest[:23] + '…':26}{mib(layer.size):>14}{mib(layer.unpacked):>14}  {layer.basis}"
+            for layer in estimated.layers
+        ),
+        f"{'all':26}{mib(estimated.size):>14}{mib(estimated.unpacked):>14}",
+        "",
+        f"{'layout':16}{'image':>14}{'in all':>14}{'machine':>12}  kernel arguments",
+        *(
+            f"{name:16}{mib(row.image):>14}{mib(row.memory):>14}{f'{row.machine // MIB} MiB':>12}  "
+            f"{row.arguments}{'' if row.fits else '  (does not fit)'}"
+            for name, row in report.rows.items()
+        ),
+        "",
+        f"a boot    {'' if report.boots else 'would be refused: '}{report.verdict}",
+    ]
+    return "\n".join(lines)

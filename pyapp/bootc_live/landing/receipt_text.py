@@ -1,0 +1,68 @@
+"""A receipt as a few lines for people."""
+
+from __future__ import annotations
+
+from bootc_live.base.units import mib
+
+
+def describe(receipt: dict[str, object]) -> str:
+    """Give a receipt as lines, each with its name in front; what a receipt lacks is left out or shown as missing."""
+    image, phases, policy = (_part(receipt, key) for key in ("image", "phases", "policy"))
+    seconds = ", ".join(f"{name} {spent} s" for name, spent in phases.items())
+    lines = [
+        f"image     {image.get('reference')}",
+        f"manifest  {image.get('manifest_digest') or 'none: a docker-archive'}",
+        f"platform  {image.get('platform')}",
+        f"policy    digests {policy.get('digests')}, signatures {policy.get('signatures')}"
+        + (", INSECURE transport" if policy.get("insecure") else ""),
+        *_root(receipt),
+        *_sizes(receipt),
+        f"phases    {seconds}",
+    ]
+    sources = receipt.get("sources")
+    unused = (
+        [part for part in sources if isinstance(part, dict) and part.get("error")] if isinstance(sources, list) else []
+    )
+    lines += [f"not used  {part.get('error')}" for part in unused]
+    warnings = receipt.get("warnings")
+    lines += [f"warning   {text}" for text in warnings] if isinstance(warnings, list) else []
+    return "\n".join(lines)
+
+
+def _root(receipt: dict[str, object]) -> list[str]:
+    root, backing, writable = (_part(receipt, key) for key in ("root", "backing", "writable"))
+    packed = root.get("library") or ""
+    kind, limit, zram = backing.get("kind"), _number(backing.get("size")), _part(backing, "zram")
+    size = f" of {mib(_number(zram.get('size')))}" if zram else ""
+    lines = [f"layout    {receipt.get('layout')}{f', {packed}' if packed else ''}"]
+    if root.get("why"):
+        lines.append(f"chosen    {root.get('why')}")
+    if root.get("sha256"):
+        lines.append(f"root      {root.get('sha256')}")
+    lines.append(f"backing   {kind}{size}{f', limited to {mib(limit)}' if limit else ''}")
+    state = _part(writable, "state")
+    if state:
+        lines.append(f"state     {state.get('typed')}: {state.get('kind')} on {state.get('device')}")
+    return lines
+
+
+def _sizes(receipt: dict[str, object]) -> list[str]:
+    sizes, memory, ratios = (_part(receipt, key) for key in ("bytes", "memory", "ratios"))
+    unpacked, peak = _number(sizes.get("unpacked")), _number(receipt.get("peak_memory"))
+    estimated = sizes.get("estimated")
+    guess = f", {mib(_number(estimated))} were expected" if estimated is not None else ""
+    share = ratios.get("peak_to_unpacked")
+    there = f", of {mib(_number(memory.get('available')))} that were available" if memory.get("available") else ""
+    return [
+        f"fetched   {mib(_number(sizes.get('fetched')))}, unpacked {mib(unpacked)}{guess}",
+        f"memory    {mib(peak)} at the peak{f', {share} of unpacked' if share is not None else ''}{there}",
+    ]
+
+
+def _part(receipt: dict[str, object], key: str) -> dict[str, object]:
+    part = receipt.get(key)
+    return part if isinstance(part, dict) else {}
+
+
+def _number(value: object) -> int:
+    return value if isinstance(value, int) else 0

@@ -1,0 +1,163 @@
+"""Whether an image fits into RAM, and which layout it gets: decided before the first byte of a layer is fetched.
+
+Only what is known to be too large is refused. Where a part of the size is a guess, a lack is a warning: a boot that
+might have worked must not fail because somebody guessed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from bootc_live.base.errors import AdmissionError
+from bootc_live.base.units import MIB, mib
+from bootc_live.config.model import Backing, Compression, Layout, Zram
+from bootc_live.image.estimate import Estimate
+from bootc_live.rootfs.machine import Room, larger_machine
+from bootc_live.rootfs.needs import ZRAM_USABLE, Content, Need, Way, need_of
+
+_PACKED = (Compression.LZ4, Compression.ZSTD)
+_BY_MEMORY = "are available"
+_BY_SIZE = "are allowed by bootc.live.size="
+_BY_FREE = "are free in --workdir"
+_BY_ZRAM = "of that fit into bootc.zram="
+# Sizes that are proposed are multiples of this.
+_ROUND = 64 * MIB
+
+
+@dataclass(frozen=True)
+class Means:
+    """What can be done here: compressions of the erofs layout, and whether the kernel has zram."""
+
+    compressions: frozenset[Compression]
+    zram: bool
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The way that is taken, what it is likely to need, why it was taken, and what may go wrong with it."""
+
+    way: Way
+    need: Need
+    why: str
+    warning: str | None = None
+
+
+@dataclass(frozen=True)
+class Lack:
+    """What is not enough: ``needed`` bytes of something, ``there`` bytes of it there."""
+
+    needed: int
+    there: int
+    what: str = _BY_MEMORY
+
+    def __str__(self) -> str:
+        """Give both in MiB."""
+        return f"needs {mib(self.needed)}, {mib(self.there)} {self.what}"
+
+
+def ways(layout: Layout, compress: Compression, means: Means, zram: Zram | None = None) -> list[Way]:
+    """Give the ways that a layout stands for, fastest first.
+
+    ``auto`` never takes the tree: whoever needs real files asks for them.
+    """
+    if layout is not Layout.AUTO:
+        found = [Way(layout, compress if layout is Layout.EROFS else Compression.NONE)]
+    else:
+        wanted = _PACKED if compress is Compression.NONE else (compress,)
+        found = [Way(Layout.INDEX), *(Way(Layout.EROFS, each) for each in wanted if each in means.compressions)]
+    return found if zram is None else [replace(way, zram=True, algorithm=zram.algorithm) for way in found]
+
+
+def choose(typed: str, layout: Layout, compress: Compression, estimate: Estimate, room: Room, means: Means) -> Choice:
+    """Give the first way of a layout that fits; raises AdmissionError where none can, with those that would.
+
+    ``typed`` is the image as it was written, for messages.
+    """
+    candidates = ways(layout, compress, means, room.backing.zram)
+    needs = [(way, need_of(way, likely(estimate))) for way in candidates]
+    for number, (way, need) in enumerate(needs):
+        if lack(way, need, room) is None:
+            return Choice(way, need, _why(way, need, room, needs[:number] if layout is Layout.AUTO else None))
+    possible = [each for each in needs if lack(each[0], need_of(each[0], least(estimate)), room) is None]
+    way, need = min(possible or needs, key=lambda each: each[1].memory)
+    short = lack(way, need, room)
+    assert short is not None, "it would have been chosen"
+    if not possible:
+        raise AdmissionError(
+            f"{typed!r} does not fit into memory: layout {way} {short}",
+            hint=_remedy(way, need, short, estimate, room, means),
+        )
+    return Choice(
+        way,
+        need,
+        f"layout {way}: nothing is sure to fit",
+        f"{typed!r} may not fit into memory: layout {way} {short}; going on, because that is partly guessed",
+    )
+
+
+def likely(estimate: Estimate) -> Content:
+    """Give the content as it will be, as far as known."""
+    return Content(estimate.unpacked, estimate.packing, estimate.streamed)
+
+
+def least(estimate: Estimate) -> Content:
+    """Give the content if every guess was too high."""
+    return Content(estimate.least, estimate.packing, estimate.streamed, lucky=True)
+
+
+def lack(way: Way, need: Need, room: Room) -> Lack | None:
+    """Give what is not enough for a way, None where all is."""
+    zram = room.backing.zram if way.zram else None
+    if zram is not None and need.stored > zram.size * ZRAM_USABLE:
+        return Lack(need.stored, int(zram.size * ZRAM_USABLE), _BY_ZRAM)
+    if room.backing.size is not None and need.held > room.backing.size:
+        return Lack(need.held, room.backing.size, _BY_SIZE)
+    if room.free is not None and need.stored > room.free:
+        return Lack(need.stored, room.free, _BY_FREE)
+    memory = need.memory - (need.held if room.on_disk else 0)
+    return Lack(memory, room.available) if memory > room.available else None
+
+
+def every_way(means: Means) -> list[Way]:
+    """Give all ways there are, fastest first."""
+    packed = [Way(Layout.EROFS, each) for each in _PACKED if each in means.compressions]
+    on_zram = [Way(Layout.INDEX, zram=True), Way(Layout.TREE, zram=True)] if means.zram else []
+    return [Way(Layout.INDEX), Way(Layout.EROFS), *packed, Way(Layout.TREE), *on_zram]
+
+
+def arguments(way: Way, need: Need) -> str:
+    """Give the kernel arguments that ask for a way, with a zram device that is large enough."""
+    size = -(-int(need.stored / ZRAM_USABLE) // _ROUND) * _ROUND // MIB
+    return f"{way.arguments} bootc.zram={size}M" if way.zram else way.arguments
+
+
+def _why(way: Way, need: Need, room: Room, passed: Sequence[tuple[Way, Need]] | None) -> str:
+    chosen = "as asked for" if passed is None else "the fastest that fits"
+    others = "".join(f"; {other} {lack(other, much, room)}" for other, much in passed or ())
+    return f"layout {way}, {chosen}: needs {mib(need.memory)} of {mib(room.available)}{others}"
+
+
+def _remedy(way: Way, need: Need, short: Lack, estimate: Estimate, room: Room, means: Means) -> str:
+    """Say what would help; the limits that were set do not count for that, because they can be changed."""
+    free = replace(room, backing=Backing())
+    kept = replace(room.backing, size=None)
+    parts = []
+    if short.what == _BY_SIZE and lack(way, need, replace(room, backing=kept)) is None:
+        parts.append(f"leave bootc.live.size= out, or set it to {-(-short.needed // MIB)}M")
+    needs = [(each, need_of(each, likely(estimate))) for each in every_way(means)]
+    fitting = [(each, much) for each, much in needs if lack(each, much, free) is None]
+    # A larger zram device may do; what has no memory, or not the limit it wants, has been told of.
+    same = replace(way, algorithm="")
+    fitting = [each for each in fitting if each[0] != same or short.what == _BY_ZRAM]
+    if fitting:
+        parts.append(
+            "what would fit: " + ", or ".join(f"{arguments(*each)} ({mib(each[1].memory)})" for each in fitting)
+        )
+    else:
+        parts.append("no other layout would fit")
+    if short.what == _BY_FREE:
+        parts.append("name a --workdir with more space")
+    elif need.memory > room.available:
+        parts.append(f"layout {way} needs a machine with {larger_machine(room, need.memory) // MIB} MiB")
+    return "; ".join(parts)

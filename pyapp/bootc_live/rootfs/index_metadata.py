@@ -1,0 +1,69 @@
+"""The metadata of an index: it stands in front of the layers, in the same file, and points into their tar streams."""
+
+from __future__ import annotations
+
+from bootc_live.rootfs.chunks import ChunkMap, chunk_map
+from bootc_live.rootfs.erofs_format import (
+    BLOCK,
+    BLOCK_BITS,
+    CHUNK_BASED,
+    FLAT_PLAIN,
+    INCOMPAT_CHUNKED,
+    SUPER_OFFSET,
+    Summary,
+)
+from bootc_live.rootfs.erofs_writer import Body, Geometry, Room, make_metadata, write_at
+from bootc_live.rootfs.tree import Node
+
+_FIRST = SUPER_OFFSET + 128
+
+
+class _TarBodies:
+    """File data as it lies in the data file."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self.maps: dict[int, ChunkMap] = {}
+
+    def room(self, node: Node) -> Room:
+        """Make room for the map of a sparse file."""
+        return Room() if node.extents is None else Room(table=ChunkMap.reserve(node).reserved * 4)
+
+    def place(self, node: Node, free: int) -> int:
+        """Fill the map of a sparse file; parts of it may have to be copied."""
+        if node.extents is not None:
+            self.maps[id(node)], free = chunk_map(node, self._fd, free)
+        return free
+
+    def body(self, node: Node) -> Body:
+        """Point at the tar member's data."""
+        if node.extents is None:
+            return Body(FLAT_PLAIN, node.offset >> BLOCK_BITS if node.size else 0)
+        found = self.maps[id(node)]
+        return Body(CHUNK_BASED, found.chunk_format, found.packed())
+
+
+def write_metadata(root: Node, fd: int, limit: int, data_bytes: int) -> int:
+    """Write superblock, inodes and directories into the first ``limit`` bytes of the data file.
+
+    ``data_bytes`` is what the layers take; statfs(2) of the mount shows it.
+    Gives the number of bytes written there, a multiple of 4096; the same tree
+    gives the same bytes. Raises ValueError that begins with the path of what
+    Linux or EROFS cannot represent.
+    """
+    bodies = _TarBodies(fd)
+    made = make_metadata(root, Geometry(BLOCK_BITS, _FIRST), bodies)
+    if made.end > limit:
+        raise ValueError(f"it needs {made.end} bytes of metadata, {limit} is the most there can be")
+    # Inodes begin behind the superblock, which is counted from the block that it ends in.
+    write_at(fd, _FIRST // BLOCK * BLOCK, made.image)
+    head = Summary(
+        BLOCK_BITS,
+        made.root,
+        made.inodes,
+        (made.end + data_bytes) // BLOCK,
+        _FIRST // BLOCK,
+        INCOMPAT_CHUNKED if bodies.maps else 0,
+    )
+    write_at(fd, SUPER_OFFSET, head.packed())
+    return made.end

@@ -1,0 +1,141 @@
+"""SELinux labels for a root: those that the policy inside the image wants, in every layout.
+
+Layers of OCI images carry no labels; a kernel that enforces the image's policy would find files that nobody may touch.
+What is where is for libselinux to say, as for setfiles(8): it reads file_contexts(5) and its neighbours of the image.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import stat
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from bootc_live.base.errors import RootfsError
+from bootc_live.base.log import Recorder
+from bootc_live.rootfs.erofs_format import TYPES
+from bootc_live.rootfs.tree import Node, resolve, split
+
+# Below the root.
+POLICY = b"etc/selinux"
+_CONFIG = POLICY + b"/config"
+_CONTEXTS = b"contexts/files"
+_ATTRIBUTE = b"security.selinux"
+_LIBRARY = "libselinux.so.1"
+_BACKEND_FILE, _OPTION_PATH = 0, 3
+_HINT = "give the initramfs libselinux, or boot with bootc.live.selinux=0 and without SELinux"
+
+ReadFile = Callable[[Node], bytes]
+Lookup = Callable[[bytes, int], bytes | None]
+
+
+class _Option(ctypes.Structure):
+    """struct selinux_opt of selabel_open(3)."""
+
+    _fields_ = (("type", ctypes.c_int), ("value", ctypes.c_char_p))
+
+
+def label_tree(root: Node, read: ReadFile, wanted: bool | None, typed: str, recorder: Recorder) -> bool:
+    """Give every inode the label that the image's own policy has for it; tells whether there was one to follow.
+
+    ``wanted`` None leaves it to the image: /etc/selinux/config there, and what it names. ``read`` gives a file's
+    content. Raises RootfsError where labels are wanted and cannot be had.
+    """
+    policy = None if wanted is False else _policy(root, read)
+    if policy is None:
+        if wanted:
+            raise RootfsError(
+                f"{typed!r} has no SELinux policy that is switched on in /etc/selinux/config, but "
+                "'bootc.live.selinux=1' asks for labels",
+                hint="remove the argument, or add a policy to the image",
+            )
+        return False
+    with recorder.phase("label", "labelling for SELinux"), _lookup(policy, typed) as lookup:
+        _label(root, lookup)
+    return True
+
+
+def _policy(root: Node, read: ReadFile) -> dict[bytes, bytes] | None:
+    """Give the files of the policy's contexts by name, None where the image has none that is on."""
+    config = _file(root, _CONFIG)
+    if config is None:
+        return None
+    settings = dict(line.split(b"=", 1) for line in read(config).splitlines() if b"=" in line and line[:1] != b"#")
+    kind = settings.get(b"SELINUXTYPE", b"").strip()
+    if settings.get(b"SELINUX", b"").strip() not in (b"enforcing", b"permissive") or not kind:
+        return None
+    try:
+        directory = resolve(root, split(POLICY + b"/" + kind + b"/" + _CONTEXTS), None).directory
+    except ValueError:
+        return None
+    # What is compiled of them is for one version of one library; and which of both counts, for the clock.
+    nodes = {name: entry.node for name, entry in directory.items() if not name.endswith(b".bin")}
+    files = {name: read(node) for name, node in nodes.items() if node.kind == "file"}
+    return files if b"file_contexts" in files else None
+
+
+def _file(root: Node, path: bytes) -> Node | None:
+    *parents, name = split(path)
+    try:
+        entry = resolve(root, parents, None).directory.get(name)
+    except ValueError:
+        return None
+    return entry.node if entry is not None and entry.node.kind == "file" else None
+
+
+@contextmanager
+def _lookup(policy: dict[bytes, bytes], typed: str) -> Iterator[Lookup]:
+    try:
+        library = ctypes.CDLL(_LIBRARY, use_errno=True)
+    except OSError as error:
+        raise RootfsError(f"{typed!r} needs SELinux labels, which {_LIBRARY} knows: {error}", hint=_HINT) from error
+    library.selabel_open.restype = ctypes.c_void_p
+    library.selabel_close.argtypes = [ctypes.c_void_p]
+    library.selabel_lookup_raw.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int]
+    library.freecon.argtypes = [ctypes.c_void_p]
+    with tempfile.TemporaryDirectory(prefix="bootc-live.") as directory:
+        for name, content in policy.items():
+            with open(os.path.join(os.fsencode(directory), name), "wb") as file:
+                file.write(content)
+        option = _Option(_OPTION_PATH, os.fsencode(os.path.join(directory, "file_contexts")))
+        handle = library.selabel_open(_BACKEND_FILE, ctypes.byref(option), 1)
+        if not handle:
+            reason = os.strerror(ctypes.get_errno())
+            raise RootfsError(f"the SELinux policy of {typed!r} cannot be read: {reason}", hint=_HINT)
+        try:
+            yield lambda path, kind: _label_of(library, handle, path, kind)
+        finally:
+            library.selabel_close(handle)
+
+
+def _label_of(library: ctypes.CDLL, handle: int, path: bytes, kind: int) -> bytes | None:
+    found = ctypes.c_void_p()
+    # No entry, or one that says <<none>>: no label.
+    if library.selabel_lookup_raw(handle, ctypes.byref(found), path, kind):
+        return None
+    try:
+        return ctypes.string_at(found.value or 0)
+    finally:
+        library.freecon(found)
+
+
+def _label(root: Node, lookup: Lookup) -> None:
+    seen: set[int] = set()
+    todo = [(b"/", root)]
+    while todo:
+        path, node = todo.pop()
+        # Of several names of a file the first in order counts.
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        label = lookup(path, stat.S_IFMT(TYPES[node.kind][0]))
+        if label is not None:
+            # As the kernel and setfiles store it: with its NUL.
+            node.xattrs = {**node.xattrs, _ATTRIBUTE: label + b"\0"}
+        else:
+            node.xattrs = {name: value for name, value in node.xattrs.items() if name != _ATTRIBUTE}
+        if node.children is not None:
+            prefix = path if path == b"/" else path + b"/"
+            todo.extend((prefix + name, node.children[name].node) for name in sorted(node.children, reverse=True))

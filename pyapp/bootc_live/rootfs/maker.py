@@ -1,0 +1,125 @@
+"""Makes a root in the layout that was chosen for it, from admission to what can be mounted."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from bootc_live.base.errors import RootfsError
+from bootc_live.base.log import Recorder
+from bootc_live.config.model import Config, Layout
+from bootc_live.image.tap import LayerConsumer, Takers
+from bootc_live.image.verified import VerifiedImage
+from bootc_live.rootfs.admitting import Admission, present_means, present_room
+from bootc_live.rootfs.built import BuiltRoot
+from bootc_live.rootfs.erofs_layout import ErofsBuilder, erofs_builder
+from bootc_live.rootfs.index import index_root
+from bootc_live.rootfs.labels import label_tree
+from bootc_live.rootfs.needs import Way
+from bootc_live.rootfs.ram import RamFs, ram_filesystem
+from bootc_live.rootfs.read_ahead import read_ahead
+from bootc_live.rootfs.tree import Node
+from bootc_live.rootfs.tree_layout import build_tree
+
+
+class RootMaker:
+    """Makes one root of one image. Use ``root_maker``.
+
+    ``admission`` is asked before fetching; ``path`` is the data file for the layers.
+    """
+
+    def __init__(self, config: Config, directory: str, recorder: Recorder, stack: ExitStack, *, ours: bool) -> None:
+        """``directory`` is where to build; ``ours`` tells that its file system is, and lives as long as the root."""
+        self._config, self._directory, self._recorder, self._stack = config, directory, recorder, stack
+        self._ours = ours
+        self._builder: ErofsBuilder | None = None
+        self.labelled = False
+        self.path = os.path.join(directory, "layers")
+        self._ahead = stack.enter_context(read_ahead(self.path))
+        room, means = present_room(config.backing, None if ours else directory), present_means()
+        self.admission = Admission(config.layout, config.compress, room, means, recorder)
+
+    @property
+    def way(self) -> Way:
+        """What was chosen, with the first source that got so far."""
+        choice = self.admission.choice
+        return Way(self._config.layout, self._config.compress) if choice is None else choice.way
+
+    @property
+    def takers(self) -> Takers:
+        """Who is told of the image on its way."""
+        return Takers(self.admission, self.consumer, self._ahead)
+
+    def consumer(self) -> LayerConsumer | None:
+        """Give what takes the layers as they come, None where they go to the data file; raises RootfsError."""
+        if self._builder is None and self.way.layout is Layout.EROFS:
+            path = os.path.join(self._directory, "root.erofs")
+            self._builder = self._stack.enter_context(erofs_builder(path, self.path, self.way.compress))
+        return self._builder
+
+    @property
+    def library(self) -> str:
+        """What compressed the image, with its version; empty where nothing did."""
+        return "" if self._builder is None else self._builder.library
+
+    def make(self, image: VerifiedImage) -> BuiltRoot:
+        """Make the root of an image whose layers are all there; the data file is used up unless it is the root.
+
+        Raises RootfsError, ImageError and OutOfMemoryError.
+        """
+        if self._builder is not None:
+            return self._finish(self._builder, image)
+        if self.way.layout is Layout.TREE:
+            with self._recorder.phase("tree", "making the root's files"):
+                return build_tree(image, self._home_of_files(), self._recorder, self._label, self._ahead)
+        with self._recorder.phase("index", "making the root's index"):
+            return index_root(image, self._label, self._ahead)
+
+    def _finish(self, builder: ErofsBuilder, image: VerifiedImage) -> BuiltRoot:
+        # All of it has been taken.
+        os.unlink(self.path)
+        with self._recorder.phase("erofs", "finishing the EROFS image"):
+            built = builder.finish(image, self._label, keep_times=self._config.erofs_times == "image")
+        wanted = self._config.erofs_digest
+        if wanted is not None and built.sha256 != wanted:
+            made = f" ({builder.library})" if builder.library else ""
+            raise RootfsError(
+                f"the EROFS image of {image.resolved.typed!r} has the digest {built.sha256}, "
+                f"'bootc.live.erofs.digest={wanted}' allows no other",
+                hint="compare the OCI image's digest, bootc.live.compress= and bootc.live.erofs.times= with those that "
+                f"the digest is of; compressed images also depend on the library{made}",
+            )
+        return built
+
+    def _label(self, root: Node, image: VerifiedImage) -> None:
+        builder = self._builder
+        with ExitStack() as stack:
+            if builder is not None:
+                read = builder.content
+            else:
+                fd = os.open(image.path, os.O_RDONLY | os.O_CLOEXEC)
+                stack.callback(os.close, fd)
+
+                def read(node: Node) -> bytes:
+                    return os.pread(fd, node.size, node.offset)
+
+            typed = image.resolved.typed
+            self.labelled = label_tree(root, read, self._config.selinux, typed, self._recorder)
+
+    def _home_of_files(self) -> str:
+        if self._ours:
+            return self._directory
+        # Whoever chose the directory keeps it, and empties it: the files need one that lives as long as they.
+        place = os.path.join(self._directory, "files")
+        os.mkdir(place, 0o700)
+        backing = self._config.backing
+        spec = RamFs(backing.size, huge=backing.huge, mpol=backing.mpol, zram=backing.zram, mode=0o700)
+        return self._stack.enter_context(ram_filesystem(spec, place))
+
+
+@contextmanager
+def root_maker(config: Config, directory: str, recorder: Recorder, *, ours: bool) -> Iterator[RootMaker]:
+    """Keep a maker, and what it needs, while the block runs; mount what it made within. See ``RootMaker``."""
+    with ExitStack() as stack:
+        yield RootMaker(config, directory, recorder, stack, ours=ours)

@@ -1,0 +1,89 @@
+"""Headers of layers read while those are still being written, so that no time is left to wait for afterwards.
+
+What has been read counts only for layers that turned out to be what they should be.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from bootc_live.image.verified import VerifiedLayer
+from bootc_live.rootfs.growing import AbandonedError, GrowingTar
+from bootc_live.rootfs.tar_reader import Member, read_members
+
+
+class ReadAhead:
+    """Readers of layers (LayerReaders), by diffID. Use ``read_ahead``."""
+
+    def __init__(self, path: str) -> None:
+        """``path`` is the data file that will be there when the first layer is."""
+        self._path = path
+        self._readers: dict[str, _Reader] = {}
+
+    @contextmanager
+    def layer(self, diff_id: str, offset: int) -> Iterator[GrowingTar]:
+        """Read one layer while the block writes it."""
+        reader = _Reader(self._path, offset)
+        try:
+            yield reader.tar
+        except BaseException:
+            reader.stop()
+            raise
+        self._readers[diff_id] = reader
+
+    def members(self, layer: VerifiedLayer) -> Iterator[Member] | None:
+        """Give the members of a layer, None where it has not been read; raises ValueError as ``read_members``."""
+        reader = self._readers.get(layer.diff_id)
+        return None if reader is None or reader.offset != layer.offset else reader.members()
+
+    def close(self) -> None:
+        """End all readers."""
+        for reader in self._readers.values():
+            reader.stop()
+
+
+class _Reader:
+    def __init__(self, path: str, offset: int) -> None:
+        self.offset = offset
+        self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        self.tar = GrowingTar(self._fd, offset, keep=True)
+        self._found: list[Member] = []
+        self._error: Exception | None = None
+        self._thread = threading.Thread(target=self._run, name="headers")
+        self._thread.start()
+
+    def members(self) -> Iterator[Member]:
+        self._thread.join()
+        yield from self._found
+        if self._error is not None:
+            raise self._error
+
+    def stop(self) -> None:
+        self.tar.abandon()
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            # Whatever is far ahead may be so: nothing is given back here.
+            self.tar.ignore_rest()
+            self._found.extend(read_members(self.tar))
+        except AbandonedError:
+            pass
+        except Exception as error:  # noqa: BLE001
+            # Told to whoever asks for the members, if the layer counts at all.
+            self._error = error
+        finally:
+            os.close(self._fd)
+
+
+@contextmanager
+def read_ahead(path: str) -> Iterator[ReadAhead]:
+    """Keep readers for the layers of the data file ``path`` while the block runs."""
+    ahead = ReadAhead(path)
+    try:
+        yield ahead
+    finally:
+        ahead.close()

@@ -1,0 +1,135 @@
+"""From a registry to a mounted root: against the programs people have, and against what no way can do without.
+
+The image is a Debian server of 820 MiB in four gzip layers; all of it happens in RAM. Every way is measured in turns
+with the others: seconds are the best of the rounds, memory is the median.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import pytest
+
+from tests.bench.conftest import layer_digests
+from tests.lib.bench import Figures
+from tests.lib.bench_memory import Costs, in_turns
+from tests.lib.bench_root import Floor, Ours, Peer, hidden
+from tests.lib.program import Program
+from tests.lib.registry import Registry
+
+MIB: Final = 2**20
+ROUNDS: Final = 3
+INDEX, ZLIB, LZ4, TREE = "index", "index, zlib alone", "erofs, lz4", "tree"
+PEER_EROFS, PEER_BIND, FLOOR = "peer, EROFS", "peer, bind", "floor"
+KARGS: Final = {
+    INDEX: "",
+    ZLIB: "",
+    "erofs": "bootc.live.layout=erofs",
+    LZ4: "bootc.live.layout=erofs bootc.live.compress=lz4",
+    "erofs, zstd": "bootc.live.layout=erofs bootc.live.compress=zstd",
+    TREE: "bootc.live.layout=tree",
+    "index on zram": "bootc.zram=4G",
+    "tree on zram": "bootc.live.layout=tree bootc.zram=4G",
+}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The costs of every way by its name, and the size of the image's layers, inflated."""
+
+    costs: dict[str, Costs]
+    unpacked: int
+
+    def times(self, slow: str, quick: str) -> float:
+        """How many times as long one way takes as another."""
+        return self.costs[slow].seconds / self.costs[quick].seconds
+
+    def peak(self, way: str, spare: int) -> float:
+        """The peak of a way without `spare` MiB, in parts of the unpacked size."""
+        return (self.costs[way].peak - spare * MIB) / self.unpacked
+
+
+@pytest.fixture(scope="module")
+def measured(
+    server: Registry, program: Program, figures: Figures, tmp_path_factory: pytest.TempPathFactory
+) -> Measured:
+    """All ways, measured."""
+    where = tmp_path_factory.mktemp("roots")
+    source = server.source("os/server:1")
+    ours = {name: Ours(program, source, kargs, where / f"ours-{n}") for n, (name, kargs) in enumerate(KARGS.items())}
+    peers = {PEER_EROFS: Peer(source, True, where / "peer"), PEER_BIND: Peer(source, False, where / "peer")}
+    urls = [f"{server.url}/v2/os/server/blobs/{digest}" for digest in layer_digests(server, "os/server")]
+    works: dict[str, Callable[[Costs], None]] = {**ours, **peers, FLOOR: Floor(urls, where / "floor")}
+    works[ZLIB] = without_igzip(ours[ZLIB])
+    # What is read once is in the page cache for all.
+    works[FLOOR](Costs())
+    costs = dict(zip(works, in_turns(ROUNDS, *works.values()), strict=True))
+    made = Measured(costs, ours[INDEX].unpacked)
+    figures.table(
+        f"registry to mounted root, {made.unpacked / MIB:.0f} MiB unpacked",
+        ("way", "seconds", "all rounds", "peak RAM, MiB", "× unpacked", "own account, MiB", "receipt, MiB"),
+        [
+            (
+                name,
+                spent.seconds,
+                " ".join(f"{cost.seconds:.2f}" for cost in spent.runs),
+                spent.peak // MIB,
+                spent.peak / made.unpacked,
+                spent.own // MIB,
+                ours[name].told // MIB if name in ours else "-",
+            )
+            for name, spent in made.costs.items()
+        ],
+    )
+    for name, peer in peers.items():
+        figures.add(f"steps of {name}: {', '.join(f'{step} {spent} s' for step, spent in peer.steps.items())}")
+    for name in KARGS:
+        phases = ours[name].receipts[-1]["phases"]
+        figures.add(f"phases of {name}: {', '.join(f'{phase} {spent} s' for phase, spent in phases.items())}")
+    return made
+
+
+def without_igzip(work: Ours) -> Callable[[Costs], None]:
+    """The same where the program is not installed."""
+
+    def hiding(costs: Costs) -> None:
+        with hidden("igzip"):
+            work(costs)
+
+    return hiding
+
+
+def test_index_with_igzip_against_the_peer(measured: Measured, figures: Figures) -> None:
+    figures.bar("index with igzip: times as fast as the peer's EROFS", measured.times(PEER_EROFS, INDEX), 7, least=True)
+
+
+def test_index_with_zlib_alone_against_the_peer(measured: Measured, figures: Figures) -> None:
+    figures.bar(
+        "index with zlib alone: times as fast as the peer's EROFS", measured.times(PEER_EROFS, ZLIB), 5, least=True
+    )
+
+
+def test_index_against_the_floor(measured: Measured, figures: Figures) -> None:
+    figures.bar("index: time in parts of the floor's", measured.times(INDEX, FLOOR), 1.25, least=False)
+
+
+def test_memory_of_index(measured: Measured, figures: Figures) -> None:
+    figures.bar(
+        "index: peak RAM less 32 MiB in parts of the unpacked size", measured.peak(INDEX, 32), 1.02, least=False
+    )
+
+
+def test_memory_of_erofs_with_lz4(measured: Measured, figures: Figures) -> None:
+    figures.bar(
+        "erofs with lz4: peak RAM less 64 MiB in parts of the unpacked size", measured.peak(LZ4, 64), 0.70, least=False
+    )
+
+
+def test_tree_against_the_peer(measured: Measured, figures: Figures) -> None:
+    figures.bar("tree: times as fast as the peer's bind", measured.times(PEER_BIND, TREE), 2, least=True)
+
+
+def test_memory_of_tree(measured: Measured, figures: Figures) -> None:
+    figures.bar("tree: peak RAM in parts of the unpacked size", measured.peak(TREE, 0), 1.25, least=False)

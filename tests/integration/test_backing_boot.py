@@ -1,0 +1,208 @@
+"""Boots on zram: the root equals the one on tmpfs, takes less memory, and a boot that fails leaves no device behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from bootc_live.base.errors import OutOfMemoryError
+from bootc_live.base.zram import memory_used, zram_below
+from bootc_live.config.model import Backing, Zram
+from bootc_live.rootfs.index import index_root
+from bootc_live.rootfs.ram import settle
+from bootc_live.rootfs.workspace import ram_workspace
+from tests.lib.acquiring import acquired
+from tests.lib.booted import booted
+from tests.lib.oci_writer import Image, Layer, write_archive
+from tests.lib.program import Program
+from tests.lib.small_image import BASE, HERE
+from tests.lib.tar_writer import file, layer
+from tests.lib.tree_list import Line, differences, tree_list
+from tests.lib.zram import Device, device, watched
+
+MIB = 2**20
+LAYOUTS = ("index", "erofs", "tree")
+
+
+@contextmanager
+def indexed(archive: Path, backing: Backing, where: Path) -> Iterator[tuple[Path, Path]]:
+    """An index on a backing, mounted; gives the place of its data and the root."""
+    root = where / "root"
+    root.mkdir(parents=True)
+    with ram_workspace(backing, str(where / "base")) as place:
+        built = index_root(acquired(Path(place) / "data", str(archive)))
+        settle(place)
+        with built.mount(str(root), ""):
+            yield Path(place), root
+
+
+@pytest.fixture(scope="module")
+def live(repo: Path) -> Path:
+    path = repo / "vm/out/live.oci"
+    if not path.exists():
+        pytest.fail(f"{path} is missing; make it with: vm/build live.oci")
+    return path
+
+
+@pytest.fixture(scope="module")
+def on_tmpfs(live: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Line]:
+    """The tree of a whole Debian, as its index on tmpfs shows it."""
+    with indexed(live, Backing(), tmp_path_factory.mktemp("tmpfs")) as (_, root):
+        return tree_list(root)
+
+
+@pytest.mark.parametrize("algorithm", ["", "lz4"])
+def test_index_of_a_whole_debian(algorithm: str, live: Path, on_tmpfs: list[Line], tmp_path: Path) -> None:
+    with indexed(live, Backing(zram=Zram(1024 * MIB, algorithm)), tmp_path) as (place, root):
+        path = zram_below(str(place))
+        assert path is not None
+        found = device(path)
+        held, memory = memory_used(path)
+        written = (place / "data").stat().st_blocks * 512
+        assert written > 150 * MIB
+        assert written <= held < written * 1.02
+        assert memory < 0.75 * written
+        # From the device, not from what is left of writing.
+        subprocess.run(["sysctl", "-q", "vm.drop_caches=1"], check=True)
+        assert not differences(on_tmpfs, tree_list(root))
+    assert found.gone()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_boot(layout: str, small: Path, program: Program, tmp_path: Path) -> None:
+    kargs = f"root=bootc-live:{small} bootc.live.layout={layout}"
+    # By this size it is known as ours: what was handed over lives on, and nobody asks for its device again.
+    size = 256 * MIB + os.getpid() * 4096
+    zram = f"{kargs} bootc.zram={size} bootc.zram.algorithm=lz4"
+    try:
+        with booted(program, kargs, tmp_path / "tmpfs") as plain, booted(program, zram, tmp_path / "zram") as made:
+            assert not differences(tree_list(plain.root), tree_list(made.root))
+            (made.root / "etc/new").write_text("x")
+            (made.root / "var/new").write_text("x")
+            assert len(devices(size)) >= 1
+    finally:
+        for found in devices(size):
+            found.remove()
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An archive with 48 MiB in several layers that nothing makes smaller."""
+    layers = [Layer(BASE), *(Layer(layer(file(f"x{number}", os.urandom(16 * MIB)))) for number in range(3))]
+    return write_archive(tmp_path_factory.mktemp("large") / "large.oci", Image(layers, architecture=HERE))
+
+
+@pytest.mark.parametrize(
+    ("backing", "message", "hint"),
+    [
+        (Backing(zram=Zram(32 * MIB)), "no space left for layer ", "more than 32.0 MiB with bootc.zram="),
+        (Backing(size=32 * MIB, zram=Zram(256 * MIB)), "zram could not take all data: ", "bootc.live.size"),
+        (Backing(size=32 * MIB), "no space left for layer ", "more than 32.0 MiB with bootc.live.size="),
+    ],
+    ids=["device", "memory", "tmpfs"],
+)
+def test_what_runs_full(
+    backing: Backing, message: str, hint: str, large: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever program or thread notices first, it is one error that tells which limit it was."""
+    with watched(monkeypatch) as made:
+        with pytest.raises(OutOfMemoryError) as caught, indexed(large, backing, tmp_path):
+            pytest.fail("it fits")
+        assert caught.value.message.startswith(message)
+        assert hint in caught.value.hint
+        assert made.none_left() or backing.zram is None
+    assert not (tmp_path / "base").exists()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("kargs", ["bootc.zram=32M", "bootc.zram=256M bootc.live.size=32M", "bootc.live.size=32M"])
+def test_the_verb_runs_full(kargs: str, layout: str, large: Path, program: Program, tmp_path: Path) -> None:
+    """Before the first layer, where that can be known, or later."""
+    cmdline = f"root=bootc-live:{large} bootc.live.layout={layout} {kargs}"
+    told = program.run("boot", "--cmdline", cmdline, "--sysroot", tmp_path).error()
+    assert "MiB" in told
+    assert "bootc.zram=" in told or "bootc.live.size=" in told
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("kargs", "named"),
+    [
+        ("bootc.zram=64M bootc.zram.algorithm=shrink", "bootc.zram.algorithm=shrink"),
+        ("bootc.zram=4K", "zram device of 0.0 MiB"),
+        ("bootc.live.mpol=bind:1000", "bootc.live.mpol=bind:1000"),
+    ],
+)
+def test_what_cannot_be_made(kargs: str, named: str, small: Path, program: Program, tmp_path: Path) -> None:
+    program.run("boot", "--cmdline", f"root=bootc-live:{small} {kargs}", "--sysroot", tmp_path).error(named)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+def test_an_interrupted_boot(number: signal.Signals, program: Program, tmp_path: Path) -> None:
+    """The device goes as the tmpfs does, while a layer is inflated onto it."""
+    zeros = tmp_path / "zeros.gz"
+    with zeros.open("wb") as out:
+        subprocess.run(["sh", "-c", "head -c 4G /dev/zero | igzip -1 -c"], stdout=out, check=True)
+    bomb = Layer(blob=zeros, diff_id="sha256:" + "0" * 64)
+    archive = write_archive(tmp_path / "image.oci", Image([Layer(BASE), bomb], architecture=HERE))
+    (tmp_path / "root").mkdir()
+    command = ["boot", "--cmdline", f"root=bootc-live:{archive} bootc.zram=8G", "--sysroot", str(tmp_path / "root")]
+    with program.started(*command, log=tmp_path / "log") as process:
+        found = None
+        deadline = time.monotonic() + 20
+        while found is None or int(found.read("mm_stat").split()[0]) < 64 * MIB:
+            assert time.monotonic() < deadline, (tmp_path / "log").read_text()
+            time.sleep(0.01)
+            found = found or next(mounted_devices(), None)
+        process.send_signal(number)
+        assert process.wait(20) == 1
+    assert "error: interrupted" in (tmp_path / "log").read_text()
+    assert found.gone()
+
+
+@pytest.mark.parametrize("end", [os.kill, os.killpg], ids=["terminate", "with its programs"])
+def test_ended_at_any_time(end: Callable[[int, int], None], small: Path, program: Program, tmp_path: Path) -> None:
+    """From the first to the last moment of a run, in even steps."""
+    size, steps, whole = 64 * MIB + os.getpid() * 4096, 24, 0.0
+    cmdline = f"root=bootc-live:{small} bootc.zram={size}"
+    ended = []
+    for step in range(steps + 1):
+        root, log = tmp_path / f"root{step}", tmp_path / "log"
+        root.mkdir()
+        begun = time.monotonic()
+        command = ("boot", "--cmdline", cmdline, "--sysroot", str(root), "--receipt", str(tmp_path / "receipt.json"))
+        with program.started(*command, log=log) as process:
+            if step:
+                time.sleep(whole * step / steps)
+                end(process.pid, signal.SIGTERM)
+            ended.append(process.wait(20))
+        whole = whole or time.monotonic() - begun
+        if ended[-1] == 0:
+            subprocess.run(["umount", "-R", root], check=True)
+            for found in devices(size):
+                found.remove()
+        assert all(found.gone() for found in devices(size)), log.read_text()
+    assert ended[0] == 0
+    assert 1 in ended
+
+
+def devices(size: int) -> list[Device]:
+    """The zram devices of exactly so many bytes."""
+    sizes = Path("/sys/block").glob("zram*/disksize")
+    return [device(path.parent.name) for path in sizes if path.read_text().strip() == str(size)]
+
+
+def mounted_devices() -> Iterator[Device]:
+    """The zram devices that are mounted in this namespace."""
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        source = line.partition(" - ")[2].split()[1]
+        if source.startswith("/dev/zram"):
+            yield device(source)

@@ -1,0 +1,134 @@
+"""How much RAM a piece of work takes at its worst, seen from outside.
+
+Two ways: as receipts have it, by what all processes and tmpfs of the machine hold; and by what was started meanwhile
+and what the file systems in RAM of this mount namespace hold. The second does not see other people's work, nor what is
+hidden in mounts elsewhere; where the two agree, the machine was quiet.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Final
+
+from bootc_live.base.memory import taken_bytes
+
+_INTERVAL: Final = 0.05
+
+
+@dataclass
+class Cost:
+    """What one run took: seconds, and bytes of RAM at its worst, by the machine's table and by our own account."""
+
+    seconds: float = 0.0
+    machine: int = 0
+    own: int = 0
+
+
+@dataclass
+class Costs:
+    """Several runs of the same work."""
+
+    runs: list[Cost] = field(default_factory=list)
+
+    @property
+    def seconds(self) -> float:
+        """The shortest time."""
+        return min(run.seconds for run in self.runs)
+
+    @property
+    def peak(self) -> int:
+        """Bytes of RAM at the worst moment, by the machine's table: the median, as others may work here, too."""
+        return int(median(run.machine for run in self.runs))
+
+    @property
+    def own(self) -> int:
+        """The same by our own account."""
+        return int(median(run.own for run in self.runs))
+
+    @contextmanager
+    def measured(self) -> Iterator[Cost]:
+        """Adds a run: the block."""
+        cost, stop = Cost(), threading.Event()
+        there = set(_processes())
+        start_machine, start_own = _machine(there), _own(there)
+
+        def look() -> None:
+            cost.machine = max(cost.machine, _machine(there) - start_machine)
+            cost.own = max(cost.own, _own(there) - start_own)
+
+        def watch() -> None:
+            while not stop.wait(_INTERVAL):
+                look()
+
+        thread = threading.Thread(target=watch, daemon=True)
+        thread.start()
+        began = time.monotonic()
+        try:
+            yield cost
+            cost.seconds = time.monotonic() - began
+        finally:
+            stop.set()
+            thread.join()
+        look()
+        self.runs.append(cost)
+
+
+def in_turns(rounds: int, *works: Callable[[Costs], object]) -> list[Costs]:
+    """The costs of every work, which measures itself; in turns, so that a busy moment does not hit one alone."""
+    all_costs = [Costs() for _ in works]
+    for _ in range(rounds):
+        for work, costs in zip(works, all_costs, strict=True):
+            work(costs)
+    return all_costs
+
+
+def _machine(there: set[int]) -> int:
+    """What all hold but those who were there before: a registry that serves grows, too."""
+    return taken_bytes() - sum(map(_anonymous, there))
+
+
+def _own(there: set[int]) -> int:
+    newer = (number for number in _processes() if number not in there)
+    return sum(map(_anonymous, newer)) + _tmpfs() + _zram()
+
+
+def _processes() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def _anonymous(number: int) -> int:
+    """RssAnon of proc_pid_status(5); 0 for a process that has ended or is the kernel's."""
+    with suppress(OSError):
+        for line in Path(f"/proc/{number}/status").read_text().splitlines():
+            if line.startswith("RssAnon:"):
+                return int(line.split()[1]) * 1024
+    return 0
+
+
+def _tmpfs() -> int:
+    """What the tmpfs of this mount namespace hold, each counted once."""
+    held: dict[str, int] = {}
+    for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines():
+        head, _, tail = line.partition(" - ")
+        number, place = head.split()[2], head.split()[4]
+        if tail.split()[0] == "tmpfs" and number not in held:
+            with suppress(OSError):
+                found = os.statvfs(place.replace("\\040", " "))
+                held[number] = (found.f_blocks - found.f_bfree) * found.f_frsize
+    return sum(held.values())
+
+
+def _zram() -> int:
+    """What zram devices take (mem_used_total of mm_stat in Documentation/admin-guide/blockdev/zram.rst)."""
+    total = 0
+    for device in Path("/sys/block").glob("zram*/mm_stat"):
+        with suppress(OSError):
+            total += int(device.read_text().split()[2])
+    return total

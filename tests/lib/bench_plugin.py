@@ -1,0 +1,34 @@
+"""Hooks and a fixture that a conftest.py of benchmarks takes over: figures are shown at the end and kept in a file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.lib.bench import Figures
+
+FILE: Final = Path(__file__).resolve().parents[2] / "build/bench.json"
+_KEY: Final = pytest.StashKey[Figures]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Makes the place for all figures."""
+    config.stash[_KEY] = Figures()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Prints the figures under each other."""
+    terminalreporter.section("figures")
+    terminalreporter.line(f"{os.cpu_count()} cores")
+    for line in config.stash[_KEY].lines:
+        terminalreporter.line(line)
+    config.stash[_KEY].write(FILE)
+
+
+@pytest.fixture(scope="session")
+def figures(pytestconfig: pytest.Config) -> Figures:
+    """Where figures go."""
+    return pytestconfig.stash[_KEY]

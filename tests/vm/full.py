@@ -1,0 +1,68 @@
+"""The image with podman and SELinux (vm/full) in a registry, and guests that boot it."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from testinfra.host import Host
+
+from tests.lib.registry import GUEST, registry
+from tests.vm.inside import connect
+from tests.vm.rows import FAILING
+from vmkit.guest import Guest, Ready
+from vmkit.paths import OUT, REPO, VM
+
+ARCHIVE: Final = "live-full.oci"
+BOOT_SECONDS: Final = 480
+_DENIED: Final = re.compile(r"avc: +denied .*")
+
+
+@dataclass(frozen=True)
+class Full:
+    """A guest that reached its default target."""
+
+    guest: Guest
+    ready: Ready
+    host: Host
+
+    def failed(self) -> set[str]:
+        """The units that failed."""
+        listed = self.host.check_output("systemctl --failed --plain --no-legend").splitlines()
+        return {line.split()[0] for line in listed}
+
+    def denials(self) -> list[str]:
+        """What SELinux denied since the policy was loaded, as far as the kernel's log has it."""
+        return _DENIED.findall(self.host.check_output("dmesg"))
+
+
+@contextmanager
+def full_image() -> Iterator[str]:
+    """Brings the archive up to date and serves it; gives what `root=` calls it in a guest."""
+    subprocess.run([VM / "build", ARCHIVE], stdin=subprocess.DEVNULL, check=True)
+    with (
+        tempfile.TemporaryDirectory(prefix="vm-full-", dir=REPO / "build") as name,
+        registry(Path(name)) as running,
+    ):
+        running.push(f"oci-archive:{OUT / ARCHIVE}:latest", "os/full:stable")
+        yield running.source("os/full:stable", host=GUEST)
+
+
+@contextmanager
+def full_guest(source: str, kargs: str, memory: int = 2048) -> Iterator[Full]:
+    """One boot of the image, until it is ready."""
+    with Guest(
+        kernel=OUT / "vmlinuz",
+        initrds=[OUT / "initrd.img"],
+        append=f"{FAILING} root=bootc-live:{source} bootc.registry.unsecure {kargs}",
+        memory=memory,
+    ) as guest:
+        ready = guest.wait_ready(BOOT_SECONDS)
+        print(f"{kargs}: ready after {ready.seconds:.0f} s, phases {(ready.receipt or {}).get('phases')}")
+        yield Full(guest, ready, connect(guest))

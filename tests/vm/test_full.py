@@ -1,0 +1,106 @@
+"""What people run on top: containers by podman, and SELinux that enforces."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from tests.vm.full import Full, full_guest, full_image
+from tests.vm.inside import mounts
+
+IMAGE = "localhost/busybox:latest"
+# Debian's policy does not let it read its own credentials, wherever the root is.
+POLICY_GAPS = {"systemd-network-generator.service"}
+LABELLED = "/ /etc /var /usr /etc/shadow /etc/passwd /usr/lib/systemd/systemd /usr/sbin/sshd /var/lib /var/log /var/tmp"
+
+
+@pytest.fixture(scope="module")
+def source() -> Iterator[str]:
+    """The image as guests call it."""
+    with full_image() as name:
+        yield name
+
+
+@pytest.fixture(scope="module")
+def plain(source: str) -> Iterator[Full]:
+    """A guest without SELinux."""
+    with full_guest(source, "") as booted:
+        booted.host.check_output("podman load --quiet --input /usr/share/containers/busybox.oci")
+        yield booted
+
+
+@pytest.fixture(scope="module", params=["erofs bootc.live.compress=lz4", "index"], ids=["erofs", "index"])
+def enforcing(request: pytest.FixtureRequest, source: str) -> Iterator[Full]:
+    """A guest whose kernel enforces from the start; the policy comes from the image."""
+    kargs = f"bootc.live.layout={request.param} security=selinux enforcing=1"
+    with full_guest(source, kargs) as booted:
+        yield booted
+
+
+def test_podman_keeps_images_below_var(plain: Full) -> None:
+    assert mounts(plain.host)["/var"]["fstype"] == "tmpfs"
+    asked = "podman info --format '{{.Store.GraphDriverName}} {{.Store.GraphRoot}}'"
+    assert plain.host.check_output(asked) == "overlay /var/lib/containers/storage"
+    # Mounted by the kernel, not by a program in between.
+    assert "fuse" not in plain.host.check_output("podman info --format '{{.Store.GraphOptions}}'")
+    assert IMAGE in plain.host.check_output("podman images --format '{{.Repository}}:{{.Tag}}'")
+
+
+def test_podman_runs_a_container(plain: Full) -> None:
+    script = "touch /here && ls / && id -u && cat /proc/mounts"
+    said = plain.host.check_output(f"podman run --rm --network none {IMAGE} sh -c '{script}'").splitlines()
+    assert "here" in said
+    assert "0" in said
+    assert any(line.startswith("overlay / overlay rw") for line in said)
+
+
+def test_podman_gives_containers_a_network(plain: Full) -> None:
+    shown = plain.host.check_output(f"podman run --rm {IMAGE} busybox ip -4 addr show eth0")
+    assert "inet 10.88." in shown
+
+
+def test_podman_keeps_what_a_container_is_told_to_keep(plain: Full) -> None:
+    run = f"podman run --rm --network none --volume kept:/kept {IMAGE} sh -c"
+    plain.host.check_output(f"{run} 'echo one >/kept/file'")
+    assert plain.host.check_output(f"{run} 'cat /kept/file'") == "one"
+
+
+def test_podman_runs_the_live_root_itself(plain: Full) -> None:
+    said = plain.host.check_output("podman run --rm --network none --rootfs /:O cat /etc/os-release")
+    assert "ID=debian" in said
+
+
+def test_nothing_failed(plain: Full) -> None:
+    assert plain.ready.failed == 0
+    assert plain.failed() == set()
+
+
+def test_selinux_enforces(enforcing: Full) -> None:
+    assert enforcing.host.check_output("getenforce") == "Enforcing"
+    assert enforcing.failed() <= POLICY_GAPS
+    # A login over ssh came through: the domain is the one the policy gives it.
+    assert ":unconfined_t:" in enforcing.host.check_output("id -Z")
+    assert "system_u:system_r:sshd_t:s0" in enforcing.host.check_output("ps -C sshd -o label=").splitlines()[0]
+
+
+def test_labels_are_those_of_the_policy(enforcing: Full) -> None:
+    verified = enforcing.host.check_output(f"matchpathcon -V {LABELLED}").splitlines()
+    assert [line for line in verified if not line.endswith(" verified.")] == []
+    # Every file of the three file systems; -x keeps out what is mounted on them.
+    for top in ("/", "/etc", "/var"):
+        assert enforcing.host.check_output(f"restorecon -nvRx {top} 2>&1") == ""
+
+
+def test_new_files_are_labelled(enforcing: Full) -> None:
+    enforcing.host.check_output("touch /etc/new /var/lib/new /var/log/new")
+    assert enforcing.host.check_output("stat -c %C /etc/new") == "unconfined_u:object_r:etc_t:s0"
+    assert ":var_lib_t:" in enforcing.host.check_output("stat -c %C /var/lib/new")
+    assert ":var_log_t:" in enforcing.host.check_output("stat -c %C /var/log/new")
+
+
+def test_nothing_is_denied_for_want_of_a_label(enforcing: Full) -> None:
+    # The policy denies a thing or two wherever the root is; never because a file has no label or that of its tmpfs.
+    unlabelled = re.compile(r"tcontext=\S+:(unlabeled_t|default_t):|dev=\"overlay\".*:tmpfs_t:")
+    assert [line for line in enforcing.denials() if unlabelled.search(line)] == []

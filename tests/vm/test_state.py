@@ -1,0 +1,71 @@
+"""State on a disk over two boots of one guest: power is cut after the first, the second one is shut down."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.vm.conftest import Stage
+from tests.vm.inside import connect, mounts
+from tests.vm.rows import FAILING
+from vmkit.guest import Guest
+from vmkit.paths import OUT, REPO, VM
+
+BOOT_SECONDS = 480
+OFF_SECONDS = 180
+ASKED = "root=bootc-live:/root.oci bootc.live.state=LABEL=STATE bootc.live.state.required"
+
+
+@pytest.fixture
+def disk(stage: Stage) -> Path:
+    """A disk for state, as a user would make it."""
+    path = stage.directory / "state.ext4"
+    in_builder("mke2fs", "-q", "-t", "ext4", "-L", "STATE", path, "256M")
+    return path
+
+
+def in_builder(*argv: str | Path) -> str:
+    """What a program of the builder root says; it has to succeed."""
+    command = [VM / "enter", "builder", *argv]
+    done = subprocess.run(command, cwd=REPO, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def guest(disk: Path, *initrds: str) -> Guest:
+    """The guest with the disk; each boot of it may have other initrds."""
+    return Guest(
+        kernel=OUT / "vmlinuz",
+        initrds=[OUT / name for name in initrds],
+        append=f"{FAILING} {ASKED}",
+        extra=["-drive", f"file={disk},format=raw,if=virtio,cache=writethrough"],
+    )
+
+
+def test_two_boots(disk: Path) -> None:
+    with guest(disk, "initrd-nosystemd.img", "rootfs.cpio") as first:
+        first.wait_ready(BOOT_SECONDS)
+        host = connect(first)
+        table = mounts(host)
+        assert (table["/var"]["fstype"], table["/etc"]["fstype"]) == ("ext4", "overlay")
+        machine = host.check_output("cat /etc/machine-id")
+        host.check_output("echo changed-name >/etc/hostname && rm /etc/issue && echo kept >/var/lib/mine && sync")
+    with guest(disk, "initrd-embedded.img") as second:
+        ready = second.wait_ready(BOOT_SECONDS)
+        host = connect(second)
+        assert host.check_output("cat /var/lib/mine /etc/hostname") == "kept\nchanged-name"
+        assert host.check_output("hostname") == "changed-name"
+        assert host.check_output("cat /etc/machine-id") == machine
+        assert not host.file("/etc/issue").exists
+        assert (ready.receipt or {})["warnings"] == []
+        assert host.check_output("systemctl --failed --plain --no-legend") == ""
+        before = len(second.console())
+        host.run("systemctl poweroff")
+        second.wait_exit(OFF_SECONDS)
+        said = second.console()[before:]
+    assert "reboot: Power down" in said
+    for complaint in ("Failed unmounting", "Failed to unmount", "FAILED"):
+        assert complaint not in said
+    assert "clean" in in_builder("e2fsck", "-n", disk)
