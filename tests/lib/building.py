@@ -33,6 +33,7 @@ class Building:
     finishing: Finishing = unchanged
     recorder: Recorder = field(default_factory=lambda: Recorder(quiet=True))
     attempts: tuple[Attempt, ...] = ()
+    running: ErofsBuilder | None = None
 
     @property
     def image(self) -> Path:
@@ -48,6 +49,7 @@ class Building:
     def builder(self) -> Iterator[ErofsBuilder]:
         """The builder; an error in the block takes the image away again."""
         with erofs_builder(str(self.image), str(self.data), self.compression) as builder:
+            self.running = builder
             yield builder
 
     def make(self, *sources: str | Path) -> BuiltRoot:

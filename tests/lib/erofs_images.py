@@ -24,7 +24,7 @@ def mounted(path: Path, where: Path) -> Iterator[Path]:
 def read_by_erofs_utils(path: Path, target: Path | None = None) -> None:
     """fsck.erofs finds no fault with the image, and reads all of its data; into `target` if there is one."""
     extract = ["--extract"] if target is None else [f"--extract={target}", "--preserve"]
-    command = ["fsck.erofs", *extract, path]
+    command: list[str | Path] = ["fsck.erofs", *extract, path]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     assert done.returncode == 0, done.stdout
 

@@ -232,7 +232,15 @@ def test_erofs_is_the_same_everywhere(initrd: Initrd, image: Path, zipapp: Path,
         made = dict(line.split()[::-1] for line in initrd.run("/bin/sh", "-c", MAKE).splitlines())
     assert made.keys() == {"/tmp/none", "/tmp/lz4", "/tmp/zstd"}
     for compress in ("none", "lz4"):
-        command = [sys.executable, zipapp, "erofs", "--compress", compress, image, tmp_path / compress]
+        command: list[str | Path] = [
+            sys.executable,
+            zipapp,
+            "erofs",
+            "--compress",
+            compress,
+            image,
+            tmp_path / compress,
+        ]
         said = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True).stdout
         assert said.split()[0] == made[f"/tmp/{compress}"]
 

@@ -10,13 +10,13 @@ from bootc_live.rootfs.machine import Room, larger_machine, machine_room, smalle
 
 PLAIN = Backing()
 # Virtual PCs as measured: RAM given, MemTotal and MemAvailable in MiB.
-PCS = [(560, 509, 387), (1024, 967, 782), (4096, 3921, 3645)]
+PCS = [(416, 367, 236), (480, 431, 300), (512, 463, 329), (1024, 967, 760), (4096, 3921, 3623)]
 
 
 @pytest.mark.parametrize(("given", "total", "available"), PCS)
 def test_measured(given: int, total: int, available: int) -> None:
     room = machine_room(given * MIB, PLAIN)
-    assert room.available == pytest.approx(available * MIB, rel=0.01)
+    assert room.available == pytest.approx(available * MIB, rel=0.02)
     # It may promise less than there is, not more.
     assert room.available <= (available + 2) * MIB
     assert room.total == pytest.approx(total * MIB, rel=0.03)

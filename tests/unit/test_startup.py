@@ -39,6 +39,7 @@ VERBS = {
     "kargs-checked": ["kargs", "root=bootc-live:docker://a.example/b rw"],
     "status": ["status", "--receipt", "missing.json"],
     "inspect": ["inspect", "image.oci"],
+    "estimate": ["estimate", "image.oci"],
 }
 
 

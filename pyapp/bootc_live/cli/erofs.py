@@ -9,7 +9,7 @@ import os
 import tempfile
 from contextlib import ExitStack
 
-from bootc_live.base.errors import ConfigError, RootfsError
+from bootc_live.base.errors import ConfigError, OutOfMemoryError, RootfsError
 from bootc_live.base.interrupt import ignore_interrupts
 from bootc_live.base.log import Recorder
 from bootc_live.base.units import mib
@@ -52,8 +52,12 @@ def main(arguments: argparse.Namespace) -> int:
         maker = stack.enter_context(root_maker(config, directory, recorder, ours=False))
         access = Access(recorder.warn, label=arguments.label, unsecure=arguments.unsecure, directory=directory)
         # It goes to a file: how much memory there is does not matter.
-        acquired = acquire([spec], access, maker.path, recorder, Takers(consumer=maker.consumer))
-        built = maker.make(acquired.image)
+        try:
+            acquired = acquire([spec], access, maker.path, recorder, Takers(consumer=maker.consumer))
+            built = maker.make(acquired.image)
+        except OutOfMemoryError as error:
+            error.hint = f"make room where {arguments.file!r} is to be, or name a file on another file system"
+            raise
         _publish(os.path.join(directory, "root.erofs"), target, arguments.file)
     report = _report(acquired, built, maker)
     print(json.dumps(report, indent=2) if arguments.json else f"{report['sha256']}  {arguments.file}")

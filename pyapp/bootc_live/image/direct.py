@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import mmap
 import os
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +28,8 @@ from bootc_live.source.inflate import DAMAGED, feed, make_pipe
 _LOOK = 0.002
 _WINDOW = 16 * 2**20
 _LEAST_FREE = 2**20
+# Of igzip and zstd.
+_WRITING = re.compile("while writing|[Ww]rite error")
 
 
 @dataclass(frozen=True)
@@ -122,8 +125,10 @@ class Inflation:
 
     def _explained(self, error: RunError, out: int) -> Exception:
         usage = os.fstatvfs(out)
-        # Programs do not say why they cannot write, and another layer may have given its space back by now.
-        if self.ran_full.is_set() or usage.f_bavail * usage.f_frsize < _LEAST_FREE:
+        # Programs do not say why they cannot write, and another layer, or the reader of this one, may have given space
+        # back by now.
+        cannot_write = self.tap is not None and _WRITING.search(error.message) is not None
+        if self.ran_full.is_set() or cannot_write or usage.f_bavail * usage.f_frsize < _LEAST_FREE:
             self.ran_full.set()
             return full(out, self.what)
         if f"signal {int(signal.SIGXFSZ)}" in error.message:

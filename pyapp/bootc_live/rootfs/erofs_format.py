@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import stat
 import struct
+from collections.abc import Mapping
 from typing import NamedTuple
 
 BLOCK_BITS = 9
@@ -115,7 +116,7 @@ def device_number(major: int, minor: int) -> int:
     return (minor & 0xFF) | major << 8 | (minor & ~0xFF) << 12
 
 
-def xattr_body(xattrs: dict[bytes, bytes]) -> bytes:
+def xattr_body(xattrs: Mapping[bytes, bytes]) -> bytes:
     """Give the extended attributes that follow an inode; empty where there are none.
 
     Raises ValueError for names or values that Linux cannot have. Attributes of

@@ -29,7 +29,7 @@ from bootc_live.rootfs.erofs_format import (
     SUPER_OFFSET,
     Summary,
 )
-from bootc_live.rootfs.erofs_writer import Body, Geometry, Room, make_metadata, write_at
+from bootc_live.rootfs.erofs_writer import NO_ROOM, Body, Geometry, Room, make_metadata, write_at
 from bootc_live.rootfs.file_store import FileStore, Stored, file_store
 from bootc_live.rootfs.growing import AbandonedError, GrowingTar
 from bootc_live.rootfs.layers import HINT, apply_member
@@ -242,7 +242,7 @@ class _ImageBodies:
         """Make room for an index or a map, and for what is inlined."""
         stored = self._files.get(node.offset)
         if stored is None or not node.size:
-            return Room()
+            return NO_ROOM
         if stored.extents is not None:
             made = ChunkMap.reserve(Node("file", size=node.size, extents=stored.extents), self._store.block_bits)
             made.fill(stored.extents, node.size)

@@ -31,6 +31,9 @@ class Room(NamedTuple):
     align: int = 4
 
 
+NO_ROOM = Room()
+
+
 class Body(NamedTuple):
     """What an inode says of a file's data: layout, the union of that, and the bytes there is room for behind it."""
 
@@ -93,17 +96,12 @@ class Metadata(NamedTuple):
 
 
 @dataclass(eq=False, slots=True)
-class _Plan:
-    """Where an inode's parts go: byte offset of the inode, block of its own data."""
+class _Directory:
+    """Names by block, the parent (None for the root), the first block of its own, and the bytes inlined."""
 
-    node: Node
-    offset: int
-    end: int
-    xattrs: bytes
-    room: Room
     blocks: list[list[bytes]]
-    parent: _Plan | None = None
-    links: int = 0
+    inline: int
+    parent: Node | None = None
     data_block: int = 0
 
 
@@ -112,26 +110,25 @@ def make_metadata(root: Node, geometry: Geometry, bodies: FileBodies) -> Metadat
 
     Raises ValueError that begins with the path of what Linux or EROFS cannot represent.
     """
-    plans, node = [], root
+    # Everything is worked out twice rather than kept: there may be hundreds of thousands of files, and little memory.
+    nodes, node = list(walk(root)), root
     writer = _Writer(geometry, bodies)
     try:
         end = geometry.begin
-        for node in walk(root):
-            plans.append(writer.plan(node, end))
-            end = plans[-1].end
-        free = writer.place_data(plans, -(-end // geometry.block))
+        for node in nodes:
+            end = writer.place(node, end)
+        free = writer.place_data(nodes, -(-end // geometry.block))
         end = free
-        for plan in plans:
-            node = plan.node
+        for node in nodes:
             if node.kind == "file":
                 end = bodies.place(node, end)
     except ValueError as error:
         raise ValueError(f"{path_of(root, node)} {error}") from error
-    relatives = _relate(plans)
+    writer.relate(nodes)
     image = bytearray(free - geometry.origin)
-    for number, plan in enumerate(plans, 1):
-        writer.emit(image, plan, number, relatives)
-    return Metadata(image, len(plans), geometry.slot(plans[0].offset), end)
+    for number, node in enumerate(nodes, 1):
+        writer.emit(image, node, number)
+    return Metadata(image, len(nodes), geometry.slot(root.place), end)
 
 
 class _Writer:
@@ -139,40 +136,48 @@ class _Writer:
         self._geometry = geometry
         self._block = geometry.block
         self._bodies = bodies
+        self._directories: dict[int, _Directory] = {}
+        # First blocks of link targets that are too long to be inlined.
+        self._long_links: dict[int, int] = {}
 
-    def plan(self, node: Node, after: int) -> _Plan:
-        """Find the place of an inode behind the offset ``after``, with what follows it."""
-        body = xattr_body(node.xattrs)
-        blocks: list[list[bytes]] = []
-        room = Room()
+    def place(self, node: Node, after: int) -> int:
+        """Find the place of an inode behind the offset ``after``; give the end of it and of what follows it."""
         if node.children is not None:
             blocks = self._split(sorted([*node.children, b".", b".."]))
             tail = _length(blocks[-1])
-            if self._geometry.inline and tail <= self._geometry.inline_max // 2:
-                room = Room(inline=tail)
-        elif node.kind == "symlink" and node.size <= self._geometry.inline_max:
-            room = Room(inline=node.size)
-        elif node.kind == "file":
-            room = self._bodies.room(node)
+            inline = tail if self._geometry.inline and tail <= self._geometry.inline_max // 2 else 0
+            self._directories[id(node)] = _Directory(blocks, inline)
         elif node.kind in ("char", "block"):
             # Refused here, while the inode can still be named.
             device_number(*node.device)
-        head = _aligned(INODE_SIZE + len(body), room.align) + room.table
-        offset = self._place(after, head, room.inline)
-        return _Plan(node, offset, offset + head + room.inline, body, room, blocks)
+        room, head = self._room(node), INODE_SIZE + len(xattr_body(node.xattrs))
+        head = _aligned(head, room.align) + room.table
+        node.place = self._free(after, head, room.inline)
+        return node.place + head + room.inline
 
-    def place_data(self, plans: list[_Plan], block: int) -> int:
+    def _room(self, node: Node) -> Room:
+        if node.kind == "file":
+            return self._bodies.room(node)
+        if node.children is not None:
+            inline = self._directories[id(node)].inline
+            return Room(inline=inline) if inline else NO_ROOM
+        if node.kind == "symlink" and node.size <= self._geometry.inline_max:
+            return Room(inline=node.size)
+        return NO_ROOM
+
+    def place_data(self, nodes: list[Node], block: int) -> int:
         """Place directories and long link targets from a block on; give the first free byte, at a page's start."""
-        for plan in plans:
-            if plan.blocks:
-                plan.data_block = block
-                block += len(plan.blocks) - (1 if plan.room.inline else 0)
-            elif plan.node.kind == "symlink" and not plan.room.inline:
-                plan.data_block = block
-                block += -(-plan.node.size // self._block)
+        for node in nodes:
+            if node.children is not None:
+                directory = self._directories[id(node)]
+                directory.data_block = block
+                block += len(directory.blocks) - (1 if directory.inline else 0)
+            elif node.kind == "symlink" and node.size > self._geometry.inline_max:
+                self._long_links[id(node)] = block
+                block += -(-node.size // self._block)
         return _aligned(block * self._block, _PAGE)
 
-    def _place(self, offset: int, head: int, tail: int) -> int:
+    def _free(self, offset: int, head: int, tail: int) -> int:
         """Give the next place where an inode does not cross a block and neither does its inline tail."""
         block = self._block
         offset = _aligned(offset, SLOT)
@@ -192,26 +197,42 @@ class _Writer:
             used += need
         return blocks
 
-    def emit(self, image: bytearray, plan: _Plan, number: int, places: dict[int, _Plan]) -> None:
+    def relate(self, nodes: list[Node]) -> None:
+        """Count links and find parents."""
+        for node in nodes:
+            node.links = 0
+        nodes[0].links = 1
+        for node in nodes:
+            if node.children is None:
+                continue
+            node.links += 1
+            for entry in node.children.values():
+                entry.node.links += 1
+                if entry.node.children is not None:
+                    self._directories[id(entry.node)].parent = node
+                    node.links += 1
+
+    def emit(self, image: bytearray, node: Node, number: int) -> None:
         """Put an inode, and what is its own, into the image."""
-        node = plan.node
         body, size = Body(FLAT_PLAIN, 0), node.size
-        if plan.blocks:
-            body, size = self._directory(image, plan, places)
+        if node.children is not None:
+            body, size = self._directory(image, node, self._directories[id(node)])
         elif node.kind == "symlink":
-            if plan.room.inline:
+            block = self._long_links.get(id(node))
+            if block is None:
                 body = Body(FLAT_INLINE, 0, node.link)
             else:
-                body = Body(FLAT_PLAIN, plan.data_block)
-                self._put(image, plan.data_block * self._block, node.link)
+                body = Body(FLAT_PLAIN, block)
+                self._put(image, block * self._block, node.link)
         elif node.kind == "file":
             body = self._bodies.body(node)
         elif node.kind in ("char", "block"):
             body = Body(FLAT_PLAIN, device_number(*node.device))
+        xattrs = xattr_body(node.xattrs)
         head = Inode(
             node.kind,
             body.layout,
-            xattr_count(plan.xattrs),
+            xattr_count(xattrs),
             node.mode,
             size,
             body.union,
@@ -220,36 +241,35 @@ class _Writer:
             node.gid,
             node.mtime,
             node.mtime_ns,
-            plan.links,
+            node.links,
         ).packed()
-        before = head + plan.xattrs
-        self._put(image, plan.offset, before.ljust(_aligned(len(before), plan.room.align), b"\0") + body.behind)
+        before = head + xattrs
+        self._put(image, node.place, before.ljust(_aligned(len(before), self._room(node).align), b"\0") + body.behind)
 
     def _put(self, image: bytearray, offset: int, data: bytes) -> None:
         start = offset - self._geometry.origin
         image[start : start + len(data)] = data
 
-    def _directory(self, image: bytearray, plan: _Plan, places: dict[int, _Plan]) -> tuple[Body, int]:
-        children = plan.node.directory
+    def _directory(self, image: bytearray, node: Node, directory: _Directory) -> tuple[Body, int]:
+        children = node.directory
         size, last = 0, b""
-        for index, names in enumerate(plan.blocks):
+        for index, names in enumerate(directory.blocks):
             entries = []
             for name in names:
                 if name == b".":
-                    place, kind = plan, "dir"
+                    target = node
                 elif name == b"..":
-                    place, kind = plan.parent or plan, "dir"
+                    target = directory.parent or node
                 else:
-                    node = children[name].node
-                    place, kind = places[id(node)], node.kind
-                entries.append((name, self._geometry.slot(place.offset), kind))
+                    target = children[name].node
+                entries.append((name, self._geometry.slot(target.place), target.kind))
             last = dirent_block(entries)
             size = index * self._block + len(last)
-            if index + 1 < len(plan.blocks) or not plan.room.inline:
-                self._put(image, (plan.data_block + index) * self._block, last)
-        if plan.room.inline:
-            return Body(FLAT_INLINE, plan.data_block, last), size
-        return Body(FLAT_PLAIN, plan.data_block), size
+            if index + 1 < len(directory.blocks) or not directory.inline:
+                self._put(image, (directory.data_block + index) * self._block, last)
+        if directory.inline:
+            return Body(FLAT_INLINE, directory.data_block, last), size
+        return Body(FLAT_PLAIN, directory.data_block), size
 
 
 def _length(names: list[bytes]) -> int:
@@ -258,23 +278,6 @@ def _length(names: list[bytes]) -> int:
 
 def _aligned(offset: int, unit: int) -> int:
     return -(-offset // unit) * unit
-
-
-def _relate(plans: list[_Plan]) -> dict[int, _Plan]:
-    """Count links and find parents; gives the plans by the identity of their nodes."""
-    places = {id(plan.node): plan for plan in plans}
-    plans[0].parent, plans[0].links = plans[0], 1
-    for plan in plans:
-        if plan.node.children is None:
-            continue
-        plan.links += 1
-        for entry in plan.node.children.values():
-            child = places[id(entry.node)]
-            child.links += 1
-            if child.node.children is not None:
-                child.parent = plan
-                plan.links += 1
-    return places
 
 
 def write_at(fd: int, offset: int, data: bytes | bytearray | memoryview) -> None:

@@ -24,6 +24,8 @@ from bootc_live.rootfs.erofs_format import BLOCK
 from bootc_live.rootfs.index_metadata import write_metadata
 from bootc_live.rootfs.layers import merge
 from bootc_live.rootfs.read_ahead import ReadAhead
+from bootc_live.rootfs.tree import walk
+from bootc_live.rootfs.tree_data import Data, span
 
 _PAGE = 4096
 
@@ -46,6 +48,8 @@ def build_index(image: VerifiedImage, finishing: Finishing = unchanged, ahead: R
     finishing(root, image)
     fd = os.open(image.path, os.O_RDWR | os.O_CLOEXEC)
     try:
+        # What upper layers hide, and what stands between files, is nobody's.
+        Data(fd).drop_garbage(sorted(span(node) for node in walk(root) if node.kind == "file"))
         # The loop device ends at whole sectors; a tar from some tools does not.
         os.ftruncate(fd, -(-os.fstat(fd).st_size // _PAGE) * _PAGE)
         metadata = write_metadata(root, fd, META, image.size)

@@ -12,7 +12,7 @@ from bootc_live.rootfs.erofs_format import (
     SUPER_OFFSET,
     Summary,
 )
-from bootc_live.rootfs.erofs_writer import Body, Geometry, Room, make_metadata, write_at
+from bootc_live.rootfs.erofs_writer import NO_ROOM, Body, Geometry, Room, make_metadata, write_at
 from bootc_live.rootfs.tree import Node
 
 _FIRST = SUPER_OFFSET + 128
@@ -27,7 +27,7 @@ class _TarBodies:
 
     def room(self, node: Node) -> Room:
         """Make room for the map of a sparse file."""
-        return Room() if node.extents is None else Room(table=ChunkMap.reserve(node).reserved * 4)
+        return NO_ROOM if node.extents is None else Room(table=ChunkMap.reserve(node).reserved * 4)
 
     def place(self, node: Node, free: int) -> int:
         """Fill the map of a sparse file; parts of it may have to be copied."""

@@ -13,6 +13,7 @@ from bootc_live.base.errors import ImageError
 from bootc_live.image.verified import VerifiedImage, VerifiedLayer
 from bootc_live.rootfs.read_ahead import ReadAhead
 from bootc_live.rootfs.sparse import Extent
+from bootc_live.rootfs.tar_format import NO_XATTRS
 from bootc_live.rootfs.tar_reader import Member, read_members
 from bootc_live.rootfs.tree import PATH_MAX, Entry, Node, new_directory, resolve, split
 
@@ -174,4 +175,5 @@ def _describe(node: Node, member: Member) -> None:
         raise ValueError(f"belongs to {node.uid}:{node.gid}, which is no user and group")
     if not -(2**63) <= node.mtime < 2**63:
         raise ValueError(f"has the time {node.mtime}, which Linux cannot hold")
-    node.xattrs = {key: value for key, value in member.xattrs.items() if not key.startswith(_FOREIGN_XATTR)}
+    kept = {key: value for key, value in member.xattrs.items() if not key.startswith(_FOREIGN_XATTR)}
+    node.xattrs = kept or NO_XATTRS

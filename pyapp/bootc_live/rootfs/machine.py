@@ -1,7 +1,7 @@
 """How much of a machine's RAM an image can have: what kernel and initramfs take before anything is fetched.
 
-Measured in virtual PCs of 560, 1024 and 4096 MiB with an initramfs of all modules (66 MiB unpacked), as RAM that was
-given to the machine less MemAvailable of proc_meminfo(5).
+Measured in virtual PCs of 416 to 4096 MiB with an initramfs of all modules (66 MiB unpacked), as RAM that was given to
+the machine less MemAvailable of proc_meminfo(5) when an image has been looked up.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from bootc_live.base.units import MIB
 from bootc_live.config.model import Backing
 
 # RAM of the machine, and what of it is taken; straight lines in between.
-_TAKEN = ((0, 90), (1024, 242), (4096, 451))
+_TAKEN = ((0, 181), (512, 183), (1024, 266), (4096, 475))
 # Of what a machine has beyond that.
 _BEYOND = 0.03
 # RAM that MemTotal does not show: firmware, the kernel itself, and what describes its pages.

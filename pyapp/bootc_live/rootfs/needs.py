@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from bootc_live.config.model import Compression, Layout
 
 _MIB = 2**20
-# While the root is built: the program with its buffers and inflaters (40 to 80 MiB), and what the kernel is left.
-BUILDING = (64 + 64) * _MIB
+# While the root is built: buffers, inflaters and what the program remembers of files, and what the kernel is left. The
+# program itself runs already when it looks how much there is.
+BUILDING = (32 + 64) * _MIB
 # Once the system runs: its processes, the copy of /var, /run and logs. A small server takes no more than what the
-# initramfs gives back when it is left; this is for one that does.
-RUNNING = 128 * _MIB
+# program and the initramfs give back when they are left; this is for one that does.
+RUNNING = 96 * _MIB
 # The program has ended when the system starts.
 RESERVE = max(BUILDING, RUNNING)
 # EROFS metadata in front of the tars: 80 bytes for a file, most of which are larger than 8 KiB.

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 from bootc_live.image.verified import VerifiedLayer
 from bootc_live.rootfs.growing import AbandonedError, GrowingTar
+from bootc_live.rootfs.packed_members import PackedMembers
 from bootc_live.rootfs.tar_reader import Member, read_members
 
 
@@ -50,7 +51,7 @@ class _Reader:
         self.offset = offset
         self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         self.tar = GrowingTar(self._fd, offset, keep=True)
-        self._found: list[Member] = []
+        self._found = PackedMembers()
         self._error: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="headers")
         self._thread.start()
@@ -69,7 +70,8 @@ class _Reader:
         try:
             # Whatever is far ahead may be so: nothing is given back here.
             self.tar.ignore_rest()
-            self._found.extend(read_members(self.tar))
+            for member in read_members(self.tar):
+                self._found.add(member)
         except AbandonedError:
             pass
         except Exception as error:  # noqa: BLE001

@@ -5,10 +5,14 @@ from __future__ import annotations
 import re
 import struct
 import zlib
+from collections.abc import Mapping
+from types import MappingProxyType
 
 BLOCK = 512
 ZERO_BLOCK = bytes(BLOCK)
 HEADER = struct.Struct("100s8s8s8s12s12s8sc100s8s32s32s8s8s155s12x")
+# Most files have none; one empty mapping does for all of them.
+NO_XATTRS: Mapping[bytes, bytes] = MappingProxyType({})
 _ADLER = 65521
 _NANO = 1_000_000_000
 _LENGTH_DIGITS = 20

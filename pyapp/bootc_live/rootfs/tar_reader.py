@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple, Protocol
 
 from bootc_live.rootfs.sparse import Extent, gnu_old_sparse, pax_sparse
 from bootc_live.rootfs.tar_format import (
     BLOCK,
     HEADER,
+    NO_XATTRS,
     ZERO_BLOCK,
     checksum_matches,
     number,
@@ -50,7 +51,7 @@ class Member(NamedTuple):
     device: tuple[int, int]
     offset: int
     size: int
-    xattrs: dict[bytes, bytes]
+    xattrs: Mapping[bytes, bytes]
     extents: tuple[Extent, ...] | None
 
 
@@ -149,11 +150,17 @@ def _member(buffer: Buffer, position: int, fields: tuple[bytes, ...], extensions
         device=(number(fields[12]), number(fields[13])) if kind in b"34" else (0, 0),
         offset=data,
         size=real_size,
-        # POSIX: an empty value takes back what was said before.
-        xattrs={key[len(_XATTR) :]: value for key, value in pax.items() if value and key.startswith(_XATTR)},
+        xattrs={key[len(_XATTR) :]: value for key, value in pax.items() if value and key.startswith(_XATTR)}
+        or NO_XATTRS,
         extents=extents,
     )
     return member, start + _padded(size)
+
+
+def _xattrs(pax: dict[bytes, bytes]) -> Mapping[bytes, bytes]:
+    # POSIX: an empty value takes back what was said before.
+    found = {key[len(_XATTR) :]: value for key, value in pax.items() if value and key.startswith(_XATTR)}
+    return found or NO_XATTRS
 
 
 def _update(pax: dict[bytes, bytes], records: list[tuple[bytes, bytes]]) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from bootc_live.rootfs.sparse import Extent
+from bootc_live.rootfs.tar_format import NO_XATTRS
 
 # Kernel limits: NAME_MAX, and PATH_MAX without its NUL for paths and what links hold.
 NAME_MAX = 255
@@ -19,6 +20,7 @@ class Node:
 
     ``offset`` is where a regular file's data begins in the image's data file;
     ``extents`` replaces it for sparse files, with ``data`` in the same file.
+    ``place`` and ``links`` are for who writes it: where the inode is, and how many names it has.
     """
 
     kind: str
@@ -31,9 +33,11 @@ class Node:
     offset: int = 0
     link: bytes = b""
     device: tuple[int, int] = (0, 0)
-    xattrs: dict[bytes, bytes] = field(default_factory=dict)
+    xattrs: Mapping[bytes, bytes] = field(default_factory=lambda: NO_XATTRS)
     extents: tuple[Extent, ...] | None = None
     children: dict[bytes, Entry] | None = None
+    place: int = 0
+    links: int = 0
 
     @property
     def directory(self) -> dict[bytes, Entry]:
