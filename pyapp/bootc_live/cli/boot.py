@@ -12,7 +12,7 @@ from bootc_live.base.clock import raise_clock
 from bootc_live.base.errors import ConfigError
 from bootc_live.base.interrupt import ignore_interrupts
 from bootc_live.base.log import Recorder
-from bootc_live.base.memory import peak_memory
+from bootc_live.base.memory import give_back, peak_memory
 from bootc_live.cli.checks import require_root
 from bootc_live.config.cmdline import HINT, parse_cmdline
 from bootc_live.config.model import Backing
@@ -54,6 +54,7 @@ def main(arguments: argparse.Namespace) -> int:
         acquired = acquire(config.sources, access, maker.path, recorder, maker.takers)
         image = acquired.image
         built = maker.make(image)
+        give_back()
         settle(directory)
         with mounted_root(built, directory, parts, recorder, image.resolved.identity) as root:
             landing = SysrootLanding(root, arguments.sysroot, image.resolved.typed)
