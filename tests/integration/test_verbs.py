@@ -37,7 +37,7 @@ def test_help_of_a_verb(verb: str, program: Program) -> None:
     assert told.startswith(f"usage: bootc-live {verb} ")
     # Every option has a text, on its own line or the next.
     for option in re.findall(r"^  (--[a-z-]+)", told, re.MULTILINE):
-        assert re.search(rf"^  {option}( [A-Z]+)?(  +|\n +)\S", told, re.MULTILINE), option
+        assert re.search(rf"^  {option}( [A-Z0-9]+| {{[a-z0-9,]+}})?(  +|\n +)\S", told, re.MULTILINE), option
 
 
 @pytest.mark.parametrize(
