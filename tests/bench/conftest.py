@@ -43,9 +43,11 @@ def server(repo: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reg
 
 
 @pytest.fixture(scope="session")
-def program(zipapp: Path) -> Program:
-    """The zipapp, a new process for every run."""
-    return Program(zipapp)
+def program(zipapp: Path, tmp_path_factory: pytest.TempPathFactory) -> Program:
+    """The program as an initramfs has it, compiled; a new process for every run."""
+    root = tmp_path_factory.mktemp("frozen")
+    Program(zipapp).run("freeze", root, "net", "registry").good()
+    return Program(root / "usr/lib/bootc-live/bootc-live.pyz")
 
 
 @pytest.fixture(scope="session")
