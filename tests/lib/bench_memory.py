@@ -49,8 +49,8 @@ class Costs:
 
     @property
     def own(self) -> int:
-        """The same by our own account, to which others only add: the smallest."""
-        return min(run.own for run in self.runs)
+        """The same by our own account."""
+        return int(median(run.own for run in self.runs))
 
     @contextmanager
     def measured(self) -> Iterator[Cost]:
