@@ -27,6 +27,9 @@ _TARGET = ("--python-version=3.11", "--implementation=cp", "--platform=manylinux
 _PURE_TARGET = ("--python-version=3.11", "--implementation=py", "--platform=any", "--abi=none")
 _LOCK_ENTRY = re.compile(r"(?P<name>[\w.-]+)==(?P<version>\S+)(?P<hashes>(?:\s+--hash=sha256:[0-9a-f]{64})+)")
 
+# What only a project with a stand-in asks for (jsonschema).
+_FOR_SHIMS = frozenset({"attrs", "pyrsistent"})
+
 
 class BuildError(Exception):
     """The zipapp cannot be built; the text says what failed and what to do."""
@@ -87,7 +90,7 @@ def renew_lock() -> None:
         pins = []
         for wheel in sorted(resolved.glob("*.whl")):
             name, version = wheel.name.split("-")[:2]
-            if (SHIMS / name).is_dir():
+            if (SHIMS / name).is_dir() or name in _FOR_SHIMS:
                 continue
             chosen = wheel if wheel.name.endswith("-none-any.whl") else _pure_wheel(name, version, pure) or wheel
             pins.append(Pin(name.replace("_", "-"), version, sha256_of(chosen)))

@@ -20,6 +20,9 @@ from typing import Final
 from bootc_live.base.memory import taken_bytes
 
 _INTERVAL: Final = 0.05
+# Seconds to wait for, and bytes given back meanwhile that do not matter.
+_PATIENCE: Final = 5.0
+_QUIET: Final = 2**20
 
 
 @dataclass
@@ -55,6 +58,7 @@ class Costs:
     @contextmanager
     def measured(self) -> Iterator[Cost]:
         """Adds a run: the block."""
+        _wait_for_quiet()
         cost, stop = Cost(), threading.Event()
         there = set(_processes())
         start_machine, start_own = _machine(there), _own(there)
@@ -87,6 +91,17 @@ def in_turns(rounds: int, *works: Callable[[Costs], object]) -> list[Costs]:
         for work, costs in zip(works, all_costs, strict=True):
             work(costs)
     return all_costs
+
+
+def _wait_for_quiet() -> None:
+    """Waits until what an earlier run held is given back: that may take a moment after the last umount."""
+    deadline = time.monotonic() + _PATIENCE
+    held = taken_bytes()
+    while time.monotonic() < deadline:
+        time.sleep(4 * _INTERVAL)
+        before, held = held, taken_bytes()
+        if before - held < _QUIET:
+            return
 
 
 def _machine(there: set[int]) -> int:

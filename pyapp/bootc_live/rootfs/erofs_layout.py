@@ -29,7 +29,7 @@ from bootc_live.rootfs.erofs_format import (
     SUPER_OFFSET,
     Summary,
 )
-from bootc_live.rootfs.erofs_writer import NO_ROOM, Body, Geometry, Room, make_metadata, write_at
+from bootc_live.rootfs.erofs_writer import NO_ROOM, Body, Geometry, Room, write_at, write_tree
 from bootc_live.rootfs.file_store import FileStore, Stored, file_store
 from bootc_live.rootfs.growing import AbandonedError, GrowingTar
 from bootc_live.rootfs.layers import HINT, apply_member
@@ -38,6 +38,8 @@ from bootc_live.rootfs.tree import Node, new_directory, walk
 
 _PAGE = 4096
 _STEP = 2**20
+# EROFS counts blocks in 32 bits.
+_LIMIT = 2**32
 
 
 class ErofsBuilder:
@@ -141,10 +143,10 @@ class ErofsBuilder:
         bodies = _ImageBodies(store, self._files)
         begin = -(-store.end // _PAGE) * _PAGE
         compressed = store.compression is not Compression.NONE
-        made = make_metadata(self._root, Geometry(store.block_bits, begin, inline=compressed), bodies)
+        geometry = Geometry(store.block_bits, begin, inline=compressed)
+        made = write_tree(self._root, self._fd, geometry, bodies, _LIMIT << store.block_bits)
         size = -(-made.end // _PAGE) * _PAGE
         os.ftruncate(self._fd, size)
-        write_at(self._fd, begin, made.image)
         incompat = (z_erofs.INCOMPAT if compressed else 0) | (INCOMPAT_CHUNKED if bodies.maps else 0)
         head = Summary(
             store.block_bits,

@@ -21,6 +21,7 @@ from bootc_live.rootfs.erofs_format import (
 from bootc_live.rootfs.tree import Node, path_of, walk
 
 _PAGE = 4096
+_WINDOW = 2**18
 
 
 class Room(NamedTuple):
@@ -87,9 +88,8 @@ class Geometry:
 
 
 class Metadata(NamedTuple):
-    """What was written: bytes from the origin on, number of inodes, the root's number, the first free byte behind."""
+    """What was written: number of inodes, the root's number, the first free byte behind."""
 
-    image: bytearray
     inodes: int
     root: int
     end: int
@@ -105,14 +105,16 @@ class _Directory:
     data_block: int = 0
 
 
-def make_metadata(root: Node, geometry: Geometry, bodies: FileBodies) -> Metadata:
-    """Lay a tree's inodes and directories out, and give their bytes; the same tree gives the same bytes.
+def write_tree(root: Node, fd: int, geometry: Geometry, bodies: FileBodies, limit: int) -> Metadata:
+    """Lay a tree's inodes and directories out, and write them to a file; the same tree gives the same bytes.
 
-    Raises ValueError that begins with the path of what Linux or EROFS cannot represent.
+    ``limit`` is the offset they must not reach; the file is extended to their end where it is shorter. Raises
+    ValueError, before anything is written, that begins with the path of what Linux or EROFS cannot represent; and
+    OSError.
     """
     # Everything is worked out twice rather than kept: there may be hundreds of thousands of files, and little memory.
     nodes, node = list(walk(root)), root
-    writer = _Writer(geometry, bodies)
+    writer = _Writer(fd, geometry, bodies)
     try:
         end = geometry.begin
         for node in nodes:
@@ -124,16 +126,44 @@ def make_metadata(root: Node, geometry: Geometry, bodies: FileBodies) -> Metadat
                 end = bodies.place(node, end)
     except ValueError as error:
         raise ValueError(f"{path_of(root, node)} {error}") from error
+    if end > limit:
+        raise ValueError(f"it needs {end} bytes of metadata, {limit} is the most there can be")
     writer.relate(nodes)
-    image = bytearray(free - geometry.origin)
     for number, node in enumerate(nodes, 1):
-        writer.emit(image, node, number)
-    return Metadata(image, len(nodes), geometry.slot(root.place), end)
+        writer.emit(node, number)
+    writer.flush()
+    if os.fstat(fd).st_size < end:
+        os.ftruncate(fd, end)
+    return Metadata(len(nodes), geometry.slot(root.place), end)
+
+
+class _Window:
+    """Writes what comes in ascending order of offsets, in large pieces; what is between is zeros."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._start = 0
+        self._held = bytearray()
+
+    def put(self, offset: int, data: bytes) -> None:
+        end = self._start + len(self._held)
+        if not self._held or not end <= offset < end + _PAGE or len(self._held) > _WINDOW:
+            # Zeros in front of the first would be written over what others put there.
+            self.flush()
+            self._start = end = offset
+        self._held += bytes(offset - end) + data
+
+    def flush(self) -> None:
+        write_at(self._fd, self._start, self._held)
+        self._start += len(self._held)
+        self._held = bytearray()
 
 
 class _Writer:
-    def __init__(self, geometry: Geometry, bodies: FileBodies) -> None:
+    def __init__(self, fd: int, geometry: Geometry, bodies: FileBodies) -> None:
         self._geometry = geometry
+        # Inodes come in their order, and so do the blocks of directories and links.
+        self._inodes, self._blocks = _Window(fd), _Window(fd)
         self._block = geometry.block
         self._bodies = bodies
         self._directories: dict[int, _Directory] = {}
@@ -212,18 +242,23 @@ class _Writer:
                     self._directories[id(entry.node)].parent = node
                     node.links += 1
 
-    def emit(self, image: bytearray, node: Node, number: int) -> None:
-        """Put an inode, and what is its own, into the image."""
+    def flush(self) -> None:
+        """Write what is left."""
+        self._inodes.flush()
+        self._blocks.flush()
+
+    def emit(self, node: Node, number: int) -> None:
+        """Write an inode, and what is its own."""
         body, size = Body(FLAT_PLAIN, 0), node.size
         if node.children is not None:
-            body, size = self._directory(image, node, self._directories[id(node)])
+            body, size = self._directory(node, self._directories[id(node)])
         elif node.kind == "symlink":
             block = self._long_links.get(id(node))
             if block is None:
                 body = Body(FLAT_INLINE, 0, node.link)
             else:
                 body = Body(FLAT_PLAIN, block)
-                self._put(image, block * self._block, node.link)
+                self._blocks.put(block * self._block, node.link)
         elif node.kind == "file":
             body = self._bodies.body(node)
         elif node.kind in ("char", "block"):
@@ -244,13 +279,9 @@ class _Writer:
             node.links,
         ).packed()
         before = head + xattrs
-        self._put(image, node.place, before.ljust(_aligned(len(before), self._room(node).align), b"\0") + body.behind)
+        self._inodes.put(node.place, before.ljust(_aligned(len(before), self._room(node).align), b"\0") + body.behind)
 
-    def _put(self, image: bytearray, offset: int, data: bytes) -> None:
-        start = offset - self._geometry.origin
-        image[start : start + len(data)] = data
-
-    def _directory(self, image: bytearray, node: Node, directory: _Directory) -> tuple[Body, int]:
+    def _directory(self, node: Node, directory: _Directory) -> tuple[Body, int]:
         children = node.directory
         size, last = 0, b""
         for index, names in enumerate(directory.blocks):
@@ -266,7 +297,7 @@ class _Writer:
             last = dirent_block(entries)
             size = index * self._block + len(last)
             if index + 1 < len(directory.blocks) or not directory.inline:
-                self._put(image, (directory.data_block + index) * self._block, last)
+                self._blocks.put((directory.data_block + index) * self._block, last)
         if directory.inline:
             return Body(FLAT_INLINE, directory.data_block, last), size
         return Body(FLAT_PLAIN, directory.data_block), size

@@ -12,7 +12,7 @@ from bootc_live.rootfs.erofs_format import (
     SUPER_OFFSET,
     Summary,
 )
-from bootc_live.rootfs.erofs_writer import NO_ROOM, Body, Geometry, Room, make_metadata, write_at
+from bootc_live.rootfs.erofs_writer import NO_ROOM, Body, Geometry, Room, write_at, write_tree
 from bootc_live.rootfs.tree import Node
 
 _FIRST = SUPER_OFFSET + 128
@@ -52,11 +52,8 @@ def write_metadata(root: Node, fd: int, limit: int, data_bytes: int) -> int:
     Linux or EROFS cannot represent.
     """
     bodies = _TarBodies(fd)
-    made = make_metadata(root, Geometry(BLOCK_BITS, _FIRST), bodies)
-    if made.end > limit:
-        raise ValueError(f"it needs {made.end} bytes of metadata, {limit} is the most there can be")
-    # Inodes begin behind the superblock, which is counted from the block that it ends in.
-    write_at(fd, _FIRST // BLOCK * BLOCK, made.image)
+    made = write_tree(root, fd, Geometry(BLOCK_BITS, _FIRST), bodies, limit)
+    # Inodes begin behind the superblock, and are counted from the block that it ends in.
     head = Summary(
         BLOCK_BITS,
         made.root,
