@@ -52,20 +52,20 @@ class Costs:
 
     @property
     def own(self) -> int:
-        """The same by our own account."""
-        return int(median(run.own for run in self.runs))
+        """The same by our own account, to which others can only add: the smallest."""
+        return min(run.own for run in self.runs)
 
     @contextmanager
     def measured(self) -> Iterator[Cost]:
         """Adds a run: the block."""
         _wait_for_quiet()
         cost, stop = Cost(), threading.Event()
-        there = set(_processes())
-        start_machine, start_own = _machine(there), _own(there)
+        there, devices = set(_processes()), set(_zram_devices())
+        start_machine, start_own = _machine(there), _own(there, devices)
 
         def look() -> None:
             cost.machine = max(cost.machine, _machine(there) - start_machine)
-            cost.own = max(cost.own, _own(there) - start_own)
+            cost.own = max(cost.own, _own(there, devices) - start_own)
 
         def watch() -> None:
             while not stop.wait(_INTERVAL):
@@ -109,9 +109,10 @@ def _machine(there: set[int]) -> int:
     return taken_bytes() - sum(map(_anonymous, there))
 
 
-def _own(there: set[int]) -> int:
+def _own(there: set[int], devices: set[Path]) -> int:
     newer = (number for number in _processes() if number not in there)
-    return sum(map(_anonymous, newer)) + _tmpfs() + _zram()
+    newer_devices = (device for device in _zram_devices() if device not in devices)
+    return sum(map(_anonymous, newer)) + _tmpfs() + sum(map(_stored, newer_devices))
 
 
 def _processes() -> list[int]:
@@ -128,22 +129,24 @@ def _anonymous(number: int) -> int:
 
 
 def _tmpfs() -> int:
-    """What the tmpfs of this mount namespace hold, each counted once."""
+    """What the tmpfs of this mount namespace hold, each counted once; those below /dev are everybody's."""
     held: dict[str, int] = {}
     for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines():
         head, _, tail = line.partition(" - ")
         number, place = head.split()[2], head.split()[4]
-        if tail.split()[0] == "tmpfs" and number not in held:
+        if tail.split()[0] == "tmpfs" and number not in held and not place.startswith("/dev/"):
             with suppress(OSError):
                 found = os.statvfs(place.replace("\\040", " "))
                 held[number] = (found.f_blocks - found.f_bfree) * found.f_frsize
     return sum(held.values())
 
 
-def _zram() -> int:
-    """What zram devices take (mem_used_total of mm_stat in Documentation/admin-guide/blockdev/zram.rst)."""
-    total = 0
-    for device in Path("/sys/block").glob("zram*/mm_stat"):
-        with suppress(OSError):
-            total += int(device.read_text().split()[2])
-    return total
+def _zram_devices() -> list[Path]:
+    return list(Path("/sys/block").glob("zram*"))
+
+
+def _stored(device: Path) -> int:
+    """What a zram device takes (mem_used_total of mm_stat in Documentation/admin-guide/blockdev/zram.rst)."""
+    with suppress(OSError):
+        return int((device / "mm_stat").read_text().split()[2])
+    return 0

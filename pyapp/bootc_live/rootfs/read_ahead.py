@@ -36,9 +36,15 @@ class ReadAhead:
         self._readers[diff_id] = reader
 
     def members(self, layer: VerifiedLayer) -> Iterator[Member] | None:
-        """Give the members of a layer, None where it has not been read; raises ValueError as ``read_members``."""
+        """Give the members of a layer, None where it has not been read; raises ValueError as ``read_members``.
+
+        They are given back as they are taken: where a layer stands twice, there is None for the second.
+        """
         reader = self._readers.get(layer.diff_id)
-        return None if reader is None or reader.offset != layer.offset else reader.members()
+        if reader is None or reader.offset != layer.offset:
+            return None
+        del self._readers[layer.diff_id]
+        return reader.members()
 
     def close(self) -> None:
         """End all readers."""

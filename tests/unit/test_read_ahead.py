@@ -1,0 +1,91 @@
+"""Headers that are read while layers are written: the same tree comes of them as of a second look."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from bootc_live.base.errors import ImageError
+from bootc_live.base.log import Recorder
+from bootc_live.config.model import RetryLimits
+from bootc_live.config.source_spec import parse_source
+from bootc_live.image.acquire import acquire
+from bootc_live.image.tap import Takers
+from bootc_live.image.verified import VerifiedImage
+from bootc_live.rootfs.layers import merge
+from bootc_live.rootfs.packed_members import PackedMembers
+from bootc_live.rootfs.read_ahead import ReadAhead, read_ahead
+from bootc_live.rootfs.tar_reader import read_members
+from bootc_live.rootfs.tree import Node
+from bootc_live.source.access import Access
+from bootc_live.source.retry import RetryPolicy
+from tests.lib.oci_writer import Image, Layer, write_archive
+from tests.lib.tar_writer import directory, file, hardlink, layer, xattr
+
+QUICK = RetryPolicy(RetryLimits(tries=1, stall=5.0, total=30.0))
+BASE = layer(directory("etc/"), file("etc/who", "base\n"), *(file(f"etc/{number}") for number in range(600)))
+OTHER = layer(file("etc/who", "other\n"), file("etc/.wh.7", ""), hardlink("etc/link", "etc/who"))
+
+
+def acquired(tars: tuple[bytes, ...], where: Path, ahead: ReadAhead) -> VerifiedImage:
+    """An image of these layers in the data file, with its headers read on the way."""
+    archive = write_archive(where / "image.oci", Image([Layer(tar, "gzip") for tar in tars]))
+    access = Access(lambda _: None, policy=QUICK)
+    recorder = Recorder(quiet=True)
+    return acquire([parse_source(str(archive))], access, str(where / "layers"), recorder, Takers(readers=ahead)).image
+
+
+def described(root: Node, path: bytes = b"") -> list[tuple[object, ...]]:
+    """Every name of a tree, with what is recorded of it."""
+    found: list[tuple[object, ...]] = []
+    for name, entry in sorted(root.directory.items()):
+        node = entry.node
+        found.append((path + name, node.kind, node.mode, node.size, node.offset, dict(node.xattrs), entry.layer))
+        if node.children is not None:
+            found += described(node, path + name + b"/")
+    return found
+
+
+@pytest.mark.parametrize("tars", [(BASE,), (BASE, OTHER), (BASE, OTHER, BASE), (BASE, BASE, OTHER, OTHER)])
+def test_tree_is_the_same(tars: tuple[bytes, ...], tmp_path: Path) -> None:
+    """Also where a layer stands twice: what was read is given back at its first use."""
+    with read_ahead(str(tmp_path / "layers")) as ahead:
+        image = acquired(tars, tmp_path, ahead)
+        assert described(merge(image, ahead)) == described(merge(image))
+        assert ahead.members(image.layers[0]) is None
+
+
+def test_layers_are_read_on_their_way(tmp_path: Path) -> None:
+    with read_ahead(str(tmp_path / "layers")) as ahead:
+        image = acquired((BASE, OTHER), tmp_path, ahead)
+        assert [len(list(ahead.members(layer) or ())) for layer in image.layers] == [602, 3]
+
+
+def test_damage_is_told_when_the_layer_counts(tmp_path: Path) -> None:
+    with read_ahead(str(tmp_path / "layers")) as ahead:
+        image = acquired((BASE, b"x" * 1024), tmp_path, ahead)
+        with pytest.raises(ImageError, match=r"layer 1 .*holds no tar header"):
+            merge(image, ahead)
+
+
+def test_no_thread_is_left(tmp_path: Path) -> None:
+    def one() -> None:
+        with read_ahead(str(tmp_path / "layers")) as ahead:
+            (tmp_path / "layers").write_bytes(b"")
+            with ahead.layer("sha256:a", 0) as tar:
+                tar.advance(0)
+                raise KeyError
+
+    with pytest.raises(KeyError):
+        one()
+    assert not [thread for thread in threading.enumerate() if thread.name == "headers"]
+
+
+def test_packed_members_are_the_same() -> None:
+    tar = layer(*(file(f"{number}", "x" * number) for number in range(300)), file("with", pax=[xattr("user.a", b"1")]))
+    packed = PackedMembers()
+    for member in read_members(tar):
+        packed.add(member)
+    assert list(packed) == list(read_members(tar))
