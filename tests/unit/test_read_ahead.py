@@ -89,3 +89,15 @@ def test_packed_members_are_the_same() -> None:
     for member in read_members(tar):
         packed.add(member)
     assert list(packed) == list(read_members(tar))
+
+
+def test_data_beyond_the_end_is_refused(tmp_path: Path) -> None:
+    """The size of a tar is not known while its headers are read."""
+    cut = layer(file("first", "x"), file("last", "y" * 4096))[:-4096]
+    for number, tars in enumerate([(BASE, cut), (cut, BASE)]):
+        where = tmp_path / f"{number}"
+        where.mkdir()
+        with read_ahead(str(where / "layers")) as ahead:
+            image = acquired(tars, where, ahead)
+            with pytest.raises(ImageError, match="more than there"):
+                merge(image, ahead)

@@ -95,7 +95,7 @@ def read_members(buffer: Buffer) -> Iterator[Member]:
 
     Raises ValueError saying what is wrong and where.
     """
-    position = 0
+    position = reach = 0
     extensions = _Extensions()
     while len(header := buffer[position : position + BLOCK]) == BLOCK:
         if header == ZERO_BLOCK:
@@ -111,10 +111,14 @@ def read_members(buffer: Buffer) -> Iterator[Member]:
             extensions.add(fields[7], _extension(buffer, position, size))
             position += _padded(size)
             continue
-        member, position = _member(buffer, position, fields, extensions)
+        member, reach = _member(buffer, position, fields, extensions)
+        position = _padded(reach)
         extensions.reset()
         yield member
     else:
+        # The size of a tar that is still being written is known only now.
+        if reach > len(buffer):
+            raise ValueError(f"its last member claims data up to offset {reach}, more than there is")
         if header.strip(b"\0"):
             raise ValueError("the tar ends inside a header")
     if extensions.waiting:
@@ -150,11 +154,10 @@ def _member(buffer: Buffer, position: int, fields: tuple[bytes, ...], extensions
         device=(number(fields[12]), number(fields[13])) if kind in b"34" else (0, 0),
         offset=data,
         size=real_size,
-        xattrs={key[len(_XATTR) :]: value for key, value in pax.items() if value and key.startswith(_XATTR)}
-        or NO_XATTRS,
+        xattrs=_xattrs(pax) if pax else NO_XATTRS,
         extents=extents,
     )
-    return member, start + _padded(size)
+    return member, start + size
 
 
 def _xattrs(pax: dict[bytes, bytes]) -> Mapping[bytes, bytes]:
