@@ -15,6 +15,7 @@ from contextlib import contextmanager
 
 from bootc_live.base.errors import RootfsError
 from bootc_live.base.log import Recorder
+from bootc_live.base.units import MIB, mib
 from bootc_live.rootfs.erofs_format import TYPES
 from bootc_live.rootfs.tree import Node, resolve, split
 
@@ -24,6 +25,8 @@ _CONFIG = POLICY + b"/config"
 _CONTEXTS = b"contexts/files"
 _ATTRIBUTE = b"security.selinux"
 _LIBRARY = "libselinux.so.1"
+# Of one file of a policy's contexts; real ones have half a megabyte.
+_MOST = 64 * MIB
 _BACKEND_FILE, _OPTION_PATH = 0, 3
 _HINT = "give the initramfs libselinux, or boot with bootc.live.selinux=0 and without SELinux"
 
@@ -43,7 +46,15 @@ def label_tree(root: Node, read: ReadFile, wanted: bool | None, typed: str, reco
     ``wanted`` None leaves it to the image: /etc/selinux/config there, and what it names. ``read`` gives a file's
     content. Raises RootfsError where labels are wanted and cannot be had.
     """
-    policy = None if wanted is False else _policy(root, read)
+
+    def limited(node: Node) -> bytes:
+        if node.size > _MOST:
+            raise RootfsError(
+                f"the SELinux policy of {typed!r} has a file of {mib(node.size)}, {mib(_MOST)} is the most", hint=_HINT
+            )
+        return read(node)
+
+    policy = None if wanted is False else _policy(root, limited)
     if policy is None:
         if wanted:
             raise RootfsError(

@@ -102,7 +102,12 @@ class RootMaker:
                 stack.callback(os.close, fd)
 
                 def read(node: Node) -> bytes:
-                    return os.pread(fd, node.size, node.offset)
+                    if node.extents is None:
+                        return os.pread(fd, node.size, node.offset)
+                    content = bytearray(node.size)
+                    for part in node.extents:
+                        content[part.start : part.start + part.length] = os.pread(fd, part.length, part.data)
+                    return bytes(content)
 
             typed = image.resolved.typed
             self.labelled = label_tree(root, read, self._config.selinux, typed, self._recorder)
