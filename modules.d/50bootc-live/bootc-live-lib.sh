@@ -4,13 +4,12 @@
 command -v getarg >/dev/null || . /lib/dracut-lib.sh
 
 # Prints every source in the order in which they are tried, one a line, each after what it needs:
-# "network", "device" or "nothing". Fails where root= is not ours.
+# "network", "device" or "nothing". Fails where root= is not ours. A kernel before this one may have left all of it.
 bootc_live_sources() (
 	first=$(getarg root=)
-	case $first in
-	bootc-live:*) ;;
-	*) return 1 ;;
-	esac
+	[ "$first" != "${first#bootc-live:}" ] || return 1
+	left=/usr/lib/bootc-live/handover
+	[ ! -e $left/whole ] || { echo "nothing $left/image" && return; }
 	{
 		printf '%s\n' "${first#bootc-live:}"
 		getargs bootc.live.fallback=

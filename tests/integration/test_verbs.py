@@ -160,16 +160,18 @@ def test_kargs_checks(program: Program) -> None:
         "selinux": "None",
         "backing": "tmpfs",
         "parts": "/ read-write, /etc read-write, /var read-only, on tmpfs, rootflags=noatime",
+        "kexec": "None",
+        "modules_required": "False",
         "quiet": "False",
     }
 
 
 def test_all_mistakes_at_once(program: Program) -> None:
-    wrong = ("bootc.live.etc.rw=maybe", "bootc.live.ect.rw=0", "bootc.kexec", "root=bootc-live:nfs://x")
+    wrong = ("bootc.live.etc.rw=maybe", "bootc.live.ect.rw=0", "bootc.kexec.append=x", "root=bootc-live:nfs://x")
     for argv in (("kargs",), ("boot", "--sysroot", "/nowhere", "--cmdline")):
         told = program.run(*argv, " ".join(wrong)).error(*wrong)
         assert "did you mean 'bootc.live.etc.rw'" in told
-        assert "does not have yet" in told
+        assert "add bootc.kexec" in told
 
 
 def test_no_root(program: Program) -> None:

@@ -6,14 +6,12 @@ import pytest
 
 from bootc_live.base.errors import ConfigError
 from bootc_live.config.cmdline import HINT, parse_cmdline
-from bootc_live.config.model import Backing, Compression, Config, Layout, Mirror, Parts, Proxies, RetryLimits
+from bootc_live.config.model import Backing, Compression, Config, Kexec, Layout, Mirror, Parts, Proxies, RetryLimits
 from bootc_live.config.source_spec import ArchiveFile, RegistryImage, WebArchive
-from bootc_live.config.table import BY_NAME, EITHER_CASE, KARGS, MODIFIERS, OWN_PREFIXES, Karg, Kind
+from bootc_live.config.table import BY_NAME, EITHER_CASE, KARGS, OWN_PREFIXES, Karg, Kind
 
 ROOT = "root=bootc-live:/root.oci"
 SOURCE = ArchiveFile("/root.oci", "/root.oci")
-BUILT = [karg for karg in KARGS if karg.built]
-LATER = [karg for karg in KARGS if not karg.built]
 BOOLEANS = [karg for karg in KARGS if karg.kind is Kind.BOOLEAN and karg.name != "ro"]
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 OTHER_DIGEST = "sha256:" + "f" * 64
@@ -66,6 +64,8 @@ def test_nothing_asked_for() -> None:
         selinux=None,
         backing=Backing(size=None, huge="", mpol="", zram=None),
         parts=Parts(root=False, etc=True, var=True, on="tmpfs", options="", state=None, state_required=False),
+        kexec=None,
+        modules_required=False,
         quiet=False,
     )
 
@@ -100,6 +100,10 @@ def test_nothing_asked_for() -> None:
         ("bootc.live.retry.stall=5", "retry", RetryLimits(stall=5.0)),
         ("bootc.live.retry.total=2h", "retry", RetryLimits(total=7200.0)),
         ("bootc.registry.mirror=m.example:5000/x", "mirrors", (Mirror("m.example:5000/x"),)),
+        ("bootc.live.modules=required", "modules_required", True),
+        ("bootc.live.modules=warn", "modules_required", False),
+        ("bootc.kexec", "kexec", Kexec()),
+        ("bootc.kexec=no", "kexec", None),
         ("bootc.registry.mirror=http://m.example", "mirrors", (Mirror("m.example", insecure=True),)),
     ],
 )
@@ -107,9 +111,10 @@ def test_each_argument(argument: str, field: str, value: object) -> None:
     assert getattr(parse_cmdline(f"quiet {argument} console=ttyS0"), field) == value
 
 
-def test_every_built_argument_is_covered() -> None:
+def test_every_argument_is_covered() -> None:
     """Each of them changes the config, or is one that is documented as ignored."""
-    changing = {"rw": "rw", "bootc.live.etc.rw": "bootc.live.etc.rw=0", "bootc.live.var.rw": "bootc.live.var.rw=0"}
+    default_on = ("bootc.live.etc.rw", "bootc.live.var.rw", "bootc.kexec.reuse-image")
+    changing = {"rw": "rw", **{name: f"{name}=0" for name in default_on}}
     needed = {
         "bootc.live.compress": "bootc.live.erofs",
         "bootc.live.erofs.digest": "bootc.live.erofs",
@@ -117,8 +122,12 @@ def test_every_built_argument_is_covered() -> None:
         "bootc.zram.algorithm": "bootc.zram=1G",
         "bootc.zram.level": "bootc.zram=1G",
         "bootc.live.state.required": "bootc.live.state=/dev/sda1",
+        "bootc.kexec.reuse-image": "bootc.kexec",
+        "bootc.kexec.append": "bootc.kexec",
+        "bootc.kexec.remove": "bootc.kexec",
+        "bootc.kexec.onfail": "bootc.kexec",
     }
-    for karg in BUILT:
+    for karg in KARGS:
         if karg.name == "root":
             continue
         text = changing.get(karg.name, f"{karg.name}={sample(karg)}")
@@ -128,8 +137,8 @@ def test_every_built_argument_is_covered() -> None:
 
 
 def test_defaults_of_the_table_are_the_defaults() -> None:
-    """Writing every default of a built argument out changes nothing."""
-    written = [f"{karg.name}={karg.default}" for karg in BUILT if karg.default and karg.name != "bootclabel"]
+    """Writing every default out changes nothing."""
+    written = [f"{karg.name}={karg.default}" for karg in KARGS if karg.default and karg.name != "bootclabel"]
     assert parse_cmdline(" ".join([ROOT, *written])) == parse_cmdline(ROOT)
 
 
@@ -263,22 +272,6 @@ def test_bad_booleans_name_the_argument(karg: Karg) -> None:
     assert only.startswith(f"'{karg.name}=maybe' is not a boolean")
 
 
-@pytest.mark.parametrize("karg", LATER, ids=lambda karg: karg.name)
-def test_unbuilt_features_are_errors_that_say_so(karg: Karg) -> None:
-    typed = f"{karg.name}={sample(karg)}"
-    if karg.name in MODIFIERS:
-        assert parse_cmdline(f"{ROOT} {typed}") == parse_cmdline(ROOT)
-        return
-    (only,) = mistakes(f"{ROOT} {typed}")
-    assert only.startswith(f"'{typed}' asks for a feature that this version does not have yet")
-
-
-@pytest.mark.parametrize("karg", [karg for karg in BOOLEANS if not karg.built], ids=lambda karg: karg.name)
-@pytest.mark.parametrize("word", ["0", "no", "Off", "FALSE"])
-def test_switching_an_unbuilt_feature_off_is_fine(karg: Karg, word: str) -> None:
-    assert parse_cmdline(f"{ROOT} {karg.name}={word}") == parse_cmdline(ROOT)
-
-
 @pytest.mark.parametrize("karg", [karg for karg in KARGS if karg.kind is Kind.SIZE], ids=lambda karg: karg.name)
 def test_bad_sizes_name_the_argument(karg: Karg) -> None:
     (only,) = mistakes(f"{ROOT} {karg.name}=lots")
@@ -329,7 +322,7 @@ def test_arguments_of_others_are_left_alone(text: str) -> None:
 
 def test_all_mistakes_are_reported_at_once() -> None:
     found = mistakes(
-        "root=bootc-live:s3://x/y bootclabel= rw=maybe bootc.live.etc.rw=2 bootc.zram=much bootc.kexec "
+        "root=bootc-live:s3://x/y bootclabel= rw=maybe bootc.live.etc.rw=2 bootc.zram=much bootc.kexec.onfail=go "
         "bootc.live.typo=1 quiet"
     )
     assert [text.lstrip("'").split("'")[0] for text in found] == [
@@ -338,7 +331,7 @@ def test_all_mistakes_are_reported_at_once() -> None:
         "rw=maybe",
         "bootc.live.etc.rw=2",
         "bootc.zram=much",
-        "bootc.kexec",
+        "bootc.kexec.onfail=go",
         "bootc.live.typo=1",
     ]
 
@@ -353,7 +346,6 @@ def test_names_suit_dracut() -> None:
 
 def test_table_is_sound() -> None:
     assert len(BY_NAME) == len(KARGS)
-    assert BY_NAME.keys() >= MODIFIERS
     for karg in KARGS:
         assert karg.help.endswith("."), karg.name
         assert karg.kind in SAMPLES or karg.choices

@@ -1,4 +1,4 @@
-"""The reference page has one row for each argument of the table, in two tables, and nothing else of its own."""
+"""The reference page has one row for each argument of the table, and nothing else of its own."""
 
 from __future__ import annotations
 
@@ -13,17 +13,11 @@ def rows(text: str) -> list[list[str]]:
 
 
 def test_one_row_for_each_argument() -> None:
-    now, later = markdown().split("## Known, not built yet")
-    built = [f"`{karg.name}`" for karg in KARGS if karg.built]
-    unbuilt = [f"`{karg.name}`" for karg in KARGS if not karg.built]
-    assert [row[0].strip("| ") for row in rows(now)] == built
-    assert [row[0].strip("| ") for row in rows(later)] == unbuilt
-    assert built
-    assert unbuilt
+    assert [row[0].strip("| ") for row in rows(markdown())] == [f"`{karg.name}`" for karg in KARGS]
 
 
 def test_rows_have_four_cells() -> None:
-    for row, karg in zip(rows(markdown()), sorted(KARGS, key=lambda karg: not karg.built), strict=True):
+    for row, karg in zip(rows(markdown()), KARGS, strict=True):
         assert len(row) == 4, row
         kind = ", ".join(karg.choices[:-1]) + f" or {karg.choices[-1]}" if karg.choices else str(karg.kind)
         assert row[1] == kind + ", repeatable" * karg.many

@@ -71,7 +71,7 @@ def test_three_parts(capsys: pytest.CaptureFixture[str]) -> None:
         (["inspect", "nowhere.oci"], "'nowhere.oci'"),
         (["inspect", "http://u:secret@/x.oci?y=secret"], "'http://***@/x.oci?***'"),
         (["boot", "--cmdline", "quiet"], "no root=bootc-live:"),
-        (["boot", "--cmdline", "root=bootc-live:/x.oci bootc.kexec"], "'bootc.kexec'"),
+        (["boot", "--cmdline", "root=bootc-live:/x.oci bootc.kexec.remove=x"], "'bootc.kexec.remove=x'"),
         (["status", "--receipt", "/nonexistent/receipt.json"], "'/nonexistent/receipt.json'"),
         (["freeze", "/"], "zipapp"),
         (["freeze", "/", "wings"], "'wings'"),

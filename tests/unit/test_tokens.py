@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bootc_live.config.tokens import Token, split_cmdline
+from bootc_live.config.tokens import Token, read_word, split_cmdline, split_words
 
 TABLE: tuple[tuple[str, list[tuple[str, str | None]]], ...] = (
     ("", []),
@@ -57,6 +57,21 @@ def test_position_makes_no_difference() -> None:
     for text, tokens in closed:
         for after, more in closed:
             assert split_cmdline(f"{text} {after}") == [Token(*token) for token in (*tokens, *more)]
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "behind"),
+    [
+        ("", [], ""),
+        (' a  b="c  d"\t"e f=g" ', ["a", 'b="c  d"', '"e f=g"'], ""),
+        ('a -- b="c  d"  -- e ', ["a"], 'b="c  d"  -- e'),
+        ('a="-- b" --', ['a="-- b"'], ""),
+        ('a b="c d', ["a", 'b="c d'], ""),
+    ],
+)
+def test_words_stay_as_typed(text: str, words: list[str], behind: str) -> None:
+    assert split_words(text) == (words, behind)
+    assert [read_word(word) for word in words] == split_cmdline(text)
 
 
 @pytest.mark.parametrize(

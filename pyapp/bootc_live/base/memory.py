@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 _INTERVAL = 0.1
@@ -30,6 +30,15 @@ def taken_bytes(meminfo: str = "/proc/meminfo", vmstat: str = "/proc/vmstat") ->
     return _sum(meminfo, ("AnonPages:", "Shmem:")) + _sum(vmstat, ("nr_zspages ",), mmap.PAGESIZE)
 
 
+def used_bytes(meminfo: str = "/proc/meminfo") -> int:
+    """Give the bytes of RAM that hold what cannot be dropped, whoever holds it: the kernel for itself, too.
+
+    That is all of proc_meminfo(5) but MemFree, Buffers, SReclaimable, and what of Cached is not Shmem.
+    """
+    taken = _sum(meminfo, ("MemTotal:", "Shmem:"))
+    return taken - _sum(meminfo, ("MemFree:", "Buffers:", "Cached:", "SReclaimable:"))
+
+
 def _sum(path: str, fields: tuple[str, ...], unit: int = 1024) -> int:
     try:
         with open(path, encoding="ascii") as file:
@@ -45,16 +54,17 @@ def give_back() -> None:
 
 
 class PeakMemory:
-    """The largest growth of what processes, tmpfs and zram hold since the start, sampled."""
+    """The largest growth since the start of what processes, tmpfs and zram hold, or of another measure, sampled."""
 
-    def __init__(self) -> None:
-        """Take the present as the start."""
-        self._start = taken_bytes()
+    def __init__(self, measure: Callable[[], int] = taken_bytes) -> None:
+        """Take the present as the start; ``measure`` gives bytes."""
+        self._measure = measure
+        self._start = measure()
         self._highest = self._start
 
     def sample(self) -> None:
         """Look once."""
-        self._highest = max(self._highest, taken_bytes())
+        self._highest = max(self._highest, self._measure())
 
     @property
     def used(self) -> int:
@@ -63,12 +73,12 @@ class PeakMemory:
 
 
 @contextmanager
-def peak_memory() -> Iterator[PeakMemory]:
-    """Sample every 0.1 s in the background while the block runs."""
-    peak, stop = PeakMemory(), threading.Event()
+def peak_memory(measure: Callable[[], int] = taken_bytes, interval: float = _INTERVAL) -> Iterator[PeakMemory]:
+    """Sample every ``interval`` seconds in the background while the block runs."""
+    peak, stop = PeakMemory(measure), threading.Event()
 
     def watch() -> None:
-        while not stop.wait(_INTERVAL):
+        while not stop.wait(interval):
             peak.sample()
 
     thread = threading.Thread(target=watch, name="peak-memory", daemon=True)

@@ -8,15 +8,17 @@ import os
 from contextlib import AbstractContextManager
 from dataclasses import replace
 
-from bootc_live.base.clock import raise_clock
 from bootc_live.base.errors import ConfigError
 from bootc_live.base.interrupt import ignore_interrupts
 from bootc_live.base.log import Recorder
 from bootc_live.base.memory import give_back, peak_memory
 from bootc_live.cli.checks import require_root
+from bootc_live.cli.kexec import boot_by_kexec, prepared_access
 from bootc_live.config.cmdline import HINT, parse_cmdline
+from bootc_live.config.handover import read_handover
 from bootc_live.config.model import Backing
 from bootc_live.image.acquire import acquire
+from bootc_live.landing.modules import check_modules
 from bootc_live.landing.receipt import DEFAULT_PATH, Figures, make_receipt, written_receipt
 from bootc_live.landing.relabel import DEFAULT_DIRECTORY, relabelled, unlabelled
 from bootc_live.landing.sysroot import SysrootLanding, check_sysroot
@@ -25,7 +27,6 @@ from bootc_live.rootfs.maker import root_maker
 from bootc_live.rootfs.ram import settle
 from bootc_live.rootfs.state import require_state
 from bootc_live.rootfs.workspace import directory_workspace, ram_workspace
-from bootc_live.source.access import access_for
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -37,21 +38,31 @@ def main(arguments: argparse.Namespace) -> int:
     # Hundreds of thousands of objects are made that are all needed to the end: looking for garbage only takes time.
     gc.disable()
     check_sysroot(arguments.sysroot)
+    recorder = Recorder(quiet=config.quiet)
+    before = read_handover()
+    if config.kexec is not None and before is None:
+        other = boot_by_kexec(config, config.kexec, arguments, recorder)
+        if other is None:
+            recorder.say("dry run: the next kernel was loaded, and is not any more")
+            return 0
+        config = other
+    elif config.kexec is not None:
+        recorder.warn("bootc.kexec is ignored: this kernel was itself started by it")
     # A partition keeps what is written there: a dry run stays away from it.
     parts = replace(config.parts, state=None, state_required=False) if arguments.dry_run else config.parts
     require_state(parts)
-    recorder = Recorder(quiet=config.quiet)
     in_ram = arguments.workdir is None or config.backing != Backing()
     with (
         peak_memory() as peak,
         workspace(arguments.workdir, config.backing) as directory,
         root_maker(config, directory, recorder, ours=in_ram) as maker,
     ):
-        set_clock = raise_clock()
-        if set_clock is not None:
-            recorder.warn(set_clock)
-        access = access_for(config, recorder.warn, directory)
-        acquired = acquire(config.sources, access, maker.path, recorder, maker.takers)
+        access = prepared_access(config, recorder, directory)
+        sources = config.sources
+        if before is not None and before.digest is not None:
+            # It was checked against what was asked for; that may have been an index, which is not handed over.
+            access.pin, sources = before.digest, before.sources(sources)
+        acquired = acquire(sources, access, maker.path, recorder, maker.takers)
         image = acquired.image
         built = maker.make(image)
         give_back()
@@ -59,6 +70,9 @@ def main(arguments: argparse.Namespace) -> int:
         with mounted_root(built, directory, parts, recorder, image.resolved.identity) as root:
             landing = SysrootLanding(root, arguments.sysroot, image.resolved.typed)
             landing.prepare()
+            lacking = check_modules(root.path, image.resolved.typed, required=config.modules_required)
+            if lacking is not None:
+                recorder.warn(lacking)
             peak.sample()
             if not arguments.dry_run:
                 figures = Figures(
@@ -71,7 +85,7 @@ def main(arguments: argparse.Namespace) -> int:
                     labelled=maker.labelled,
                     state=root.state,
                 )
-                receipt = make_receipt(config, acquired, figures, recorder)
+                receipt = make_receipt(config, acquired, figures, recorder, before)
                 later = unlabelled(built.layout, config.parts) if maker.labelled else []
                 with (
                     relabelled(later, arguments.relabel_to or DEFAULT_DIRECTORY),

@@ -6,13 +6,12 @@ import argparse
 import gc
 import json
 import os
-import tempfile
 from contextlib import ExitStack
 
-from bootc_live.base.errors import ConfigError, OutOfMemoryError, RootfsError
-from bootc_live.base.interrupt import ignore_interrupts
+from bootc_live.base.errors import ConfigError, OutOfMemoryError
 from bootc_live.base.log import Recorder
 from bootc_live.base.units import mib
+from bootc_live.cli.new_results import place_beside, publish_file
 from bootc_live.cli.source_argument import source_argument
 from bootc_live.config.model import Compression, Config, Layout
 from bootc_live.config.values import parse_sha256
@@ -34,21 +33,11 @@ def main(arguments: argparse.Namespace) -> int:
         erofs_digest=_digest(arguments.digest),
         selinux=False if arguments.no_selinux else None,
     )
-    target = os.path.abspath(arguments.file)
-    if os.path.lexists(target):
-        raise ConfigError(f"{arguments.file!r} exists", hint="name a new file")
     recorder = Recorder()
     # As when booting: all that is made is needed to the end.
     gc.disable()
     with ExitStack() as stack:
-        try:
-            made = tempfile.TemporaryDirectory(prefix=".bootc-live.", dir=os.path.dirname(target))
-        except OSError as error:
-            raise ConfigError(
-                f"{arguments.file!r} cannot be made: {error.strerror}",
-                hint="name a file in a directory you may write to",
-            ) from error
-        directory = stack.enter_context(made)
+        directory = stack.enter_context(place_beside(arguments.file))
         maker = stack.enter_context(root_maker(config, directory, recorder, ours=False))
         access = Access(recorder.warn, label=arguments.label, unsecure=arguments.unsecure, directory=directory)
         # It goes to a file: how much memory there is does not matter.
@@ -58,21 +47,11 @@ def main(arguments: argparse.Namespace) -> int:
         except OutOfMemoryError as error:
             error.hint = f"make room where {arguments.file!r} is to be, or name a file on another file system"
             raise
-        _publish(os.path.join(directory, "root.erofs"), target, arguments.file)
+        publish_file(os.path.join(directory, "root.erofs"), arguments.file)
     report = _report(acquired, built, maker)
     print(json.dumps(report, indent=2) if arguments.json else f"{report['sha256']}  {arguments.file}")
     recorder.say(f"{mib(built.size)}, pin it with bootc.live.erofs.digest={built.sha256}")
     return 0
-
-
-def _publish(made: str, target: str, typed: str) -> None:
-    try:
-        os.chmod(made, 0o644)
-        ignore_interrupts()
-        # Not replace: nobody's file is taken away, not even one that came in the meantime.
-        os.link(made, target)
-    except OSError as error:
-        raise RootfsError(f"{typed!r} cannot be made: {error.strerror}", hint="name another file") from error
 
 
 def _digest(typed: str | None) -> str | None:

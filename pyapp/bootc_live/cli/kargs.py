@@ -11,7 +11,7 @@ from bootc_live.base.redact import redact
 from bootc_live.base.units import mib
 from bootc_live.config.cmdline import parse_cmdline
 from bootc_live.config.document import markdown, plain
-from bootc_live.config.model import Backing, Config, Mirror, Parts, Proxies, RetryLimits
+from bootc_live.config.model import Backing, Config, Kexec, Mirror, Parts, Proxies, RetryLimits
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -35,6 +35,7 @@ def _show(config: Config, name: str) -> object:
         "proxies": lambda: _proxies(config.proxies),
         "backing": lambda: _backing(config.backing),
         "parts": lambda: _parts(config.parts),
+        "kexec": lambda: _kexec(config.kexec),
     }
     return shown[name]() if name in shown else getattr(config, name)
 
@@ -74,3 +75,13 @@ def _parts(parts: Parts) -> str:
     if parts.state is not None:
         named.append(f"state on {parts.state}, {'required' if parts.state_required else 'if there'}")
     return ", ".join(named)
+
+
+def _kexec(kexec: Kexec | None) -> str | None:
+    if kexec is None:
+        return None
+    named = ["the image is handed over" if kexec.reuse else "the image is fetched again"]
+    named += [f"append {text}" for text in kexec.append]
+    named += [f"remove {text}" for text in kexec.remove]
+    named.append("boot where it fails" if kexec.boot_on_failure else "stop where it fails")
+    return redact(", ".join(named))

@@ -17,6 +17,8 @@ examples:
   bootc-live estimate docker://registry.example/os:stable --memory 2048
   bootc-live erofs ./os.oci ./os.erofs --compress lz4
   bootc-live unpack ./os.oci ./tree
+  bootc-live netboot docker://registry.example/os:stable --output /srv/http/os
+  bootc-live uki docker://registry.example/os:stable --output os.efi
   bootc-live kargs 'root=bootc-live:/root.oci rw'
 """
 
@@ -36,6 +38,8 @@ def make_parser() -> argparse.ArgumentParser:
     _estimate(verbs.add_parser("estimate", help="show how much memory an image needs in each layout"))
     _erofs(verbs.add_parser("erofs", help="make the EROFS image that the erofs layout makes of an image"))
     _unpack(verbs.add_parser("unpack", help="verify an image and copy its tree into a directory"))
+    _netboot(verbs.add_parser("netboot", help="write the files that a boot server serves for an image"))
+    _uki(verbs.add_parser("uki", help="make a unified kernel image that boots an image"))
     _kargs(verbs.add_parser("kargs", help="explain the kernel arguments, or check a command line"))
     _status(verbs.add_parser("status", help="show how this system was booted"))
     _freeze(verbs.add_parser("freeze", help="write program and standard library for an initramfs"))
@@ -92,6 +96,32 @@ def _unpack(parser: argparse.ArgumentParser) -> None:
     _source(parser)
     parser.add_argument("directory", metavar="DIR", help="an empty or a new directory")
     parser.add_argument("--workdir", metavar="DIR", help="build in a private part of DIR [an own tmpfs]")
+
+
+def _loaded(parser: argparse.ArgumentParser, output: str, what: str) -> None:
+    _source(parser)
+    parser.add_argument("-o", "--output", required=True, metavar=output, help=what)
+    parser.add_argument("--initrd", metavar="FILE", help="take this initrd instead of the image's initramfs")
+    parser.add_argument("--rootfs", action="store_true", help="take the whole image along, as a second initrd")
+    parser.add_argument(
+        "--append",
+        action="append",
+        default=[],
+        metavar="KARGS",
+        help="add kernel arguments; the last one of a name counts",
+    )
+    parser.add_argument("--json", action="store_true", help="print what was made as JSON")
+
+
+def _netboot(parser: argparse.ArgumentParser) -> None:
+    _loaded(parser, "DIR", "an empty or a new directory")
+    parser.add_argument("--url", metavar="BASE", help="the URL that the directory will have on the boot server")
+
+
+def _uki(parser: argparse.ArgumentParser) -> None:
+    _loaded(parser, "FILE", "a new file")
+    parser.add_argument("--sign-key", metavar="FILE", help="sign it for Secure Boot with this key (PEM)")
+    parser.add_argument("--sign-cert", metavar="FILE", help="the certificate of that key (PEM)")
 
 
 def _kargs(parser: argparse.ArgumentParser) -> None:

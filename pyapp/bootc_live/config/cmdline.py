@@ -8,11 +8,12 @@ from typing import cast
 
 from bootc_live.base.errors import ConfigError
 from bootc_live.base.redact import redact
+from bootc_live.config.kexec import appended, kexec_mixed_up, make_kexec
 from bootc_live.config.model import Compression, Config, Mirror, RetryLimits
 from bootc_live.config.proxies import choose_proxies, environment_values, parse_proxy
 from bootc_live.config.root_in_ram import make_backing, make_parts, mixed_up, wanted_layout
 from bootc_live.config.source_spec import ROOT_PREFIX, RegistryImage, SourceSpec, parse_source
-from bootc_live.config.table import BY_NAME, EITHER_CASE, MODIFIERS, OWN_PREFIXES, Karg, Kind
+from bootc_live.config.table import BY_NAME, EITHER_CASE, OWN_PREFIXES, Karg, Kind
 from bootc_live.config.tokens import Token, split_cmdline
 from bootc_live.config.values import (
     parse_boolean,
@@ -59,7 +60,8 @@ def parse_cmdline(text: str, environ: Mapping[str, str] | None = None) -> Config
     """
     values, mistakes = _read(_counting(split_cmdline(text)))
     variables, wrong = environment_values(environ or {})
-    mistakes += [*wrong, *_contradictions(values), *mixed_up(values)]
+    mistakes += [*wrong, *_contradictions(values), *mixed_up(values), *kexec_mixed_up(values)]
+    mistakes += [f"{mistake} (in bootc.kexec.append=)" for mistake in _read(appended(values))[1]]
     if mistakes:
         raise ConfigError("; ".join(mistakes), hint=HINT)
     return _config(values, {name: cast(str, many[-1]) for name, many in values.items() if _is_proxy(name)}, variables)
@@ -109,11 +111,7 @@ def _parse_value(karg: Karg, text: str | None) -> object:
         return _parse_fallback(text)
     if karg.name in _MAY_BE_EMPTY:
         return text or ""
-    value = parse_choice(text, karg.choices) if karg.kind is Kind.CHOICE else _PARSERS[karg.kind](text)
-    # Asking for what is not there must not pass in silence; switching it off may.
-    if not karg.built and value is not False and karg.name not in MODIFIERS:
-        raise ValueError("asks for a feature that this version does not have yet; remove the argument")
-    return value
+    return parse_choice(text, karg.choices) if karg.kind is Kind.CHOICE else _PARSERS[karg.kind](text)
 
 
 def _parse_fallback(text: str | None) -> SourceSpec:
@@ -166,6 +164,8 @@ def _config(values: Mapping[str, list[object]], proxies: Mapping[str, str], vari
         selinux=cast("bool | None", last("bootc.live.selinux", None)),
         backing=make_backing(values),
         parts=make_parts(values),
+        kexec=make_kexec(values),
+        modules_required=last("bootc.live.modules", "warn") == "required",
         quiet=bool(last("bootc.quiet", False)),
     )
 

@@ -24,30 +24,18 @@ credentials instead.
 |---|---|---|---|
 """
 
-_LATER = """
-## Known, not built yet
-
-Asking for one of these ends the boot with an error that says so; switching a boolean off is accepted.
-
-| argument | value | default | what it will do |
-|---|---|---|---|
-"""
-
 
 def markdown() -> str:
     """Give the whole page, with a newline at its end."""
-    now = "".join(_row(karg) for karg in KARGS if karg.built)
-    later = "".join(_row(karg) for karg in KARGS if not karg.built)
-    return _HEAD + now + _LATER + later
+    return _HEAD + "".join(_row(karg) for karg in KARGS)
 
 
 def plain() -> str:
     """Give the table for a terminal."""
     lines = []
     for karg in KARGS:
-        note = "" if karg.built else " (not built yet)"
         default = f" [{karg.default}]" if karg.default else ""
-        lines.append(f"{karg.name} ({_kind(karg)}){default}{note}\n    {karg.help.replace('`', '')}")
+        lines.append(f"{karg.name} ({_kind(karg)}){default}\n    {karg.help.replace('`', '')}")
     return "\n".join(lines)
 
 

@@ -112,12 +112,28 @@ class Parts:
 
 
 @dataclass(frozen=True)
+class Kexec:
+    """How to go on in the image's own kernel.
+
+    ``reuse`` hands the fetched blobs over. ``append`` holds texts of one or more arguments each, ``remove`` names or
+    whole arguments. ``boot_on_failure`` goes on in the running kernel where it cannot be done.
+    """
+
+    reuse: bool = True
+    append: tuple[str, ...] = ()
+    remove: tuple[str, ...] = ()
+    boot_on_failure: bool = False
+
+
+@dataclass(frozen=True)
 class Config:
     """What was asked for.
 
     ``sources`` are tried in order; it is empty only where no ``root=bootc-live:``
     was given. ``pin`` is the only manifest digest that may boot, ``erofs_digest``
-    the only erofs image. ``selinux`` is None where the image decides.
+    the only erofs image. ``selinux`` is None where the image decides, ``kexec``
+    where it was not asked for. ``modules_required`` refuses an image without
+    modules for the running kernel.
     """
 
     sources: tuple[SourceSpec, ...] = ()
@@ -134,4 +150,6 @@ class Config:
     selinux: bool | None = None
     backing: Backing = field(default_factory=Backing)
     parts: Parts = field(default_factory=Parts)
+    kexec: Kexec | None = None
+    modules_required: bool = False
     quiet: bool = False

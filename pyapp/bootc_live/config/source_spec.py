@@ -62,7 +62,16 @@ class DeviceArchive:
     typed: str
 
 
-SourceSpec = ArchiveFile | RegistryImage | WebArchive | HandlerArchive | DeviceArchive
+@dataclass(frozen=True)
+class HandedImage:
+    """An OCI layout directory that the kernel before this one left; what it lacks is taken from ``rest``."""
+
+    path: str
+    rest: SourceSpec
+    typed: str
+
+
+SourceSpec = ArchiveFile | RegistryImage | WebArchive | HandlerArchive | DeviceArchive | HandedImage
 
 
 def parse_source(text: str) -> SourceSpec:

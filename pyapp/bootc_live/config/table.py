@@ -29,17 +29,14 @@ class Kind(StrEnum):
 class Karg:
     """One kernel argument.
 
-    ``default`` is as a person would type it. ``built`` is false while the
-    feature is not there: asking for it is an error then, never silence.
-    Every occurrence of a ``many`` argument counts, in order. A choice is
-    between ``choices``.
+    ``default`` is as a person would type it. Every occurrence of a ``many``
+    argument counts, in order. A choice is between ``choices``.
     """
 
     name: str
     kind: Kind
     default: str
     help: str
-    built: bool = True
     many: bool = False
     choices: tuple[str, ...] = ()
 
@@ -244,12 +241,51 @@ KARGS: tuple[Karg, ...] = (
         "",
         "whether the root needs SELinux labels. Without it, as the image's own `/etc/selinux/config` says.",
     ),
-    Karg("bootc.live.modules", Kind.TEXT, "", "what to do when the image lacks the kernel's modules.", built=False),
-    Karg("bootc.kexec", Kind.BOOLEAN, "0", "continue in the image's own kernel.", built=False),
-    Karg("bootc.kexec.reuse-image", Kind.BOOLEAN, "1", "hand the fetched image to that kernel.", built=False),
-    Karg("bootc.kexec.append", Kind.TEXT, "", "kernel arguments to add for that kernel.", built=False, many=True),
-    Karg("bootc.kexec.remove", Kind.TEXT, "", "kernel arguments to leave out for that kernel.", built=False, many=True),
-    Karg("bootc.kexec.onfail", Kind.TEXT, "stop", "what to do when kexec cannot be done.", built=False),
+    Karg(
+        "bootc.live.modules",
+        Kind.CHOICE,
+        "warn",
+        "what to do with an image that has no modules for the kernel that runs: `warn` says so and goes on, `required` "
+        "ends the boot before the root is handed over.",
+        choices=("warn", "required"),
+    ),
+    Karg(
+        "bootc.kexec",
+        Kind.BOOLEAN,
+        "0",
+        "go on in the image's own kernel and initramfs: once the image is verified, they are taken out of it and "
+        "started, and the root is made there. The initramfs has to hold bootc-live. The next command line: "
+        "the image's own arguments (`/usr/lib/bootc/kargs.d`), this one without `bootc.kexec*`, then what is appended.",
+    ),
+    Karg(
+        "bootc.kexec.reuse-image",
+        Kind.BOOLEAN,
+        "1",
+        "hand the fetched image over in memory. With `0`, it is fetched again, by the same digest.",
+    ),
+    Karg(
+        "bootc.kexec.append",
+        Kind.TEXT,
+        "",
+        "kernel arguments for the next kernel alone, several in double quotes. They stand last, so they count.",
+        many=True,
+    ),
+    Karg(
+        "bootc.kexec.remove",
+        Kind.TEXT,
+        "",
+        "a kernel argument that the next kernel does not get, be it the image's or this boot's: `NAME` for every one "
+        "of that name, `NAME=VALUE` for that one.",
+        many=True,
+    ),
+    Karg(
+        "bootc.kexec.onfail",
+        Kind.CHOICE,
+        "stop",
+        "what to do where the image's kernel cannot be started: `stop` ends the boot, `boot` goes on in this kernel "
+        "if the image has modules for it.",
+        choices=("stop", "boot"),
+    ),
 )
 
 BY_NAME: dict[str, Karg] = {karg.name: karg for karg in KARGS}
@@ -259,6 +295,3 @@ OWN_PREFIXES = ("bootc.",)
 
 # Variables for which every program accepts both cases.
 EITHER_CASE = frozenset({"http_proxy", "https_proxy", "all_proxy", "no_proxy"})
-
-# Says something only about a feature that another argument turns on.
-MODIFIERS = frozenset({"bootc.kexec.reuse-image"})

@@ -29,13 +29,18 @@ class Token(NamedTuple):
 
 def split_cmdline(text: str) -> list[Token]:
     """Give the arguments of a kernel command line, in order, up to a lone ``--``."""
-    tokens: list[Token] = []
+    return [read_word(word) for word in split_words(text)[0]]
+
+
+def split_words(text: str) -> tuple[list[str], str]:
+    """Give the arguments as they are typed, quotes and all, and what stands behind a lone ``--``."""
+    words: list[str] = []
     position, end = 0, len(text)
     while True:
         while position < end and text[position] in _SPACE:
             position += 1
         if position == end:
-            return tokens
+            return words, ""
         start, in_quotes = position, False
         while position < end and (in_quotes or text[position] not in _SPACE):
             if text[position] == '"':
@@ -43,11 +48,12 @@ def split_cmdline(text: str) -> list[Token]:
             position += 1
         word = text[start:position]
         if word == "--":
-            return tokens
-        tokens.append(_unquote(word))
+            return words, text[position:].strip()
+        words.append(word)
 
 
-def _unquote(word: str) -> Token:
+def read_word(word: str) -> Token:
+    """Give the argument that is typed as one word."""
     whole = word.startswith('"')
     if whole:
         word = word[1:]

@@ -109,11 +109,12 @@ def _fetch(
             resolved = resolve_image(source, wanted)
         recorder.say(f"image {_name(resolved)}, {len(resolved.manifest.layers)} layers")
         takers.admit(source, resolved)
+        kept = source if takers.blobs is None else takers.blobs.keeping(source, resolved, wanted.known)
         with recorder.phase("fetch", "fetching and verifying layers"):
             taker = takers.consumer()
             if taker is not None:
-                return fetch_in_order(source, resolved, store, recorder, taker)
-            return fetch_layers(source, resolved, store, recorder, takers.readers)
+                return fetch_in_order(kept, resolved, store, recorder, taker)
+            return fetch_layers(kept, resolved, store, recorder, takers.readers)
 
 
 def _name(image: ResolvedImage) -> str:

@@ -56,6 +56,8 @@ def resolve_image(source: Source, wanted: Wanted | None = None) -> ResolvedImage
         content = _small(source, source.open_manifest, chosen, what, wanted.known)
         if is_index(content, chosen.media_type, what):
             raise ImageError(f"the index {of} points to another index", hint="name an image directly")
+    else:
+        wanted.known[digest] = content
     wanted.check_pin(source.typed, top.content, content)
     manifest = parse_manifest(content, what)
     what = f"the image config {manifest.config.digest} {of}"

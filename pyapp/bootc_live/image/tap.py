@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
 from bootc_live.image.admit import Admit, admit_all
+from bootc_live.image.verified import ResolvedImage
+from bootc_live.source.interface import Source
 
 _LOOK = 0.001
 
@@ -53,17 +55,26 @@ class LayerReaders(Protocol):
         """Look at one layer, which begins at ``offset`` of the data file, while the block writes it."""
 
 
+class BlobsKept(Protocol):
+    """Keeps an image's blobs as they come, compressed."""
+
+    def keeping(self, source: Source, image: ResolvedImage, known: Mapping[str, bytes]) -> Source:
+        """Give a source that keeps what is read of ``source``; ``known`` has the manifest and the config by digest."""
+
+
 @dataclass(frozen=True)
 class Takers:
     """Who is told of an image on its way: ``admit`` may refuse it before its first layer.
 
     What ``consumer`` gives after that has all layers in the end, and nothing of them is left; where it gives None,
-    ``readers`` may look at them on their way into the data file.
+    ``readers`` may look at them on their way into the data file. ``blobs`` gets what comes from sources that have
+    blobs, which archives that can only be read once have not.
     """
 
     admit: Admit = admit_all
     consumer: Callable[[], LayerConsumer | None] = lambda: None
     readers: LayerReaders | None = None
+    blobs: BlobsKept | None = None
 
 
 def wait_for(tap: Tap, size: int, stopped: Callable[[], bool]) -> None:

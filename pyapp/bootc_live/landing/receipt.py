@@ -10,17 +10,24 @@ from contextlib import contextmanager, suppress
 from bootc_live import __version__
 from bootc_live.base.errors import LandingError
 from bootc_live.base.log import Recorder
+from bootc_live.config.handover import Handover
 from bootc_live.config.model import Config
 from bootc_live.image.acquire import Acquired
 from bootc_live.landing.figures import Figures, root_parts
+from bootc_live.landing.kexec_receipt import both_stages
 
 __all__ = ["DEFAULT_PATH", "Figures", "make_receipt", "read_receipt", "written_receipt"]
 
 DEFAULT_PATH = "/run/bootc-live/receipt.json"
 
 
-def make_receipt(config: Config, acquired: Acquired, figures: Figures, recorder: Recorder) -> dict[str, object]:
-    """Give the receipt as JSON-ready data; sizes are bytes, phases are seconds."""
+def make_receipt(
+    config: Config, acquired: Acquired, figures: Figures, recorder: Recorder, before: Handover | None = None
+) -> dict[str, object]:
+    """Give the receipt as JSON-ready data; sizes are bytes, phases are seconds.
+
+    ``before`` is what the kernel before this one handed over, where there was one.
+    """
     image = acquired.image
     resolved = image.resolved
     return {
@@ -49,6 +56,7 @@ def make_receipt(config: Config, acquired: Acquired, figures: Figures, recorder:
         **root_parts(config, figures, resolved.compressed_size, image.size),
         "phases": dict(recorder.phases),
         "hosts": dict(figures.hosts),
+        "kexec": both_stages(before, resolved),
         "warnings": list(recorder.warnings),
     }
 

@@ -17,6 +17,7 @@ def describe(receipt: dict[str, object]) -> str:
         + (", INSECURE transport" if policy.get("insecure") else ""),
         *_root(receipt),
         *_sizes(receipt),
+        *_kernels(receipt),
         f"phases    {seconds}",
     ]
     sources = receipt.get("sources")
@@ -57,6 +58,25 @@ def _sizes(receipt: dict[str, object]) -> list[str]:
         f"fetched   {mib(_number(sizes.get('fetched')))}, unpacked {mib(unpacked)}{guess}",
         f"memory    {mib(peak)} at the peak{f', {share} of unpacked' if share is not None else ''}{there}",
     ]
+
+
+def _kernels(receipt: dict[str, object]) -> list[str]:
+    kexec = _part(receipt, "kexec")
+    if not kexec:
+        return []
+    first = _part(kexec, "first")
+    seconds = ", ".join(f"{name} {spent} s" for name, spent in _part(first, "phases").items())
+    reused = mib(_number(kexec.get("reused")))
+    return [
+        f"kexec     from kernel {first.get('kernel')} to {kexec.get('kernel')}, {reused} handed over",
+        f"before    {seconds}",
+        *(f"before    warning: {text}" for text in _list(first, "warnings")),
+    ]
+
+
+def _list(receipt: dict[str, object], key: str) -> list[object]:
+    found = receipt.get(key)
+    return found if isinstance(found, list) else []
 
 
 def _part(receipt: dict[str, object], key: str) -> dict[str, object]:

@@ -22,12 +22,12 @@ class ReadAhead:
     def __init__(self, path: str) -> None:
         """``path`` is the data file that will be there when the first layer is."""
         self._path = path
-        self._readers: dict[str, _Reader] = {}
+        self._readers: dict[str, LayerReader] = {}
 
     @contextmanager
     def layer(self, diff_id: str, offset: int) -> Iterator[GrowingTar]:
         """Read one layer while the block writes it."""
-        reader = _Reader(self._path, offset)
+        reader = LayerReader(self._path, offset)
         try:
             yield reader.tar
         except BaseException:
@@ -52,38 +52,51 @@ class ReadAhead:
             reader.stop()
 
 
-class _Reader:
+class LayerReader:
+    """Reads the headers of one layer, which begins at ``offset`` of the data file, in a thread of its own."""
+
     def __init__(self, path: str, offset: int) -> None:
+        """Begin at once: ``tar`` is to be told what is written."""
         self.offset = offset
         self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        self.tar = GrowingTar(self._fd, offset, keep=True)
+        self.tar = self._open(self._fd)
         self._found = PackedMembers()
         self._error: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="headers")
         self._thread.start()
 
     def members(self) -> Iterator[Member]:
+        """Give what was found, once; raises ValueError as ``read_members``."""
         self._thread.join()
         yield from self._found
         if self._error is not None:
             raise self._error
 
     def stop(self) -> None:
+        """End early."""
         self.tar.abandon()
         self._thread.join()
 
+    def _open(self, fd: int) -> GrowingTar:
+        tar = GrowingTar(fd, self.offset, keep=True)
+        # Whatever is far ahead may be so: nothing is given back here.
+        tar.ignore_rest()
+        return tar
+
+    def _take(self, member: Member) -> None:
+        self._found.add(member)
+
     def _run(self) -> None:
         try:
-            # Whatever is far ahead may be so: nothing is given back here.
-            self.tar.ignore_rest()
             for member in read_members(self.tar):
-                self._found.add(member)
+                self._take(member)
         except AbandonedError:
             pass
         except Exception as error:  # noqa: BLE001
             # Told to whoever asks for the members, if the layer counts at all.
             self._error = error
         finally:
+            self.tar.ignore_rest()
             os.close(self._fd)
 
 

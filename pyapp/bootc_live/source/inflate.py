@@ -38,7 +38,7 @@ def inflate(chunks: Iterator[bytes], what: str) -> Generator[bytes, None, None]:
     first, whole = peeked(chunks)
     argv = inflater(first)
     if argv is not None:
-        return _through(argv, whole, what)
+        return through(argv, whole, what)
     return _zlib(whole, what) if compressed(first) else (chunk for chunk in whole if chunk)
 
 
@@ -108,7 +108,8 @@ def _zlib(chunks: Iterator[bytes], what: str) -> Generator[bytes, None, None]:
         yield piece
 
 
-def _through(argv: list[str], chunks: Iterator[bytes], what: str) -> Generator[bytes, None, None]:
+def through(argv: list[str], chunks: Iterator[bytes], what: str) -> Generator[bytes, None, None]:
+    """Give what a program makes of a stream; the errors are those of ``inflate``. The input is read in a thread."""
     feed_read, feed_write = make_pipe()
     out_read, out_write = make_pipe()
     ours = [feed_write, out_read]

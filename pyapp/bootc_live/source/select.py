@@ -6,10 +6,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from bootc_live.base.errors import SourceError
-from bootc_live.config.source_spec import ArchiveFile, DeviceArchive, HandlerArchive, SourceSpec, WebArchive
+from bootc_live.config.source_spec import (
+    ArchiveFile,
+    DeviceArchive,
+    HandedImage,
+    HandlerArchive,
+    SourceSpec,
+    WebArchive,
+)
 from bootc_live.source.access import Access
 from bootc_live.source.archive.opening import open_archive
 from bootc_live.source.device import mounted_device
+from bootc_live.source.handed import open_handed
 from bootc_live.source.handler import fetched_file
 from bootc_live.source.interface import AnySource
 
@@ -20,6 +28,9 @@ def open_source(spec: SourceSpec, access: Access) -> Iterator[AnySource]:
     if isinstance(spec, ArchiveFile):
         with open_archive(spec.path, spec.typed, access.label) as source:
             yield source
+    elif isinstance(spec, HandedImage):
+        with open_handed(spec.path, spec.typed, lambda: open_source(spec.rest, access)) as handed:
+            yield handed
     elif isinstance(spec, DeviceArchive):
         with (
             mounted_device(spec, access.directory) as path,

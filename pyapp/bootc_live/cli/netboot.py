@@ -1,0 +1,43 @@
+"""``bootc-live netboot``: a directory of files to boot machines from, over the network."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from bootc_live.base.log import Recorder
+from bootc_live.base.redact import redact
+from bootc_live.base.units import mib
+from bootc_live.cli.new_results import new_directory, room_wanted, writing
+from bootc_live.cli.source_argument import source_argument
+from bootc_live.landing.netboot_files import Written, write_netboot
+from bootc_live.landing.node_cmdline import check_base
+from bootc_live.landing.node_files import NodeFiles, Wishes, node_files
+from bootc_live.source.access import Access
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Run the verb; raises BootcLiveError."""
+    spec = source_argument(arguments)
+    base = None if arguments.url is None else check_base(arguments.url)
+    wishes = Wishes(arguments.initrd, " ".join(arguments.append), arguments.rootfs, base)
+    recorder = Recorder()
+    with new_directory(arguments.output) as (result, scratch):
+        access = Access(recorder.warn, label=arguments.label, unsecure=arguments.unsecure, directory=scratch)
+        with room_wanted(repr(arguments.output)), node_files(spec, access, scratch, recorder, wishes) as files:
+            with recorder.phase("write", f"writing to {arguments.output}"), writing(arguments.output):
+                written = write_netboot(result, files, base)
+            report = _report(spec.typed, files, written)
+    print(json.dumps(report, indent=2) if arguments.json else report["cmdline"])
+    recorder.say(f"{len(written)} files, {mib(sum(one.size for one in written))}; the kernel is {files.version}")
+    return 0
+
+
+def _report(typed: str, files: NodeFiles, written: list[Written]) -> dict[str, object]:
+    return {
+        "source": typed,
+        "digest": files.identity,
+        "kernel": files.version,
+        "cmdline": redact(files.cmdline),
+        "files": {one.name: {"sha256": one.sha256, "size": one.size} for one in written},
+    }

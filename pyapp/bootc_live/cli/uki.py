@@ -1,0 +1,74 @@
+"""``bootc-live uki``: one program for UEFI that boots an image, to be signed for Secure Boot."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from bootc_live.base.errors import ConfigError
+from bootc_live.base.log import Recorder
+from bootc_live.base.redact import redact
+from bootc_live.base.units import mib
+from bootc_live.cli.new_results import place_beside, publish_file, room_wanted, writing
+from bootc_live.cli.source_argument import source_argument
+from bootc_live.landing.node_files import Wishes, node_files
+from bootc_live.landing.uki import Signing, check_tools, make_uki
+from bootc_live.source.access import Access
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Run the verb; raises BootcLiveError."""
+    spec = source_argument(arguments)
+    signing = _signing(arguments.sign_key, arguments.sign_cert)
+    ukify = check_tools(signing)
+    wishes = Wishes(arguments.initrd, " ".join(arguments.append), arguments.rootfs)
+    recorder = Recorder()
+    with place_beside(arguments.output) as beside, _scratch() as scratch:
+        made = os.path.join(beside, "made.efi")
+        access = Access(recorder.warn, label=arguments.label, unsecure=arguments.unsecure, directory=scratch)
+        with (
+            room_wanted(f"{scratch!r} (TMPDIR in the environment says where)"),
+            node_files(spec, access, scratch, recorder, wishes) as files,
+            recorder.phase("uki", f"making {arguments.output}"),
+            writing(arguments.output),
+        ):
+            make_uki(ukify, made, files, scratch, signing)
+            size = os.path.getsize(made)
+        publish_file(made, arguments.output)
+    report = {
+        "source": spec.typed,
+        "digest": files.identity,
+        "kernel": files.version,
+        "cmdline": redact(files.cmdline),
+        "size": size,
+        "signed": signing is not None,
+    }
+    print(json.dumps(report, indent=2) if arguments.json else report["cmdline"])
+    recorder.say(f"{mib(size)}, {'signed' if signing else 'not signed'}; the kernel is {files.version}")
+    return 0
+
+
+@contextmanager
+def _scratch() -> Iterator[str]:
+    """Give a directory for what is needed on the way: an EFI system partition has no room for that."""
+    parent = os.environ.get("TMPDIR") or "/var/tmp"  # noqa: S108 (a private directory is made below it; /tmp may be in RAM)
+    try:
+        made = tempfile.TemporaryDirectory(prefix="bootc-live.", dir=parent)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot work in {parent!r}: {error.strerror}", hint="name a directory with TMPDIR in the environment"
+        ) from error
+    with made as directory:
+        yield directory
+
+
+def _signing(key: str | None, certificate: str | None) -> Signing | None:
+    if key is None and certificate is None:
+        return None
+    if key is None or certificate is None:
+        raise ConfigError("--sign-key and --sign-cert belong together", hint="give both of them, or neither")
+    return Signing(os.path.abspath(key), os.path.abspath(certificate))

@@ -1,0 +1,100 @@
+"""Landing in the image's own kernel: what the next one gets, and the jump into it."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+from bootc_live.base.errors import LandingError
+from bootc_live.base.holes import punch
+from bootc_live.base.kexec import go_on, loaded_kernel
+from bootc_live.base.log import Recorder
+from bootc_live.config.handover import STAGE, WHOLE, stage_json
+from bootc_live.landing.next_initrd import append_archive, append_file, carried_files
+from bootc_live.rootfs.boot_files import BootFile
+from bootc_live.rootfs.initramfs import holds
+from bootc_live.rootfs.take_boot_files import Taken
+
+_PROGRAM = "usr/lib/bootc-live/bootc-live.pyz"
+_HINT = "build the image's initramfs with the dracut modules of bootc-live that its source needs"
+
+
+@dataclass
+class KexecLanding:
+    """Go on in the kernel of ``taken`` with the command line; ``prepare`` does all that can fail, ``commit`` jumps.
+
+    ``directory`` is a place in RAM for files. ``archive`` is a file of this initramfs that the next one has to have at
+    the same path, None where nothing but the layout of ``taken`` is handed over. The kernel is loaded as long as
+    ``stack`` is open.
+    """
+
+    taken: Taken
+    cmdline: str
+    directory: str
+    recorder: Recorder
+    stack: ExitStack = field(default_factory=ExitStack)
+    archive: str | None = None
+
+    def check(self) -> None:
+        """Raise LandingError for an image whose initramfs could not go on."""
+        typed = self.taken.acquired.image.resolved.typed
+        initramfs = self.taken.files.initramfs
+        if initramfs is None:
+            raise LandingError(f"{typed!r} has no initramfs.img beside its kernel {self._version}", hint=_HINT)
+        found = holds(initramfs.chunks(), _PROGRAM)
+        if found is False:
+            raise LandingError(
+                f"the initramfs of {typed!r} (kernel {self._version}) has no bootc-live in it: "
+                f"there is no /{_PROGRAM}, so it could not make a root of the image",
+                hint=_HINT,
+            )
+        if found is None:
+            self.recorder.warn(f"cannot look into the initramfs of {typed!r}: no program for its compression is here")
+
+    def prepare(self, receipt: dict[str, object]) -> None:
+        """Make the next initrd and load the kernel; ``receipt`` tells the next one of this one's work.
+
+        Raises LandingError with the kernel's reason, OutOfMemoryError and RunError.
+        """
+        initramfs = self.taken.files.initramfs
+        if initramfs is None:
+            raise ValueError("not checked")
+        layout = self.taken.layout
+        initrd = os.path.join(self.directory, "initrd") if layout is None else layout.path
+        kernel = os.path.join(self.directory, "vmlinuz")
+        with self.recorder.phase("pack", f"packing the next initrd, for kernel {self._version}"):
+            if self.archive is not None:
+                whole = BootFile(self.archive, 0, os.path.getsize(self.archive))
+                append_archive({self.archive: whole}, initrd)
+            append_file(self.taken.files.kernel, kernel)
+            append_file(initramfs, initrd)
+            missing = frozenset[str]() if layout is None else layout.missing
+            digest = self.taken.acquired.image.resolved.manifest_digest
+            stage = stage_json(digest, missing, {**receipt, "handed_over": time.time()})
+            files = {STAGE: stage, **dict(carried_files())}
+            if layout is not None and not layout.missing:
+                files[WHOLE] = b""
+            append_archive(files, initrd)
+        with self.recorder.phase("load", f"loading kernel {self._version}"):
+            used_up = lambda: _empty(kernel, initrd)  # noqa: E731 (two words of glue)
+            how = self.stack.enter_context(loaded_kernel(kernel, initrd, self.cmdline, used_up))
+        self.recorder.say(f"kernel {self._version} is loaded ({how})")
+
+    def commit(self) -> None:
+        """Start it; returns only by raising LandingError."""
+        go_on()
+
+    @property
+    def _version(self) -> str:
+        return self.taken.files.version
+
+
+def _empty(*paths: str) -> None:
+    for path in paths:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            punch(fd, 0, os.fstat(fd).st_size)
+        finally:
+            os.close(fd)

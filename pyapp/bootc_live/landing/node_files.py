@@ -1,0 +1,155 @@
+"""What machines load to boot an image: its kernel, an initrd with our modules, and a command line pinned to it."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from bootc_live.base.errors import ConfigError, ImageError
+from bootc_live.base.log import Recorder
+from bootc_live.base.redact import redact
+from bootc_live.config.source_spec import ROOT_PREFIX, ArchiveFile, RegistryImage, SourceSpec
+from bootc_live.config.tokens import Token
+from bootc_live.image.kept import KeptLayout
+from bootc_live.landing.node_cmdline import check_append, node_cmdline, node_source
+from bootc_live.rootfs.boot_files import BootFile
+from bootc_live.rootfs.initramfs import holds
+from bootc_live.rootfs.take_boot_files import Keep, Taken, taken_boot_files
+from bootc_live.source.access import Access
+
+# Where the layout lies in the initramfs.
+_LAYOUT = "rootfs"
+_PROGRAM = "usr/lib/bootc-live/bootc-live.pyz"
+_NETWORK = "usr/lib/bootc-live/fetch-url"
+_BUILD = "build one with the dracut modules bootc-live and bootc-live-registry, and name it with --initrd"
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What was asked for: a file instead of the image's initramfs, kernel arguments to add, the image in an initrd.
+
+    ``base`` is the URL of what is made, where it is known; an archive of this machine can be served below it.
+    """
+
+    initrd: str | None = None
+    append: str = ""
+    rootfs: bool = False
+    base: str | None = None
+
+
+@dataclass(frozen=True)
+class NodeFiles:
+    """What is loaded: a kernel of the release ``version``, one or two initrds, a command line.
+
+    ``identity`` is the image's digest. ``rootfs`` is the second initrd, which holds the image; ``archive`` the file
+    that machines fetch the image from. Both are None where they get it from elsewhere.
+    """
+
+    version: str
+    identity: str
+    kernel: BootFile
+    initrd: BootFile
+    rootfs: KeptLayout | None
+    archive: BootFile | None
+    cmdline: str
+
+    @property
+    def title(self) -> str:
+        """A line for menus; whatever the image calls its kernel, nothing of it means anything to a boot loader."""
+        version = re.sub(r"[^A-Za-z0-9.+~_-]", "_", self.version)
+        return f"Linux {version}, image {self.identity.partition(':')[2][:12]}"
+
+
+@contextmanager
+def node_files(
+    spec: SourceSpec, access: Access, directory: str, recorder: Recorder, wishes: Wishes
+) -> Iterator[NodeFiles]:
+    """Fetch and verify an image and give what machines load of it; the files are good while the block runs.
+
+    ``directory`` is for what is needed on the way. Raises BootcLiveError.
+    """
+    own = check_append(wishes.append)
+    if own is not None and wishes.rootfs:
+        raise ConfigError(f"--rootfs and '--append root={redact(own)}' name two roots", hint="leave one of them out")
+    given = None if wishes.initrd is None else _file(wishes.initrd, "--initrd ")
+    if own is None and not wishes.rootfs:
+        _check_served(spec, wishes)
+    keep = Keep(_LAYOUT) if wishes.rootfs else None
+    with taken_boot_files([spec], access, directory, recorder, keep) as taken:
+        image = taken.acquired.image.resolved
+        served = None if own or wishes.rootfs else node_source(spec, image.typed, image.identity, wishes.base)
+        root = own.removeprefix(ROOT_PREFIX) if own else served or f"/{_LAYOUT}"
+        # Whoever names another place says the rest of it, too.
+        first = [] if own else [Token("root", f"{ROOT_PREFIX}{root}"), *_about(spec, root, access)]
+        cmdline = node_cmdline(first, taken.files.arguments, wishes.append, image.identity)
+        if redact(cmdline) != cmdline:
+            recorder.warn("the kernel command line holds a login or a query, which every user of the machines can read")
+        yield NodeFiles(
+            taken.files.version,
+            image.identity,
+            taken.files.kernel,
+            _initrd(taken, given, "://" in root, recorder),
+            _layout(taken) if wishes.rootfs else None,
+            _file(spec.path, "") if served and isinstance(spec, ArchiveFile) else None,
+            cmdline,
+        )
+
+
+def _check_served(spec: SourceSpec, wishes: Wishes) -> None:
+    """Raise ConfigError where other machines could not find the image, before anything of it is fetched."""
+    if node_source(spec, spec.typed, "", wishes.base) is None:
+        raise ConfigError(
+            f"{spec.typed!r} is a file of this machine: nothing says where other machines find it",
+            hint="take it along with --rootfs, say with --url where the directory will be served (netboot), "
+            "or name its place with --append root=bootc-live:…",
+        )
+
+
+def _about(spec: SourceSpec, root: str, access: Access) -> Iterator[Token]:
+    if isinstance(spec, RegistryImage):
+        if access.unsecure and root.startswith("docker://"):
+            yield Token("bootc.registry.unsecure", None)
+    elif access.label is not None and root != f"/{_LAYOUT}":
+        yield Token("bootclabel", access.label)
+
+
+def _file(path: str, what: str) -> BootFile:
+    try:
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            file.read(1)
+    except OSError as error:
+        raise ConfigError(f"'{what}{path}' cannot be read: {error.strerror}", hint="name a file") from error
+    return BootFile(path, 0, size)
+
+
+def _initrd(taken: Taken, given: BootFile | None, network: bool, recorder: Recorder) -> BootFile:
+    """Give the initrd: the one named, or the image's; raises ImageError where it cannot boot the image."""
+    typed, version = taken.acquired.image.resolved.typed, taken.files.version
+    initrd = given or taken.files.initramfs
+    if initrd is None:
+        raise ImageError(f"{typed!r} has a kernel but no initramfs", hint=_BUILD)
+    what = f"the initrd {given.path!r}" if given else f"the initramfs of {typed!r}"
+    found = holds(initrd.chunks(), _PROGRAM)
+    if found is None:
+        recorder.warn(f"{what} cannot be looked into: make sure that it has the dracut module bootc-live")
+        return initrd
+    if not found:
+        raise ImageError(f"{what} has none of our dracut modules: it would not find the image", hint=_BUILD)
+    if network and not holds(initrd.chunks(), _NETWORK):
+        raise ImageError(f"{what} lacks the dracut module bootc-live-net, which {typed!r} needs", hint=_BUILD)
+    if given and not holds(initrd.chunks(), f"usr/lib/modules/{version}"):
+        recorder.warn(f"{what} has no modules for the image's kernel {version}: was it built for another one?")
+    return initrd
+
+
+def _layout(taken: Taken) -> KeptLayout:
+    if taken.layout is None or taken.layout.missing:
+        raise ImageError(
+            f"{taken.acquired.image.resolved.typed!r} cannot be taken along with --rootfs as it is",
+            hint="make an OCI archive of it: skopeo copy SOURCE oci-archive:FILE.oci:latest",
+        )
+    return taken.layout

@@ -1,0 +1,105 @@
+"""Which kernel of an image is the one to boot, by the rules of bootc.
+
+A unified kernel image comes first: one below /boot/EFI/Linux, or in the directory of its kernel's modules. Else it is
+the one directory below /usr/lib/modules that holds a vmlinuz; an image with several is none that bootc would install.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from bootc_live.base.errors import ImageError
+from bootc_live.rootfs.tree import Node, resolve
+
+HINT = "build the image as bootc wants it: one kernel, /usr/lib/modules/VERSION/vmlinuz with initramfs.img beside it"
+_MODULES = "usr/lib/modules"
+_KARGS = "usr/lib/bootc/kargs.d"
+_UKIS = ("boot/EFI/Linux", "efi/EFI/Linux")
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A kernel in the tree ``root``: its release, the name of its file for messages, and the files."""
+
+    root: Node
+    version: str
+    name: str
+    kernel: Node
+    initramfs: Node | None
+
+
+def choose_kernel(root: Node, typed: str) -> Chosen:
+    """Give the kernel to boot; raises ImageError where there is none, or more than one."""
+    uki = next(_ukis(root), None)
+    if uki is not None:
+        path, version, node = uki
+        return Chosen(root, version, f"/{path}", node, None)
+    versions = [name for name, node in _children(root, _MODULES) if node.children and b"vmlinuz" in node.children]
+    if not versions:
+        raise ImageError(f"{typed!r} has no kernel: there is no /{_MODULES}/VERSION/vmlinuz in it", hint=HINT)
+    if len(versions) > 1:
+        listed = ", ".join(versions)
+        raise ImageError(f"{typed!r} has {len(versions)} kernels below /{_MODULES}: {listed}; which one?", hint=HINT)
+    directory = f"{_MODULES}/{versions[0]}"
+    kernel = _at(root, f"{directory}/vmlinuz")
+    if kernel is None:
+        raise ImageError(f"/{directory}/vmlinuz of {typed!r} leads nowhere", hint=HINT)
+    return Chosen(root, versions[0], f"/{directory}/vmlinuz", kernel, _at(root, f"{directory}/initramfs.img"))
+
+
+def module_versions(root: Node) -> frozenset[str]:
+    """Give the releases of the kernels whose modules the tree has."""
+    return frozenset(
+        name
+        for name, node in _children(root, _MODULES)
+        if node.children and node.children.keys() & {b"modules.dep", b"modules.builtin", b"kernel"}
+    )
+
+
+def kargs_files(root: Node) -> dict[str, Node]:
+    """Give the files with kernel arguments by path, in the order of their names."""
+    return {
+        f"/{_KARGS}/{name}": found
+        for name, _ in _children(root, _KARGS)
+        if name.endswith(".toml") and (found := _at(root, f"{_KARGS}/{name}")) is not None
+    }
+
+
+def _ukis(root: Node) -> Iterator[tuple[str, str, Node]]:
+    """Give path, release and file of every UKI, the one that counts first."""
+    for directory in _UKIS:
+        for name, node in _children(root, directory):
+            if name.lower().endswith(".efi") and node.kind == "file":
+                yield f"{directory}/{name}", name[: -len(".efi")], node
+    for version, below in _children(root, _MODULES):
+        for name, node in _children(root, f"{_MODULES}/{version}") if below.children else ():
+            if name.lower().endswith(".efi") and node.kind == "file":
+                yield f"{_MODULES}/{version}/{name}", version, node
+
+
+def _children(root: Node, path: str) -> list[tuple[str, Node]]:
+    try:
+        found = resolve(root, path.encode(errors="surrogateescape").split(b"/"), None).directory
+    except ValueError:
+        return []
+    return [(name.decode(errors="surrogateescape"), found[name].node) for name in sorted(found)]
+
+
+def _at(root: Node, path: str) -> Node | None:
+    """Give what a path leads to, through links; None for nothing, and for a directory."""
+    parts = path.encode(errors="surrogateescape").split(b"/")
+    for _ in range(40):
+        try:
+            entry = resolve(root, parts[:-1], None).directory.get(parts[-1])
+        except ValueError:
+            return None
+        if entry is None or entry.node.kind == "dir":
+            return None
+        if entry.node.kind != "symlink":
+            return entry.node
+        link = [part for part in entry.node.link.split(b"/") if part and part != b"."]
+        parts = link if entry.node.link.startswith(b"/") else [*parts[:-1], *link]
+        if not parts:
+            return None
+    return None

@@ -1,0 +1,183 @@
+"""Layers of which a few files stay: all else is given back while it is written, so that no root need fit into memory.
+
+What may be wanted is told by name. Images of ostree have each file's data under a name that says nothing (the names
+that do are hard links to it): there it is told by what the data begins with.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from bootc_live.base.holes import punch
+from bootc_live.image.verified import VerifiedLayer
+from bootc_live.rootfs.growing import GrowingTar
+from bootc_live.rootfs.read_ahead import LayerReader, ReadAhead
+from bootc_live.rootfs.tar_reader import Member
+
+# Marks a regular file whose data did not stay; its value is where that was.
+NOT_KEPT = b"bootc-live.not-kept"
+
+_BOOT_NAMES = (b"vmlinuz", b"initramfs", b"initrd")
+_ADDON_NAMES = (b".efi", b".toml")
+_TELLING = (b"modules.dep", b"modules.builtin")
+_OBJECTS = b"ostree/repo/objects/"
+_SMALL = 64 * 2**10
+_PUNCH = 4 * 2**20
+# What kernels and UKIs begin with, and initramfs, plain and compressed.
+_KERNEL = (b"MZ",)
+_INITRAMFS = (b"070701", b"070702", b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ", b"\x02\x21\x4c\x18", b"\x5d\0\0")
+_INITRAMFS_SIZE = 4 * 2**20
+
+
+class Skim(ReadAhead):
+    """Readers of layers that keep only what a boot loader might want of them. Use ``skim``."""
+
+    def __init__(self, path: str) -> None:
+        """``path`` is the data file."""
+        super().__init__(path)
+        self._skimmed: dict[str, _SkimReader] = {}
+
+    @contextmanager
+    def layer(self, diff_id: str, offset: int) -> Iterator[GrowingTar]:
+        """Skim one layer while the block writes it."""
+        reader = _SkimReader(self._path, offset)
+        try:
+            try:
+                yield reader.tar
+            except BaseException:
+                reader.stop()
+                raise
+            reader.wait()
+        finally:
+            reader.sieve.close()
+        self._skimmed[diff_id] = reader
+
+    def members(self, layer: VerifiedLayer) -> Iterator[Member] | None:
+        """Give those members of a layer that matter, None where it has not been skimmed.
+
+        Data that did not stay is marked. Raises ValueError as ``read_members``.
+        """
+        reader = self._skimmed.get(layer.diff_id)
+        return None if reader is None or reader.offset != layer.offset else reader.members()
+
+
+class _SkimReader(LayerReader):
+    def __init__(self, path: str, offset: int) -> None:
+        self._kept: list[Member] = []
+        super().__init__(path, offset)
+
+    def _open(self, fd: int) -> GrowingTar:
+        self.sieve = _Sieve(os.dup(fd), self.offset)
+        return self.sieve
+
+    def wait(self) -> None:
+        self._thread.join()
+
+    def members(self) -> Iterator[Member]:
+        # More than once: a layer may stand twice.
+        yield from self._kept
+        if self._error is not None:
+            raise self._error
+
+    def _take(self, member: Member) -> None:
+        if member.kind == "file":
+            self._take_file(member)
+        elif member.kind in ("dir", "symlink") or _base(member.name).startswith(b".wh.") or _matters(member):
+            self._kept.append(member._replace(xattrs={}))
+        self.sieve.pass_over(member.offset)
+
+    def _take_file(self, member: Member) -> None:
+        base = _base(member.name)
+        if self._stays(member, base):
+            for begin, size in _spans(member):
+                self.sieve.keep(begin, begin + size)
+            self._kept.append(member._replace(xattrs={}))
+        elif base.startswith((b".wh.", *_TELLING)) or _OBJECTS in member.name:
+            self._kept.append(_lost(member, member.name))
+        self.sieve.pass_over(member.offset + member.size)
+
+    def _stays(self, member: Member, base: bytes) -> bool:
+        if _wanted(member.name, base):
+            return True
+        if _OBJECTS not in member.name or not member.size:
+            return False
+        if member.size <= _SMALL:
+            return b"kargs" in self.tar.read(member.offset, member.size)
+        first = self.tar.read(member.offset, 8)
+        return first.startswith(_KERNEL) or (member.size >= _INITRAMFS_SIZE and first.startswith(_INITRAMFS))
+
+
+class _Sieve(GrowingTar):
+    """A tar whose data is given back as it comes, but for what is kept."""
+
+    def __init__(self, fd: int, begin: int) -> None:
+        super().__init__(fd, begin, keep=False)
+        self._spans: list[tuple[int, int]] = []
+        self._lock = threading.Lock()
+
+    def close(self) -> None:
+        """Give back what is left, and be written no more."""
+        self._sift(self._written, last=True)
+        os.close(self._fd)
+
+    def keep(self, begin: int, end: int) -> None:
+        """Let a span stay; it must not have been passed over."""
+        with self._lock:
+            self._spans.append((begin, end))
+
+    def pass_over(self, end: int) -> None:
+        """Nothing before this is needed but what is kept; it may not have been written yet."""
+        self._released = max(self._released, end)
+        self._sift(min(self._released, self._written))
+
+    def advance(self, size: int) -> None:
+        super().advance(size)
+        self._sift(size if self._ignored else min(self._released, size))
+
+    def _give_back(self, position: int) -> None:
+        """Leave that to ``_sift``."""
+
+    def _sift(self, position: int, *, last: bool = False) -> None:
+        with self._lock:
+            begin = self._punched
+            if position - begin < (1 if last else _PUNCH):
+                return
+            for start, end in [*(span for span in self._spans if span[1] > begin), (position, position)]:
+                stop = min(start, position)
+                if stop > begin:
+                    punch(self._fd, self._begin + begin, stop - begin)
+                begin = max(begin, end)
+            self._punched = position // _PUNCH * _PUNCH
+
+
+def skim(path: str) -> Skim:
+    """Give readers for the layers of the data file ``path``."""
+    return Skim(path)
+
+
+def _base(name: bytes) -> bytes:
+    return name.rstrip(b"/").rpartition(b"/")[2]
+
+
+def _wanted(name: bytes, base: bytes) -> bool:
+    if base.startswith(_BOOT_NAMES):
+        return True
+    return base.endswith(_ADDON_NAMES) and (b"kargs.d/" in name or base.endswith(b".efi"))
+
+
+def _matters(member: Member) -> bool:
+    base = _base(member.name)
+    return member.kind == "hardlink" and (_wanted(member.name, base) or base.startswith(_TELLING))
+
+
+def _lost(member: Member, where: bytes) -> Member:
+    return member._replace(xattrs={NOT_KEPT: where}, size=0, extents=None)
+
+
+def _spans(member: Member) -> list[tuple[int, int]]:
+    if member.extents is None:
+        return [(member.offset, member.size)]
+    return [(extent.data, extent.length) for extent in member.extents]

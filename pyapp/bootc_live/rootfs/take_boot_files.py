@@ -1,0 +1,70 @@
+"""From sources to the files an image boots with, without making a root of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+
+from bootc_live.base.log import Recorder
+from bootc_live.config.source_spec import SourceSpec
+from bootc_live.image.acquire import Acquired, acquire
+from bootc_live.image.kept import BlobKeeper, KeptLayout
+from bootc_live.image.tap import Takers
+from bootc_live.rootfs.boot_files import BootFiles, boot_files
+from bootc_live.rootfs.kernel_choice import choose_kernel, module_versions
+from bootc_live.rootfs.layers import merge
+from bootc_live.rootfs.skim import skim
+from bootc_live.source.access import Access
+
+
+@dataclass(frozen=True)
+class Keep:
+    """Blobs are to be kept in a cpio, below its directory ``prefix``; ``room`` gives how many bytes, None for all."""
+
+    prefix: str
+    room: Callable[[], int | None] = lambda: None
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A verified image, what it boots with, and its blobs; ``modules`` are the kernels it has modules for.
+
+    ``layout`` is None where blobs were not wanted, or come from an archive that can only be read once.
+    """
+
+    acquired: Acquired
+    files: BootFiles
+    modules: frozenset[str]
+    layout: KeptLayout | None
+
+
+@contextmanager
+def taken_boot_files(
+    specs: Sequence[SourceSpec],
+    access: Access,
+    directory: str,
+    recorder: Recorder,
+    keep: Keep | None = None,
+    machine: str | None = None,
+) -> Iterator[Taken]:
+    """Fetch and verify an image, and keep nothing of it in ``directory`` but what a boot loader takes, and its blobs.
+
+    All of that is good while the block runs. ``machine`` is the uname name of the machine that will boot, this one's
+    by default. Raises as ``acquire``, and ImageError for an image without the one kernel that bootc wants.
+    """
+    path = os.path.join(directory, "layers")
+    readers = skim(path)
+    if keep is None:
+        acquired, layout = acquire(specs, access, path, recorder, Takers(readers=readers)), None
+    else:
+        with closing(BlobKeeper(os.path.join(directory, "blobs.cpio"), keep.prefix, keep.room)) as keeper:
+            acquired = acquire(specs, access, path, recorder, Takers(readers=readers, blobs=keeper))
+            layout = keeper.finish()
+    image = acquired.image
+    with recorder.phase("kernel", "looking for the image's kernel"):
+        root = merge(image, readers)
+        chosen = choose_kernel(root, image.resolved.typed)
+        files = boot_files(chosen, path, directory, machine or os.uname().machine, image.resolved.typed)
+    yield Taken(acquired, files, module_versions(root), layout)

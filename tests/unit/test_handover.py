@@ -1,0 +1,145 @@
+"""What one kernel leaves for the next, and an image taken from there."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from bootc_live.base.errors import BootcLiveError, ConfigError, ImageError
+from bootc_live.base.log import Recorder
+from bootc_live.config.handover import Handover, read_handover, stage_json
+from bootc_live.config.source_spec import HandedImage, parse_source
+from bootc_live.image.acquire import Acquired, acquire
+from bootc_live.landing.kexec_receipt import both_stages
+from bootc_live.source.access import Access
+from tests.lib.acquiring import QUICK, contents
+from tests.lib.oci_writer import Image, Layer, write_archive, write_layout
+from tests.lib.small_image import HERE
+from tests.lib.tar_writer import file, layer
+
+TARS = [layer(file(name, name * 5000)) for name in ("one", "two", "three")]
+IMAGE = Image([Layer(tar) for tar in TARS], architecture=HERE)
+
+
+def handed(path: Path, rest: Path) -> HandedImage:
+    return HandedImage(str(path), parse_source(str(rest)), "docker://registry.example/os")
+
+
+def acquired(where: Path, *specs: HandedImage, pin: str | None = None) -> Acquired:
+    access = Access(lambda _: None, policy=QUICK, pin=pin)
+    return acquire(specs, access, str(where / "layers"), Recorder(quiet=True))
+
+
+def layer_files(layout: Path) -> list[Path]:
+    """The blobs of layers, the largest first."""
+    blobs = sorted((layout / "blobs/sha256").iterdir(), key=lambda path: path.stat().st_size)
+    return [blob for blob in blobs if blob.read_bytes()[:1] != b"{"]
+
+
+def test_nothing_was_handed_over(tmp_path: Path) -> None:
+    assert read_handover(str(tmp_path / "stage.json")) is None
+
+
+def test_written_and_read(tmp_path: Path) -> None:
+    stage = tmp_path / "stage.json"
+    stage.write_bytes(stage_json("sha256:ab", frozenset({"sha256:y", "sha256:x"}), {"kernel": "6.1"}))
+    assert read_handover(str(stage)) == Handover("sha256:ab", None, ("sha256:x", "sha256:y"), {"kernel": "6.1"})
+    (tmp_path / "image").mkdir()
+    before = read_handover(str(stage))
+    assert before is not None
+    assert before.layout == str(tmp_path / "image")
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"digest": null, "missing": 3, "receipt": {}}'])
+def test_damaged_ones_are_an_error(content: str, tmp_path: Path) -> None:
+    """They must not pass as none: then the kernel would be loaded again, and again."""
+    stage = tmp_path / "stage.json"
+    stage.write_text(content)
+    with pytest.raises(ConfigError, match=r"stage\.json"):
+        read_handover(str(stage))
+
+
+def test_sources() -> None:
+    asked = (parse_source("docker://registry.example/os"), parse_source("/x"))
+    assert Handover("sha256:ab", None).sources(asked) == asked
+    first, *others = Handover("sha256:ab", "/layout").sources(asked)
+    assert first == HandedImage("/layout", asked[0], asked[0].typed)
+    assert tuple(others) == asked
+
+
+def test_all_comes_from_the_layout_and_goes_from_memory(tmp_path: Path) -> None:
+    layout = write_layout(tmp_path / "image", IMAGE)
+    found = acquired(tmp_path, handed(layout, tmp_path / "nowhere"))
+    assert contents(found.image) == TARS
+    assert [attempt.error for attempt in found.attempts] == [None]
+    assert found.image.resolved.typed == "docker://registry.example/os"
+    assert layer_files(layout) == []
+
+
+def test_what_is_missing_comes_from_the_other_source(tmp_path: Path) -> None:
+    layout = write_layout(tmp_path / "image", IMAGE)
+    gone = layer_files(layout)[0]
+    gone.unlink()
+    rest = write_archive(tmp_path / "rest.oci", IMAGE)
+    found = acquired(tmp_path, handed(layout, rest))
+    assert contents(found.image) == TARS
+    assert len(found.attempts) == 1
+
+
+def test_a_damaged_blob_leads_to_the_next_source(tmp_path: Path) -> None:
+    layout = write_layout(tmp_path / "image", IMAGE)
+    blob = layer_files(layout)[1]
+    content = bytearray(blob.read_bytes())
+    content[len(content) // 2] ^= 1
+    blob.write_bytes(content)
+    rest = write_archive(tmp_path / "rest.oci", IMAGE)
+    with pytest.raises(ImageError, match="the kernel before this one"):
+        acquired(tmp_path, handed(layout, rest))
+    access = Access(lambda _: None, policy=QUICK)
+    specs = (handed(layout, rest), parse_source(str(rest)))
+    found = acquire(specs, access, str(tmp_path / "layers"), Recorder(quiet=True))
+    assert contents(found.image) == TARS
+    assert [attempt.error is None for attempt in found.attempts] == [False, True]
+
+
+def test_another_image_in_the_layout_is_refused(tmp_path: Path) -> None:
+    layout = write_layout(tmp_path / "image", IMAGE)
+    with pytest.raises(ImageError, match="allows"):
+        acquired(tmp_path, handed(layout, layout), pin="sha256:" + "0" * 64)
+
+
+@contextmanager
+def compressed(path: Path) -> Iterator[Path]:
+    packed = path.with_suffix(".gz")
+    packed.write_bytes(gzip.compress(path.read_bytes(), 1))
+    yield packed
+
+
+def test_an_archive_that_is_read_once_cannot_give_the_rest(tmp_path: Path) -> None:
+    layout = write_layout(tmp_path / "image", IMAGE)
+    layer_files(layout)[0].unlink()
+    with (
+        compressed(write_archive(tmp_path / "rest.oci", IMAGE)) as packed,
+        pytest.raises(BootcLiveError, match="can only be read as a whole"),
+    ):
+        acquired(tmp_path, handed(layout, packed))
+
+
+def test_receipt_of_both(tmp_path: Path) -> None:
+    resolved = acquired(tmp_path, handed(write_layout(tmp_path / "image", IMAGE), tmp_path)).image.resolved
+    assert both_stages(None, resolved) is None
+    missing = resolved.manifest.layers[0]
+    before = Handover("sha256:ab", "/layout", (missing.digest,), {"kernel": "6.1", "handed_over": 1.5})
+    said = both_stages(before, resolved)
+    assert said is not None
+    assert said["first"] == before.receipt
+    assert said["reused"] == resolved.compressed_size - missing.size
+    assert json.dumps(said)
+    fetched = both_stages(Handover("sha256:ab"), resolved)
+    assert fetched is not None
+    assert (fetched["reused"], fetched["seconds"]) == (0, None)

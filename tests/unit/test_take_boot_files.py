@@ -1,0 +1,216 @@
+"""Kernel and initramfs out of an image, with nothing else of it kept."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from bootc_live.base.errors import ImageError, SourceError
+from bootc_live.base.log import Recorder
+from bootc_live.config.source_spec import parse_source
+from bootc_live.rootfs.take_boot_files import Keep, Taken, taken_boot_files
+from bootc_live.source.access import Access
+from tests.lib.acquiring import QUICK
+from tests.lib.oci_writer import Compression, Image, Layer, write_archive, write_layout
+from tests.lib.small_image import HERE
+from tests.lib.tar_writer import directory, file, hardlink, layer, symlink
+
+MIB = 2**20
+NOISE = random.Random(5)
+KERNEL, INITRAMFS = b"MZ" + NOISE.randbytes(700_000), b"\x1f\x8b" + NOISE.randbytes(5 * MIB)
+BALLAST = [file(f"usr/share/{number}", NOISE.randbytes(6 * MIB)) for number in range(3)]
+MODULES = "usr/lib/modules/6.1"
+TREE = (
+    directory("usr/"),
+    BALLAST[0],
+    file(f"{MODULES}/vmlinuz", KERNEL),
+    BALLAST[1],
+    file(f"{MODULES}/initramfs.img", INITRAMFS),
+    file(f"{MODULES}/modules.dep", "x"),
+    BALLAST[2],
+)
+
+
+def image(*tars: bytes, compression: Compression = "none") -> Image:
+    return Image([Layer(tar, compression) for tar in tars], architecture=HERE)
+
+
+@contextmanager
+def taken(source: Path | str, where: Path, keep: Keep | None = None) -> Iterator[Taken]:
+    directory = where / "work"
+    directory.mkdir()
+    access = Access(lambda _: None, policy=QUICK, directory=str(directory))
+    with taken_boot_files([parse_source(str(source))], access, str(directory), Recorder(quiet=True), keep) as found:
+        yield found
+
+
+@contextmanager
+def taken_of(where: Path, *tars: bytes, compression: Compression = "none") -> Iterator[Taken]:
+    with taken(write_archive(where / "image.oci", image(*tars, compression=compression)), where) as found:
+        yield found
+
+
+def read(found: Taken) -> tuple[bytes, bytes | None]:
+    files = found.files
+    return files.kernel.read(), None if files.initramfs is None else files.initramfs.read()
+
+
+@pytest.mark.parametrize("compression", ["gzip", "zstd", "none"])
+def test_files_are_taken_and_nothing_else_stays(compression: Compression, tmp_path: Path) -> None:
+    with taken_of(tmp_path, layer(*TREE), compression=compression) as found:
+        assert read(found) == (KERNEL, INITRAMFS)
+        assert found.files.version == "6.1"
+        assert not found.files.from_uki
+        assert found.modules == {"6.1"}
+        held = os.stat(found.files.kernel.path).st_blocks * 512
+        assert held < len(KERNEL) + len(INITRAMFS) + 64 * 1024
+
+
+def test_upper_layers_count(tmp_path: Path) -> None:
+    newer = (file("usr/lib/modules/7.0/vmlinuz", b"MZnew"), file("usr/lib/modules/7.0/initramfs.img", b"new"))
+    upper = layer(file("usr/lib/modules/.wh.6.1", ""), *newer)
+    with taken_of(tmp_path, layer(*TREE), upper) as found:
+        assert (found.files.version, *read(found)) == ("7.0", b"MZnew", b"new")
+        assert found.modules == set()
+
+
+def test_a_layer_that_stands_twice(tmp_path: Path) -> None:
+    with taken_of(tmp_path, layer(*TREE), layer(file("usr/lib/.wh.modules", "")), layer(*TREE)) as found:
+        assert read(found) == (KERNEL, INITRAMFS)
+
+
+def test_several_kernels_are_an_error(tmp_path: Path) -> None:
+    second = layer(file("usr/lib/modules/7.0/vmlinuz", b"MZ"))
+    with pytest.raises(ImageError, match=r"has 2 kernels below /usr/lib/modules: 6\.1, 7\.0"):  # noqa: SIM117
+        with taken_of(tmp_path, layer(*TREE), second):
+            pass
+
+
+def test_no_kernel_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="has no kernel"):  # noqa: SIM117
+        with taken_of(tmp_path, layer(directory("usr/lib/modules/6.1/"))):
+            pass
+
+
+def test_modules_without_a_kernel_are_no_second_kernel(tmp_path: Path) -> None:
+    with taken_of(tmp_path, layer(*TREE, file("usr/lib/modules/7.0/modules.dep", "x"))) as found:
+        assert found.files.version == "6.1"
+        assert found.modules == {"6.1", "7.0"}
+
+
+def test_names_that_lead_through_links(tmp_path: Path) -> None:
+    """/lib may be a link, and so may the files themselves."""
+    tree = (
+        symlink("lib", "usr/lib"),
+        file("lib/modules/6.1/vmlinuz-real", KERNEL),
+        symlink("lib/modules/6.1/vmlinuz", "/usr/lib/modules/6.1/vmlinuz-real"),
+        file("boot/initrd.img-6.1", INITRAMFS),
+        symlink("usr/lib/modules/6.1/initramfs.img", "../../../../boot/initrd.img-6.1"),
+    )
+    with taken_of(tmp_path, layer(*tree)) as found:
+        assert read(found) == (KERNEL, INITRAMFS)
+
+
+def test_images_of_ostree_have_hard_links(tmp_path: Path) -> None:
+    """There the data stands under a name that says nothing, maybe in a layer below."""
+    objects = "sysroot/ostree/repo/objects"
+    lower = layer(
+        file(f"{objects}/aa/1.file", KERNEL),
+        file(f"{objects}/bb/2.file", INITRAMFS),
+        file(f"{objects}/cc/3.file", b'kargs = ["quiet"]\n'),
+        file(f"{objects}/dd/4.file", NOISE.randbytes(9 * MIB)),
+    )
+    upper = layer(
+        hardlink(f"{MODULES}/vmlinuz", f"{objects}/aa/1.file"),
+        hardlink(f"{MODULES}/initramfs.img", f"{objects}/bb/2.file"),
+        hardlink("usr/lib/bootc/kargs.d/1.toml", f"{objects}/cc/3.file"),
+    )
+    with taken_of(tmp_path, lower, upper) as found:
+        assert read(found) == (KERNEL, INITRAMFS)
+        assert found.files.arguments == ("quiet",)
+        assert os.stat(found.files.kernel.path).st_blocks * 512 < len(KERNEL) + len(INITRAMFS) + 64 * 1024
+
+
+def test_data_that_was_passed_over_is_an_error(tmp_path: Path) -> None:
+    """Better than a kernel of zeros."""
+    tree = layer(
+        file("sysroot/ostree/repo/objects/aa/1.file", b"no kernel at all" * 9000),
+        hardlink(f"{MODULES}/vmlinuz", "sysroot/ostree/repo/objects/aa/1.file"),
+    )
+    with pytest.raises(ImageError, match="is a hard link to .*aa/1.file"):  # noqa: SIM117
+        with taken_of(tmp_path, tree):
+            pass
+
+
+def test_arguments_of_the_image(tmp_path: Path) -> None:
+    kargs = "usr/lib/bootc/kargs.d"
+    more = (
+        file(f"{kargs}/20-b.toml", 'kargs = ["b=2"]\n'),
+        file(f"{kargs}/10-a.toml", 'kargs = ["a=1", "a=2"]\nmatch-architectures = ["x86_64", "aarch64"]\n'),
+        file(f"{kargs}/30-other.toml", 'kargs = ["never"]\nmatch-architectures = ["m68k"]\n'),
+        file(f"{kargs}/README", "no toml"),
+    )
+    with taken_of(tmp_path, layer(*TREE, *more)) as found:
+        assert found.files.arguments == ("a=1", "a=2", "b=2")
+
+
+def test_damaged_arguments_are_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match=r"kargs\.d/1\.toml"):  # noqa: SIM117
+        with taken_of(tmp_path, layer(*TREE, file("usr/lib/bootc/kargs.d/1.toml", "kargs = 3\n"))):
+            pass
+
+
+def test_blobs_are_kept_as_a_layout_in_a_cpio(tmp_path: Path) -> None:
+    """The archive is what cpio(1) unpacks to an OCI layout with the same image."""
+    tars = [layer(*TREE), layer(file("other", "x")), layer(*TREE)]
+    source = write_archive(tmp_path / "image.oci", image(*tars))
+    with taken(source, tmp_path, Keep("a/b")) as found:
+        assert found.layout is not None
+        assert found.layout.missing == frozenset()
+        packed = b"".join(found.layout.chunks())
+        assert len(packed) == found.layout.size
+        digest = found.layout.digest
+        assert digest == found.acquired.image.resolved.manifest_digest
+    unpacked = tmp_path / "unpacked"
+    unpacked.mkdir()
+    subprocess.run(["cpio", "--extract", "--quiet"], cwd=unpacked, input=packed, check=True)
+    (tmp_path / "again").mkdir()
+    with taken(unpacked / "a/b", tmp_path / "again", Keep("a/b")) as again:
+        assert again.layout is not None
+        assert again.layout.digest == digest
+        # Deterministic: the same bytes out of an archive and out of a layout.
+        assert b"".join(again.layout.chunks()) == packed
+
+
+def test_what_does_not_fit_is_left_out(tmp_path: Path) -> None:
+    tars = [layer(*TREE), layer(file("other", NOISE.randbytes(2 * MIB)))]
+    source = write_layout(tmp_path / "image", image(*tars))
+    with taken(source, tmp_path, Keep("a", lambda: 4 * MIB)) as found:
+        assert found.layout is not None
+        sizes = {part.digest: part.size for part in found.acquired.image.resolved.manifest.layers}
+        assert {sizes[digest] > 4 * MIB for digest in found.layout.missing} == {True}
+        assert len(found.layout.missing) == 1
+        assert found.layout.size < 3 * MIB
+
+
+def test_archives_that_are_read_once_have_no_layout(tmp_path: Path) -> None:
+    plain = write_archive(tmp_path / "image.oci", image(layer(*TREE)))
+    subprocess.run(["gzip", "-1", plain], check=True)
+    with taken(f"{plain}.gz", tmp_path, Keep("a")) as found:
+        assert found.layout is None
+        assert read(found) == (KERNEL, INITRAMFS)
+
+
+def test_a_missing_blob(tmp_path: Path) -> None:
+    source = write_layout(tmp_path / "image", image(layer(*TREE), layer(file("other", "x"))))
+    largest = max((source / "blobs/sha256").iterdir(), key=lambda path: path.stat().st_size)
+    largest.unlink()
+    with pytest.raises(SourceError, match="does not hold the blob"):  # noqa: SIM117
+        with taken(source, tmp_path, Keep("a")):
+            pass
