@@ -20,6 +20,7 @@ from bootc_live.config.next_cmdline import next_cmdline
 from bootc_live.config.source_spec import ArchiveFile, SourceSpec
 from bootc_live.landing.kexec import KexecLanding
 from bootc_live.landing.kexec_receipt import first_stage
+from bootc_live.landing.modules import needs_modules
 from bootc_live.rootfs.take_boot_files import Keep, Taken, taken_boot_files
 from bootc_live.rootfs.workspace import ram_workspace
 from bootc_live.source.access import Access, access_for
@@ -96,13 +97,23 @@ def _go(
             _give_up(local)
         give_back()
         landing.prepare(first_stage(taken, access.traffic.hosts, peak.used, recorder))
-        recorder.say(f"peak memory {mib(peak.used)}, of {mib(resolved.compressed_size)} to fetch")
-        recorder.say(f"phases {', '.join(f'{name} {spent} s' for name, spent in recorder.phases.items())}")
+        seconds = ", ".join(f"{name} {spent} s" for name, spent in recorder.phases.items())
+        last = f"{mib(peak.used)} of memory at the peak, for {mib(resolved.compressed_size)} to fetch; {seconds}"
         if arguments.dry_run:
+            recorder.say(last)
             return
-        recorder.say(f"going on in kernel {taken.files.version}")
         ignore_interrupts()
+        _last_words(f"{last}; going on in kernel {taken.files.version}", arguments.errors_to, recorder)
         landing.commit()
+
+
+def _last_words(text: str, log: str | None, recorder: Recorder) -> None:
+    """Say something that has to be on the console when this kernel ends: its log is, the journal may be late."""
+    if log is None or recorder.quiet:
+        recorder.say(text)
+        return
+    with suppress(OSError), open(log, "ab", buffering=0) as file:
+        file.write(f"<6>bootc-live: {text}\n".encode())
 
 
 def _give_up(archive: str) -> None:
@@ -134,7 +145,7 @@ def _reachable(specs: tuple[SourceSpec, ...]) -> tuple[SourceSpec, ...]:
 
 def _check_modules(taken: list[Taken], error: BootcLiveError) -> None:
     running = os.uname().release
-    if taken and running not in taken[0].modules:
+    if needs_modules() and taken and running not in taken[0].modules:
         error.message += f"; nor can this kernel go on, for the image has no modules for {running}"
         raise error
 

@@ -6,6 +6,7 @@ import os
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 
 from bootc_live.base.errors import LandingError
 from bootc_live.base.holes import punch
@@ -70,6 +71,8 @@ class KexecLanding:
                 append_archive({self.archive: whole}, initrd)
             append_file(self.taken.files.kernel, kernel)
             append_file(initramfs, initrd)
+            # An archive that is read once left whole layers there.
+            os.truncate(initramfs.path, 0)
             missing = frozenset[str]() if layout is None else layout.missing
             digest = self.taken.acquired.image.resolved.manifest_digest
             stage = stage_json(digest, missing, {**receipt, "handed_over": time.time()})
@@ -78,7 +81,7 @@ class KexecLanding:
                 files[WHOLE] = b""
             append_archive(files, initrd)
         with self.recorder.phase("load", f"loading kernel {self._version}"):
-            used_up = lambda: _empty(kernel, initrd)  # noqa: E731 (two words of glue)
+            used_up = partial(_empty, kernel, initrd)
             how = self.stack.enter_context(loaded_kernel(kernel, initrd, self.cmdline, used_up))
         self.recorder.say(f"kernel {self._version} is loaded ({how})")
 

@@ -52,10 +52,12 @@ def _ipxe(entry: Entry) -> str:
 
 
 def _grub(entry: Entry) -> str:
-    """Give a menu entry; its files count from the directory of this file, wherever GRUB read it."""
+    """Give a menu entry, which may be the only one; its files count from the directory of this file."""
     words = _each(entry.cmdline, "GRUB", _grub_word)
     initrds = [f'"$2/{name}"' for name in entry.initrds]
     lines = [
+        # Where it is the whole configuration, and not a part of one that says when to go on.
+        'if [ -z "$timeout" ]; then set timeout=3; fi',
         # The variable holds for the reading of this file alone, an entry's parameters for ever.
         f"menuentry '{entry.title}' \"$config_directory\" {{",
         " ".join([f'    linux "$2/{entry.kernel}"', *words]),

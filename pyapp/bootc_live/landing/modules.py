@@ -13,6 +13,11 @@ _MODULAR = "/proc/modules"
 _TELLING = ("modules.dep", "modules.builtin", "kernel")
 
 
+def needs_modules() -> bool:
+    """Tell whether the running kernel can load modules at all."""
+    return os.path.exists(_MODULAR)
+
+
 def have_modules(root: str, release: str) -> bool:
     """Tell whether the tree ``root`` has modules for the kernel of that release."""
     directory = f"usr/lib/modules/{release}"
@@ -25,7 +30,7 @@ def check_modules(root: str, typed: str, *, required: bool, release: str | None 
     ``typed`` is the image as the user wrote it.
     """
     release = release or os.uname().release
-    if not os.path.exists(_MODULAR) or have_modules(root, release):
+    if not needs_modules() or have_modules(root, release):
         return None
     message = f"{typed!r} has no modules for the running kernel {release}: there is no /usr/lib/modules/{release} in it"
     if required:

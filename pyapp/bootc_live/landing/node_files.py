@@ -91,7 +91,7 @@ def node_files(
             taken.files.version,
             image.identity,
             taken.files.kernel,
-            _initrd(taken, given, "://" in root, recorder),
+            _initrd(taken, given, root, recorder),
             _layout(taken) if wishes.rootfs else None,
             _file(spec.path, "") if served and isinstance(spec, ArchiveFile) else None,
             cmdline,
@@ -126,8 +126,8 @@ def _file(path: str, what: str) -> BootFile:
     return BootFile(path, 0, size)
 
 
-def _initrd(taken: Taken, given: BootFile | None, network: bool, recorder: Recorder) -> BootFile:
-    """Give the initrd: the one named, or the image's; raises ImageError where it cannot boot the image."""
+def _initrd(taken: Taken, given: BootFile | None, root: str, recorder: Recorder) -> BootFile:
+    """Give the initrd: the one named, or the image's; raises ImageError where it cannot boot from ``root``."""
     typed, version = taken.acquired.image.resolved.typed, taken.files.version
     initrd = given or taken.files.initramfs
     if initrd is None:
@@ -139,8 +139,8 @@ def _initrd(taken: Taken, given: BootFile | None, network: bool, recorder: Recor
         return initrd
     if not found:
         raise ImageError(f"{what} has none of our dracut modules: it would not find the image", hint=_BUILD)
-    if network and not holds(initrd.chunks(), _NETWORK):
-        raise ImageError(f"{what} lacks the dracut module bootc-live-net, which {typed!r} needs", hint=_BUILD)
+    if "://" in root and not holds(initrd.chunks(), _NETWORK):
+        raise ImageError(f"{what} lacks the dracut module bootc-live-net, which {redact(root)!r} needs", hint=_BUILD)
     if given and not holds(initrd.chunks(), f"usr/lib/modules/{version}"):
         recorder.warn(f"{what} has no modules for the image's kernel {version}: was it built for another one?")
     return initrd

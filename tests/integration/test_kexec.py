@@ -1,0 +1,237 @@
+"""Kexec up to the call that loads the kernel. What is loaded is recorded by a program in the place of kexec(8).
+
+The kernel of the machine that tests run on may not know kexec at all; kernels that do are booted in QEMU.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.lib.archive_members import tar_of
+from tests.lib.boot_images import INITRAMFS, KERNEL, VERSION, boot_image, initramfs, kernel_layer
+from tests.lib.docker_writer import Saved, docker_members
+from tests.lib.oci_writer import Image, write_archive, write_layout
+from tests.lib.program import Ended, Program
+from tests.lib.tar_writer import file, layer
+
+# A kernel that can load no modules needs none: then images cannot lack them.
+MODULAR = Path("/proc/modules").exists()
+HANDOVER = "usr/lib/bootc-live/handover"
+_RECORD = (
+    '#!/bin/sh\ncp "$3" "$RECORD/kernel" && cp "${4#--initrd=}" "$RECORD/initrd" && echo "$5" >"$RECORD/cmdline"\n'
+)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What would have been started: kernel, command line, and the initrd, unpacked as the kernel does."""
+
+    where: Path
+    ended: Ended
+
+    @property
+    def kernel(self) -> bytes:
+        return (self.where / "kernel").read_bytes()
+
+    @property
+    def cmdline(self) -> list[str]:
+        return (self.where / "cmdline").read_text().rstrip("\n").removeprefix("--command-line=").split(" ")
+
+    @property
+    def stage(self) -> dict[str, object]:
+        found = json.loads(self.file(f"{HANDOVER}/stage.json").read_text())
+        assert isinstance(found, dict)
+        return found
+
+    def file(self, name: str) -> Path:
+        """A file of the initrd."""
+        top = self.where / "unpacked"
+        if not top.exists():
+            top.mkdir()
+            rest = (self.where / "initrd").read_bytes()
+            # One archive after the other, as far as they are not compressed; those are found by their content.
+            while (at := rest.find(b"070701")) >= 0:
+                done = subprocess.run(
+                    ["cpio", "--extract", "--quiet", "--make-directories", "--unconditional"],
+                    cwd=top,
+                    input=rest[at:],
+                    stderr=subprocess.PIPE,
+                    check=True,
+                )
+                assert not done.stderr, done.stderr
+                rest = rest[rest.index(b"TRAILER!!!", at) + 10 :]
+        return top / name
+
+
+@pytest.fixture
+def kexec_program(tmp_path: Path) -> Iterator[Path]:
+    """Stands for kexec(8) in this namespace, which is thrown away with the builder root."""
+    program, record = Path("/usr/local/sbin/kexec"), tmp_path / "record"
+    record.mkdir()
+    program.write_text(_RECORD.replace("$RECORD", str(record)))
+    program.chmod(0o755)
+    yield record
+    program.unlink()
+
+
+def boot(program: Program, where: Path, kargs: str) -> Ended:
+    sysroot = where / "sysroot"
+    sysroot.mkdir(exist_ok=True)
+    return program.run("boot", "--dry-run", "--sysroot", sysroot, "--cmdline", kargs)
+
+
+def loaded(program: Program, where: Path, record: Path, kargs: str) -> Loaded:
+    return Loaded(record, boot(program, where, kargs).good())
+
+
+def test_kernel_command_line_and_handover(program: Program, kexec_program: Path, tmp_path: Path) -> None:
+    image = boot_image(kernel_layer(kargs='kargs = ["from=image"]\n'))
+    archive = write_archive(tmp_path / "image.oci", image)
+    kargs = f'root=bootc-live:{archive} a="b c" bootc.kexec bootc.kexec.append=more quiet'
+    found = loaded(program, tmp_path, kexec_program, kargs)
+    assert found.kernel == KERNEL
+    digest = found.stage["digest"]
+    wanted = ["from=image", f"root=bootc-live:{archive}", 'a="b', 'c"', "quiet", "more"]
+    assert found.cmdline == [*wanted, f"bootc.live.digest={digest}"]
+    assert INITRAMFS in (found.where / "initrd").read_bytes()
+    assert found.file(f"{HANDOVER}/whole").exists()
+    copied = subprocess.run(
+        ["skopeo", "inspect", "--raw", f"oci:{found.file(f'{HANDOVER}/image')}"], stdout=subprocess.PIPE, check=True
+    )
+    assert json.loads(copied.stdout)["schemaVersion"] == 2
+    receipt = found.stage["receipt"]
+    assert isinstance(receipt, dict)
+    assert receipt["kernel"] == os.uname().release
+    assert archive.exists(), "an archive on a disk is nobody's to delete"
+
+
+def test_the_next_stage_takes_it_from_there(program: Program, kexec_program: Path, tmp_path: Path) -> None:
+    """The second boot, here, with the files where the kernel would have put them: it fetches nothing."""
+    archive = write_archive(
+        tmp_path / "image.oci", boot_image(kernel_layer(), layer(file("sbin/init", "x", mode=0o755)))
+    )
+    kargs = f"root=bootc-live:{archive} bootc.kexec"
+    found = loaded(program, tmp_path, kexec_program, kargs)
+    handover = Path("/") / HANDOVER
+    handover.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        subprocess.run(["cp", "-a", found.file(HANDOVER), handover], check=True)
+        archive.unlink()
+        # Whatever the command line says, there is no third kernel.
+        second = boot(program, tmp_path, f"{kargs} bootc.live.modules=warn").good()
+        assert "bootc.kexec is ignored" in second.stderr
+        assert "the next kernel was loaded" not in second.stderr
+    finally:
+        subprocess.run(["rm", "-r", handover], check=True)
+
+
+def test_without_reuse_the_blobs_stay_behind(program: Program, kexec_program: Path, tmp_path: Path) -> None:
+    # As on a block device: a path that the next kernel can reach, too.
+    archive = write_archive(tmp_path / "image.oci", boot_image())
+    plain = boot(program, tmp_path, f"root=bootc-live:{archive} bootc.kexec bootc.kexec.reuse-image=0")
+    assert "has another initramfs, without that archive" in plain.error("bootc.kexec.reuse-image=0", archive)
+    assert not (kexec_program / "kernel").exists()
+
+
+def test_archives_that_are_read_once_are_carried_whole(program: Program, kexec_program: Path, tmp_path: Path) -> None:
+    archive = tmp_path / "image.tar"
+    archive.write_bytes(tar_of(docker_members("skopeo", Saved([part.tar for part in boot_image().layers]))))
+    found = loaded(program, tmp_path, kexec_program, f"root=bootc-live:{archive} bootc.kexec")
+    assert found.kernel == KERNEL
+    assert found.file(str(archive).lstrip("/")).read_bytes() == archive.read_bytes()
+    assert not found.file(f"{HANDOVER}/image").exists()
+    assert found.stage["digest"] is None
+
+
+@pytest.mark.parametrize(
+    ("image", "said"),
+    [
+        (boot_image(kernel_layer(initrd=None)), "has no initramfs.img beside its kernel"),
+        (boot_image(kernel_layer(initrd=initramfs("init"))), "has no bootc-live in it"),
+        (
+            boot_image(kernel_layer(), kernel_layer(version="7.0")),
+            f"has 2 kernels below /usr/lib/modules: {VERSION}, 7.0",
+        ),
+        (boot_image(layer(file("etc/x", ""))), "has no kernel"),
+        (boot_image(kernel_layer(kargs="kargs = 1")), "kargs.d/10-test.toml"),
+    ],
+)
+def test_images_that_cannot_go_on(
+    image: Image, said: str, program: Program, kexec_program: Path, tmp_path: Path
+) -> None:
+    source = write_layout(tmp_path / "image", image)
+    assert said in boot(program, tmp_path, f"root=bootc-live:{source} bootc.kexec").error(said)
+    assert not (kexec_program / "kernel").exists()
+
+
+def test_on_failure_boot_needs_modules(program: Program, tmp_path: Path) -> None:
+    """Here no program loads anything; the image has modules for the running kernel, or it has not."""
+    running = kernel_layer(version=os.uname().release, initrd=initramfs("init"))
+    init = layer(file("sbin/init", "x", mode=0o755))
+    kargs = "bootc.kexec bootc.kexec.onfail=boot"
+    able = write_layout(tmp_path / "able", boot_image(running, init))
+    ended = boot(program, tmp_path, f"root=bootc-live:{able} {kargs}").good()
+    assert "kexec cannot be done: the initramfs of" in ended.stderr
+    assert "going on with this kernel" in ended.stderr
+    unable = write_layout(tmp_path / "unable", boot_image(kernel_layer(initrd=initramfs("init")), init))
+    other = boot(program, tmp_path, f"root=bootc-live:{unable} {kargs}")
+    if MODULAR:
+        said = f"the image has no modules for {os.uname().release}"
+        assert said in other.error("has no bootc-live in it")
+    else:
+        assert "going on with this kernel" in other.good().stderr
+
+
+def test_modules_may_be_required_without_kexec(program: Program, tmp_path: Path) -> None:
+    source = write_layout(tmp_path / "image", boot_image(kernel_layer(), layer(file("sbin/init", "x", mode=0o755))))
+    said = f"has no modules for the running kernel {os.uname().release}"
+    warned, required = (
+        boot(program, tmp_path, f"root=bootc-live:{source} bootc.live.modules={value}")
+        for value in ("warn", "required")
+    )
+    assert (f"warning: {str(source)!r} {said}" in warned.good().stderr) is MODULAR
+    if MODULAR:
+        required.error(said)
+    else:
+        required.good()
+
+
+def test_only_an_initramfs_may_start_another_kernel(program: Program, tmp_path: Path) -> None:
+    assert not Path("/etc/initrd-release").exists()
+    source = write_layout(tmp_path / "image", boot_image())
+    (tmp_path / "sysroot").mkdir()
+    kargs = f"root=bootc-live:{source} bootc.kexec"
+    ended = program.run("boot", "--sysroot", tmp_path / "sysroot", "--cmdline", kargs)
+    assert "which only an initramfs may do" in ended.error("bootc.kexec")
+
+
+def test_an_overlong_command_line(program: Program, kexec_program: Path, tmp_path: Path) -> None:
+    source = write_layout(tmp_path / "image", boot_image())
+    kargs = f"root=bootc-live:{source} bootc.kexec {'x' * 2000}"
+    assert "2047 are the most" in boot(program, tmp_path, kargs).error("the next kernel's command line has")
+    assert not (kexec_program / "kernel").exists()
+
+
+def test_files_for_servers_go_along(program: Program, kexec_program: Path, tmp_path: Path) -> None:
+    ours = Path("/etc/bootc-live/certs.d")
+    ours.mkdir(parents=True, exist_ok=True)
+    try:
+        (ours / "ca.crt").write_text("an authority\n")
+        found = loaded(
+            program,
+            tmp_path,
+            kexec_program,
+            f"root=bootc-live:{write_layout(tmp_path / 'i', boot_image())} bootc.kexec",
+        )
+        carried = found.file("etc/bootc-live/certs.d/ca.crt")
+        assert carried.read_text() == "an authority\n"
+        assert carried.stat().st_mode & 0o777 == 0o600
+    finally:
+        (ours / "ca.crt").unlink()
