@@ -78,6 +78,16 @@ build-full-img:
     vm/host-packages
     vm/build initrd-embedded.img
 
+# Writes what a boot server serves for an image: its source, a new directory, options of bootc-live netboot
+[positional-arguments]
+netboot source directory *options: zipapp
+    source=$1 directory=$2 && shift 2 && build/bootc-live.pyz netboot "$source" --output "$directory" "$@"
+
+# Makes a unified kernel image: an image's source, a new file, options of bootc-live uki
+[positional-arguments]
+uki source file *options: zipapp
+    source=$1 file=$2 && shift 2 && build/bootc-live.pyz uki "$source" --output "$file" "$@"
+
 # Boots an initrd in QEMU: file, kernel arguments, memory in MiB
 run-vm initrd="vm/out/initrd-embedded.img" cmdline="root=bootc-live:/root.oci" mem="2048":
     vm/boot --initrd {{ quote(initrd) }} --append {{ quote(cmdline) }} --memory {{ quote(mem) }}

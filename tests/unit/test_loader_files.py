@@ -85,6 +85,7 @@ def test_what_is_loaded() -> None:
         "initrd initrd.img\ninitrd rootfs.cpio\nboot\n"
     )
     assert made["grub.cfg"] == (
+        'if [ -z "$timeout" ]; then set timeout=3; fi\n'
         "menuentry 'Linux 6.12, image 00ff' \"$config_directory\" {\n"
         f'    linux "$2/vmlinuz" {ROOT}\n'
         '    initrd "$2/initrd.img" "$2/rootfs.cpio"\n'

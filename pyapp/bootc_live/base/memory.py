@@ -56,10 +56,10 @@ def give_back() -> None:
 class PeakMemory:
     """The largest growth since the start of what processes, tmpfs and zram hold, or of another measure, sampled."""
 
-    def __init__(self, measure: Callable[[], int] = taken_bytes) -> None:
+    def __init__(self, measure: Callable[[], int] | None = None) -> None:
         """Take the present as the start; ``measure`` gives bytes."""
-        self._measure = measure
-        self._start = measure()
+        self._measure = taken_bytes if measure is None else measure
+        self._start = self._measure()
         self._highest = self._start
 
     def sample(self) -> None:
@@ -73,7 +73,7 @@ class PeakMemory:
 
 
 @contextmanager
-def peak_memory(measure: Callable[[], int] = taken_bytes, interval: float = _INTERVAL) -> Iterator[PeakMemory]:
+def peak_memory(measure: Callable[[], int] | None = None, interval: float = _INTERVAL) -> Iterator[PeakMemory]:
     """Sample every ``interval`` seconds in the background while the block runs."""
     peak, stop = PeakMemory(measure), threading.Event()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import gc
 import os
-from contextlib import AbstractContextManager
 from dataclasses import replace
 
 from bootc_live.base.errors import ConfigError
@@ -14,6 +13,7 @@ from bootc_live.base.log import Recorder
 from bootc_live.base.memory import give_back, peak_memory
 from bootc_live.cli.checks import require_root
 from bootc_live.cli.kexec import boot_by_kexec, prepared_access
+from bootc_live.cli.workspace import workspace
 from bootc_live.config.cmdline import HINT, parse_cmdline
 from bootc_live.config.handover import read_handover
 from bootc_live.config.model import Backing
@@ -26,7 +26,6 @@ from bootc_live.rootfs.live_root import mounted_root
 from bootc_live.rootfs.maker import root_maker
 from bootc_live.rootfs.ram import settle
 from bootc_live.rootfs.state import require_state
-from bootc_live.rootfs.workspace import directory_workspace, ram_workspace
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -96,12 +95,3 @@ def main(arguments: argparse.Namespace) -> int:
                     landing.commit()
     recorder.say("dry run: nothing was handed over" if arguments.dry_run else f"the root is at {arguments.sysroot}")
     return 0
-
-
-def workspace(chosen: str | None, backing: Backing | None = None) -> AbstractContextManager[str]:
-    """Give the place to build in: a private part of a chosen directory, or a file system of our own in RAM."""
-    if chosen is None:
-        return ram_workspace(backing or Backing())
-    if not os.path.isdir(chosen):
-        raise ConfigError(f"--workdir {chosen!r} is not a directory", hint="create it, or leave --workdir out")
-    return directory_workspace(chosen, backing or Backing())

@@ -20,7 +20,7 @@ def main(arguments: argparse.Namespace) -> int:
     """Run the verb; raises BootcLiveError."""
     spec = source_argument(arguments)
     base = None if arguments.url is None else check_base(arguments.url)
-    wishes = Wishes(arguments.initrd, " ".join(arguments.append), arguments.rootfs, base)
+    wishes = Wishes(arguments.initrd, tuple(arguments.add_initrd), " ".join(arguments.append), arguments.rootfs, base)
     recorder = Recorder()
     with new_directory(arguments.output) as (result, scratch):
         access = Access(recorder.warn, label=arguments.label, unsecure=arguments.unsecure, directory=scratch)

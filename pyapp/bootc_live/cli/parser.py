@@ -102,6 +102,9 @@ def _loaded(parser: argparse.ArgumentParser, output: str, what: str) -> None:
     _source(parser)
     parser.add_argument("-o", "--output", required=True, metavar=output, help=what)
     parser.add_argument("--initrd", metavar="FILE", help="take this initrd instead of the image's initramfs")
+    parser.add_argument(
+        "--add-initrd", action="append", default=[], metavar="FILE", help="add an initrd: certificates, logins, mirrors"
+    )
     parser.add_argument("--rootfs", action="store_true", help="take the whole image along, as a second initrd")
     parser.add_argument(
         "--append",

@@ -25,7 +25,7 @@ def main(arguments: argparse.Namespace) -> int:
     spec = source_argument(arguments)
     signing = _signing(arguments.sign_key, arguments.sign_cert)
     ukify = check_tools(signing)
-    wishes = Wishes(arguments.initrd, " ".join(arguments.append), arguments.rootfs)
+    wishes = Wishes(arguments.initrd, tuple(arguments.add_initrd), " ".join(arguments.append), arguments.rootfs)
     recorder = Recorder()
     with place_beside(arguments.output) as beside, _scratch() as scratch:
         made = os.path.join(beside, "made.efi")

@@ -17,9 +17,9 @@ from bootc_live.base.errors import ConfigError, RootfsError, RunError
 from bootc_live.base.interrupt import ignore_interrupts
 from bootc_live.base.log import Recorder
 from bootc_live.base.run import run
-from bootc_live.cli.boot import workspace
 from bootc_live.cli.checks import require_root
 from bootc_live.cli.source_argument import source_argument
+from bootc_live.cli.workspace import workspace
 from bootc_live.image.acquire import acquire
 from bootc_live.rootfs.index import build_index, mounted_index
 from bootc_live.source.access import Access

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import posixpath
-import tomllib
 from collections.abc import Mapping
 
 from bootc_live.base.errors import ImageError
@@ -30,6 +29,9 @@ def image_arguments(files: Mapping[str, bytes], machine: str) -> tuple[str, ...]
 
 
 def _arguments(name: str, content: bytes, architecture: str) -> list[str]:
+    # Late, because few images have such files.
+    import tomllib
+
     try:
         document = tomllib.loads(content.decode())
         unknown = sorted(document.keys() - _KNOWN)

@@ -267,7 +267,8 @@ KARGS: tuple[Karg, ...] = (
         "bootc.kexec.append",
         Kind.TEXT,
         "",
-        "kernel arguments for the next kernel alone, several in double quotes. They stand last, so they count.",
+        "kernel arguments for the next kernel alone, several in double quotes. They come last, so they win over the "
+        "same ones before.",
         many=True,
     ),
     Karg(

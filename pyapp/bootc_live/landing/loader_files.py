@@ -88,7 +88,7 @@ def _each(cmdline: str, loader: str, written: Callable[[str], str | None]) -> li
         if found is None:
             raise ConfigError(
                 f"the kernel argument {redact(word)!r} cannot be written for {loader}, which would read it differently",
-                hint="leave it out, or write it without quotes, backslashes and ${",
+                hint="leave it out, or write it without quotes inside, backslashes, ${ and blanks side by side",
             )
         words.append(found)
     return words

@@ -13,7 +13,7 @@ from bootc_live.landing.node_cmdline import ARCHIVE
 from bootc_live.landing.node_files import NodeFiles
 
 SUMS = "SHA256SUMS"
-_KERNEL, _INITRD, _ROOTFS = "vmlinuz", "initrd.img", "rootfs.cpio"
+_KERNEL = "vmlinuz"
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,10 @@ def write_netboot(directory: str, files: NodeFiles, base: str | None) -> list[Wr
     The same files give the same bytes. ``base`` is the URL the directory will have, where that is known.
     Raises ConfigError and OSError.
     """
-    initrds = {_INITRD: files.initrd.chunks()}
-    if files.rootfs is not None:
-        initrds[_ROOTFS] = files.rootfs.chunks()
-    entry = Entry(files.title, _KERNEL, tuple(initrds), files.cmdline, base)
+    entry = Entry(files.title, _KERNEL, tuple(files.initrds), files.cmdline, base)
     contents: dict[str, Iterable[bytes]] = {name: [text.encode()] for name, text in loader_files(entry).items()}
-    contents |= {_KERNEL: files.kernel.chunks(), **initrds}
+    contents |= {name: initrd.chunks() for name, initrd in files.initrds.items()}
+    contents[_KERNEL] = files.kernel.chunks()
     if files.archive is not None:
         contents[ARCHIVE] = files.archive.chunks()
     written = [_write(directory, name, contents[name]) for name in sorted(contents)]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 from bootc_live.base.errors import ConfigError, ImageError
 from bootc_live.base.log import Recorder
@@ -22,6 +23,9 @@ from bootc_live.source.access import Access
 
 # Where the layout lies in the initramfs.
 _LAYOUT = "rootfs"
+_INITRD, _ROOTFS = "initrd.img", "rootfs.cpio"
+# Boot loaders take these as they are.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _PROGRAM = "usr/lib/bootc-live/bootc-live.pyz"
 _NETWORK = "usr/lib/bootc-live/fetch-url"
 _BUILD = "build one with the dracut modules bootc-live and bootc-live-registry, and name it with --initrd"
@@ -29,30 +33,38 @@ _BUILD = "build one with the dracut modules bootc-live and bootc-live-registry, 
 
 @dataclass(frozen=True)
 class Wishes:
-    """What was asked for: a file instead of the image's initramfs, kernel arguments to add, the image in an initrd.
+    """What was asked for: a file instead of the image's initramfs, further ones, arguments to add, the image inside.
 
     ``base`` is the URL of what is made, where it is known; an archive of this machine can be served below it.
     """
 
     initrd: str | None = None
+    more: tuple[str, ...] = ()
     append: str = ""
     rootfs: bool = False
     base: str | None = None
 
 
+class Initrd(Protocol):
+    """Something whose bytes can be had."""
+
+    def chunks(self) -> Iterator[bytes]:
+        """Give the content."""
+        ...
+
+
 @dataclass(frozen=True)
 class NodeFiles:
-    """What is loaded: a kernel of the release ``version``, one or two initrds, a command line.
+    """What is loaded: a kernel of the release ``version``, initrds by name in their order, a command line.
 
-    ``identity`` is the image's digest. ``rootfs`` is the second initrd, which holds the image; ``archive`` the file
-    that machines fetch the image from. Both are None where they get it from elsewhere.
+    ``identity`` is the image's digest. ``archive`` is the file that machines fetch the image from, None where they
+    get it from elsewhere.
     """
 
     version: str
     identity: str
     kernel: BootFile
-    initrd: BootFile
-    rootfs: KeptLayout | None
+    initrds: Mapping[str, Initrd]
     archive: BootFile | None
     cmdline: str
 
@@ -75,6 +87,7 @@ def node_files(
     if own is not None and wishes.rootfs:
         raise ConfigError(f"--rootfs and '--append root={redact(own)}' name two roots", hint="leave one of them out")
     given = None if wishes.initrd is None else _file(wishes.initrd, "--initrd ")
+    more = _more(wishes.more, recorder)
     if own is None and not wishes.rootfs:
         _check_served(spec, wishes)
     keep = Keep(_LAYOUT) if wishes.rootfs else None
@@ -87,15 +100,11 @@ def node_files(
         cmdline = node_cmdline(first, taken.files.arguments, wishes.append, image.identity)
         if redact(cmdline) != cmdline:
             recorder.warn("the kernel command line holds a login or a query, which every user of the machines can read")
-        yield NodeFiles(
-            taken.files.version,
-            image.identity,
-            taken.files.kernel,
-            _initrd(taken, given, root, recorder),
-            _layout(taken) if wishes.rootfs else None,
-            _file(spec.path, "") if served and isinstance(spec, ArchiveFile) else None,
-            cmdline,
-        )
+        initrds: dict[str, Initrd] = {_INITRD: _initrd(taken, given, root, recorder), **more}
+        if wishes.rootfs:
+            initrds[_ROOTFS] = _layout(taken)
+        archive = _file(spec.path, "") if served and isinstance(spec, ArchiveFile) else None
+        yield NodeFiles(taken.files.version, image.identity, taken.files.kernel, initrds, archive, cmdline)
 
 
 def _check_served(spec: SourceSpec, wishes: Wishes) -> None:
@@ -124,6 +133,22 @@ def _file(path: str, what: str) -> BootFile:
     except OSError as error:
         raise ConfigError(f"'{what}{path}' cannot be read: {error.strerror}", hint="name a file") from error
     return BootFile(path, 0, size)
+
+
+def _more(paths: Sequence[str], recorder: Recorder) -> dict[str, BootFile]:
+    """Give the initrds to add by the names they will have; raises ConfigError."""
+    found: dict[str, BootFile] = {}
+    for path in paths:
+        name = os.path.basename(path)
+        if name in (_INITRD, _ROOTFS, *found) or not _NAME.fullmatch(name) or not name.endswith((".cpio", ".img")):
+            raise ConfigError(
+                f"'--add-initrd {path}' cannot have the name {name!r} among the initrds",
+                hint="name a file NAME.cpio or NAME.img, with letters, digits, dots, - and _ in NAME",
+            )
+        found[name] = _file(path, "--add-initrd ")
+        if holds(found[name].chunks(), "") is None:
+            recorder.warn(f"'--add-initrd {path}' cannot be looked into: make sure that it is a cpio archive (newc)")
+    return found
 
 
 def _initrd(taken: Taken, given: BootFile | None, root: str, recorder: Recorder) -> BootFile:

@@ -53,15 +53,13 @@ def make_uki(ukify: str, output: str, files: NodeFiles, directory: str, signing:
             f"the image's kernel {files.version} is no program for UEFI: it was built without CONFIG_EFI_STUB",
             hint="take another kernel, or boot the image with: bootc-live netboot",
         )
-    parts: dict[str, Iterable[bytes]] = {"linux": files.kernel.chunks(), "initrd": files.initrd.chunks()}
-    if files.rootfs is not None:
-        parts["rootfs"] = files.rootfs.chunks()
+    kernel = _write(os.path.join(directory, "uki.linux"), files.kernel.chunks())
     # From a file it is taken as it is, quotes and blanks and all.
-    parts["cmdline"] = [files.cmdline.encode()]
-    paths = {name: _write(os.path.join(directory, f"uki.{name}"), chunks) for name, chunks in parts.items()}
-    argv = [ukify, "build", f"--linux={paths['linux']}", f"--initrd={paths['initrd']}"]
-    argv += [f"--initrd={paths['rootfs']}"] if files.rootfs is not None else []
-    argv += [f"--cmdline=@{paths['cmdline']}", f"--uname={files.version}", f"--os-release={_os_release(files)}"]
+    cmdline = _write(os.path.join(directory, "uki.cmdline"), [files.cmdline.encode()])
+    argv = [ukify, "build", f"--linux={kernel}", f"--cmdline=@{cmdline}"]
+    argv += [f"--uname={files.version}", f"--os-release={_os_release(files)}"]
+    for number, initrd in enumerate(files.initrds.values()):
+        argv.append(f"--initrd={_write(os.path.join(directory, f'uki.initrd{number}'), initrd.chunks())}")
     if signing is not None:
         argv += [f"--secureboot-private-key={signing.key}", f"--secureboot-certificate={signing.certificate}"]
     # Copies are as large as the result: not into a /tmp that may be in RAM.
