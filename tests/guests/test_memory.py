@@ -16,6 +16,7 @@ from tests.lib.bench import Figures
 from tests.lib.bench_search import smallest
 from vmkit.guest import Guest, GuestError, Ready
 from vmkit.paths import OUT, ZIPAPP
+from vmkit.start import Kernel
 
 FAILING: Final = "rd.shell=0 rd.emergency=poweroff"
 SECONDS: Final = 300
@@ -48,7 +49,7 @@ class Trials:
 
     def boots(self, memory: int) -> bool:
         """Whether a guest with so much memory reaches its default target; raises GuestError for one that hangs."""
-        with Guest(kernel=OUT / "vmlinuz", initrds=[OUT / "initrd.img"], append=self.append, memory=memory) as guest:
+        with Guest(Kernel(initrds=[OUT / "initrd.img"], append=self.append), memory=memory) as guest:
             try:
                 self.ready[memory] = guest.wait_ready(SECONDS)
             except GuestError as error:
@@ -73,9 +74,7 @@ def ways() -> list[Way]:
 def boot_disk(disk: Path) -> float:
     """Seconds that the same tree takes from a virtio disk, in the same guest."""
     with Guest(
-        kernel=OUT / "vmlinuz",
-        initrds=[OUT / "initrd.img"],
-        append=f"{FAILING} root=/dev/vda rootfstype=ext4 rw",
+        Kernel(initrds=[OUT / "initrd.img"], append=f"{FAILING} root=/dev/vda rootfstype=ext4 rw"),
         memory=HIGH,
         extra=["-drive", f"file={disk},format=raw,if=virtio,snapshot=on"],
     ) as guest:

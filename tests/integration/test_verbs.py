@@ -16,7 +16,7 @@ from tests.lib.oci_writer import Image, Index, sha256, write_archive
 from tests.lib.program import ENVIRONMENT, Program
 from tests.lib.small_image import BASE, HERE, UPPER, archive_of, small_image
 
-VERBS = ("boot", "inspect", "estimate", "unpack", "erofs", "kargs", "status", "freeze")
+VERBS = ("boot", "inspect", "estimate", "unpack", "erofs", "netboot", "uki", "kargs", "status", "freeze")
 ARMED = "s390x"
 
 

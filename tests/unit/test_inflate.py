@@ -8,6 +8,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -132,7 +133,8 @@ def children() -> list[str]:
     """Processes that this one started and that are still there, dead or alive."""
     found = []
     for task in os.listdir("/proc/self/task"):
-        with open(f"/proc/self/task/{task}/children", encoding="ascii") as file:
+        # A thread that has been joined may take a moment to be gone, and has no children then.
+        with suppress(FileNotFoundError), open(f"/proc/self/task/{task}/children", encoding="ascii") as file:
             found += file.read().split()
     return found
 

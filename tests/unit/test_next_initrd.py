@@ -65,7 +65,7 @@ def test_members_belong_to_root_alone(tmp_path: Path) -> None:
     assert found == {"a": 0o40755, "a/secret": 0o100600}
 
 
-def test_no_room(tmp_path: Path) -> None:
+def test_no_room() -> None:
     with pytest.raises(OutOfMemoryError, match="no room for the next kernel's initrd"):
         append_archive({"/a": b"x" * 100_000}, "/dev/full")
 

@@ -9,7 +9,14 @@ import pytest
 from bootc_live.base.errors import ConfigError
 from bootc_live.config.source_spec import parse_source
 from bootc_live.config.tokens import Token
-from bootc_live.landing.node_cmdline import MOST_BYTES, check_append, check_base, node_cmdline, node_source
+from bootc_live.landing.node_cmdline import (
+    MOST_BYTES,
+    check_append,
+    check_base,
+    goes_on_elsewhere,
+    node_cmdline,
+    node_source,
+)
 
 DIGEST = "sha256:" + "1" * 64
 OTHER = "sha256:" + "2" * 64
@@ -61,6 +68,22 @@ def test_mistakes_are_found_here(append: str, told: str) -> None:
 )
 def test_a_root_of_its_own(append: str, root: str | None) -> None:
     assert check_append(append) == root
+
+
+@pytest.mark.parametrize(
+    ("append", "any_image"),
+    [
+        ("bootc.kexec root=bootc-live:docker://r.example/any", True),
+        ('root=bootc-live:/any bootc.kexec=yes "x y=1"', True),
+        ("bootc.kexec bootc.kexec=0 root=bootc-live:/any", False),
+        ("bootc.kexec", False),
+        ("root=bootc-live:/any", False),
+        ("", False),
+    ],
+)
+def test_kexec_into_any_image(append: str, any_image: bool) -> None:
+    """The kernel that is made ready here is not that image's, nor is the digest."""
+    assert goes_on_elsewhere(append) == any_image
 
 
 @pytest.mark.parametrize("append", ["root=UUID=1234", "root=", "root", 'a="b', "a -- b", "a\nb", "a\x1bb"])

@@ -251,6 +251,8 @@ def ended_after(seconds: float) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+# Between a file's opening and its block, nobody but the interpreter can close it; it does, and says so.
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("kind", ["layout", "stream"])
 def test_ended_at_any_time(kind: str, wanted: str, tmp_path: Path) -> None:
     """No thread and no file outlives it."""

@@ -16,10 +16,13 @@ import pytest
 
 from tests.lib.registry import GUEST, Registry, registry
 from tests.lib.tls import make_authority, make_server
+from tests.vm.builder import in_builder
 from tests.vm.places import Place, credential, places
 from tests.vm.rows import FAILING, Row
 from vmkit.guest import Guest
-from vmkit.paths import OUT, REPO, VM
+from vmkit.network import UserNetwork
+from vmkit.paths import OUT, REPO
+from vmkit.start import Kernel
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -57,11 +60,12 @@ class Stage:
     def guest(self, row: Row) -> Guest:
         """The guest of a row, not started yet; its initrds are artefacts, or archives made here."""
         return Guest(
-            kernel=OUT / "vmlinuz",
-            initrds=[OUT / name if (OUT / name).exists() else self.directory / name for name in row.initrds],
-            append=f"{FAILING} {self.fill(row.kargs)}",
+            Kernel(
+                initrds=[OUT / name if (OUT / name).exists() else self.directory / name for name in row.initrds],
+                append=f"{FAILING} {self.fill(row.kargs)}",
+            ),
+            network=UserNetwork(second=row.unplugged),
             memory=row.memory,
-            unplugged=row.unplugged,
             extra=self.extra(row),
         )
 
@@ -86,11 +90,11 @@ def stage() -> Iterator[Stage]:
             digest = plain.push(image, "os/live:stable")
             assert secure.push(image, "os/live:stable") == damaged.push(image, "os/live:stable") == digest
             _damage_last_layer(damaged, digest)
-            _make_disks(directory)
-            _pack(directory, "ca.cpio", "etc/bootc-live/certs.d/ca.crt", authority.certificate)
+            in_builder("tests/vm/make-disks", OUT / "live.oci", directory)
+            pack(directory, "ca.cpio", "etc/bootc-live/certs.d/ca.crt", authority.certificate)
             # The certificates are younger than the initrds; this one is younger still.
             (directory / "built").write_text(f"{time.time():.0f}\n")
-            _pack(directory, "built.cpio", "usr/lib/bootc-live/built", directory / "built")
+            pack(directory, "built.cpio", "usr/lib/bootc-live/built", directory / "built")
             yield Stage(
                 directory=directory,
                 http=f"{GUEST}:{plain.port}",
@@ -107,14 +111,6 @@ def _drive(disk: Path) -> str:
     return f"file={disk},format=raw,readonly=on,{kind}"
 
 
-def _make_disks(directory: Path) -> None:
-    command: list[str | Path] = [VM / "enter", "builder", "tests/vm/make-disks", OUT / "live.oci", directory]
-    done = subprocess.run(
-        command, cwd=REPO, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
-    )
-    assert done.returncode == 0, done.stdout.decode(errors="replace")
-
-
 def _damage_last_layer(where: Registry, digest: str) -> None:
     """Changes one bit in the middle of a layer as the registry keeps it; its length stays."""
     layer = where.blob(json.loads(where.blob(digest).read_bytes())["layers"][-1]["digest"])
@@ -123,7 +119,7 @@ def _damage_last_layer(where: Registry, digest: str) -> None:
     layer.write_bytes(content)
 
 
-def _pack(directory: Path, name: str, member: str, content: Path) -> None:
+def pack(directory: Path, name: str, member: str, content: Path) -> None:
     """Wraps a file as the cpio that a boot loader appends to an initrd."""
     top = directory / f"{name}.d"
     target = top / member
@@ -154,13 +150,4 @@ def umoci_tree() -> list[str]:
         " && umoci unpack --image /tmp/layout:latest /tmp/bundle >/dev/null"
         " && tests/lib/tree-list.sh /tmp/bundle/rootfs"
     )
-    done = subprocess.run(
-        [VM / "enter", "builder", "sh", "-c", script],
-        cwd=REPO,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
+    return in_builder("sh", "-c", script).splitlines()

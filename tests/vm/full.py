@@ -18,6 +18,7 @@ from tests.vm.inside import connect
 from tests.vm.rows import FAILING
 from vmkit.guest import Guest, Ready
 from vmkit.paths import OUT, REPO, VM
+from vmkit.start import Kernel
 
 ARCHIVE: Final = "live-full.oci"
 BOOT_SECONDS: Final = 480
@@ -58,9 +59,10 @@ def full_image() -> Iterator[str]:
 def full_guest(source: str, kargs: str, memory: int = 2048) -> Iterator[Full]:
     """One boot of the image, until it is ready."""
     with Guest(
-        kernel=OUT / "vmlinuz",
-        initrds=[OUT / "initrd.img"],
-        append=f"{FAILING} root=bootc-live:{source} bootc.registry.unsecure {kargs}",
+        Kernel(
+            initrds=[OUT / "initrd.img"],
+            append=f"{FAILING} root=bootc-live:{source} bootc.registry.unsecure {kargs}",
+        ),
         memory=memory,
     ) as guest:
         ready = guest.wait_ready(BOOT_SECONDS)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests.vm.builder import in_builder
 from tests.vm.conftest import Stage
 from tests.vm.inside import connect, mounts
 from tests.vm.rows import FAILING
 from vmkit.guest import Guest
-from vmkit.paths import OUT, REPO, VM
+from vmkit.paths import OUT
+from vmkit.start import Kernel
 
 BOOT_SECONDS = 480
 OFF_SECONDS = 180
@@ -26,20 +27,10 @@ def disk(stage: Stage) -> Path:
     return path
 
 
-def in_builder(*argv: str | Path) -> str:
-    """What a program of the builder root says; it has to succeed."""
-    command = [VM / "enter", "builder", *argv]
-    done = subprocess.run(command, cwd=REPO, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
 def guest(disk: Path, *initrds: str) -> Guest:
     """The guest with the disk; each boot of it may have other initrds."""
     return Guest(
-        kernel=OUT / "vmlinuz",
-        initrds=[OUT / name for name in initrds],
-        append=f"{FAILING} {ASKED}",
+        Kernel(initrds=[OUT / name for name in initrds], append=f"{FAILING} {ASKED}"),
         extra=["-drive", f"file={disk},format=raw,if=virtio,cache=writethrough"],
     )
 

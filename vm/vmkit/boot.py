@@ -8,6 +8,7 @@ from pathlib import Path
 
 from vmkit.guest import Guest, GuestError, Ready, to_stdout
 from vmkit.paths import OUT
+from vmkit.start import Kernel
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -18,9 +19,7 @@ def main(argv: list[str] | None = None) -> int:
         if args.json:
             args.json.unlink(missing_ok=True)
         with Guest(
-            kernel=args.kernel,
-            initrds=args.initrd or [OUT / "initrd-embedded.img"],
-            append=args.append,
+            Kernel(args.kernel, args.initrd or [OUT / "initrd-embedded.img"], args.append),
             memory=args.memory,
             smp=args.smp,
             extra=args.qemu,

@@ -1,5 +1,6 @@
 """QEMU of the emulator root, run without entering that root: it sees the files of this machine."""
 
+from pathlib import Path
 from typing import Final
 
 from vmkit.paths import ROOTS
@@ -8,6 +9,12 @@ _ROOT: Final = ROOTS / "emulator"
 _PROGRAM: Final = _ROOT / "usr/bin/qemu-system-x86_64"
 _LIBRARIES: Final = _ROOT / "usr/lib/x86_64-linux-gnu"
 _FIRMWARE: Final = ("qemu", "seabios")
+CODE: Final = "OVMF_CODE_4M.fd"
+"""UEFI firmware without Secure Boot."""
+SECURE_CODE: Final = "OVMF_CODE_4M.secboot.fd"
+"""UEFI firmware that knows Secure Boot."""
+VARIABLES: Final = "OVMF_VARS_4M.fd"
+"""An empty variable store for both."""
 
 
 def installed() -> bool:
@@ -22,3 +29,8 @@ def qemu(*options: str) -> list[str]:
     for name in _FIRMWARE:
         argv += ["-L", f"{_ROOT}/usr/share/{name}"]
     return [*argv, *options]
+
+
+def uefi(name: str) -> Path:
+    """Give the path of a file of the UEFI firmware."""
+    return _ROOT / "usr/share/OVMF" / name

@@ -1,4 +1,4 @@
-"""A QEMU guest booted from a kernel and initrds, as a context manager."""
+"""A QEMU guest as a context manager."""
 
 import json
 import re
@@ -16,8 +16,10 @@ from typing import Any, Final, Self
 
 from vmkit import emulator
 from vmkit.accel import accelerator
-from vmkit.initrd import concatenate
+from vmkit.network import Network, UserNetwork
+from vmkit.paths import OUT
 from vmkit.qmp import Qmp
+from vmkit.start import Start
 
 _PORT_NAME: Final = "org.bootc-live.ready"
 _FATE: Final = ("setpriv", "--pdeathsig=KILL", "--")
@@ -54,39 +56,35 @@ class Guest:
     """One boot; leaving the context kills QEMU and removes all temporary files.
 
     The guest's ttyS0 is logged to ``console_log`` (default: a temporary file). ``extra``
-    are more QEMU options. ``unplugged`` adds a second network interface that has no carrier.
+    are more QEMU options. ``network`` is one of QEMU's own by default.
     ``echo`` gets console bytes as they come, while one of the
     ``wait_`` methods runs.
     """
 
     def __init__(
         self,
+        start: Start,
         *,
-        kernel: Path,
-        initrds: Sequence[Path],
-        append: str = "",
+        network: Network | None = None,
         memory: int = 2048,
         smp: int = 2,
         extra: Sequence[str] = (),
-        unplugged: bool = False,
         console_log: Path | None = None,
         echo: Callable[[bytes], object] | None = None,
     ) -> None:
         """Describe the guest; ``memory`` is in MiB. Entering the context starts it."""
-        self._kernel = kernel
-        self._initrds = initrds
-        self._append = f"console=ttyS0 panic=-1 {append}".strip()
+        self._from = start
+        self._network = network or UserNetwork()
         self._memory = memory
         self._smp = smp
         self._extra = extra
-        self._unplugged = unplugged
         self._console_log = console_log
         self._echo = echo
         self._echoed = 0
         self._stack = ExitStack()
         self.accelerator: tuple[str, ...] = ()
         self.ssh_port = 0
-        """Port of this machine's loopback that leads to the guest's port 22."""
+        """Port of this machine's loopback that leads to the guest's port 22; 0 where the network has none."""
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -103,7 +101,7 @@ class Guest:
         self._stack.close()
 
     def _start(self, stack: ExitStack) -> None:
-        for file in (self._kernel, *self._initrds):
+        for file in (OUT / "vmlinuz", *self._from.needs()):
             if not file.exists():
                 raise GuestError(f"{file} is missing; vm/build makes what is in vm/out")
         if not emulator.installed():
@@ -114,16 +112,23 @@ class Guest:
         self._console.write_bytes(b"")
         self._ready = work / "ready"
         self._errors = work / "errors"
-        self.accelerator = accelerator(self._kernel)
+        self.accelerator = accelerator(OUT / "vmlinuz")
         argv = self._argv(work)
         with self._errors.open("wb") as errors:
             self._started = time.monotonic()
-            self._process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors)
+            self._process = subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=errors,
+                stderr=errors,
+                pass_fds=self._network.descriptors,
+            )
         stack.callback(self._kill)
         self._qmp = stack.enter_context(self._connect(work / "qmp"))
-        if self._unplugged:
-            self._qmp.execute("set_link", name="unplugged", up=False)
-        self.ssh_port = self._qmp.forwarded_port(22)
+        if self._network.unplugged:
+            self._qmp.execute("set_link", name=self._network.unplugged, up=False)
+        if self._network.forwards:
+            self.ssh_port = self._qmp.forwarded_port(22)
 
     def _argv(self, work: Path) -> list[str]:
         argv = [*_FATE, *emulator.qemu(*self.accelerator), "-m", str(self._memory), "-smp", str(self._smp)]
@@ -134,17 +139,8 @@ class Guest:
         argv += ["-device", f"virtserialport,chardev=ready,name={_PORT_NAME}"]
         argv += ["-object", "rng-random,id=rng,filename=/dev/urandom"]
         argv += ["-device", "virtio-rng-pci,rng=rng"]
-        argv += ["-netdev", "user,id=net,hostfwd=tcp:127.0.0.1:0-:22"]
-        argv += ["-device", "virtio-net-pci,netdev=net,romfile="]
-        if self._unplugged:
-            argv += ["-netdev", "user,id=unplugged", "-device", "virtio-net-pci,netdev=unplugged,romfile="]
-        argv += ["-kernel", str(self._kernel), "-append", self._append]
-        if len(self._initrds) == 1:
-            argv += ["-initrd", str(self._initrds[0])]
-        elif self._initrds:
-            concatenate(self._initrds, work / "initrd")
-            argv += ["-initrd", str(work / "initrd")]
-        return [*argv, *self._extra]
+        argv += self._network.options()
+        return [*argv, *self._from.options(work), *self._extra]
 
     def _connect(self, path: Path) -> Qmp:
         while not path.exists():

@@ -12,10 +12,18 @@ from vmkit.stale import Target
 
 _LIVE: Final = ROOTS / "live"
 _SERVER: Final = ROOTS / "server"
+_OTHER: Final = ROOTS / "forky"
+"""Has another kernel than the live root."""
 _PACKAGES: Final = "var/lib/dpkg/status"
 """Changes with every package version of a root."""
-_ALL: Final = "bootc-live bootc-live-net bootc-live-registry bootc-live-zram"
-_MODULES: Final = ("50bootc-live", "51bootc-live-net", "52bootc-live-registry", "53bootc-live-zram")
+_ALL: Final = "bootc-live bootc-live-net bootc-live-registry bootc-live-zram bootc-live-kexec"
+_MODULES: Final = (
+    "50bootc-live",
+    "51bootc-live-net",
+    "52bootc-live-registry",
+    "53bootc-live-zram",
+    "54bootc-live-kexec",
+)
 
 
 def make_root(name: str) -> None:
@@ -39,7 +47,11 @@ def enter(root: str, *argv: str | Path) -> None:
 
 def kernel_version() -> str:
     """Return the release of the live image's kernel, as ``uname -r`` prints it there."""
-    (modules,) = (_LIVE / "usr/lib/modules").iterdir()
+    return _kernel_of(_LIVE)
+
+
+def _kernel_of(root: Path) -> str:
+    (modules,) = (root / "usr/lib/modules").iterdir()
     return modules.name
 
 
@@ -82,19 +94,31 @@ def _initrd(name: str, flavour: str, modules: str, *, default: bool) -> Target:
     )
 
 
-def _make_initrd(flavour: str, added: str, out: Path) -> None:
-    kver = kernel_version()
-    modules = _LIVE / "usr/lib/modules" / kver
+def _make_initrd(flavour: str, added: str, out: Path, root: Path = _LIVE) -> None:
+    kver = _kernel_of(root)
+    modules = root / "usr/lib/modules" / kver
     enter("builder", VM / "initrd/make", flavour, added, out, kver, modules)
 
 
 def _live(scratch: Path) -> None:
-    initrd, key = OUT / "initrd.img", OUT / "id_ed25519.pub"
-    enter("builder", VM / "image/build", _LIVE, initrd, key, scratch / "live.oci")
+    _make_image(_LIVE, OUT / "initrd.img", scratch / "live.oci")
+
+
+def _make_image(kernel: Path, initrd: Path, out: Path) -> None:
+    enter("builder", VM / "image/build", _LIVE, kernel, initrd, OUT / "id_ed25519.pub", out)
 
 
 def _full(scratch: Path) -> None:
     enter("builder", VM / "full/build", OUT / "live.oci", scratch / "live-full.oci")
+
+
+def _kexec(scratch: Path) -> None:
+    make_root("forky")
+    ours, plain, image = scratch / "initrd.img", scratch / "plain.img", scratch / "image.oci"
+    _make_initrd("systemd", _ALL, ours, _OTHER)
+    _make_initrd("systemd", "", plain, _OTHER)
+    _make_image(_OTHER, ours, image)
+    enter("builder", VM / "kexec/build", image, plain, scratch / "kexec.oci")
 
 
 def _server(scratch: Path) -> None:
@@ -151,6 +175,21 @@ TARGETS: Final = {
             lambda: [OUT / "live.oci", VM / "full", VM / "buildah"],
             _full,
             needs=("live.oci",),
+            default=False,
+        ),
+        Target(
+            "kexec.oci",
+            ("kexec.oci",),
+            lambda: [
+                *_initrd_inputs(),
+                OUT / "id_ed25519.pub",
+                VM / "image",
+                VM / "kexec",
+                VM / "buildah",
+                VM / "roots/forky.conf",
+            ],
+            _kexec,
+            needs=("id_ed25519",),
             default=False,
         ),
         Target(

@@ -26,10 +26,10 @@ ARCHIVE = "rootfs.oci"
 MOST_BYTES = 2047
 
 
-def node_cmdline(first: Sequence[Token], image: Sequence[str], append: str, digest: str) -> str:
+def node_cmdline(first: Sequence[Token], image: Sequence[str], append: str, digest: str | None) -> str:
     """Give the command line: the image's arguments, then ``first``, then what is to be added, for the last one counts.
 
-    ``digest`` pins the image. Raises ConfigError, also for mistakes that would end the boot of such a machine.
+    ``digest`` pins the image, if it is not None. Raises ConfigError, also for mistakes that would end such a boot.
     """
     cmdline = next_cmdline(" ".join(map(str, first)), image, Kexec(append=(append,)), digest, "")
     parse_cmdline(cmdline)
@@ -52,6 +52,13 @@ def check_append(append: str) -> str | None:
     if roots and not roots[-1].startswith(ROOT_PREFIX):
         raise ConfigError(f"'--append root={redact(roots[-1])}' is not ours", hint=f"write root={ROOT_PREFIX}…")
     return roots[-1] if roots else None
+
+
+def goes_on_elsewhere(append: str) -> bool:
+    """Tell whether the arguments to add ask for kexec into an image that they name: that may be any."""
+    asked = [token for token in split_cmdline(append) if token.name in ("root", "bootc.kexec")]
+    text = " ".join(map(str, asked))
+    return check_append(text) is not None and parse_cmdline(text).kexec is not None
 
 
 def check_base(text: str) -> str:

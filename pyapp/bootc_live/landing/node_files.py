@@ -15,7 +15,7 @@ from bootc_live.base.redact import redact
 from bootc_live.config.source_spec import ROOT_PREFIX, ArchiveFile, RegistryImage, SourceSpec
 from bootc_live.config.tokens import Token
 from bootc_live.image.kept import KeptLayout
-from bootc_live.landing.node_cmdline import check_append, node_cmdline, node_source
+from bootc_live.landing.node_cmdline import check_append, goes_on_elsewhere, node_cmdline, node_source
 from bootc_live.rootfs.boot_files import BootFile
 from bootc_live.rootfs.initramfs import holds
 from bootc_live.rootfs.take_boot_files import Keep, Taken, taken_boot_files
@@ -97,7 +97,8 @@ def node_files(
         root = own.removeprefix(ROOT_PREFIX) if own else served or f"/{_LAYOUT}"
         # Whoever names another place says the rest of it, too.
         first = [] if own else [Token("root", f"{ROOT_PREFIX}{root}"), *_about(spec, root, access)]
-        cmdline = node_cmdline(first, taken.files.arguments, wishes.append, image.identity)
+        pin = None if goes_on_elsewhere(wishes.append) else image.identity
+        cmdline = node_cmdline(first, taken.files.arguments, wishes.append, pin)
         if redact(cmdline) != cmdline:
             recorder.warn("the kernel command line holds a login or a query, which every user of the machines can read")
         initrds: dict[str, Initrd] = {_INITRD: _initrd(taken, given, root, recorder), **more}

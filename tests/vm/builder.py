@@ -1,0 +1,42 @@
+"""Programs of the builder root, which sees this repository."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from vmkit.paths import REPO, VM
+from vmkit.start import Uefi
+
+
+def in_builder(*argv: str | Path) -> str:
+    """What a program says there; it has to succeed."""
+    command = [VM / "enter", "builder", *argv]
+    done = subprocess.run(command, cwd=REPO, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@dataclass(frozen=True)
+class Uki:
+    """A UKI in the directory in which tests/vm/make-uki made it."""
+
+    directory: Path
+
+    @property
+    def file(self) -> Path:
+        """The UKI."""
+        return self.directory / "node.efi"
+
+    def machine(self, *, tampered: bool = False) -> Uefi:
+        """A machine with Secure Boot on, whose disk has the UKI, or what is left of it after somebody was at it."""
+        disk = self.directory / ("tampered.img" if tampered else "node.img")
+        return Uefi(disk=disk, variables=self.directory / "secure.fd", secure=True)
+
+
+def make_uki(directory: Path, cmdline: str, *trusted: Path) -> Uki:
+    """A UKI that starts with a command line; `trusted` is a kernel whose signer the machine trusts, too."""
+    directory.mkdir(exist_ok=True)
+    in_builder("tests/vm/make-uki", directory, cmdline, *trusted)
+    return Uki(directory)

@@ -1,0 +1,118 @@
+"""The page about PXE: every command of it, in order, and a node that boots of what they made."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Final
+
+import pytest
+
+from tests.lib.pages import Block, blocks
+from tests.lib.registry import registry
+from tests.lib.tls import make_authority, make_server
+from vmkit.guest import Guest
+from vmkit.lan import ADDRESS, Lan
+from vmkit.paths import OUT, REPO, VM
+from vmkit.start import Uefi
+
+PAGE: Final = REPO / "docs" / "pxe.md"
+NODE: Final = "A node boots"
+BOOT_SECONDS: Final = 480
+MEMORY: Final = 1024
+DONE: Final = "-- done --"
+
+
+class Server:
+    """A shell in a Debian 13 that has the network of the nodes; commands are run as a person would type them."""
+
+    def __init__(self, stdin: IO[str], stdout: IO[str]) -> None:
+        self._stdin, self._stdout = stdin, stdout
+
+    def run(self, commands: str) -> str:
+        """What the commands said; raises AssertionError where one of them fails."""
+        self._stdin.write(f"{commands}\necho '{DONE}'\n")
+        self._stdin.flush()
+        said: list[str] = []
+        for line in self._stdout:
+            if line == f"{DONE}\n":
+                return "".join(said)
+            said.append(line)
+        raise AssertionError(f"a command failed:\n{commands}\n{''.join(said)}")
+
+
+@contextmanager
+def boot_server(lan: Lan) -> Iterator[Server]:
+    """The server; all that runs on it ends with the block."""
+    argv = lan.inside(VM / "enter", "builder", "sh", "-eu")
+    with subprocess.Popen(
+        argv, cwd=REPO, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as shell:
+        assert shell.stdin is not None
+        assert shell.stdout is not None
+        try:
+            yield Server(shell.stdin, shell.stdout)
+        finally:
+            # What it started in the background ends with it: it is the first process of its namespace.
+            shell.kill()
+
+
+def filled_registry(directory: Path) -> tuple[Path, str]:
+    """What the page takes for granted: settings of a registry that has the image, and the image's digest.
+
+    Its private authority is in authority.crt.
+    """
+    with registry(directory / "registry") as running:
+        digest = running.push(f"oci-archive:{OUT / 'live.oci'}:latest", "os:stable")
+    settings = directory / "settings.json"
+    storage = {"filesystem": {"rootdirectory": str(running.storage)}}
+    server = make_server(directory, make_authority(directory), names=("DNS:registry.example",))
+    tls = {"certificate": str(server.certificate), "key": str(server.key)}
+    http = {"addr": f"{ADDRESS}:5000", "tls": tls}
+    settings.write_text(json.dumps({"version": "0.1", "storage": storage, "http": http}))
+    return settings, digest
+
+
+@pytest.fixture
+def tmp_in_repo() -> Iterator[Path]:
+    """A directory that the server sees, too."""
+    with tempfile.TemporaryDirectory(prefix="vm-tests-", dir=REPO / "build") as name:
+        yield Path(name)
+
+
+def part(page: list[Block], number: int) -> list[str]:
+    """The commands before the node boots (0), and those after (1)."""
+    at = next(index for index, block in enumerate(page) if block.heading == NODE)
+    return [block.text for block in (page[:at], page[at:])[number]]
+
+
+def test_page(tmp_in_repo: Path) -> None:
+    page = blocks(PAGE.read_text())
+    assert {block.language for block in page} == {"sh"}, "there is something else than commands in a block"
+    settings, digest = filled_registry(tmp_in_repo)
+    with Lan() as lan, boot_server(lan) as server:
+        server.run(f"docker-registry serve {settings} >{tmp_in_repo}/log 2>&1 &")
+        server.run(f"cp {tmp_in_repo}/authority.crt /root/registry-ca.crt")
+        for commands in part(page, 0):
+            print(server.run(commands))
+        with Guest(Uefi(), network=lan, memory=MEMORY) as guest:
+            ready = guest.wait_ready(BOOT_SECONDS)
+        print(f"ready after {ready.seconds:.0f} s")
+        assert (ready.target, ready.failed) == ("multi-user.target", 0)
+        receipt = ready.receipt or {}
+        assert receipt["image"]["manifest_digest"] == digest
+        assert not receipt["policy"]["insecure"]
+        assert receipt["source"] == f"docker://registry.example:5000/os:stable@{digest}"
+        for commands in part(page, 1):
+            print(server.run(commands))
+        assert server.run("readlink /srv/http/os") == "os-1\n"
+        asked = server.run("sed -n 's,.*\"GET /os\\([^ ]*\\) .* 200 -$,\\1,p' /var/log/boot-http.log").splitlines()
+        # The first one is a command of the page; iPXE may ask twice where the server was slow to answer.
+        assert list(dict.fromkeys(asked)) == ["/boot.ipxe", "-1/vmlinuz", "-1/initrd.img", "-1/site.cpio"]
+        assert asked.count("/boot.ipxe") > 1
+        sent = server.run("sed -n 's,.* sent /srv/tftp/\\(.*\\) to .*,\\1,p' /var/log/boot-dhcp.log")
+        assert set(sent.splitlines()) == {"snponly.efi"}

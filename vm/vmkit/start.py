@@ -1,0 +1,91 @@
+"""What starts a guest: a kernel that QEMU loads, or the firmware of its machine, from a disk or the network."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from vmkit import emulator
+from vmkit.initrd import concatenate
+from vmkit.paths import OUT
+
+
+class Start(Protocol):
+    """A machine and what it starts from."""
+
+    def needs(self) -> list[Path]:
+        """Give the files it is made of."""
+        ...
+
+    def options(self, work: Path) -> list[str]:
+        """Give QEMU's options for it; files that they name may be made in the directory ``work``."""
+        ...
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A kernel with its initrds, joined as boot loaders do, and more arguments than those for console and panic."""
+
+    file: Path = OUT / "vmlinuz"
+    initrds: Sequence[Path] = ()
+    append: str = ""
+
+    def needs(self) -> list[Path]:
+        """Give kernel and initrds."""
+        return [self.file, *self.initrds]
+
+    def options(self, work: Path) -> list[str]:
+        """Give QEMU's options for a kernel that it loads."""
+        argv = ["-kernel", str(self.file), "-append", f"console=ttyS0 panic=-1 {self.append}".strip()]
+        if len(self.initrds) == 1:
+            argv += ["-initrd", str(self.initrds[0])]
+        elif self.initrds:
+            concatenate(self.initrds, work / "initrd")
+            argv += ["-initrd", str(work / "initrd")]
+        return argv
+
+
+@dataclass(frozen=True)
+class Bios:
+    """A BIOS that talks to ttyS0. It boots from network cards that have a ROM."""
+
+    def needs(self) -> list[Path]:
+        """Give nothing: the BIOS is a part of QEMU."""
+        return []
+
+    def options(self, work: Path) -> list[str]:  # noqa: ARG002 # nothing is made
+        """Give QEMU's options for the machine."""
+        return ["-machine", "pc,graphics=off"]
+
+
+@dataclass(frozen=True)
+class Uefi:
+    """UEFI firmware, which boots ``disk`` if there is one, and the network after that.
+
+    ``variables`` is the variable store to start with (an empty one by default); the file is not changed. ``secure``
+    takes the build that knows Secure Boot; whether that is on, and for whose keys, stands in the variables.
+    """
+
+    disk: Path | None = None
+    variables: Path | None = None
+    secure: bool = False
+
+    def needs(self) -> list[Path]:
+        """Give disk and variables."""
+        return [path for path in (self.disk, self.variables) if path]
+
+    def options(self, work: Path) -> list[str]:
+        """Give QEMU's options for the machine, its flash chips and its disk."""
+        shutil.copyfile(self.variables or emulator.uefi(emulator.VARIABLES), work / "variables.fd")
+        code = emulator.uefi(emulator.SECURE_CODE if self.secure else emulator.CODE)
+        # That build keeps its variables from the system by system management mode, and does not start without.
+        argv = ["-machine", f"q35,smm={'on' if self.secure else 'off'}"]
+        if self.secure:
+            argv += ["-global", "driver=cfi.pflash01,property=secure,value=on"]
+        argv += ["-drive", f"if=pflash,format=raw,readonly=on,file={code}"]
+        argv += ["-drive", f"if=pflash,format=raw,file={work}/variables.fd"]
+        if self.disk:
+            argv += ["-drive", f"file={self.disk},format=raw,if=none,id=disk,readonly=on"]
+            argv += ["-device", "virtio-blk-pci,drive=disk,bootindex=0"]
+        return argv
