@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bootc_live.base.errors import ImageError, SourceError
+from bootc_live.base.errors import ImageError, OutOfMemoryError, SourceError
 from bootc_live.base.log import Recorder
 from bootc_live.config.source_spec import parse_source
 from bootc_live.rootfs.take_boot_files import Keep, Taken, taken_boot_files
@@ -197,6 +197,13 @@ def test_what_does_not_fit_is_left_out(tmp_path: Path) -> None:
         assert {sizes[digest] > 4 * MIB for digest in found.layout.missing} == {True}
         assert len(found.layout.missing) == 1
         assert found.layout.size < 3 * MIB
+
+
+def test_what_has_to_be_whole_does_not_fit(tmp_path: Path) -> None:
+    source = write_layout(tmp_path / "image", image(layer(*TREE)))
+    with pytest.raises(OutOfMemoryError, match=r"twice of it for a moment; memory does for 4\.0 MiB"):  # noqa: SIM117
+        with taken(source, tmp_path, Keep("a", lambda: 4 * MIB, whole=True)):
+            pass
 
 
 def test_archives_that_are_read_once_have_no_layout(tmp_path: Path) -> None:

@@ -25,9 +25,29 @@ from vmkit.paths import OUT, REPO
 from vmkit.start import Kernel
 
 
+# Modules whose tests share what takes longer to make than a boot; all others share at most one guest.
+TOGETHER = ("test_kexec", "test_firmware")
+GUESTS = ("booted", "plain", "enforcing")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keeps one comparison of the whole tree: the same index is mounted in every guest, and hashing it is slow."""
+    """Keeps one comparison of the whole tree: the same index is mounted in every guest, and hashing it is slow.
+
+    Names the group of each test, which one process runs as a whole: guests are booted two at a time.
+    """
     items[:] = [item for item in items if "umoci" not in item.name or "[embedded]" in item.name]
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(_group(item)))
+
+
+def _group(item: pytest.Item) -> str:
+    if item.path.stem in TOGETHER:
+        return item.path.stem
+    shared = [name for name in GUESTS if name in getattr(item, "fixturenames", ())]
+    if not shared:
+        return item.nodeid
+    params = item.callspec.params if hasattr(item, "callspec") else {}
+    return f"{item.path.stem} {shared[0]} {params.get(shared[0], '')}"
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from bootc_live.base.clock import raise_clock
 from bootc_live.base.errors import BootcLiveError, ConfigError, ImageError, LandingError, OutOfMemoryError, RunError
 from bootc_live.base.interrupt import ignore_interrupts
 from bootc_live.base.log import Recorder
-from bootc_live.base.memory import PeakMemory, available_bytes, give_back, peak_memory, used_bytes
+from bootc_live.base.memory import PeakMemory, available_bytes, give_back, peak_memory, total_bytes, used_bytes
 from bootc_live.base.units import mib
 from bootc_live.config.handover import LAYOUT
 from bootc_live.config.model import Backing, Config, Kexec
@@ -27,6 +27,8 @@ from bootc_live.source.access import Access, access_for
 
 # What kernel, initramfs and this program take beside the blobs, at their largest.
 _BESIDE = 192 * 2**20
+# What the next kernel needs for itself, for its initramfs, packed and unpacked, and to begin with its work.
+_NEXT = 320 * 2**20
 _INTERVAL = 0.02
 # A kernel refuses longer ones (COMMAND_LINE_SIZE of x86 and arm64).
 _LONGEST = 2047
@@ -77,7 +79,9 @@ def _go(
     tell: Callable[[Taken], None],
     peak: PeakMemory,
 ) -> None:
-    keep = Keep(LAYOUT.lstrip("/"), lambda: _room(specs)) if kexec.reuse else None
+    # From archives of this initramfs the next kernel could not fetch what is left out.
+    whole = all(isinstance(spec, ArchiveFile) for spec in specs)
+    keep = Keep(LAYOUT.lstrip("/"), _room, whole=whole) if kexec.reuse else None
     with ExitStack() as stack:
         taken = stack.enter_context(taken_boot_files(specs, access, directory, recorder, keep))
         tell(taken)
@@ -123,12 +127,12 @@ def _give_up(archive: str) -> None:
             os.unlink(archive)
 
 
-def _room(specs: tuple[SourceSpec, ...]) -> int | None:
-    """Give how many bytes of blobs may be kept: the kernel holds them twice for a moment."""
-    if any(isinstance(spec, ArchiveFile) for spec in specs):
-        # The next kernel could not fetch them anywhere.
-        return None
-    return max(0, (available_bytes() - _BESIDE) // 2)
+def _room() -> int:
+    """Give how many bytes of blobs may be handed over.
+
+    This kernel holds them twice for a moment, and so does the next one, while it unpacks its initrd.
+    """
+    return max(0, min(available_bytes() - _BESIDE, total_bytes() - _NEXT) // 2)
 
 
 def _reachable(specs: tuple[SourceSpec, ...]) -> tuple[SourceSpec, ...]:

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from itertools import count
 
 from bootc_live.base import cpio
+from bootc_live.base.errors import OutOfMemoryError
 from bootc_live.base.holes import punch
+from bootc_live.base.units import mib
 from bootc_live.image.space import full, no_space
 from bootc_live.image.verified import ResolvedImage
 from bootc_live.source.archive.layout import blob_name
@@ -61,13 +63,16 @@ class _Plan:
 class BlobKeeper:
     """Keeps the blobs of one image in the file ``path``, below the directory ``prefix`` of a cpio. See ``BlobsKept``.
 
-    ``room`` tells, once the image is known, how many bytes of layers may be kept; those beyond are left out.
+    ``room`` tells, once the image is known, how many bytes of layers may be kept; those beyond are left out, which is an
+    error where the image has to be there as a ``whole``.
     """
 
-    def __init__(self, path: str, prefix: str, room: Callable[[], int | None] = lambda: None) -> None:
+    def __init__(
+        self, path: str, prefix: str, room: Callable[[], int | None] = lambda: None, *, whole: bool = False
+    ) -> None:
         """Make the file; raises OSError."""
         self.path = path
-        self._prefix, self._room = prefix, room
+        self._prefix, self._room, self._whole = prefix, room, whole
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         self._plan: _Plan | None = None
         self._complete: set[str] = set()
@@ -77,7 +82,10 @@ class BlobKeeper:
         os.close(self._fd)
 
     def keeping(self, source: Source, image: ResolvedImage, known: Mapping[str, bytes]) -> Source:
-        """Give a source that keeps what is read of layers; what an earlier source gave of the same image stays."""
+        """Give a source that keeps what is read of layers; what an earlier source gave of the same image stays.
+
+        Raises OutOfMemoryError.
+        """
         digest = image.manifest_digest
         if digest is None or digest not in known:
             return source
@@ -132,7 +140,14 @@ class BlobKeeper:
         layers = {layer.digest: layer for layer in image.manifest.layers}
         if config.digest in layers:
             del layers[config.digest]
-        layers = _fitting(layers, self._room())
+        room = self._room()
+        if self._whole and room is not None and image.compressed_size > room:
+            raise OutOfMemoryError(
+                f"the layers of {image.typed!r} take {mib(image.compressed_size)}, twice of it for a moment; "
+                f"memory does for {mib(room)} of them",
+                hint="give the machine more memory, or boot from a registry, where the next kernel can fetch them, too",
+            )
+        layers = _fitting(layers, room)
         names = [f"{self._prefix}/{name}" for name in (*small, *(blob_name(layer) for layer in layers))]
         plan = _Plan(image, {}, {}, {}, 0)
         at, inodes = 0, count(1)

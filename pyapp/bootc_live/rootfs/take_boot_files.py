@@ -21,10 +21,15 @@ from bootc_live.source.access import Access
 
 @dataclass(frozen=True)
 class Keep:
-    """Blobs are to be kept in a cpio, below its directory ``prefix``; ``room`` gives how many bytes, None for all."""
+    """Blobs are to be kept in a cpio, below its directory ``prefix``.
+
+    ``room`` gives how many bytes of layers at the most, None for all. Where it does not do, the largest are left out,
+    unless they have to be there as a ``whole``: then it is an error.
+    """
 
     prefix: str
     room: Callable[[], int | None] = lambda: None
+    whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,8 @@ def taken_boot_files(
     if keep is None:
         acquired, layout = acquire(specs, access, path, recorder, Takers(readers=readers)), None
     else:
-        with closing(BlobKeeper(os.path.join(directory, "blobs.cpio"), keep.prefix, keep.room)) as keeper:
+        path_of_blobs = os.path.join(directory, "blobs.cpio")
+        with closing(BlobKeeper(path_of_blobs, keep.prefix, keep.room, whole=keep.whole)) as keeper:
             acquired = acquire(specs, access, path, recorder, Takers(readers=readers, blobs=keeper))
             layout = keeper.finish()
     image = acquired.image

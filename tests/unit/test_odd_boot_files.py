@@ -1,0 +1,79 @@
+"""Images whose layers make it hard to tell what a boot loader needs, and what need not stay."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bootc_live.base.errors import ImageError
+from tests.lib.tar_writer import file, hardlink, layer, sparse_gnu, sparse_pax, symlink
+from tests.unit.pe_files import pe_file
+from tests.unit.test_take_boot_files import INITRAMFS, KERNEL, MODULES, TREE, read, taken_of
+
+KARGS = "usr/lib/bootc/kargs.d"
+
+
+def error_of(where: Path, *tars: bytes) -> str:
+    with pytest.raises(ImageError) as caught, taken_of(where, *tars):
+        pass
+    return caught.value.message
+
+
+@pytest.mark.parametrize("kind", ["gnu", "pax"])
+def test_a_sparse_file_in_front(kind: str, tmp_path: Path) -> None:
+    """It is larger than what the tar has of it; nothing behind it is passed over with it."""
+    write = sparse_gnu if kind == "gnu" else sparse_pax
+    big = write("var/log/lastlog", 2**32, [(0, b"x" * 4096)])
+    with taken_of(tmp_path, layer(big, *TREE)) as found:
+        assert read(found) == (KERNEL, INITRAMFS)
+
+
+def test_a_hard_link_to_what_did_not_stay_is_no_damage(tmp_path: Path) -> None:
+    """Its name may say that it matters, and then nobody asks for it; or somebody does."""
+    efi = file("usr/lib/efi/BOOT/BOOTX64.EXE", "MZ"), hardlink("usr/lib/efi/fedora/shimx64.efi", "usr/lib/efi/BOOT/BOOTX64.EXE")
+    with taken_of(tmp_path, layer(*efi, *TREE)) as found:
+        assert read(found) == (KERNEL, INITRAMFS)
+
+
+def test_a_hard_link_to_what_did_not_stay_and_is_needed(tmp_path: Path) -> None:
+    tree = file("opt/linux", KERNEL), hardlink(f"{MODULES}/vmlinuz", "opt/linux")
+    assert "is a hard link to 'opt/linux', whose data was passed over" in error_of(tmp_path, layer(*tree))
+
+
+def test_ukis_in_capitals(tmp_path: Path) -> None:
+    uki = pe_file([(".linux", KERNEL), (".initrd", INITRAMFS), (".uname", b"7.0")])
+    with taken_of(tmp_path, layer(*TREE, file("boot/EFI/Linux/OS.EFI", uki))) as found:
+        assert found.files.from_uki
+        assert found.files.version == "7.0"
+
+
+def test_a_file_in_the_place_of_a_directory(tmp_path: Path) -> None:
+    upper = layer(file("usr/lib/modules/6.1", "gone"), file("usr/lib/modules/7.0/vmlinuz", b"MZ"))
+    with taken_of(tmp_path, layer(*TREE), upper) as found:
+        assert found.files.version == "7.0"
+        assert found.modules == set()
+
+
+@pytest.mark.parametrize("target", ["nowhere.toml", "../../../share/10-a.toml"])
+def test_arguments_that_a_link_leads_to(target: str, tmp_path: Path) -> None:
+    """Arguments that are left out without a word may be those that keep the system safe."""
+    parts = file("usr/share/10-a.toml", 'kargs = ["a"]'), symlink(f"{KARGS}/10-a.toml", target)
+    assert f"/{KARGS}/10-a.toml" in error_of(tmp_path, layer(*TREE, *parts))
+
+
+@pytest.mark.parametrize("text", [r'kargs = ["a\u0000b"]', r'kargs = ["\"a=\nb\""]', r'kargs = ["a\u001b[2J"]'])
+def test_arguments_that_no_command_line_can_hold(text: str, tmp_path: Path) -> None:
+    assert f"/{KARGS}/1.toml" in error_of(tmp_path, layer(*TREE, file(f"{KARGS}/1.toml", text)))
+
+
+def test_a_uki_without_a_kernel_in_it(tmp_path: Path) -> None:
+    uki = pe_file([(".linux", b""), (".initrd", INITRAMFS)])
+    assert "is empty" in error_of(tmp_path, layer(file("boot/EFI/Linux/os.efi", uki)))
+
+
+def test_a_uki_whose_texts_are_odd(tmp_path: Path) -> None:
+    sections = [(".linux", KERNEL), (".uname", b"7.0\n\x1b[2J \"x"), (".cmdline", b"a b\n c\0\0d")]
+    with taken_of(tmp_path, layer(file("boot/EFI/Linux/os.efi", pe_file(sections)))) as found:
+        assert found.files.version == "7.0__[2J__x"
+        assert found.files.arguments == ("a", "b", "c")
