@@ -63,7 +63,7 @@ class _Plan:
 class BlobKeeper:
     """Keeps the blobs of one image in the file ``path``, below the directory ``prefix`` of a cpio. See ``BlobsKept``.
 
-    ``room`` tells, once the image is known, how many bytes of layers may be kept; those beyond are left out, which is an
+    ``room`` tells, once the image is known, how many bytes of layers may be kept; those beyond are left out, an
     error where the image has to be there as a ``whole``.
     """
 
