@@ -148,6 +148,12 @@ def test_archives_that_are_read_once_are_carried_whole(program: Program, kexec_p
     assert found.file(str(archive).lstrip("/")).read_bytes() == archive.read_bytes()
     assert not found.file(f"{HANDOVER}/image").exists()
     assert found.stage["digest"] is None
+    # What is known of its identity is the config's digest.
+    pin = found.cmdline[-1].removeprefix("bootc.live.digest=")
+    inspected = json.loads(program.run("inspect", "--json", archive).good().stdout)
+    assert pin == inspected["config_digest"]
+    again = boot(program, tmp_path, f"root=bootc-live:{archive} bootc.kexec bootc.live.digest={pin}").good()
+    assert "the next kernel was loaded" in again.stderr
 
 
 @pytest.mark.parametrize(
@@ -204,7 +210,7 @@ def test_modules_may_be_required_without_kexec(program: Program, tmp_path: Path)
 
 
 def test_only_an_initramfs_may_start_another_kernel(program: Program, tmp_path: Path) -> None:
-    assert not Path("/etc/initrd-release").exists()
+    assert not Path("/usr/lib/initrd-release").exists()
     source = write_layout(tmp_path / "image", boot_image())
     (tmp_path / "sysroot").mkdir()
     kargs = f"root=bootc-live:{source} bootc.kexec"
@@ -235,3 +241,35 @@ def test_files_for_servers_go_along(program: Program, kexec_program: Path, tmp_p
         assert carried.stat().st_mode & 0o777 == 0o600
     finally:
         (ours / "ca.crt").unlink()
+
+
+def test_archives_that_had_to_help_out_are_carried_too(program: Program, kexec_program: Path, tmp_path: Path) -> None:
+    """What the first source gave of the same image is handed over; the rest only this initramfs has."""
+    noise = layer(file("noise", os.urandom(3_000_000)))
+    image = boot_image(kernel_layer(), noise)
+    first = write_layout(tmp_path / "first", image)
+    blob = max((first / "blobs/sha256").iterdir(), key=lambda path: path.stat().st_size)
+    blob.write_bytes(blob.read_bytes()[:-9000] + bytes(9000))
+    plain = write_archive(tmp_path / "image.oci", image)
+    subprocess.run(["gzip", "-1", plain], check=True)
+    kargs = f"root=bootc-live:{first} bootc.live.fallback={plain}.gz bootc.kexec"
+    found = loaded(program, tmp_path, kexec_program, kargs)
+    assert not found.file(f"{HANDOVER}/whole").exists()
+    assert found.file(f"{plain}.gz".lstrip("/")).read_bytes() == Path(f"{plain}.gz").read_bytes()
+    missing = found.stage["missing"]
+    assert isinstance(missing, list)
+    assert f"sha256:{blob.name}" in missing
+
+
+def test_layouts_that_had_to_help_out_are_carried_too(program: Program, kexec_program: Path, tmp_path: Path) -> None:
+    """A layer that came from another image is in the layout alone, which is a directory."""
+    shared, noise = kernel_layer(), layer(file("noise", os.urandom(3_000_000)))
+    first = write_layout(tmp_path / "first", boot_image(shared, noise))
+    blob = max((first / "blobs/sha256").iterdir(), key=lambda path: path.stat().st_size)
+    blob.write_bytes(blob.read_bytes()[:-9000] + bytes(9000))
+    second = write_layout(tmp_path / "second", boot_image(shared))
+    kargs = f"root=bootc-live:{first} bootc.live.fallback={second} bootc.kexec"
+    found = loaded(program, tmp_path, kexec_program, kargs)
+    assert found.stage["missing"]
+    for path in second.rglob("*"):
+        assert found.file(str(path).lstrip("/")).exists()

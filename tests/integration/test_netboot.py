@@ -246,6 +246,7 @@ FAILURES = (
     Failure("initramfs without network", ("{t}/local.oci", "--url", URL), ("lacks the dracut module bootc-live-net",)),
     Failure("no such initrd", ("{a}", "--rootfs", "--initrd", "{t}/no"), ("'--initrd {t}/no'", "No such file")),
     Failure("initrd is a directory", ("{a}", "--rootfs", "--initrd", "{t}"), ("'--initrd {t}'", "Is a directory")),
+    Failure("initrd is a device", ("{a}", "--rootfs", "--initrd", "/dev/null"), ("/dev/null' is no regular file",)),
     Failure("foreign initrd", ("{a}", "--rootfs", "--initrd", "{t}/initrd"), ("'{t}/initrd'", "dracut modules")),
     Failure("no such addition", ("{a}", "--rootfs", "--add-initrd", "{t}/no.cpio"), ("'--add-initrd {t}/no.cpio'",)),
     Failure("name of another", ("{a}", "--rootfs", "--add-initrd", "{t}/initrd.img"), ("the name 'initrd.img'",)),

@@ -13,9 +13,11 @@ import pytest
 from bootc_live.base.errors import BootcLiveError, ConfigError, ImageError
 from bootc_live.base.log import Recorder
 from bootc_live.config.handover import Handover, read_handover, stage_json
+from bootc_live.config.model import Config
 from bootc_live.config.source_spec import HandedImage, parse_source
 from bootc_live.image.acquire import Acquired, acquire
 from bootc_live.landing.kexec_receipt import both_stages
+from bootc_live.landing.receipt import Figures, make_receipt
 from bootc_live.source.access import Access
 from tests.lib.acquiring import QUICK, contents
 from tests.lib.oci_writer import Image, Layer, write_archive, write_layout
@@ -143,3 +145,14 @@ def test_receipt_of_both(tmp_path: Path) -> None:
     fetched = both_stages(Handover("sha256:ab"), resolved)
     assert fetched is not None
     assert (fetched["reused"], fetched["seconds"]) == (0, None)
+
+
+@pytest.mark.parametrize("insecure", [False, True])
+def test_who_could_choose_the_image_is_told(insecure: bool, tmp_path: Path) -> None:
+    """The layout is as the first kernel left it; what that one took it from may have been anybody."""
+    found = acquired(tmp_path, handed(write_layout(tmp_path / "image", IMAGE), tmp_path))
+    before = Handover("sha256:ab", None, (), {"insecure": insecure})
+    receipt = make_receipt(Config(), found, Figures(0, 0), Recorder(quiet=True), before)
+    policy = receipt["policy"]
+    assert isinstance(policy, dict)
+    assert policy["insecure"] is insecure

@@ -102,7 +102,7 @@ def test_the_program_where_the_call_is_missing(
     files: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program, log = tmp_path / "kexec", tmp_path / "log"
-    program.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >{log}\n')
+    program.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >>{log}\n')
     program.chmod(0o755)
     monkeypatch.setattr(kexec, "find_program", lambda _: str(program))
     answer(monkeypatch, errno.ENOSYS)
@@ -112,7 +112,7 @@ def test_the_program_where_the_call_is_missing(
     assert read == ["read"]
     kernel, initrd = files
     wanted = ["--kexec-syscall", "--load", kernel, f"--initrd={initrd}", "--command-line=a b"]
-    assert log.read_text().splitlines() == wanted
+    assert log.read_text().splitlines() == [*wanted, "--kexec-syscall", "--unload"]
 
 
 def test_the_program_may_fail_or_be_missing(

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import gzip
+import resource
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from bootc_live.base.errors import ImageError
+from bootc_live.base.errors import ImageError, OutOfMemoryError
+from bootc_live.rootfs.boot_files import boot_files
+from bootc_live.rootfs.kernel_choice import Chosen
+from bootc_live.rootfs.skim import skim
+from bootc_live.rootfs.tree import Node, new_directory
 from tests.lib.tar_writer import file, hardlink, layer, sparse_gnu, sparse_pax, symlink
 from tests.unit.pe_files import pe_file
-from tests.unit.test_take_boot_files import INITRAMFS, KERNEL, MODULES, TREE, read, taken_of
+from tests.unit.test_take_boot_files import INITRAMFS, KERNEL, MIB, MODULES, TREE, read, taken_of
+from tests.unit.test_zboot import zboot
 
 KARGS = "usr/lib/bootc/kargs.d"
 
@@ -20,19 +29,31 @@ def error_of(where: Path, *tars: bytes) -> str:
     return caught.value.message
 
 
-@pytest.mark.parametrize("kind", ["gnu", "pax"])
-def test_a_sparse_file_in_front(kind: str, tmp_path: Path) -> None:
-    """It is larger than what the tar has of it; nothing behind it is passed over with it."""
-    write = sparse_gnu if kind == "gnu" else sparse_pax
-    big = write("var/log/lastlog", 2**32, [(0, b"x" * 4096)])
-    with taken_of(tmp_path, layer(big, *TREE)) as found:
-        assert read(found) == (KERNEL, INITRAMFS)
+@pytest.mark.parametrize("write", [sparse_gnu, sparse_pax])
+def test_a_sparse_file_in_front(write: Callable[[str, int, list[tuple[int, bytes]]], bytes], tmp_path: Path) -> None:
+    """It is larger than what the tar has of it; nothing that comes behind is passed over with it."""
+    tar, path = layer(write("var/log/lastlog", 2**32, [(0, b"x" * 4096)]), *TREE), tmp_path / "layers"
+    path.write_bytes(tar[:MIB])
+    with skim(str(path)).layer("sha256:1", 0) as tap:
+        tap.advance(MIB)
+        # So that the reader has come as far as it can.
+        time.sleep(0.3)
+        with path.open("r+b") as file:
+            file.seek(MIB)
+            file.write(tar[MIB:])
+        tap.advance(len(tar))
+        tap.end(len(tar))
+    written = path.read_bytes()
+    assert KERNEL in written
+    assert INITRAMFS in written
+    assert len(written) == len(tar)
+    assert path.stat().st_blocks * 512 < len(KERNEL) + len(INITRAMFS) + MIB
 
 
 def test_a_hard_link_to_what_did_not_stay_is_no_damage(tmp_path: Path) -> None:
     """Its name may say that it matters, and then nobody asks for it; or somebody does."""
-    efi = file("usr/lib/efi/BOOT/BOOTX64.EXE", "MZ"), hardlink("usr/lib/efi/fedora/shimx64.efi", "usr/lib/efi/BOOT/BOOTX64.EXE")
-    with taken_of(tmp_path, layer(*efi, *TREE)) as found:
+    same = file("usr/lib/one", "MZ"), hardlink("usr/lib/other.efi", "usr/lib/one")
+    with taken_of(tmp_path, layer(*same, *TREE)) as found:
         assert read(found) == (KERNEL, INITRAMFS)
 
 
@@ -75,5 +96,18 @@ def test_a_uki_without_a_kernel_in_it(tmp_path: Path) -> None:
 def test_a_uki_whose_texts_are_odd(tmp_path: Path) -> None:
     sections = [(".linux", KERNEL), (".uname", b"7.0\n\x1b[2J \"x"), (".cmdline", b"a b\n c\0\0d")]
     with taken_of(tmp_path, layer(file("boot/EFI/Linux/os.efi", pe_file(sections)))) as found:
-        assert found.files.version == "7.0__[2J__x"
+        assert found.files.version == "7.0___2J__x"
         assert found.files.arguments == ("a", "b", "c")
+
+
+def test_a_kernel_that_unwraps_to_more_than_there_is_room_for(tmp_path: Path) -> None:
+    path = tmp_path / "layers"
+    path.write_bytes(zboot(gzip.compress(bytes(8 * MIB)), "gzip"))
+    kernel = Node(kind="file", size=path.stat().st_size)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4 * MIB, limits[1]))
+    try:
+        with pytest.raises(OutOfMemoryError, match="no space left for the kernel of 'x'"):
+            boot_files(Chosen(new_directory(), "6.1", "vmlinuz", kernel, None), str(path), str(tmp_path), "x86_64", "x")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -24,7 +24,6 @@ from vmkit.network import UserNetwork
 from vmkit.paths import OUT, REPO
 from vmkit.start import Kernel
 
-
 # Modules whose tests share what takes longer to make than a boot; all others share at most one guest.
 TOGETHER = ("test_kexec", "test_firmware")
 GUESTS = ("booted", "plain", "enforcing")

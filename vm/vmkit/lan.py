@@ -55,7 +55,10 @@ class Lan:
         return ["-netdev", f"tap,id=net,fd={self._tap}", "-device", "virtio-net-pci,netdev=net,bootindex=1"]
 
     def inside(self, *argv: str | Path) -> list[str]:
-        """Give the command line that runs ``argv`` in the namespace."""
+        """Give the command line that runs ``argv`` in the namespace.
+
+        Servers that change their user, as dnsmasq does, do not end with vm/enter: let them be started by a shell there.
+        """
         return [*self._inside, *map(str, argv)]
 
     def __enter__(self) -> Self:

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from bootc_live.base.errors import LandingError, OutOfMemoryError
+from bootc_live.base.errors import LandingError, OutOfMemoryError, RunError
 from bootc_live.base.memory import available_bytes
 from bootc_live.base.run import find_program, run
 from bootc_live.base.units import mib
@@ -46,8 +46,13 @@ def loaded_kernel(kernel: str, initrd: str, cmdline: str, used_up: Callable[[], 
     try:
         yield how
     finally:
-        with suppress(OSError):
-            _call(-1, -1, b"", _UNLOAD)
+        # What stayed loaded, the next reboot might start.
+        program = None if how == "kexec_file_load" else find_program("kexec")
+        with suppress(OSError, RunError):
+            if program is None:
+                _call(-1, -1, b"", _UNLOAD)
+            else:
+                run([program, "--kexec-syscall", "--unload"], hint=_HINT)
 
 
 def go_on() -> None:
@@ -154,7 +159,10 @@ def _forbidden() -> str:
         return "kexec is switched off (kernel.kexec_load_disabled)"
     locked = _read(_LOCKDOWN).partition("[")[2].partition("]")[0]
     if locked not in ("", "none"):
-        return f"it is locked down (lockdown={locked}, as under Secure Boot), and the image's kernel is not signed"
+        return (
+            f"it is locked down (lockdown={locked}, as under Secure Boot), "
+            "and the image's kernel is not signed by a key that it trusts"
+        )
     return "the image's kernel is not signed by a key it trusts (lockdown), or kexec is forbidden to this process"
 
 

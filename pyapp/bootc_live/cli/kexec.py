@@ -32,7 +32,8 @@ _NEXT = 320 * 2**20
 _INTERVAL = 0.02
 # A kernel refuses longer ones (COMMAND_LINE_SIZE of x86 and arm64).
 _LONGEST = 2047
-_INITRAMFS = "/etc/initrd-release"
+# Unlike /etc/initrd-release, dracut writes it without systemd, too.
+_INITRAMFS = "/usr/lib/initrd-release"
 
 
 def prepared_access(config: Config, recorder: Recorder, directory: str) -> Access:
@@ -88,13 +89,17 @@ def _go(
         resolved = taken.acquired.image.resolved
         used = specs[len(taken.acquired.attempts) - 1]
         local = used.path if isinstance(used, ArchiveFile) else None
+        if resolved.manifest_digest is None:
+            # A docker-archive: no registry knows the digest that it can be pinned by.
+            kexec = replace(kexec, append=(*kexec.append, f"bootc.live.digest={resolved.identity}"))
         cmdline = next_cmdline(arguments.cmdline, taken.files.arguments, kexec, resolved.manifest_digest, _proc())
         if len(os.fsencode(cmdline)) > _LONGEST:
             raise LandingError(
                 f"the next kernel's command line has {len(cmdline)} characters, {_LONGEST} are the most there can be",
                 hint="leave arguments out with bootc.kexec.remove=",
             )
-        carried = local if kexec.reuse and taken.layout is None else None
+        # Where an earlier source gave some of it, too, the rest is in the archive alone.
+        carried = local if kexec.reuse and (taken.layout is None or taken.layout.missing) else None
         landing = KexecLanding(taken, cmdline, directory, recorder, stack, carried)
         landing.check()
         if local is not None and carried is None and not kexec.boot_on_failure and not arguments.dry_run:

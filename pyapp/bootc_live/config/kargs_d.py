@@ -39,13 +39,23 @@ def _arguments(name: str, content: bytes, architecture: str) -> list[str]:
             raise ValueError(f"the key {unknown[0]!r} is unknown")
         kargs = _strings(document, "kargs")
         matching = _strings(document, "match-architectures") if "match-architectures" in document else [architecture]
+        # One string may hold several arguments.
+        words = printable_words(" ".join(kargs))
     except (ValueError, RecursionError) as error:
         raise ImageError(
             f"cannot read the kernel arguments in {name!r} of the image: {error}",
             hint='it has to hold kargs = ["…"], and may hold match-architectures = ["…"]; correct the image',
         ) from error
-    # One string may hold several arguments.
-    return split_words(" ".join(kargs))[0] if architecture in matching else []
+    return words if architecture in matching else []
+
+
+def printable_words(text: str) -> list[str]:
+    """Give the arguments as they are typed; raises ValueError for what would end a command line, or a line of it."""
+    words = split_words(text)[0]
+    for word in words:
+        if not word.isprintable():
+            raise ValueError(f"the argument {word!r} holds characters that cannot be printed")
+    return words
 
 
 def _strings(document: Mapping[str, object], key: str) -> list[str]:

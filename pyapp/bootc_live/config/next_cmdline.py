@@ -50,9 +50,9 @@ def _left_out(token: Token, proc: str) -> bool:
 
 
 def _of_image(token: Token) -> bool:
-    """Tell what an image cannot ask for: where it comes from, another kexec."""
+    """Tell what an image cannot ask for: where it comes from, which one it is, another kexec."""
     ours = token.name == "root" and (token.value or "").startswith(ROOT_PREFIX)
-    return ours or token.name in _OF_BOOT_LOADER or is_about_kexec(token.name)
+    return ours or token.name in {_PIN, *_OF_BOOT_LOADER} or is_about_kexec(token.name)
 
 
 def _matches(token: Token, removed: Token) -> bool:

@@ -6,6 +6,7 @@ Where each blob goes is known from the manifest, before its first byte comes. So
 from __future__ import annotations
 
 import json
+import mmap
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ _DIRECTORY, _FILE = 0o40755, 0o100644
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 _MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 _CHUNK = 2**20
+_PAGE = mmap.ALLOCATIONGRANULARITY
 
 
 @dataclass(frozen=True)
@@ -90,23 +92,28 @@ class BlobKeeper:
         if digest is None or digest not in known:
             return source
         if self._plan is None or self._plan.image.manifest_digest != digest:
-            self._complete.clear()
-            punch(self._fd, 0, os.fstat(self._fd).st_size)
-            self._plan = self._write_plan(image, digest, known)
+            self._forget()
+            try:
+                self._plan = self._write_plan(image, digest, known)
+            except OSError as error:
+                if no_space(error):
+                    raise full(self._fd, "the image's manifest, kept for the next kernel") from error
+                raise
         return _Keeping(source, self)
 
-    def finish(self) -> KeptLayout | None:
-        """Give what was kept, None where there is nothing; what did not come whole is not in it."""
+    def finish(self, image: ResolvedImage) -> KeptLayout | None:
+        """Give what was kept of this image, None where there is nothing; what did not come whole is not in it."""
         plan = self._plan
-        if plan is None or plan.image.manifest_digest is None:
+        if plan is None or plan.image.manifest_digest is None or plan.image.manifest_digest != image.manifest_digest:
+            # Of another one, whose source failed.
+            self._forget()
             return None
         for digest, head in plan.heads.items():
             if digest not in self._complete:
                 # An archive that ends here, and holes up to the next one: the kernel passes over zeros.
                 end = cpio.trailer()
                 os.pwrite(self._fd, end, head)
-                os.pwrite(self._fd, bytes(max(0, plan.places[digest] - head - len(end))), head + len(end))
-                punch(self._fd, head + len(end), plan.ends[digest] - head - len(end))
+                self._clear(head + len(end), plan.ends[digest])
         missing = {layer.digest for layer in plan.image.manifest.layers} - self._complete
         return KeptLayout(self.path, plan.size, plan.image.manifest_digest, frozenset(missing))
 
@@ -166,6 +173,17 @@ class BlobKeeper:
         plan.size = self._put(at, cpio.trailer())
         os.ftruncate(self._fd, plan.size)
         return plan
+
+    def _forget(self) -> None:
+        self._plan = None
+        self._complete.clear()
+        os.ftruncate(self._fd, 0)
+
+    def _clear(self, begin: int, end: int) -> None:
+        """Make zeros of what may hold a part of a blob; only whole pages can be given back."""
+        punch(self._fd, begin, end - begin)
+        for start in (begin, max(begin, end - _PAGE)):
+            os.pwrite(self._fd, bytes(min(_PAGE, end - start)), start)
 
     def _put(self, offset: int, content: bytes) -> int:
         os.pwrite(self._fd, content, offset)

@@ -67,8 +67,7 @@ class KexecLanding:
         kernel = os.path.join(self.directory, "vmlinuz")
         with self.recorder.phase("pack", f"packing the next initrd, for kernel {self._version}"):
             if self.archive is not None:
-                whole = BootFile(self.archive, 0, os.path.getsize(self.archive))
-                append_archive({self.archive: whole}, initrd)
+                append_archive(_files_of(self.archive), initrd)
             append_file(self.taken.files.kernel, kernel)
             append_file(initramfs, initrd)
             # An archive that is read once left whole layers there.
@@ -92,6 +91,14 @@ class KexecLanding:
     @property
     def _version(self) -> str:
         return self.taken.files.version
+
+
+def _files_of(archive: str) -> dict[str, bytes | BootFile]:
+    """Give an archive, or all there is in a layout directory, by path."""
+    paths = [archive]
+    if os.path.isdir(archive):
+        paths = [os.path.join(top, name) for top, _, names in os.walk(archive) for name in names]
+    return {path: BootFile(path, 0, os.path.getsize(path)) for path in sorted(paths)}
 
 
 def _empty(*paths: str) -> None:

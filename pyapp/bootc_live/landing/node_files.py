@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -128,12 +129,14 @@ def _about(spec: SourceSpec, root: str, access: Access) -> Iterator[Token]:
 
 def _file(path: str, what: str) -> BootFile:
     try:
-        with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
+        with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise ConfigError(f"'{what}{path}' is no regular file", hint="name a file")
             file.read(1)
     except OSError as error:
         raise ConfigError(f"'{what}{path}' cannot be read: {error.strerror}", hint="name a file") from error
-    return BootFile(path, 0, size)
+    return BootFile(path, 0, status.st_size)
 
 
 def _more(paths: Sequence[str], recorder: Recorder) -> dict[str, BootFile]:

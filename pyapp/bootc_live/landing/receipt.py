@@ -51,7 +51,8 @@ def make_receipt(
             "digests": "verified",
             "pin": config.pin,
             "signatures": "not checked",
-            "insecure": resolved.insecure,
+            # What the kernel before this one fetched was chosen by whoever was on the way there.
+            "insecure": resolved.insecure or (before is not None and before.receipt.get("insecure") is True),
         },
         **root_parts(config, figures, resolved.compressed_size, image.size),
         "phases": dict(recorder.phases),

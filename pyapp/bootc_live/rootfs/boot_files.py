@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from functools import partial
 
 from bootc_live.base.errors import ImageError
-from bootc_live.config.kargs_d import image_arguments
-from bootc_live.config.tokens import split_words
+from bootc_live.config.kargs_d import image_arguments, printable_words
+from bootc_live.image.space import full, no_space
 from bootc_live.rootfs import pe, zboot
-from bootc_live.rootfs.kernel_choice import HINT, Chosen, kargs_files
+from bootc_live.rootfs.kernel_choice import HINT, Chosen, kargs_files, release
 from bootc_live.rootfs.skim import NOT_KEPT
 from bootc_live.rootfs.tree import Node
 
@@ -73,7 +73,7 @@ def boot_files(chosen: Chosen, path: str, directory: str, machine: str, typed: s
     What has to be unwrapped is put into ``directory``. Raises ImageError.
     """
     kernel = _file(chosen.kernel, path, chosen.name, typed)
-    files = {name: _file(node, path, name, typed).read() for name, node in kargs_files(chosen.root).items()}
+    files = {name: _file(node, path, name, typed).read() for name, node in kargs_files(chosen.root, typed).items()}
     found = _sections(kernel, chosen.name)
     if pe.is_uki(found):
         return _unwrapped(kernel, found, chosen, partial(_plain, directory=directory, typed=typed))
@@ -99,16 +99,16 @@ def _unwrapped(
 
     def text(name: str) -> str:
         offset, size = found.get(name, (0, 0))
-        return uki.read_at(offset, min(size, _MOST_TEXT)).decode(errors="replace").strip("\0 \n\t")
+        return uki.read_at(offset, min(size, _MOST_TEXT)).partition(b"\0")[0].decode(errors="replace").strip()
 
-    initramfs = uki.part(*found[".initrd"]) if ".initrd" in found else None
-    return BootFiles(
-        text(".uname") or chosen.version,
-        plain(uki.part(*found[".linux"])),
-        initramfs,
-        tuple(split_words(text(".cmdline"))[0]),
-        from_uki=True,
-    )
+    kernel, initramfs = (uki.part(*found[name]) if name in found else None for name in (".linux", ".initrd"))
+    if kernel is None or not kernel.size:
+        raise ImageError(f"the UKI {chosen.name} has a kernel that is empty", hint=HINT)
+    try:
+        arguments = tuple(printable_words(text(".cmdline")))
+    except ValueError as error:
+        raise ImageError(f"the command line of the UKI {chosen.name} cannot be used: {error}", hint=HINT) from error
+    return BootFiles(release(text(".uname")) or chosen.version, plain(kernel), initramfs, arguments, from_uki=True)
 
 
 def _plain(kernel: BootFile, directory: str, typed: str) -> BootFile:
@@ -116,12 +116,18 @@ def _plain(kernel: BootFile, directory: str, typed: str) -> BootFile:
     if chunks is None:
         return kernel
     path = os.path.join(directory, "vmlinux")
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        with open(path, "xb") as file:
-            for chunk in chunks:
-                file.write(chunk)
-    except ValueError as error:
-        raise ImageError(f"the kernel of {typed!r} cannot be unwrapped: {error}", hint=HINT) from error
+        for chunk in chunks:
+            view = memoryview(chunk)
+            while view:
+                view = view[os.write(fd, view) :]
+    except OSError as error:
+        if no_space(error):
+            raise full(fd, f"the kernel of {typed!r}, which is compressed") from error
+        raise
+    finally:
+        os.close(fd)
     return BootFile(path, 0, os.path.getsize(path))
 
 

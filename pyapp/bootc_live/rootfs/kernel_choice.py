@@ -6,6 +6,7 @@ the one directory below /usr/lib/modules that holds a vmlinuz; an image with sev
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from bootc_live.base.errors import ImageError
 from bootc_live.rootfs.tree import Node, resolve
 
 HINT = "build the image as bootc wants it: one kernel, /usr/lib/modules/VERSION/vmlinuz with initramfs.img beside it"
+_NO_LINKS = "put the file itself there: what a link leads to, out of kargs.d, is not looked at"
 _MODULES = "usr/lib/modules"
 _KARGS = "usr/lib/bootc/kargs.d"
 _UKIS = ("boot/EFI/Linux", "efi/EFI/Linux")
@@ -39,13 +41,19 @@ def choose_kernel(root: Node, typed: str) -> Chosen:
     if not versions:
         raise ImageError(f"{typed!r} has no kernel: there is no /{_MODULES}/VERSION/vmlinuz in it", hint=HINT)
     if len(versions) > 1:
-        listed = ", ".join(versions)
+        listed = ", ".join(map(release, versions))
         raise ImageError(f"{typed!r} has {len(versions)} kernels below /{_MODULES}: {listed}; which one?", hint=HINT)
     directory = f"{_MODULES}/{versions[0]}"
     kernel = _at(root, f"{directory}/vmlinuz")
     if kernel is None:
-        raise ImageError(f"/{directory}/vmlinuz of {typed!r} leads nowhere", hint=HINT)
-    return Chosen(root, versions[0], f"/{directory}/vmlinuz", kernel, _at(root, f"{directory}/initramfs.img"))
+        raise ImageError(f"/{release(directory)}/vmlinuz of {typed!r} leads nowhere", hint=HINT)
+    name = f"/{release(directory)}/vmlinuz"
+    return Chosen(root, release(versions[0]), name, kernel, _at(root, f"{directory}/initramfs.img"))
+
+
+def release(name: str) -> str:
+    """Give a kernel's release as an image names it, without what would mean something to a terminal or in a file."""
+    return re.sub(r"[^A-Za-z0-9.+~_@:/-]", "_", name)
 
 
 def module_versions(root: Node) -> frozenset[str]:
@@ -57,13 +65,19 @@ def module_versions(root: Node) -> frozenset[str]:
     )
 
 
-def kargs_files(root: Node) -> dict[str, Node]:
-    """Give the files with kernel arguments by path, in the order of their names."""
-    return {
-        f"/{_KARGS}/{name}": found
-        for name, _ in _children(root, _KARGS)
-        if name.endswith(".toml") and (found := _at(root, f"{_KARGS}/{name}")) is not None
-    }
+def kargs_files(root: Node, typed: str) -> dict[str, Node]:
+    """Give the files with kernel arguments by path, in the order of their names.
+
+    Raises ImageError for what is no file: to leave arguments out without a word is not safe.
+    """
+    found: dict[str, Node] = {}
+    for name, _ in _children(root, _KARGS):
+        if name.endswith(".toml"):
+            node = _at(root, f"{_KARGS}/{name}")
+            if node is None:
+                raise ImageError(f"/{_KARGS}/{release(name)} of {typed!r} is no file with arguments", hint=_NO_LINKS)
+            found[f"/{_KARGS}/{name}"] = node
+    return found
 
 
 def _ukis(root: Node) -> Iterator[tuple[str, str, Node]]:
@@ -71,11 +85,11 @@ def _ukis(root: Node) -> Iterator[tuple[str, str, Node]]:
     for directory in _UKIS:
         for name, node in _children(root, directory):
             if name.lower().endswith(".efi") and node.kind == "file":
-                yield f"{directory}/{name}", name[: -len(".efi")], node
+                yield f"{directory}/{release(name)}", release(name[: -len(".efi")]), node
     for version, below in _children(root, _MODULES):
         for name, node in _children(root, f"{_MODULES}/{version}") if below.children else ():
             if name.lower().endswith(".efi") and node.kind == "file":
-                yield f"{_MODULES}/{version}/{name}", version, node
+                yield f"{_MODULES}/{release(version)}/{release(name)}", release(version), node
 
 
 def _children(root: Node, path: str) -> list[tuple[str, Node]]:

@@ -21,8 +21,9 @@ from bootc_live.rootfs.tar_reader import Member
 NOT_KEPT = b"bootc-live.not-kept"
 
 _BOOT_NAMES = (b"vmlinuz", b"initramfs", b"initrd")
-_ADDON_NAMES = (b".efi", b".toml")
 _TELLING = (b"modules.dep", b"modules.builtin")
+# Where one of these, or what lies in modules, is no directory any more, all below it is gone.
+_ABOVE = frozenset({b"usr", b"lib", b"modules", b"bootc", b"kargs.d", b"boot", b"efi", b"EFI", b"Linux"})
 _OBJECTS = b"ostree/repo/objects/"
 _SMALL = 64 * 2**10
 _PUNCH = 4 * 2**20
@@ -83,21 +84,31 @@ class _SkimReader(LayerReader):
             raise self._error
 
     def _take(self, member: Member) -> None:
+        base = _base(member.name)
         if member.kind == "file":
-            self._take_file(member)
-        elif member.kind in ("dir", "symlink") or _base(member.name).startswith(b".wh.") or _matters(member):
+            self._take_file(member, base)
+        elif member.kind == "hardlink":
+            self._take_link(member, base)
+        elif member.kind in ("dir", "symlink") or base.startswith(b".wh.") or _is_above(member.name, base):
             self._kept.append(member._replace(xattrs={}))
         self.sieve.pass_over(member.offset)
 
-    def _take_file(self, member: Member) -> None:
-        base = _base(member.name)
+    def _take_file(self, member: Member, base: bytes) -> None:
+        spans = _spans(member)
         if self._stays(member, base):
-            for begin, size in _spans(member):
+            for begin, size in spans:
                 self.sieve.keep(begin, begin + size)
             self._kept.append(member._replace(xattrs={}))
-        elif base.startswith((b".wh.", *_TELLING)) or _OBJECTS in member.name:
+        elif _is_known(member.name, base):
             self._kept.append(_lost(member, member.name))
-        self.sieve.pass_over(member.offset + member.size)
+        # The size of a sparse one is not that of its data.
+        self.sieve.pass_over(max((begin + size for begin, size in spans), default=member.offset))
+
+    def _take_link(self, member: Member, base: bytes) -> None:
+        if base.startswith(b".wh.") or _wanted(member.name, base) or base.startswith(_TELLING):
+            target = _base(member.link)
+            known = _wanted(member.link, target) or _is_known(member.link, target)
+            self._kept.append(member._replace(xattrs={}) if known else _lost(member, member.link))
 
     def _stays(self, member: Member, base: bytes) -> bool:
         if _wanted(member.name, base):
@@ -165,16 +176,20 @@ def _base(name: bytes) -> bytes:
 def _wanted(name: bytes, base: bytes) -> bool:
     if base.startswith(_BOOT_NAMES):
         return True
-    return base.endswith(_ADDON_NAMES) and (b"kargs.d/" in name or base.endswith(b".efi"))
+    return base.lower().endswith(b".efi") or (base.endswith(b".toml") and b"kargs.d/" in name)
 
 
-def _matters(member: Member) -> bool:
-    base = _base(member.name)
-    return member.kind == "hardlink" and (_wanted(member.name, base) or base.startswith(_TELLING))
+def _is_known(name: bytes, base: bytes) -> bool:
+    """Tell whether it counts that there is such a file, or that it is what another name stands for."""
+    return base.startswith((b".wh.", *_TELLING)) or _OBJECTS in name or _is_above(name, base)
+
+
+def _is_above(name: bytes, base: bytes) -> bool:
+    return base in _ABOVE or name.rstrip(b"/").endswith(b"modules/" + base)
 
 
 def _lost(member: Member, where: bytes) -> Member:
-    return member._replace(xattrs={NOT_KEPT: where}, size=0, extents=None)
+    return member._replace(kind="file", xattrs={NOT_KEPT: where}, size=0, extents=None)
 
 
 def _spans(member: Member) -> list[tuple[int, int]]:

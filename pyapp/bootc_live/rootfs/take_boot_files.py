@@ -67,7 +67,7 @@ def taken_boot_files(
         path_of_blobs = os.path.join(directory, "blobs.cpio")
         with closing(BlobKeeper(path_of_blobs, keep.prefix, keep.room, whole=keep.whole)) as keeper:
             acquired = acquire(specs, access, path, recorder, Takers(readers=readers, blobs=keeper))
-            layout = keeper.finish()
+            layout = keeper.finish(acquired.image.resolved)
     image = acquired.image
     with recorder.phase("kernel", "looking for the image's kernel"):
         root = merge(image, readers)
