@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +17,11 @@ from pathlib import Path
 import pytest
 
 from tests.lib.archive_members import tar_of
-from tests.lib.boot_images import INITRAMFS, KERNEL, VERSION, boot_image, initramfs, kernel_layer
+from tests.lib.boot_images import BASE, INITRAMFS, KERNEL, VERSION, boot_image, initramfs, kernel_layer
 from tests.lib.docker_writer import Saved, docker_members
 from tests.lib.oci_writer import Image, write_archive, write_layout
 from tests.lib.program import Ended, Program
+from tests.lib.registry import registry
 from tests.lib.tar_writer import file, layer
 
 # A kernel that can load no modules needs none: then images cannot lack them.
@@ -273,3 +276,37 @@ def test_layouts_that_had_to_help_out_are_carried_too(program: Program, kexec_pr
     assert found.stage["missing"]
     for path in second.rglob("*"):
         assert found.file(str(path).lstrip("/")).exists()
+
+
+def test_what_is_fetched_again_needs_a_network(program: Program, kexec_program: Path, tmp_path: Path) -> None:
+    """The next initramfs has bootc-live, but nothing to reach a registry with: for a layout it needs none."""
+    layout = write_layout(tmp_path / "layout", boot_image(kernel_layer(initramfs(BASE))))
+    with registry(tmp_path / "registry") as running:
+        running.put(layout, "os", "stable")
+        kargs = f"root=bootc-live:{running.source('os:stable')} bootc.registry.unsecure bootc.kexec"
+        refused = boot(program, tmp_path, f"{kargs} bootc.kexec.reuse-image=0")
+        refused.error("lacks the dracut module bootc-live-net")
+        assert not (kexec_program / "kernel").exists()
+        assert loaded(program, tmp_path, kexec_program, kargs).kernel == KERNEL
+
+
+@pytest.mark.usefixtures("kexec_program")
+def test_ended_at_any_time(program: Program, tmp_path: Path) -> None:
+    """No mount, no process and no file stays, which is looked for after every test."""
+    noise = [layer(file(f"noise{number}", os.urandom(8_000_000))) for number in range(3)]
+    source = write_layout(tmp_path / "image", boot_image(kernel_layer(), *noise))
+    kargs, log, steps, ended = f"root=bootc-live:{source} bootc.kexec", tmp_path / "log", 8, 0
+    began = time.monotonic()
+    boot(program, tmp_path, kargs).good()
+    whole = time.monotonic() - began
+    argv = ("boot", "--dry-run", "--sysroot", str(tmp_path / "sysroot"), "--cmdline", kargs)
+    for step in range(1, steps):
+        with program.started(*argv, log=log) as process:
+            time.sleep(whole * step / steps)
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait(20)
+        said = log.read_text()
+        assert "Traceback" not in said
+        assert not list(Path("/run").glob("bootc-live/*"))
+        ended += "bootc-live: error: interrupted" in said
+    assert ended

@@ -145,6 +145,10 @@ def test_receipt_of_both(tmp_path: Path) -> None:
     fetched = both_stages(Handover("sha256:ab"), resolved)
     assert fetched is not None
     assert (fetched["reused"], fetched["seconds"]) == (0, None)
+    # A clock that was set in between, or is none: it tells nothing.
+    later = both_stages(Handover("sha256:ab", None, (), {"handed_over": 2.0**40}), resolved)
+    assert later is not None
+    assert later["seconds"] is None
 
 
 @pytest.mark.parametrize("insecure", [False, True])

@@ -11,9 +11,11 @@ from bootc_live.base.errors import LandingError
 from bootc_live.landing.modules import check_modules, have_modules
 
 
+@pytest.mark.parametrize("where", ["usr/lib", "lib"])
 @pytest.mark.parametrize("name", ["modules.dep", "modules.builtin", "kernel/fs/x.ko"])
-def test_there(name: str, tmp_path: Path) -> None:
-    path = tmp_path / "usr/lib/modules/6.1" / name
+def test_there(where: str, name: str, tmp_path: Path) -> None:
+    """Images that bootc would not take have no /usr/lib/modules, but they do boot."""
+    path = tmp_path / where / "modules/6.1" / name
     path.parent.mkdir(parents=True)
     path.touch()
     assert have_modules(str(tmp_path), "6.1")

@@ -77,3 +77,17 @@ def test_what_is_carried(tmp_path: Path) -> None:
     found = dict(carried_files(str(tmp_path)))
     assert found == {f"{tmp_path}/auth.json": b"{}", f"{tmp_path}/certs.d/host/ca.crt": b"PEM"}
     assert dict(carried_files(str(tmp_path / "nothing"))) == {}
+
+
+@pytest.mark.parametrize("length", [8, 9, 11])
+def test_a_word_of_zeros_ends_what_has_no_end(length: int, tmp_path: Path) -> None:
+    """The kernel's lib/decompress_unlz4.c takes anything else for the size of one more block."""
+    image, initrd = tmp_path / "image", tmp_path / "initrd"
+    image.write_bytes(b"\x02\x21\x4c\x18" + b"x" * length)
+    append_file(BootFile(str(image), 0, 4 + length), str(initrd))
+    append_archive({"/usr/y": b""}, str(initrd))
+    rest = initrd.read_bytes()[4 + length :]
+    assert rest[:4] == bytes(4)
+    begin = rest.index(b"0707")
+    assert (4 + length + begin) % 4 == 0
+    assert not rest[:begin].strip(b"\0")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import resource
 import time
@@ -94,7 +95,7 @@ def test_a_uki_without_a_kernel_in_it(tmp_path: Path) -> None:
 
 
 def test_a_uki_whose_texts_are_odd(tmp_path: Path) -> None:
-    sections = [(".linux", KERNEL), (".uname", b"7.0\n\x1b[2J \"x"), (".cmdline", b"a b\n c\0\0d")]
+    sections = [(".linux", KERNEL), (".uname", b'7.0\n\x1b[2J "x'), (".cmdline", b"a b\n c\0\0d")]
     with taken_of(tmp_path, layer(file("boot/EFI/Linux/os.efi", pe_file(sections)))) as found:
         assert found.files.version == "7.0___2J__x"
         assert found.files.arguments == ("a", "b", "c")
@@ -111,3 +112,33 @@ def test_a_kernel_that_unwraps_to_more_than_there_is_room_for(tmp_path: Path) ->
             boot_files(Chosen(new_directory(), "6.1", "vmlinuz", kernel, None), str(path), str(tmp_path), "x86_64", "x")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_arguments_that_fill_the_memory(tmp_path: Path) -> None:
+    """Zeros take nothing where they are compressed."""
+    big = file(f"{KARGS}/1.toml", "#" * MIB)
+    assert f"/{KARGS}/1.toml" in error_of(tmp_path, layer(*TREE, big))
+
+
+def test_the_tree_is_not_held_on_to(tmp_path: Path) -> None:
+    """Where the image has many files, that is memory that the blobs need by then."""
+    many = [file(f"sysroot/ostree/repo/objects/{number:064x}.file") for number in range(3000)]
+    tar = layer(*TREE, *many)
+    with taken_of(tmp_path, tar):
+        gc.collect()
+        assert sum(isinstance(thing, Node) for thing in gc.get_objects()) < 1000
+
+
+def test_modules_where_usr_is_not_merged(tmp_path: Path) -> None:
+    with taken_of(tmp_path, layer(*TREE, file("lib/modules/5.10/modules.dep", "x"))) as found:
+        assert found.modules == {"5.10", "6.1"}
+
+
+def test_names_that_mean_something_to_a_terminal(tmp_path: Path) -> None:
+    for number, name in enumerate(("\x1b[2J", "\udcff")):
+        where = tmp_path / str(number)
+        where.mkdir()
+        tree = file(f"usr/lib/modules/{name}/vmlinuz", "MZ"), file(f"{KARGS}/{name}.toml")
+        said = error_of(where, layer(*tree))
+        assert said.isprintable()
+        assert said.encode()

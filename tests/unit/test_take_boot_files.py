@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import random
 import subprocess
@@ -20,6 +21,8 @@ from tests.lib.acquiring import QUICK
 from tests.lib.oci_writer import Compression, Image, Layer, write_archive, write_layout
 from tests.lib.small_image import HERE
 from tests.lib.tar_writer import directory, file, hardlink, layer, symlink
+from tests.unit.pe_files import pe_file
+from tests.unit.test_zboot import zboot
 
 MIB = 2**20
 NOISE = random.Random(5)
@@ -135,6 +138,28 @@ def test_images_of_ostree_have_hard_links(tmp_path: Path) -> None:
         assert read(found) == (KERNEL, INITRAMFS)
         assert found.files.arguments == ("quiet",)
         assert os.stat(found.files.kernel.path).st_blocks * 512 < len(KERNEL) + len(INITRAMFS) + 64 * 1024
+
+
+@pytest.mark.parametrize("where", ["boot/EFI/Linux/os.efi", "efi/EFI/Linux/os.efi", f"{MODULES}/os.efi"])
+def test_a_uki_comes_first_and_is_taken_apart(where: str, tmp_path: Path) -> None:
+    kernel, initramfs = KERNEL[::-1], INITRAMFS[::-1]
+    sections = [(".cmdline", b"of the uki\n"), (".uname", b"7.0"), (".initrd", initramfs), (".linux", kernel)]
+    tree = file(where, pe_file(sections)), file("usr/lib/bootc/kargs.d/1.toml", 'kargs = ["no"]')
+    with taken_of(tmp_path, layer(*TREE, *tree)) as found:
+        assert found.files.from_uki
+        assert read(found) == (kernel, initramfs)
+        assert (found.files.version, found.files.arguments) == ("7.0", ("of", "the", "uki"))
+
+
+def test_kernels_that_unpack_themselves_are_unpacked(tmp_path: Path) -> None:
+    """As vmlinuz, and inside a UKI."""
+    packed = zboot(gzip.compress(KERNEL), "gzip")
+    uki = file("boot/EFI/Linux/os.efi", pe_file([(".linux", packed), (".initrd", INITRAMFS)]))
+    for number, tree in enumerate([(*TREE, file(f"{MODULES}/vmlinuz", packed)), (*TREE, uki)]):
+        where = tmp_path / str(number)
+        where.mkdir()
+        with taken_of(where, layer(*tree)) as found:
+            assert read(found) == (KERNEL, INITRAMFS)
 
 
 def test_data_that_was_passed_over_is_an_error(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from bootc_live.base.units import mib
 from bootc_live.config.handover import LAYOUT
 from bootc_live.config.model import Backing, Config, Kexec
 from bootc_live.config.next_cmdline import next_cmdline
-from bootc_live.config.source_spec import ArchiveFile, SourceSpec
+from bootc_live.config.source_spec import ArchiveFile, HandlerArchive, RegistryImage, SourceSpec, WebArchive
 from bootc_live.landing.kexec import KexecLanding
 from bootc_live.landing.kexec_receipt import first_stage
 from bootc_live.landing.modules import needs_modules
@@ -98,9 +98,11 @@ def _go(
                 f"the next kernel's command line has {len(cmdline)} characters, {_LONGEST} are the most there can be",
                 hint="leave arguments out with bootc.kexec.remove=",
             )
+        rest = taken.layout is None or bool(taken.layout.missing)
         # Where an earlier source gave some of it, too, the rest is in the archive alone.
-        carried = local if kexec.reuse and (taken.layout is None or taken.layout.missing) else None
-        landing = KexecLanding(taken, cmdline, directory, recorder, stack, carried)
+        carried = local if kexec.reuse and rest else None
+        remote = rest and isinstance(used, RegistryImage | WebArchive | HandlerArchive)
+        landing = KexecLanding(taken, cmdline, directory, recorder, stack, carried, remote)
         landing.check()
         if local is not None and carried is None and not kexec.boot_on_failure and not arguments.dry_run:
             _give_up(local)

@@ -19,6 +19,7 @@ from bootc_live.rootfs.initramfs import holds
 from bootc_live.rootfs.take_boot_files import Taken
 
 _PROGRAM = "usr/lib/bootc-live/bootc-live.pyz"
+_NETWORK = "usr/lib/bootc-live/fetch-url"
 _HINT = "build the image's initramfs with the dracut modules of bootc-live that its source needs"
 
 
@@ -27,8 +28,8 @@ class KexecLanding:
     """Go on in the kernel of ``taken`` with the command line; ``prepare`` does all that can fail, ``commit`` jumps.
 
     ``directory`` is a place in RAM for files. ``archive`` is a file of this initramfs that the next one has to have at
-    the same path, None where nothing but the layout of ``taken`` is handed over. The kernel is loaded as long as
-    ``stack`` is open.
+    the same path, None where nothing but the layout of ``taken`` is handed over. ``network`` tells that something is
+    left to fetch over it. The kernel is loaded as long as ``stack`` is open.
     """
 
     taken: Taken
@@ -37,6 +38,7 @@ class KexecLanding:
     recorder: Recorder
     stack: ExitStack = field(default_factory=ExitStack)
     archive: str | None = None
+    network: bool = False
 
     def check(self) -> None:
         """Raise LandingError for an image whose initramfs could not go on."""
@@ -49,6 +51,12 @@ class KexecLanding:
             raise LandingError(
                 f"the initramfs of {typed!r} (kernel {self._version}) has no bootc-live in it: "
                 f"there is no /{_PROGRAM}, so it could not make a root of the image",
+                hint=_HINT,
+            )
+        if found and self.network and holds(initramfs.chunks(), _NETWORK) is False:
+            raise LandingError(
+                f"the initramfs of {typed!r} (kernel {self._version}) lacks the dracut module bootc-live-net, "
+                "so it could not fetch what is not handed over",
                 hint=_HINT,
             )
         if found is None:

@@ -47,11 +47,13 @@ def both_stages(before: Handover | None, resolved: ResolvedImage) -> dict[str, o
         return None
     handed = {layer.digest: layer.size for layer in resolved.manifest.layers if layer.digest not in before.missing}
     at = before.receipt.get("handed_over")
+    seconds = round(time.time() - _uptime() - at, 3) if isinstance(at, float) else None
     return {
         "first": before.receipt,
         "kernel": os.uname().release,
         "reused": 0 if before.layout is None else sum(handed.values()),
-        "seconds": round(time.time() - _uptime() - at, 3) if isinstance(at, float) else None,
+        # Where a clock was set in between, nobody knows.
+        "seconds": None if seconds is None or seconds < 0 else seconds,
     }
 
 

@@ -10,6 +10,8 @@ from bootc_live.base.rooted import resolve_below
 _HINT = "boot with bootc.kexec to run the image's own kernel, or serve the kernel that the image has modules for"
 # Kernels without loadable modules need none.
 _MODULAR = "/proc/modules"
+# Where modprobe looks is the second; in most images it is a link to the first.
+_PLACES = ("usr/lib/modules", "lib/modules")
 _TELLING = ("modules.dep", "modules.builtin", "kernel")
 
 
@@ -20,8 +22,7 @@ def needs_modules() -> bool:
 
 def have_modules(root: str, release: str) -> bool:
     """Tell whether the tree ``root`` has modules for the kernel of that release."""
-    directory = f"usr/lib/modules/{release}"
-    return any(resolve_below(root, f"{directory}/{name}") is not None for name in _TELLING)
+    return any(resolve_below(root, f"{place}/{release}/{name}") is not None for place in _PLACES for name in _TELLING)
 
 
 def check_modules(root: str, typed: str, *, required: bool, release: str | None = None) -> str | None:

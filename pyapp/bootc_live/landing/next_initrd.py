@@ -61,7 +61,8 @@ def append_archive(files: Mapping[str, bytes | BootFile], path: str) -> None:
     names = [name.lstrip("/") for name in files]
     try:
         with open(path, "ab") as file:
-            file.write(bytes(-file.tell() % _ALIGN))
+            # A word of zeros ends what is compressed with lz4 for the kernel; elsewhere it is passed over.
+            file.write(bytes(-file.tell() % _ALIGN + (_ALIGN if file.tell() else 0)))
             inodes = count(1)
             for name in cpio.directories(names):
                 file.write(cpio.header(name, _DIRECTORY, 0, next(inodes)))

@@ -73,7 +73,7 @@ def boot_files(chosen: Chosen, path: str, directory: str, machine: str, typed: s
     What has to be unwrapped is put into ``directory``. Raises ImageError.
     """
     kernel = _file(chosen.kernel, path, chosen.name, typed)
-    files = {name: _file(node, path, name, typed).read() for name, node in kargs_files(chosen.root, typed).items()}
+    files = {name: _text(node, path, name, typed) for name, node in kargs_files(chosen.root, typed).items()}
     found = _sections(kernel, chosen.name)
     if pe.is_uki(found):
         return _unwrapped(kernel, found, chosen, partial(_plain, directory=directory, typed=typed))
@@ -131,7 +131,15 @@ def _plain(kernel: BootFile, directory: str, typed: str) -> BootFile:
     return BootFile(path, 0, os.path.getsize(path))
 
 
+def _text(node: Node, path: str, name: str, typed: str) -> bytes:
+    file = _file(node, path, name, typed)
+    if file.size > _MOST_TEXT:
+        raise ImageError(f"{release(name)} of {typed!r} has {file.size} bytes, too many to read", hint=HINT)
+    return file.read()
+
+
 def _file(node: Node, path: str, name: str, typed: str) -> BootFile:
+    name = release(name)
     if node.kind != "file" or node.extents is not None or not (node.size or NOT_KEPT in node.xattrs):
         raise ImageError(f"{name} of {typed!r} is empty, sparse, or no regular file", hint=HINT)
     if NOT_KEPT in node.xattrs:

@@ -60,7 +60,8 @@ def module_versions(root: Node) -> frozenset[str]:
     """Give the releases of the kernels whose modules the tree has."""
     return frozenset(
         name
-        for name, node in _children(root, _MODULES)
+        for directory in (_MODULES, "lib/modules")
+        for name, node in _children(root, directory)
         if node.children and node.children.keys() & {b"modules.dep", b"modules.builtin", b"kernel"}
     )
 

@@ -105,7 +105,7 @@ class _SkimReader(LayerReader):
         self.sieve.pass_over(max((begin + size for begin, size in spans), default=member.offset))
 
     def _take_link(self, member: Member, base: bytes) -> None:
-        if base.startswith(b".wh.") or _wanted(member.name, base) or base.startswith(_TELLING):
+        if _wanted(member.name, base) or (_is_known(member.name, base) and _OBJECTS not in member.name):
             target = _base(member.link)
             known = _wanted(member.link, target) or _is_known(member.link, target)
             self._kept.append(member._replace(xattrs={}) if known else _lost(member, member.link))

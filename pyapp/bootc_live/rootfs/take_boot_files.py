@@ -12,10 +12,11 @@ from bootc_live.config.source_spec import SourceSpec
 from bootc_live.image.acquire import Acquired, acquire
 from bootc_live.image.kept import BlobKeeper, KeptLayout
 from bootc_live.image.tap import Takers
+from bootc_live.image.verified import VerifiedImage
 from bootc_live.rootfs.boot_files import BootFiles, boot_files
 from bootc_live.rootfs.kernel_choice import choose_kernel, module_versions
 from bootc_live.rootfs.layers import merge
-from bootc_live.rootfs.skim import skim
+from bootc_live.rootfs.skim import Skim, skim
 from bootc_live.source.access import Access
 
 
@@ -70,7 +71,13 @@ def taken_boot_files(
             layout = keeper.finish(acquired.image.resolved)
     image = acquired.image
     with recorder.phase("kernel", "looking for the image's kernel"):
-        root = merge(image, readers)
-        chosen = choose_kernel(root, image.resolved.typed)
-        files = boot_files(chosen, path, directory, machine or os.uname().machine, image.resolved.typed)
-    yield Taken(acquired, files, module_versions(root), layout)
+        files, modules = _chosen(image, readers, directory, machine or os.uname().machine)
+    # Memory that the blobs need twice from here on: a tree of many files takes a lot.
+    del readers
+    yield Taken(acquired, files, modules, layout)
+
+
+def _chosen(image: VerifiedImage, readers: Skim, directory: str, machine: str) -> tuple[BootFiles, frozenset[str]]:
+    root = merge(image, readers)
+    chosen = choose_kernel(root, image.resolved.typed)
+    return boot_files(chosen, image.path, directory, machine, image.resolved.typed), module_versions(root)
