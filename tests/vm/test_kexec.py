@@ -27,8 +27,10 @@ from tests.vm.kexec import (
 )
 from vmkit.guest import Guest, GuestError, Ready
 from vmkit.paths import OUT
+from vmkit.start import Kernel
 
 BOOT_SECONDS = 600
+SMALL = 560
 FAIL_SECONDS = 300
 
 
@@ -103,6 +105,19 @@ def test_image_is_fetched_again(served: Images) -> None:
     assert "test.from=image" in given
     assert not {"test.from=elsewhere", "my.own=1"} & set(given)
     assert f"root=bootc-live:{source(server, 'moving')}@{served.digests['latest']}" in given
+
+
+def test_what_memory_does_not_do_for_is_fetched_again(served: Images) -> None:
+    """The largest layer, in a machine where two times all of them would not fit."""
+    layers = served.layers("latest")
+    left_out = max(layers.values())
+    asked = "bootc.kexec bootc.live.layout=erofs bootc.live.compress=lz4"
+    kargs = common(f"root=bootc-live:{source(served.registry, 'latest')} {asked}")
+    with Guest(Kernel(initrds=[OUT / "initrd.img"], append=kargs), memory=SMALL) as running:
+        receipt, _ = went_on(running)
+    assert receipt["kexec"]["reused"] == sum(layers.values()) - left_out
+    assert receipt["bytes"]["transferred"] == left_out
+    assert receipt["warnings"] == []
 
 
 def test_appended_archive_is_handed_over(served: Images) -> None:
