@@ -19,6 +19,7 @@ import pytest
 from tests.lib.archive_members import tar_of
 from tests.lib.boot_images import BASE, INITRAMFS, KERNEL, VERSION, boot_image, initramfs, kernel_layer
 from tests.lib.docker_writer import Saved, docker_members
+from tests.lib.host_files import CERTIFICATES, host_files
 from tests.lib.oci_writer import Image, write_archive, write_layout
 from tests.lib.program import Ended, Program
 from tests.lib.registry import registry
@@ -229,21 +230,12 @@ def test_an_overlong_command_line(program: Program, kexec_program: Path, tmp_pat
 
 
 def test_files_for_servers_go_along(program: Program, kexec_program: Path, tmp_path: Path) -> None:
-    ours = Path("/etc/bootc-live/certs.d")
-    ours.mkdir(parents=True, exist_ok=True)
-    try:
-        (ours / "ca.crt").write_text("an authority\n")
-        found = loaded(
-            program,
-            tmp_path,
-            kexec_program,
-            f"root=bootc-live:{write_layout(tmp_path / 'i', boot_image())} bootc.kexec",
-        )
-        carried = found.file("etc/bootc-live/certs.d/ca.crt")
-        assert carried.read_text() == "an authority\n"
-        assert carried.stat().st_mode & 0o777 == 0o600
-    finally:
-        (ours / "ca.crt").unlink()
+    source = write_layout(tmp_path / "image", boot_image())
+    with host_files({CERTIFICATES / "ca.crt": "an authority\n"}):
+        found = loaded(program, tmp_path, kexec_program, f"root=bootc-live:{source} bootc.kexec")
+    carried = found.file("etc/bootc-live/certs.d/ca.crt")
+    assert carried.read_text() == "an authority\n"
+    assert carried.stat().st_mode & 0o777 == 0o600
 
 
 def test_archives_that_had_to_help_out_are_carried_too(program: Program, kexec_program: Path, tmp_path: Path) -> None:

@@ -48,6 +48,7 @@ SCHEMA: dict[str, Any] = {
         "guessed": int,
     },
     "hosts": {},
+    "kexec": type(None),
     "peak_memory": int,
     "memory": {"total": int, "available": int, "needed": int, "image": int},
     "ratios": {
