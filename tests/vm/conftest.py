@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.lib.registry import GUEST, Registry, registry
 from tests.lib.tls import make_authority, make_server
@@ -24,29 +26,31 @@ from vmkit.network import UserNetwork
 from vmkit.paths import OUT, REPO
 from vmkit.start import Kernel
 
-# Modules whose tests share what takes longer to make than a boot; all others share at most one guest.
-TOGETHER = ("test_kexec", "test_firmware")
-GUESTS = ("booted", "plain", "enforcing")
+# Modules whose tests share what takes longer to make than a boot, and those whose tests share guests, one for what
+# stands in brackets. All other tests share at most one guest with no one.
+TOGETHER = ("test_kexec", "test_firmware", "test_loaders")
+BY_GUEST = ("test_boot", "test_full")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keeps one comparison of the whole tree: the same index is mounted in every guest, and hashing it is slow.
-
-    Names the group of each test, which one process runs as a whole: guests are booted two at a time.
-    """
+    """Keeps one comparison of the whole tree: the same index is mounted in every guest, and hashing it is slow."""
     items[:] = [item for item in items if "umoci" not in item.name or "[embedded]" in item.name]
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(_group(item)))
 
 
-def _group(item: pytest.Item) -> str:
-    if item.path.stem in TOGETHER:
-        return item.path.stem
-    shared = [name for name in GUESTS if name in getattr(item, "fixturenames", ())]
-    if not shared:
-        return item.nodeid
-    params = item.callspec.params if hasattr(item, "callspec") else {}
-    return f"{item.path.stem} {shared[0]} {params.get(shared[0], '')}"
+class ByGuest(LoadScopeScheduling):  # type: ignore[misc]
+    """Lets one process have all tests that share a guest."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        module = Path(nodeid.partition("::")[0]).stem
+        if module in TOGETHER:
+            return module
+        return f"{module}[{nodeid.partition('[')[2]}" if module in BY_GUEST else nodeid
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByGuest:
+    """Shares the tests out between processes."""
+    return ByGuest(config, log)
 
 
 @dataclass(frozen=True)
