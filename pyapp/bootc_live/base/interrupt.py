@@ -1,16 +1,40 @@
-"""Signals that ask the program to end, turned into one exception that cleaning up can rely on (signal(7))."""
+"""Signals that ask the program to end, turned into one exception that cleaning up can rely on (signal(7)).
+
+Three things would keep such an exception from coming, or make it do harm:
+
+* Python acts on a signal between two of its own instructions. One that comes just before the main thread begins to wait
+  is acted on when the wait is over, which may be never. So a thread sends it again until it was acted on.
+* A finalizer in which it is raised swallows it. It is sent again then, too.
+* Locks of the standard library are written in Python: raised in the middle of taking one, it leaves it taken, and
+  whoever needs it next hangs. There it waits until the main thread is elsewhere, or has stood in one place for so
+  long that it must be waiting there, which may be broken off.
+"""
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# Seconds between two sendings of the same signal.
+_AGAIN = 0.05
+# Modules whose code holds locks, and seconds in one place of it that only a wait can take.
+_LOCKING = ("threading", "concurrent.futures", "queue")
+_STANDING = 0.03
+# Frames from the innermost that may belong to the taking of a lock.
+_DEPTH = 4
 # What came while it was held off; None while nothing is held off.
 _held: list[int] | None = None
+# Where the main thread was in the code of locks, and since when.
+_stands: tuple[int, int, float] | None = None
+# The end of a pipe that wakes the thread up which sends signals again.
+_wake: int | None = None
 
 
 class Interrupted(KeyboardInterrupt):
@@ -25,6 +49,7 @@ def interrupt_once() -> None:
     """Make the first of these signals raise Interrupted; later ones would break off its work and do nothing."""
     for number in _ENDING:
         signal.signal(number, _interrupted)
+    _send_again()
 
 
 def ignore_interrupts() -> None:
@@ -49,9 +74,66 @@ def held_off() -> Iterator[None]:
             raise Interrupted(signal.Signals(came[0]).name)
 
 
-def _interrupted(number: int, _frame: FrameType | None) -> None:
-    ignore_interrupts()
+def _interrupted(number: int, frame: FrameType | None) -> None:
     if _held is not None:
+        ignore_interrupts()
         _held.append(number)
         return
+    if _takes_lock(frame):
+        return
+    ignore_interrupts()
     raise Interrupted(signal.Signals(number).name)
+
+
+def _takes_lock(frame: FrameType | None) -> bool:
+    """Tell whether the main thread is in the code of locks, and not known to wait there."""
+    global _stands  # noqa: PLW0603 (as above)
+    if frame is None or not _of_locks(frame):
+        return False
+    now = time.monotonic()
+    place = (id(frame), frame.f_lasti)
+    if _stands is None or _stands[:2] != place:
+        _stands = (*place, now)
+    return now - _stands[2] < _STANDING
+
+
+def _of_locks(frame: FrameType) -> bool:
+    inner: FrameType | None = frame
+    for _ in range(_DEPTH):
+        if inner is None:
+            return False
+        if inner.f_globals.get("__name__", "").startswith(_LOCKING):
+            return True
+        inner = inner.f_back
+    return False
+
+
+def _send_again() -> None:
+    global _wake
+    if _wake is not None:
+        return
+    read, _wake = os.pipe()
+    # Python writes the number of each signal that has a handler of ours.
+    os.set_blocking(_wake, False)
+    signal.set_wakeup_fd(_wake, warn_on_full_buffer=False)
+    threading.Thread(target=_keep_sending, args=(read,), name="signals", daemon=True).start()
+    sys.unraisablehook = _swallowed
+
+
+def _keep_sending(read: int) -> None:
+    main = threading.main_thread().ident
+    while main is not None and (came := os.read(read, 1)):
+        time.sleep(_AGAIN)
+        while signal.getsignal(came[0]) is _interrupted:
+            signal.pthread_kill(main, came[0])
+            time.sleep(_AGAIN)
+
+
+def _swallowed(what: sys.UnraisableHookArgs) -> None:
+    if not issubclass(what.exc_type, Interrupted) or _wake is None:
+        sys.__unraisablehook__(what)
+        return
+    number = signal.Signals[str(what.exc_value)] if what.exc_value else signal.SIGTERM
+    for one in _ENDING:
+        signal.signal(one, _interrupted)
+    os.write(_wake, bytes([number]))

@@ -1,0 +1,95 @@
+"""Signals that end the program: each comes through, once, and leaves no lock taken."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[2] / "pyapp"
+SECONDS = 30
+
+BEFORE = f"""
+import os, signal, sys, threading
+sys.path.insert(0, {str(PACKAGE)!r})
+from bootc_live.base.interrupt import Interrupted, held_off, interrupt_once
+interrupt_once()
+lock = threading.Lock()
+def end():
+    signal.raise_signal(signal.SIGTERM)
+"""
+# What each program does up to its interruption; without one, none of them ends.
+ENDINGS = {
+    # Python's part of the handler has yet to run when the wait begins: another thread got the signal.
+    "a lock that nobody releases": """
+lock.acquire()
+threading.Timer(0.2, lambda: signal.pthread_kill(threading.get_ident(), signal.SIGTERM)).start()
+lock.acquire()
+""",
+    "a read that never returns": """
+threading.Timer(0.2, lambda: signal.pthread_kill(threading.get_ident(), signal.SIGTERM)).start()
+os.read(os.pipe()[0], 1)
+""",
+    "a finalizer": """
+class Thing:
+    def __del__(self):
+        end()
+Thing()
+lock.acquire()
+lock.acquire()
+""",
+    "held off": """
+with held_off():
+    end()
+    print("went on", flush=True)
+lock.acquire()
+lock.acquire()
+""",
+    "somewhere": "end()",
+}
+TAKING = """
+taken = threading.Condition(threading.Lock())
+def profile(frame, event, argument):
+    if frame.f_code.co_name == "__enter__" and event == "c_return":
+        sys.setprofile(None)
+        end()
+try:
+    sys.setprofile(profile)
+    with taken:
+        pass
+    while True:
+        pass
+except Interrupted:
+    print("free" if taken.acquire(blocking=False) else "taken")
+"""
+
+
+def run(program: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", BEFORE + program], capture_output=True, text=True, timeout=SECONDS, check=False
+    )
+
+
+@pytest.mark.parametrize("case", ENDINGS)
+def test_comes_through(case: str) -> None:
+    body = textwrap.indent(ENDINGS[case], "    ")
+    done = run(f"try:\n{body}\nexcept Interrupted as error:\n    print('by', error)\n")
+    assert done.stderr == ""
+    assert done.stdout.splitlines()[-1] == "by SIGTERM"
+    assert ("went on" in done.stdout) == (case == "held off")
+    assert done.returncode == 0
+
+
+def test_leaves_no_lock_taken() -> None:
+    """Raised between a lock's taking and the block that releases it, nobody would."""
+    done = run(TAKING)
+    assert (done.stdout, done.stderr) == ("free\n", "")
+
+
+def test_others_may_be_waited_for() -> None:
+    """A second signal while the first one's exception is on its way does nothing."""
+    done = run("try:\n    end()\nexcept Interrupted:\n    end()\n    print('cleaned up')")
+    assert (done.stdout, done.stderr, done.returncode) == ("cleaned up\n", "", 0)
