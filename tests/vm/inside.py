@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,31 @@ from testinfra.host import Host
 from vmkit.guest import Guest
 from vmkit.paths import OUT
 
+NETWORK_SECONDS = 120
 TREE_LIST = Path(__file__).resolve().parents[1] / "lib" / "tree-list.sh"
 
 
 def connect(guest: Guest) -> Host:
-    """Gives testinfra's view of a guest that is ready."""
-    options = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -o ConnectTimeout=60"
-    return testinfra.get_host(
+    """Gives testinfra's view of a guest that is ready.
+
+    Its default target does not wait for its network, so that an address may be on its way still.
+    """
+    options = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -o ConnectTimeout=20"
+    host = testinfra.get_host(
         f"ssh://root@127.0.0.1:{guest.ssh_port}",
         ssh_identity_file=str(OUT / "id_ed25519"),
         ssh_extra_args=options,
     )
+    deadline = time.monotonic() + NETWORK_SECONDS
+    while True:
+        try:
+            host.run_test("true")
+            return host
+        except RuntimeError:
+            # Of ssh itself, exit status 255.
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)
 
 
 def mounts(host: Host) -> dict[str, dict[str, Any]]:
