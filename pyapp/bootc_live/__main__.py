@@ -7,11 +7,12 @@ import os
 import sys
 
 from bootc_live.base.errors import BootcLiveError
-from bootc_live.base.interrupt import interrupt_once
+from bootc_live.base.interrupt import interrupt_once, interruption_waits
 from bootc_live.cli.parser import make_parser
 
 EXIT_FAILED = 1
 EXIT_INTERNAL = 70
+_INTERRUPTED = ("interrupted", "nothing was left behind; run it again")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -25,10 +26,11 @@ def main(argv: list[str] | None = None) -> int:
         code: int = verb.main(arguments)
         sys.stdout.flush()
     except BootcLiveError as error:
-        _report(error.message, error.hint, errors_to)
+        told = _INTERRUPTED if interruption_waits() else (error.message, error.hint)
+        _report(*told, errors_to)
         return EXIT_FAILED
     except KeyboardInterrupt:
-        _report("interrupted", "nothing was left behind; run it again", errors_to)
+        _report(*_INTERRUPTED, errors_to)
         return EXIT_FAILED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -72,7 +72,7 @@ def test_while_fetching(
     with limiting(served.port, limit, Then.STALL) as proxy:
         source = f"docker://127.0.0.1:{proxy.port}/os:latest"
         with program.started(*verb_command(verb, source, tmp_path), log=log) as process:
-            assert proxy.passed.wait(SECONDS)
+            assert proxy.passed.wait(SECONDS), log.read_text()
             # Whoever waits for more bytes has to have begun to wait.
             time.sleep(0.2)
             process.send_signal(number)
@@ -106,7 +106,7 @@ def test_twice(served: Registry, program: Program, tmp_path: Path) -> None:
     with limiting(served.port, 5_000_000, Then.STALL) as proxy:
         source = f"docker://127.0.0.1:{proxy.port}/os:latest"
         with program.started(*verb_command("boot", source, tmp_path), log=log) as process:
-            assert proxy.passed.wait(SECONDS)
+            assert proxy.passed.wait(SECONDS), log.read_text()
             while process.poll() is None:
                 process.send_signal(signal.SIGINT)
                 time.sleep(0.001)

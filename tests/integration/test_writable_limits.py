@@ -14,7 +14,7 @@ from tests.lib.program import Program
 from tests.lib.small_image import BASE, VAR_MTIME, archive_of
 from tests.lib.tar_writer import file, layer
 from tests.lib.tree_list import differences, tree_list
-from tests.lib.zram import Device, device
+from tests.lib.zram import device, devices
 
 MIB = 2**20
 
@@ -62,26 +62,25 @@ def test_var_that_does_not_fit(program: Program, tmp_path: Path) -> None:
 @contextmanager
 def on_zram(program: Program, archive: Path, kargs: str, where: Path) -> Iterator[Booted]:
     """A boot with zram; its devices, which nobody asks for again, are taken away afterwards."""
-    before = zrams()
+
+    def ours(size: int) -> bool:
+        # The sizes that are asked for here are no one else's.
+        return size % (4 * MIB) == ODD
+
+    before = devices(ours)
     try:
         with booted(program, f"root=bootc-live:{archive} bootc.live.writable=zram {kargs}", where) as made:
             yield made
     finally:
         # The sizes that are asked for here are no one else's.
-        for found in zrams() - before:
-            if int(found.read("disksize")) % (4 * MIB) == ODD:
-                found.remove()
+        for found in devices(ours) - before:
+            found.remove()
 
 
 ODD = os.getpid() % 512 * 4096
 SIZES = (
     f"bootc.live.var.size={24 * MIB + ODD} bootc.live.etc.size={16 * MIB + ODD} bootc.live.root.size={16 * MIB + ODD}"
 )
-
-
-def zrams() -> set[Device]:
-    """The devices there are."""
-    return {device(str(path)) for path in Path("/sys/block").glob("zram*")}
 
 
 @pytest.mark.parametrize("kargs", ["", "rw"])
@@ -103,13 +102,14 @@ def test_on_zram(kargs: str, program: Program, small: Path, tmp_path: Path) -> N
 
 def test_without_a_limit_zram_has_half_of_the_memory(program: Program, small: Path, tmp_path: Path) -> None:
     total = int(Path("/proc/meminfo").read_text().split()[1]) * 1024
-    before = zrams()
+    half = total // 2
+    before = devices(half.__eq__)
     try:
         with booted(program, f"root=bootc-live:{small} bootc.live.writable=zram", tmp_path) as made:
             usage = os.statvfs(made.root / "var")
             assert 0.4 * total < usage.f_blocks * usage.f_frsize < 0.55 * total
             name = made.mounts["/var"].source
-            ours = {device(name)} | {found for found in zrams() - before if found.read("disksize") == str(total // 2)}
+            ours = {device(name)} | devices(half.__eq__) - before
     finally:
         for found in ours:
             found.remove()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,6 +53,16 @@ class Device:
     def read(self, name: str) -> str:
         """An attribute, without white space around it."""
         return (self.folder / name).read_text().strip()
+
+
+def devices(of: Callable[[int], bool]) -> set[Device]:
+    """Those whose size in bytes is one of these; others may come and go meanwhile."""
+    found = set()
+    for folder in Path("/sys/block").glob("zram*"):
+        with suppress(OSError):
+            if of(int((folder / "disksize").read_text())):
+                found.add(device(folder.name))
+    return found
 
 
 def device(path: str) -> Device:

@@ -15,7 +15,9 @@ SECONDS = 30
 BEFORE = f"""
 import os, signal, sys, threading
 sys.path.insert(0, {str(PACKAGE)!r})
+from bootc_live.base import interrupt
 from bootc_live.base.interrupt import Interrupted, held_off, interrupt_once
+from bootc_live.base.run import run
 interrupt_once()
 lock = threading.Lock()
 def end():
@@ -33,6 +35,12 @@ lock.acquire()
 threading.Timer(0.2, lambda: signal.pthread_kill(threading.get_ident(), signal.SIGTERM)).start()
 os.read(os.pipe()[0], 1)
 """,
+    # As most of the time; a program that works for this one got the signal, too, and must not be the first to tell.
+    "a wait that nobody ends, without a second sending": """
+interrupt._AGAIN = 3600
+threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGTERM)).start()
+threading.Event().wait()
+""",
     "a finalizer": """
 class Thing:
     def __del__(self):
@@ -40,6 +48,9 @@ class Thing:
 Thing()
 lock.acquire()
 lock.acquire()
+""",
+    "a program that got it first": """
+run(["sh", "-c", "(sleep 0.1; kill -TERM $PPID) >/dev/null 2>&1 & kill -TERM $$"], hint="")
 """,
     "held off": """
 with held_off():
@@ -87,6 +98,30 @@ def test_leaves_no_lock_taken() -> None:
     """Raised between a lock's taking and the block that releases it, nobody would."""
     done = run(TAKING)
     assert (done.stdout, done.stderr) == ("free\n", "")
+
+
+FAILING = """
+import bootc_live.__main__ as program
+from bootc_live.base.errors import ImageError
+from types import SimpleNamespace
+def main(arguments):
+    def profile(frame, event, argument):
+        if frame.f_code.co_name == "__enter__" and event == "call":
+            sys.setprofile(None)
+            end()
+    sys.setprofile(profile)
+    with threading.Condition():
+        raise ImageError("a program was ended by signal 15", hint="look at it")
+program.importlib.import_module = lambda name: SimpleNamespace(main=main)
+sys.exit(program.main(["status"]))
+"""
+
+
+def test_what_fails_of_it_meanwhile_is_no_other_failure() -> None:
+    """A terminal sends a signal to all programs, and those that do some work for this one may end first."""
+    done = run(FAILING)
+    assert "interrupted" in done.stderr.splitlines()[0]
+    assert done.returncode == 1
 
 
 def test_others_may_be_waited_for() -> None:

@@ -134,6 +134,20 @@ def test_appended_archive_is_handed_over(served: Images) -> None:
     assert receipt["hosts"] == {}
 
 
+def test_old_call_where_the_new_one_is_missing(served: Images) -> None:
+    """Debian's kernel has both; a filter of system calls answers in its place that there is no such call."""
+    name = "etc/systemd/system/bootc-live.service.d/no-new-call.conf"
+    filtered = served.directory / "no-new-call.conf"
+    filtered.write_text("[Service]\nSystemCallFilter=~kexec_file_load\nSystemCallErrorNumber=ENOSYS\n")
+    pack(served.directory, "filter.cpio", name, filtered)
+    initrds = (OUT / "initrd.img", served.directory / "filter.cpio")
+    with guest(f"root=bootc-live:{source(served.registry, 'latest')} bootc.kexec", *initrds) as running:
+        receipt, host = went_on(running)
+        assert "(kexec_load)" in running.console()
+        assert "test.from=image" in arguments(host)
+    assert receipt["kexec"]["reused"] == sum(served.layers("latest").values())
+
+
 def test_kexec_cannot_be_done_and_the_boot_goes_on(stage: Stage) -> None:
     kargs = f"root=bootc-live:docker://{stage.http}/os/live:stable sysctl.kernel.kexec_load_disabled=1"
     with guest(f"{kargs} bootc.kexec bootc.kexec.onfail=boot") as running:

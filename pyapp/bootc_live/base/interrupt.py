@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import FrameType
 
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -27,14 +28,26 @@ _AGAIN = 0.05
 # Modules whose code holds locks, and seconds in one place of it that only a wait can take.
 _LOCKING = ("threading", "concurrent.futures", "queue")
 _STANDING = 0.03
+# Seconds that whoever ends all programs of a group may need for it.
+_OTHERS = 0.2
 # Frames from the innermost that may belong to the taking of a lock.
 _DEPTH = 4
-# What came while it was held off; None while nothing is held off.
-_held: list[int] | None = None
-# Where the main thread was in the code of locks, and since when.
-_stands: tuple[int, int, float] | None = None
-# The end of a pipe that wakes the thread up which sends signals again.
-_wake: int | None = None
+
+
+@dataclass
+class _State:
+    # What came while it was held off; None while nothing is held off.
+    held: list[int] | None = None
+    # Where the main thread was in the code of locks, and since when.
+    stands: tuple[int, int, float] | None = None
+    # Whether a signal came there.
+    waits: bool = False
+    # The end of a pipe that wakes the thread up which sends signals again.
+    wake: int | None = None
+
+
+# There is one main thread, and signals interrupt no other.
+_state = _State()
 
 
 class Interrupted(KeyboardInterrupt):
@@ -54,6 +67,7 @@ def interrupt_once() -> None:
 
 def ignore_interrupts() -> None:
     """Let none of them through any more: what follows is done to its end."""
+    _state.waits = False
     for number in _ENDING:
         signal.signal(number, signal.SIG_IGN)
 
@@ -61,25 +75,39 @@ def ignore_interrupts() -> None:
 @contextmanager
 def held_off() -> Iterator[None]:
     """Let an interruption wait for the end of the block, which has to be short."""
-    global _held  # noqa: PLW0603 (there is one main thread, and signals interrupt no other)
-    if _held is not None or threading.current_thread() is not threading.main_thread():
+    if _state.held is not None or threading.current_thread() is not threading.main_thread():
         yield
         return
-    came = _held = []
+    came = _state.held = []
     try:
         yield
     finally:
-        _held = None
+        _state.held = None
         if came:
             raise Interrupted(signal.Signals(came[0]).name)
 
 
+def interruption_waits() -> bool:
+    """Tell whether a signal came that has not been acted on: what failed since may have failed of it, too."""
+    return _state.waits
+
+
+def let_it_come(number: int) -> None:
+    """Wait a moment for a signal that ended a program of ours, if it would end this one, too.
+
+    A terminal sends it to all of them, and whoever gets it last must not take what it did to the others for a defect.
+    """
+    if signal.getsignal(number) is _interrupted:
+        time.sleep(_OTHERS)
+
+
 def _interrupted(number: int, frame: FrameType | None) -> None:
-    if _held is not None:
+    if _state.held is not None:
         ignore_interrupts()
-        _held.append(number)
+        _state.held.append(number)
         return
-    if _takes_lock(frame):
+    _state.waits = _takes_lock(frame)
+    if _state.waits:
         return
     ignore_interrupts()
     raise Interrupted(signal.Signals(number).name)
@@ -87,14 +115,21 @@ def _interrupted(number: int, frame: FrameType | None) -> None:
 
 def _takes_lock(frame: FrameType | None) -> bool:
     """Tell whether the main thread is in the code of locks, and not known to wait there."""
-    global _stands  # noqa: PLW0603 (as above)
-    if frame is None or not _of_locks(frame):
+    if frame is None or not _of_locks(frame) or _waits_there(frame):
         return False
     now = time.monotonic()
     place = (id(frame), frame.f_lasti)
-    if _stands is None or _stands[:2] != place:
-        _stands = (*place, now)
-    return now - _stands[2] < _STANDING
+    if _state.stands is None or _state.stands[:2] != place:
+        _state.stands = (*place, now)
+    return now - _state.stands[2] < _STANDING
+
+
+def _waits_there(frame: FrameType) -> bool:
+    """Tell it for the one place where the main thread mostly is, so that nothing is lost there.
+
+    From this variable's first value on, whatever is raised gives back what was taken.
+    """
+    return frame.f_code is threading.Condition.wait.__code__ and frame.f_locals.get("gotit") is False
 
 
 def _of_locks(frame: FrameType) -> bool:
@@ -109,13 +144,12 @@ def _of_locks(frame: FrameType) -> bool:
 
 
 def _send_again() -> None:
-    global _wake
-    if _wake is not None:
+    if _state.wake is not None:
         return
-    read, _wake = os.pipe()
+    read, _state.wake = os.pipe()
     # Python writes the number of each signal that has a handler of ours.
-    os.set_blocking(_wake, False)
-    signal.set_wakeup_fd(_wake, warn_on_full_buffer=False)
+    os.set_blocking(_state.wake, False)
+    signal.set_wakeup_fd(_state.wake, warn_on_full_buffer=False)
     threading.Thread(target=_keep_sending, args=(read,), name="signals", daemon=True).start()
     sys.unraisablehook = _swallowed
 
@@ -130,10 +164,10 @@ def _keep_sending(read: int) -> None:
 
 
 def _swallowed(what: sys.UnraisableHookArgs) -> None:
-    if not issubclass(what.exc_type, Interrupted) or _wake is None:
+    if not issubclass(what.exc_type, Interrupted) or _state.wake is None:
         sys.__unraisablehook__(what)
         return
     number = signal.Signals[str(what.exc_value)] if what.exc_value else signal.SIGTERM
     for one in _ENDING:
         signal.signal(one, _interrupted)
-    os.write(_wake, bytes([number]))
+    os.write(_state.wake, bytes([number]))

@@ -107,14 +107,14 @@ def _go(
         if local is not None and carried is None and not kexec.boot_on_failure and not arguments.dry_run:
             _give_up(local)
         give_back()
-        landing.prepare(first_stage(taken, access.traffic.hosts, peak.used, recorder))
+        call = landing.prepare(first_stage(taken, access.traffic.hosts, peak.used, recorder))
         seconds = ", ".join(f"{name} {spent} s" for name, spent in recorder.phases.items())
         last = f"{mib(peak.used)} of memory at the peak, for {mib(resolved.compressed_size)} to fetch; {seconds}"
         if arguments.dry_run:
-            recorder.say(last)
+            recorder.say(f"{last}; kernel {taken.files.version} can be loaded ({call})")
             return
         ignore_interrupts()
-        _last_words(f"{last}; going on in kernel {taken.files.version}", arguments.errors_to, recorder)
+        _last_words(f"{last}; going on in kernel {taken.files.version} ({call})", arguments.errors_to, recorder)
         landing.commit()
 
 

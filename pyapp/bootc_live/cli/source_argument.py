@@ -18,6 +18,11 @@ def source_argument(arguments: argparse.Namespace) -> SourceSpec:
     try:
         return parse_source(typed)
     except ValueError as error:
+        if ":" not in typed:
+            raise ConfigError(
+                f"{typed!r}: there is no such file here",
+                hint="name an archive, a layout directory or a URL such as docker://registry.example/os:stable",
+            ) from error
         raise ConfigError(
             f"{redact(arguments.source)!r} {error}", hint="bootc-live --help shows what a SOURCE can be"
         ) from error

@@ -62,8 +62,8 @@ class KexecLanding:
         if found is None:
             self.recorder.warn(f"cannot look into the initramfs of {typed!r}: no program for its compression is here")
 
-    def prepare(self, receipt: dict[str, object]) -> None:
-        """Make the next initrd and load the kernel; ``receipt`` tells the next one of this one's work.
+    def prepare(self, receipt: dict[str, object]) -> str:
+        """Make the next initrd and load the kernel, give the call that did; ``receipt`` tells the next one of it.
 
         Raises LandingError with the kernel's reason, OutOfMemoryError and RunError.
         """
@@ -89,8 +89,7 @@ class KexecLanding:
             append_archive(files, initrd)
         with self.recorder.phase("load", f"loading kernel {self._version}"):
             used_up = partial(_empty, kernel, initrd)
-            how = self.stack.enter_context(loaded_kernel(kernel, initrd, self.cmdline, used_up))
-        self.recorder.say(f"kernel {self._version} is loaded ({how})")
+            return self.stack.enter_context(loaded_kernel(kernel, initrd, self.cmdline, used_up))
 
     def commit(self) -> None:
         """Start it; returns only by raising LandingError."""
