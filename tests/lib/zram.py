@@ -56,7 +56,7 @@ class Device:
 
 
 def devices(of: Callable[[int], bool]) -> set[Device]:
-    """Those whose size in bytes is one of these; others may come and go meanwhile."""
+    """Those of whose size in bytes `of` is true; others may come and go meanwhile."""
     found = set()
     for folder in Path("/sys/block").glob("zram*"):
         with suppress(OSError):

@@ -124,7 +124,7 @@ def test_what_fails_of_it_meanwhile_is_no_other_failure() -> None:
     assert done.returncode == 1
 
 
-def test_others_may_be_waited_for() -> None:
-    """A second signal while the first one's exception is on its way does nothing."""
+def test_a_second_one_does_nothing() -> None:
+    """Cleaning up is done to its end."""
     done = run("try:\n    end()\nexcept Interrupted:\n    end()\n    print('cleaned up')")
     assert (done.stdout, done.stderr, done.returncode) == ("cleaned up\n", "", 0)

@@ -92,8 +92,8 @@ def interruption_waits() -> bool:
     return _state.waits
 
 
-def let_it_come(number: int) -> None:
-    """Wait a moment for a signal that ended a program of ours, if it would end this one, too.
+def wait_for_the_same(number: int) -> None:
+    """Wait a moment for the signal that ended a program of ours, if it would end this one, too.
 
     A terminal sends it to all of them, and whoever gets it last must not take what it did to the others for a defect.
     """

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from typing import IO
 
 from bootc_live.base.errors import RunError
-from bootc_live.base.interrupt import held_off, let_it_come
+from bootc_live.base.interrupt import held_off, wait_for_the_same
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _TAIL = 600
@@ -161,6 +161,6 @@ def _failure(argv: Sequence[str], code: int, stderr: bytes) -> str:
         # Whole lines only, or the one long last line.
         said = said[-_TAIL:].partition("\n")[2] or said[-_TAIL:]
     if code < 0:
-        let_it_come(-code)
+        wait_for_the_same(-code)
     how = f"was ended by signal {-code}" if code < 0 else f"exited with {code}"
     return f"{os.path.basename(argv[0])} {how}: {said or 'it said nothing'}"

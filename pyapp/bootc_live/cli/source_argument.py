@@ -18,7 +18,8 @@ def source_argument(arguments: argparse.Namespace) -> SourceSpec:
     try:
         return parse_source(typed)
     except ValueError as error:
-        if ":" not in typed:
+        # What has none of these can only be meant as a path.
+        if typed and not typed.startswith("/") and not set(":=") & set(typed):
             raise ConfigError(
                 f"{typed!r}: there is no such file here",
                 hint="name an archive, a layout directory or a URL such as docker://registry.example/os:stable",
