@@ -74,6 +74,21 @@ def test_sources() -> None:
     assert tuple(others) == asked
 
 
+@pytest.mark.parametrize("used", ["docker://mirror.example/os", "/x"])
+@pytest.mark.parametrize("layout", [None, "/layout"])
+def test_the_source_that_gave_the_image_comes_first(layout: str | None, used: str) -> None:
+    """Whatever is left to fetch: those before it failed a moment ago. The next kernel knows it by digest."""
+    digest = "sha256:" + "ab" * 32
+    pinned = f"{used}@{digest}" if used.startswith("docker") else used
+    dead, good, last = (parse_source(text) for text in ("docker://registry.example/os", pinned, "/z"))
+    found = Handover(digest, layout, (), {"source": used}).sources((dead, good, last))
+    if layout is not None:
+        assert found[0] == HandedImage(layout, good, good.typed)
+        found = found[1:]
+    assert found == (good, dead, last)
+    assert Handover(digest, None, (), {"source": "/elsewhere"}).sources((dead, good)) == (dead, good)
+
+
 def test_all_comes_from_the_layout_and_goes_from_memory(tmp_path: Path) -> None:
     layout = write_layout(tmp_path / "image", IMAGE)
     found = acquired(tmp_path, handed(layout, tmp_path / "nowhere"))

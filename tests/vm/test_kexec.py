@@ -9,6 +9,7 @@ import pytest
 from testinfra.host import Host
 
 from tests.lib.fault_proxy import fault_proxy
+from tests.lib.registry import GUEST
 from tests.vm.builder import in_builder, make_uki
 from tests.vm.conftest import Stage, pack
 from tests.vm.inside import connect
@@ -108,15 +109,19 @@ def test_image_is_fetched_again(served: Images) -> None:
 
 
 def test_what_memory_does_not_do_for_is_fetched_again(served: Images) -> None:
-    """The largest layer, in a machine where two times all of them would not fit."""
+    """The largest layer, in a machine where two times all of them would not fit; from the source that had the image."""
     layers = served.layers("latest")
     left_out = max(layers.values())
     asked = "bootc.kexec bootc.live.layout=erofs bootc.live.compress=lz4"
-    kargs = common(f"root=bootc-live:{source(served.registry, 'latest')} {asked}")
+    dead = f"docker://{GUEST}:1/{NAME}:latest"
+    sources = f"root=bootc-live:{dead} bootc.live.fallback={source(served.registry, 'latest')}"
+    kargs = common(f"{sources} bootc.live.retry.tries=1 {asked}")
     with Guest(Kernel(initrds=[OUT / "initrd.img"], append=kargs), memory=SMALL) as running:
         receipt, _ = went_on(running)
+    assert [attempt["used"] for attempt in receipt["kexec"]["first"]["sources"]] == [False, True]
     assert receipt["kexec"]["reused"] == sum(layers.values()) - left_out
     assert receipt["bytes"]["transferred"] == left_out
+    assert [attempt["used"] for attempt in receipt["sources"]] == [True]
     assert receipt["warnings"] == []
 
 

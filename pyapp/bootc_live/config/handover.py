@@ -30,7 +30,12 @@ class Handover:
     receipt: dict[str, object] = field(default_factory=dict)
 
     def sources(self, asked: tuple[SourceSpec, ...]) -> tuple[SourceSpec, ...]:
-        """Give where to take the image from: what was handed over first, then what was asked for."""
+        """Give where to take the image from: what was handed over, what it came from, then the others asked for."""
+        used = self.receipt.get("source")
+        # The next command line names an image of a registry by the digest that was found.
+        names = {used, f"{used}@{self.digest}"}
+        # A source that failed the kernel before this one would cost the same time again.
+        asked = tuple(sorted(asked, key=lambda spec: spec.typed not in names))
         if self.layout is None or not asked:
             return asked
         return (HandedImage(self.layout, asked[0], asked[0].typed), *asked)
