@@ -7,7 +7,7 @@ import os
 import sys
 
 from bootc_live.base.errors import BootcLiveError
-from bootc_live.base.interrupt import interrupt_once, interruption_waits
+from bootc_live.base.interrupt import ignore_interrupts, interrupt_once, interruption_waits
 from bootc_live.cli.parser import make_parser
 
 EXIT_FAILED = 1
@@ -25,6 +25,8 @@ def main(argv: list[str] | None = None) -> int:
         verb = importlib.import_module(f"bootc_live.cli.{arguments.verb}")
         code: int = verb.main(arguments)
         sys.stdout.flush()
+        # Nothing is left to break off.
+        ignore_interrupts()
     except BootcLiveError as error:
         told = _INTERRUPTED if interruption_waits() else (error.message, error.hint)
         _report(*told, errors_to)
@@ -48,6 +50,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _report(message: str, hint: str, also: str | None) -> None:
+    ignore_interrupts()
     lines = (f"bootc-live: error: {message}", f"bootc-live: what to do: {hint}")
     for line in lines:
         print(line, file=sys.stderr, flush=True)

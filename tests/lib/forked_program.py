@@ -15,12 +15,13 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, Any, Final
 
 from tests.lib.program import ENVIRONMENT, SECONDS, Ended, Program
+from tests.lib.visits import Visits
 
 _REPO: Final = Path(__file__).resolve().parents[2]
 _IMPORTED: Final = (
@@ -47,16 +48,23 @@ class ForkedProgram(Program):
     ) -> Ended:
         """Runs a verb to its end; `env` is added to a small clean environment. `stdin` is always empty here."""
         assert stdin is None, "use Program for that"
+        return self._ask({"argv": _words(argv), "env": dict(env or {}), "cwd": str(cwd or _REPO)})
+
+    def places(self, files: str, *argv: str | Path) -> list[str]:
+        """The places in some files that a verb comes to, in this order; see `Visits`."""
+        places = self._directory / "places"
+        self._ask({"argv": _words(argv), "files": files, "places": str(places)}).good()
+        return list(json.loads(places.read_text()))
+
+    def interrupted(self, files: str, place: str, *argv: str | Path) -> Ended:
+        """Runs a verb up to one of its places, and interrupts it there."""
+        return self._ask({"argv": _words(argv), "files": files, "stop": place})
+
+    def _ask(self, request: Mapping[str, Any]) -> Ended:
         out, err = self._directory / "out", self._directory / "err"
-        request = {
-            "argv": [str(word) for word in argv],
-            "env": {**ENVIRONMENT, **(env or {})},
-            "cwd": str(cwd or _REPO),
-            "out": str(out),
-            "err": str(err),
-        }
+        whole = {"env": {}, "cwd": str(_REPO), "out": str(out), "err": str(err), **request}
         with self._lock:
-            _pipe(self._server.stdin).write(json.dumps(request) + "\n")
+            _pipe(self._server.stdin).write(json.dumps(whole) + "\n")
             _pipe(self._server.stdin).flush()
             status = int(_pipe(self._server.stdout).readline())
             return Ended(status, _text(out), _text(err))
@@ -84,6 +92,10 @@ def _pipe(stream: IO[str] | None) -> IO[str]:
     return stream
 
 
+def _words(argv: Iterable[str | Path]) -> list[str]:
+    return [str(word) for word in argv]
+
+
 def _text(path: Path) -> str:
     return path.read_text(errors="backslashreplace")
 
@@ -99,16 +111,20 @@ def _run(main: Any, request: Mapping[str, Any]) -> int:
     os.setsid()
     os.chdir(request["cwd"])
     os.environ.clear()
-    os.environ.update(request["env"])
+    os.environ.update({**ENVIRONMENT, **request["env"]})
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     _redirected(request["out"], 1)
     _redirected(request["err"], 2)
     sys.argv = ["bootc-live", *request["argv"]]
+    visits = Visits(request["files"], request.get("stop")) if "files" in request else None
     try:
-        status = main(request["argv"]) or 0
+        with visits.made() if visits else nullcontext():
+            status = main(request["argv"]) or 0
     except SystemExit as stop:
         status = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    if visits and "places" in request:
+        Path(request["places"]).write_text(json.dumps(list(visits.places)))
     sys.stdout.flush()
     return int(status)
 

@@ -78,6 +78,44 @@ except Interrupted:
 """
 
 
+# Where else it would do harm: what the program looks for, and what must have been done when it ends.
+HALVES = """
+import tempfile
+interrupt._AGAIN = 0.5
+from contextlib import contextmanager
+done = []
+@contextmanager
+def taken():
+    done.append("taken")
+    try:
+        yield
+    finally:
+        done.append("given")
+        done.append("back")
+def trace(frame, event, argument):
+    if MOMENT:
+        sys.settrace(None)
+        signal.getsignal(signal.SIGTERM)(signal.SIGTERM, frame)
+        os.write(interrupt._state.wake, bytes([signal.SIGTERM]))
+    return trace
+place = None
+try:
+    sys.settrace(trace)
+    with taken(), tempfile.TemporaryDirectory() as place:
+        pass
+    while True:
+        pass
+except Interrupted:
+    print(" ".join(done), [name for name in os.listdir() if name.startswith("tmp")])
+"""
+MOMENTS = {
+    "before the block": 'frame.f_code.co_name == "__enter__" and event == "return"',
+    "after the block": 'frame.f_code.co_name == "__exit__" and frame.f_globals["__name__"] == "tempfile"',
+    "in the second half": 'frame.f_code.co_name == "taken" and event == "line" and done[-1:] == ["given"]',
+    "while a directory is made": 'frame.f_code.co_name == "mkdtemp" and event == "return"',
+}
+
+
 def run(program: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", BEFORE + program], capture_output=True, text=True, timeout=SECONDS, check=False
@@ -98,6 +136,14 @@ def test_leaves_no_lock_taken() -> None:
     """Raised between a lock's taking and the block that releases it, nobody would."""
     done = run(TAKING)
     assert (done.stdout, done.stderr) == ("free\n", "")
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_what_was_taken_is_given_back(moment: str, tmp_path: Path) -> None:
+    """Nobody else would do it, and nothing outside may be given back before."""
+    body = HALVES.replace("MOMENT", MOMENTS[moment])
+    done = run(f"os.chdir({str(tmp_path)!r}); os.environ['TMPDIR'] = {str(tmp_path)!r}\n{body}")
+    assert (done.stdout, done.stderr) == ("taken given back []\n", "")
 
 
 FAILING = """

@@ -1,13 +1,17 @@
 """Signals that ask the program to end, turned into one exception that cleaning up can rely on (signal(7)).
 
-Three things would keep such an exception from coming, or make it do harm:
+Four things would keep such an exception from coming, or make it do harm:
 
 * Python acts on a signal between two of its own instructions. One that comes just before the main thread begins to wait
   is acted on when the wait is over, which may be never. So a thread sends it again until it was acted on.
 * A finalizer in which it is raised swallows it. It is sent again then, too.
 * Locks of the standard library are written in Python: raised in the middle of taking one, it leaves it taken, and
   whoever needs it next hangs. There it waits until the main thread is elsewhere, or has stood in one place for so
-  long that it must be waiting there, which may be broken off.
+  long that it must be waiting there, which may be broken off. So does tempfile, between making a directory and
+  noting that it is to be removed.
+* Between the halves of a context manager and the block stands code of contextlib. Raised there, the second half runs
+  too late, when whatever is outside of it was cleaned up already; raised in the second half, the rest of that does
+  not run at all. It waits until both are left.
 """
 
 from __future__ import annotations
@@ -28,6 +32,8 @@ _AGAIN = 0.05
 # Modules whose code holds locks, and seconds in one place of it that only a wait can take.
 _LOCKING = ("threading", "concurrent.futures", "queue")
 _STANDING = 0.03
+# One that notes what it made only after all that it calls, and one between the halves of context managers.
+_MAKING, _BETWEEN = "tempfile", "contextlib"
 # Seconds that whoever ends all programs of a group may need for it.
 _OTHERS = 0.2
 # Frames from the innermost that may belong to the taking of a lock.
@@ -38,7 +44,7 @@ _DEPTH = 4
 class _State:
     # What came while it was held off; None while nothing is held off.
     held: list[int] | None = None
-    # Where the main thread was in the code of locks, and since when.
+    # Where the main thread was in code with duties, and since when.
     stands: tuple[int, int, float] | None = None
     # Whether a signal came there.
     waits: bool = False
@@ -106,16 +112,16 @@ def _interrupted(number: int, frame: FrameType | None) -> None:
         ignore_interrupts()
         _state.held.append(number)
         return
-    _state.waits = _takes_lock(frame)
+    _state.waits = _has_duties(frame)
     if _state.waits:
         return
     ignore_interrupts()
     raise Interrupted(signal.Signals(number).name)
 
 
-def _takes_lock(frame: FrameType | None) -> bool:
-    """Tell whether the main thread is in the code of locks, and not known to wait there."""
-    if frame is None or not _of_locks(frame) or _waits_there(frame):
+def _has_duties(frame: FrameType | None) -> bool:
+    """Tell whether the main thread is in code that must not be broken off, and not known to wait there."""
+    if frame is None or not _is_bound(frame) or _waits_there(frame):
         return False
     now = time.monotonic()
     place = (id(frame), frame.f_lasti)
@@ -132,15 +138,21 @@ def _waits_there(frame: FrameType) -> bool:
     return frame.f_code is threading.Condition.wait.__code__ and frame.f_locals.get("gotit") is False
 
 
-def _of_locks(frame: FrameType) -> bool:
-    inner: FrameType | None = frame
-    for _ in range(_DEPTH):
-        if inner is None:
-            return False
-        if inner.f_globals.get("__name__", "").startswith(_LOCKING):
-            return True
-        inner = inner.f_back
-    return False
+def _is_bound(frame: FrameType) -> bool:
+    modules = [_module(one) for one in _outward(frame)]
+    if modules[0] == _BETWEEN or _MAKING in modules or any(name.startswith(_LOCKING) for name in modules[:_DEPTH]):
+        return True
+    return any(one.f_code.co_name == "__exit__" and _module(one) == _BETWEEN for one in _outward(frame))
+
+
+def _outward(frame: FrameType | None) -> Iterator[FrameType]:
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+
+
+def _module(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", ""))
 
 
 def _send_again() -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from bootc_live.base.errors import RunError
+from bootc_live.base.interrupt import held_off
 from bootc_live.base.run import find_program, run
 
 _CONTROL = "/dev/loop-control"
@@ -31,17 +32,20 @@ def loop_device(fd: int, name: str, block_size: int) -> Iterator[str]:
     """
     if not os.path.exists(_CONTROL) and find_program("modprobe"):
         run(["modprobe", "loop"], hint="use a kernel with loop devices")
-    for _ in range(_ATTEMPTS):
-        device = _attach(fd, name, block_size)
+    device = None
+    try:
+        for _ in range(_ATTEMPTS):
+            # What is attached and not yet known would stay until this program ends.
+            with held_off():
+                device = _attach(fd, name, block_size)
+            if device is not None:
+                yield device[0]
+                return
+            # Somebody else took the device between asking and taking.
+            time.sleep(0.02)
+    finally:
         if device is not None:
-            path, opened = device
-            try:
-                yield path
-            finally:
-                os.close(opened)
-            return
-        # Somebody else took the device between asking and taking.
-        time.sleep(0.02)
+            os.close(device[1])
     raise RunError("no free loop device could be had", hint="detach loop devices with: losetup -D")
 
 

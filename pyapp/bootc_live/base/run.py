@@ -72,7 +72,9 @@ def run(
     except BaseException:
         if process is not None:
             _kill(process, group)
-            process.communicate()
+            # Not communicate(): broken off in the middle, it cannot be called again.
+            with process:
+                pass
         raise
     if process.returncode != 0:
         raise RunError(_failure(argv, process.returncode, stderr), hint=hint)
@@ -109,7 +111,10 @@ def filter_process(argv: Sequence[str], stdin: int, stdout: int, closing: Sequen
     Raises RunError where it cannot be started.
     """
     try:
-        process = subprocess.Popen(list(argv), stdin=stdin, stdout=stdout, stderr=subprocess.PIPE, env=environment())
+        with held_off():
+            process = subprocess.Popen(
+                list(argv), stdin=stdin, stdout=stdout, stderr=subprocess.PIPE, env=environment()
+            )
     except OSError as error:
         raise RunError(f"cannot start {argv[0]!r}: {error.strerror}", hint="check that it can run here") from error
     finally:

@@ -6,7 +6,7 @@ import errno
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from bootc_live.base.errors import OutOfMemoryError, RunError
 from bootc_live.base.interrupt import held_off
@@ -38,6 +38,11 @@ def zram_device(size: int, algorithm: str = "", level: int | None = None, limit:
         _set_up(number, size, algorithm, level, limit)
         yield f"/dev/zram{number}"
         patience = _SHORT_PATIENCE
+    except BaseException:
+        if number is not None:
+            with held_off():
+                _let_go(f"/dev/zram{number}")
+        raise
     finally:
         if number is not None:
             with held_off():
@@ -144,6 +149,20 @@ def _remove(number: int, patience: float) -> None:
                 time.sleep(_STEP)
                 continue
         return
+
+
+def _let_go(device: str) -> None:
+    """Point what this program still has open of a device, or of the file system on it, elsewhere.
+
+    What failed may have left it open, and nobody will use it again; but somebody may yet close it, by its number.
+    """
+    with suppress(OSError), open(os.devnull, "rb") as nothing:
+        number = os.stat(device).st_rdev
+        for name in os.listdir("/proc/self/fd"):
+            with suppress(OSError):
+                status = os.fstat(int(name))
+                if number in (status.st_dev, status.st_rdev):
+                    os.dup2(nothing.fileno(), int(name), inheritable=False)
 
 
 def _read(path: str) -> str:

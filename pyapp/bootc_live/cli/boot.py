@@ -86,12 +86,12 @@ def main(arguments: argparse.Namespace) -> int:
                 )
                 receipt = make_receipt(config, acquired, figures, recorder, before)
                 later = unlabelled(built.layout, config.parts) if maker.labelled else []
+                # The point of no return: a half-attached root, or a receipt without one, is worse than a late end.
+                ignore_interrupts()
                 with (
                     relabelled(later, arguments.relabel_to or DEFAULT_DIRECTORY),
                     written_receipt(receipt, arguments.receipt or DEFAULT_PATH),
                 ):
-                    # The point of no return: a half-attached root is worse than a late end.
-                    ignore_interrupts()
                     landing.commit()
     recorder.say("dry run: nothing was handed over" if arguments.dry_run else f"the root is at {arguments.sysroot}")
     return 0

@@ -24,9 +24,9 @@ def ram_workspace(backing: Backing = _PLAIN, base: str = DEFAULT) -> Iterator[st
     Where no size is asked for, it may take all memory that is available now but 64 MiB. What is mounted from it lives
     on after the block. Raises OutOfMemoryError, RootfsError and RunError.
     """
-    os.makedirs(base, exist_ok=True)
-    # A name of its own, so that two runs do not mount over each other.
     try:
+        os.makedirs(base, exist_ok=True)
+        # A name of its own, so that two runs do not mount over each other.
         with tempfile.TemporaryDirectory(prefix="work.", dir=base) as where, _in_ram(backing, where):
             yield where
     finally:
