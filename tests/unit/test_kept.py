@@ -15,7 +15,8 @@ from bootc_live.config.source_spec import parse_source
 from bootc_live.rootfs.take_boot_files import Keep, Taken, taken_boot_files
 from bootc_live.source.access import Access
 from tests.lib.acquiring import QUICK
-from tests.lib.oci_writer import Image, write_archive, write_layout
+from tests.lib.oci_writer import Image, Layer, write_archive, write_layout
+from tests.lib.small_image import HERE
 from tests.lib.tar_writer import file, layer
 from tests.unit.test_take_boot_files import MIB, TREE, image, read
 
@@ -55,6 +56,15 @@ def names(found: Taken) -> list[str]:
     listed = [member.name for member in read_headers(feed)]
     assert not feed.peek(1)
     return listed
+
+
+def test_layers_that_unpack_to_the_same_are_there_once(tmp_path: Path) -> None:
+    """Whatever packed them: only one of them is fetched, and nothing is missing."""
+    twice = Image([Layer(NOISE_LAYER, "gzip"), Layer(KERNEL_LAYER), Layer(NOISE_LAYER, "none")], architecture=HERE)
+    with taken(tmp_path, write_layout(tmp_path / "twice", twice)) as found:
+        assert found.layout is not None
+        assert found.layout.missing == frozenset()
+        assert sum("/blobs/" in name and name.count("/") == 3 for name in names(found)) == 4
 
 
 def test_blobs_of_another_image_are_not_handed_on(tmp_path: Path) -> None:

@@ -103,3 +103,10 @@ def test_mistakes_show_no_secrets() -> None:
 )
 def test_whether_modules_are_required(text: str, required: bool) -> None:
     assert parse_cmdline(f"{ROOT} {text}").modules_required is required
+
+
+@pytest.mark.parametrize("text", ["quiet rhgb", "a b=c"])
+def test_one_argument_is_removed_at_a_time(text: str) -> None:
+    (said,) = mistakes(f'bootc.kexec bootc.kexec.remove="{text}"')
+    assert "repeat bootc.kexec.remove= for each" in said
+    assert parse_cmdline(f'{ROOT} bootc.kexec bootc.kexec.remove="a=b c"').kexec == Kexec(remove=("a=b c",))

@@ -94,6 +94,14 @@ def test_removed(remove: tuple[str, ...], left: str) -> None:
     assert made(text, "i", "i=2", remove=remove) == f"{left} {ROOT}".strip()
 
 
+def test_a_pin_by_the_digest_of_an_index_stays_right() -> None:
+    """The manifest that was found in it is another one; asked for together, they would be a contradiction."""
+    remote = "root=bootc-live:docker://r.example/os:stable"
+    result = made(f"{remote} bootc.live.digest={OTHER}", digest=DIGEST)
+    assert result == f"{remote}@{OTHER} bootc.live.digest={OTHER}"
+    assert parse_cmdline(result).pin == OTHER
+
+
 def test_values_with_spaces_can_be_removed() -> None:
     assert made(f'a="b c" {ROOT}', remove=("a=b c",)) == ROOT
 

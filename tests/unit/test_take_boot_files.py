@@ -140,7 +140,7 @@ def test_images_of_ostree_have_hard_links(tmp_path: Path) -> None:
         assert os.stat(found.files.kernel.path).st_blocks * 512 < len(KERNEL) + len(INITRAMFS) + 64 * 1024
 
 
-@pytest.mark.parametrize("where", ["boot/EFI/Linux/os.efi", "efi/EFI/Linux/os.efi", f"{MODULES}/os.efi"])
+@pytest.mark.parametrize("where", ["boot/EFI/Linux/os.efi", "efi/EFI/Linux/os.efi"])
 def test_a_uki_comes_first_and_is_taken_apart(where: str, tmp_path: Path) -> None:
     kernel, initramfs = KERNEL[::-1], INITRAMFS[::-1]
     sections = [(".cmdline", b"of the uki\n"), (".uname", b"7.0"), (".initrd", initramfs), (".linux", kernel)]
@@ -149,6 +149,20 @@ def test_a_uki_comes_first_and_is_taken_apart(where: str, tmp_path: Path) -> Non
         assert found.files.from_uki
         assert read(found) == (kernel, initramfs)
         assert (found.files.version, found.files.arguments) == ("7.0", ("of", "the", "uki"))
+
+
+def test_a_uki_beside_the_modules_is_for_images_without_another_kernel(tmp_path: Path) -> None:
+    """Distributions put one beside a vmlinuz, whose initramfs is not the image's."""
+    uki = file(f"{MODULES}/vmlinuz-virt.efi", pe_file([(".linux", KERNEL[::-1]), (".initrd", INITRAMFS[::-1])]))
+    without = [BALLAST[0], uki, file(f"{MODULES}/modules.dep", "x")]
+    for number, (tree, wanted) in enumerate(
+        [((*TREE, uki), (KERNEL, INITRAMFS)), (without, (KERNEL[::-1], INITRAMFS[::-1]))]
+    ):
+        where = tmp_path / str(number)
+        where.mkdir()
+        with taken_of(where, layer(*tree)) as found:
+            assert read(found) == wanted
+            assert (found.files.from_uki, found.files.version) == (number == 1, "6.1")
 
 
 def test_kernels_that_unpack_themselves_are_unpacked(tmp_path: Path) -> None:

@@ -145,6 +145,11 @@ def _explained(error: OSError, size: int) -> Exception:
             f"{mib(available_bytes())} available",
             hint="give the machine more memory, or boot with bootc.kexec.reuse-image=0",
         )
+    if code == errno.EFBIG:
+        return LandingError(
+            f"the next kernel and its initrd take {mib(size)}, more than the kernel's call takes (4 GiB)",
+            hint="boot with bootc.kexec.reuse-image=0, or make the image's initramfs smaller",
+        )
     if code == errno.EPERM:
         return LandingError(f"this kernel refuses to load another one: {_forbidden()}", hint=_SIGNED)
     if code in _SIGNATURE:

@@ -12,8 +12,9 @@ from bootc_live.base.clock import raise_clock
 from bootc_live.base.errors import BootcLiveError, ConfigError, ImageError, LandingError, OutOfMemoryError, RunError
 from bootc_live.base.interrupt import ignore_interrupts
 from bootc_live.base.log import Recorder
-from bootc_live.base.memory import PeakMemory, available_bytes, give_back, peak_memory, total_bytes, used_bytes
+from bootc_live.base.memory import PeakMemory, give_back, peak_memory, used_bytes
 from bootc_live.base.units import mib
+from bootc_live.cli.next_kernel import HandoverRoom, check_next_cmdline
 from bootc_live.config.handover import LAYOUT
 from bootc_live.config.model import Backing, Config, Kexec
 from bootc_live.config.next_cmdline import next_cmdline
@@ -25,13 +26,7 @@ from bootc_live.rootfs.take_boot_files import Keep, Taken, taken_boot_files
 from bootc_live.rootfs.workspace import ram_workspace
 from bootc_live.source.access import Access, access_for
 
-# What kernel, initramfs and this program take beside the blobs, at their largest.
-_BESIDE = 192 * 2**20
-# What the next kernel needs for itself, for its initramfs, packed and unpacked, and to begin with its work.
-_NEXT = 320 * 2**20
 _INTERVAL = 0.02
-# A kernel refuses longer ones (COMMAND_LINE_SIZE of x86 and arm64).
-_LONGEST = 2047
 # Unlike /etc/initrd-release, dracut writes it without systemd, too.
 _INITRAMFS = "/usr/lib/initrd-release"
 
@@ -59,7 +54,8 @@ def boot_by_kexec(config: Config, kexec: Kexec, arguments: argparse.Namespace, r
     try:
         with peak_memory(used_bytes, _INTERVAL) as peak, ram_workspace(Backing(size=config.backing.size)) as directory:
             access = prepared_access(config, recorder, directory)
-            _go(kexec, specs, access, directory, recorder, arguments, taken.append, peak)
+            room = HandoverRoom(config, whole=all(isinstance(spec, ArchiveFile) for spec in specs))
+            _go(kexec, specs, access, directory, recorder, arguments, taken.append, peak, room)
             return None
     except (ImageError, LandingError, OutOfMemoryError, RunError) as error:
         if not kexec.boot_on_failure:
@@ -79,10 +75,9 @@ def _go(
     arguments: argparse.Namespace,
     tell: Callable[[Taken], None],
     peak: PeakMemory,
+    room: HandoverRoom,
 ) -> None:
-    # From archives of this initramfs the next kernel could not fetch what is left out.
-    whole = all(isinstance(spec, ArchiveFile) for spec in specs)
-    keep = Keep(LAYOUT.lstrip("/"), _room, whole=whole) if kexec.reuse else None
+    keep = Keep(LAYOUT.lstrip("/"), room.bytes, whole=room.whole, admit=room.look) if kexec.reuse else None
     with ExitStack() as stack:
         taken = stack.enter_context(taken_boot_files(specs, access, directory, recorder, keep))
         tell(taken)
@@ -93,11 +88,7 @@ def _go(
             # A docker-archive: no registry knows the digest that it can be pinned by.
             kexec = replace(kexec, append=(*kexec.append, f"bootc.live.digest={resolved.identity}"))
         cmdline = next_cmdline(arguments.cmdline, taken.files.arguments, kexec, resolved.manifest_digest, _proc())
-        if len(os.fsencode(cmdline)) > _LONGEST:
-            raise LandingError(
-                f"the next kernel's command line has {len(cmdline)} characters, {_LONGEST} are the most there can be",
-                hint="leave arguments out with bootc.kexec.remove=",
-            )
+        check_next_cmdline(cmdline)
         rest = taken.layout is None or bool(taken.layout.missing)
         # Where an earlier source gave some of it, too, the rest is in the archive alone.
         carried = local if kexec.reuse and rest else None
@@ -132,14 +123,6 @@ def _give_up(archive: str) -> None:
     with suppress(OSError):
         if os.path.isfile(archive) and os.stat(archive).st_dev == os.stat("/").st_dev:
             os.unlink(archive)
-
-
-def _room() -> int:
-    """Give how many bytes of blobs may be handed over.
-
-    This kernel holds them twice for a moment, and so does the next one, while it unpacks its initrd.
-    """
-    return max(0, min(available_bytes() - _BESIDE, total_bytes() - _NEXT) // 2)
 
 
 def _reachable(specs: tuple[SourceSpec, ...]) -> tuple[SourceSpec, ...]:

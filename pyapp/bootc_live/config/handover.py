@@ -31,11 +31,10 @@ class Handover:
 
     def sources(self, asked: tuple[SourceSpec, ...]) -> tuple[SourceSpec, ...]:
         """Give where to take the image from: what was handed over, what it came from, then the others asked for."""
-        used = self.receipt.get("source")
-        # The next command line names an image of a registry by the digest that was found.
-        names = {used, f"{used}@{self.digest}"}
-        # A source that failed the kernel before this one would cost the same time again.
-        asked = tuple(sorted(asked, key=lambda spec: spec.typed not in names))
+        used = str(self.receipt.get("source"))
+        # A source that failed the kernel before this one would cost the same time again. The command line of this
+        # one has the digest behind the name of an image in a registry.
+        asked = tuple(sorted(asked, key=lambda spec: spec.typed != used and not spec.typed.startswith(f"{used}@")))
         if self.layout is None or not asked:
             return asked
         return (HandedImage(self.layout, asked[0], asked[0].typed), *asked)

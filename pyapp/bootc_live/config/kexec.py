@@ -7,7 +7,7 @@ from typing import cast
 
 from bootc_live.base.redact import redact
 from bootc_live.config.model import Kexec
-from bootc_live.config.tokens import Token, split_cmdline, split_words
+from bootc_live.config.tokens import Token, read_word, split_cmdline, split_words
 
 # Values by name, none where what was typed is damaged.
 Values = Mapping[str, list[object]]
@@ -47,6 +47,9 @@ def kexec_mixed_up(values: Values) -> Iterator[str]:
             yield f"'{typed}' would start kexec again in the next kernel; leave bootc.kexec out of it"
         if behind or not words:
             yield f"'{typed}' is no list of kernel arguments; what stands behind '--' is for init"
+    for text in _texts(values, "remove"):
+        if len(read_word(text).name.split()) != 1:
+            yield f"'{NAME}.remove={text}' names no argument, or several; repeat bootc.kexec.remove= for each of them"
     # Where it is written, be it to switch kexec off for once, the others may stay.
     if NAME in values:
         return

@@ -65,6 +65,10 @@ def _appended(kexec: Kexec) -> list[str]:
 
 def _pinned(words: Sequence[str], digest: str | None) -> Iterator[str]:
     tokens = [read_word(word) for word in words]
+    given = [token.value or "" for token in tokens if token.name == _PIN]
+    if digest and given and given[-1].partition(":")[0] == digest.partition(":")[0]:
+        # It is right, and may be that of an index: one command line must not ask for both.
+        digest = given[-1]
     for word, token in zip(words, tokens, strict=True):
         before = _SOURCES.get(token.name)
         if digest and before and token.value and token.value.startswith(before) and "@" not in token.value:

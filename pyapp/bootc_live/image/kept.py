@@ -114,7 +114,7 @@ class BlobKeeper:
                 end = cpio.trailer()
                 os.pwrite(self._fd, end, head)
                 self._clear(head + len(end), plan.ends[digest])
-        missing = {layer.digest for layer in plan.image.manifest.layers} - self._complete
+        missing = _needed(plan.image).keys() - self._complete
         return KeptLayout(self.path, plan.size, plan.image.manifest_digest, frozenset(missing))
 
     def kept(self, descriptor: Descriptor, chunks: Iterator[bytes]) -> Iterator[bytes]:
@@ -144,7 +144,7 @@ class BlobKeeper:
             blob_name(digest): known[digest],
             blob_name(config.digest): known[config.digest],
         }
-        layers = {layer.digest: layer for layer in image.manifest.layers}
+        layers = _needed(image)
         if config.digest in layers:
             del layers[config.digest]
         room = self._room()
@@ -242,6 +242,12 @@ class _Keeping:
     def interrupt(self) -> None:
         """End all reading, for good."""
         self._source.interrupt()
+
+
+def _needed(image: ResolvedImage) -> dict[str, Descriptor]:
+    """Give the layers that are fetched: of those that unpack to the same, only the last."""
+    distinct = dict(zip(image.config.diff_ids, image.manifest.layers, strict=True))
+    return {layer.digest: layer for layer in distinct.values()}
 
 
 def _index(digest: str, manifest: bytes) -> bytes:

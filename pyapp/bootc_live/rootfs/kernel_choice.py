@@ -1,7 +1,8 @@
 """Which kernel of an image is the one to boot, by the rules of bootc.
 
-A unified kernel image comes first: one below /boot/EFI/Linux, or in the directory of its kernel's modules. Else it is
-the one directory below /usr/lib/modules that holds a vmlinuz; an image with several is none that bootc would install.
+A unified kernel image below /boot/EFI/Linux comes first. Else it is the one directory below /usr/lib/modules that holds
+a vmlinuz; an image with several is none that bootc would install. Where none does, a unified kernel image beside the
+modules is taken: next to a vmlinuz, distributions put one whose initramfs is for other machines.
 """
 
 from __future__ import annotations
@@ -33,12 +34,14 @@ class Chosen:
 
 def choose_kernel(root: Node, typed: str) -> Chosen:
     """Give the kernel to boot; raises ImageError where there is none, or more than one."""
-    uki = next(_ukis(root), None)
+    uki = next(_installed_ukis(root), None)
     if uki is not None:
-        path, version, node = uki
-        return Chosen(root, version, f"/{path}", node, None)
+        return uki
     versions = [name for name, node in _children(root, _MODULES) if node.children and b"vmlinuz" in node.children]
     if not versions:
+        uki = next(_ukis_beside_modules(root), None)
+        if uki is not None:
+            return uki
         raise ImageError(f"{typed!r} has no kernel: there is no /{_MODULES}/VERSION/vmlinuz in it", hint=HINT)
     if len(versions) > 1:
         listed = ", ".join(map(release, versions))
@@ -81,16 +84,24 @@ def kargs_files(root: Node, typed: str) -> dict[str, Node]:
     return found
 
 
-def _ukis(root: Node) -> Iterator[tuple[str, str, Node]]:
-    """Give path, release and file of every UKI, the one that counts first."""
+def _installed_ukis(root: Node) -> Iterator[Chosen]:
     for directory in _UKIS:
-        for name, node in _children(root, directory):
-            if name.lower().endswith(".efi") and node.kind == "file":
-                yield f"{directory}/{release(name)}", release(name[: -len(".efi")]), node
+        for name, node in _programs(root, directory):
+            version = release(name[: -len(".efi")])
+            yield Chosen(root, version, f"/{directory}/{release(name)}", node, None)
+
+
+def _ukis_beside_modules(root: Node) -> Iterator[Chosen]:
     for version, below in _children(root, _MODULES):
-        for name, node in _children(root, f"{_MODULES}/{version}") if below.children else ():
-            if name.lower().endswith(".efi") and node.kind == "file":
-                yield f"{_MODULES}/{release(version)}/{release(name)}", release(version), node
+        for name, node in _programs(root, f"{_MODULES}/{version}") if below.children else ():
+            yield Chosen(root, release(version), f"/{_MODULES}/{release(version)}/{release(name)}", node, None)
+
+
+def _programs(root: Node, directory: str) -> Iterator[tuple[str, Node]]:
+    """Give the programs for UEFI in a directory."""
+    for name, node in _children(root, directory):
+        if name.lower().endswith(".efi") and node.kind == "file":
+            yield name, node
 
 
 def _children(root: Node, path: str) -> list[tuple[str, Node]]:

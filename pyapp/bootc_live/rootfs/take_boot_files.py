@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from bootc_live.base.log import Recorder
 from bootc_live.config.source_spec import SourceSpec
 from bootc_live.image.acquire import Acquired, acquire
+from bootc_live.image.admit import Admit, admit_all
 from bootc_live.image.kept import BlobKeeper, KeptLayout
 from bootc_live.image.tap import Takers
 from bootc_live.image.verified import VerifiedImage
@@ -25,12 +26,13 @@ class Keep:
     """Blobs are to be kept in a cpio, below its directory ``prefix``.
 
     ``room`` gives how many bytes of layers at the most, None for all. Where it does not do, the largest are left out,
-    unless they have to be there as a ``whole``: then it is an error.
+    unless they have to be there as a ``whole``: then it is an error. ``admit`` is told of the image before that.
     """
 
     prefix: str
     room: Callable[[], int | None] = lambda: None
     whole: bool = False
+    admit: Admit = admit_all
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def taken_boot_files(
     else:
         path_of_blobs = os.path.join(directory, "blobs.cpio")
         with closing(BlobKeeper(path_of_blobs, keep.prefix, keep.room, whole=keep.whole)) as keeper:
-            acquired = acquire(specs, access, path, recorder, Takers(readers=readers, blobs=keeper))
+            acquired = acquire(specs, access, path, recorder, Takers(keep.admit, readers=readers, blobs=keeper))
             layout = keeper.finish(acquired.image.resolved)
     image = acquired.image
     with recorder.phase("kernel", "looking for the image's kernel"):

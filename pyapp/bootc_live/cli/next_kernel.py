@@ -1,0 +1,74 @@
+"""What the next kernel can do: how much may be handed over to it, and what it will say to its arguments."""
+
+from __future__ import annotations
+
+import os
+
+from bootc_live.base.errors import ConfigError, LandingError
+from bootc_live.base.memory import available_bytes, total_bytes
+from bootc_live.config.cmdline import parse_cmdline
+from bootc_live.config.model import Config
+from bootc_live.image.estimate import estimate
+from bootc_live.image.verified import ResolvedImage
+from bootc_live.rootfs.admission import least, ways
+from bootc_live.rootfs.admitting import present_means
+from bootc_live.rootfs.machine import machine_room, whole_machine
+from bootc_live.rootfs.needs import need_of
+from bootc_live.source.interface import AnySource
+
+# What kernel, initramfs and this program take beside the blobs, at their largest.
+_BESIDE = 192 * 2**20
+# What the next kernel needs for itself, for its initramfs, packed and unpacked, and to begin with its work.
+_NEXT = 320 * 2**20
+# No file may be larger for kexec_file_load(2), and none in a cpio; kernel and initramfs are to go in there, too.
+_MOST = 4 * 2**30 - 512 * 2**20
+# A kernel refuses longer command lines (COMMAND_LINE_SIZE of x86 and arm64).
+_LONGEST = 2047
+
+
+class HandoverRoom:
+    """How much of an image may be handed over in memory.
+
+    ``whole`` is for images that the next kernel can have from nowhere else.
+    """
+
+    def __init__(self, config: Config, *, whole: bool) -> None:
+        """``config`` says what root the next kernel will make."""
+        self.whole = whole
+        self._config = config
+        self._root = 0
+
+    def look(self, source: AnySource, image: ResolvedImage) -> None:
+        """Look how much memory the root of an image will take, at the least; see ``image.admit.Admit``."""
+        config = self._config
+        content = least(estimate(source, image))
+        possible = ways(config.layout, config.compress, present_means(), config.backing.zram)
+        self._root = min(need_of(way, content).memory for way in possible)
+
+    def bytes(self) -> int:
+        """Give how many bytes of blobs.
+
+        This kernel holds them twice for a moment, and so does the next one, while it unpacks its initrd. Then the next
+        one holds them while it makes its root.
+        """
+        room = min((available_bytes() - _BESIDE) // 2, (total_bytes() - _NEXT) // 2, _MOST)
+        if not self.whole:
+            machine = machine_room(whole_machine(total_bytes()), self._config.backing)
+            room = min(room, machine.available - self._root)
+        return max(0, room)
+
+
+def check_next_cmdline(cmdline: str) -> None:
+    """Raise LandingError for a command line that the next kernel could not boot with: here, something can be done."""
+    if len(os.fsencode(cmdline)) > _LONGEST:
+        raise LandingError(
+            f"the next kernel's command line has {len(cmdline)} characters, {_LONGEST} are the most there can be",
+            hint="leave arguments out with bootc.kexec.remove=",
+        )
+    try:
+        parse_cmdline(cmdline, os.environ)
+    except ConfigError as error:
+        raise LandingError(
+            f"the next kernel could not boot with the command line it would get: {error.message}",
+            hint="correct the arguments of the image (kargs.d), bootc.kexec.append= and bootc.kexec.remove=",
+        ) from error
