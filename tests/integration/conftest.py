@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from tests.lib.leaks import nothing_left
 from tests.lib.oci_writer import write_archive
-from tests.lib.program import Program
+from tests.lib.program import NOBODY, Program
 from tests.lib.small_image import small_image
 
 
@@ -17,6 +18,15 @@ from tests.lib.small_image import small_image
 def program(zipapp: Path) -> Program:
     """The zipapp, to be run as people run it."""
     return Program(zipapp)
+
+
+@pytest.fixture(scope="session")
+def nobody(zipapp: Path, tmp_path_factory: pytest.TempPathFactory) -> Program:
+    """The zipapp, to be run by a user of no privileges, who need not be able to enter this repository."""
+    place = tmp_path_factory.mktemp("nobody")
+    for directory in (place, *place.parents[:2]):
+        directory.chmod(0o755)
+    return Program(Path(shutil.copy(zipapp, place)), before=NOBODY)
 
 
 @pytest.fixture(scope="session")

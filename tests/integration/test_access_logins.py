@@ -214,9 +214,9 @@ def test_token_that_runs_out(program: Program, image: Stored, signer: Certificat
     ):
         booted = boot(program, slow.source("os"), tmp_path, f"bootc.registry.unsecure {PATIENT}")
         booted.without(*USER.secrets, *service.tokens).ended.good()
-        assert sum(seen.status == 200 for seen in slow.asked(BLOBS)) == LAYERS + 1
+        assert sum(seen.status == 200 for seen in slow.asked(BLOBS)) >= LAYERS + 1
         assert any(seen.status == 401 for seen in slow.asked(BLOBS))
-        assert 2 <= len(service.tokens) <= 3
+        assert len(service.tokens) >= 2
 
 
 def test_rights_that_are_missing(quick: Program, image: Stored, signer: Certificate, tmp_path: Path) -> None:

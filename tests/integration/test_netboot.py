@@ -20,13 +20,12 @@ from tests.lib.archive_servers import Stored, archive_server
 from tests.lib.boot_images import ALL, BASE, INITRAMFS, KERNEL, VERSION, boot_image, initramfs, kernel_layer
 from tests.lib.docker_writer import Saved, docker_members
 from tests.lib.oci_writer import sha256, write_archive, write_layout
-from tests.lib.program import Program
+from tests.lib.program import NOBODY, Program
 from tests.lib.registry import registry
 from tests.lib.space import tmpfs
 
 NAMES = {"SHA256SUMS", "boot.ipxe", "grub.cfg", "initrd.img", "pxelinux.cfg/default", "vmlinuz"}
 URL = "http://boot.example/os"
-NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs", "--inh-caps=-all", "--")
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +176,7 @@ def test_kernel_for_any_image(program: Program, archive: Path, tmp_path: Path) -
     assert made == f"{append}\n"
 
 
-def test_without_root(program: Program, archive: Path, tmp_path: Path) -> None:
+def test_without_root(program: Program, nobody: Program, archive: Path, tmp_path: Path) -> None:
     """And without anything that root has set up: a user, a directory, Python."""
     home = tmp_path / "home"
     home.mkdir()
@@ -186,7 +185,6 @@ def test_without_root(program: Program, archive: Path, tmp_path: Path) -> None:
         parent.chmod(0o755)
     mine = home / "image.oci"
     mine.write_bytes(archive.read_bytes())
-    nobody = Program(program.zipapp, before=NOBODY)
     assert subprocess.run([*NOBODY, "id", "-u"], stdout=subprocess.PIPE, check=True).stdout == b"65534\n"
     layout = write_layout(tmp_path / "layout", boot_image())
     with registry(tmp_path / "registry") as running:

@@ -112,7 +112,7 @@ def test_signed(program: Program, archive: Path, keys: tuple[Path, Path], tmp_pa
     assert done.returncode != 0
 
 
-def test_registry_without_root(program: Program, kernel: bytes, keys: tuple[Path, Path], tmp_path: Path) -> None:
+def test_registry_without_root(nobody: Program, kernel: bytes, keys: tuple[Path, Path], tmp_path: Path) -> None:
     """A user of no privileges reads the image, makes and signs the UKI."""
     home = tmp_path / "home"
     home.mkdir()
@@ -122,13 +122,11 @@ def test_registry_without_root(program: Program, kernel: bytes, keys: tuple[Path
         os.chown(path, 65534, 65534)
     for parent in (tmp_path, *tmp_path.parents[:2]):
         parent.chmod(0o755)
-    words = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs", "--inh-caps=-all", "--")
     layout = write_layout(tmp_path / "layout", boot_image(kernel_layer(kernel=kernel)))
     with registry(tmp_path / "registry") as running:
         digest = running.put(layout, "os", "stable")
         signing = ("--sign-key", home / "key", "--sign-cert", home / "crt")
         source = running.source("os:stable")
-        nobody = Program(program.zipapp, before=words)
         nobody.run("uki", source, "--unsecure", "-o", home / "os.efi", *signing).good()
     assert sections(home / "os.efi")[".cmdline"]["text"] == (
         f"root=bootc-live:{source}@{digest} bootc.registry.unsecure bootc.live.digest={digest}"

@@ -225,7 +225,7 @@ def test_ended_at_any_time(number: signal.Signals, program: Program, archive: Pa
         else:
             assert left == [], log.read_text()
             ended += "bootc-live: error: interrupted" in log.read_text()
-    assert ended > 1
+    assert ended
 
 
 def test_missing_library(program: Program, archive: Path, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ READ_ONLY: Final = "bootc.live.etc.rw=0 bootc.live.var.rw=0"
 # For what fails for ever, what ends only with all its time, and what passes: a busy machine is not to fail that.
 IMPATIENT: Final = "bootc.live.retry.tries=2 bootc.live.retry.stall=1s bootc.live.retry.total=40s"
 BRIEF: Final = "bootc.live.retry.tries=2 bootc.live.retry.stall=1s bootc.live.retry.total=4s"
-PATIENT: Final = "bootc.live.retry.tries=5 bootc.live.retry.stall=2s bootc.live.retry.total=60s"
+PATIENT: Final = "bootc.live.retry.tries=5 bootc.live.retry.stall=5s bootc.live.retry.total=60s"
 
 
 @dataclass(frozen=True)

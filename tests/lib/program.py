@@ -16,6 +16,16 @@ HINT: Final = "bootc-live: what to do: "
 SECONDS: Final = 120
 # What the machine that runs the tests trusts is none of the program's business.
 ENVIRONMENT: Final = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
+# A command that runs its arguments as a user of no privileges.
+NOBODY: Final = [
+    "setpriv",
+    "--reuid=65534",
+    "--regid=65534",
+    "--clear-groups",
+    "--no-new-privs",
+    "--inh-caps=-all",
+    "--",
+]
 
 
 @dataclass(frozen=True)

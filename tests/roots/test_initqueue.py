@@ -71,7 +71,7 @@ def test_until_the_device_is_there(root: Root, cmdline: str, device: str) -> Non
 def test_not_for_a_mere_fallback(root: Root, cmdline: str) -> None:
     said, seconds = waited(root, f"{cmdline} rd.retry=60")
     assert said == []
-    assert seconds < 10
+    assert seconds < 30
 
 
 @pytest.mark.parametrize("more", ["", "bootc.live.fallback=docker://registry.example/os", "bootc.live.fallback=/a"])
@@ -126,4 +126,4 @@ def test_longer_for_state_that_is_required(root: Root) -> None:
 def test_not_for_state_that_nobody_asked_for(root: Root, cmdline: str) -> None:
     said, seconds = waited(root, f"{cmdline} rd.retry=60")
     assert said == []
-    assert seconds < 10
+    assert seconds < 30

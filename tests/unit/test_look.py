@@ -53,8 +53,8 @@ def test_patience_has_an_end() -> None:
         return number
 
     began = time.monotonic()
-    found = looked_at(range(5), look, patience=0.2)
-    assert time.monotonic() - began < 5
+    found = looked_at(range(5), look, patience=2.0)
+    assert time.monotonic() - began < 25
     assert sorted(found) == [(number, number) for number in (0, 1, 3, 4)]
     released.set()
 
@@ -64,5 +64,5 @@ def test_all_hang(number: int) -> None:
     released = threading.Event()
     began = time.monotonic()
     assert looked_at(range(number), lambda _: released.wait(30), patience=0.1) == []
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 25
     released.set()

@@ -41,7 +41,7 @@ MEMBERS = oci_members(Image([Layer(tar, "none") for tar in TARS], architecture=H
 PLAIN = tar_of(MEMBERS)
 DOCKER = tar_of(docker_members("save", Saved([*TARS, TARS[2]])))
 GZIP = gzip.compress(PLAIN, 1)
-IMPATIENT = RetryPolicy(RetryLimits(tries=2, stall=0.3, total=20.0), first_delay=0.001, longest_delay=0.002)
+IMPATIENT = RetryPolicy(RetryLimits(tries=8, stall=0.3, total=20.0), first_delay=0.001, longest_delay=0.002)
 
 
 def fetched(answer: Answer, tmp_path: Path, content: bytes = PLAIN) -> ArchiveServer:

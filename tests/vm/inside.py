@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ def connect(guest: Guest) -> Host:
 
     Its default target does not wait for its network, so that an address may be on its way still.
     """
-    options = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -o ConnectTimeout=20"
+    options = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -o ConnectTimeout=120"
     host = testinfra.get_host(
         f"ssh://root@127.0.0.1:{guest.ssh_port}",
         ssh_identity_file=str(OUT / "id_ed25519"),
@@ -38,6 +39,12 @@ def connect(guest: Guest) -> Host:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.5)
+
+
+def power_off(host: Host) -> None:
+    """Tells the guest to; its network may be gone before ssh knows how that went."""
+    with suppress(RuntimeError):
+        host.run("systemctl poweroff")
 
 
 def mounts(host: Host) -> dict[str, dict[str, Any]]:

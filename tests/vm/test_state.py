@@ -8,7 +8,7 @@ import pytest
 
 from tests.vm.builder import in_builder
 from tests.vm.conftest import Stage
-from tests.vm.inside import connect, mounts
+from tests.vm.inside import connect, mounts, power_off
 from tests.vm.rows import FAILING
 from vmkit.guest import Guest
 from vmkit.paths import OUT
@@ -53,7 +53,7 @@ def test_two_boots(disk: Path) -> None:
         assert (ready.receipt or {})["warnings"] == []
         assert host.check_output("systemctl --failed --plain --no-legend") == ""
         before = len(second.console())
-        host.run("systemctl poweroff")
+        power_off(host)
         second.wait_exit(OFF_SECONDS)
         said = second.console()[before:]
     assert "reboot: Power down" in said

@@ -17,7 +17,7 @@ from tests.lib.faults import BLOBS, EVERYTHING, MANIFESTS, MIB, End, Fault, Rule
 from tests.lib.program import Program
 from tests.lib.side_by_side import batches, side_by_side
 
-LIMITS = "bootc.registry.unsecure bootc.live.retry.tries=2 bootc.live.retry.stall=1s bootc.live.retry.total=40s"
+LIMITS = "bootc.registry.unsecure bootc.live.retry.tries=2 bootc.live.retry.stall=3s bootc.live.retry.total=40s"
 
 
 @pytest.fixture

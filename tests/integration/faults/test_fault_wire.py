@@ -22,7 +22,8 @@ from tests.lib.token_gate import TokenGate
 
 CONTENT = bytes(os.urandom(200_000))
 PLACE = "/file"
-QUIET = 0.3
+# Seconds: for what never comes, and for what does.
+QUIET, PATIENCE = 0.3, 60
 Dead = Callable[[], AbstractContextManager[int]]
 
 
@@ -46,7 +47,7 @@ class Client:
     """One connection without any patience or mercy, and what it said."""
 
     def __init__(self, server: FaultServer, *, tls: bool = False) -> None:
-        raw = socket.create_connection(("127.0.0.1", server.port), timeout=QUIET)
+        raw = socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE)
         context = ssl._create_unverified_context()
         self.socket = context.wrap_socket(raw, suppress_ragged_eofs=False) if tls else raw
 
@@ -76,7 +77,7 @@ def asked(request: pytest.FixtureRequest, files: Files, certificate: Certificate
 
 def one(server: FaultServer, start: int | None = None) -> tuple[int, dict[str, str], bytes]:
     """Status, headers (their names in lower case) and body of an answer, as the standard library reads it."""
-    with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=5)) as connection:
+    with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE)) as connection:
         connection.request("GET", PLACE, headers={} if start is None else {"Range": f"bytes={start}-"})
         response = connection.getresponse()
         return response.status, {name.lower(): value for name, value in response.getheaders()}, response.read()
@@ -118,6 +119,7 @@ SILENT = (Fault(silent=True), Fault(after=0, end=End.SILENCE), Fault(after=9, en
 
 @pytest.mark.parametrize("asked", [(fault, False) for fault in SILENT], indirect=True)
 def test_silence(asked: Client) -> None:
+    asked.socket.settimeout(QUIET)
     with pytest.raises(TimeoutError):
         asked.answer()
     # What is asked now is taken and not answered.
@@ -258,7 +260,7 @@ def test_gate(files: Files) -> None:
     with fault_server(files, script(Fault(status=500), times=1), guard=gate) as server:
         # The fault is for whoever is let in.
         assert one(server)[0] == 401
-        with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=5)) as connection:
+        with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE)) as connection:
             for expected in (500, 200):
                 connection.request("GET", PLACE, headers={"Authorization": "Basic bWU6bWluZQ=="})
                 response = connection.getresponse()
