@@ -59,6 +59,7 @@ def test_loaded_for_as_long_as_the_block(files: tuple[str, str], monkeypatch: py
         (errno.ENODATA, LandingError, "it carries no signature"),
         (errno.ENOKEY, LandingError, "does not know"),
         (errno.ENOEXEC, LandingError, "of no format"),
+        (errno.EFBIG, LandingError, r"take 0\.8 MiB, more than the kernel.s call takes"),
         (errno.EINVAL, LandingError, "Invalid argument"),
         (errno.EPERM, LandingError, "refuses to load another one"),
     ],
