@@ -21,6 +21,20 @@ sys.path[:0] = [str(REPO / "pyapp"), str(REPO / "vm"), str(REPO)]
 sys.path.append(str(ZIPAPP))
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Adds the option that asks for the long forms of tests; `tests/run all` gives it."""
+    parser.addoption("--long", action="store_true", help="run the tests that are marked `long`, too")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out what takes long and shows little that its short form does not."""
+    if config.getoption("--long"):
+        return
+    left_out = [item for item in items if item.get_closest_marker("long")]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if not item.get_closest_marker("long")]
+
+
 @pytest.fixture(scope="session")
 def repo() -> Path:
     """The top of the source tree."""
