@@ -6,7 +6,6 @@ that the zipapp bundles (requests, oras, yaml) from build/bootc-live.pyz, so tha
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
@@ -14,8 +13,6 @@ import pytest
 
 REPO = Path(__file__).resolve().parent.parent
 ZIPAPP = REPO / "build" / "bootc-live.pyz"
-
-_COUNTED = ("passed", "failed", "error", "skipped", "deselected", "xfailed")
 
 sys.path[:0] = [str(REPO / "pyapp"), str(REPO / "vm"), str(REPO)]
 sys.path.append(str(ZIPAPP))
@@ -47,11 +44,3 @@ def zipapp() -> Path:
     if not ZIPAPP.exists():
         pytest.fail(f"{ZIPAPP} is missing; build it with: python3 pyapp/build_zipapp.py")
     return ZIPAPP
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Leaves the number of results of each kind where tests/run sums up its stages."""
-    tally = os.environ.get("BOOTC_LIVE_TALLY")
-    if tally:
-        counts = ((kind, len(terminalreporter.stats.get(kind, ()))) for kind in _COUNTED)
-        Path(tally).write_text("".join(f"{kind} {count}\n" for kind, count in counts if count))

@@ -55,7 +55,8 @@ def build(wanted: list[str]) -> None:
     """
     OUT.mkdir(exist_ok=True)
     with locked(OUT / ".lock"):
-        for root in ("builder", "live", "emulator"):
+        # What boots the files needs the emulator, and making them does not.
+        for root in ("builder", "live", *(() if wanted else ("emulator",))):
             targets.make_root(root)
         targets.make_zipapp()
         refresh(targets.TARGETS, wanted or targets.default_targets(), OUT)
@@ -72,7 +73,8 @@ def write_versions(path: Path) -> None:
         ("live", "systemd"),
         ("emulator", "qemu-system-x86"),
     ):
-        versions[f"{root}.{package}"] = _package_version(ROOTS / root, package)
+        if (ROOTS / root).exists():
+            versions[f"{root}.{package}"] = _package_version(ROOTS / root, package)
     scratch = path.with_suffix(".tmp")
     scratch.write_text(json.dumps(versions, indent=2) + "\n")
     scratch.replace(path)
