@@ -198,3 +198,8 @@ def test_neither_path_nor_url(typed: str) -> None:
 )
 def test_roots_of_others(text: str) -> None:
     assert parse_cmdline(text).sources == ()
+
+
+def test_a_label_may_hold_what_ends_it() -> None:
+    typed = "LABEL=a:/b:/os.oci"
+    assert parse_source(typed) == DeviceArchive("LABEL=a:/b", "/os.oci", typed)

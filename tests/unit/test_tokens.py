@@ -91,3 +91,8 @@ def test_shown_as_typed(token: Token, shown: str) -> None:
 
 def test_long_lines_are_quick() -> None:
     assert len(split_cmdline("a=1 " * 50_000)) == 50_000
+
+
+def test_a_no_break_space_separates() -> None:
+    """The kernel's isspace() is that of Latin-1."""
+    assert split_cmdline("a\xa0b=\xa0c") == [Token("a", None), Token("b", ""), Token("c", None)]
