@@ -9,11 +9,13 @@ import pytest
 from bootc_live.base.errors import SourceError
 from bootc_live.config.model import RetryLimits
 from bootc_live.config.source_spec import RegistryImage
+from bootc_live.image.verify import digest_of
 from bootc_live.source.access import Access
 from bootc_live.source.http import trust
 from bootc_live.source.interface import TopManifest
 from bootc_live.source.registry.source import open_registry
 from bootc_live.source.retry import RetryPolicy
+from tests.lib.archive_servers import Reply, archive_server
 from tests.lib.fetching import quiet
 
 
@@ -67,3 +69,13 @@ def test_blocked(tmp_path: Path) -> None:
     path.parent.mkdir(parents=True)
     path.write_text("registries:\n  - prefix: a.example/os\n    blocked: true\n")
     assert "blocked by the rule for 'a.example/os'" in failure("a.example/os/live", tmp_path).message
+
+
+def test_a_registry_s_word_does_not_replace_the_digest_asked_for(tmp_path: Path) -> None:
+    """Whoever sends another manifest sends its digest along."""
+    answer = Reply(200, b"{}", {"Docker-Content-Digest": digest_of(b"{}")})
+    pinned = digest_of(b"another")
+    with archive_server(lambda _asked: answer) as served:
+        reference = f"127.0.0.1:{served.port}/os@{pinned}"
+        access = Access(quiet, unsecure=True, root=str(tmp_path))
+        assert ask(RegistryImage(reference, f"docker://{reference}"), access).digest == pinned
