@@ -7,7 +7,6 @@ import inspect
 import mmap
 import os
 import tempfile
-import threading
 import time
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from bootc_live.base.loop import loop_device
 from bootc_live.base.memory import available_bytes, peak_memory, taken_bytes, total_bytes
 from bootc_live.base.mounts import is_mount_point
 from bootc_live.base.units import mib
+from tests.lib.threads import no_thread_left
 
 MIB = 2**20
 MEMINFO = """\
@@ -86,10 +86,8 @@ def test_peak_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_peak_memory_stops_watching(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "_INTERVAL", 0.001)
-    threads = threading.active_count()
-    with pytest.raises(RuntimeError), peak_memory():
+    with no_thread_left(), pytest.raises(RuntimeError), peak_memory():
         raise RuntimeError
-    assert threading.active_count() == threads
 
 
 def progress(total: int, done: int = 0, interval: float = 2.0) -> Progress:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import os
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -15,6 +14,7 @@ import pytest
 from bootc_live.base.errors import ImageError, RunError, SourceError
 from bootc_live.source import inflate as module
 from bootc_live.source.inflate import inflate
+from tests.lib.threads import no_thread_left
 from tests.unit.inflate_cases import GZIP, RANDOM, TEXT, Stream, cut, skippable, zstd, zstd_streams
 
 STEPS = (1, 3, 4096, 1 << 20)
@@ -73,7 +73,11 @@ def test_plain_pieces_are_passed_on_as_they_come() -> None:
 
 @pytest.mark.usefixtures("_without_igzip")
 @pytest.mark.parametrize("step", STEPS)
-@pytest.mark.parametrize("data", [gzip.compress(b"tiny"), zstd(b"tiny"), skippable(3, b"") + zstd(b"tiny")])
+@pytest.mark.parametrize(
+    "data",
+    [gzip.compress(b"tiny"), zstd(b"tiny"), skippable(3, b"") + zstd(b"tiny")],
+    ids=["gzip", "zstd", "skippable"],
+)
 def test_first_chunks_may_be_tiny(data: bytes, step: int) -> None:
     """What kind of stream it is shows in its first four bytes, however they arrive."""
     with_empty = (piece for chunk in cut(data, step) for piece in (chunk, b""))
@@ -119,12 +123,12 @@ def test_an_error_of_the_source_comes_through(packed: bytes) -> None:
 @pytest.mark.usefixtures("_without_igzip")
 @pytest.mark.parametrize("packed", [gzip.compress(TEXT), zstd(TEXT), TEXT], ids=["gzip", "zstd", "plain"])
 def test_stopping_early_leaves_nothing_behind(packed: bytes) -> None:
-    threads, descriptors = threading.active_count(), os.listdir("/proc/self/fd")
+    descriptors = os.listdir("/proc/self/fd")
     endless = (packed for _ in range(10**9))
-    pieces = inflate(endless, "it")
-    next(pieces)
-    pieces.close()
-    assert threading.active_count() == threads
+    with no_thread_left():
+        pieces = inflate(endless, "it")
+        next(pieces)
+        pieces.close()
     assert os.listdir("/proc/self/fd") == descriptors
     assert children() == []
 
@@ -140,12 +144,12 @@ def children() -> list[str]:
 
 
 def test_failures_leave_nothing_behind() -> None:
-    threads, descriptors = threading.active_count(), os.listdir("/proc/self/fd")
-    with pytest.raises(ImageError):
-        inflated(zstd(TEXT)[:-1])
-    with pytest.raises(SourceError):
-        list(inflate(failing(zstd(TEXT)[:500]), "it"))
-    assert threading.active_count() == threads
+    descriptors = os.listdir("/proc/self/fd")
+    with no_thread_left():
+        with pytest.raises(ImageError):
+            inflated(zstd(TEXT)[:-1])
+        with pytest.raises(SourceError):
+            list(inflate(failing(zstd(TEXT)[:500]), "it"))
     assert os.listdir("/proc/self/fd") == descriptors
     assert children() == []
 

@@ -6,19 +6,11 @@ import gzip
 import os
 import random
 import shutil
-import signal
-import sys
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
 import pytest
 
 from bootc_live.base.errors import ImageError, SourceError
-from bootc_live.base.interrupt import Interrupted, interrupt_once
 from bootc_live.config.model import Compression as Packed
 from tests.lib.archive_members import oci_members, tar_of
 from tests.lib.building import Building
@@ -26,9 +18,9 @@ from tests.lib.docker_writer import STYLES, Saved, Style, docker_members
 from tests.lib.oci_writer import Compression, Image, Layer, compress, sha256, write_layout
 from tests.lib.small_image import HERE
 from tests.lib.tar_writer import directory, file, hardlink, layer
+from tests.lib.threads import no_thread_left
 
 NOISE = random.Random(6)
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
 EVIL = NOISE.randbytes(5000)
 
 
@@ -68,11 +60,9 @@ def digest(where: Path, *sources: Path, compression: Packed = Packed.LZ4) -> str
     """The digest of what the sources make; nothing of it stays."""
     place = where / "made"
     place.mkdir()
-    threads = threading.active_count()
-    building = Building(place, compression)
-    made = building.make(*sources)
+    with no_thread_left():
+        made = Building(place, compression).make(*sources)
     assert os.listdir(place) == ["root.erofs"]
-    assert threading.active_count() == threads
     shutil.rmtree(place)
     assert made.sha256 is not None
     return made.sha256
@@ -236,59 +226,3 @@ def test_a_layer_that_cannot_be_used(case: str, wanted: str, tmp_path: Path) -> 
     with pytest.raises(ImageError, match=r"layer 2 \(sha256:[0-9a-f]+\) of '/.*/first' cannot be used: "):
         Building(place).make(first)
     assert os.listdir(place) == []
-
-
-@contextmanager
-def ended_after(seconds: float) -> Iterator[None]:
-    """Interrupts as a signal to the program does, wherever it is by then."""
-    before = {number: signal.getsignal(number) for number in SIGNALS}
-    hook = sys.unraisablehook
-    interrupt_once()
-    interrupt = signal.getsignal(signal.SIGTERM)
-    assert callable(interrupt)
-
-    def tick(_number: int, frame: FrameType | None) -> None:
-        if signal.getsignal(signal.SIGTERM) is interrupt:
-            interrupt(signal.SIGTERM, frame)
-
-    signal.signal(signal.SIGALRM, tick)
-    signal.setitimer(signal.ITIMER_REAL, seconds, 0.05)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        sys.unraisablehook = hook
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-# Between a file's opening and its block, nobody but the interpreter can close it; it does, and says so.
-@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("kind", ["layout", "stream"])
-def test_ended_at_any_time(kind: str, wanted: str, tmp_path: Path) -> None:
-    """No thread and no file outlives it."""
-    source = write_layout(tmp_path / "layout", Image([Layer(blob) for blob in TARS], architecture=HERE))
-    if kind == "stream":
-        source = tmp_path / "stream"
-        source.write_bytes(gzip.compress(tar_of(oci_members(image(*TARS))), 1))
-    whole = 0.0
-    # The first one may have to load something.
-    for _ in range(2):
-        began = time.monotonic()
-        assert digest(tmp_path, source) == wanted
-        whole = time.monotonic() - began
-    ends = 0
-    threads = [thread.name for thread in threading.enumerate()]
-    place = tmp_path / "made"
-    for step in range(1, 16):
-        place.mkdir()
-        try:
-            with ended_after(whole * step / 16):
-                Building(place).make(source)
-        except Interrupted:
-            ends += 1
-            # The data file outlives the fetching, and goes with its directory.
-            assert set(os.listdir(place)) <= {"layers"}
-        assert {thread.name for thread in threading.enumerate()} <= {*threads, "signals"}
-        shutil.rmtree(place)
-    assert ends

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from bootc_live.base.errors import LandingError, OutOfMemoryError, RunError
 from bootc_live.base.memory import available_bytes
 from bootc_live.base.run import find_program, run
+from bootc_live.base.threads import working
 from bootc_live.base.units import mib
 
 # Numbers of the system call; newer architectures share one.
@@ -119,13 +120,8 @@ def _told_when_read(size: int, tell: Callable[[], None]) -> Iterator[None]:
                 tell()
                 return
 
-    thread = threading.Thread(target=watch, name="kexec")
-    thread.start()
-    try:
+    with working(watch, done.set, "kexec"):
         yield
-    finally:
-        done.set()
-        thread.join()
 
 
 def _characters_read(path: str) -> int | None:

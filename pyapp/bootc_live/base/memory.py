@@ -8,6 +8,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
+from bootc_live.base.threads import working
+
 _INTERVAL = 0.1
 
 
@@ -81,11 +83,8 @@ def peak_memory(measure: Callable[[], int] | None = None, interval: float = _INT
         while not stop.wait(interval):
             peak.sample()
 
-    thread = threading.Thread(target=watch, name="peak-memory", daemon=True)
-    thread.start()
     try:
-        yield peak
+        with working(watch, stop.set, "peak-memory"):
+            yield peak
     finally:
-        stop.set()
-        thread.join()
         peak.sample()

@@ -13,12 +13,13 @@ import re
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 from bootc_live.base.errors import ImageError, RunError
 from bootc_live.base.holes import punch
 from bootc_live.base.run import Filter, filter_process
+from bootc_live.base.threads import Pool
 from bootc_live.base.units import mib
 from bootc_live.image.space import full
 from bootc_live.image.tap import Tap, wait_for
@@ -76,21 +77,20 @@ class Inflation:
         feed_read, feed_write = make_pipe()
         ours = [feed_write]
         abandoned = threading.Event()
-        with ThreadPoolExecutor(max_workers=1) as feeder:
+        with Pool(max_workers=1) as feeder:
             try:
                 with filter_process(self.program, feed_read, out, closing=(feed_read,)) as program:
                     program.limit_file(self.end)
                     ours.remove(feed_write)
                     paced = self._paced(out, chunks, abandoned.is_set)
                     fed = feeder.submit(feed, feed_write, paced, abandoned.is_set)
-                    try:
-                        self._follow(out, program, fed)
-                    except BaseException:
-                        abandoned.set()
-                        raise
+                    self._follow(out, program, fed)
                     # What went wrong with the input explains best what the program says.
                     fed.result()
                     program.finish()
+            except BaseException:
+                abandoned.set()
+                raise
             finally:
                 for descriptor in ours:
                     os.close(descriptor)

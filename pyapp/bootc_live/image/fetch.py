@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator, Mapping
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, wait
 from dataclasses import dataclass, field
 
 from bootc_live.base.errors import ImageError, RunError
 from bootc_live.base.log import Progress, Recorder
 from bootc_live.base.memory import available_bytes
+from bootc_live.base.threads import Pool
 from bootc_live.image.resolve import blame
 from bootc_live.image.store import LayerStore, Slot
 from bootc_live.image.tap import LayerReaders, Tap
@@ -105,11 +106,11 @@ def _fetch_all(fetcher: LayerFetcher, readers: LayerReaders | None) -> None:
         with readers.layer(key[0], fetcher.places[key].offset) as tap:
             fetcher.fetch(key, tap)
 
-    with ThreadPoolExecutor(max_workers=workers(os.cpu_count() or 1, available_bytes())) as pool:
+    with Pool(max_workers=workers(os.cpu_count() or 1, available_bytes())) as pool:
         # The largest first: the last to start should not be the last to end.
         order = sorted(fetcher.places, key=lambda key: key[1].size, reverse=True)
-        futures = [pool.submit(fetch, key) for key in order]
         try:
+            futures = [pool.submit(fetch, key) for key in order]
             done, _ = wait(futures, return_when=FIRST_EXCEPTION)
             for future in done:
                 future.result()

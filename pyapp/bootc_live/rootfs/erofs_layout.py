@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
 from bootc_live.base.errors import ImageError, RootfsError
-from bootc_live.base.interrupt import held_off
+from bootc_live.base.threads import working
 from bootc_live.config.model import Compression, Layout
 from bootc_live.image.space import full, no_space
 from bootc_live.image.verified import VerifiedImage
@@ -78,8 +77,9 @@ class ErofsBuilder:
             tar = GrowingTar(fd, offset, keep=keep)
             reader = _LayerReader(tar, self._store, what)
             try:
-                with reader.running():
+                with working(reader.run, tar.abandon, "layer") as wait:
                     yield tar
+                    wait()
                 self._apply(reader, len(self._taken), what)
             except BaseException:
                 self._store.truncate(end)
@@ -170,29 +170,12 @@ class ErofsBuilder:
 
 
 class _LayerReader:
-    """Reads one layer in a thread of its own, and stores the data of its files."""
+    """Reads one layer while it is written, and stores the data of its files."""
 
     def __init__(self, tar: GrowingTar, store: FileStore, what: str) -> None:
         self._tar, self._store, self._what = tar, store, what
         self._found: list[tuple[Member, Stored | None]] = []
         self._error: Exception | None = None
-
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        """Read while the block writes, and to the end afterwards; a failing block ends it at once."""
-        thread = threading.Thread(target=self._run, name="layer")
-        try:
-            # Started by halves, it could not be waited for.
-            with held_off():
-                thread.start()
-            yield
-            # An interruption may come here, too.
-            thread.join()
-        except BaseException:
-            self._tar.abandon()
-            if thread.ident is not None:
-                thread.join()
-            raise
 
     def members(self) -> list[tuple[Member, Stored | None]]:
         """Give all members with what was stored of them; raises ImageError and OutOfMemoryError."""
@@ -204,7 +187,8 @@ class _LayerReader:
             raise self._error
         return self._found
 
-    def _run(self) -> None:
+    def run(self) -> None:
+        """Read the layer to its end, or until the tar is abandoned."""
         try:
             for member in read_members(self._tar):
                 self._found.append((member, self._stored(member)))

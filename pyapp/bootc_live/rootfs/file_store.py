@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from bootc_live.base.holes import punch
+from bootc_live.base.threads import Pool
 from bootc_live.config.model import Compression
 from bootc_live.rootfs import z_erofs
 from bootc_live.rootfs.chunks import page_windows
@@ -50,7 +51,7 @@ class Stored:
 class FileStore:
     """The data area of an image, which grows at its end. Use ``file_store``."""
 
-    def __init__(self, fd: int, compression: Compression, pool: ThreadPoolExecutor) -> None:
+    def __init__(self, fd: int, compression: Compression, pool: Pool) -> None:
         """Begin an empty one; raises RootfsError where the compression is not there."""
         self.compression = compression
         self.block_bits = BLOCK_BITS if compression is Compression.NONE else 12
@@ -188,7 +189,7 @@ class FileStore:
 @contextmanager
 def file_store(fd: int, compression: Compression) -> Iterator[FileStore]:
     """Keep a store and its threads while the block runs; raises RootfsError."""
-    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="compress") as pool:
+    with Pool(max_workers=os.cpu_count() or 1, thread_name_prefix="compress") as pool:
         store = FileStore(fd, compression, pool)
         try:
             yield store

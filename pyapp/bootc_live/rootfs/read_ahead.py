@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from bootc_live.base.interrupt import held_off
 from bootc_live.image.verified import VerifiedLayer
 from bootc_live.rootfs.growing import AbandonedError, GrowingTar
 from bootc_live.rootfs.packed_members import PackedMembers
@@ -48,8 +49,9 @@ class ReadAhead:
 
     def close(self) -> None:
         """End all readers."""
-        for reader in self._readers.values():
-            reader.stop()
+        with held_off():
+            for reader in self._readers.values():
+                reader.stop()
 
 
 class LayerReader:
@@ -62,20 +64,28 @@ class LayerReader:
         self.tar = self._open(self._fd)
         self._found = PackedMembers()
         self._error: Exception | None = None
+        self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="headers")
         self._thread.start()
 
     def members(self) -> Iterator[Member]:
         """Give what was found, once; raises ValueError as ``read_members``."""
-        self._thread.join()
+        self.wait()
         yield from self._found
         if self._error is not None:
             raise self._error
 
+    def wait(self) -> None:
+        """Wait for the end."""
+        # A thread whose joining is interrupted is lost, see bootc_live.base.threads.
+        self._over.wait()
+        with held_off():
+            self._thread.join()
+
     def stop(self) -> None:
         """End early."""
         self.tar.abandon()
-        self._thread.join()
+        self.wait()
 
     def _open(self, fd: int) -> GrowingTar:
         tar = GrowingTar(fd, self.offset, keep=True)
@@ -98,6 +108,7 @@ class LayerReader:
         finally:
             self.tar.ignore_rest()
             os.close(self._fd)
+            self._over.set()
 
 
 @contextmanager

@@ -74,9 +74,6 @@ class _SkimReader(LayerReader):
         self.sieve = _Sieve(os.dup(fd), self.offset)
         return self.sieve
 
-    def wait(self) -> None:
-        self._thread.join()
-
     def members(self) -> Iterator[Member]:
         # More than once: a layer may stand twice.
         yield from self._kept

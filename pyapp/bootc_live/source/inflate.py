@@ -14,10 +14,10 @@ import threading
 import zlib
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 from bootc_live.base.errors import ImageError, RunError
 from bootc_live.base.run import filter_process, find_program, require_program
+from bootc_live.base.threads import Pool
 
 # Output of one step; a bomb must not fill memory before it fills the file system.
 _STEP = 4 * 1024 * 1024
@@ -114,23 +114,22 @@ def through(argv: list[str], chunks: Iterator[bytes], what: str) -> Generator[by
     out_read, out_write = make_pipe()
     ours = [feed_write, out_read]
     abandoned = threading.Event()
-    with ThreadPoolExecutor(max_workers=1) as feeder:
+    with Pool(max_workers=1) as feeder:
         try:
             with filter_process(argv, feed_read, out_write, closing=(feed_read, out_write)) as program:
                 ours.remove(feed_write)
                 fed = feeder.submit(feed, feed_write, chunks, abandoned.is_set)
-                try:
-                    while piece := os.read(out_read, _STEP):
-                        yield piece
-                except BaseException:
-                    abandoned.set()
-                    raise
+                while piece := os.read(out_read, _STEP):
+                    yield piece
                 # What went wrong with the input explains best what the program says.
                 fed.result()
                 try:
                     program.finish()
                 except RunError as error:
                     raise ImageError(f"{what} is damaged: {error.message}", hint=DAMAGED) from error
+        except BaseException:
+            abandoned.set()
+            raise
         finally:
             # Before the feeder is waited for: a dead program's pipe must not keep it.
             for end in ours:

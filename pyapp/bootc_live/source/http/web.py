@@ -109,8 +109,8 @@ def opened_web(access: Access, typed: str) -> Iterator[Web]:
         web = Web(access, typed, trust, sockets, session)
         end = threading.Timer(access.policy.limits.total, sockets.shut)
         end.daemon = True
-        end.start()
         stack.callback(end.cancel)
+        end.start()
         yield web
 
 
