@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -11,23 +12,23 @@ from typing import Any
 import testinfra
 from testinfra.host import Host
 
-from vmkit.guest import Guest
+from vmkit.base import BaseGuest
 from vmkit.paths import OUT
 
 NETWORK_SECONDS = 120
 TREE_LIST = Path(__file__).resolve().parents[1] / "lib" / "tree-list.sh"
 
 
-def connect(guest: Guest) -> Host:
+def connect(guest: BaseGuest) -> Host:
     """Gives testinfra's view of a guest that is ready.
 
     Its default target does not wait for its network, so that an address may be on its way still.
     """
     options = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -o ConnectTimeout=120"
     host = testinfra.get_host(
-        f"ssh://root@127.0.0.1:{guest.ssh_port}",
+        "ssh://root@guest",
         ssh_identity_file=str(OUT / "id_ed25519"),
-        ssh_extra_args=options,
+        ssh_extra_args=f"{options} {shlex.join(guest.ssh_options())}",
     )
     deadline = time.monotonic() + NETWORK_SECONDS
     while True:

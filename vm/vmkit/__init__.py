@@ -1,4 +1,4 @@
-"""Builds the test system of bootc-live and boots it in QEMU."""
+"""Builds the test system of bootc-live and boots it, in QEMU or in namespaces."""
 
 from vmkit.guest import Guest, GuestError, Ready
 

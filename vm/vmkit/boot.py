@@ -6,7 +6,9 @@ import signal
 import sys
 from pathlib import Path
 
+from vmkit.base import BaseGuest
 from vmkit.guest import Guest, GuestError, Ready, to_stdout
+from vmkit.namespaces import NamespaceGuest, obstacle
 from vmkit.paths import OUT
 from vmkit.start import Kernel
 
@@ -18,14 +20,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if args.json:
             args.json.unlink(missing_ok=True)
-        with Guest(
-            Kernel(args.kernel, args.initrd or [OUT / "initrd-embedded.img"], args.append),
-            memory=args.memory,
-            smp=args.smp,
-            extra=args.qemu,
-            console_log=args.console,
-            echo=None if args.quiet else to_stdout,
-        ) as guest:
+        with _guest(args) as guest:
             ready = guest.wait_ready(args.timeout)
             report = _report(ready, guest)
         if args.json:
@@ -43,6 +38,21 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
+def _guest(args: argparse.Namespace) -> BaseGuest:
+    start = Kernel(args.kernel or OUT / "vmlinuz", args.initrd or [OUT / "initrd-embedded.img"], args.append)
+    echo = None if args.quiet else to_stdout
+    if args.fast:
+        return NamespaceGuest(start, console_log=args.console, echo=echo)
+    return Guest(
+        start,
+        memory=args.memory or 2048,
+        smp=args.smp or 2,
+        extra=args.qemu,
+        console_log=args.console,
+        echo=echo,
+    )
+
+
 def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="vm/boot",
@@ -50,8 +60,9 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--append", default="", metavar="KARGS", help="more kernel arguments")
-    add("--memory", type=int, default=2048, metavar="MIB", help="default: %(default)s")
-    add("--smp", type=int, default=2, metavar="CPUS", help="default: %(default)s")
+    add("--fast", action="store_true", help="boot in namespaces of this machine's kernel, not in QEMU")
+    add("--memory", type=int, metavar="MIB", help="default: 2048")
+    add("--smp", type=int, metavar="CPUS", help="default: 2")
     add(
         "--initrd",
         type=Path,
@@ -59,7 +70,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         metavar="F",
         help="repeat to append more (default: vm/out/initrd-embedded.img)",
     )
-    add("--kernel", type=Path, default=OUT / "vmlinuz", metavar="F", help="default: vm/out/vmlinuz")
+    add("--kernel", type=Path, metavar="F", help="default: vm/out/vmlinuz")
     add("--qemu", action="append", default=[], metavar="OPTION", help="one more word for QEMU, written --qemu=WORD")
     add("--json", type=Path, metavar="F", help="write receipt, seconds and accelerator to F")
     add("--console", type=Path, metavar="F", help="log the console to F")
@@ -67,12 +78,19 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     shown = parser.add_mutually_exclusive_group()
     shown.add_argument("--verbose", action="store_true", help="show the console (default)")
     shown.add_argument("--quiet", action="store_true", help="do not show the console")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.fast:
+        for option in ("memory", "smp", "kernel", "qemu"):
+            if getattr(args, option):
+                parser.error(f"--{option} is for QEMU, and cannot be used with --fast")
+        if reason := obstacle():
+            parser.error(f"--fast does not work on this machine: {reason}; boot without it")
+    return args
 
 
-def _report(ready: Ready, guest: Guest) -> dict[str, object]:
+def _report(ready: Ready, guest: BaseGuest) -> dict[str, object]:
     return {
-        "accelerator": guest.accelerator[1].split(",")[0],
+        "accelerator": guest.engine,
         "failed": ready.failed,
         "ready": ready.line,
         "receipt": ready.receipt,

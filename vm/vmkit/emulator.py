@@ -1,4 +1,4 @@
-"""QEMU of the emulator root, run without entering that root: it sees the files of this machine."""
+"""Programs of the emulator root, run without entering that root: they see the files of this machine."""
 
 from pathlib import Path
 from typing import Final
@@ -6,7 +6,8 @@ from typing import Final
 from vmkit.paths import ROOTS
 
 _ROOT: Final = ROOTS / "emulator"
-_PROGRAM: Final = _ROOT / "usr/bin/qemu-system-x86_64"
+_QEMU: Final = _ROOT / "usr/bin/qemu-system-x86_64"
+_SLIRP: Final = _ROOT / "usr/bin/slirp4netns"
 _LIBRARIES: Final = _ROOT / "usr/lib/x86_64-linux-gnu"
 _FIRMWARE: Final = ("qemu", "seabios")
 CODE: Final = "OVMF_CODE_4M.fd"
@@ -19,16 +20,25 @@ VARIABLES: Final = "OVMF_VARS_4M.fd"
 
 def installed() -> bool:
     """Tell whether the emulator root has been made."""
-    return _PROGRAM.exists()
+    return _QEMU.exists() and _SLIRP.exists()
 
 
 def qemu(*options: str) -> list[str]:
     """Give the command line of QEMU with ``options``: its own loader and libraries, its own firmware."""
-    argv = ["env", f"QEMU_MODULE_DIR={_LIBRARIES}/qemu", f"{_ROOT}/lib64/ld-linux-x86-64.so.2"]
-    argv += ["--library-path", f"{_LIBRARIES}:{_LIBRARIES}/pulseaudio", str(_PROGRAM)]
+    argv = ["env", f"QEMU_MODULE_DIR={_LIBRARIES}/qemu", *_program(_QEMU)]
     for name in _FIRMWARE:
         argv += ["-L", f"{_ROOT}/usr/share/{name}"]
     return [*argv, *options]
+
+
+def slirp(*options: str) -> list[str]:
+    """Return the command line of slirp4netns, QEMU's user network for a network namespace, with ``options``."""
+    return [*_program(_SLIRP), *options]
+
+
+def _program(path: Path) -> list[str]:
+    loader = f"{_ROOT}/lib64/ld-linux-x86-64.so.2"
+    return [loader, "--library-path", f"{_LIBRARIES}:{_LIBRARIES}/pulseaudio", str(path)]
 
 
 def uefi(name: str) -> Path:
