@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.lib.forked_program import ForkedProgram, forked_program
 from tests.lib.leaks import nothing_left
 from tests.lib.oci_writer import write_archive
 from tests.lib.program import NOBODY, Program
@@ -15,8 +16,15 @@ from tests.lib.small_image import small_image
 
 
 @pytest.fixture(scope="session")
-def program(zipapp: Path) -> Program:
-    """The zipapp, to be run as people run it."""
+def program(zipapp: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkedProgram]:
+    """The zipapp, imported once and forked for every run: what is tested is what it does, not how it starts."""
+    with forked_program(zipapp, tmp_path_factory.mktemp("program")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def spawned(zipapp: Path) -> Program:
+    """The zipapp, to be run as people run it, from the start of Python on."""
     return Program(zipapp)
 
 
@@ -37,7 +45,10 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def no_leaks(tmp_path: Path) -> Iterator[None]:
-    """Fails a test whose verbs left a mount, a loop device, a process or a file behind."""
-    assert tmp_path.is_dir(), "it has to be there before the first look"
-    with nothing_left():
+    """Fails a test whose verbs left a mount, a loop device, a process or a file behind; takes its directory away.
+
+    All of /tmp is in RAM, and trees are many.
+    """
+    with nothing_left(tmp_path):
         yield
+    shutil.rmtree(tmp_path, ignore_errors=True)

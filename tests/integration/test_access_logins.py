@@ -88,13 +88,13 @@ def one(served: Registry, entry: Entry, namespace: str = "") -> str:
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_login(
-    kind: str, place: str, quick: Program, image: Stored, guarded: Mapping[str, Guarded], tmp_path: Path
+    kind: str, place: str, program: Program, image: Stored, guarded: Mapping[str, Guarded], tmp_path: Path
 ) -> None:
     there = guarded[kind]
     source = there.registry.source("os")
     with logins(one(there.registry, there.entry), place, tmp_path) as env:
-        found(secret(quick.run("inspect", "--json", "--unsecure", source, env=env), *there.secrets), image)
-    secret(quick.run("inspect", "--unsecure", source), *there.secrets).error(repr(source), "401")
+        found(secret(program.run("inspect", "--json", "--unsecure", source, env=env), *there.secrets), image)
+    secret(program.run("inspect", "--unsecure", source), *there.secrets).error(repr(source), "401")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -117,23 +117,23 @@ def test_boot(kind: str, program: Program, image: Stored, guarded: Mapping[str, 
     ids=["apart", "odd", "odd-apart"],
 )
 def test_other_spellings(
-    entry: Entry, quick: Program, image: Stored, guarded: Mapping[str, Guarded], tmp_path: Path
+    entry: Entry, program: Program, image: Stored, guarded: Mapping[str, Guarded], tmp_path: Path
 ) -> None:
     there = guarded["basic"]
     with logins(one(there.registry, entry), "file", tmp_path):
-        ended = quick.run("inspect", "--json", "--unsecure", there.registry.source("os"))
+        ended = program.run("inspect", "--json", "--unsecure", there.registry.source("os"))
         found(secret(ended, *there.secrets), image)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_namespaces(kind: str, quick: Program, image: Stored, guarded: Mapping[str, Guarded], tmp_path: Path) -> None:
+def test_namespaces(kind: str, program: Program, image: Stored, guarded: Mapping[str, Guarded], tmp_path: Path) -> None:
     """The key with the most of the name in it counts, also where it is the wrong one."""
     there = guarded[kind]
     host = there.registry.host
     keys = {host: STRANGER.entry, f"{host}/team": there.entry, f"{host}/team/deep": STRANGER.entry}
     with logins(auth_json(keys), "file", tmp_path):
         for name, good in (("os", False), ("team/os", True), ("team/deep/os", False), ("library/os", False)):
-            ended = quick.run("inspect", "--json", "--unsecure", there.registry.source(name))
+            ended = program.run("inspect", "--json", "--unsecure", there.registry.source(name))
             secret(ended, *there.secrets)
             if good:
                 found(ended, image)
@@ -142,13 +142,13 @@ def test_namespaces(kind: str, quick: Program, image: Stored, guarded: Mapping[s
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_wrong_login(kind: str, quick: Program, guarded: Mapping[str, Guarded], tmp_path: Path) -> None:
+def test_wrong_login(kind: str, program: Program, guarded: Mapping[str, Guarded], tmp_path: Path) -> None:
     there = guarded[kind]
     wrong: Entry = {"identitytoken": f"{IDENTITY}-no-more"} if kind == "identity" else STRANGER.entry
     refused = len(there.service.refused) if there.service else 0
     source = there.registry.source("os")
     with logins(one(there.registry, wrong), "file", tmp_path):
-        told = secret(quick.run("inspect", "--unsecure", source), *there.secrets).error(repr(source), "401")
+        told = secret(program.run("inspect", "--unsecure", source), *there.secrets).error(repr(source), "401")
     assert "/etc/bootc-live/auth.json" in told
     assert "none for it" not in told
     if there.service:
@@ -156,24 +156,26 @@ def test_wrong_login(kind: str, quick: Program, guarded: Mapping[str, Guarded], 
 
 
 @pytest.mark.parametrize("kind", ["basic", "bearer"])
-def test_missing_login(kind: str, quick: Program, guarded: Mapping[str, Guarded], tmp_path: Path) -> None:
+def test_missing_login(kind: str, program: Program, guarded: Mapping[str, Guarded], tmp_path: Path) -> None:
     there = guarded[kind]
     source = there.registry.source("os")
     for text in (auth_json({}), auth_json({"other.example": USER.entry}), one(there.registry, {})):
         with logins(text, "file", tmp_path):
-            ended = secret(quick.run("inspect", "--unsecure", source), *there.secrets)
+            ended = secret(program.run("inspect", "--unsecure", source), *there.secrets)
         told = ended.error(repr(source), "401", "there is none for it")
         assert "/etc/bootc-live/auth.json" in told
         assert "bootc-live.auth" in told
 
 
 @pytest.mark.parametrize("kind", ["basic", "bearer"])
-def test_helper_programs_are_named(kind: str, quick: Program, guarded: Mapping[str, Guarded], tmp_path: Path) -> None:
+def test_helper_programs_are_named(kind: str, program: Program, guarded: Mapping[str, Guarded], tmp_path: Path) -> None:
     there = guarded[kind]
     source = there.registry.source("os")
     for more in ({"credHelpers": {there.registry.host: "ecr-login"}}, {"credsStore": "ecr-login"}):
         with logins(auth_json({there.registry.host: {}}, **more), "file", tmp_path):
-            told = quick.run("inspect", "--unsecure", source).error(repr(source), "docker-credential-ecr-login", "401")
+            told = program.run("inspect", "--unsecure", source).error(
+                repr(source), "docker-credential-ecr-login", "401"
+            )
         assert str(AUTH) in told
 
 
@@ -189,18 +191,18 @@ DAMAGED = {
 
 
 @pytest.mark.parametrize("text", DAMAGED.values(), ids=DAMAGED.keys())
-def test_damaged_file(text: str, quick: Program, image: Stored, tmp_path: Path) -> None:
+def test_damaged_file(text: str, program: Program, image: Stored, tmp_path: Path) -> None:
     """Also for a registry that wants no login: it would be found out much later otherwise."""
     for place in PLACES:
         with logins(text, place, tmp_path) as env:
-            ended = quick.run("inspect", "--unsecure", image.registry.source("os"), env=env)
+            ended = program.run("inspect", "--unsecure", image.registry.source("os"), env=env)
         path = {"file": AUTH, "credential": credential("auth"), "variable": tmp_path / "auth.json"}[place]
         told = secret(ended, *USER.secrets, "12345").error(path)
         assert "podman login" in told
 
 
-def test_file_that_a_variable_names_in_vain(quick: Program, image: Stored) -> None:
-    ended = quick.run("inspect", image.registry.source("os"), env={"REGISTRY_AUTH_FILE": "/no/such/file"})
+def test_file_that_a_variable_names_in_vain(program: Program, image: Stored) -> None:
+    ended = program.run("inspect", image.registry.source("os"), env={"REGISTRY_AUTH_FILE": "/no/such/file"})
     ended.error("REGISTRY_AUTH_FILE", "/no/such/file")
 
 
@@ -219,7 +221,7 @@ def test_token_that_runs_out(program: Program, image: Stored, signer: Certificat
         assert len(service.tokens) >= 2
 
 
-def test_rights_that_are_missing(quick: Program, image: Stored, signer: Certificate, tmp_path: Path) -> None:
+def test_rights_that_are_missing(program: Program, image: Stored, signer: Certificate, tmp_path: Path) -> None:
     """The login is right, and does not help: asked for a few times at most."""
     with (
         token_service(signer, (), logins=Logins(USER.encoded)) as service,
@@ -227,12 +229,12 @@ def test_rights_that_are_missing(quick: Program, image: Stored, signer: Certific
         logins(one(real, USER.entry), "file", tmp_path),
     ):
         source = real.source("os")
-        secret(quick.run("inspect", "--unsecure", source), *USER.secrets, *service.tokens).error(repr(source), "401")
+        secret(program.run("inspect", "--unsecure", source), *USER.secrets, *service.tokens).error(repr(source), "401")
         assert 1 <= len(service.tokens) <= 3
 
 
 def test_no_login_over_plain_http_for_a_registry_with_tls(
-    quick: Program, image: Stored, signer: Certificate, tmp_path: Path
+    program: Program, image: Stored, signer: Certificate, tmp_path: Path
 ) -> None:
     """Whoever can change the answer of a registry must not get the password sent in the clear."""
     authority = make_authority(tmp_path)
@@ -243,13 +245,13 @@ def test_no_login_over_plain_http_for_a_registry_with_tls(
         logins(one(real, USER.entry), "file", tmp_path),
     ):
         source = real.source("os")
-        ended = secret(quick.run("inspect", source, env={"SSL_CERT_FILE": str(authority.certificate)}), *USER.secrets)
+        ended = secret(program.run("inspect", source, env={"SSL_CERT_FILE": str(authority.certificate)}), *USER.secrets)
         ended.error(repr(source), "unencrypted", f"http://127.0.0.1:{service.port}/token")
         assert service.scopes == service.refused == []
 
 
 def test_password_is_shown_when_it_is_asked_for(
-    quick: Program, image: Stored, guarded: Mapping[str, Guarded], tmp_path: Path
+    program: Program, image: Stored, guarded: Mapping[str, Guarded], tmp_path: Path
 ) -> None:
     with (
         fault_proxy(image.registry) as free,
@@ -257,7 +259,7 @@ def test_password_is_shown_when_it_is_asked_for(
         logins(auth_json({free.host: USER.entry, wanting.host: USER.entry}), "file", tmp_path),
     ):
         for server in (free, wanting):
-            found(quick.run("inspect", "--json", "--unsecure", server.source("os")), image)
+            found(program.run("inspect", "--json", "--unsecure", server.source("os")), image)
         assert not any(seen.authorization for seen in free.asked())
         assert wanting.asked()[0].authorization == ""
         assert {seen.authorization for seen in wanting.asked()} == {"", f"Basic {USER.encoded}"}

@@ -88,10 +88,10 @@ def through(*mirrors: FaultServer) -> str:
     return " ".join(f"bootc.registry.mirror=http://{mirror.host}" for mirror in mirrors)
 
 
-def test_the_same_host_asks_the_same_mirror(quick: Program, three: list[FaultServer], tmp_path: Path) -> None:
+def test_the_same_host_asks_the_same_mirror(program: Program, three: list[FaultServer], tmp_path: Path) -> None:
     home, *mirrors = three
     for order in (mirrors, mirrors[::-1]):
-        rehearsed(quick, home.source("os"), tmp_path, f"{through(*order)} bootc.registry.unsecure").good()
+        rehearsed(program, home.source("os"), tmp_path, f"{through(*order)} bootc.registry.unsecure").good()
     assert sorted(bool(mirror.asked()) for mirror in mirrors) == [False, True]
     assert home.asked() == []
 
@@ -150,16 +150,16 @@ def test_mirrors_that_cannot_be_used(status: int, program: Program, image: Store
         assert booted.receipt["source"] == "docker://registry.invalid/os"
 
 
-def test_nobody_has_it(quick: Program, three: list[FaultServer], tmp_path: Path) -> None:
+def test_nobody_has_it(program: Program, three: list[FaultServer], tmp_path: Path) -> None:
     home, *mirrors = three
     source = home.source("missing")
-    ended = rehearsed(quick, source, tmp_path, f"{through(*mirrors)} bootc.registry.unsecure")
+    ended = rehearsed(program, source, tmp_path, f"{through(*mirrors)} bootc.registry.unsecure")
     ended.error(repr(source), home.url, "404")
     assert all(len(server.asked()) == 1 for server in three)
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["login", "no-login"])
-def test_mirror_with_a_login(known: bool, quick: Program, image: Stored, tmp_path: Path) -> None:
+def test_mirror_with_a_login(known: bool, program: Program, image: Stored, tmp_path: Path) -> None:
     """It has an entry of its own in auth.json, by its own path; that of the registry is not for it."""
     with (
         registry(tmp_path / "mirror", auth=htpasswd(tmp_path / "users", USER), same_as=image.registry) as real,
@@ -171,7 +171,7 @@ def test_mirror_with_a_login(known: bool, quick: Program, image: Stored, tmp_pat
             logins[f"{mirror.host}/team"] = USER.entry
         with host_files({AUTH: auth_json(logins)}):
             kargs = f"bootc.registry.mirror=http://{mirror.host}/team bootc.registry.unsecure"
-            ended = rehearsed(quick, home.source("os"), tmp_path, kargs).good()
+            ended = rehearsed(program, home.source("os"), tmp_path, kargs).good()
         assert bool(home.asked()) != known
         assert not any(seen.authorization for seen in home.asked())
         shown = {seen.authorization for seen in mirror.asked()} - {""}

@@ -144,13 +144,13 @@ ROWS = (
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
-def test_who_says_what_goes_through(row: Row, quick: Program, servers: Servers, tmp_path: Path) -> None:
+def test_who_says_what_goes_through(row: Row, program: Program, servers: Servers, tmp_path: Path) -> None:
     """Two sources, of which the second has the image: one is asked for over HTTP, the other over HTTPS."""
     with web_proxy() as proxy:
         env = {name: text.format(proxy=proxy.host) for name, text in row.env.items()}
         kargs = f"{row.kargs.format(proxy=proxy.host)} bootc.live.fallback={servers.source('https', LOOPBACK)}"
         missing = servers.source("http", LOOPBACK, "/missing.oci")
-        assert "404" in rehearsed(quick, missing, tmp_path, kargs, env).good().stderr
+        assert "404" in rehearsed(program, missing, tmp_path, kargs, env).good().stderr
         through = {"GET": "http", "CONNECT": "https"}
         assert {through[asked.method] for asked in proxy.asked} == set(row.through)
 
@@ -169,11 +169,13 @@ def test_who_says_what_goes_through(row: Row, quick: Program, servers: Servers, 
         ("images.test.example.org", False),
     ],
 )
-def test_names_to_reach_without(no_proxy: str, direct: bool, quick: Program, servers: Servers, tmp_path: Path) -> None:
+def test_names_to_reach_without(
+    no_proxy: str, direct: bool, program: Program, servers: Servers, tmp_path: Path
+) -> None:
     """By whole parts of names, as other programs do it. Direct means in vain here: only the proxy knows the name."""
     with web_proxy(servers.hosts) as proxy:
         kargs = f"proxy={proxy.host} no_proxy={no_proxy.format(port=servers.ports['http'])}"
-        ended = rehearsed(quick, servers.source("http"), tmp_path, kargs)
+        ended = rehearsed(program, servers.source("http"), tmp_path, kargs)
         assert bool(proxy.asked) != direct
     assert (ended.status != 0) == direct
 
@@ -190,10 +192,10 @@ def with_login(host: str, user: User) -> str:
     ],
     ids=lambda value: value.name if isinstance(value, User) else value,
 )
-def test_login(kind: str, user: User, quick: Program, servers: Servers, tmp_path: Path) -> None:
+def test_login(kind: str, user: User, program: Program, servers: Servers, tmp_path: Path) -> None:
     with web_proxy(servers.hosts, user=user) as proxy:
         kargs = f"{with_login(proxy.host, user)} {kargs_for(kind)}"
-        secret(rehearsed(quick, servers.source(kind), tmp_path, kargs), *user.secrets).good()
+        secret(rehearsed(program, servers.source(kind), tmp_path, kargs), *user.secrets).good()
         assert all(asked.login for asked in proxy.asked)
         assert not any("authorization" in headers.lower() for headers in proxy.headers)
 
@@ -206,12 +208,12 @@ def test_login_and_receipt(program: Program, servers: Servers, tmp_path: Path) -
 
 @pytest.mark.parametrize("shown", ["none", "wrong"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_wrong_login(kind: str, shown: str, quick: Program, servers: Servers, tmp_path: Path) -> None:
+def test_wrong_login(kind: str, shown: str, program: Program, servers: Servers, tmp_path: Path) -> None:
     """Final at once, and told as such; the password is not."""
     with web_proxy(servers.hosts, user=STRANGER) as proxy:
         said = f"proxy={proxy.host}" if shown == "none" else with_login(proxy.host, USER)
         source = servers.source(kind)
-        ended = rehearsed(quick, source, tmp_path, f"{said} {kargs_for(kind)}")
+        ended = rehearsed(program, source, tmp_path, f"{said} {kargs_for(kind)}")
         told = secret(ended, *USER.secrets).error(repr(source), "407")
         assert "proxy=http://USER:PASSWORD@HOST:PORT" in told.splitlines()[-1]
         assert "trying again" not in ended.stderr
@@ -220,19 +222,19 @@ def test_wrong_login(kind: str, shown: str, quick: Program, servers: Servers, tm
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_dead_proxy(kind: str, quick: Program, servers: Servers, tmp_path: Path) -> None:
+def test_dead_proxy(kind: str, program: Program, servers: Servers, tmp_path: Path) -> None:
     """The proxy is what has to be looked at, so the error says where it was looked for."""
     with closed_port() as port:
         source = servers.source(kind)
         kargs = f"{with_login(f'{LOOPBACK}:{port}', USER)} {kargs_for(kind)}"
-        ended = secret(rehearsed(quick, source, tmp_path, kargs), *USER.secrets)
+        ended = secret(rehearsed(program, source, tmp_path, kargs), *USER.secrets)
     told = ended.error(repr(source), "through the proxy", f"{LOOPBACK}:{port}", "Connection refused")
     assert "proxy=" in told.splitlines()[-1]
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["known", "unknown"])
 @pytest.mark.parametrize("kind", ["http", "https"])
-def test_proxy_over_tls(kind: str, known: bool, quick: Program, servers: Servers, tmp_path: Path) -> None:
+def test_proxy_over_tls(kind: str, known: bool, program: Program, servers: Servers, tmp_path: Path) -> None:
     """https:// before a proxy means that it has to prove who it is, whatever is asked of it: it gets a login."""
     authority = make_authority(tmp_path, "other")
     certificate = make_server(tmp_path, authority)
@@ -240,7 +242,7 @@ def test_proxy_over_tls(kind: str, known: bool, quick: Program, servers: Servers
     with web_proxy(servers.hosts, user=USER) as proxy, tls_front(proxy.port, certificate) as port:
         kargs = with_login(f"{LOOPBACK}:{port}", USER).replace("http:", "https:")
         with host_files(trusted if known else {}):
-            ended = secret(rehearsed(quick, servers.source(kind), tmp_path, kargs), *USER.secrets)
+            ended = secret(rehearsed(program, servers.source(kind), tmp_path, kargs), *USER.secrets)
         if known:
             ended.good()
         else:
@@ -248,39 +250,39 @@ def test_proxy_over_tls(kind: str, known: bool, quick: Program, servers: Servers
         assert bool(proxy.asked) == known
 
 
-def test_unknown_proxy(quick: Program, servers: Servers, tmp_path: Path) -> None:
+def test_unknown_proxy(program: Program, servers: Servers, tmp_path: Path) -> None:
     source = servers.source("http")
-    rehearsed(quick, source, tmp_path, "proxy=proxy.invalid:3128").error(repr(source), "proxy.invalid:3128")
+    rehearsed(program, source, tmp_path, "proxy=proxy.invalid:3128").error(repr(source), "proxy.invalid:3128")
 
 
 @pytest.mark.parametrize("status", [403, 502, 503])
 @pytest.mark.parametrize("kind", ["http", "https", "registry-tls"])
-def test_proxy_that_refuses(kind: str, status: int, quick: Program, servers: Servers, tmp_path: Path) -> None:
+def test_proxy_that_refuses(kind: str, status: int, program: Program, servers: Servers, tmp_path: Path) -> None:
     with web_proxy(servers.hosts, refused=status) as proxy:
         source = servers.source(kind)
-        ended = rehearsed(quick, source, tmp_path, f"proxy={proxy.host}")
+        ended = rehearsed(program, source, tmp_path, f"proxy={proxy.host}")
         ended.error(repr(source), str(status))
         # 403 is its last word, the others may pass.
         assert ("trying again" in ended.stderr) == (status != 403)
 
 
-def test_proxy_that_is_none(quick: Program, servers: Servers, tmp_path: Path) -> None:
+def test_proxy_that_is_none(program: Program, servers: Servers, tmp_path: Path) -> None:
     """A web server by mistake, which answers CONNECT with an error."""
     with fault_server(Files({})) as server:
         source = servers.source("https")
-        rehearsed(quick, source, tmp_path, f"proxy={server.host}").error(repr(source), "proxy")
+        rehearsed(program, source, tmp_path, f"proxy={server.host}").error(repr(source), "proxy")
 
 
 @pytest.mark.parametrize("text", ["socks5://127.0.0.1:1080", "http://", "http://some body:secret-77@proxy:1"])
-def test_mistakes(text: str, quick: Program, servers: Servers, tmp_path: Path) -> None:
+def test_mistakes(text: str, program: Program, servers: Servers, tmp_path: Path) -> None:
     for kargs, env in ((f'"proxy={text}"', {}), ("", {"https_proxy": text})):
         if text == "http://" and env:
             continue
-        ended = secret(rehearsed(quick, servers.source("http"), tmp_path, kargs, env), "secret-77")
+        ended = secret(rehearsed(program, servers.source("http"), tmp_path, kargs, env), "secret-77")
         ended.error("proxy=")
 
 
-def test_registry_with_tokens(quick: Program, servers: Servers, tmp_path: Path) -> None:
+def test_registry_with_tokens(program: Program, servers: Servers, tmp_path: Path) -> None:
     """The token service is asked through the proxy, too, and the registry's login is not for the proxy."""
     signer = make_server(tmp_path / "signer", None, name="signer", key="rsa")
     with (
@@ -290,23 +292,23 @@ def test_registry_with_tokens(quick: Program, servers: Servers, tmp_path: Path) 
         host_files({AUTH: auth_json({f"{NAME}:{real.port}": USER.entry})}),
     ):
         kargs = f"proxy={proxy.host} bootc.registry.unsecure"
-        ended = rehearsed(quick, f"docker://{NAME}:{real.port}/os", tmp_path, kargs)
+        ended = rehearsed(program, f"docker://{NAME}:{real.port}/os", tmp_path, kargs)
         secret(ended, *USER.secrets, *service.tokens).good()
         assert any(f":{service.port}/token" in target for target in proxy.passed("GET"))
 
 
-def test_mirrors(quick: Program, servers: Servers, tmp_path: Path) -> None:
+def test_mirrors(program: Program, servers: Servers, tmp_path: Path) -> None:
     with web_proxy(servers.hosts) as proxy:
         mirror = f"{NAME}:{servers.ports['registry-tls']}"
         kargs = f"proxy={proxy.host} bootc.registry.mirror={mirror}"
-        rehearsed(quick, "docker://registry.invalid/os", tmp_path, kargs).good()
+        rehearsed(program, "docker://registry.invalid/os", tmp_path, kargs).good()
         assert set(proxy.passed("CONNECT")) == {mirror}
 
 
-def test_proxies_are_for_boots(quick: Program, servers: Servers) -> None:
+def test_proxies_are_for_boots(program: Program, servers: Servers) -> None:
     """Other verbs hear of them by the environment alone, or of none."""
     with web_proxy() as proxy:
-        quick.run("inspect", servers.source("https", LOOPBACK)).good()
+        program.run("inspect", servers.source("https", LOOPBACK)).good()
         assert proxy.asked == []
 
 

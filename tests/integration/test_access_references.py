@@ -43,49 +43,49 @@ def served(image: Stored) -> Iterator[FaultServer]:
         ("docker.io/team/os@{digest}", "team/os/manifests/{digest}"),
     ],
 )
-def test_default_registry(reference: str, asked: str, quick: Program, image: Stored, served: FaultServer) -> None:
+def test_default_registry(reference: str, asked: str, program: Program, image: Stored, served: FaultServer) -> None:
     source = f"docker://{reference.format(digest=image.digest)}"
     with host_files({RULES: rules({"prefix": "docker.io", "location": served.host, "insecure": True})}):
-        ended = quick.run("inspect", "--json", source)
+        ended = program.run("inspect", "--json", source)
     found(ended, image)
     assert json.loads(ended.stdout)["source"] == source
     assert served.asked("manifests")[0].path == f"/v2/{asked.format(digest=image.digest)}"
 
 
-def test_default_registry_by_a_mirror(quick: Program, image: Stored, served: FaultServer) -> None:
+def test_default_registry_by_a_mirror(program: Program, image: Stored, served: FaultServer) -> None:
     """The path of a mirror comes before the name, as pull-through caches have it."""
     mirrors = [{"location": f"{served.host}/team", "insecure": True}]
     with host_files({RULES: rules({"prefix": "docker.io/library", "mirrors": mirrors})}):
-        found(quick.run("inspect", "--json", "docker://os"), image)
+        found(program.run("inspect", "--json", "docker://os"), image)
     assert served.asked("manifests")[0].path == "/v2/team/os/manifests/latest"
 
 
 @pytest.mark.parametrize("host", ["registry.example", "registry.example:5000", "localhost", "localhost:5000", "a:1"])
-def test_what_counts_as_a_registry(host: str, quick: Program, image: Stored, served: FaultServer) -> None:
+def test_what_counts_as_a_registry(host: str, program: Program, image: Stored, served: FaultServer) -> None:
     """A first part with a dot or a colon, or localhost: its name says where, so docker.io has nothing to do with it."""
     entries = [{"prefix": "docker.io", "blocked": True}, {"prefix": host, "location": served.host, "insecure": True}]
     with host_files({RULES: rules(*entries)}):
-        found(quick.run("inspect", "--json", f"docker://{host}/os"), image)
-        quick.run("inspect", "docker://os").error("docker://os", "'docker.io'", "blocked")
+        found(program.run("inspect", "--json", f"docker://{host}/os"), image)
+        program.run("inspect", "docker://os").error("docker://os", "'docker.io'", "blocked")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 @pytest.mark.parametrize("end", ["", ":latest", "@{digest}", ":latest@{digest}"])
-def test_ports(end: str, host: str, quick: Program, image: Stored, tmp_path: Path) -> None:
+def test_ports(end: str, host: str, program: Program, image: Stored, tmp_path: Path) -> None:
     """Over TLS, where the name is checked, too."""
     authority = make_authority(tmp_path)
     certificate = make_server(tmp_path, authority)
     with registry(tmp_path / "registry", tls=certificate, same_as=image.registry) as real:
         source = real.source(f"team/deep/os{end.format(digest=image.digest)}", host=host)
-        found(quick.run("inspect", "--json", source, env={"SSL_CERT_FILE": str(authority.certificate)}), image)
+        found(program.run("inspect", "--json", source, env={"SSL_CERT_FILE": str(authority.certificate)}), image)
 
 
 @pytest.mark.parametrize("unsecure", [False, True], ids=["https", "unsecure"])
 @pytest.mark.parametrize("host", ["a..example", f"{64 * 'a'}.example", "registry.example:0", "registry.example:70000"])
-def test_hosts_that_cannot_be(host: str, unsecure: bool, quick: Program, tmp_path: Path) -> None:
+def test_hosts_that_cannot_be(host: str, unsecure: bool, program: Program, tmp_path: Path) -> None:
     source = f"docker://{host}/os"
     kargs = "bootc.registry.unsecure" if unsecure else ""
-    rehearsed(quick, source, tmp_path, kargs).error(repr(source))
+    rehearsed(program, source, tmp_path, kargs).error(repr(source))
 
 
 @pytest.mark.parametrize(
@@ -105,10 +105,10 @@ def test_hosts_that_cannot_be(host: str, unsecure: bool, quick: Program, tmp_pat
         "/",
     ],
 )
-def test_no_reference(reference: str, quick: Program) -> None:
+def test_no_reference(reference: str, program: Program) -> None:
     """A registry alone is none: it has no name of an image."""
     source = f"docker://{reference}"
     with host_files({RULES: rules({"prefix": "docker.io", "blocked": True})}):
         # What stands before an "@" may be a password.
-        told = quick.run("inspect", source).error(repr(redact(source)))
+        told = program.run("inspect", source).error(repr(redact(source)))
     assert "blocked" in told or "is not an image reference" in told

@@ -19,7 +19,7 @@ PLACES = {"file": RULES, "credential": credential("registries")}
 
 
 @pytest.mark.parametrize("path", PLACES.values(), ids=PLACES.keys())
-def test_location(path: Path, quick: Program, image: Stored) -> None:
+def test_location(path: Path, program: Program, image: Stored) -> None:
     text = f"""
 registries:
   - prefix: registry.example/apps   # what people write
@@ -27,21 +27,23 @@ registries:
     insecure: true
 """
     with host_files({path: text}):
-        found(quick.run("inspect", "--json", "docker://registry.example/apps/os"), image)
-        found(quick.run("inspect", "--json", f"docker://registry.example/apps/deep/os@{image.digest}"), image)
-        quick.run("inspect", "docker://registry.example/apps/none").error(f"{image.registry.host}/v2/team/none", "404")
+        found(program.run("inspect", "--json", "docker://registry.example/apps/os"), image)
+        found(program.run("inspect", "--json", f"docker://registry.example/apps/deep/os@{image.digest}"), image)
+        program.run("inspect", "docker://registry.example/apps/none").error(
+            f"{image.registry.host}/v2/team/none", "404"
+        )
 
 
-def test_credential_comes_before_the_file(quick: Program, image: Stored) -> None:
+def test_credential_comes_before_the_file(program: Program, image: Stored) -> None:
     """For the same prefix; what the credential does not speak of stays."""
     good = {"location": image.registry.host, "insecure": True}
     file = rules({"prefix": "one.example", "blocked": True}, {"prefix": "two.example", **good})
     with host_files({RULES: file, credential("registries"): rules({"prefix": "one.example", **good})}):
         for host in ("one.example", "two.example"):
-            found(quick.run("inspect", "--json", f"docker://{host}/os"), image)
+            found(program.run("inspect", "--json", f"docker://{host}/os"), image)
 
 
-def test_the_longest_prefix_counts(quick: Program, image: Stored) -> None:
+def test_the_longest_prefix_counts(program: Program, image: Stored) -> None:
     good = {"location": image.registry.host, "insecure": True}
     entries = (
         {"prefix": "*.example", "blocked": True},
@@ -51,79 +53,81 @@ def test_the_longest_prefix_counts(quick: Program, image: Stored) -> None:
     )
     with host_files({RULES: rules(*entries)}):
         for reference in ("registry.example/os", "open.example/os"):
-            found(quick.run("inspect", "--json", f"docker://{reference}"), image)
+            found(program.run("inspect", "--json", f"docker://{reference}"), image)
         for reference, prefix in (("registry.example/team/os", "registry.example"), ("other.example/os", "*.example")):
-            told = quick.run("inspect", f"docker://{reference}").error(f"docker://{reference}", repr(prefix), "blocked")
+            told = program.run("inspect", f"docker://{reference}").error(
+                f"docker://{reference}", repr(prefix), "blocked"
+            )
             assert "registries.yaml" in told
 
 
 @pytest.mark.parametrize("path", PLACES.values(), ids=PLACES.keys())
-def test_blocked(path: Path, quick: Program, image: Stored, tmp_path: Path) -> None:
+def test_blocked(path: Path, program: Program, image: Stored, tmp_path: Path) -> None:
     """Neither mirrors of the rule nor of the command line help."""
     with fault_proxy(image.registry) as server:
         mirror = {"location": server.host, "insecure": True}
         with host_files({path: rules({"prefix": "bad.example", "blocked": True, "mirrors": [mirror]})}):
             kargs = f"bootc.registry.mirror=http://{server.host}"
-            rehearsed(quick, "docker://bad.example/os", tmp_path, kargs).error("bad.example", "blocked")
+            rehearsed(program, "docker://bad.example/os", tmp_path, kargs).error("bad.example", "blocked")
         assert server.asked() == []
 
 
-def test_blocked_source_and_a_fallback(quick: Program, image: Stored, tmp_path: Path) -> None:
+def test_blocked_source_and_a_fallback(program: Program, image: Stored, tmp_path: Path) -> None:
     with host_files({RULES: rules({"prefix": "bad.example", "blocked": True})}):
         kargs = f"bootc.live.fallback={image.archive}"
-        assert "blocked" in rehearsed(quick, "docker://bad.example/os", tmp_path, kargs).good().stderr
+        assert "blocked" in rehearsed(program, "docker://bad.example/os", tmp_path, kargs).good().stderr
 
 
 @pytest.mark.parametrize(
     ("pull", "by_tag", "by_digest"), [("all", True, True), ("tag-only", True, False), ("digest-only", False, True)]
 )
 def test_what_mirrors_are_for(
-    pull: str, by_tag: bool, by_digest: bool, quick: Program, image: Stored, tmp_path: Path
+    pull: str, by_tag: bool, by_digest: bool, program: Program, image: Stored, tmp_path: Path
 ) -> None:
     for end, expected in ((":latest", by_tag), (f"@{image.digest}", by_digest)):
         with fault_proxy(image.registry) as mirror, fault_proxy(image.registry) as home:
             mirrors = [{"location": mirror.host, "insecure": True, "pull-from-mirror": pull}]
             with host_files({RULES: rules({"location": home.host, "insecure": True, "mirrors": mirrors})}):
-                rehearsed(quick, home.source(f"os{end}"), tmp_path).good()
+                rehearsed(program, home.source(f"os{end}"), tmp_path).good()
             manifest = f"/manifests/{end[1:]}"
             assert len(mirror.asked(manifest)) == expected
             assert len(home.asked(manifest)) == (not expected)
 
 
-def test_mirror_for_digests_has_a_tag_s_layers(quick: Program, image: Stored, tmp_path: Path) -> None:
+def test_mirror_for_digests_has_a_tag_s_layers(program: Program, image: Stored, tmp_path: Path) -> None:
     """What the tag stands for is the registry's word, and what has a digest may come from anywhere."""
     with fault_proxy(image.registry) as mirror, fault_proxy(image.registry) as home:
         mirrors = [{"location": mirror.host, "insecure": True, "pull-from-mirror": "digest-only"}]
         with host_files({RULES: rules({"location": home.host, "insecure": True, "mirrors": mirrors})}):
-            rehearsed(quick, home.source("os"), tmp_path).good()
+            rehearsed(program, home.source("os"), tmp_path).good()
         assert mirror.asked("/blobs/")
         assert home.asked("/blobs/") == []
 
 
-def test_insecure_is_said_of_each_place(quick: Program, image: Stored) -> None:
+def test_insecure_is_said_of_each_place(program: Program, image: Stored) -> None:
     """A mirror over plain HTTP needs to be allowed by itself, whatever is allowed for the registry."""
     for mirror, home in ((False, True), (True, False)):
         mirrors = [{"location": image.registry.host, "insecure": mirror}]
         entry = {"prefix": "registry.example", "location": image.registry.host, "insecure": home, "mirrors": mirrors}
         with host_files({RULES: rules(entry)}):
-            ended = quick.run("inspect", "--json", "docker://registry.example/os")
+            ended = program.run("inspect", "--json", "docker://registry.example/os")
         found(ended, image)
         assert "is NOT checked" in ended.stderr
         assert ("does not speak TLS" in ended.stderr) == (not mirror)
 
 
-def test_location_that_is_dead(quick: Program, tmp_path: Path) -> None:
+def test_location_that_is_dead(program: Program, tmp_path: Path) -> None:
     """The error names what was typed and where it led."""
     with closed_port() as port:
         entry = {"prefix": "registry.example", "location": f"127.0.0.1:{port}/apps", "insecure": True}
         with host_files({RULES: rules(entry)}):
             source = "docker://registry.example/os"
-            rehearsed(quick, source, tmp_path).error(repr(source), f"http://127.0.0.1:{port}/v2/apps/os/manifests")
+            rehearsed(program, source, tmp_path).error(repr(source), f"http://127.0.0.1:{port}/v2/apps/os/manifests")
 
 
-def test_rules_are_for_registries(quick: Program, image: Stored) -> None:
+def test_rules_are_for_registries(program: Program, image: Stored) -> None:
     with host_files({RULES: rules({"prefix": "127.0.0.1", "blocked": True})}):
-        found(quick.run("inspect", "--json", image.archive), image)
+        found(program.run("inspect", "--json", image.archive), image)
 
 
 PASSWORD = "hunter2-in-a-location"
@@ -159,12 +163,12 @@ DAMAGED = {
 
 @pytest.mark.parametrize("path", PLACES.values(), ids=PLACES.keys())
 @pytest.mark.parametrize(("text", "told"), DAMAGED.values(), ids=DAMAGED.keys())
-def test_damaged_file(text: str, told: tuple[str, ...], path: Path, quick: Program) -> None:
+def test_damaged_file(text: str, told: tuple[str, ...], path: Path, program: Program) -> None:
     with host_files({path: text}):
-        secret(quick.run("inspect", "docker://r.example/os"), PASSWORD).error(path, *told)
+        secret(program.run("inspect", "docker://r.example/os"), PASSWORD).error(path, *told)
 
 
-def test_mirrors_of_the_command_line_come_first(quick: Program, image: Stored, tmp_path: Path) -> None:
+def test_mirrors_of_the_command_line_come_first(program: Program, image: Stored, tmp_path: Path) -> None:
     """A mirror of the command line is asked before those of the rule, and the registry last."""
     with (
         fault_proxy(image.registry, Rule(EVERYTHING, Fault(status=404), times=None)) as named,
@@ -179,6 +183,6 @@ def test_mirrors_of_the_command_line_come_first(quick: Program, image: Stored, t
         ),
     ):
         kargs = f"bootc.registry.mirror=http://{named.host}"
-        rehearsed(quick, home.source("os"), tmp_path, kargs).good()
+        rehearsed(program, home.source("os"), tmp_path, kargs).good()
         first = [server.asked("/manifests/")[0].at for server in (named, ruled, home)]
         assert first == sorted(first)

@@ -85,40 +85,40 @@ def showing(pair: Certificate, port: int, place: str, authority: Certificate) ->
 
 
 @pytest.mark.parametrize("top", ["/etc/bootc-live/certs.d", "/etc/containers/certs.d", "/etc/docker/certs.d"])
-def test_authority_of_one_host(top: str, quick: Program, image: Stored, secure: int, keys: Keys) -> None:
+def test_authority_of_one_host(top: str, program: Program, image: Stored, secure: int, keys: Keys) -> None:
     with host_files({Path(top) / f"{LOOPBACK}:{secure}" / "ca.crt": keys.authority.certificate}):
-        found(quick.run("inspect", "--json", source(secure)), image)
+        found(program.run("inspect", "--json", source(secure)), image)
         # The same server by another name is another host.
-        quick.run("inspect", source(secure, "localhost")).error(f"https://localhost:{secure}", "certificate verify")
+        program.run("inspect", source(secure, "localhost")).error(f"https://localhost:{secure}", "certificate verify")
         with tls_front(image.registry.port, keys.server) as port:
-            quick.run("inspect", source(port)).error(f"https://{LOOPBACK}:{port}", "certificate verify")
+            program.run("inspect", source(port)).error(f"https://{LOOPBACK}:{port}", "certificate verify")
 
 
 @pytest.mark.parametrize("path", [CERTIFICATES / "some.pem", CERTIFICATES / "some.crt", credential("ca")])
-def test_authority_for_all_hosts(path: Path, quick: Program, image: Stored, secure: int, keys: Keys) -> None:
+def test_authority_for_all_hosts(path: Path, program: Program, image: Stored, secure: int, keys: Keys) -> None:
     # Beside others: a bundle is no less than its parts.
     bundle = keys.other.certificate.read_bytes() + keys.authority.certificate.read_bytes()
     with host_files({path: bundle}):
         for host in (LOOPBACK, "localhost"):
-            found(quick.run("inspect", "--json", source(secure, host)), image)
+            found(program.run("inspect", "--json", source(secure, host)), image)
     with host_files({path: keys.other.certificate}):
-        quick.run("inspect", source(secure)).error(source(secure), "certificate verify")
+        program.run("inspect", source(secure)).error(source(secure), "certificate verify")
 
 
-def test_authorities_of_all_places_together(quick: Program, image: Stored, secure: int, keys: Keys) -> None:
+def test_authorities_of_all_places_together(program: Program, image: Stored, secure: int, keys: Keys) -> None:
     files = {
         credential("ca"): keys.authority.certificate,
         CERTIFICATES / "a.crt": keys.other.certificate,
         CERTIFICATES / f"{LOOPBACK}:{secure}" / "ca.crt": keys.other.certificate,
     }
     with host_files(files):
-        found(quick.run("inspect", "--json", source(secure)), image)
+        found(program.run("inspect", "--json", source(secure)), image)
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_client_certificate(place: str, quick: Program, image: Stored, guarded: int, keys: Keys) -> None:
+def test_client_certificate(place: str, program: Program, image: Stored, guarded: int, keys: Keys) -> None:
     with showing(keys.client, guarded, place, keys.authority):
-        found(quick.run("inspect", "--json", source(guarded)), image)
+        found(program.run("inspect", "--json", source(guarded)), image)
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -156,7 +156,7 @@ DEMANDING = {"registry": by_docker_registry, "openssl-1.2": by_openssl("1.2"), "
 @pytest.mark.parametrize("demanding", DEMANDING.values(), ids=DEMANDING.keys())
 def test_client_certificate_that_does_not_do(
     demanding: Callable[[Stored, Keys, Path], AbstractContextManager[int]],
-    quick: Program,
+    program: Program,
     image: Stored,
     keys: Keys,
     tmp_path: Path,
@@ -167,39 +167,41 @@ def test_client_certificate_that_does_not_do(
         for shown in (None, keys.stranger, expired):
             trusted = {CERTIFICATES / "ca.crt": keys.authority.certificate}
             with host_files(trusted) if shown is None else showing(shown, port, "host", keys.authority):
-                ended = quick.run("inspect", source(port))
+                ended = program.run("inspect", source(port))
             told = ended.error(source(port), f"https://{LOOPBACK}:{port}/v2/os/", "client's certificate")
             assert "client.cert" in told
             assert "trying again" not in ended.stderr
 
 
-def test_client_certificate_of_another_host(quick: Program, guarded: int, keys: Keys) -> None:
+def test_client_certificate_of_another_host(program: Program, guarded: int, keys: Keys) -> None:
     with showing(keys.client, guarded + 1, "host", keys.authority):
-        quick.run("inspect", source(guarded)).error(source(guarded), "client's certificate")
+        program.run("inspect", source(guarded)).error(source(guarded), "client's certificate")
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_client_certificate_with_another_key(place: str, quick: Program, guarded: int, keys: Keys) -> None:
+def test_client_certificate_with_another_key(place: str, program: Program, guarded: int, keys: Keys) -> None:
     mixed = Certificate(keys.client.certificate, keys.stranger.key)
     own = CERTIFICATES / f"{LOOPBACK}:{guarded}"
     path = credential("client") if place == "credential" else own / "client.cert"
     with showing(mixed, guarded, place, keys.authority):
-        told = quick.run("inspect", source(guarded)).error(source(guarded), path)
+        told = program.run("inspect", source(guarded)).error(source(guarded), path)
     assert "PRIVATE KEY" not in told
 
 
-def test_half_a_client_certificate(quick: Program, guarded: int, keys: Keys) -> None:
+def test_half_a_client_certificate(program: Program, guarded: int, keys: Keys) -> None:
     own = CERTIFICATES / f"{LOOPBACK}:{guarded}"
     with host_files({own / "client.cert": keys.client.certificate}):
-        quick.run("inspect", source(guarded)).error(own / "client.cert", "client.key")
+        program.run("inspect", source(guarded)).error(own / "client.cert", "client.key")
     with host_files({credential("client"): keys.client.certificate}):
-        quick.run("inspect", source(guarded)).error(credential("client"))
+        program.run("inspect", source(guarded)).error(credential("client"))
 
 
-def test_certificate_is_shown_to_unchecked_servers_too(quick: Program, image: Stored, guarded: int, keys: Keys) -> None:
+def test_certificate_is_shown_to_unchecked_servers_too(
+    program: Program, image: Stored, guarded: int, keys: Keys
+) -> None:
     with showing(keys.client, guarded, "host", keys.other):
-        quick.run("inspect", source(guarded)).error("certificate verify")
-        found(quick.run("inspect", "--json", "--unsecure", source(guarded)), image)
+        program.run("inspect", source(guarded)).error("certificate verify")
+        found(program.run("inspect", "--json", "--unsecure", source(guarded)), image)
 
 
 @pytest.mark.parametrize(
@@ -207,7 +209,7 @@ def test_certificate_is_shown_to_unchecked_servers_too(quick: Program, image: St
 )
 @pytest.mark.parametrize("kind", ["registry", "archive"])
 def test_wrong_time(
-    kind: str, days: tuple[int, int], told: str, quick: Program, image: Stored, keys: Keys, tmp_path: Path
+    kind: str, days: tuple[int, int], told: str, program: Program, image: Stored, keys: Keys, tmp_path: Path
 ) -> None:
     """Said with the machine's clock: it is the first suspect."""
     certificate = make_server(tmp_path, keys.authority, days=days)
@@ -216,7 +218,7 @@ def test_wrong_time(
         host_files({CERTIFICATES / "ca.crt": keys.authority.certificate}),
     ):
         url = source(port) if kind == "registry" else f"https://{LOOPBACK}:{port}/v2/"
-        ended = quick.run("inspect", url)
+        ended = program.run("inspect", url)
         message = ended.error(repr(url), f"https://{LOOPBACK}:{port}/v2/", told)
         assert "trying again" not in ended.stderr
         clock = CLOCK.search(message)
@@ -239,20 +241,20 @@ def serve_archive(image: Stored, certificate: Certificate | None) -> AbstractCon
 @pytest.mark.parametrize(
     "path", [CERTIFICATES / "some.crt", credential("ca"), None], ids=["file", "credential", "host"]
 )
-def test_archive_over_https(path: Path | None, quick: Program, image: Stored, keys: Keys) -> None:
+def test_archive_over_https(path: Path | None, program: Program, image: Stored, keys: Keys) -> None:
     with serve_archive(image, keys.server) as port:
         url = f"https://{LOOPBACK}:{port}{ARCHIVE}"
         place = path or CERTIFICATES / f"{LOOPBACK}:{port}" / "ca.crt"
         with host_files({place: keys.authority.certificate}):
-            ended = quick.run("inspect", "--json", url)
+            ended = program.run("inspect", "--json", url)
             found(ended, image)
             assert ended.stderr == ""
-        told = quick.run("inspect", url).error(url, "certificate verify")
+        told = program.run("inspect", url).error(url, "certificate verify")
         assert "/etc/bootc-live/certs.d" in told
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_archive_for_known_clients(version: str, quick: Program, image: Stored, keys: Keys, tmp_path: Path) -> None:
+def test_archive_for_known_clients(version: str, program: Program, image: Stored, keys: Keys, tmp_path: Path) -> None:
     with (
         serve_archive(image, None) as plain,
         tls_front(plain, keys.server, clients=keys.authority, version=VERSIONS[version]) as port,
@@ -260,9 +262,9 @@ def test_archive_for_known_clients(version: str, quick: Program, image: Stored, 
         url = f"https://{LOOPBACK}:{port}{ARCHIVE}"
         for place in PLACES:
             with showing(keys.client, port, place, keys.authority):
-                found(quick.run("inspect", "--json", url), image)
+                found(program.run("inspect", "--json", url), image)
         with host_files({CERTIFICATES / "ca.crt": keys.authority.certificate}):
-            rehearsed(quick, url, tmp_path).error(repr(url), "client's certificate")
+            rehearsed(program, url, tmp_path).error(repr(url), "client's certificate")
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
@@ -298,68 +300,68 @@ def test_unsecure_registry_with_a_certificate_of_its_own(
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_unsecure_does_not_hide_what_is_wrong(
-    version: str, quick: Program, image: Stored, keys: Keys, tmp_path: Path
+    version: str, program: Program, image: Stored, keys: Keys, tmp_path: Path
 ) -> None:
     """A server that speaks TLS, and refuses us, is not one that speaks plain HTTP."""
     with tls_front(image.registry.port, keys.server, clients=keys.authority, version=VERSIONS[version]) as port:
-        ended = rehearsed(quick, source(port), tmp_path, "bootc.registry.unsecure")
+        ended = rehearsed(program, source(port), tmp_path, "bootc.registry.unsecure")
         ended.error(source(port), "client's certificate")
 
 
-def test_unsecure_and_a_bad_moment(quick: Program, image: Stored, keys: Keys, tmp_path: Path) -> None:
+def test_unsecure_and_a_bad_moment(program: Program, image: Stored, keys: Keys, tmp_path: Path) -> None:
     """Whether there is TLS is found out by asking, and a question that was lost is asked again."""
     lost = Rule("/v2/", Fault(silent=True, end=End.RESET))
     with fault_proxy(image.registry, lost, tls=keys.alone) as server:
-        rehearsed(quick, server.source("os"), tmp_path, "bootc.registry.unsecure").good()
+        rehearsed(program, server.source("os"), tmp_path, "bootc.registry.unsecure").good()
         assert len(server.asked("/v2/os/manifests/")) >= 1
 
 
-def test_insecure_in_a_rule_is_as_loud(quick: Program, image: Stored, keys: Keys) -> None:
+def test_insecure_in_a_rule_is_as_loud(program: Program, image: Stored, keys: Keys) -> None:
     """For that registry alone."""
     with (
         tls_front(image.registry.port, keys.alone) as port,
         tls_front(image.registry.port, keys.alone) as other,
         host_files({RULES: rules({"location": f"{LOOPBACK}:{port}", "insecure": True})}),
     ):
-        ended = quick.run("inspect", "--json", source(port))
+        ended = program.run("inspect", "--json", source(port))
         found(ended, image)
         assert LOUD in ended.stderr
-        quick.run("inspect", source(other)).error("certificate verify")
+        program.run("inspect", source(other)).error("certificate verify")
 
 
-def test_https_asked_of_a_plain_server(quick: Program, image: Stored) -> None:
+def test_https_asked_of_a_plain_server(program: Program, image: Stored) -> None:
     with serve_archive(image, None) as port:
         url = f"https://{LOOPBACK}:{port}{ARCHIVE}"
-        told = quick.run("inspect", url).error(repr(url), "does not speak TLS")
+        told = program.run("inspect", url).error(repr(url), "does not speak TLS")
         assert "http://" in told.splitlines()[-1], "an archive is asked for as its URL says"
 
 
 def test_plain_http_asked_of_a_tls_server(
-    quick: Program, image: Stored, secure: int, keys: Keys, tmp_path: Path
+    program: Program, image: Stored, secure: int, keys: Keys, tmp_path: Path
 ) -> None:
     """docker-registry says so, others hang up; it is an error with the URL either way."""
     with registry(tmp_path / "registry", tls=keys.server, same_as=image.registry) as real:
         url = f"http://{real.host}/v2/"
-        rehearsed(quick, url, tmp_path).error(repr(url), "400")
+        rehearsed(program, url, tmp_path).error(repr(url), "400")
     url = f"http://{LOOPBACK}:{secure}/v2/"
-    rehearsed(quick, url, tmp_path).error(repr(url))
+    rehearsed(program, url, tmp_path).error(repr(url))
 
 
-def test_mirror_named_as_plain_that_speaks_tls(quick: Program, image: Stored, keys: Keys, tmp_path: Path) -> None:
+def test_mirror_named_as_plain_that_speaks_tls(program: Program, image: Stored, keys: Keys, tmp_path: Path) -> None:
     """http:// before a mirror allows plain HTTP, it does not forbid better."""
     with tls_front(image.registry.port, keys.alone) as port:
         kargs = f"bootc.registry.mirror=http://{LOOPBACK}:{port}"
-        ended = rehearsed(quick, "docker://registry.invalid/os", tmp_path, kargs).good()
+        ended = rehearsed(program, "docker://registry.invalid/os", tmp_path, kargs).good()
         assert LOUD in ended.stderr
 
 
 @pytest.mark.parametrize("kind", [MANIFESTS, BLOBS])
-def test_redirect_from_https_to_http(kind: str, quick: Program, image: Stored, keys: Keys, tmp_path: Path) -> None:
+def test_redirect_from_https_to_http(kind: str, program: Program, image: Stored, keys: Keys, tmp_path: Path) -> None:
     """What a tag stands for must not be changed on the way; blobs are checked by what protected data says of them."""
     moved = Rule(kind, Fault(redirect=image.registry.url), times=None)
     trusted = {CERTIFICATES / "ca.crt": keys.authority.certificate}
     with fault_proxy(image.registry, moved, tls=keys.server) as server, host_files(trusted):
-        ended = rehearsed(quick, server.source("os"), tmp_path)
+        ended = rehearsed(program, server.source("os"), tmp_path)
     if kind == BLOBS:
         ended.good()
     else:

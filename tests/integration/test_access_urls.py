@@ -47,29 +47,29 @@ def test_login(program: Program, image: Stored, server: FaultServer, user: User,
     assert {seen.authorization for seen in server.asked() if seen.status == 206} == {f"Basic {user.encoded}"}
 
 
-def test_wrong_login(quick: Program, server: FaultServer, tmp_path: Path) -> None:
+def test_wrong_login(program: Program, server: FaultServer, tmp_path: Path) -> None:
     """The hint is for web servers: auth.json is not asked about those."""
-    ended = secret(rehearsed(quick, url(server, STRANGER), tmp_path), *STRANGER.secrets)
+    ended = secret(rehearsed(program, url(server, STRANGER), tmp_path), *STRANGER.secrets)
     told = ended.error(f"{server.host}{ARCHIVE}", "401")
     assert "auth.json" not in told
     assert len(server.asked()) == 1
 
 
-def test_no_login(quick: Program, server: FaultServer, tmp_path: Path) -> None:
-    told = rehearsed(quick, f"{server.url}{ARCHIVE}", tmp_path).error(f"{server.url}{ARCHIVE}", "401")
+def test_no_login(program: Program, server: FaultServer, tmp_path: Path) -> None:
+    told = rehearsed(program, f"{server.url}{ARCHIVE}", tmp_path).error(f"{server.url}{ARCHIVE}", "401")
     assert "auth.json" not in told
 
 
-def test_redirect_to_another_host(quick: Program, image: Stored, tmp_path: Path) -> None:
+def test_redirect_to_another_host(program: Program, image: Stored, tmp_path: Path) -> None:
     with fault_server(Files({ARCHIVE: image.archive})) as storage:
         moved = Script([Rule(EVERYTHING, Fault(redirect=storage.url), times=None)])
         with fault_server(Files({ARCHIVE: image.archive}), moved) as first:
-            secret(rehearsed(quick, url(first, USER), tmp_path), *USER.secrets).good()
+            secret(rehearsed(program, url(first, USER), tmp_path), *USER.secrets).good()
             assert {seen.authorization for seen in first.asked()} == {f"Basic {USER.encoded}"}
         assert {seen.authorization for seen in storage.asked()} == {""}
 
 
-def test_login_over_https(quick: Program, image: Stored, tmp_path: Path) -> None:
+def test_login_over_https(program: Program, image: Stored, tmp_path: Path) -> None:
     authority = make_authority(tmp_path)
     gate = TokenGate(login=(USER.name, USER.password), basic=True)
     files = Files({ARCHIVE: image.archive})
@@ -77,11 +77,11 @@ def test_login_over_https(quick: Program, image: Stored, tmp_path: Path) -> None
         fault_server(files, guard=gate, tls=make_server(tmp_path, authority)) as server,
         host_files({CERTIFICATES / "ca.crt": authority.certificate}),
     ):
-        found(secret(quick.run("inspect", "--json", url(server, USER)), *USER.secrets), image)
+        found(secret(program.run("inspect", "--json", url(server, USER)), *USER.secrets), image)
 
 
-def test_reference_with_a_login(quick: Program, image: Stored) -> None:
+def test_reference_with_a_login(program: Program, image: Stored) -> None:
     """Not how logins for registries are given: an error that does not repeat it."""
     source = f"docker://{USER.name}:{USER.password}@{image.registry.host}/os"
-    told = secret(quick.run("inspect", source), *USER.secrets).error(image.registry.host)
+    told = secret(program.run("inspect", source), *USER.secrets).error(image.registry.host)
     assert "***" in told

@@ -59,7 +59,7 @@ def device(disk: Path) -> Iterator[str]:
 
 def unpacked(program: Program, source: str, wanted: list[Line], tmp_path: Path) -> None:
     """Unpacks a source; the tree is right, and gone again."""
-    with nothing_left():
+    with nothing_left(tmp_path):
         program.run("unpack", source, tmp_path / "tree").good()
         assert not differences(wanted, tree_list(tmp_path / "tree"))
         shutil.rmtree(tmp_path / "tree")

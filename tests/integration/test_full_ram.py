@@ -49,7 +49,7 @@ def liar(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_full(kargs: str, told: str, liar: Path, program: Program, tmp_path: Path) -> None:
     root = tmp_path / "root"
     root.mkdir()
-    with nothing_left():
+    with nothing_left(tmp_path):
         ended = program.run("boot", "--cmdline", f"root=bootc-live:{liar} {kargs}", "--sysroot", root)
         message = ended.error()
     assert re.search(told, message), message

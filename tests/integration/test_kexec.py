@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -280,25 +278,3 @@ def test_what_is_fetched_again_needs_a_network(program: Program, kexec_program: 
         refused.error("lacks the dracut module bootc-live-net")
         assert not (kexec_program / "kernel").exists()
         assert loaded(program, tmp_path, kexec_program, kargs).kernel == KERNEL
-
-
-@pytest.mark.usefixtures("kexec_program")
-def test_ended_at_any_time(program: Program, tmp_path: Path) -> None:
-    """No mount, no process and no file stays, which is looked for after every test."""
-    noise = [layer(file(f"noise{number}", os.urandom(8_000_000))) for number in range(3)]
-    source = write_layout(tmp_path / "image", boot_image(kernel_layer(), *noise))
-    kargs, log, steps, ended = f"root=bootc-live:{source} bootc.kexec", tmp_path / "log", 8, 0
-    began = time.monotonic()
-    boot(program, tmp_path, kargs).good()
-    whole = time.monotonic() - began
-    argv = ("boot", "--dry-run", "--sysroot", str(tmp_path / "sysroot"), "--cmdline", kargs)
-    for step in range(1, steps):
-        with program.started(*argv, log=log) as process:
-            time.sleep(whole * step / steps)
-            os.killpg(process.pid, signal.SIGTERM)
-            process.wait(20)
-        said = log.read_text()
-        assert "Traceback" not in said
-        assert not list(Path("/run").glob("bootc-live/*"))
-        ended += "bootc-live: error: interrupted" in said
-    assert ended

@@ -5,9 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
-import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -303,24 +301,3 @@ def test_an_empty_directory_is_filled(program: Program, archive: Path, tmp_path:
         told = program.run("netboot", archive, "--rootfs", "-o", target).error()
         assert "make room" in told
         assert list(target.iterdir()) == []
-
-
-def test_ended_at_any_time(program: Program, archive: Path, tmp_path: Path) -> None:
-    log, steps, ended = tmp_path / "log", 6, 0
-    target = tmp_path / "out" / "os"
-    target.parent.mkdir()
-    began = time.monotonic()
-    program.run("netboot", archive, "--rootfs", "-o", tmp_path / "first").good()
-    whole = time.monotonic() - began
-    for step in range(1, steps):
-        with program.started("netboot", str(archive), "--rootfs", "-o", str(target), log=log) as process:
-            time.sleep(whole * step / steps)
-            os.killpg(process.pid, signal.SIGTERM)
-            status = process.wait(20)
-        left = [path.name for path in target.parent.iterdir()]
-        if status == 0:
-            assert left == ["os"]
-            break
-        assert left == [], log.read_text()
-        ended += "bootc-live: error: interrupted" in log.read_text()
-    assert ended

@@ -5,9 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import random
-import signal
 import subprocess
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -203,29 +201,6 @@ def test_a_boot_of_another_image_than_pinned(
     assert "bootc.live.compress=" in told
     assert sorted(path.name for path in tmp_path.iterdir()) == ["root"]
     assert list((tmp_path / "root").iterdir()) == []
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
-def test_ended_at_any_time(number: signal.Signals, program: Program, archive: Path, tmp_path: Path) -> None:
-    log, steps, ended = tmp_path / "log", 8, 0
-    target = tmp_path / "out/file"
-    target.parent.mkdir()
-    began = time.monotonic()
-    made(program, archive, tmp_path, "--compress", "zstd")
-    whole = time.monotonic() - began
-    for step in range(1, steps):
-        with program.started("erofs", "--compress", "zstd", str(archive), str(target), log=log) as process:
-            time.sleep(whole * step / steps)
-            os.killpg(process.pid, number)
-            status = process.wait(20)
-        left = [path.name for path in target.parent.iterdir()]
-        if status == 0:
-            assert left == ["file"]
-            target.unlink()
-        else:
-            assert left == [], log.read_text()
-            ended += "bootc-live: error: interrupted" in log.read_text()
-    assert ended
 
 
 def test_missing_library(program: Program, archive: Path, tmp_path: Path) -> None:

@@ -78,36 +78,36 @@ Maker = Callable[[Path], AbstractContextManager[str]]
 
 @pytest.mark.parametrize("make", [a_mount, a_loop, a_process, a_file, a_temporary_file, a_run_file])
 def test_sees(make: Maker, tmp_path: Path) -> None:
-    before = snapshot()
+    before = snapshot(tmp_path)
     with make(tmp_path) as name:
-        found = settled(before, 0.2)
+        found = settled(tmp_path, before, 0.2)
         # All of the machine has the same loop devices.
         ours = [line for line in found if not line.startswith("loops: ") or str(tmp_path) in line]
         assert len(ours) == 1, found
         assert ours[0].startswith(name)
-    assert settled(before) == []
+    assert settled(tmp_path, before) == []
 
 
-def test_fails_a_test() -> None:
+def test_fails_a_test(tmp_path: Path) -> None:
     stray = Path(tempfile.gettempdir(), "bootc-live.stray")
-    with pytest.raises(AssertionError, match=f"left behind:\n(.*\n)*files: {stray}"), nothing_left(0.2):
+    with pytest.raises(AssertionError, match=f"left behind:\n(.*\n)*files: {stray}"), nothing_left(tmp_path, 0.2):
         stray.touch()
     stray.unlink()
 
 
 def test_sees_a_lost_mount(tmp_path: Path) -> None:
     with a_mount(tmp_path):
-        before = snapshot()
+        before = snapshot(tmp_path)
     lost = f"mounts: lost ours (tmpfs) on {tmp_path}"
-    assert any(line.startswith(lost) for line in left_behind(before, snapshot()))
+    assert any(line.startswith(lost) for line in left_behind(before, snapshot(tmp_path)))
 
 
 def test_waits_for_what_goes(tmp_path: Path) -> None:
-    before = snapshot()
+    before = snapshot(tmp_path)
     late = tmp_path / "bootc-live.late"
     late.touch()
-    assert left_behind(before, snapshot()) != []
+    assert left_behind(before, snapshot(tmp_path)) != []
     timer = threading.Timer(0.3, late.unlink)
     timer.start()
-    assert settled(before) == []
+    assert settled(tmp_path, before) == []
     timer.join()

@@ -14,7 +14,7 @@ from tests.lib.program import Program
 from tests.lib.small_image import BASE, VAR_MTIME, archive_of
 from tests.lib.tar_writer import file, layer
 from tests.lib.tree_list import differences, tree_list
-from tests.lib.zram import device, devices
+from tests.lib.zram import device, devices, own_size
 
 MIB = 2**20
 
@@ -62,25 +62,17 @@ def test_var_that_does_not_fit(program: Program, tmp_path: Path) -> None:
 @contextmanager
 def on_zram(program: Program, archive: Path, kargs: str, where: Path) -> Iterator[Booted]:
     """A boot with zram; its devices, which nobody asks for again, are taken away afterwards."""
-
-    def ours(size: int) -> bool:
-        # The sizes that are asked for here are no one else's.
-        return size % (4 * MIB) == ODD
-
-    before = devices(ours)
     try:
         with booted(program, f"root=bootc-live:{archive} bootc.live.writable=zram {kargs}", where) as made:
             yield made
     finally:
-        # The sizes that are asked for here are no one else's.
-        for found in devices(ours) - before:
+        for found in devices((SMALL, LARGE).__contains__):
             found.remove()
 
 
-ODD = os.getpid() % 512 * 4096
-SIZES = (
-    f"bootc.live.var.size={24 * MIB + ODD} bootc.live.etc.size={16 * MIB + ODD} bootc.live.root.size={16 * MIB + ODD}"
-)
+# No one else asks for these sizes.
+SMALL, LARGE = (own_size(least, MIB // 4096) for least in (16 * MIB, 24 * MIB))
+SIZES = f"bootc.live.var.size={LARGE} bootc.live.etc.size={SMALL} bootc.live.root.size={SMALL}"
 
 
 @pytest.mark.parametrize("kargs", ["", "rw"])
@@ -104,13 +96,9 @@ def test_without_a_limit_zram_has_half_of_the_memory(program: Program, small: Pa
     total = int(Path("/proc/meminfo").read_text().split()[1]) * 1024
     # The kernel makes whole pages of it.
     half = range(total // 2, total // 2 + os.sysconf("SC_PAGESIZE"))
-    before = devices(half.__contains__)
-    try:
-        with booted(program, f"root=bootc-live:{small} bootc.live.writable=zram", tmp_path) as made:
-            usage = os.statvfs(made.root / "var")
-            assert 0.4 * total < usage.f_blocks * usage.f_frsize < 0.55 * total
-            name = made.mounts["/var"].source
-            ours = {device(name)} | devices(half.__contains__) - before
-    finally:
-        for found in ours:
-            found.remove()
+    with on_zram(program, small, f"bootc.live.etc.size={SMALL}", tmp_path) as made:
+        usage = os.statvfs(made.root / "var")
+        assert 0.4 * total < usage.f_blocks * usage.f_frsize < 0.55 * total
+        var = device(made.mounts["/var"].source)
+        assert int(var.read("disksize")) in half
+    var.remove()

@@ -1,22 +1,12 @@
-"""Fixtures of all tests of access, one for the whole run; a test module asks for them by `pytest_plugins`."""
+"""The image of all tests of access, one for the whole run; a test module asks for it by `pytest_plugins`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.lib.access import Stored, stored
-from tests.lib.forked_program import forked_program
-from tests.lib.program import Program
-
-
-@pytest.fixture(scope="session")
-def quick(zipapp: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
-    """The zipapp, imported once and forked for every run."""
-    with forked_program(zipapp, tmp_path_factory.mktemp("forked")) as running:
-        yield running
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import subprocess
 import uuid
@@ -77,12 +78,19 @@ def make_disk(kind: str, image: Path, tree: Path, label: str = "LIVE") -> Path:
 
 @contextmanager
 def loop(image: Path, *options: str) -> Iterator[str]:
-    """A loop device for a file, detached with the block; `options` go to losetup(8)."""
+    """A loop device for a file, detached with the block; `options` go to losetup(8).
+
+    It clears itself when nobody has it open any more: one that does not is taken for a leak, by any test that runs
+    on this machine.
+    """
     device = run("losetup", "--find", "--show", *options, image)
+    opened = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
     try:
+        # As long as it is open, that does no more than to tell it so.
+        run("losetup", "--detach", device)
         yield device
     finally:
-        run("losetup", "--detach", device)
+        os.close(opened)
 
 
 @contextmanager

@@ -1,7 +1,8 @@
-"""The zipapp as `Program` runs it, but forked from a process that has imported it: for tables of many short runs.
+"""The zipapp as `Program` runs it, but forked from a process that has imported all of it: a start takes no time then.
 
-`python3 -m tests.lib.forked_program ZIPAPP` answers each JSON line on standard input, a run, with its exit status.
-Every run is a fork of the state right after the imports, in the same namespaces, so nothing of one reaches the next.
+`python3 -m tests.lib.forked_program ZIPAPP SOCKET` answers each connection to SOCKET, which brings one run as a line of
+JSON, with the exit status. Every run is a fork of the state right after the imports, in the same namespaces, so nothing
+of one reaches the next. Several can run at once.
 """
 
 from __future__ import annotations
@@ -9,46 +10,44 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import pkgutil
 import shutil
 import signal
+import socket
 import subprocess
 import sys
-import threading
+import tempfile
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
+from threading import BoundedSemaphore
 from typing import IO, Any, Final
 
 from tests.lib.program import ENVIRONMENT, SECONDS, Ended, Program
 from tests.lib.visits import Visits
 
 _REPO: Final = Path(__file__).resolve().parents[2]
-_IMPORTED: Final = (
-    "yaml",
-    "oras.provider",
-    "bootc_live.cli.boot",
-    "bootc_live.cli.inspect",
-    "bootc_live.config.registries",
-    "bootc_live.source.http.archive",
-    "bootc_live.source.registry.source",
-)
+# What the package imports only where it is used.
+_LIBRARIES: Final = ("yaml", "requests", "oras.provider")
+# Runs at once; who comes later waits.
+_AT_ONCE: Final = 4
 
 
 class ForkedProgram(Program):
-    """A `Program` whose runs are forks of `server`; made by `forked_program`."""
+    """A `Program` whose runs are forks; made by `forked_program`. May be used by several threads."""
 
-    def __init__(self, zipapp: Path, server: subprocess.Popen[str], directory: Path) -> None:
+    def __init__(self, zipapp: Path, server: Path, directory: Path) -> None:
         super().__init__(zipapp)
-        self._server, self._directory = server, directory
-        self._lock = threading.Lock()
+        self._server, self._directory = str(server), directory
+        self._room = BoundedSemaphore(_AT_ONCE)
 
     def run(
         self, *argv: str | Path, env: Mapping[str, str] | None = None, cwd: Path | None = None, stdin: int | None = None
     ) -> Ended:
         """Runs a verb to its end; `env` is added to a small clean environment. `stdin` is always empty here."""
         assert stdin is None, "use Program for that"
-        return self._ask({"argv": _words(argv), "env": dict(env or {}), "cwd": str(cwd or _REPO)})
+        return self._ask({"argv": _words(argv), "env": dict(env or {}), "cwd": str(cwd or Path.cwd())})
 
     def places(self, files: str, *argv: str | Path) -> list[str]:
         """The places in some files that a verb comes to, in this order; see `Visits`."""
@@ -61,12 +60,15 @@ class ForkedProgram(Program):
         return self._ask({"argv": _words(argv), "files": files, "stop": place})
 
     def _ask(self, request: Mapping[str, Any]) -> Ended:
-        out, err = self._directory / "out", self._directory / "err"
-        whole = {"env": {}, "cwd": str(_REPO), "out": str(out), "err": str(err), **request}
-        with self._lock:
-            _pipe(self._server.stdin).write(json.dumps(whole) + "\n")
-            _pipe(self._server.stdin).flush()
-            status = int(_pipe(self._server.stdout).readline())
+        with self._room, tempfile.TemporaryDirectory(dir=self._directory) as place:
+            out, err = Path(place, "out"), Path(place, "err")
+            whole = {"env": {}, "cwd": str(_REPO), "out": str(out), "err": str(err), **request}
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.connect(self._server)
+                connection.sendall(json.dumps(whole).encode() + b"\n")
+                with connection.makefile() as answer:
+                    # To its end, which is that of the process that answers.
+                    status = int(answer.read())
             return Ended(status, _text(out), _text(err))
 
 
@@ -77,14 +79,17 @@ def forked_program(zipapp: Path, directory: Path) -> Iterator[ForkedProgram]:
     A copy is what runs: an import of the original that is being built again would fail.
     """
     copy = Path(shutil.copy(zipapp, directory / "program.pyz"))
-    command = [sys.executable, "-m", "tests.lib.forked_program", str(copy)]
+    listening = directory / "socket"
+    command = [sys.executable, "-m", "tests.lib.forked_program", str(copy), str(listening)]
     environment = {**os.environ, **ENVIRONMENT}
     with subprocess.Popen(
-        command, cwd=_REPO, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        command, cwd=_REPO, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
     ) as server:
-        assert _pipe(server.stdout).readline() == "ready\n"
-        yield ForkedProgram(copy, server, directory)
-        _pipe(server.stdin).close()
+        try:
+            assert _pipe(server.stdout).readline() == "ready\n"
+            yield ForkedProgram(copy, listening, directory)
+        finally:
+            server.terminate()
 
 
 def _pipe(stream: IO[str] | None) -> IO[str]:
@@ -106,17 +111,15 @@ def _redirected(path: str, number: int) -> None:
     os.close(opened)
 
 
-def _run(main: Any, request: Mapping[str, Any]) -> int:
+def _run(main: Any, zipapp: str, request: Mapping[str, Any]) -> int:
     signal.alarm(SECONDS)
     os.setsid()
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update({**ENVIRONMENT, **request["env"]})
-    null = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(null, 0)
     _redirected(request["out"], 1)
     _redirected(request["err"], 2)
-    sys.argv = ["bootc-live", *request["argv"]]
+    sys.argv = [zipapp, *request["argv"]]
     visits = Visits(request["files"], request.get("stop")) if "files" in request else None
     try:
         with visits.made() if visits else nullcontext():
@@ -129,25 +132,58 @@ def _run(main: Any, request: Mapping[str, Any]) -> int:
     return int(status)
 
 
-def serve(zipapp: str) -> None:
-    """Answers requests until standard input ends: with an exit status, or a signal's number below zero."""
+def _forked(main: Any, zipapp: str, request: Mapping[str, Any], connection: socket.socket) -> int:
+    """The exit status of a run in a process of its own, or the number of its signal below zero."""
+    pid = os.fork()
+    if pid == 0:
+        code = 99
+        try:
+            # Whatever a run leaves behind does not hold the answer back.
+            connection.close()
+            code = _run(main, zipapp, request)
+        except BaseException:  # noqa: BLE001 (nothing of the parent's program may run on in the fork)
+            traceback.print_exc()
+        os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def _answer(main: Any, zipapp: str, connection: socket.socket) -> None:
+    with connection.makefile() as lines:
+        request = json.loads(lines.readline())
+    connection.sendall(str(_forked(main, zipapp, request, connection)).encode())
+
+
+def _reap() -> None:
+    """Waits for the processes that have answered."""
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
+def serve(zipapp: str, listening: str) -> None:
+    """Answers whoever connects, several at once, until it is ended."""
     sys.path.insert(0, zipapp)
+    package = importlib.import_module("bootc_live")
+    assert zipapp in str(package.__file__), "the package did not come from the zipapp"
     main = importlib.import_module("bootc_live.__main__").main
-    for name in _IMPORTED:
+    for name in (*_LIBRARIES, *(found.name for found in pkgutil.walk_packages(package.__path__, "bootc_live."))):
         importlib.import_module(name)
-    assert zipapp in str(sys.modules["bootc_live"].__file__), "the package did not come from the zipapp"
-    print("ready", flush=True)
-    for line in sys.stdin:
-        pid = os.fork()
-        if pid == 0:
-            code = 99
-            try:
-                code = _run(main, json.loads(line))
-            except BaseException:  # noqa: BLE001 (nothing of the parent's program may run on in the fork)
-                traceback.print_exc()
-            os._exit(code)
-        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(listening)
+        server.listen(64)
+        print("ready", flush=True)
+        while True:
+            connection, _ = server.accept()
+            _reap()
+            if os.fork() == 0:
+                server.close()
+                try:
+                    _answer(main, zipapp, connection)
+                except BaseException:  # noqa: BLE001 (as above)
+                    traceback.print_exc()
+                os._exit(0)
+            connection.close()
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1])
+    serve(sys.argv[1], sys.argv[2])

@@ -1,8 +1,7 @@
 """What a verb can leave behind: mounts, loop devices, processes, files.
 
 Meant for the private mount and process namespaces of the integration tests, where all that appears is ours. Loop
-devices alone are shared with the whole machine: an attachment counts as left behind only if that very one is still
-there after a while.
+devices alone are shared with the whole machine, so only those that must be ours count, see `_loops`.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Final
 
-SETTLE_SECONDS: Final = 10.0
+SETTLE_SECONDS: Final = 60.0
 _STEP: Final = 0.02
 # Temporary names of the program, wherever it was told to work.
 _OWN_NAMES: Final = ("bootc-live.", ".bootc-live.", "bootc-live-ca.")
@@ -33,9 +32,9 @@ class Snapshot:
     files: frozenset[str]
 
 
-def snapshot() -> Snapshot:
-    """What there is now."""
-    return Snapshot(frozenset(_mounts()), frozenset(_loops()), frozenset(_processes()), frozenset(_files()))
+def snapshot(where: Path) -> Snapshot:
+    """What there is now; files of the program are looked for all over the directory `where`."""
+    return Snapshot(frozenset(_mounts()), frozenset(_loops()), frozenset(_processes()), frozenset(_files(where)))
 
 
 def left_behind(before: Snapshot, after: Snapshot) -> list[str]:
@@ -46,24 +45,24 @@ def left_behind(before: Snapshot, after: Snapshot) -> list[str]:
     return found + [f"mounts: lost {name}" for name in sorted(before.mounts - after.mounts)]
 
 
-def settled(before: Snapshot, seconds: float = SETTLE_SECONDS) -> list[str]:
+def settled(where: Path, before: Snapshot, seconds: float = SETTLE_SECONDS) -> list[str]:
     """What is left behind once things had time to go: loop devices clear themselves after their last close."""
-    first = left_behind(before, snapshot())
+    first = left_behind(before, snapshot(where))
     left, deadline = first, time.monotonic() + seconds
     while left and time.monotonic() < deadline:
         time.sleep(_STEP)
-        now = left_behind(before, snapshot())
+        now = left_behind(before, snapshot(where))
         # What is new since the first look is somebody else's.
         left = [name for name in now if name in first]
     return left
 
 
 @contextmanager
-def nothing_left(seconds: float = SETTLE_SECONDS) -> Iterator[None]:
-    """Raises AssertionError if the block leaves anything behind, unless it fails by itself."""
-    before = snapshot()
+def nothing_left(where: Path, seconds: float = SETTLE_SECONDS) -> Iterator[None]:
+    """Raises AssertionError if the block, which works below `where`, leaves anything behind or fails by itself."""
+    before = snapshot(where)
     yield
-    left = settled(before, seconds)
+    left = settled(where, before, seconds)
     assert not left, "left behind:\n" + "\n".join(left)
 
 
@@ -75,11 +74,28 @@ def _mounts() -> Iterator[str]:
 
 
 def _loops() -> Iterator[str]:
+    """Those that do not clear themselves, which none of our programs makes, and those that this process has open.
+
+    One that clears itself and is there belongs to a mount or a process. All of ours are seen as such; the rest belongs
+    to other tests of this machine.
+    """
+    open_here = set(_open_devices())
     for device in Path("/sys/block").glob("loop*"):
         with suppress(OSError):
-            backing = (device / "loop/backing_file").read_text().strip()
-            # The sequence number is new for every attachment.
-            yield f"{device.name}, attachment {(device / 'diskseq').read_text().strip()}, of {backing}"
+            clears_itself = (device / "loop/autoclear").read_text().strip() == "1"
+            if not clears_itself or (device / "dev").read_text().strip() in open_here:
+                backing = (device / "loop/backing_file").read_text().strip()
+                # The sequence number is new for every attachment.
+                yield f"{device.name}, attachment {(device / 'diskseq').read_text().strip()}, of {backing}"
+
+
+def _open_devices() -> Iterator[str]:
+    """The devices that this process has open, or files on them."""
+    for name in os.listdir("/proc/self/fd"):
+        with suppress(OSError):
+            status = os.fstat(int(name))
+            for number in (status.st_dev, status.st_rdev):
+                yield f"{os.major(number)}:{os.minor(number)}"
 
 
 def _processes() -> Iterator[str]:
@@ -92,12 +108,11 @@ def _processes() -> Iterator[str]:
                     yield f"{command or '(no name)'}, number {entry.name}, of {state[19]}"
 
 
-def _files() -> Iterator[str]:
-    tests = tempfile.gettempdir()
+def _files(where: Path) -> Iterator[str]:
     for top in {Path(tempfile.gettempdir()), Path("/var/tmp"), _RUN}:
         yield from (str(path) for path in top.iterdir())
     yield from (str(path) for path in (_RUN / "bootc-live").rglob("*"))
-    for place, directories, names in os.walk(tests):
+    for place, directories, names in os.walk(where):
         for name in [*directories, *names]:
             if name.startswith(_OWN_NAMES) or name.endswith(".part"):
                 yield os.path.join(place, name)

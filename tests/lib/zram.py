@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -13,7 +14,7 @@ import pytest
 
 from bootc_live.base import zram
 
-SETTLE_SECONDS: Final = 10.0
+SETTLE_SECONDS: Final = 60.0
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,14 @@ class Device:
     def read(self, name: str) -> str:
         """An attribute, without white space around it."""
         return (self.folder / name).read_text().strip()
+
+
+def own_size(least: int, pages: int = 2**14) -> int:
+    """A size in bytes that is that large, or up to so many pages larger: other tests of this machine take another one.
+
+    They run in mount namespaces of their own, of which each has a number that no other has.
+    """
+    return least + os.stat("/proc/self/ns/mnt").st_ino % pages * 4096
 
 
 def devices(of: Callable[[int], bool]) -> set[Device]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from functools import cache
 from typing import Final
 
 from tests.lib.oci_writer import Compression, Image, Layer, compress
@@ -18,6 +19,7 @@ def _packed(data: bytes, how: Compression) -> bytes:
     return gzip.compress(data, 9, mtime=0) if how == "gzip" else compress(data, how)
 
 
+@cache
 def bomb(how: Compression) -> Image:
     """One layer with one file of 10 GiB of zeros, all digests right; about 10 MiB of gzip, less of zstd.
 

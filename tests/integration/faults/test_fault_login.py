@@ -15,7 +15,6 @@ from tests.lib.fault_boot import IMPATIENT, PATIENT, boot
 from tests.lib.fault_image import NAME, Published
 from tests.lib.fault_proxy import fault_proxy
 from tests.lib.faults import BLOBS, EVERYTHING, MANIFESTS, MIB, TOKEN, Fault, Rule
-from tests.lib.forked_pool import forked_pool
 from tests.lib.program import Program
 from tests.lib.token_gate import TokenGate
 
@@ -25,12 +24,6 @@ USER, PASSWORD = "somebody", "open-sesame-17"
 SIGNED = "X-Signature=not-for-your-eyes"
 # What requests allows, and the one that goes too far.
 REDIRECTS = 31
-
-
-@pytest.fixture(scope="module")
-def program(zipapp: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
-    with forked_pool(zipapp, tmp_path_factory.mktemp("program"), size=1) as made:
-        yield made
 
 
 def encoded(user: str, password: str) -> str:
