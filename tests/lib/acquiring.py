@@ -23,7 +23,7 @@ from bootc_live.source.archive.stream import StreamArchive
 from bootc_live.source.interface import AnySource, StreamSource
 from bootc_live.source.retry import RetryPolicy
 
-QUICK: Final = RetryPolicy(RetryLimits(tries=4, stall=5.0, total=30.0), first_delay=0.001, longest_delay=0.002)
+QUICK: Final = RetryPolicy(RetryLimits(tries=4, stall=60.0, total=600.0), first_delay=0.001, longest_delay=0.002)
 
 
 @dataclass

@@ -20,7 +20,7 @@ from bootc_live.source.retry import RetryPolicy
 from tests.lib.oci_writer import Image, Layer, write_archive
 from tests.lib.small_image import HERE
 
-_QUICK: Final = RetryPolicy(RetryLimits(tries=2, stall=5.0, total=30.0), first_delay=0.001, longest_delay=0.002)
+_QUICK: Final = RetryPolicy(RetryLimits(tries=2, stall=60.0, total=600.0), first_delay=0.001, longest_delay=0.002)
 
 
 @dataclass

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import threading
-import time
+from types import SimpleNamespace
 
 import pytest
 
 from bootc_live.base.errors import SourceError
+from bootc_live.image import look as module
 from bootc_live.image.look import looked_at
+
+# Seconds that no test takes.
+LONG = 600.0
 
 
 def test_answers() -> None:
-    found = looked_at(range(100), lambda number: None if number % 10 else number * 2)
+    found = looked_at(range(100), lambda number: None if number % 10 else number * 2, patience=LONG)
     assert sorted(found) == [(number, number * 2) for number in range(0, 100, 10)]
 
 
@@ -24,45 +28,65 @@ def test_several_at_once() -> None:
     meeting = threading.Barrier(8)
 
     def look(_number: int) -> int:
-        return meeting.wait(5)
+        return meeting.wait(LONG)
 
-    assert len(looked_at(range(8), look)) == 8
+    assert len(looked_at(range(8), look, patience=LONG)) == 8
 
 
 def test_one_failure_ends_the_asking() -> None:
-    asked = []
+    asked: list[int] = []
+    failing: list[threading.Thread] = []
+    fails = threading.Event()
 
     def look(number: int) -> int:
         asked.append(number)
         if number == 3:
+            failing.append(threading.current_thread())
+            fails.set()
             raise SourceError("no ranges", hint="none")
-        time.sleep(0.01)
+        # So that nobody asks again before the failure is known.
+        fails.wait(LONG)
+        failing[0].join(LONG)
         return number
 
-    found = looked_at(range(1000), look)
-    assert len(asked) <= 16
+    found = looked_at(range(1000), look, patience=LONG)
+    assert len(asked) <= 8
     assert (3, 3) not in found
 
 
-def test_patience_has_an_end() -> None:
-    released = threading.Event()
+def test_patience_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    hangs, released = threading.Event(), threading.Event()
+    hanging: list[threading.Thread] = []
+    times = iter([0.0])
 
     def look(number: int) -> int:
         if number == 2:
-            released.wait(30)
+            hanging.append(threading.current_thread())
+            hangs.set()
+            released.wait(LONG)
         return number
 
-    began = time.monotonic()
-    found = looked_at(range(5), look, patience=2.0)
-    assert time.monotonic() - began < 25
+    def clock() -> float:
+        """Tell that it is over at the second question for the time, once all have answered that do not hang."""
+        for now in times:
+            return now
+        hangs.wait(LONG)
+        for thread in threading.enumerate():
+            if thread.name == "look" and thread not in (*before, *hanging):
+                thread.join(LONG)
+        return LONG
+
+    before = threading.enumerate()
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=clock))
+    found = looked_at(range(5), look, patience=LONG / 2)
     assert sorted(found) == [(number, number) for number in (0, 1, 3, 4)]
+    assert not released.is_set()
     released.set()
 
 
 @pytest.mark.parametrize("number", [1, 8])
 def test_all_hang(number: int) -> None:
+    """Whoever hangs has an answer in the end."""
     released = threading.Event()
-    began = time.monotonic()
-    assert looked_at(range(number), lambda _: released.wait(30), patience=0.1) == []
-    assert time.monotonic() - began < 25
+    assert looked_at(range(number), lambda _: not released.wait(LONG), patience=0.1) == []
     released.set()

@@ -37,8 +37,9 @@ def test_a_sparse_file_in_front(write: Callable[[str, int, list[tuple[int, bytes
     path.write_bytes(tar[:MIB])
     with skim(str(path)).layer("sha256:1", 0) as tap:
         tap.advance(MIB)
-        # So that the reader has come as far as it can.
-        time.sleep(0.3)
+        while tap._wanted <= MIB:
+            # The reader has yet to come as far as it can.
+            time.sleep(0.001)
         with path.open("r+b") as file:
             file.seek(MIB)
             file.write(tar[MIB:])

@@ -24,7 +24,7 @@ from bootc_live.source.retry import RetryPolicy
 from tests.lib.oci_writer import Image, Layer, write_archive
 from tests.lib.tar_writer import directory, file, hardlink, layer, xattr
 
-QUICK = RetryPolicy(RetryLimits(tries=1, stall=5.0, total=30.0))
+QUICK = RetryPolicy(RetryLimits(tries=1, stall=60.0, total=600.0))
 BASE = layer(directory("etc/"), file("etc/who", "base\n"), *(file(f"etc/{number}") for number in range(600)))
 OTHER = layer(file("etc/who", "other\n"), file("etc/.wh.7", ""), hardlink("etc/link", "etc/who"))
 

@@ -8,12 +8,14 @@ import random
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import pytest
 
 from bootc_live.base.errors import BootcLiveError, ImageError, SourceError
 from bootc_live.config.model import RetryLimits
+from bootc_live.source.http.body import body
 from bootc_live.source.retry import RetryPolicy
 from tests.lib.acquiring import QUICK, Attempted, acquired, contents
 from tests.lib.archive_members import oci_members, tar_of
@@ -41,7 +43,7 @@ MEMBERS = oci_members(Image([Layer(tar, "none") for tar in TARS], architecture=H
 PLAIN = tar_of(MEMBERS)
 DOCKER = tar_of(docker_members("save", Saved([*TARS, TARS[2]])))
 GZIP = gzip.compress(PLAIN, 1)
-IMPATIENT = RetryPolicy(RetryLimits(tries=8, stall=0.3, total=20.0), first_delay=0.001, longest_delay=0.002)
+IMPATIENT = RetryPolicy(RetryLimits(tries=8, stall=1.0, total=600.0), first_delay=0.001, longest_delay=0.002)
 
 
 def fetched(answer: Answer, tmp_path: Path, content: bytes = PLAIN) -> ArchiveServer:
@@ -314,16 +316,21 @@ def test_silence_is_given_up(tmp_path: Path) -> None:
         (tmp_path / "data").unlink()
 
 
-def test_the_rest_of_a_given_up_answer_is_not_its_beginning(tmp_path: Path) -> None:
+def test_the_rest_of_a_given_up_answer_is_not_its_beginning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first answer trickles and is given up; the second fails; the third is read from its own first byte."""
+    now = count(step=1000)
+    trickles = [True]
 
     def answer(asked: Asked) -> Reply:
         reply = Stored(GZIP)(asked)
         if asked.number == 0:
-            return replace(reply, pauses=((10, 0.11),) * 4)
+            return replace(reply, pauses=[(10, 1.0)])
+        trickles.clear()
         return Reply(503) if asked.number == 1 else reply
 
-    policy = replace(IMPATIENT, limits=replace(IMPATIENT.limits, tries=3))
+    # As if its first bytes had taken very long.
+    monkeypatch.setattr(body, "__defaults__", (None, lambda: float(next(now)) if trickles else 0.0))
+    policy = replace(QUICK, limits=replace(QUICK.limits, tries=3))
     with archive_server(answer) as served:
         assert contents(acquired(tmp_path / "data", served.url(), policy=policy)) == TARS
 
