@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import subprocess
 import sys
 import threading
 import time
@@ -26,6 +27,8 @@ from queue import SimpleQueue
 from tests.mutants.copy import Copy, Outcome
 from tests.mutants.mutation import REPO, Mutation
 from tests.mutants.table import MUTATIONS
+from tests.runner.stages import HOST_PACKAGES, everything_needed
+from tests.runner.stages import STAGES as TEST_STAGES
 
 STAGES = ("unit", "lint", "integration", "roots", "vm")
 _USUAL = "unit,lint,integration,roots"
@@ -128,6 +131,16 @@ class Hunt:
             return copy.test(stage, there, timeout, first=first)
 
 
+def _prepare(stages: frozenset[str]) -> None:
+    """Make what the tests of the stages need; guests boot what is made of each mutation."""
+    needed = [list(made.argv) for made in everything_needed([TEST_STAGES[name] for name in stages - {"vm"}])]
+    if stages - {"lint", "unit"}:
+        needed.insert(0, ["vm/host-packages", *HOST_PACKAGES])
+    # It leaves the libraries where the copies find them.
+    for argv in ([sys.executable, "pyapp/build_zipapp.py"], *needed):
+        subprocess.run(argv, cwd=REPO, check=True, stdin=subprocess.DEVNULL)
+
+
 def _related(file: str) -> Iterator[str]:
     """Give the integration tests that share a word with the name of a file of the product."""
     words = set(re.split(r"[/_.-]", file.rpartition("bootc_live/")[2].removesuffix(".py")))
@@ -167,6 +180,7 @@ def main() -> int:
         return 0
     holes = [one for one in asked if one.caught_by is None and not arguments.name]
     wanted = [one for one in asked if one.stage in stages and one not in holes]
+    _prepare(frozenset(mutation.stage for mutation in wanted) | (frozenset() if arguments.expected else stages))
     copies = [Copy(str(number), arguments.revision) for number in range(min(arguments.jobs, len(wanted)))]
     hunt = Hunt(copies, stages, arguments.timeout, search=not arguments.expected)
     results: list[Result] = []
