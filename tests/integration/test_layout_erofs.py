@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -36,7 +35,7 @@ def test_tree_equals_umoci(case: Case, compression: Compression, tmp_path: Path)
         assert not building.image.exists()
         return
     building.make(archive)
-    want = wanted(case, ask_umoci(image(case.layers), tmp_path))
+    want = wanted(case, ask_umoci(image(case.layers)))
     with mounted(building.image, tmp_path / "root") as root:
         got = tree_list(root)
         if building.keep_times:
@@ -45,4 +44,3 @@ def test_tree_equals_umoci(case: Case, compression: Compression, tmp_path: Path)
             want = at_the_epoch(want)
         assert not differences(want, got)
     read_by_erofs_utils(building.image)
-    subprocess.run(["rm", "-rf", tmp_path / "bundle", tmp_path / "layout"], check=True)

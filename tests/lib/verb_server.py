@@ -24,7 +24,7 @@ _CLONE_NEWNS: Final = 0x00020000
 _MS_BIND: Final = 0x1000
 _MS_REC: Final = 0x4000
 _MS_PRIVATE: Final = 1 << 18
-_SECONDS: Final = 60
+_SECONDS: Final = 300
 
 Main = Callable[[list[str]], int | None]
 
@@ -121,7 +121,7 @@ def serve(zipapp: str) -> None:
     """Answers requests until standard input ends.
 
     The line that answers a request is the wait status of its process: 0, or how it died without an answer, for example
-    SIGALRM if it took longer than a minute.
+    SIGALRM if it took some minutes.
     """
     sys.path.insert(0, zipapp)
     main: Main = importlib.import_module("bootc_live.__main__").main
