@@ -23,7 +23,7 @@ from tests.lib.tls import Certificate
 
 LOOPBACK: Final = "127.0.0.1"
 GUEST: Final = "10.0.2.2"
-START_SECONDS: Final = 20
+START_SECONDS: Final = 120
 _LISTENING: Final = re.compile(r"listening on 127\.0\.0\.1:(\d+)")
 
 
@@ -124,15 +124,17 @@ def registry(
     auth: Mapping[str, object] | None = None,
     clients: Certificate | None = None,
     same_as: Registry | None = None,
+    storage: Path | None = None,
 ) -> Iterator[Registry]:
     """A registry that keeps everything in `directory`; it has ended when the block ends.
 
     `auth` is the section of that name in the registry's configuration. With `clients`, only those with a certificate
     of that authority may ask. What `same_as` holds is here, too: it is filled through that one, which wants no login.
+    `storage` is a directory that an earlier registry filled.
     Raises AssertionError with the registry's log if it does not answer in time.
     """
     settings, log = directory / "config.json", directory / "log"
-    storage = same_as.storage if same_as else directory / "storage"
+    storage = same_as.storage if same_as else storage or directory / "storage"
     for needed in (directory, storage):
         needed.mkdir(parents=True, exist_ok=True)
     http: dict[str, object] = {"addr": f"{LOOPBACK}:0"}

@@ -2,55 +2,69 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import pytest
-from xdist.remote import Producer
-from xdist.scheduler import LoadScopeScheduling
 
 from tests.lib.registry import GUEST, Registry, registry
 from tests.lib.tls import make_authority, make_server
 from tests.vm.builder import in_builder
-from tests.vm.places import Place, credential, places
+from tests.vm.images import filled
+from tests.vm.kinds import Kind, obstacle
+from tests.vm.places import CREDENTIAL, Place, credential, places
 from tests.vm.rows import FAILING, Row
+from tests.vm.story import story
+from vmkit.base import BaseGuest
 from vmkit.guest import Guest
+from vmkit.namespaces import NamespaceGuest
 from vmkit.network import UserNetwork
 from vmkit.paths import OUT, REPO
 from vmkit.start import Kernel
 
-# Modules whose tests share what takes longer to make than a boot, and those whose tests share guests, one for what
-# stands in brackets. All other tests share at most one guest with no one.
-TOGETHER = ("test_kexec", "test_firmware", "test_loaders")
-BY_GUEST = ("test_boot", "test_full")
+HERE: Final = Path(__file__).parent
+# Modules whose tests share what takes long to make, and those whose tests share guests, one for what stands in
+# brackets. All other tests share a guest with no one.
+TOGETHER: Final = ("test_firmware", "test_loaders")
+BY_GUEST: Final = ("test_boot", "test_full")
+
+
+def pytest_report_header() -> list[str]:
+    """Tell why rows that would do with this machine's kernel are booted in QEMU."""
+    return [f"no guests in namespaces: {obstacle()}"] if obstacle() else []
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keeps one comparison of the whole tree: the same index is mounted in every guest, and hashing it is slow."""
-    items[:] = [item for item in items if "umoci" not in item.name or "[embedded]" in item.name]
+    """Let one process have all tests that share a guest."""
+    for item in items:
+        if item.path.is_relative_to(HERE):
+            item.add_marker(pytest.mark.group(_group(item)))
 
 
-class ByGuest(LoadScopeScheduling):  # type: ignore[misc]
-    """Lets one process have all tests that share a guest."""
-
-    def _split_scope(self, nodeid: str) -> str:
-        module = Path(nodeid.partition("::")[0]).stem
-        if module in TOGETHER:
-            return module
-        return f"{module}[{nodeid.partition('[')[2]}" if module in BY_GUEST else nodeid
+def _group(item: pytest.Item) -> str:
+    if item.path.stem in TOGETHER:
+        return item.nodeid.partition("::")[0]
+    if item.path.stem in BY_GUEST:
+        return f"{item.nodeid.partition('::')[0]}[{item.nodeid.partition('[')[2]}"
+    return item.nodeid
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByGuest:
-    """Shares the tests out between processes."""
-    return ByGuest(config, log)
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Add to a failure what its guest was doing, and how to boot that guest alone."""
+    report = yield
+    if report.failed and item.path.is_relative_to(HERE):
+        report.sections += story(item)
+    return report
 
 
 @dataclass(frozen=True)
@@ -77,25 +91,32 @@ class Stage:
         if row.clock:
             options += ["-rtc", f"base={row.clock}"]
         if row.login:
-            options += ["-smbios", f"type=11,value={credential(self.places[row.login])}"]
+            content = credential(self.places[row.login])
+            options += ["-smbios", f"type=11,value=io.systemd.credential.binary:{CREDENTIAL}={_base64(content)}"]
         return options
 
-    def guest(self, row: Row) -> Guest:
+    def guest(self, row: Row, kind: Kind) -> BaseGuest:
         """The guest of a row, not started yet; its initrds are artefacts, or archives made here."""
-        return Guest(
-            Kernel(
-                initrds=[OUT / name if (OUT / name).exists() else self.directory / name for name in row.initrds],
-                append=f"{FAILING} {self.fill(row.kargs)}",
-            ),
-            network=UserNetwork(second=row.unplugged),
-            memory=row.memory,
-            extra=self.extra(row),
+        start = Kernel(
+            initrds=[OUT / name if (OUT / name).exists() else self.directory / name for name in row.initrds],
+            append=f"{FAILING} {self.fill(row.kargs)}",
         )
+        network = UserNetwork(second=row.unplugged)
+        if kind is Kind.NAMESPACES:
+            logins = {CREDENTIAL: credential(self.places[row.login])} if row.login else {}
+            return NamespaceGuest(start, network=network, credentials=logins)
+        if row.disks:
+            self._make_disks()
+        return Guest(start, network=network, memory=row.memory, smp=row.cpus, extra=self.extra(row))
+
+    def _make_disks(self) -> None:
+        if not (self.directory / "disc.iso").exists():
+            in_builder("tests/vm/make-disks", OUT / "live.oci", self.directory)
 
 
 @pytest.fixture(scope="session")
 def stage() -> Iterator[Stage]:
-    """Two registries with the live image: over HTTP, and over HTTPS under a private authority."""
+    """Registries with the live image: over HTTP, over HTTPS under a private authority, and one with wrong bytes."""
     # In the repository, which the builder root sees too.
     with tempfile.TemporaryDirectory(prefix="vm-tests-", dir=REPO / "build") as name, socket.socket() as closed:
         directory = Path(name)
@@ -103,17 +124,15 @@ def stage() -> Iterator[Stage]:
         closed.bind(("127.0.0.1", 0))
         authority = make_authority(directory)
         server = make_server(directory, authority)
-        image = f"oci-archive:{OUT / 'live.oci'}:latest"
+        image = filled("live.oci", "os/live", {"stable": "latest"})
+        digest = image.digests["stable"]
         with (
-            registry(directory / "http") as plain,
-            registry(directory / "https", tls=server) as secure,
-            registry(directory / "damaged") as damaged,
+            registry(directory / "http", storage=image.storage) as plain,
+            registry(directory / "https", tls=server, storage=image.storage) as secure,
+            registry(directory / "damaged", storage=image.copy(directory)) as damaged,
             places(plain, server, OUT / "live.oci") as misbehaving,
         ):
-            digest = plain.push(image, "os/live:stable")
-            assert secure.push(image, "os/live:stable") == damaged.push(image, "os/live:stable") == digest
             _damage_last_layer(damaged, digest)
-            in_builder("tests/vm/make-disks", OUT / "live.oci", directory)
             pack(directory, "ca.cpio", "etc/bootc-live/certs.d/ca.crt", authority.certificate)
             # The certificates are younger than the initrds; this one is younger still.
             (directory / "built").write_text(f"{time.time():.0f}\n")
@@ -127,6 +146,10 @@ def stage() -> Iterator[Stage]:
                 closed=closed.getsockname()[1],
                 places=misbehaving,
             )
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode()
 
 
 def _drive(disk: Path) -> str:

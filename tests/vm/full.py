@@ -14,6 +14,7 @@ from typing import Final
 from testinfra.host import Host
 
 from tests.lib.registry import GUEST, registry
+from tests.vm.images import filled
 from tests.vm.inside import connect
 from tests.vm.rows import FAILING
 from vmkit.guest import Guest, Ready
@@ -47,11 +48,11 @@ class Full:
 def full_image() -> Iterator[str]:
     """Brings the archive up to date and serves it; gives what `root=` calls it in a guest."""
     subprocess.run([VM / "build", ARCHIVE], stdin=subprocess.DEVNULL, check=True)
+    storage = filled(ARCHIVE, "os/full", {"stable": "latest"}).storage
     with (
         tempfile.TemporaryDirectory(prefix="vm-full-", dir=REPO / "build") as name,
-        registry(Path(name)) as running,
+        registry(Path(name), storage=storage) as running,
     ):
-        running.push(f"oci-archive:{OUT / ARCHIVE}:latest", "os/full:stable")
         yield running.source("os/full:stable", host=GUEST)
 
 

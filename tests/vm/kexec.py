@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Final
 
 from tests.lib.fault_server import FaultServer
 from tests.lib.registry import GUEST, Registry, registry
+from tests.vm.images import filled
 from tests.vm.rows import FAILING
 from vmkit.guest import Guest
 from vmkit.paths import OUT, REPO, ROOTS, VM
@@ -30,7 +31,7 @@ class Images:
 
     directory: Path
     registry: Registry
-    digests: dict[str, str]
+    digests: Mapping[str, str]
 
     def layers(self, tag: str) -> dict[str, int]:
         """The sizes of an image's layers by digest."""
@@ -50,15 +51,15 @@ def image_kernel() -> Path:
 
 
 @contextmanager
-def images() -> Iterator[Images]:
-    """Brings the archive up to date and serves it."""
+def images(*, changing: bool = False) -> Iterator[Images]:
+    """Brings the archive up to date and serves it; `changing` is for who pushes more."""
     subprocess.run([VM / "build", ARCHIVE], stdin=subprocess.DEVNULL, check=True)
-    with (
-        tempfile.TemporaryDirectory(prefix="vm-kexec-", dir=REPO / "build") as name,
-        registry(Path(name) / "registry") as running,
-    ):
-        digests = {tag: running.push(f"oci-archive:{OUT / ARCHIVE}:{tag}", f"{NAME}:{tag}") for tag in IMAGES}
-        yield Images(Path(name), running, digests)
+    kept = filled(ARCHIVE, NAME, {tag: tag for tag in IMAGES})
+    with tempfile.TemporaryDirectory(prefix="vm-kexec-", dir=REPO / "build") as name:
+        directory = Path(name)
+        storage = kept.copy(directory) if changing else kept.storage
+        with registry(directory / "registry", storage=storage) as running:
+            yield Images(directory, running, kept.digests)
 
 
 def source(server: FaultServer | Registry, tag: str) -> str:

@@ -20,6 +20,8 @@ from tests.lib.tls import Certificate
 from tests.lib.token_gate import TokenGate
 
 LOGIN: Final = ("node", "the pass:word")
+CREDENTIAL: Final = "bootc-live.auth"
+"""The name of the systemd credential that has logins (systemd.system-credentials(7))."""
 
 
 @dataclass(frozen=True)
@@ -73,11 +75,10 @@ def places(plain: Registry, server: Certificate, archive: Path) -> Iterator[dict
         }
 
 
-def credential(place: Place) -> str:
-    """The SMBIOS string that gives a guest the login for a place (systemd.system-credentials(7))."""
+def credential(place: Place) -> bytes:
+    """Return the login for a place, as the systemd credential has it."""
     auth = base64.b64encode(":".join(LOGIN).encode()).decode()
-    content = json.dumps({"auths": {place.host: {"auth": auth}}}).encode()
-    return f"io.systemd.credential.binary:bootc-live.auth={base64.b64encode(content).decode()}"
+    return json.dumps({"auths": {place.host: {"auth": auth}}}).encode()
 
 
 def _interrupted(server: FaultServer) -> int:

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 # No shell to wait in, and no second try: a failed boot powers off.
 FAILING = "rd.shell=0 rd.emergency=poweroff"
+
+
+class Needs(StrEnum):
+    """What a boot needs beside its initrds and its network."""
+
+    NOTHING = "nothing"
+    """The kernel of this machine will do."""
+    KERNEL = "kernel"
+    """A kernel and a memory of its own."""
+    PC = "pc"
+    """A whole machine: drivers, disks by label, firmware, a clock, SMBIOS."""
 
 
 @dataclass(frozen=True)
 class Row:
     """One boot.
 
+    `needs` is what it takes; the cheapest kind of guest that has it is booted (tests/vm/kinds.py).
     `initrds` are names below vm/out, or of archives the fixtures make ("ca.cpio").
     `kargs` may hold `{http}`, `{https}` and `{damaged}` (registries as the guest calls them), `{digest}` (of the image)
     and `{closed}` (a port nobody listens on). `error` is what a boot that must fail says, None for one that must not;
@@ -32,6 +45,8 @@ class Row:
     source: str | None = None
     clock: str = ""
     login: str = ""
+    needs: Needs = Needs.NOTHING
+    cpus: int = 1
 
     @property
     def layout(self) -> str:
@@ -46,7 +61,7 @@ class Row:
 
 
 BOOTS = (
-    Row("embedded", ("initrd-embedded.img",), "root=bootc-live:/root.oci"),
+    Row("embedded", ("initrd-embedded.img",), "root=bootc-live:/root.oci", needs=Needs.PC, cpus=2),
     Row(
         "appended to an initrd with the base module only, tree, etc.rw=0",
         ("initrd-base.img", "rootfs.cpio"),
@@ -57,6 +72,7 @@ BOOTS = (
         ("initrd.img",),
         "root=bootc-live:docker://{dropping}/os/live:stable bootc.registry.unsecure rw bootc.quiet=1",
         login="dropping",
+        needs=Needs.PC,
     ),
     Row(
         "registry by digest over HTTPS with a private CA, TLS cut in every blob, var.rw=0",
@@ -75,6 +91,7 @@ BOOTS = (
         ("initrd-nosystemd.img", "ca.cpio", "built.cpio"),
         "root=bootc-live:docker://{moving}/os/live:stable",
         clock="2001-01-01",
+        needs=Needs.PC,
     ),
     Row(
         "wrong bytes in the registry, archive over HTTP as the fallback, erofs with zstd",
@@ -89,13 +106,16 @@ BOOTS = (
         ("initrd-nosystemd.img",),
         "root=bootc-live:LABEL=STICK:/images/root.oci bootc.zram=384M bootc.live.writable=zram",
         disks=("stick.vfat",),
+        needs=Needs.PC,
     ),
     Row(
-        "stick that is missing, ext4 disk without the archive, disc as the fallback",
-        ("initrd.img",),
+        "base module only, stick that is missing, ext4 disk without the archive, disc as the fallback, no kexec",
+        ("initrd-base.img",),
         "root=bootc-live:LABEL=MISSING:/images/root.oci bootc.live.fallback=LABEL=EMPTY:/images/root.oci "
-        "bootc.live.fallback=LABEL=DISC:/images/root.oci rd.retry=6",
+        "bootc.live.fallback=LABEL=DISC:/images/root.oci rd.retry=6 "
+        "bootc.kexec bootc.kexec.onfail=boot sysctl.kernel.kexec_load_disabled=1",
         disks=("empty.ext4", "disc.iso"),
+        needs=Needs.PC,
         source="LABEL=DISC:/images/root.oci",
     ),
     Row(
@@ -114,6 +134,7 @@ FAILURES = (
         "root=bootc-live:docker://{http}/os/live:stable bootc.registry.unsecure bootc.live.layout=auto",
         error=("does not fit into memory: layout erofs zstd needs", " MiB are available", "no other layout would fit"),
         memory=352,
+        needs=Needs.KERNEL,
     ),
     Row(
         "wrong bytes in the registry",

@@ -5,15 +5,17 @@ from __future__ import annotations
 import pytest
 
 from tests.vm.conftest import Stage
+from tests.vm.kinds import Kind, boots
 from tests.vm.rows import FAILURES, Row
-from vmkit.guest import GuestError
+from vmkit.base import GuestError
 
 SECONDS = 300
 
 
-@pytest.mark.parametrize("row", FAILURES, ids=str)
-def test_says_what_failed_and_powers_off(row: Row, stage: Stage) -> None:
-    with stage.guest(row) as guest:
+@pytest.mark.parametrize("asked", list(boots(FAILURES)))
+def test_says_what_failed_and_powers_off(asked: tuple[Row, Kind], stage: Stage) -> None:
+    row, kind = asked
+    with stage.guest(row, kind) as guest:
         guest.wait_exit(SECONDS)
         console = guest.console()
         with pytest.raises(GuestError):

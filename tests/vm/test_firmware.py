@@ -15,6 +15,7 @@ from tests.lib.registry import GUEST
 from tests.vm.builder import Uki, in_builder, make_uki
 from tests.vm.conftest import Stage
 from tests.vm.inside import connect
+from tests.vm.kexec import boot_kernel, common, images, source
 from tests.vm.rows import FAILING
 from vmkit import emulator
 from vmkit.guest import Guest, Ready
@@ -61,33 +62,40 @@ def fleet(stage: Stage) -> Iterator[Fleet]:
     uki = make_uki(stage.directory / "uki", kargs)
     files = {f"/{file.name}": file for file in (OUT / "vmlinuz", OUT / "initrd.img", uki.file)}
     with fault_server(Files(files)) as server:
-        made = Fleet(server, tftp, uki, stage.digest)
-        (tftp / "boot.ipxe").write_text(SCRIPT.format(url=made.url(""), kargs=kargs))
-        yield made
+        yield Fleet(server, tftp, uki, stage.digest)
 
 
-def reached(guest: Guest, fleet: Fleet) -> Ready:
+def reached(guest: Guest, digest: str) -> Ready:
     """The guest's report, once it is in the image that it was to boot."""
     ready = guest.wait_ready(BOOT_SECONDS)
     print(f"ready after {ready.seconds:.0f} s")
     assert (ready.target, ready.failed) == ("multi-user.target", 0)
-    assert (ready.receipt or {})["image"]["manifest_digest"] == fleet.digest
+    assert (ready.receipt or {})["image"]["manifest_digest"] == digest
     return ready
 
 
 def test_pxe_by_tftp_then_http_to_a_registry(fleet: Fleet) -> None:
+    """And the image has no modules for the kernel it runs under, which is a warning."""
     network = UserNetwork(tftp=fleet.tftp, file="boot.ipxe")
-    with Guest(Bios(), network=network, memory=MEMORY) as guest:
-        reached(guest, fleet)
-        assert re.search(r"tftp://10\.0\.2\.2/boot\.ipxe\.\.\.[^\n]* ok", guest.console())
+    with images() as served:
+        kargs = f"console=ttyS0 panic=-1 root=bootc-live:{source(served.registry, 'latest')}"
+        (fleet.tftp / "boot.ipxe").write_text(SCRIPT.format(url=fleet.url(""), kargs=common(kargs)))
+        with Guest(Bios(), network=network, memory=MEMORY) as guest:
+            ready = reached(guest, served.digests["latest"])
+            said = f"has no modules for the running kernel {boot_kernel()}"
+            assert said in guest.console()
+            assert [text for text in (ready.receipt or {})["warnings"] if said in text]
+            assert re.search(r"tftp://10\.0\.2\.2/boot\.ipxe\.\.\.[^\n]* ok", guest.console())
         # Twice where the server is slow to answer.
         assert fleet.served("vmlinuz") >= 1
         assert fleet.served("initrd.img") >= 1
 
 
+@pytest.mark.long
 def test_uki_from_a_disk_under_secure_boot(fleet: Fleet) -> None:
+    """The first boot of test_kexec.py starts so, too, and goes on from there."""
     with Guest(fleet.uki.machine(), memory=MEMORY) as guest:
-        reached(guest, fleet)
+        reached(guest, fleet.digest)
         assert "secureboot: Secure boot enabled" in guest.console()
         assert (
             connect(guest).file("/sys/kernel/security/lockdown").content_string == "none [integrity] confidentiality\n"
@@ -106,6 +114,6 @@ def test_uki_over_http_by_the_firmware(fleet: Fleet) -> None:
     told = ("--set-boot-uri", fleet.url(fleet.uki.file.name))
     in_builder("virt-fw-vars", "--input", emulator.uefi(emulator.VARIABLES), "--output", variables, *told)
     with Guest(Uefi(variables=variables), memory=MEMORY) as guest:
-        reached(guest, fleet)
+        reached(guest, fleet.digest)
         assert "Start HTTP Boot over IPv4" in guest.console()
         assert fleet.served("node.efi") >= 1

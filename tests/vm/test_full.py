@@ -31,7 +31,13 @@ def plain(source: str) -> Iterator[Full]:
         yield booted
 
 
-@pytest.fixture(scope="module", params=["erofs bootc.live.compress=lz4", "index"], ids=["erofs", "index"])
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param("erofs bootc.live.compress=lz4", id="erofs"),
+        pytest.param("index", id="index", marks=pytest.mark.long),
+    ],
+)
 def enforcing(request: pytest.FixtureRequest, source: str) -> Iterator[Full]:
     """A guest whose kernel enforces from the start; the policy comes from the image."""
     kargs = f"bootc.live.layout={request.param} security=selinux enforcing=1"

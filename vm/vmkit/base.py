@@ -17,7 +17,7 @@ from typing import Any, Final, Self
 FATE: Final = ("setpriv", "--pdeathsig=KILL", "--")
 """A command that begins so does not outlive this process, however that ends."""
 _POLL: Final = 0.1
-_TAIL: Final = 30
+_TAIL: Final = 60
 """How many lines of the console an error quotes."""
 _SAID: Final = 8
 """How many earlier lines by bootc-live it adds: the shutdown after a failure scrolls them away."""
@@ -80,6 +80,9 @@ class BaseGuest(ABC):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        # A GuestError has the lines already.
+        if isinstance(error, Exception) and not isinstance(error, GuestError):
+            error.add_note(str(self._error("what the guest was doing")))
         self._stack.close()
 
     @abstractmethod
@@ -105,6 +108,10 @@ class BaseGuest(ABC):
     def console(self) -> str:
         """Return everything the guest has written to its console so far."""
         return self._console.read_bytes().decode(errors="replace")
+
+    def lines(self) -> list[str]:
+        """Return the console's lines as a person would read them: without escape sequences and empty ones."""
+        return [plain for line in self.console().splitlines() if (plain := _ANSI.sub("", line).strip())]
 
     def wait_ready(self, timeout: float) -> Ready:
         """Wait for the guest's report from its final root, at most ``timeout`` seconds.
@@ -172,7 +179,7 @@ class BaseGuest(ABC):
             self._echo(new)
 
     def _error(self, message: str) -> GuestError:
-        lines = [plain for line in self.console().splitlines() if (plain := _ANSI.sub("", line).strip())]
+        lines = self.lines()
         said = [line for line in lines[:-_TAIL] if "bootc-live:" in line][-_SAID:]
         tail = "\n".join([*said, *lines[-_TAIL:]])
         return GuestError(f"{message}; the last lines of its console:\n{tail}")

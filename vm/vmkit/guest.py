@@ -32,7 +32,7 @@ class Guest(BaseGuest):
         *,
         network: Network | None = None,
         memory: int = 2048,
-        smp: int = 2,
+        smp: int = 1,
         extra: Sequence[str] = (),
         console_log: Path | None = None,
         echo: Callable[[bytes], object] | None = None,
