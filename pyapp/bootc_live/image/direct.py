@@ -83,14 +83,16 @@ class Inflation:
                     program.limit_file(self.end)
                     ours.remove(feed_write)
                     paced = self._paced(out, chunks, abandoned.is_set)
-                    fed = feeder.submit(feed, feed_write, paced, abandoned.is_set)
-                    self._follow(out, program, fed)
-                    # What went wrong with the input explains best what the program says.
-                    fed.result()
-                    program.finish()
-            except BaseException:
-                abandoned.set()
-                raise
+                    try:
+                        fed = feeder.submit(feed, feed_write, paced, abandoned.is_set)
+                        self._follow(out, program, fed)
+                        # What went wrong with the input explains best what the program says.
+                        fed.result()
+                        program.finish()
+                    except BaseException:
+                        # Before the program is ended: whoever feeds it must not read on without it.
+                        abandoned.set()
+                        raise
             finally:
                 for descriptor in ours:
                     os.close(descriptor)

@@ -118,18 +118,20 @@ def through(argv: list[str], chunks: Iterator[bytes], what: str) -> Generator[by
         try:
             with filter_process(argv, feed_read, out_write, closing=(feed_read, out_write)) as program:
                 ours.remove(feed_write)
-                fed = feeder.submit(feed, feed_write, chunks, abandoned.is_set)
-                while piece := os.read(out_read, _STEP):
-                    yield piece
-                # What went wrong with the input explains best what the program says.
-                fed.result()
                 try:
-                    program.finish()
-                except RunError as error:
-                    raise ImageError(f"{what} is damaged: {error.message}", hint=DAMAGED) from error
-        except BaseException:
-            abandoned.set()
-            raise
+                    fed = feeder.submit(feed, feed_write, chunks, abandoned.is_set)
+                    while piece := os.read(out_read, _STEP):
+                        yield piece
+                    # What went wrong with the input explains best what the program says.
+                    fed.result()
+                    try:
+                        program.finish()
+                    except RunError as error:
+                        raise ImageError(f"{what} is damaged: {error.message}", hint=DAMAGED) from error
+                except BaseException:
+                    # Before the program is ended: whoever feeds it must not read on without it.
+                    abandoned.set()
+                    raise
         finally:
             # Before the feeder is waited for: a dead program's pipe must not keep it.
             for end in ours:
