@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import gzip
 import random
-import subprocess
-import tempfile
-from pathlib import Path
 from typing import Final
 
+from bootc_live.base.cpio import directories, header, padding, trailer
 from tests.lib.oci_writer import Image, Layer
 from tests.lib.small_image import HERE
 from tests.lib.tar_writer import directory, file, layer
@@ -23,16 +21,14 @@ ALL: Final = (BASE, NETWORK, f"usr/lib/modules/{VERSION}/modules.dep")
 
 def initramfs(*names: str, plain: bool = False) -> bytes:
     """A cpio archive with files of these names, compressed with gzip unless it is to be `plain`."""
-    with tempfile.TemporaryDirectory() as top:
-        for name in names:
-            path = Path(top, name)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(f"{name}\n")
-        listed = sorted(str(path.relative_to(top)) for path in Path(top).rglob("*"))
-        command = ["cpio", "--create", "--format=newc", "--owner=+0:+0", "--reproducible", "--quiet"]
-        packed = subprocess.run(
-            command, cwd=top, input="\n".join(listed).encode(), stdout=subprocess.PIPE, check=True
-        ).stdout
+    above = [header(name, 0o40755, 0, number) for number, name in enumerate(directories(names), 1)]
+    files = [
+        header(name, 0o100644, len(name) + 1, number) + f"{name}\n".encode() + padding(len(name) + 1)
+        for number, name in enumerate(names, len(above) + 1)
+    ]
+    packed = b"".join([*above, *files, trailer()])
+    # As cpio(1) does.
+    packed += bytes(-len(packed) % 512)
     return packed if plain else gzip.compress(packed, 1, mtime=0)
 
 

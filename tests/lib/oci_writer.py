@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from tests.lib.needs import need
+
 Compression = Literal["gzip", "zstd", "none"]
 Flavour = Literal["oci", "docker"]
 
@@ -59,6 +61,7 @@ def compress(tar: bytes, how: Compression) -> bytes:
     if how == "gzip":
         return gzip.compress(tar, 1, mtime=0)
     if how == "zstd":
+        need("zstd")
         return subprocess.run(["zstd", "-q", "-c"], input=tar, stdout=subprocess.PIPE, check=True).stdout
     return tar
 

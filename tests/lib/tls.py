@@ -12,6 +12,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, Literal
 
+from tests.lib.needs import need
+
 # The last one is what a QEMU guest calls the loopback of its host.
 NAMES: Final = ("IP:127.0.0.1", "IP:10.0.2.2", "DNS:localhost")
 
@@ -87,6 +89,7 @@ def _make(
     authority: Certificate | None,
     days: tuple[int, int] | None = None,
 ) -> Certificate:
+    need("openssl")
     directory.mkdir(parents=True, exist_ok=True)
     made = Certificate(directory / f"{name}.crt", directory / f"{name}.key")
     settings = directory / f"{name}.cnf"

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tests.lib.needs import need
+
 MOST_LINES = 40
 
 
@@ -29,6 +31,7 @@ def too_long(name: str, text: str) -> list[str]:
 
 def exits(name: str, text: str) -> list[str]:
     """A finding for every call of `exit`, found in the syntax tree that shfmt gives."""
+    need("shfmt")
     done = subprocess.run(["shfmt", "-ln=posix", "--to-json"], input=text, check=True, capture_output=True, text=True)
     return [f"{name}:{line} calls exit; a sourced hook returns" for line in _calls(json.loads(done.stdout), "exit")]
 

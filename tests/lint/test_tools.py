@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.lib.needs import needs
 from tests.lint.tree import REPO, name_of, python_files, shell_files
 
 _BIN = Path(sys.executable).parent
@@ -66,14 +67,17 @@ def test_mypy_is_awake() -> None:
     assert "[no-untyped-def]" in _complaints(_BIN / "mypy", "-c", "def f(x): return x")
 
 
+@needs("shellcheck")
 def test_shellcheck() -> None:
     _assert_content("shellcheck", *shell_files())
 
 
+@needs("shfmt")
 def test_shfmt() -> None:
     _assert_content("shfmt", "-d", *shell_files())
 
 
+@needs("shellcheck", "shfmt")
 def test_shell_linters_are_awake(tmp_path: Path) -> None:
     script = tmp_path / "bad.sh"
     script.write_text("#!/bin/sh\n  cp $1 /tmp\n")

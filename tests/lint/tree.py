@@ -6,6 +6,8 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
+from tests.lib.needs import need
+
 REPO = Path(__file__).resolve().parents[2]
 
 _SHELLS = ("sh", "bash", "dash")
@@ -14,6 +16,7 @@ _SHELLS = ("sh", "bash", "dash")
 @cache
 def files() -> tuple[Path, ...]:
     """Every file of the source tree: known to git, or new and not ignored by it."""
+    need("git")
     argv = ["git", "-c", f"safe.directory={REPO}", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(argv, cwd=REPO, check=True, capture_output=True, text=True).stdout
     paths = (REPO / name for name in sorted(set(listed.split("\0"))) if name)

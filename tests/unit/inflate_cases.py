@@ -9,7 +9,10 @@ import subprocess
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
+
+from tests.lib.needs import need
 
 RANDOM: Final = os.urandom(300_000)
 TEXT: Final = b"".join(b"line %d of a tar that compresses well\n" % number for number in range(60_000))
@@ -82,6 +85,7 @@ GZIP: Final = (
 
 def zstd(data: bytes, *options: str) -> bytes:
     """A zstd frame, made by the zstd program."""
+    need("zstd")
     return subprocess.run(["zstd", "-q", "-c", *options], input=data, stdout=subprocess.PIPE, check=True).stdout
 
 
@@ -90,8 +94,27 @@ def skippable(number: int, data: bytes) -> bytes:
     return struct.pack("<II", 0x184D2A50 + number, len(data)) + data
 
 
-def zstd_streams() -> Iterator[Stream]:
-    """The streams for zstd."""
+ZSTD: Final = (
+    *("text", "random", "empty", "no-checksum", "long-window", "two-frames", "many-frames"),
+    *("skippable-first", "skippable-last", "skippable-everywhere", "cut-in-half", "without-its-last-byte"),
+    *("second-frame-cut", "garbage-behind", "wrong-checksum", "wrong-byte-inside"),
+)
+
+
+@cache
+def zstd_stream(name: str) -> Stream:
+    """The stream for zstd of that name, of ZSTD."""
+    streams = {stream.name: stream for stream in _zstd_streams()}
+    assert tuple(streams) == ZSTD
+    return streams[name]
+
+
+@cache
+def _zstd_streams() -> tuple[Stream, ...]:
+    return tuple(_made_by_zstd())
+
+
+def _made_by_zstd() -> Iterator[Stream]:
     frame, small = zstd(TEXT), zstd(b"small")
     yield Stream("text", frame, TEXT)
     yield Stream("random", zstd(RANDOM), RANDOM)

@@ -13,6 +13,7 @@ import pytest
 from bootc_live.base.cpio import CpioFile, directories, header, padding, read_headers, trailer
 from bootc_live.base.errors import LandingError
 from bootc_live.base.feed import Feed
+from tests.lib.needs import needs
 
 FILES = {"usr/lib/x/one": b"1", "usr/lib/x/four": b"four", "usr/share/empty": b"", "é": b"12345"}
 
@@ -65,6 +66,7 @@ def test_what_is_written_is_read(step: int) -> None:
     assert {member.name: data[member.offset : member.offset + member.size] for member in members[4:]} == FILES
 
 
+@needs("cpio")
 def test_cpio_unpacks_it(tmp_path: Path) -> None:
     subprocess.run(["cpio", "-idm", "--quiet"], input=archive(FILES), cwd=tmp_path, check=True)
     assert {name: (tmp_path / name).read_bytes() for name in FILES} == FILES
@@ -72,6 +74,7 @@ def test_cpio_unpacks_it(tmp_path: Path) -> None:
     assert (stat.S_IMODE(made.st_mode), made.st_nlink, made.st_mtime) == (0o640, 1, 86400)
 
 
+@needs("cpio")
 @pytest.mark.parametrize("form", ["newc", "crc"])
 def test_what_cpio_packs_is_read(form: str, tmp_path: Path) -> None:
     (tmp_path / "d").mkdir()

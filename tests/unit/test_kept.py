@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
 import random
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,9 +44,9 @@ def damaged(where: Path, what: Image) -> Path:
 
 
 def read_once(where: Path, what: Image) -> Path:
-    plain = write_archive(where / "image.oci", what)
-    subprocess.run(["gzip", "-1", plain], check=True)
-    return Path(f"{plain}.gz")
+    plain, packed = write_archive(where / "image.oci", what), where / "image.oci.gz"
+    packed.write_bytes(gzip.compress(plain.read_bytes(), 1))
+    return packed
 
 
 def names(found: Taken) -> list[str]:

@@ -15,14 +15,20 @@ from bootc_live.base.errors import BootcLiveError, ImageError, RunError
 from bootc_live.rootfs import decompress
 from bootc_live.rootfs.pe import sections
 from bootc_live.rootfs.zboot import unwrap
+from tests.lib.needs import need
 from tests.unit.pe_files import pe_file
 
 KERNEL = b"MZ kernel " + os.urandom(100_000) + b"compressible " * 100_000
 
 
 def program(*argv: str) -> Callable[[bytes], bytes]:
-    """Compresses with a program."""
-    return lambda data: subprocess.run(argv, input=data, check=True, stdout=subprocess.PIPE).stdout
+    """Compress with a program."""
+
+    def compress(data: bytes) -> bytes:
+        need(argv[0])
+        return subprocess.run(argv, input=data, check=True, stdout=subprocess.PIPE).stdout
+
+    return compress
 
 
 def xz_alone(data: bytes) -> bytes:
