@@ -17,7 +17,6 @@ from pathlib import Path
 
 from tests.mutants.mutation import REPO, Mutation
 
-_SCRATCH = REPO / "build" / "mutants"
 _CACHE = "build/mutants-cache"
 _USAGE_ERROR, _NO_TESTS = 4, 5
 
@@ -33,16 +32,16 @@ class Outcome:
 
 
 class Copy:
-    """The repository's files below build/mutants, with the tests of `revision` where one is named.
+    """The repository's files in the new directory `top`, with the tests of `revision` where one is named.
 
-    It lies inside the repository, so that vm/enter of the repository shows it to the roots, too.
+    It has to lie inside the repository, so that vm/enter of the repository shows it to the roots, too.
     """
 
-    def __init__(self, name: str, revision: str | None = None) -> None:
-        """Make it anew."""
-        self.top = _SCRATCH / name
-        shutil.rmtree(self.top, ignore_errors=True)
-        self.top.mkdir(parents=True)
+    def __init__(self, top: Path, revision: str | None = None) -> None:
+        """Make it."""
+        self.top = top
+        self._running: subprocess.Popen[str] | None = None
+        self.top.mkdir()
         argv = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
         listed = subprocess.run(argv, cwd=REPO, check=True, capture_output=True, text=True).stdout
         for file in filter(None, listed.split("\0")):
@@ -96,7 +95,7 @@ class Copy:
         shutil.rmtree(cache, ignore_errors=True)
         options = ["-q", "--no-header", "--tb=line", "-o", f"cache_dir={_CACHE}", *(["-x"] if first else [])]
         environment = os.environ | {"PYTHONPYCACHEPREFIX": str(self.top / "build" / "pycache"), "LC_ALL": "C.UTF-8"}
-        process = subprocess.Popen(
+        process = self._running = subprocess.Popen(
             [*_python(stage), "-m", "pytest", *options, *tests],
             cwd=self.top,
             env=environment,
@@ -117,6 +116,11 @@ class Copy:
         if process.returncode == _NO_TESTS or (process.returncode == _USAGE_ERROR and "ERROR: not found" in said):
             raise LookupError(f"there is no {' '.join(tests)}")
         return Outcome(process.returncode == 0, _last_failed(cache), said=said)
+
+    def end(self) -> None:
+        """End what runs here, from another thread."""
+        if self._running is not None:
+            _end_group(self._running)
 
     def _link(self, name: str) -> None:
         path = self.top / name
@@ -142,4 +146,3 @@ def _end_group(process: subprocess.Popen[str]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:
         return
-    process.wait()

@@ -15,13 +15,16 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from pathlib import Path
 from queue import SimpleQueue
 
 from tests.mutants.copy import Copy, Outcome
@@ -68,8 +71,8 @@ class Hunt:
         for copy in copies:
             self._copies.put(copy)
         self._stages, self._timeout, self._search = stages, timeout, search
-        # Tests beside each other of these measure memory, or fill it.
-        self._alone = {stage: threading.Lock() for stage in STAGES if stage not in ("unit", "lint")}
+        # Guests fill the processors and the memory by themselves.
+        self._guests = threading.Lock()
 
     def look(self, mutation: Mutation) -> Result:
         """Make a mutation and run tests until one fails."""
@@ -112,11 +115,10 @@ class Hunt:
             yield "integration", ["tests/integration"], _WHOLE_STAGE
 
     def _run(self, copy: Copy, stage: str, tests: Sequence[str], timeout: float, *, first: bool = True) -> Outcome:
-        if stage not in self._alone:
+        if stage != "vm":
             return self._run_or_file(copy, stage, tests, timeout, first=first)
-        with self._alone[stage]:
-            if stage == "vm":
-                copy.build_artefacts()
+        with self._guests:
+            copy.build_artefacts()
             return self._run_or_file(copy, stage, tests, timeout, first=first)
 
     def _run_or_file(self, copy: Copy, stage: str, tests: Sequence[str], timeout: float, *, first: bool) -> Outcome:
@@ -173,6 +175,7 @@ def _is_asked(mutation: Mutation, names: Sequence[str]) -> bool:
 def main() -> int:
     """Run the hunt; returns the exit status."""
     arguments = _arguments()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     stages = frozenset(arguments.stage.split(","))
     asked = [mutation for mutation in MUTATIONS if _is_asked(mutation, arguments.name)]
     if arguments.list:
@@ -180,17 +183,39 @@ def main() -> int:
         return 0
     holes = [one for one in asked if one.caught_by is None and not arguments.name]
     wanted = [one for one in asked if one.stage in stages and one not in holes]
+    try:
+        return _hunt(arguments, wanted, asked, holes)
+    except KeyboardInterrupt:
+        return 130
+
+
+def _hunt(
+    arguments: argparse.Namespace, wanted: Sequence[Mutation], asked: Sequence[Mutation], holes: Sequence[Mutation]
+) -> int:
+    stages = frozenset(arguments.stage.split(","))
     _prepare(frozenset(mutation.stage for mutation in wanted) | (frozenset() if arguments.expected else stages))
-    copies = [Copy(str(number), arguments.revision) for number in range(min(arguments.jobs, len(wanted)))]
-    hunt = Hunt(copies, stages, arguments.timeout, search=not arguments.expected)
-    results: list[Result] = []
-    # The slow ones first, so that none is alone in the end.
-    wanted.sort(key=lambda one: STAGES.index(one.stage), reverse=True)
-    with ThreadPoolExecutor(max_workers=max(1, len(copies))) as pool:
-        for result in pool.map(hunt.look, wanted):
-            print(result, flush=True)
-            results.append(result)
-    return _summary(hunt, results, asked, holes)
+    # In the repository, which the roots see, too.
+    with tempfile.TemporaryDirectory(prefix="mutants.", dir=REPO / "build", ignore_cleanup_errors=True) as name:
+        tops = [Path(name, str(number)) for number in range(min(arguments.jobs, len(wanted)))]
+        copies = [Copy(top, arguments.revision) for top in tops]
+        hunt = Hunt(copies, stages, arguments.timeout, search=not arguments.expected)
+        try:
+            return _summary(hunt, list(_results(hunt, wanted, len(copies))), asked, holes)
+        finally:
+            for copy in copies:
+                copy.end()
+
+
+def _results(hunt: Hunt, wanted: Sequence[Mutation], jobs: int) -> Iterator[Result]:
+    """Look for the mutations, the slow ones first, and tell of each."""
+    order = sorted(wanted, key=lambda one: STAGES.index(one.stage), reverse=True)
+    pool = ThreadPoolExecutor(max_workers=max(1, jobs))
+    try:
+        for future in as_completed([pool.submit(hunt.look, mutation) for mutation in order]):
+            print(future.result(), flush=True)
+            yield future.result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _summary(hunt: Hunt, results: Sequence[Result], asked: Sequence[Mutation], holes: Sequence[Mutation]) -> int:
