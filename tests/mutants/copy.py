@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from tests.mutants.mutation import REPO, Mutation
 
 _CACHE = "build/mutants-cache"
 _USAGE_ERROR, _NO_TESTS = 4, 5
+_NOT_FOUND = re.compile("^ERROR: (file or directory )?not found", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,8 @@ class Copy:
         finally:
             # Programs that tests left running, too.
             _end_group(process)
-        if process.returncode == _NO_TESTS or (process.returncode == _USAGE_ERROR and "ERROR: not found" in said):
+        missing = process.returncode == _USAGE_ERROR and _NOT_FOUND.search(said)
+        if process.returncode == _NO_TESTS or missing:
             raise LookupError(f"there is no {' '.join(tests)}")
         return Outcome(process.returncode == 0, _last_failed(cache), said=said)
 
