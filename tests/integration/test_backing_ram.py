@@ -222,8 +222,11 @@ def test_errors_pass_unchanged(error: type[BaseException], where: Path, made: Ma
     assert made.none_left()
 
 
-def test_what_is_mounted_elsewhere_lives_on(where: Path, tmp_path: Path, made: Made) -> None:
+def test_what_is_mounted_elsewhere_lives_on(
+    where: Path, tmp_path: Path, made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As after a boot: the root is bound somewhere else when all of this ends, and no time is lost then."""
+    monkeypatch.setattr("bootc_live.base.zram._PATIENCE", 120.0)
     other = tmp_path / "other"
     other.mkdir()
     with on_zram(where, 64 * MIB) as found:
@@ -232,7 +235,7 @@ def test_what_is_mounted_elsewhere_lives_on(where: Path, tmp_path: Path, made: M
         began = time.monotonic()
     assert made.devices == [found]
     try:
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 60
         assert not where.is_mount()
         assert found.there()
         assert (other / "kept").read_bytes() == b"kept"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,26 +22,42 @@ from tests.lib.tar_writer import file, layer
 # Not zeros, so that half of it compressed is still half of it.
 BULK = layer(file("bulk", b"".join(sha256(bytes([number])).encode() for number in range(256)) * 64))
 LAYERS = [Layer(BASE), Layer(BULK), Layer(UPPER)]
-SOON = 30.0
 
 
-@pytest.fixture
-def plain(tmp_path: Path) -> Iterator[Registry]:
-    """A registry over HTTP for one test, which may damage it."""
-    with registry(tmp_path / "registry") as running:
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    """A registry over HTTP."""
+    with registry(tmp_path_factory.mktemp("registry")) as running:
         yield running
 
 
-@pytest.fixture
-def layout(tmp_path: Path) -> Path:
-    return write_layout(tmp_path / "layout", Image(LAYERS, architecture=HERE))
+@pytest.fixture(scope="module")
+def top(plain: Registry, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The digest of the image's manifest; the registry has it as `os`."""
+    layout = write_layout(tmp_path_factory.mktemp("image") / "layout", Image(LAYERS, architecture=HERE))
+    return plain.put(layout, "os", "latest")
+
+
+@contextmanager
+def damaged(path: Path, change: Callable[[bytes], bytes] | None) -> Iterator[None]:
+    """Changes a file of the registry, or takes it away, until the end of the block."""
+    content = path.read_bytes()
+    if change is None:
+        path.unlink()
+    else:
+        path.write_bytes(change(content))
+    try:
+        yield
+    finally:
+        path.write_bytes(content)
 
 
 def fails(program: Program, source: str, where: Path, *named: str) -> str:
     """The error of a boot that cannot be, which leaves nothing at its sysroot."""
     sysroot = where / "sysroot"
     sysroot.mkdir()
-    cmdline = f"root=bootc-live:{source} bootc.registry.unsecure"
+    # How often something is tried is the business of other tests.
+    cmdline = f"root=bootc-live:{source} bootc.registry.unsecure bootc.live.retry.tries=2"
     receipt = where / "receipt.json"
     booting = program.run("boot", "--cmdline", cmdline, "--sysroot", sysroot, "--receipt", receipt)
     told = booting.error(repr(source), *named)
@@ -90,14 +106,10 @@ DAMAGES = (
 
 @pytest.mark.parametrize("which", ["first", "bulk", "last", "config"])
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.change.__name__)
-def test_changed_blob(
-    damage: Damage, which: str, program: Program, plain: Registry, layout: Path, tmp_path: Path
-) -> None:
-    top = plain.put(layout, "os", "latest")
+def test_changed_blob(damage: Damage, which: str, program: Program, plain: Registry, top: str, tmp_path: Path) -> None:
     blobs = _blobs(plain, top)
-    path = plain.blob(blobs[which])
-    path.write_bytes(damage.change(path.read_bytes()))
-    told = fails(program, plain.source("os"), tmp_path, blobs[which], damage.told)
+    with damaged(plain.blob(blobs[which]), damage.change):
+        told = fails(program, plain.source("os"), tmp_path, blobs[which], damage.told)
     assert "push it again" in told
 
 
@@ -108,51 +120,47 @@ def _blobs(served: Registry, digest: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("which", ["bulk", "config"])
-def test_missing_blob(which: str, program: Program, plain: Registry, layout: Path, tmp_path: Path) -> None:
-    digest = _blobs(plain, plain.put(layout, "os", "latest"))[which]
-    plain.blob(digest).unlink()
-    told = fails(program, plain.source("os"), tmp_path, digest)
+def test_missing_blob(which: str, program: Program, plain: Registry, top: str, tmp_path: Path) -> None:
+    digest = _blobs(plain, top)[which]
+    with damaged(plain.blob(digest), None):
+        told = fails(program, plain.source("os"), tmp_path, digest)
     assert "404" in told
 
 
 @pytest.mark.parametrize("reference", ["os@{digest}", "os:latest"])
-def test_changed_manifest(reference: str, program: Program, plain: Registry, layout: Path, tmp_path: Path) -> None:
+def test_changed_manifest(reference: str, program: Program, plain: Registry, top: str, tmp_path: Path) -> None:
     """Also by tag: the registry itself says which digest the answer should have."""
-    digest = plain.put(layout, "os", "latest")
-    path = plain.blob(digest)
-    content = path.read_bytes()
-    path.write_bytes(content.replace(b'"schemaVersion":2', b'"schemaVersion": 2'))
-    changed = sha256(path.read_bytes())
-    told = fails(program, plain.source(reference.format(digest=digest)), tmp_path, digest, changed)
+    path = plain.blob(top)
+    with damaged(path, lambda content: content.replace(b'"schemaVersion":2', b'"schemaVersion": 2')):
+        changed = sha256(path.read_bytes())
+        told = fails(program, plain.source(reference.format(digest=top)), tmp_path, top, changed)
     assert "push it again" in told
 
 
-def test_changed_manifest_of_an_index(program: Program, plain: Registry, tmp_path: Path) -> None:
-    image = Image(LAYERS, architecture=HERE)
-    plain.put(write_layout(tmp_path / "layout", Index([image])), "os", "latest")
+def test_changed_manifest_of_an_index(program: Program, plain: Registry, top: str, tmp_path: Path) -> None:
     # The same image alone has the same manifest.
-    digest = plain.put(write_layout(tmp_path / "alone", image), "other", "latest")
-    path = plain.blob(digest)
-    layer_digest = _blobs(plain, digest)["bulk"]
-    path.write_bytes(path.read_bytes().replace(layer_digest.encode(), sha256(b"another").encode()))
-    fails(program, plain.source("os"), tmp_path, digest, sha256(path.read_bytes()))
+    plain.put(write_layout(tmp_path / "layout", Index([Image(LAYERS, architecture=HERE)])), "index", "latest")
+    path = plain.blob(top)
+    bulk = _blobs(plain, top)["bulk"].encode()
+    with damaged(path, lambda content: content.replace(bulk, sha256(b"another").encode())):
+        fails(program, plain.source("index"), tmp_path, top, sha256(path.read_bytes()))
 
 
 def test_foreign_index(program: Program, plain: Registry, tmp_path: Path) -> None:
     images = [Image(LAYERS, architecture=name) for name in ("s390x", "mips64le")]
     images.append(Image(LAYERS, architecture=HERE, os="plan9"))
-    plain.put(write_layout(tmp_path / "layout", Index(images)), "os", "latest")
-    fails(program, plain.source("os"), tmp_path, f"linux/{HERE}", "linux/s390x", "linux/mips64le", f"plan9/{HERE}")
+    plain.put(write_layout(tmp_path / "layout", Index(images)), "foreign", "latest")
+    fails(program, plain.source("foreign"), tmp_path, f"linux/{HERE}", "linux/s390x", "linux/mips64le", f"plan9/{HERE}")
 
 
 @pytest.mark.parametrize(("name", "told"), [("os:missing", "manifests/missing"), ("no/such", "v2/no/such/manifests")])
-def test_not_there(name: str, told: str, program: Program, plain: Registry, layout: Path, tmp_path: Path) -> None:
-    plain.put(layout, "os", "latest")
+@pytest.mark.usefixtures("top")
+def test_not_there(name: str, told: str, program: Program, plain: Registry, tmp_path: Path) -> None:
     assert "check the repository" in fails(program, plain.source(name), tmp_path, plain.url, told, "404")
 
 
-def test_digest_that_is_not_there(program: Program, plain: Registry, layout: Path, tmp_path: Path) -> None:
-    plain.put(layout, "os", "latest")
+@pytest.mark.usefixtures("top")
+def test_digest_that_is_not_there(program: Program, plain: Registry, tmp_path: Path) -> None:
     digest = sha256(b"something else")
     fails(program, plain.source(f"os:latest@{digest}"), tmp_path, digest, "404")
 
@@ -160,10 +168,8 @@ def test_digest_that_is_not_there(program: Program, plain: Registry, layout: Pat
 def test_closed_port(program: Program, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
-    begun = time.monotonic()
     told = fails(program, f"docker://127.0.0.1:{port}/os", tmp_path, f"127.0.0.1:{port}/v2/os", "Connection refused")
     assert "check the name, the port, the network" in told
-    assert time.monotonic() - begun < SOON
 
 
 def test_port_of_something_else(program: Program, tmp_path: Path) -> None:
@@ -193,10 +199,8 @@ def test_unknown_host(program: Program, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("limit", [500, 100_000], ids=["small", "layer"])
-def test_transfer_broken_off(limit: int, program: Program, plain: Registry, layout: Path, tmp_path: Path) -> None:
-    plain.put(layout, "os", "latest")
+@pytest.mark.usefixtures("top")
+def test_transfer_broken_off(limit: int, program: Program, plain: Registry, tmp_path: Path) -> None:
     with limiting(plain.port, limit, Then.CUT) as proxy:
-        source = f"docker://127.0.0.1:{proxy.port}/os"
-        told = program.run("unpack", "--unsecure", source, tmp_path / "tree").error(repr(source))
+        told = fails(program, f"docker://127.0.0.1:{proxy.port}/os", tmp_path)
     assert "check the network" in told or "check the name, the port, the network" in told
-    assert not (tmp_path / "tree").exists()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests.lib.access import rehearsed
+from tests.lib.dead_servers import closed_port
 from tests.lib.oci_writer import Image, Layer, write_layout
 from tests.lib.program import Program
 from tests.lib.registry import registry
@@ -47,11 +50,13 @@ def test_pull_that_is_not_allowed(program: Program, signer: Certificate, tmp_pat
 
 def test_token_service_that_is_gone(program: Program, signer: Certificate, tmp_path: Path) -> None:
     with token_service(signer, ("pull",)) as service:
-        settings = service.settings
-    with registry(tmp_path / "r", auth=settings) as served:
-        source = served.source("os")
-        told = program.run("inspect", "--unsecure", source).error(repr(source), "Connection refused")
-        assert f"127.0.0.1:{service.port}/token" in told
+        settings = json.dumps(service.settings)
+    with closed_port() as port:
+        gone = json.loads(settings.replace(f":{service.port}/", f":{port}/"))
+        with registry(tmp_path / "r", auth=gone) as served:
+            source = served.source("os")
+            told = rehearsed(program, source, tmp_path, "bootc.registry.unsecure").error(source, "Connection refused")
+            assert f"127.0.0.1:{port}/token" in told
 
 
 def test_tokens_are_real(signer: Certificate, tmp_path: Path) -> None:

@@ -147,7 +147,7 @@ def test_two_at_once(program: Program, small: Path, wanted: list[Line], tmp_path
         os.killpg(first.pid, signal.SIGSTOP)
         program.run("unpack", small, tmp_path / "small").good()
         os.killpg(first.pid, signal.SIGCONT)
-        assert first.wait(60) == 0, (tmp_path / "log").read_text()
+        assert first.wait(120) == 0, (tmp_path / "log").read_text()
     assert not differences(wanted, tree_list(tmp_path / "small"))
     assert (tmp_path / "big/big").stat().st_size == 2**27
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -38,9 +39,12 @@ def stored(where: Path) -> Iterator[Stored]:
     image = Image([Layer(tar) for tar in (BASE, *more)], architecture=HERE)
     layout = write_layout(where / "layout", image)
     with registry(where / "stored") as running:
-        digests = {running.put(layout, name, "latest") for name in NAMES}
-        assert len(digests) == 1
-        yield Stored(running, digests.pop(), write_archive(where / "root.oci", image))
+        digest = running.put(layout, NAMES[0], "latest")
+        repositories = running.storage / "docker/registry/v2/repositories"
+        for name in NAMES[1:]:
+            # A repository is but a list of digests.
+            shutil.copytree(repositories / NAMES[0], repositories / name)
+        yield Stored(running, digest, write_archive(where / "root.oci", image))
 
 
 def found(ended: Ended, image: Stored) -> None:
