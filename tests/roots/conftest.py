@@ -15,18 +15,30 @@ from tests.lib.oci_writer import Compression, Image, Layer, write_archive
 from tests.lib.small_image import BASE, UPPER
 from tests.lib.small_image import HERE as ARCHITECTURE
 from tests.lib.tar_writer import file, layer
-from tests.roots.initrd import HANDLERS, OURS, Initrd, build
-from tests.roots.root import ALL, REPO, Root
+from tests.roots.initrd import KINDS, Initrd, parameters, unpack
+from tests.roots.root import ALL, BUILDER, REPO, Root
 
 
-@pytest.fixture(scope="session", params=ALL, ids=lambda root: f"dracut-{root.dracut}")
-def root(request: pytest.FixtureRequest) -> Root:
+@pytest.fixture(scope="session", params=ALL, ids=str)
+def every_root(request: pytest.FixtureRequest) -> Root:
     """Every root in turn; it is made at first use, which takes about a minute."""
+    return _made(request.param)
+
+
+@pytest.fixture(
+    scope="session",
+    params=[pytest.param(root, marks=pytest.mark.long if root is BUILDER else (), id=str(root)) for root in ALL],
+)
+def root(request: pytest.FixtureRequest) -> Root:
+    """The oldest and the newest root; in the long form the one between, too, in which all other tests are."""
+    return _made(request.param)
+
+
+def _made(root: Root) -> Root:
     assert os.geteuid() == 0, "run these tests as root: they enter other root file systems"
-    found: Root = request.param
-    for name in {found.name, found.kernels}:
+    for name in {root.name, root.kernels}:
         subprocess.run([REPO / "vm" / "enter", name, "true"], stdin=subprocess.DEVNULL, check=True)
-    return found
+    return root
 
 
 @pytest.fixture(scope="session")
@@ -37,13 +49,13 @@ def shared() -> Iterator[Path]:
     shutil.rmtree(path)
 
 
-@pytest.fixture(scope="session", params=["systemd", "plain"])
-def initrd(request: pytest.FixtureRequest, root: Root, shared: Path) -> Iterator[Initrd]:
-    """An initrd with all our modules and systemd, or one with the base alone that dracut's own init runs."""
-    made = build(root, shared, request.param, f"{OURS} {HANDLERS}" if request.param == "systemd" else "bootc-live")
+@pytest.fixture(scope="session", params=parameters(KINDS))
+def initrd(request: pytest.FixtureRequest, shared: Path) -> Iterator[Initrd]:
+    """Every initrd in turn, unpacked."""
+    _made(request.param.root)
+    made = unpack(request.param, shared)
     yield made
     shutil.rmtree(made.tree)
-    made.path.unlink()
 
 
 @pytest.fixture(scope="session")

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import functools
+import shlex
 import subprocess
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 REPO = Path(__file__).resolve().parents[2]
 HERE = REPO / "tests" / "roots"
 ROOTS = REPO / "vm" / "out" / "roots"
+
+Row = tuple[str, ...]
+"""One run of a script: the kernel command line, and the arguments."""
+
+
+class Done(NamedTuple):
+    """What a script printed and exited with."""
+
+    stdout: str
+    stderr: str
+    status: int
 
 
 @dataclass(frozen=True)
@@ -21,6 +36,9 @@ class Root:
     python: str
     kernels: str
     hooks: str
+
+    def __str__(self) -> str:
+        return f"dracut-{self.dracut}"
 
     def run(self, *argv: str | Path, ok: bool = True) -> subprocess.CompletedProcess[str]:
         """Runs a command in a scratch copy of the root; raises AssertionError where it fails and `ok` is set."""
@@ -38,10 +56,23 @@ class Root:
         return done
 
     def stage(
-        self, script: str, cmdline: str = "", arguments: tuple[str, ...] = (), *, ok: bool = True
-    ) -> subprocess.CompletedProcess[str]:
-        """Runs a dash script beside dracut's library and our hooks; `stage` beside this file says what it finds."""
-        return self.run(HERE / "stage", cmdline, script, *arguments, ok=ok)
+        self,
+        script: str,
+        cmdline: str = "",
+        arguments: tuple[str, ...] = (),
+        *,
+        among: tuple[Row, ...] = (),
+        ok: bool = True,
+    ) -> Done:
+        """Run a dash script beside dracut's library and our hooks; `stage-row` beside this file says what it finds.
+
+        The root is entered once for all the rows of `among`, of which this is one.
+        Raises AssertionError where the script fails and `ok` is set.
+        """
+        row = (cmdline, *arguments)
+        done = _staged(self, script, among or (row,))[row]
+        assert not ok or done.status == 0, f"{row} exited with {done.status}:\n{done.stdout}{done.stderr}"
+        return done
 
     def kernel(self) -> tuple[str, Path]:
         """The release of the kernel that initrds are made for, and the directory of its modules as seen inside."""
@@ -50,11 +81,29 @@ class Root:
         return release, (top if self.kernels != self.name else Path("/usr/lib/modules")) / release
 
 
-ALL = (
-    Root("bookworm", "059", "3.11", "bookworm", "usr/lib/dracut/hooks"),
-    Root("builder", "106", "3.13", "live", "var/lib/dracut/hooks"),
-    Root("forky", "112", "3.14", "forky", "var/lib/dracut/hooks"),
-)
+@functools.cache
+def _staged(root: Root, script: str, rows: tuple[Row, ...]) -> Mapping[Row, Done]:
+    with tempfile.TemporaryDirectory(dir=REPO / "build", prefix="rows-") as name:
+        where = Path(name)
+        (where / "script").write_text(script)
+        for number, (cmdline, *arguments) in enumerate(rows):
+            row = where / f"{number:03}"
+            row.mkdir()
+            (row / "cmdline").write_text(f"{cmdline}\n")
+            (row / "arguments").write_text(f"set -- {shlex.join(arguments)}\n")
+        root.run(HERE / "stage", root.name, where)
+        return {row: _done(where / f"{number:03}") for number, row in enumerate(rows)}
+
+
+def _done(row: Path) -> Done:
+    said, complained = ((row / name).read_text(errors="surrogateescape") for name in ("stdout", "stderr"))
+    return Done(said, complained, int((row / "status").read_text()))
+
+
+OLDEST = Root("bookworm", "059", "3.11", "bookworm", "usr/lib/dracut/hooks")
+BUILDER = Root("builder", "106", "3.13", "live", "var/lib/dracut/hooks")
+NEWEST = Root("forky", "112", "3.14", "forky", "var/lib/dracut/hooks")
+ALL = (OLDEST, BUILDER, NEWEST)
 
 
 def variables(text: str) -> Mapping[str, str]:

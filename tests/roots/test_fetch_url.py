@@ -18,23 +18,22 @@ echo "status=$?"
 ls /tmp/into
 """
 URL_LIB = "the dracut module url-lib"
-
-
-@pytest.mark.parametrize(
-    ("url", "libraries", "needs"),
-    [
-        ("ftp://h.example/root.oci", "", URL_LIB),
-        ("tftp://h.example/root.oci", "", URL_LIB),
-        ("nfs://h.example/srv/root.oci", "", "the dracut modules url-lib and nfs"),
-        ("nfs4:h.example:/srv/root.oci", "", "the dracut modules url-lib and nfs"),
-        ("torrent://h.example/root.torrent", "", "the dracut module url-lib and the program ctorrent"),
-        ("nfs://h.example/srv/root.oci", "url-lib.sh", "the dracut modules url-lib and nfs"),
-        ("torrent://h.example/root.torrent", "url-lib.sh", "the dracut module url-lib and the program ctorrent"),
-        ("gopher://h.example/root.oci", "url-lib.sh", URL_LIB),
-    ],
+UNHANDLED = (
+    ("ftp://h.example/root.oci", "", URL_LIB),
+    ("tftp://h.example/root.oci", "", URL_LIB),
+    ("nfs://h.example/srv/root.oci", "", "the dracut modules url-lib and nfs"),
+    ("nfs4:h.example:/srv/root.oci", "", "the dracut modules url-lib and nfs"),
+    ("torrent://h.example/root.torrent", "", "the dracut module url-lib and the program ctorrent"),
+    ("nfs://h.example/srv/root.oci", "url-lib.sh", "the dracut modules url-lib and nfs"),
+    ("torrent://h.example/root.torrent", "url-lib.sh", "the dracut module url-lib and the program ctorrent"),
+    ("gopher://h.example/root.oci", "url-lib.sh", URL_LIB),
 )
+ASKED = tuple(("", url, libraries) for url, libraries, _ in UNHANDLED)
+
+
+@pytest.mark.parametrize(("url", "libraries", "needs"), UNHANDLED)
 def test_no_handler(root: Root, url: str, libraries: str, needs: str) -> None:
-    done = root.stage(ASK, "", (url, libraries))
+    done = root.stage(ASK, "", (url, libraries), among=ASKED)
     assert done.stdout == "status=254\n"
     scheme = url.partition(":")[0]
     assert done.stderr == f"nothing in this initramfs handles {scheme}: URLs; build it with {needs}\n"
@@ -61,32 +60,32 @@ done
 cat /tmp/into/umounted 2>/dev/null || :
 """
 SOFT = "ro,soft,timeo=100,retrans=2,retry=1"
+NFS = (
+    ("nfs://h.example/srv/a/root.oci", f"-t nfs -o{SOFT},nolock h.example:/srv/a"),
+    ("nfs://192.0.2.1/srv/root.oci", f"-t nfs -o{SOFT},nolock 192.0.2.1:/srv"),
+    ("nfs://h.example:/srv/root.oci", f"-t nfs -o{SOFT},nolock h.example:/srv"),
+    ("nfs://h.example:2050/srv/root.oci", f"-t nfs -o{SOFT},port=2050,nolock h.example:/srv"),
+    ("nfs://h.example/root.oci", f"-t nfs -o{SOFT},nolock h.example:/"),
+    ("nfs://[fd00::2]/srv/root.oci", f"-t nfs -o{SOFT},nolock [fd00::2]:/srv"),
+    ("nfs://[fd00::2]:2050/srv/root.oci", f"-t nfs -o{SOFT},port=2050,nolock [fd00::2]:/srv"),
+    ("nfs:h.example:/srv/root.oci", f"-t nfs -o{SOFT},nolock h.example:/srv"),
+    ("nfs:h.example:/srv/root.oci:vers=4.1", "-t nfs -oro,vers=4.1,nolock h.example:/srv"),
+    ("nfs:vers=3,tcp:h.example:/srv/root.oci", "-t nfs -oro,vers=3,tcp,nolock h.example:/srv"),
+    ("nfs:[fd00::2]:/srv/root.oci", f"-t nfs -o{SOFT},nolock [fd00::2]:/srv"),
+    ("nfs:[fd00::2]:/srv/root.oci:vers=3", "-t nfs -oro,vers=3,nolock [fd00::2]:/srv"),
+    ("nfs4:h.example:/srv/root.oci", f"-t nfs4 -o{SOFT} h.example:/srv"),
+)
+MISSING = "nfs://h.example/srv/missing.oci"
+MOUNTED = (*(("", url, "") for url, _ in NFS), ("", MISSING, "1"))
 
 
 def mounted(root: Root, url: str, no_file: str = "") -> tuple[list[str], list[str]]:
     """What fetch-url printed and what is left for later, and what mount was asked for."""
-    done = root.stage(MOUNT, "", (url, no_file))
+    done = root.stage(MOUNT, "", (url, no_file), among=MOUNTED)
     return done.stdout.splitlines(), done.stderr.splitlines()
 
 
-@pytest.mark.parametrize(
-    ("url", "asked"),
-    [
-        ("nfs://h.example/srv/a/root.oci", f"-t nfs -o{SOFT},nolock h.example:/srv/a"),
-        ("nfs://192.0.2.1/srv/root.oci", f"-t nfs -o{SOFT},nolock 192.0.2.1:/srv"),
-        ("nfs://h.example:/srv/root.oci", f"-t nfs -o{SOFT},nolock h.example:/srv"),
-        ("nfs://h.example:2050/srv/root.oci", f"-t nfs -o{SOFT},port=2050,nolock h.example:/srv"),
-        ("nfs://h.example/root.oci", f"-t nfs -o{SOFT},nolock h.example:/"),
-        ("nfs://[fd00::2]/srv/root.oci", f"-t nfs -o{SOFT},nolock [fd00::2]:/srv"),
-        ("nfs://[fd00::2]:2050/srv/root.oci", f"-t nfs -o{SOFT},port=2050,nolock [fd00::2]:/srv"),
-        ("nfs:h.example:/srv/root.oci", f"-t nfs -o{SOFT},nolock h.example:/srv"),
-        ("nfs:h.example:/srv/root.oci:vers=4.1", "-t nfs -oro,vers=4.1,nolock h.example:/srv"),
-        ("nfs:vers=3,tcp:h.example:/srv/root.oci", "-t nfs -oro,vers=3,tcp,nolock h.example:/srv"),
-        ("nfs:[fd00::2]:/srv/root.oci", f"-t nfs -o{SOFT},nolock [fd00::2]:/srv"),
-        ("nfs:[fd00::2]:/srv/root.oci:vers=3", "-t nfs -oro,vers=3,nolock [fd00::2]:/srv"),
-        ("nfs4:h.example:/srv/root.oci", f"-t nfs4 -o{SOFT} h.example:/srv"),
-    ],
-)
+@pytest.mark.parametrize(("url", "asked"), NFS)
 def test_nfs(root: Root, url: str, asked: str) -> None:
     """Every form that can be typed: what is mounted, where the file is, and who unmounts it when."""
     said, mounts = mounted(root, url)
@@ -96,7 +95,7 @@ def test_nfs(root: Root, url: str, asked: str) -> None:
 
 
 def test_nfs_without_the_file(root: Root) -> None:
-    said, errors = mounted(root, "nfs://h.example/srv/root.oci", no_file="1")
+    said, errors = mounted(root, MISSING, no_file="1")
     assert said == ["status=253", "umount /run/nfs_mnt0"]
     assert errors[-1] == "the directory is there, and in it no such file"
 
@@ -108,17 +107,20 @@ mkdir /tmp/bin /tmp/into
 printf '#!/bin/sh\nwhile [ "$1" != --output ]; do shift; done\n: >"$2"\n' >/tmp/bin/curl
 printf '#!/bin/sh\necho progress\n: >"$6"\nexec sleep %s\n' "$1" >/tmp/bin/ctorrent
 chmod 755 /tmp/bin/*
-BOOTC_LIVE_TOTAL=2 PATH=/tmp/bin:$PATH /usr/lib/bootc-live/fetch-url torrent://h.example/root.torrent /tmp/into
+BOOTC_LIVE_TOTAL=$2 PATH=/tmp/bin:$PATH /usr/lib/bootc-live/fetch-url torrent://h.example/root.torrent /tmp/into
 echo "status=$?"
 ls /tmp/into
 """
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"),
-    [("0", ["/tmp/into/archive", "status=0", "archive", "archive.torrent"]), ("60", ["status=253", "archive.torrent"])],
+    ("seconds", "total", "said"),
+    [
+        ("0", "600", ["/tmp/into/archive", "status=0", "archive", "archive.torrent"]),
+        ("600", "1", ["status=253", "archive.torrent"]),
+    ],
 )
-def test_torrent_ends(root: Root, seconds: str, said: list[str]) -> None:
-    done = root.stage(SWARM, "", (seconds,))
+def test_torrent_ends(root: Root, seconds: str, total: str, said: list[str]) -> None:
+    done = root.stage(SWARM, "", (seconds, total))
     assert done.stdout.splitlines() == said
     assert done.stderr in ("", "Terminated\n")

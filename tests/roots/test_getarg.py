@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -120,22 +121,29 @@ done
 """
 
 
-def ask(root: Root, where: Path, cases: list[tuple[str, str]]) -> list[tuple[str, str, bool]]:
-    """Dracut's answers: (text, exit status of getarg, getargbool) for each (command line, name)."""
+Answer = tuple[str, str, bool]
+"""What getarg prints and exits with, and what getargbool makes of the same name."""
+
+
+@pytest.fixture(scope="module")
+def dracut_says(every_root: Root, shared: Path) -> Callable[[str, str], Answer]:
+    """Ask for every command line and name once; give what dracut answered to one of them."""
+    where = shared / f"getarg-{every_root.name}"
     where.mkdir()
-    for number, (text, name) in enumerate(cases):
-        (where / f"{number:03}.cmdline").write_text(f"{text}\n")
-        (where / f"{number:03}.name").write_text(name)
-    root.stage(ASK, "", (str(where),))
-    stems = [where / f"{number:03}" for number in range(len(cases))]
-    return [
-        (
-            stem.with_suffix(".value").read_text(),
-            stem.with_suffix(".status").read_text().strip(),
-            stem.with_suffix(".bool").read_text() == "true\n",
+    cases = {(row.text, f"{row.name}=") for row in ROWS} | {(f"rw{value}", "rw") for value, _, _ in BOOLEANS}
+    stems = {case: where / f"{number:03}" for number, case in enumerate(sorted(cases))}
+    for (text, name), stem in stems.items():
+        stem.with_suffix(".cmdline").write_text(f"{text}\n")
+        stem.with_suffix(".name").write_text(name)
+    every_root.stage(ASK, "", (str(where),))
+
+    def answered(text: str, name: str) -> Answer:
+        value, status, boolean = (
+            stems[text, name].with_suffix(suffix).read_text() for suffix in (".value", ".status", ".bool")
         )
-        for stem in stems
-    ]
+        return value, status.strip(), boolean == "true\n"
+
+    return answered
 
 
 def answer(value: object) -> tuple[str, str]:
@@ -145,15 +153,14 @@ def answer(value: object) -> tuple[str, str]:
     return ("", "0") if value is FLAG else (f"{value}\n", "0")
 
 
-def test_getarg(root: Root, shared: Path) -> None:
+def test_getarg(dracut_says: Callable[[str, str], Answer]) -> None:
     """The real dracut-getarg, asked by the real getarg() through /proc/cmdline."""
-    found = ask(root, shared / f"getarg-{root.name}", [(row.text, f"{row.name}=") for row in ROWS])
-    wanted = [answer(row.value if row.dracut is ... else row.dracut) for row in ROWS]
-    differing = [
-        f"{row.text!r}: dracut {root.dracut} gives {got[:2]}, the row says {want}"
-        for row, got, want in zip(ROWS, found, wanted, strict=True)
-        if got[:2] != want
-    ]
+    differing = []
+    for row in ROWS:
+        want = answer(row.value if row.dracut is ... else row.dracut)
+        got = dracut_says(row.text, f"{row.name}=")[:2]
+        if got != want:
+            differing.append(f"{row.text!r}: dracut gives {got}, the row says {want}")
     assert differing == []
 
 
@@ -170,11 +177,10 @@ def test_rows_differ_only_where_they_say_so() -> None:
     assert all(row.dracut != row.value for row in ROWS)
 
 
-def test_what_the_hook_claims_is_what_we_boot(root: Root, shared: Path) -> None:
+def test_what_the_hook_claims_is_what_we_boot(dracut_says: Callable[[str, str], Answer]) -> None:
     """The hook decides by getarg whether, Python how: they never disagree about whose root it is."""
-    texts = [row.text for row in ROWS if row.name == "root" and row.dracut is ...]
-    found = ask(root, shared / f"claims-{root.name}", [(text, "root=") for text in texts])
-    for text, (value, _, _) in zip(texts, found, strict=True):
+    for text in (row.text for row in ROWS if row.name == "root" and row.dracut is ...):
+        value, _, _ = dracut_says(text, "root=")
         try:
             ours = bool(parse_cmdline(text).sources)
         except ConfigError as error:
@@ -183,11 +189,10 @@ def test_what_the_hook_claims_is_what_we_boot(root: Root, shared: Path) -> None:
         assert ours is value.startswith(ROOT_PREFIX), text
 
 
-def test_booleans(root: Root, shared: Path) -> None:
+def test_booleans(dracut_says: Callable[[str, str], Answer]) -> None:
     """Why no hook asks getargbool: dracut takes every other word for true."""
-    cases = [(f"rw{value}", "rw") for value, _, _ in BOOLEANS]
-    found = ask(root, shared / f"booleans-{root.name}", cases)
-    for (value, ours, theirs), (_, _, boolean) in zip(BOOLEANS, found, strict=True):
+    for value, ours, theirs in BOOLEANS:
+        _, _, boolean = dracut_says(f"rw{value}", "rw")
         assert boolean is theirs, value
         if ours is None:
             with pytest.raises(ConfigError):

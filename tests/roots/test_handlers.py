@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.lib.file_servers import ftp_server, tftp_server
-from tests.roots.initrd import Initrd
+from tests.roots.initrd import WITH_HANDLERS, Initrd, embedded, parameters
 
 FETCH = """
 COUNT='import sys; print(len({open(name, "rb").read() for name in sys.argv[1:]}))'
@@ -30,8 +30,7 @@ umount -R /sysroot
 """
 PASSWORD = "s3cret"
 
-# The one that has handlers.
-pytestmark = pytest.mark.parametrize("initrd", ["systemd"], indirect=True)
+pytestmark = pytest.mark.parametrize("initrd", parameters(WITH_HANDLERS), indirect=True)
 
 
 @pytest.fixture(scope="session")
@@ -50,12 +49,8 @@ def served(image: Path, shared: Path) -> Iterator[dict[str, str]]:
 
 
 def fetched(initrd: Initrd, image: Path, url: str) -> list[str]:
-    place = initrd.tree / "root.oci"
-    os.link(image, place)
-    try:
+    with embedded(initrd, image):
         return initrd.run("/bin/sh", "-c", FETCH, "sh", url, ok=False).splitlines()
-    finally:
-        place.unlink()
 
 
 @pytest.mark.parametrize("how", ["ftp", "login", "tftp"])

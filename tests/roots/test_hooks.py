@@ -1,10 +1,10 @@
-"""Our hooks under dash, beside the real library of three dracut versions."""
+"""Our hooks under dash, beside the real library of dracut."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.roots.root import Root, variables
+from tests.roots.root import Root, Row, variables
 
 NETWORK = "bootc-live:docker://registry.example/os:stable"
 
@@ -26,16 +26,65 @@ echo ---
 cat /run/after
 """
 
+ARCHIVES = (
+    "root=bootc-live:/root.oci",
+    'root="bootc-live:/a b.oci" rw',
+    "root=/dev/sda1 quiet root=bootc-live:/root.oci",
+)
+REMOTE = (
+    f"root={NETWORK}",
+    f"root=/dev/sda root={NETWORK} quiet",
+    *(f"root=bootc-live:{scheme}://h.example/root.oci" for scheme in ("http", "https", "ftp", "tftp", "nfs")),
+    "root=bootc-live:torrent://h.example/root.torrent",
+    "root=bootc-live:nfs:h.example:/srv/root.oci",
+    "root=bootc-live:NFS4:h.example:/srv/root.oci",
+    "root=bootc-live:/root.oci bootc.live.fallback=/other.oci bootc.live.fallback=https://h.example/root.oci",
+)
+DEVICES = (
+    "root=bootc-live:LABEL=USB:/images/root.oci",
+    "root=bootc-live:UUID=1234-ABCD:/root.oci",
+    "root=bootc-live:PARTLABEL=x:/root.oci",
+    "root=bootc-live:PARTUUID=1-2:/root.oci",
+    "root=bootc-live:/dev/nowhere1:/root.oci",
+    "root=bootc-live:/missing.oci bootc.live.fallback=LABEL=USB:/root.oci",
+)
+NO_DEVICE_NEEDED = (
+    # An archive that is there, and memory: nothing to wait for.
+    "root=bootc-live:/proc/cmdline bootc.live.fallback=LABEL=USB:/root.oci",
+    "root=bootc-live:/dev/shm/root.oci",
+    "root=bootc-live:/dev/null:/root.oci",
+)
+OTHERS = (
+    "",
+    "bootc.live.fallback=docker://registry.example/os",
+    "bootc.live.fallback=LABEL=USB:/root.oci root=LABEL=ROOT",
+    "quiet",
+    "root",
+    "root=",
+    "root=/dev/sda1",
+    "root=LABEL=bootc-live:",
+    "root=bootc-live",
+    "root=BOOTC-LIVE:/x",
+    "root=live:bootc-live:/x",
+    "root=bootc-live:/x root=UUID=1",
+    "broot=bootc-live:/x",
+)
+DEVICE_AND_NETWORK = "root=bootc-live:LABEL=USB:/root.oci bootc.live.fallback=docker://registry.example/os"
+PARSED: tuple[Row, ...] = tuple(
+    (cmdline,) for cmdline in (*ARCHIVES, *REMOTE, *DEVICES, DEVICE_AND_NETWORK, *NO_DEVICE_NEEDED, *OTHERS)
+)
+
 
 def parsed(root: Root, cmdline: str) -> tuple[list[str], set[str]]:
     """What the cmdline hook said and did, and the names of the variables it left behind."""
-    said, before, after = root.stage(PARSE, cmdline).stdout.split("---\n")
+    said, before, after = root.stage(PARSE, cmdline, among=PARSED).stdout.split("---\n")
     return said.splitlines(), variables(after).keys() - variables(before).keys() - {"status"}
 
 
-def test_version(root: Root) -> None:
+def test_version(every_root: Root) -> None:
     # 059 shows its version and fails.
-    assert root.run("dracut", "--version", ok=False).stdout.strip().startswith(f"dracut {root.dracut}")
+    said = every_root.run("dracut", "--version", ok=False).stdout
+    assert said.strip().startswith(f"dracut {every_root.dracut}")
 
 
 def test_hooks_parse(root: Root) -> None:
@@ -59,26 +108,12 @@ def test_hooks_parse(root: Root) -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    "cmdline",
-    ["root=bootc-live:/root.oci", 'root="bootc-live:/a b.oci" rw', "root=/dev/sda1 quiet root=bootc-live:/root.oci"],
-)
+@pytest.mark.parametrize("cmdline", ARCHIVES)
 def test_an_archive_is_claimed_and_needs_no_network(root: Root, cmdline: str) -> None:
     assert parsed(root, cmdline) == (["status=0 rootok=1"], {"rootok"})
 
 
-@pytest.mark.parametrize(
-    "cmdline",
-    [
-        f"root={NETWORK}",
-        f"root=/dev/sda root={NETWORK} quiet",
-        *(f"root=bootc-live:{scheme}://h.example/root.oci" for scheme in ("http", "https", "ftp", "tftp", "nfs")),
-        "root=bootc-live:torrent://h.example/root.torrent",
-        "root=bootc-live:nfs:h.example:/srv/root.oci",
-        "root=bootc-live:NFS4:h.example:/srv/root.oci",
-        "root=bootc-live:/root.oci bootc.live.fallback=/other.oci bootc.live.fallback=https://h.example/root.oci",
-    ],
-)
+@pytest.mark.parametrize("cmdline", REMOTE)
 def test_a_registry_is_claimed_and_needs_the_network(root: Root, cmdline: str) -> None:
     said = ["status=0 rootok=1", "50-bootc-live.conf: rd.neednet=1", "neednet"]
     assert parsed(root, cmdline) == (said, {"rootok"})
@@ -87,58 +122,22 @@ def test_a_registry_is_claimed_and_needs_the_network(root: Root, cmdline: str) -
 WAITS = ["finished/bootc-live-device.sh", "timeout/bootc-live-device.sh"]
 
 
-@pytest.mark.parametrize(
-    "cmdline",
-    [
-        "root=bootc-live:LABEL=USB:/images/root.oci",
-        "root=bootc-live:UUID=1234-ABCD:/root.oci",
-        "root=bootc-live:PARTLABEL=x:/root.oci",
-        "root=bootc-live:PARTUUID=1-2:/root.oci",
-        "root=bootc-live:/dev/nowhere1:/root.oci",
-        "root=bootc-live:/missing.oci bootc.live.fallback=LABEL=USB:/root.oci",
-    ],
-)
+@pytest.mark.parametrize("cmdline", DEVICES)
 def test_a_device_is_waited_for(root: Root, cmdline: str) -> None:
     assert parsed(root, cmdline) == (["status=0 rootok=1", *WAITS], {"rootok"})
 
 
 def test_a_device_and_the_network(root: Root) -> None:
-    cmdline = "root=bootc-live:LABEL=USB:/root.oci bootc.live.fallback=docker://registry.example/os"
     said = ["status=0 rootok=1", "50-bootc-live.conf: rd.neednet=1", "neednet", *WAITS]
-    assert parsed(root, cmdline) == (said, {"rootok"})
+    assert parsed(root, DEVICE_AND_NETWORK) == (said, {"rootok"})
 
 
-@pytest.mark.parametrize(
-    "cmdline",
-    [
-        # An archive that is there, and memory: nothing to wait for.
-        "root=bootc-live:/proc/cmdline bootc.live.fallback=LABEL=USB:/root.oci",
-        "root=bootc-live:/dev/shm/root.oci",
-        "root=bootc-live:/dev/null:/root.oci",
-    ],
-)
+@pytest.mark.parametrize("cmdline", NO_DEVICE_NEEDED)
 def test_a_device_that_is_not_needed_is_not_waited_for(root: Root, cmdline: str) -> None:
     assert parsed(root, cmdline) == (["status=0 rootok=1"], {"rootok"})
 
 
-@pytest.mark.parametrize(
-    "cmdline",
-    [
-        "",
-        "bootc.live.fallback=docker://registry.example/os",
-        "bootc.live.fallback=LABEL=USB:/root.oci root=LABEL=ROOT",
-        "quiet",
-        "root",
-        "root=",
-        "root=/dev/sda1",
-        "root=LABEL=bootc-live:",
-        "root=bootc-live",
-        "root=BOOTC-LIVE:/x",
-        "root=live:bootc-live:/x",
-        "root=bootc-live:/x root=UUID=1",
-        "broot=bootc-live:/x",
-    ],
-)
+@pytest.mark.parametrize("cmdline", OTHERS)
 def test_roots_of_others_are_left_alone(root: Root, cmdline: str) -> None:
     assert parsed(root, cmdline) == (["status=0 rootok=unset"], set())
 
@@ -165,11 +164,19 @@ cat "$kmsg" "$hookdir"/emergency/* 2>/dev/null || :
 """
 
 
+ARCHIVE = "bootc-live:/root.oci"
+CLAIMED = (ARCHIVE, NETWORK)
+OF_OTHERS = ("", "/dev/sda1", "block:/dev/sda1", "nfs:bootc-live:/x")
+MOUNTED = tuple(
+    ("rd.shell=0", status, typed) for status, roots in (("0", CLAIMED), ("1", (ARCHIVE, *OF_OTHERS))) for typed in roots
+)
+
+
 def mounted(root: Root, status: int, typed: str) -> list[str]:
-    return root.stage(MOUNT, "rd.shell=0", (str(status), typed)).stdout.splitlines()
+    return root.stage(MOUNT, "rd.shell=0", (str(status), typed), among=MOUNTED).stdout.splitlines()
 
 
-@pytest.mark.parametrize("typed", ["bootc-live:/root.oci", NETWORK])
+@pytest.mark.parametrize("typed", CLAIMED)
 def test_the_mount_hook_boots_once(root: Root, typed: str) -> None:
     assert mounted(root, 0, typed) == ["status=0", "subshell=0", "called"]
 
@@ -177,7 +184,7 @@ def test_the_mount_hook_boots_once(root: Root, typed: str) -> None:
 def test_the_mount_hook_dies_with_a_message(root: Root) -> None:
     """And not only returns: dracut's own init would try the hook again and again."""
     message = "bootc-live could not make the root; its error is above"
-    assert [line.replace("'", '"') for line in mounted(root, 1, "bootc-live:/root.oci")] == [
+    assert [line.replace("'", '"') for line in mounted(root, 1, ARCHIVE)] == [
         "subshell=1",
         "called",
         f"<24>dracut: FATAL: {message}",
@@ -187,7 +194,7 @@ def test_the_mount_hook_dies_with_a_message(root: Root) -> None:
     ]
 
 
-@pytest.mark.parametrize("typed", ["", "/dev/sda1", "block:/dev/sda1", "nfs:bootc-live:/x"])
+@pytest.mark.parametrize("typed", OF_OTHERS)
 def test_the_mount_hook_leaves_others_alone(root: Root, typed: str) -> None:
     assert mounted(root, 1, typed) == ["status=0", "subshell=0"]
 
