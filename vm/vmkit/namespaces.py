@@ -89,6 +89,8 @@ class NamespaceGuest(BaseGuest):
         self._network = network or UserNetwork()
         self._credentials = credentials or {}
         self._pidfd: int | None = None
+        self.init = 0
+        """The guest's first process, as this machine numbers it."""
 
     def _start(self, stack: ExitStack, work: Path) -> None:
         require([*self._initrds])
@@ -104,14 +106,15 @@ class NamespaceGuest(BaseGuest):
             stack.callback(cgroup.remove, own)
             self._terminals = Terminals(self._console, loglevel=4 if "quiet" in self._words else 7)
             stack.callback(self._terminals.close)
-            with self._launch(stack, own, stage) as go:
+            with ExitStack() as pipes:
+                go = self._launch(stack, pipes, own, stage)
                 self._plug(stack)
-                self._fill(Path(f"/proc/{self._pid}/root{stage}"))
+                self._fill(Path(f"/proc/{self.init}/root{stage}"))
                 go.write(b"go\n")
         except (OSError, ValueError, subprocess.CalledProcessError) as error:
             raise GuestError(f"cannot start the guest: {error}") from error
 
-    def _launch(self, stack: ExitStack, own: Path, stage: Path) -> IO[bytes]:
+    def _launch(self, stack: ExitStack, pipes: ExitStack, own: Path, stage: Path) -> IO[bytes]:
         """Start what waits in the new namespaces for a rootfs; returns what to write a line to when it is filled."""
         terminals = self._terminals
         dropped = ",".join(f"-{name}" for name in _DROPPED.split())
@@ -134,13 +137,13 @@ class NamespaceGuest(BaseGuest):
         stack.callback(self._kill)
         assert self._process.stdin
         assert self._process.stdout
-        with self._process.stdout as stdout:
-            answer = stdout.readline().strip()
+        go = pipes.enter_context(self._process.stdin)
+        answer = pipes.enter_context(self._process.stdout).readline().strip()
         if not answer:
             raise GuestError(f"the guest did not start: {self._errors.read_text().strip()}")
-        self._pid = int(answer)
-        self._pidfd = os.pidfd_open(self._pid)
-        return self._process.stdin
+        self.init = int(answer)
+        self._pidfd = os.pidfd_open(self.init)
+        return go
 
     def _environment(self) -> dict[str, str]:
         environment = {
@@ -154,7 +157,7 @@ class NamespaceGuest(BaseGuest):
 
     def _plug(self, stack: ExitStack) -> None:
         """Connect the guest's network."""
-        network = f"/proc/{self._pid}/ns/net"
+        network = f"/proc/{self.init}/ns/net"
         reading, writing = os.pipe()
         said = self._errors.with_name("network-errors")
         with open(reading, "rb") as ready, said.open("wb") as errors:
@@ -214,7 +217,7 @@ class NamespaceGuest(BaseGuest):
 
     def ssh_options(self) -> list[str]:
         """Return the options by which ssh(1) reaches the guest, whatever host name it is given."""
-        dial = ["nsenter", f"--net=/proc/{self._pid}/ns/net", "--", sys.executable, str(VM / "vmkit/dial.py"), "22"]
+        dial = ["nsenter", f"--net=/proc/{self.init}/ns/net", "--", sys.executable, str(VM / "vmkit/dial.py"), "22"]
         return ["-o", f"ProxyCommand={shlex.join(dial)}", "-o", "ProxyUseFdpass=yes"]
 
     def _ended(self) -> bool:
