@@ -208,7 +208,7 @@ def test_a_connection_that_ends_before_any_byte() -> None:
 
 
 def test_every_byte_offset_of_a_small_blob() -> None:
-    content = bytes(range(40))
+    content = bytes(range(16))
     with faulty_registry() as registry:
         for offset in range(len(content)):
             registry.faults.append(Fault(after=offset))
