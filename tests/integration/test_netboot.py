@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -256,9 +255,10 @@ FAILURES = (
 )
 
 
-@contextmanager
-def surroundings(directory: Path) -> Iterator[None]:
-    """What the failures need."""
+@pytest.fixture(scope="module")
+def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A directory with what the failures need."""
+    directory = tmp_path_factory.mktemp("surroundings")
     write_layout(directory / "layout", boot_image())
     images = {
         "none": boot_image(kernel_layer(version="")),
@@ -276,18 +276,17 @@ def surroundings(directory: Path) -> Iterator[None]:
     (directory / "full").mkdir()
     (directory / "full" / "mine").write_text("mine\n")
     with tmpfs(directory / "ro", "size=1M,ro"):
-        yield
+        yield directory
 
 
 @pytest.mark.parametrize("row", FAILURES, ids=lambda row: row.name)
-def test_errors_leave_nothing(row: Failure, program: Program, archive: Path, tmp_path: Path) -> None:
-    with surroundings(tmp_path):
-        before = sorted(os.walk(tmp_path))
-        words = [word.format(a=archive, t=tmp_path) for word in (*row.arguments, *row.options)]
-        told = program.run("netboot", *words).error()
-        assert sorted(os.walk(tmp_path)) == before
+def test_errors_leave_nothing(row: Failure, program: Program, archive: Path, surroundings: Path) -> None:
+    before = sorted(os.walk(surroundings))
+    words = [word.format(a=archive, t=surroundings) for word in (*row.arguments, *row.options)]
+    told = program.run("netboot", *words).error()
+    assert sorted(os.walk(surroundings)) == before
     for text in row.told:
-        assert text.format(a=archive, t=tmp_path) in told
+        assert text.format(a=archive, t=surroundings) in told
 
 
 def test_an_empty_directory_is_filled(program: Program, archive: Path, tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -183,30 +182,31 @@ FAILURES = (
 )
 
 
-@contextmanager
-def surroundings(where: Path, kernel: bytes) -> Iterator[None]:
-    """What the failures need."""
+@pytest.fixture(scope="module")
+def surroundings(kernel: bytes, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A directory with what the failures need."""
+    where = tmp_path_factory.mktemp("surroundings")
     write_archive(where / "foreign.oci", boot_image(kernel_layer(initramfs("usr/bin/bash"), kernel=kernel)))
     write_archive(where / "other.oci", boot_image())
     (where / "key").write_text("nothing\n")
     with tmpfs(where / "ro", "size=1M,ro"), tmpfs(where / "small", "size=64K"):
-        yield
+        yield where
 
 
 @pytest.mark.parametrize("row", FAILURES, ids=lambda row: row.name)
-def test_errors_leave_nothing(row: Failure, program: Program, archive: Path, kernel: bytes, tmp_path: Path) -> None:
+def test_errors_leave_nothing(row: Failure, program: Program, archive: Path, surroundings: Path) -> None:
     hide = 'mount --bind /dev/null "$0"; exec "$@"'
     if row.hidden.startswith("/usr/lib"):
         hide = 'mount -t tmpfs tmpfs "${0%/*}"; exec "$@"'
-    before = ("unshare", "--mount", "sh", "-ec", hide, row.hidden) if row.hidden else ()
-    with surroundings(tmp_path, kernel):
-        there = sorted(os.walk(tmp_path))
-        words = [word.format(a=archive, t=tmp_path) for word in row.arguments]
-        words += [] if "-o" in words else ["-o", str(tmp_path / "os.efi")]
-        told = Program(program.zipapp, before=before).run("uki", *words).error()
-        assert sorted(os.walk(tmp_path)) == there
+    before = ("unshare", "--mount", "sh", "-ec", hide, row.hidden)
+    there = sorted(os.walk(surroundings))
+    words = [word.format(a=archive, t=surroundings) for word in row.arguments]
+    words += [] if "-o" in words else ["-o", str(surroundings / "os.efi")]
+    runs = Program(program.zipapp, before=before) if row.hidden else program
+    told = runs.run("uki", *words).error()
+    assert sorted(os.walk(surroundings)) == there
     for text in row.told:
-        assert text.format(a=archive, t=tmp_path) in told
+        assert text.format(a=archive, t=surroundings) in told
 
 
 def test_full_scratch(program: Program, archive: Path, tmp_path: Path) -> None:
