@@ -125,7 +125,7 @@ BACK = (
         "if layout is not None and not layout.missing:",
         "if layout is not None:",
         "integration",
-        "tests/integration/test_kexec.py",
+        "tests/integration/test_kexec.py::test_archives_that_had_to_help_out_are_carried_too",
     ),
     Mutation(
         "receipt: the first kernel's insecure transport is forgotten",
@@ -174,7 +174,7 @@ BACK = (
         "_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)",
         "_ENDING = (signal.SIGINT, signal.SIGTERM)",
         "integration",
-        "tests/integration/test_verbs_signals.py",
+        "tests/integration/test_verbs_signals.py::test_while_fetching",
     ),
     Mutation(
         "holes: a page beside the span goes, too",

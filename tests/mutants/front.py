@@ -77,7 +77,7 @@ FRONT = (
         'unfit = "tag-only" if self._by_digest else "" if by_digest else "digest-only"',
         'unfit = "tag-only" if self._by_digest else ""',
         "integration",
-        "tests/integration/test_access_rules.py",
+        "tests/integration/test_access_rules.py::test_what_mirrors_are_for",
     ),
     Mutation(
         "login: it is sent unencrypted where a registry says so",
