@@ -60,7 +60,7 @@ def on_tmpfs(live: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Line]
         return tree_list(root)
 
 
-@pytest.mark.parametrize("algorithm", ["", "lz4"])
+@pytest.mark.parametrize("algorithm", ["", pytest.param("lz4", marks=pytest.mark.long)])
 def test_index_of_a_whole_debian(algorithm: str, live: Path, on_tmpfs: list[Line], tmp_path: Path) -> None:
     with indexed(live, Backing(zram=Zram(1024 * MIB, algorithm)), tmp_path) as (place, root):
         path = zram_below(str(place))

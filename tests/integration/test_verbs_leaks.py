@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.lib.disks import loop
 from tests.lib.leaks import left_behind, nothing_left, settled, snapshot
 
 
@@ -35,6 +36,15 @@ def a_loop(where: Path) -> Iterator[str]:
         yield f"loops: {os.path.basename(device)}, attachment "
     finally:
         subprocess.run(["losetup", "--detach", device], check=True)
+
+
+@contextmanager
+def an_open_loop(where: Path) -> Iterator[str]:
+    """It clears itself once this process has closed it."""
+    backing = where / "backing"
+    backing.write_bytes(bytes(4096))
+    with loop(backing) as device:
+        yield f"loops: {os.path.basename(device)}, attachment "
 
 
 @contextmanager
@@ -76,7 +86,7 @@ def a_run_file(_where: Path) -> Iterator[str]:
 Maker = Callable[[Path], AbstractContextManager[str]]
 
 
-@pytest.mark.parametrize("make", [a_mount, a_loop, a_process, a_file, a_temporary_file, a_run_file])
+@pytest.mark.parametrize("make", [a_mount, a_loop, an_open_loop, a_process, a_file, a_temporary_file, a_run_file])
 def test_sees(make: Maker, tmp_path: Path) -> None:
     before = snapshot(tmp_path)
     with make(tmp_path) as name:

@@ -15,12 +15,12 @@ from tests.lib.program import Ended, Program
 from tests.lib.tree_list import Line, differences, tree_list
 
 # Nothing is to take long here; what these allow for is a busy machine. It is about the end, not about speed.
-SOON: Final = 60.0
+SOON: Final = 120.0
 READ_ONLY: Final = "bootc.live.etc.rw=0 bootc.live.var.rw=0"
 # For what fails for ever, what ends only with all its time, and what passes: a busy machine is not to fail that.
 IMPATIENT: Final = "bootc.live.retry.tries=2 bootc.live.retry.stall=1s bootc.live.retry.total=40s"
 BRIEF: Final = "bootc.live.retry.tries=2 bootc.live.retry.stall=1s bootc.live.retry.total=4s"
-PATIENT: Final = "bootc.live.retry.tries=5 bootc.live.retry.stall=5s bootc.live.retry.total=60s"
+PATIENT: Final = "bootc.live.retry.tries=5 bootc.live.retry.stall=5s bootc.live.retry.total=300s"
 
 
 @dataclass(frozen=True)

@@ -237,12 +237,12 @@ def test_trickle(files: Files) -> None:
 
 def test_end_of_a_trickle_is_not_waited_for(files: Files) -> None:
     begun = time.monotonic()
-    with fault_server(files, script(Fault(trickle=Trickle(1, 60)))) as server:
+    with fault_server(files, script(Fault(trickle=Trickle(1, 120)))) as server:
         client = Client(server)
         with closing(client.socket):
             client.ask()
             client.socket.recv(65536)
-    assert time.monotonic() - begun < 30
+    assert time.monotonic() - begun < 60
 
 
 def test_rules_count_by_path_or_in_all() -> None:
