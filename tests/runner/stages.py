@@ -90,7 +90,7 @@ STAGES: Final = {
         Stage("lint", (), workers=1),
         Stage("unit", ()),
         Stage("integration", ("image",), root="builder"),
-        Stage("roots", ("image", "root forky", "root bookworm"), workers=1),
+        Stage("roots", ("image", "root forky", "root bookworm")),
         Stage("vm", ("artefacts", "other images")),
         Stage("bench", ("image", "server image"), root="builder", alone=True, workers=1),
         Stage("guests", ("artefacts",), alone=True, workers=1),

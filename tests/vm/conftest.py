@@ -30,6 +30,7 @@ from vmkit.namespaces import NamespaceGuest
 from vmkit.network import UserNetwork
 from vmkit.paths import OUT, REPO
 from vmkit.start import Kernel
+from vmkit.uml import UmlGuest
 
 HERE: Final = Path(__file__).parent
 # Modules whose tests share what takes long to make, and those whose tests share guests, one for what stands in
@@ -107,6 +108,9 @@ class Stage:
             return NamespaceGuest(start, network=network, credentials=logins)
         if row.disks:
             self._make_disks()
+        if kind is Kind.UML:
+            disks = [self.directory / name for name in row.disks]
+            return UmlGuest(start, network=network, memory=row.memory, disks=disks)
         return Guest(start, network=network, memory=row.memory, smp=row.cpus, extra=self.extra(row))
 
     def _make_disks(self) -> None:

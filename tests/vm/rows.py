@@ -15,9 +15,9 @@ class Needs(StrEnum):
     NOTHING = "nothing"
     """The kernel of this machine will do."""
     KERNEL = "kernel"
-    """A kernel and a memory of its own."""
+    """A kernel and a memory of its own, and udev."""
     PC = "pc"
-    """A whole machine: drivers, disks by label, firmware, a clock, SMBIOS."""
+    """A whole machine: drivers, modules of the image, firmware, a clock, SMBIOS, two processors."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ BOOTS = (
         ("initrd-nosystemd.img",),
         "root=bootc-live:LABEL=STICK:/images/root.oci bootc.zram=384M bootc.live.writable=zram",
         disks=("stick.vfat",),
-        needs=Needs.PC,
+        needs=Needs.KERNEL,
     ),
     Row(
         "base module only, stick that is missing, ext4 disk without the archive, disc as the fallback, no kexec",
