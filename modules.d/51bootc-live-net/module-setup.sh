@@ -40,10 +40,4 @@ install() {
 	if dracut_module_included network-legacy; then
 		inst_hook pre-udev 61 "$moddir/wait-any-legacy.sh"
 	fi
-
-	. "$moddir/../50bootc-live/bootc-live-pack.sh"
-	bootc_live_pack net || {
-		dfatal "bootc-live-net: packing Python failed"
-		exit 1
-	}
 }
