@@ -15,12 +15,14 @@ _KEY: Final = pytest.StashKey[Figures]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Makes the place for all figures."""
-    config.stash[_KEY] = Figures()
+    """Makes the place for all figures, once for all who take this hook over."""
+    config.stash.setdefault(_KEY, Figures())
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Prints the figures under each other."""
+    """Prints the figures under each other, if there are any."""
+    if not config.stash[_KEY].lines:
+        return
     terminalreporter.section("figures")
     terminalreporter.line(f"{os.cpu_count()} cores")
     for line in config.stash[_KEY].lines:

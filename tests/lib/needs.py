@@ -1,6 +1,6 @@
 """What a test needs of the machine: it is skipped by name where that is missing, but an error where it must be there.
 
-That is so under CI (the variable CI is set), and where BOOTC_LIVE_STRICT=1 says that everything has been installed.
+That is so under CI, where the variable CI is set.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def strict() -> bool:
     """Tell whether a test whose needs are not met is an error."""
-    return os.environ.get("BOOTC_LIVE_STRICT") == "1" or bool(os.environ.get("CI"))
+    return bool(os.environ.get("CI"))
 
 
 def need(*programs: str) -> None:
@@ -23,12 +23,6 @@ def need(*programs: str) -> None:
     for program in programs:
         if shutil.which(program) is None:
             _unmet(_reason(program))
-
-
-def need_root() -> None:
-    """Skip the test that calls this, or fail it, unless root runs it."""
-    if os.geteuid() != 0:
-        _unmet("needs root; run it as root")
 
 
 def needs(*programs: str) -> pytest.MarkDecorator:

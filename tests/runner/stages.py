@@ -10,15 +10,15 @@ from typing import Final
 
 REPO: Final = Path(__file__).resolve().parents[2]
 
-HOST_PACKAGES: Final = ("docker-registry", "skopeo", "openssl", "dash")
+HOST_PACKAGES: Final = ("docker-registry", "skopeo", "dash")
 """Beside what vm/host-packages installs in any case; for the stages that enter other roots."""
 
 PROGRAMS: Final = {
     "cpio": "cpio",
-    "dash": "dash",
     "git": "git",
     "gzip": "gzip",
     "lz4": "lz4",
+    "openssl": "openssl",
     "shellcheck": "shellcheck",
     "shfmt": "shfmt",
     "zstd": "zstd",
