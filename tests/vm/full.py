@@ -1,4 +1,4 @@
-"""The image with podman and SELinux (vm/full) in a registry, and guests that boot it."""
+"""The image with podman and SELinux (vm/full) beside the initrd, and guests that boot it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from typing import Final
 
 from testinfra.host import Host
 
-from tests.lib.registry import GUEST, registry
-from tests.vm.images import filled
+from tests.vm.conftest import pack
 from tests.vm.inside import connect
 from tests.vm.rows import FAILING
 from vmkit.guest import Guest, Ready
@@ -45,27 +44,19 @@ class Full:
 
 
 @contextmanager
-def full_image() -> Iterator[str]:
-    """Brings the archive up to date and serves it; gives what `root=` calls it in a guest."""
+def full_image() -> Iterator[Path]:
+    """Brings the archive up to date; gives it as an initrd, as an emulated network would take minutes for it."""
     subprocess.run([VM / "build", ARCHIVE], stdin=subprocess.DEVNULL, check=True)
-    storage = filled(ARCHIVE, "os/full", {"stable": "latest"}).storage
-    with (
-        tempfile.TemporaryDirectory(prefix="vm-full-", dir=REPO / "build") as name,
-        registry(Path(name), storage=storage) as running,
-    ):
-        yield running.source("os/full:stable", host=GUEST)
+    with tempfile.TemporaryDirectory(prefix="vm-full-", dir=REPO / "build") as name:
+        pack(Path(name), "full.cpio", "root.oci", OUT / ARCHIVE)
+        yield Path(name) / "full.cpio"
 
 
 @contextmanager
-def full_guest(source: str, kargs: str, memory: int = 2048) -> Iterator[Full]:
+def full_guest(image: Path, kargs: str, memory: int = 2048) -> Iterator[Full]:
     """One boot of the image, until it is ready."""
-    with Guest(
-        Kernel(
-            initrds=[OUT / "initrd.img"],
-            append=f"{FAILING} root=bootc-live:{source} bootc.registry.unsecure {kargs}",
-        ),
-        memory=memory,
-    ) as guest:
+    start = Kernel(initrds=[OUT / "initrd.img", image], append=f"{FAILING} root=bootc-live:/root.oci {kargs}")
+    with Guest(start, memory=memory) as guest:
         ready = guest.wait_ready(BOOT_SECONDS)
         print(f"{kargs}: ready after {ready.seconds:.0f} s, phases {(ready.receipt or {}).get('phases')}")
         yield Full(guest, ready, connect(guest))

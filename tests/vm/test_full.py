@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -17,16 +18,16 @@ LABELLED = "/ /etc /var /usr /etc/shadow /etc/passwd /usr/lib/systemd/systemd /u
 
 
 @pytest.fixture(scope="module")
-def source() -> Iterator[str]:
-    """The image as guests call it."""
-    with full_image() as name:
-        yield name
+def image() -> Iterator[Path]:
+    """The image."""
+    with full_image() as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
-def plain(source: str) -> Iterator[Full]:
+def plain(image: Path) -> Iterator[Full]:
     """A guest without SELinux."""
-    with full_guest(source, "") as booted:
+    with full_guest(image, "") as booted:
         booted.host.check_output("podman load --quiet --input /usr/share/containers/busybox.oci")
         yield booted
 
@@ -38,10 +39,10 @@ def plain(source: str) -> Iterator[Full]:
         pytest.param("index", id="index", marks=pytest.mark.long),
     ],
 )
-def enforcing(request: pytest.FixtureRequest, source: str) -> Iterator[Full]:
+def enforcing(request: pytest.FixtureRequest, image: Path) -> Iterator[Full]:
     """A guest whose kernel enforces from the start; the policy comes from the image."""
     kargs = f"bootc.live.layout={request.param} security=selinux enforcing=1"
-    with full_guest(source, kargs) as booted:
+    with full_guest(image, kargs) as booted:
         yield booted
 
 

@@ -14,8 +14,7 @@ _LIVE: Final = ROOTS / "live"
 _SERVER: Final = ROOTS / "server"
 _OTHER: Final = ROOTS / "forky"
 """Has another kernel than the live root."""
-_PACKAGES: Final = "var/lib/dpkg/status"
-"""Changes with every package version of a root."""
+
 _ALL: Final = "bootc-live bootc-live-net bootc-live-registry bootc-live-zram bootc-live-kexec"
 _MODULES: Final = (
     "50bootc-live",
@@ -24,6 +23,11 @@ _MODULES: Final = (
     "53bootc-live-zram",
     "54bootc-live-kexec",
 )
+
+
+def _made_of(*roots: Path) -> list[Path]:
+    """Return files that change with how roots are made, and with every version of their packages."""
+    return [root / name for root in roots for name in (".vm-root", "var/lib/dpkg/status")]
 
 
 def make_root(name: str) -> None:
@@ -80,8 +84,7 @@ def _key(scratch: Path) -> None:
 
 def _initrd_inputs() -> list[Path]:
     modules = [REPO / "modules.d" / name for name in _MODULES]
-    roots = [ROOTS / root / _PACKAGES for root in ("builder", "live")]
-    return [*modules, ZIPAPP, VM / "initrd", *roots]
+    return [*modules, ZIPAPP, VM / "initrd", *_made_of(ROOTS / "builder", _LIVE)]
 
 
 def _initrd(name: str, flavour: str, modules: str, *, default: bool) -> Target:
@@ -148,7 +151,7 @@ def _embedded(scratch: Path) -> None:
 TARGETS: Final = {
     target.name: target
     for target in (
-        Target("vmlinuz", ("vmlinuz",), lambda: [_LIVE / _PACKAGES], _vmlinuz),
+        Target("vmlinuz", ("vmlinuz",), lambda: _made_of(_LIVE), _vmlinuz),
         Target("id_ed25519", ("id_ed25519", "id_ed25519.pub"), list, _key),
         _initrd("initrd.img", "systemd", _ALL, default=True),
         _initrd("initrd-nosystemd.img", "plain", _ALL, default=True),
@@ -164,7 +167,7 @@ TARGETS: Final = {
                 OUT / "id_ed25519.pub",
                 VM / "image",
                 VM / "buildah",
-                _LIVE / _PACKAGES,
+                *_made_of(_LIVE),
             ],
             _live,
             needs=("initrd.img", "id_ed25519"),
@@ -195,7 +198,7 @@ TARGETS: Final = {
         Target(
             "server.oci",
             ("server.oci",),
-            lambda: [VM / "server", VM / "buildah", VM / "roots/server.conf", _LIVE / _PACKAGES],
+            lambda: [VM / "server", VM / "buildah", VM / "roots/server.conf", *_made_of(_LIVE)],
             _server,
             default=False,
         ),
