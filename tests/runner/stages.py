@@ -40,15 +40,13 @@ class Stage:
     """Tests of one directory below tests/.
 
     `root` is the root file system of vm/roots in which they run, "" for this machine. `alone` are measurements, which
-    nothing may run beside. `workers` is how many processes share the tests at most, 0 for one a processor, and one more
-    where they are `waiting` now and then.
+    nothing may run beside. `workers` is how many processes share the tests at most, 0 for one a processor.
     """
 
     name: str
     needs: tuple[str, ...]
     root: str = ""
     workers: int = 0
-    waiting: bool = False
     alone: bool = False
 
     @property
@@ -93,7 +91,7 @@ STAGES: Final = {
         Stage("unit", ()),
         Stage("integration", ("image",), root="builder"),
         Stage("roots", ("image", "root forky", "root bookworm")),
-        Stage("vm", ("artefacts", "other images"), waiting=True),
+        Stage("vm", ("artefacts", "other images")),
         Stage("bench", ("image", "server image"), root="builder", alone=True, workers=1),
         Stage("guests", ("artefacts",), alone=True, workers=1),
     )

@@ -24,7 +24,7 @@ def image() -> Iterator[Path]:
         yield found
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=[pytest.param("", id="podman", marks=pytest.mark.long)])
 def plain(image: Path) -> Iterator[Full]:
     """A guest without SELinux."""
     with full_guest(image, "") as booted:

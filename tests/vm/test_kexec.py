@@ -133,6 +133,7 @@ def test_image_is_fetched_again(served: Images) -> None:
     assert sum(receipt["hosts"].values()) >= sum(layers.values())
 
 
+@pytest.mark.long
 def test_appended_archive_is_handed_over_by_the_older_call(served: Images) -> None:
     """Debian's kernel has both calls; a filter of system calls answers that there is no such call as the newer one."""
     archive, appended = served.directory / "root.oci", served.directory / "root.cpio"
