@@ -16,7 +16,7 @@ BACK = (
     ),
     Mutation(
         "tar: the size of a pax header is passed over",
-        "pyapp/bootc_live/rootfs/tar_reader.py",
+        "pyapp/bootc_live/base/tar_reader.py",
         'size = int(pax[b"size"]) if pax.get(b"size") else number(fields[4])',
         "size = number(fields[4])",
         "unit",
@@ -24,7 +24,7 @@ BACK = (
     ),
     Mutation(
         "sparse: parts may overlap",
-        "pyapp/bootc_live/rootfs/sparse.py",
+        "pyapp/bootc_live/base/sparse.py",
         "if length < 0 or start < last or start + length > size:",
         "if length < 0 or start + length > size:",
         "unit",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from bootc_live.base.tar_reader import read_members
 from bootc_live.rootfs.layers import apply_member
-from bootc_live.rootfs.tar_reader import read_members
 from bootc_live.rootfs.tree import Node, new_directory, split
 from tests.lib.tar_writer import layer
 

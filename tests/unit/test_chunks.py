@@ -11,9 +11,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from bootc_live.base.sparse import Extent
 from bootc_live.rootfs.chunks import ChunkMap, chunk_map
 from bootc_live.rootfs.erofs_format import BLOCK, HOLE
-from bootc_live.rootfs.sparse import Extent
 from bootc_live.rootfs.tree import Node
 
 Parts = list[tuple[int, int]]

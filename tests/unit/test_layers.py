@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bootc_live.rootfs.sparse import Extent
+from bootc_live.base.sparse import Extent
 from tests.lib.tar_writer import directory, file, hardlink, node, sparse_gnu, symlink, xattr
 from tests.unit.merging import SPACING, data_file, merged, node_at, paths
 

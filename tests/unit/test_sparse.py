@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from bootc_live.rootfs.sparse import Extent
-from bootc_live.rootfs.tar_reader import Member, read_members
+from bootc_live.base.sparse import Extent
+from bootc_live.base.tar_reader import Member, read_members
 from tests.lib.tar_writer import Header, file, layer, member, padded, sparse_gnu, sparse_pax
 
 Parts = Sequence[tuple[int, bytes]]

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from bootc_live.rootfs.tar_format import HEADER, checksum_matches, number, pax_records, text, timestamp
+from bootc_live.base.tar_format import HEADER, checksum_matches, number, pax_records, text, timestamp
 from tests.lib import tar_writer
 from tests.lib.tar_writer import Header, base256, octal
 

@@ -8,8 +8,8 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from bootc_live.base.sparse import Extent
 from bootc_live.rootfs.erofs_format import BLOCK, BLOCK_BITS, HOLE
-from bootc_live.rootfs.sparse import Extent
 from bootc_live.rootfs.tree import Node
 
 # Chunk sizes reach from one block to 2^31 blocks; maps stay small enough to be no attack.

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from functools import partial
 
 from bootc_live.base.errors import ImageError, RootfsError
+from bootc_live.base.tar_reader import Member, read_members
 from bootc_live.base.threads import working
 from bootc_live.config.model import Compression, Layout
 from bootc_live.image.space import full, no_space
@@ -32,7 +33,6 @@ from bootc_live.rootfs.erofs_writer import NO_ROOM, Body, Geometry, Room, write_
 from bootc_live.rootfs.file_store import FileStore, Stored, file_store
 from bootc_live.rootfs.growing import AbandonedError, GrowingTar
 from bootc_live.rootfs.layers import HINT, apply_member
-from bootc_live.rootfs.tar_reader import Member, read_members
 from bootc_live.rootfs.tree import Node, new_directory, walk
 
 _PAGE = 4096

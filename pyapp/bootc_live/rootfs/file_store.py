@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from bootc_live.base.holes import punch
+from bootc_live.base.sparse import Extent
 from bootc_live.base.threads import Pool
 from bootc_live.config.model import Compression
 from bootc_live.rootfs import z_erofs
@@ -17,7 +18,6 @@ from bootc_live.rootfs.chunks import page_windows
 from bootc_live.rootfs.compressor import compressor, decompressor
 from bootc_live.rootfs.erofs_format import BLOCK_BITS
 from bootc_live.rootfs.erofs_writer import write_at
-from bootc_live.rootfs.sparse import Extent
 from bootc_live.rootfs.z_erofs import CLUSTER, EXTENT, INLINE_LIMIT, Piece
 
 _ALGORITHMS = {Compression.LZ4: z_erofs.LZ4, Compression.ZSTD: z_erofs.ZSTD}

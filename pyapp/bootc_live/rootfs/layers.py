@@ -10,11 +10,11 @@ import os
 from collections.abc import Iterator
 
 from bootc_live.base.errors import ImageError
+from bootc_live.base.sparse import Extent
+from bootc_live.base.tar_format import NO_XATTRS
+from bootc_live.base.tar_reader import Member, read_members
 from bootc_live.image.verified import VerifiedImage, VerifiedLayer
 from bootc_live.rootfs.read_ahead import ReadAhead
-from bootc_live.rootfs.sparse import Extent
-from bootc_live.rootfs.tar_format import NO_XATTRS
-from bootc_live.rootfs.tar_reader import Member, read_members
 from bootc_live.rootfs.tree import PATH_MAX, Entry, Node, new_directory, resolve, split
 
 HINT = "this layer was not made by a sound tool: build the image anew"

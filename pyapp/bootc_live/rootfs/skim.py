@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from bootc_live.base.holes import punch
+from bootc_live.base.tar_reader import Member
 from bootc_live.image.verified import VerifiedLayer
 from bootc_live.rootfs.growing import GrowingTar
 from bootc_live.rootfs.read_ahead import LayerReader, ReadAhead
-from bootc_live.rootfs.tar_reader import Member
 
 # Marks a regular file whose data did not stay; its value is where that was.
 NOT_KEPT = b"bootc-live.not-kept"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from bootc_live.rootfs.sparse import Extent
-from bootc_live.rootfs.tar_format import NO_XATTRS
+from bootc_live.base.sparse import Extent
+from bootc_live.base.tar_format import NO_XATTRS
 
 # Kernel limits: NAME_MAX, and PATH_MAX without its NUL for paths and what links hold.
 NAME_MAX = 255

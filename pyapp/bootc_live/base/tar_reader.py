@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple, Protocol
 
-from bootc_live.rootfs.sparse import Extent, gnu_old_sparse, pax_sparse
-from bootc_live.rootfs.tar_format import (
+from bootc_live.base.sparse import Extent, gnu_old_sparse, pax_sparse
+from bootc_live.base.tar_format import (
     BLOCK,
     HEADER,
     NO_XATTRS,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
-from bootc_live.rootfs.tar_format import BLOCK, number
+from bootc_live.base.tar_format import BLOCK, number
 
 _OLD_MAP, _OLD_EXTENDED, _OLD_REAL_SIZE = 386, 482, 483
 _MAP_LIMIT = 1_000_000
