@@ -70,8 +70,43 @@ def test_retry_after(value: str | None, seconds: float | None) -> None:
     assert retry_after(value, 60.0) == seconds
 
 
-def test_retry_after_that_is_nonsense() -> None:
-    assert retry_after("soon", 0.0) is None
+@pytest.mark.parametrize(
+    "value",
+    [
+        *["", "soon", "²", "٣", "-1", "+1", "1_0", "1.5", "9" * 5000, "1e9", "inf", "nan", "\x00"],
+        *[f"Mon, 01 Jan {year} 00:00:00 {zone}" for year in ("9" * 20, "²") for zone in ("GMT", "+" + "9" * 11)],
+    ],
+)
+def test_retry_after_that_is_nonsense(value: str) -> None:
+    assert retry_after(value, 0.0) is None
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        f"Mon, 01 Jan {year} {hour} {zone}"
+        for year in ("0000", "0001", "9999", "24")
+        for hour in ("00:00:00", "99:99:99", "²")
+        for zone in ("-0000", "+9999", "-9999", "XYZ", "")
+    ],
+)
+def test_retry_after_at_the_ends_of_time(value: str) -> None:
+    wait = retry_after(value, 0.0)
+    assert wait is None or 0 <= wait <= 10**9
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("digits"), MemoryError(), RecursionError("deep"), OSError(5, "I/O error")]
+)
+def test_an_error_that_nobody_thought_of_ends_one_way(error: Exception) -> None:
+    def attempt(way: str) -> str:
+        if way == "bad":
+            raise error
+        return way
+
+    assert World().persistence(QUICK).insist(["bad", "good"], attempt) == "good"
+    with pytest.raises(SourceError, match=type(error).__name__):
+        World().persistence(QUICK).insist(["bad"], attempt)
 
 
 def test_insists_until_it_works() -> None:

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from bootc_live.base.errors import AdmissionError, ConfigError
 from bootc_live.base.log import Recorder
 from bootc_live.base.memory import total_bytes
+from bootc_live.base.numbers import decimal
 from bootc_live.base.units import MIB, mib
 from bootc_live.cli.source_argument import source_argument
 from bootc_live.config.cmdline import parse_cmdline
@@ -74,9 +75,13 @@ def main(arguments: argparse.Namespace) -> int:
 def _memory(typed: str | None) -> int:
     if typed is None:
         return whole_machine(total_bytes())
-    if not (typed.isascii() and typed.isdigit() and 0 < int(typed) < 2**32):
+    try:
+        size = decimal(typed, limit=2**32)
+    except ValueError:
+        size = 0
+    if not size:
         raise ConfigError(f"--memory {typed!r} is not a number of MiB", hint=_HINT)
-    return int(typed) * MIB
+    return size * MIB
 
 
 def _report(config: Config, image: ResolvedImage, estimated: Estimate, memory: int) -> _Report:

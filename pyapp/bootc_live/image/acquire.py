@@ -59,7 +59,7 @@ def acquire(
 ) -> Acquired:
     """Fetch and verify an image into the new data file ``path`` from the first of the sources that can be used.
 
-    What is wrong with one source is the end of that source, whatever it is; layers it finished are used by the next.
+    Whatever one source raises is the end of that source alone; layers it finished are used by the next.
     ``takers`` are told of it; where they refuse the image with AdmissionError, the next source has its turn: it may
     hold a smaller one. OutOfMemoryError later on is the end.
     Raises the last source's error, or one that lists all of them.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from bootc_live.base.numbers import LARGEST_SIZE, whole
+
 _DIGEST = re.compile(r"(?:sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})\Z")
 
 
@@ -53,9 +55,10 @@ def parse_descriptor(data: object) -> Descriptor:
     """Read one descriptor from decoded JSON; raises ValueError saying what is wrong with it."""
     if not isinstance(data, dict):
         raise ValueError("a descriptor is not an object")
-    size = data.get("size")
-    if not isinstance(size, int) or isinstance(size, bool) or size < 0:
-        raise ValueError(f"a descriptor has the size {size!r}")
+    try:
+        size = whole(data.get("size"), limit=LARGEST_SIZE)
+    except ValueError as error:
+        raise ValueError(f"a descriptor has a size that is {error}") from error
     annotations = data.get("annotations") or {}
     if not isinstance(annotations, dict):
         raise ValueError("a descriptor has annotations that are not an object")

@@ -10,6 +10,7 @@ from http import HTTPStatus
 import requests
 
 from bootc_live.base.errors import SourceError
+from bootc_live.base.numbers import LARGEST_SIZE, decimal
 from bootc_live.config.source_spec import WebArchive
 from bootc_live.source.access import Access
 from bootc_live.source.archive.opening import read_archive
@@ -22,7 +23,7 @@ from bootc_live.source.retry import skipped
 
 # The first question asks for this much: it tells whether there are ranges, how long the file is, and how it begins.
 _FIRST = 64 * 1024
-_RANGE = re.compile(r"bytes 0-(\d+)/(\d+)\Z")
+_RANGE = re.compile(r"bytes 0-[0-9]+/([0-9]+)\Z")
 # There is one way to a web server.
 _ONE_WAY = (None,)
 
@@ -36,9 +37,9 @@ def open_web_archive(spec: WebArchive, access: Access) -> Iterator[AnySource]:
         # A stream begins with the very answer to the first question.
         first = web.persistence.insist(_ONE_WAY, lambda _way: stack.enter_context(file.get(0, _FIRST)))
         file.validator = _validator(first)
-        ranged = _RANGE.match(first.headers.get("Content-Range", ""))
-        if first.status_code == HTTPStatus.PARTIAL_CONTENT and ranged is not None:
-            reader = WebReader(file, int(ranged[2]), _head(file, first))
+        size = _whole_size(first)
+        if size is not None:
+            reader = WebReader(file, size, _head(file, first))
             yield read_archive(reader, spec.typed, access.label, insecure=insecure)
         else:
             stream = _Stream(file, first if first.status_code == HTTPStatus.OK else None)
@@ -77,8 +78,7 @@ class _Stream:
     def __init__(self, file: _File, first: requests.Response | None) -> None:
         self._file = file
         self._unread = first
-        length = first.headers.get("Content-Length", "") if first is not None else ""
-        self._size = int(length) if length.isdigit() else None
+        self._size = _number(first.headers.get("Content-Length", "")) if first is not None else None
 
     @contextmanager
     def open(self) -> Iterator[Iterator[bytes]]:
@@ -174,3 +174,16 @@ def _validator(answer: requests.Response) -> str | None:
     tag = answer.headers.get("ETag", "")
     # Weak tags must not be compared with for ranges.
     return tag if tag.startswith('"') else answer.headers.get("Last-Modified")
+
+
+def _whole_size(answer: requests.Response) -> int | None:
+    """Return how long the file is of which a range was answered; None for other answers."""
+    ranged = _RANGE.match(answer.headers.get("Content-Range", ""))
+    return _number(ranged[1]) if answer.status_code == HTTPStatus.PARTIAL_CONTENT and ranged is not None else None
+
+
+def _number(text: str) -> int | None:
+    try:
+        return decimal(text, limit=LARGEST_SIZE)
+    except ValueError:
+        return None

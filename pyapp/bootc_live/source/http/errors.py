@@ -8,12 +8,14 @@ from __future__ import annotations
 import re
 import ssl
 import time
+from contextlib import suppress
 from email.utils import parsedate_to_datetime
 
 import requests
 from urllib3.exceptions import HTTPError
 
 from bootc_live.base.errors import SourceError
+from bootc_live.base.numbers import decimal
 from bootc_live.base.redact import redact
 from bootc_live.source.retry import TransientError
 
@@ -28,6 +30,8 @@ _HINTS = {
     404: "check the repository and the tag or digest, or the path: the server does not have it",
     407: "the proxy wants a login: write proxy=http://USER:PASSWORD@HOST:PORT",
 }
+# Longer than any boot waits, and than any date of HTTP.
+_LONGEST_WAIT, _LONGEST_DATE = 10**9, 64
 # Verification results of OpenSSL, x509_vfy.h.
 _NOT_YET_VALID, _EXPIRED = 9, 10
 # TLS alerts by which a server says that it wants another certificate of ours.
@@ -99,8 +103,8 @@ def _inside(error: BaseException) -> BaseException | None:
 
 def _proxy_error(message: str) -> SourceError:
     # What http.client says of an answer to CONNECT.
-    refused_by = re.search(r"Tunnel connection failed: (\d{3})", message)
-    status = int(refused_by[1]) if refused_by else 0
+    refused_by = re.search(r"Tunnel connection failed: ([0-9]{3})\b", message)
+    status = decimal(refused_by[1], limit=999) if refused_by else 0
     hint = _HINTS[407] if status == 407 else "check proxy= (or http_proxy=, https_proxy=) and the proxy itself"
     passing = not status or status in _PASSING
     return TransientError(message, hint=hint) if passing else SourceError(message, hint=hint)
@@ -132,15 +136,15 @@ def _tls_error(where: str, cause: ssl.SSLError, typed: str) -> SourceError:
 
 
 def retry_after(value: str | None, now: float) -> float | None:
-    """Read a Retry-After header, seconds or a date (RFC 9110, 10.2.3), as seconds from ``now``; None without one."""
+    """Return what a Retry-After header asks for, seconds or a date (RFC 9110, 10.2.3), as seconds from ``now``."""
     if value is None:
         return None
-    if value.strip().isdigit():
-        return float(value)
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - now)
-    except ValueError:
-        return None
+    with suppress(ValueError):
+        return float(decimal(value.strip(), limit=_LONGEST_WAIT))
+    # The standard library makes datetime and struct_time of any digits that it finds.
+    with suppress(ValueError, OverflowError, TypeError, IndexError):
+        return min(max(0.0, parsedate_to_datetime(value[:_LONGEST_DATE]).timestamp() - now), _LONGEST_WAIT)
+    return None
 
 
 def reason_of(error: BaseException) -> str:
