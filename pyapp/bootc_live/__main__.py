@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import importlib
-import os
 import sys
+import traceback
 
 from bootc_live.base.errors import BootcLiveError
 from bootc_live.base.interrupt import ignore_interrupts, interrupt_once, interruption_waits
+from bootc_live.base.output import append_to, drop_answers, flush_answers, tell, tell_details
+from bootc_live.base.redact import redact
 from bootc_live.cli.parser import make_parser
 
 EXIT_FAILED = 1
 EXIT_INTERNAL = 70
+_MOST_DETAILS = 200
 _INTERRUPTED = ("interrupted", "nothing was left behind; run it again")
 
 
@@ -24,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
         interrupt_once()
         verb = importlib.import_module(f"bootc_live.cli.{arguments.verb}")
         code: int = verb.main(arguments)
-        sys.stdout.flush()
+        flush_answers()
         # Nothing is left to break off.
         ignore_interrupts()
     except BootcLiveError as error:
@@ -35,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
         _report(*_INTERRUPTED, errors_to)
         return EXIT_FAILED
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_answers()
         return EXIT_FAILED
     except OSError as error:
         where = f"{error.filename!r}: " if error.filename is not None else ""
@@ -44,28 +47,21 @@ def main(argv: list[str] | None = None) -> int:
     except Exception as error:
         what = f"unexpected {type(error).__name__}: {error}"
         _report(what, "this is a defect of bootc-live: report the lines below", errors_to)
-        sys.excepthook(type(error), error, error.__traceback__)
+        details = redact("".join(traceback.format_exception(error))).splitlines()
+        tell_details(details[-_MOST_DETAILS:])
         return EXIT_INTERNAL
     return code
 
 
 def _report(message: str, hint: str, also: str | None) -> None:
     ignore_interrupts()
-    lines = (f"bootc-live: error: {message}", f"bootc-live: what to do: {hint}")
-    for line in lines:
-        print(line, file=sys.stderr, flush=True)
+    for line in (f"error: {message}", f"what to do: {hint}"):
+        tell(line)
         if also is not None:
-            _append(also, line)
-
-
-def _append(path: str, line: str) -> None:
-    # The level makes the kernel show it even with "quiet"; one write is one record of its log.
-    level = "<3>" if path == "/dev/kmsg" else ""
-    try:
-        with open(path, "ab", buffering=0) as file:
-            file.write(f"{level}{line}\n".encode(errors="backslashreplace"))
-    except OSError as error:
-        print(f"bootc-live: cannot write to {path!r}: {error.strerror}", file=sys.stderr)
+            try:
+                append_to(also, line)
+            except OSError as error:
+                tell(f"cannot write to {also!r}: {error.strerror}")
 
 
 if __name__ == "__main__":

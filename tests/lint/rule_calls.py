@@ -1,4 +1,4 @@
-"""Calls that belong in one place only: starting processes, leaving the process, printing tracebacks."""
+"""Calls that belong in one place only: starting processes, leaving the process, printing."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ PROCESSES = re.compile(
 )
 Pattern = re.Pattern[str]
 EXITS = re.compile(r"sys\.exit|os\.(_exit|abort)|SystemExit|exit|quit|traceback\.print_\w+|sys\.(last|except)\w*hook")
+
+
+OUTPUT = re.compile(r"print|sys\.(__)?std(out|err)(__)?(\..*)?|warnings\.(warn|show)\w*|logging(\..*)?")
 
 
 def uses(source: str, forbidden: Pattern) -> list[str]:

@@ -72,6 +72,14 @@ def test_exit_is_found(source: str) -> None:
     assert rule_calls.uses(source, rule_calls.EXITS)
 
 
+@pytest.mark.parametrize(
+    "source",
+    ["print(1)", "import sys\nsys.stderr.write('a')", "from sys import stdout as out\nout.flush()", "import logging"],
+)
+def test_output_is_found(source: str) -> None:
+    assert rule_calls.uses(source, rule_calls.OUTPUT)
+
+
 def test_harmless_names_pass() -> None:
     source = "import os, sys, contextlib\nsys.stderr.write(os.fspath('a'))\nstack = contextlib.ExitStack()\nstack.exit"
     assert rule_calls.uses(source, rule_calls.PROCESSES) == []

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from dataclasses import fields
 
+from bootc_live.base.output import answer
 from bootc_live.base.redact import redact
 from bootc_live.base.units import mib
 from bootc_live.config.cmdline import parse_cmdline
@@ -17,12 +18,12 @@ from bootc_live.config.model import Backing, Config, Kexec, Mirror, Parts, Proxi
 def main(arguments: argparse.Namespace) -> int:
     """Run the verb; raises ConfigError for a command line with mistakes."""
     if arguments.markdown:
-        print(markdown(), end="")
+        answer(markdown().splitlines())
     elif arguments.cmdline is not None:
         config = parse_cmdline(arguments.cmdline, os.environ)
-        print("\n".join(f"{field.name}: {_show(config, field.name)}" for field in fields(Config)))
+        answer([f"{field.name}: {_show(config, field.name)}" for field in fields(Config)])
     else:
-        print(plain())
+        answer(plain().splitlines())
     return 0
 
 

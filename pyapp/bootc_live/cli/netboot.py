@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 
 from bootc_live.base.log import Recorder
+from bootc_live.base.output import answer, answer_json
 from bootc_live.base.redact import redact
 from bootc_live.base.units import mib
 from bootc_live.cli.new_results import new_directory, room_wanted, writing
@@ -28,7 +28,10 @@ def main(arguments: argparse.Namespace) -> int:
             with recorder.phase("write", f"writing to {arguments.output}"), writing(arguments.output):
                 written = write_netboot(result, files, base)
             report = _report(spec.typed, files, written)
-    print(json.dumps(report, indent=2) if arguments.json else report["cmdline"])
+    if arguments.json:
+        answer_json(report)
+    else:
+        answer([str(report["cmdline"])])
     recorder.say(f"{len(written)} files, {mib(sum(one.size for one in written))}; the kernel is {files.version}")
     return 0
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import tempfile
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from contextlib import contextmanager
 
 from bootc_live.base.errors import ConfigError
 from bootc_live.base.log import Recorder
+from bootc_live.base.output import answer, answer_json
 from bootc_live.base.redact import redact
 from bootc_live.base.units import mib
 from bootc_live.cli.new_results import place_beside, publish_file, room_wanted, writing
@@ -47,7 +47,10 @@ def main(arguments: argparse.Namespace) -> int:
         "size": size,
         "signed": signing is not None,
     }
-    print(json.dumps(report, indent=2) if arguments.json else report["cmdline"])
+    if arguments.json:
+        answer_json(report)
+    else:
+        answer([redact(files.cmdline)])
     recorder.say(f"{mib(size)}, {'signed' if signing else 'not signed'}; the kernel is {files.version}")
     return 0
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from bootc_live.base.errors import AdmissionError, ImageError, RunError, SourceError
 from bootc_live.base.log import Recorder
+from bootc_live.base.output import one_line
 from bootc_live.config.source_spec import SourceSpec
 from bootc_live.image.fetch import fetch_layers
 from bootc_live.image.ordered import fetch_in_order, take_all
@@ -73,7 +74,7 @@ def acquire(
             try:
                 image = _fetch(spec, access, wanted, store, recorder, takers)
             except (SourceError, ImageError, RunError, AdmissionError) as error:
-                attempts.append(Attempt(spec.typed, error.message))
+                attempts.append(Attempt(spec.typed, one_line(error.message)))
                 if len(specs) == 1:
                     raise
                 if len(attempts) == len(specs):
