@@ -17,8 +17,8 @@ BACK = (
     Mutation(
         "tar: the size of a pax header is passed over",
         "pyapp/bootc_live/base/tar_reader.py",
-        'size = int(pax[b"size"]) if pax.get(b"size") else number(fields[4])',
-        "size = number(fields[4])",
+        'size = extensions.number(b"size", fields[4]) if kind == "file" else 0',
+        'size = number(fields[4]) if kind == "file" else 0',
         "unit",
         "tests/unit/test_tar_reader.py",
     ),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
+from bootc_live.base.numbers import LARGEST_SIZE, decimal
 from bootc_live.base.tar_format import BLOCK, number
 
 _OLD_MAP, _OLD_EXTENDED, _OLD_REAL_SIZE = 386, 482, 483
-_MAP_LIMIT = 1_000_000
 
 
 class _Bytes(Protocol):
@@ -22,55 +23,81 @@ class Extent(NamedTuple):
     data: int
 
 
-def gnu_old_sparse(buffer: _Bytes, position: int) -> tuple[tuple[Extent, ...], int, int]:
-    """Read the map of a type ``S`` header that ends at ``position``.
+class SparseFile(NamedTuple):
+    """What a sparse member says of itself; ``data`` is where its data begins, ``entries`` the length of its map."""
 
-    Gives the extents, the file's size, and where its data begins. Raises ValueError.
+    extents: tuple[Extent, ...]
+    size: int
+    data: int
+    entries: int
+
+
+def gnu_old_sparse(buffer: _Bytes, position: int, most: int) -> SparseFile:
+    """Read the map of a type ``S`` header that ends at ``position``; it may have ``most`` entries.
+
+    Raises ValueError.
     """
     header = buffer[position - BLOCK : position]
     pairs = _pairs(header[_OLD_MAP : _OLD_MAP + 4 * 24])
+    _bounded(len(pairs), most)
     more = header[_OLD_EXTENDED]
     while more:
         block = buffer[position : position + BLOCK]
-        if len(block) < BLOCK or len(pairs) > _MAP_LIMIT:
+        if len(block) < BLOCK:
             raise ValueError("the map of a sparse member is damaged")
         pairs += _pairs(block[: 21 * 24])
+        _bounded(len(pairs), most)
         more = block[504]
         position += BLOCK
     size = number(header[_OLD_REAL_SIZE : _OLD_REAL_SIZE + 12])
-    return _extents(pairs, size, position), size, position
+    return SparseFile(_extents(pairs, size, position), size, position, len(pairs))
 
 
-def pax_sparse(
-    buffer: _Bytes, position: int, size: int, pax: dict[bytes, bytes], name: bytes
-) -> tuple[tuple[Extent, ...], int, int, bytes]:
+def pax_sparse(buffer: _Bytes, position: int, size: int, pax: dict[bytes, bytes], most: int) -> SparseFile:
     """Read the map of a pax sparse member whose body of ``size`` bytes begins at ``position``.
 
-    Gives the extents, the file's size, where its data begins, and its real
-    name. Raises ValueError.
+    It may have ``most`` entries. Raises ValueError.
     """
-    real_name = pax.get(b"GNU.sparse.name", name)
-    real_size = int(pax.get(b"GNU.sparse.realsize") or pax.get(b"GNU.sparse.size") or size)
+    real = pax.get(b"GNU.sparse.realsize") or pax.get(b"GNU.sparse.size")
+    real_size = _number(real) if real else size
     if pax.get(b"GNU.sparse.major") == b"1":
-        numbers, data = _map_in_body(buffer, position, position + size)
+        numbers, data = _map_in_body(buffer, position, position + size, most)
     else:
         # Format 0.0 repeats keywords, which the reader joins into the map of 0.1.
-        numbers, data = [int(part) for part in pax.get(b"GNU.sparse.map", b"").split(b",") if part], position
+        parts = [part for part in pax.get(b"GNU.sparse.map", b"").split(b",") if part]
+        _bounded(len(parts) // 2, most)
+        numbers, data = [_number(part) for part in parts], position
     if len(numbers) % 2:
         raise ValueError("the map of a sparse member is damaged")
-    pairs = list(zip(numbers[::2], numbers[1::2], strict=True))
-    return _extents(pairs, real_size, data), real_size, data, real_name
+    pairs = zip(numbers[::2], numbers[1::2], strict=True)
+    return SparseFile(_extents(pairs, real_size, data), real_size, data, len(numbers) // 2)
 
 
-def _map_in_body(buffer: _Bytes, position: int, end: int) -> tuple[list[int], int]:
-    start, numbers, rest = position, list[int](), b""
-    while position < end and len(numbers) <= 2 * _MAP_LIMIT and len(rest) < BLOCK:
+def _map_in_body(buffer: _Bytes, position: int, end: int, most: int) -> tuple[list[int], int]:
+    start, numbers, wanted, rest = position, list[int](), 1, b""
+    while position < end and len(rest) < BLOCK:
         *lines, rest = (rest + buffer[position : position + BLOCK]).split(b"\n")
-        numbers += [int(line) for line in lines]
         position += BLOCK
-        if numbers and len(numbers) > 2 * numbers[0] >= 0:
-            return numbers[1 : 2 * numbers[0] + 1], position
+        for line in lines:
+            numbers.append(_number(line))
+            if len(numbers) == 1:
+                _bounded(numbers[0], most)
+                wanted += 2 * numbers[0]
+            if len(numbers) == wanted:
+                return numbers[1:], position
     raise ValueError(f"the map of a sparse member at offset {start} has no end")
+
+
+def _number(digits: bytes) -> int:
+    try:
+        return decimal(digits, limit=LARGEST_SIZE)
+    except ValueError as error:
+        raise ValueError(f"the map of a sparse member holds {error}: {digits[:40]!r}") from error
+
+
+def _bounded(entries: int, most: int) -> None:
+    if entries > most:
+        raise ValueError("the maps of sparse members have too many entries")
 
 
 def _pairs(area: bytes) -> list[tuple[int, int]]:
@@ -83,8 +110,8 @@ def _pairs(area: bytes) -> list[tuple[int, int]]:
     return pairs
 
 
-def _extents(pairs: list[tuple[int, int]], size: int, data: int) -> tuple[Extent, ...]:
-    if size < 0:
+def _extents(pairs: Iterable[tuple[int, int]], size: int, data: int) -> tuple[Extent, ...]:
+    if not 0 <= size <= LARGEST_SIZE:
         raise ValueError(f"a sparse member has the size {size}")
     extents, last = [], 0
     for start, length in pairs:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple, Protocol
 
-from bootc_live.base.sparse import Extent, gnu_old_sparse, pax_sparse
+from bootc_live.base.numbers import LARGEST_SIZE, decimal
+from bootc_live.base.sparse import Extent, SparseFile, gnu_old_sparse, pax_sparse
 from bootc_live.base.tar_format import (
     BLOCK,
     HEADER,
@@ -18,13 +19,23 @@ from bootc_live.base.tar_format import (
     timestamp,
 )
 
+# What one tar may hold. Beyond this it is no image, but something that is to fill memory (SECURITY.md).
+MOST_MEMBERS = 4 * 2**20
+MOST_MAP_ENTRIES = 2**20
+_EXTENSION_LIMIT = 2**20
+# Of what global headers say: every member has all of it.
+_GLOBAL_LIMIT = 16 * 2**10
+
 _XATTR = b"SCHILY.xattr."
 _SPARSE = b"GNU.sparse."
-_HEADER_LIMIT = 1024 * 1024
-_REGULAR = frozenset(b"0\x007")
+# Of sparse format 0.0, which repeats them; joined they are the map of 0.1.
+_SPARSE_PAIRS = frozenset({b"GNU.sparse.offset", b"GNU.sparse.numbytes"})
+_SPARSE_MAP = b"GNU.sparse.map"
+_READ = frozenset({b"path", b"linkpath", b"size", b"uid", b"gid", b"mtime"})
+_USTAR, _GNU = b"ustar\0", b"ustar  \0"
+_REGULAR = frozenset(b"\x0007")
 _BEFORE_USTAR = b"\0"
-# Types without a body, whatever their size field says.
-_BODILESS = frozenset(b"123456")
+_KINDS = {b"1": "hardlink", b"2": "symlink", b"3": "char", b"4": "block", b"5": "dir", b"6": "fifo"}
 
 
 class Buffer(Protocol):
@@ -60,6 +71,7 @@ class _Extensions:
 
     def __init__(self) -> None:
         self._globals: dict[bytes, bytes] = {}
+        self._global_xattrs: Mapping[bytes, bytes] = NO_XATTRS
         self.reset()
 
     def reset(self) -> None:
@@ -70,48 +82,73 @@ class _Extensions:
         self.waiting = False
 
     def add(self, kind: bytes, body: bytes) -> None:
-        """Take one extension header in; raises ValueError."""
+        """Take one extension header in; of several of a kind the last counts. Raises ValueError."""
         self.waiting = self.waiting or kind != b"g"
         if kind == b"x":
-            _update(self._own, pax_records(body))
+            self._own = _keywords(body)
         elif kind == b"g":
-            _update(self._globals, pax_records(body))
+            self._globals |= _keywords(body)
+            if sum(len(keyword) + len(value) for keyword, value in self._globals.items()) > _GLOBAL_LIMIT:
+                raise ValueError(f"global pax headers say more than {_GLOBAL_LIMIT} bytes about every member")
+            self._global_xattrs = _xattrs(self._globals)
         elif kind == b"L":
             self.name = text(body)
         else:
             self.link = text(body)
 
+    def said(self, keyword: bytes) -> bytes:
+        """Return what pax says; an empty value takes back what was said elsewhere (POSIX pax)."""
+        own = self._own.get(keyword)
+        return self._globals.get(keyword, b"") if own is None else own
+
+    def number(self, keyword: bytes, field: bytes) -> int:
+        """Return a number, which stands in the header's ``field`` where pax says nothing; raises ValueError."""
+        said = self.said(keyword)
+        if not said:
+            return number(field)
+        try:
+            return decimal(said, limit=LARGEST_SIZE)
+        except ValueError as error:
+            raise ValueError(f"the {keyword.decode()} that pax says is {error}: {said[:40]!r}") from error
+
     @property
-    def pax(self) -> dict[bytes, bytes]:
-        """What pax says about the next member; an empty value takes back what was said elsewhere (POSIX pax)."""
-        return {keyword: value for keyword, value in {**self._globals, **self._own}.items() if value}
+    def sparse(self) -> dict[bytes, bytes]:
+        """What makes the next member a sparse one; empty where nothing does."""
+        return {keyword: value for keyword, value in self._own.items() if keyword.startswith(_SPARSE)}
 
-
-_KINDS = {b"1": "hardlink", b"2": "symlink", b"3": "char", b"4": "block", b"5": "dir", b"6": "fifo"}
+    @property
+    def xattrs(self) -> Mapping[bytes, bytes]:
+        """Extended attributes of the next member."""
+        if not any(keyword.startswith(_XATTR) for keyword in self._own):
+            # One mapping for all members.
+            return self._global_xattrs
+        return _xattrs({**self._globals, **self._own})
 
 
 def read_members(buffer: Buffer) -> Iterator[Member]:
-    """Give the members of a tar, in order.
+    """Return the members of a tar, in order.
 
     Raises ValueError saying what is wrong and where.
     """
-    position = reach = 0
+    position = reach = members = map_entries = 0
     extensions = _Extensions()
     while len(header := buffer[position : position + BLOCK]) == BLOCK:
         if header == ZERO_BLOCK:
             if buffer[position + BLOCK : position + 2 * BLOCK].strip(b"\0"):
                 raise ValueError(f"the tar has a lone zero block at offset {position}, and more behind it")
             break
-        fields = HEADER.unpack(header)
-        if not checksum_matches(header, fields[6]):
-            raise ValueError(f"offset {position} holds no tar header (its checksum is wrong)")
+        fields = _fields(header, position)
         position += BLOCK
         if fields[7] in b"xgLK":
-            size = number(fields[4])
-            extensions.add(fields[7], _extension(buffer, position, size))
-            position += _padded(size)
+            body = _extension(buffer, position, number(fields[4]))
+            extensions.add(fields[7], body)
+            position += _padded(len(body))
             continue
-        member, reach = _member(buffer, position, fields, extensions)
+        members += 1
+        if members > MOST_MEMBERS:
+            raise ValueError(f"the tar has more than {MOST_MEMBERS} members")
+        member, reach, entries = _member(buffer, position, fields, extensions, MOST_MAP_ENTRIES - map_entries)
+        map_entries += entries
         position = _padded(reach)
         extensions.reset()
         yield member
@@ -125,39 +162,65 @@ def read_members(buffer: Buffer) -> Iterator[Member]:
         raise ValueError("the tar ends after an extension header")
 
 
-def _member(buffer: Buffer, position: int, fields: tuple[bytes, ...], extensions: _Extensions) -> tuple[Member, int]:
-    pax = extensions.pax
-    kind = fields[7]
-    name = pax.get(b"path") or extensions.name or _name(fields)
-    size = int(pax[b"size"]) if pax.get(b"size") else number(fields[4])
-    if ord(kind) in _BODILESS:
-        size = 0
-    extents: tuple[Extent, ...] | None = None
-    start, real_size, data = position, size, position
-    if kind == b"S":
-        extents, real_size, data = gnu_old_sparse(buffer, position)
-        start = data
-    elif any(key.startswith(_SPARSE) for key in pax):
-        extents, real_size, data, name = pax_sparse(buffer, position, size, pax, name)
-    if size < 0 or start + size > len(buffer) or (extents and extents[-1].data + extents[-1].length > start + size):
+def _fields(header: bytes, position: int) -> tuple[bytes, ...]:
+    fields = HEADER.unpack(header)
+    if not checksum_matches(header, fields[6]):
+        raise ValueError(f"offset {position} holds no tar header (its checksum is wrong)")
+    return fields
+
+
+def _member(
+    buffer: Buffer, position: int, fields: tuple[bytes, ...], extensions: _Extensions, most: int
+) -> tuple[Member, int, int]:
+    """Return a member, where its data ends, and how many entries its map has; ``most`` is the most it may have."""
+    name, flag = _name(fields, extensions), fields[7]
+    kind = _kind(fields, name)
+    # What is no file has no data, whatever its size field says.
+    size = extensions.number(b"size", fields[4]) if kind == "file" else 0
+    found: SparseFile | None = None
+    start = position
+    if flag == b"S":
+        found = gnu_old_sparse(buffer, position, most)
+        start = found.data
+    elif kind == "file" and (sparse := extensions.sparse):
+        found = pax_sparse(buffer, position, size, sparse, most)
+        name = sparse.get(b"GNU.sparse.name", name)
+    extents = None if found is None else found.extents
+    end = start + size
+    if not 0 <= size <= LARGEST_SIZE or end > len(buffer) or (extents and sum(extents[-1][1:]) > end):
         raise ValueError(f"member {_show(name)} claims {size} bytes of data, more than there are")
-    mtime, mtime_ns = timestamp(pax[b"mtime"]) if pax.get(b"mtime") else (number(fields[5]), 0)
+    said = extensions.said(b"mtime")
+    mtime, mtime_ns = timestamp(said) if said else (number(fields[5]), 0)
     member = Member(
         name=name,
-        kind=_kind(kind, name),
+        kind=kind,
         mode=number(fields[1]) & 0o7777,
-        uid=int(pax[b"uid"]) if pax.get(b"uid") else number(fields[2]),
-        gid=int(pax[b"gid"]) if pax.get(b"gid") else number(fields[3]),
+        uid=extensions.number(b"uid", fields[2]),
+        gid=extensions.number(b"gid", fields[3]),
         mtime=mtime,
         mtime_ns=mtime_ns,
-        link=pax.get(b"linkpath") or extensions.link or text(fields[8]),
-        device=(number(fields[12]), number(fields[13])) if kind in b"34" else (0, 0),
-        offset=data,
-        size=real_size,
-        xattrs=_xattrs(pax) if pax else NO_XATTRS,
+        link=extensions.said(b"linkpath") or extensions.link or text(fields[8]),
+        device=(number(fields[12]), number(fields[13])) if flag in b"34" else (0, 0),
+        offset=position if found is None else found.data,
+        size=size if found is None else found.size,
+        xattrs=extensions.xattrs,
         extents=extents,
     )
-    return member, start + size
+    return member, end, 0 if found is None else found.entries
+
+
+def _keywords(body: bytes) -> dict[bytes, bytes]:
+    """Return what a pax header says that matters here."""
+    found: dict[bytes, bytes] = {}
+    pairs = []
+    for keyword, value in pax_records(body):
+        if keyword in _SPARSE_PAIRS:
+            pairs.append(value)
+        elif keyword in _READ or keyword.startswith((_XATTR, _SPARSE)):
+            found[keyword] = value
+    if pairs:
+        found[_SPARSE_MAP] = b",".join(pairs)
+    return found
 
 
 def _xattrs(pax: dict[bytes, bytes]) -> Mapping[bytes, bytes]:
@@ -166,40 +229,37 @@ def _xattrs(pax: dict[bytes, bytes]) -> Mapping[bytes, bytes]:
     return found or NO_XATTRS
 
 
-def _update(pax: dict[bytes, bytes], records: list[tuple[bytes, bytes]]) -> None:
-    for keyword, value in records:
-        if keyword in (b"GNU.sparse.offset", b"GNU.sparse.numbytes"):
-            # Sparse format 0.0 repeats these; joined they are the map of 0.1.
-            before = pax.get(b"GNU.sparse.map")
-            pax[b"GNU.sparse.map"] = value if before is None else before + b"," + value
-        else:
-            pax[keyword] = value
-
-
-def _kind(kind: bytes, name: bytes) -> str:
-    if kind == _BEFORE_USTAR and name.endswith(b"/"):
+def _kind(fields: tuple[bytes, ...], name: bytes) -> str:
+    flag = fields[7]
+    if flag == _BEFORE_USTAR and name.endswith(b"/"):
         # That is how directories were told from files then.
         return "dir"
-    if ord(kind) in _REGULAR:
+    if ord(flag) in _REGULAR:
         return "file"
-    if kind == b"S":
+    if flag == b"S":
+        if fields[9] != _GNU:
+            raise ValueError(f"member {_show(name)} is a sparse file of GNU's old form, but its header is not GNU's")
         return "file"
-    found = _KINDS.get(kind)
+    found = _KINDS.get(flag)
     if found is None:
-        raise ValueError(f"member {_show(name)} has the unknown type {kind!r}")
+        raise ValueError(f"member {_show(name)} has the unknown type {flag!r}")
     return found
 
 
-def _name(fields: tuple[bytes, ...]) -> bytes:
+def _name(fields: tuple[bytes, ...], extensions: _Extensions) -> bytes:
+    said = extensions.said(b"path") or extensions.name
+    if said:
+        return said
     name = text(fields[0])
-    # GNU headers ("ustar  ") keep other things where ustar has the prefix.
-    if fields[9] == b"ustar\x0000" and (prefix := text(fields[14])):
+    # The magic alone tells: whatever version follows it, ustar has a prefix. GNU headers ("ustar  ") keep other things
+    # in its place.
+    if fields[9].startswith(_USTAR) and (prefix := text(fields[14])):
         return prefix + b"/" + name
     return name
 
 
 def _extension(buffer: Buffer, position: int, size: int) -> bytes:
-    body = buffer[position : position + size] if 0 <= size <= _HEADER_LIMIT else b""
+    body = buffer[position : position + size] if 0 <= size <= _EXTENSION_LIMIT else b""
     if len(body) != size:
         raise ValueError(f"the extension header at offset {position} claims {size} bytes")
     return body
@@ -210,4 +270,4 @@ def _padded(size: int) -> int:
 
 
 def _show(name: bytes) -> str:
-    return repr(name.decode(errors="backslashreplace"))
+    return repr(name[:300].decode(errors="backslashreplace"))
