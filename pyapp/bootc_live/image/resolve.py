@@ -10,9 +10,9 @@ from bootc_live.base.errors import ImageError
 from bootc_live.image.manifest import is_index, parse_index, parse_manifest
 from bootc_live.image.platform import check, choose, machine_platform
 from bootc_live.image.verified import ResolvedImage, resolved_image
-from bootc_live.image.verify import check_content, digest_of, verified
+from bootc_live.image.verify import WrongBytesError, check_content, digest_of, verified
 from bootc_live.source.descriptor import Descriptor, Platform
-from bootc_live.source.interface import MANIFEST_LIMIT, Source
+from bootc_live.source.interface import MANIFEST_LIMIT, Mirrored, Source
 
 
 @dataclass(frozen=True)
@@ -82,8 +82,10 @@ def _small(
     try:
         with opener(descriptor) as chunks:
             content = b"".join(verified(chunks, descriptor, what))
-    except ImageError as error:
+    except WrongBytesError as error:
         blame(error, source.whence(descriptor))
+        if isinstance(source, Mirrored) and source.distrust(descriptor):
+            return _small(source, opener, descriptor, what, known)
         raise
     known[descriptor.digest] = content
     return content

@@ -110,4 +110,12 @@ class Peekable(Protocol):
         """
 
 
+@runtime_checkable
+class Mirrored(Protocol):
+    """A source that may have the same blobs from several places, beside being a ``Source``."""
+
+    def distrust(self, descriptor: Descriptor) -> bool:
+        """Ask the places that gave a blob no more, for its bytes were wrong; tell whether others are left."""
+
+
 AnySource = Source | StreamSource

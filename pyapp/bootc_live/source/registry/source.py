@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -46,6 +47,7 @@ class RegistrySource:
         self._lock = threading.Lock()
         self._failed_at: dict[Place, float] = {}
         self._served: dict[str, list[str]] = {}
+        self._liars: set[Place] = set()
 
     def top(self) -> TopManifest:
         """Fetch the manifest or index of the tag or digest."""
@@ -58,6 +60,8 @@ class RegistrySource:
             media_type = str(response.headers.get("Content-Type", "")).partition(";")[0].strip()
             # What a tag stands for is the registry's word; that it arrived whole can be checked at least.
             digest = self._pinned or _header_digest(response)
+            if self._by_digest and place is not self._places[-1] and not _has_digest(content, self._target):
+                raise SourceError(f"{place} gave another manifest than {self._target}", hint="check that mirror")
         whence = str(place) if len(self._places) > 1 else None
         return TopManifest(content=content, media_type=media_type, digest=digest, whence=whence)
 
@@ -85,6 +89,14 @@ class RegistrySource:
             served = self._served.get(descriptor.digest, [])
         return " and ".join(served) if len(self._places) > 1 and served else None
 
+    def distrust(self, descriptor: Descriptor) -> bool:
+        """Ask the mirrors that gave bytes of a blob no more, for these were wrong; tell whether there were any."""
+        with self._lock:
+            served = self._served.pop(descriptor.digest, [])
+            mirrors = {place for place in self._places[:-1] if str(place) in served}
+            self._liars |= mirrors
+        return bool(mirrors)
+
     def interrupt(self) -> None:
         """End all transfers: who waits for bytes gets SourceError."""
         self._web.interrupt()
@@ -109,8 +121,9 @@ class RegistrySource:
         unfit = "tag-only" if self._by_digest else "" if by_digest else "digest-only"
         now = time.monotonic()
         with self._lock:
+            left = [place for place in self._places if place not in self._liars]
             avoided = {place for place, when in self._failed_at.items() if now - when < _AVOIDED}
-        return sorted((place for place in self._places if place.endpoint.pull != unfit), key=avoided.__contains__)
+        return sorted((place for place in left if place.endpoint.pull != unfit), key=avoided.__contains__)
 
     @contextmanager
     def _noting(self, place: Place) -> Iterator[None]:
@@ -145,6 +158,11 @@ def open_registry(spec: RegistryImage, access: Access) -> Iterator[RegistrySourc
     with opened_web(access, spec.typed) as web:
         places = [Place(web, endpoint, spec.typed) for endpoint in order]
         yield RegistrySource(web, reference, spec.typed, places)
+
+
+def _has_digest(content: bytes, digest: str) -> bool:
+    algorithm, _, encoded = digest.partition(":")
+    return hashlib.new(algorithm, content).hexdigest() == encoded
 
 
 def _header_digest(response: requests.Response) -> str | None:
