@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import fields
 
 from bootc_live.base.output import answer
-from bootc_live.base.redact import redact
+from bootc_live.base.redact import redact, redact_value
 from bootc_live.base.units import mib
 from bootc_live.config.cmdline import parse_cmdline
 from bootc_live.config.document import markdown, plain
@@ -52,7 +52,7 @@ def _mirrors(mirrors: tuple[Mirror, ...]) -> str | None:
 
 def _proxies(proxies: Proxies) -> str | None:
     used = {"http": proxies.http, "https": proxies.https, "not for": proxies.no_proxy}
-    return ", ".join(f"{use} {redact(proxy)}" for use, proxy in used.items() if proxy) or None
+    return ", ".join(f"{use} {redact_value(proxy)}" for use, proxy in used.items() if proxy) or None
 
 
 def _backing(backing: Backing) -> str:

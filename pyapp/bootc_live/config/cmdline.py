@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import cast
 
 from bootc_live.base.errors import ConfigError
-from bootc_live.base.redact import redact
+from bootc_live.base.redact import redact_value
 from bootc_live.config.kexec import appended, kexec_mixed_up, make_kexec
 from bootc_live.config.model import Compression, Config, Mirror, RetryLimits
 from bootc_live.config.proxies import choose_proxies, environment_values, parse_proxy
@@ -87,12 +87,12 @@ def _read(tokens: list[Token]) -> tuple[dict[str, list[object]], list[str]]:
         karg = BY_NAME.get(lower if lower in EITHER_CASE else token.name)
         if karg is None:
             if token.name.startswith(OWN_PREFIXES):
-                mistakes.append(f"'{redact(str(token))}' is not a known argument{_nearest(token.name)}")
+                mistakes.append(f"'{redact_value(str(token))}' is not a known argument{_nearest(token.name)}")
             continue
         try:
             value = _parse_value(karg, token.value)
         except ValueError as error:
-            mistakes.append(f"'{redact(str(token))}' {error}")
+            mistakes.append(f"'{redact_value(str(token))}' {error}")
             values.setdefault(karg.name, [])
         else:
             if value is not None:
