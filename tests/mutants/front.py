@@ -174,8 +174,8 @@ FRONT = (
     Mutation(
         "resolve: the digest of an index is no pin",
         "pyapp/bootc_live/image/resolve.py",
-        "wanted.check_pin(source.typed, top.content, content)",
-        "wanted.check_pin(source.typed, content)",
+        "wanted.check_pin(source.typed, *document.within, document.content)",
+        "wanted.check_pin(source.typed, document.content)",
         "unit",
         "tests/unit/test_stream_digests.py",
     ),

@@ -7,6 +7,30 @@ from dataclasses import dataclass, field
 
 from bootc_live.base.numbers import LARGEST_SIZE, whole
 
+INDEX_TYPES = frozenset(
+    {
+        "application/vnd.oci.image.index.v1+json",
+        "application/vnd.docker.distribution.manifest.list.v2+json",
+    }
+)
+MANIFEST_TYPES = frozenset(
+    {
+        "application/vnd.oci.image.manifest.v1+json",
+        "application/vnd.docker.distribution.manifest.v2+json",
+    }
+)
+# Media types that are a statement about what a document is; others, such as application/json, say nothing.
+CLAIMS = ("application/vnd.oci.", "application/vnd.docker.")
+CONFIG_TYPES = frozenset(
+    {
+        "application/vnd.oci.image.config.v1+json",
+        "application/vnd.docker.container.image.v1+json",
+    }
+)
+REF_NAME = "org.opencontainers.image.ref.name"
+# What `cosign save` calls its entries, and what names the signatures of an image have.
+_COSIGN = "dev.cosignproject.cosign/"
+_SIGNATURE = re.compile(r"(?:.*:)?sha256-[0-9a-f]{64}(?:\.[a-z]+)?\Z")
 _DIGEST = re.compile(r"(?:sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})\Z")
 
 
@@ -32,6 +56,19 @@ class Descriptor:
     size: int
     platform: Platform | None = None
     annotations: dict[str, str] = field(default_factory=dict, hash=False)
+    artifact_type: str = ""
+
+    @property
+    def is_artifact(self) -> bool:
+        """Whether it says of itself that it is no image: a signature, an attestation, a bill of materials, a chart."""
+        kind = self.annotations.get("kind", "")
+        return (
+            "vnd.docker.reference.type" in self.annotations
+            or (kind.startswith(_COSIGN) and kind not in (f"{_COSIGN}image", f"{_COSIGN}imageIndex"))
+            or self.artifact_type not in ("", *CONFIG_TYPES)
+            or (self.media_type.startswith("application/vnd.") and self.media_type not in INDEX_TYPES | MANIFEST_TYPES)
+            or _SIGNATURE.match(self.annotations.get(REF_NAME, "")) is not None
+        )
 
     @property
     def algorithm(self) -> str:
@@ -68,6 +105,7 @@ def parse_descriptor(data: object) -> Descriptor:
         size=size,
         platform=_parse_platform(data.get("platform")),
         annotations={str(key): str(value) for key, value in annotations.items()},
+        artifact_type=str(data.get("artifactType") or ""),
     )
 
 

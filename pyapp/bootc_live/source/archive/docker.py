@@ -44,7 +44,11 @@ def docker_image(typed: str, content: bytes, label: str | None) -> DockerImage:
         ]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise SourceError(f"{typed!r} has a damaged {MANIFEST}: {error!r}", hint=_HINT) from error
-    return choose(typed, entries, lambda entry: set(entry.tags), label)[0]
+    found = choose(typed, entries, lambda entry: set(entry.tags), label)
+    if len(set(found)) > 1:
+        named = "with the same names" if found[0].tags else "none with a name"
+        raise SourceError(f"{typed!r} holds {len(found)} images, {named}", hint=_HINT)
+    return found[0]
 
 
 class DockerArchive:
