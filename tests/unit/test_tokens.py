@@ -37,6 +37,13 @@ TABLE: tuple[tuple[str, list[tuple[str, str | None]]], ...] = (
     ("a-b=1 a_b=2", [("a-b", "1"), ("a_b", "2")]),
     ("a -- b=1", [("a", None)]),
     ("--", []),
+    # The quotes of a whole argument are gone before it is compared.
+    ('a "--" b=1', [("a", None)]),
+    ('a "--', [("a", None)]),
+    ('a "--"x" b', [("a", None), ('--"x', None), ("b", None)]),
+    ('a ""--"" b', [("a", None), ('"--"', None), ("b", None)]),
+    ('a --"" b', [("a", None), ('--""', None), ("b", None)]),
+    ('a "-- b" c', [("a", None), ("-- b", None), ("c", None)]),
     ("--x a", [("--x", None), ("a", None)]),
     ("-- -- a", []),
     ("a --=1 b", [("a", None), ("--", "1"), ("b", None)]),
@@ -53,7 +60,7 @@ def test_split(text: str, tokens: list[tuple[str, str | None]]) -> None:
 
 def test_position_makes_no_difference() -> None:
     """Any two command lines joined by a blank give the tokens of both, unless a quote or `--` reaches over."""
-    closed = [(text, tokens) for text, tokens in TABLE if text.count('"') % 2 == 0 and "--" not in text.split()]
+    closed = [(text, tokens) for text, tokens in TABLE if text.count('"') % 2 == 0 and "--" not in text]
     for text, tokens in closed:
         for after, more in closed:
             assert split_cmdline(f"{text} {after}") == [Token(*token) for token in (*tokens, *more)]

@@ -2,7 +2,7 @@
 
 Follows ``next_arg()`` of the kernel's ``lib/cmdline.c``: white space separates,
 double quotes group and are stripped only around a whole argument or a whole
-value, and a lone ``--`` hands the rest to init.
+value, and a lone ``--``, quoted or not, hands the rest to init.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ class Token(NamedTuple):
         return f"{self.name}={quote}{self.value}{quote}"
 
 
+_END = Token("--", None)
+
+
 def split_cmdline(text: str) -> list[Token]:
     """Give the arguments of a kernel command line, in order, up to a lone ``--``."""
     return [read_word(word) for word in split_words(text)[0]]
@@ -47,7 +50,7 @@ def split_words(text: str) -> tuple[list[str], str]:
                 in_quotes = not in_quotes
             position += 1
         word = text[start:position]
-        if word == "--":
+        if read_word(word) == _END:
             return words, text[position:].strip()
         words.append(word)
 
