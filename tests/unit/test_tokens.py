@@ -40,7 +40,7 @@ TABLE: tuple[tuple[str, list[tuple[str, str | None]]], ...] = (
     # The quotes of a whole argument are gone before it is compared.
     ('a "--" b=1', [("a", None)]),
     ('a "--', [("a", None)]),
-    ('a "--"x" b', [("a", None), ('--"x', None), ("b", None)]),
+    ('a "--"x" b', [("a", None), ('--"x" b', None)]),
     ('a ""--"" b', [("a", None), ('"--"', None), ("b", None)]),
     ('a --"" b', [("a", None), ('--""', None), ("b", None)]),
     ('a "-- b" c', [("a", None), ("-- b", None), ("c", None)]),
