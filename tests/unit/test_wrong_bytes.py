@@ -165,6 +165,24 @@ def test_a_bomb_that_meets_the_limit(tmp_path: Path) -> None:
     assert os.stat(found.path).st_blocks * 512 < len(tar) + MIB
 
 
+@pytest.mark.parametrize("program", ["igzip", "zstd"])
+def test_a_program_that_has_read_all_and_is_not_done(
+    program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who feeds it has found the digest wrong by then, and is gone."""
+    how: Compression = "gzip" if program == "igzip" else "zstd"
+    blob = compress(bytes(8 * MIB), how)
+    stands = tmp_path / "program"
+    stands.write_text("#!/bin/sh\ncat >/dev/null\nhead -c 8388608 /dev/zero\n")
+    stands.chmod(0o755)
+    monkeypatch.setattr("bootc_live.source.inflate.find_program", lambda _: str(stands))
+    small = len(compress(TARS[0], how))
+    source = places(tmp_path, how, small=blob[:small].ljust(small, b"\0"))
+    monkeypatch.setattr(source, "distrust", lambda _: False)
+    with room(META + 4 * MIB), pytest.raises(ImageError, match="it must be"):
+        fetched(source, tmp_path)
+
+
 @pytest.mark.usefixtures("in_process")
 def test_right_bytes_that_do_not_fit_are_a_lack_of_memory(tmp_path: Path) -> None:
     source = places(tmp_path, "gzip")

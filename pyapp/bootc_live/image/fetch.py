@@ -16,7 +16,7 @@ from bootc_live.image.resolve import blame
 from bootc_live.image.store import LayerStore, Slot
 from bootc_live.image.tap import LayerReaders, Tap
 from bootc_live.image.verified import ResolvedImage, VerifiedImage, verified_image, verified_layer
-from bootc_live.image.verify import WrongBytesError, exhaust, verified
+from bootc_live.image.verify import Told, WrongBytesError, exhaust, verified
 from bootc_live.source.descriptor import Descriptor
 from bootc_live.source.interface import Mirrored, Source
 
@@ -101,7 +101,7 @@ class LayerFetcher:
         what, place = self.what(key), self.places[key]
         try:
             with self.source.open_blob(layer) as chunks:
-                checked = verified(_counted(chunks, self.progress), layer, what)
+                checked = Told(verified(_counted(chunks, self.progress), layer, what))
                 found, size = _store(
                     self.store, place, checked, layer.size, what, self.stop, diff_id.partition(":")[0], tap
                 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 
-from bootc_live.base.errors import ImageError
+from bootc_live.base.errors import BootcLiveError, ImageError
 from bootc_live.source.descriptor import Descriptor
 
 _HINT = "the image was changed on its way or in its store: push it again, or check what lies between"
@@ -38,6 +38,25 @@ def verified(chunks: Iterator[bytes], descriptor: Descriptor, what: str) -> Iter
     found = f"{descriptor.algorithm}:{hasher.hexdigest()}"
     if found != descriptor.digest:
         raise WrongBytesError(f"{what} has the digest {found}, it must be {descriptor.digest}", hint=_HINT)
+
+
+class Told(Iterator[bytes]):
+    """Chunks whose error is told to everybody who asks for more: a thread that was the first may have gone with it."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        """Take chunks of which none was asked for yet."""
+        self._chunks = chunks
+        self._error: BootcLiveError | None = None
+
+    def __next__(self) -> bytes:
+        """Return the next chunk; raises as the chunks do, and goes on doing so."""
+        if self._error is not None:
+            raise self._error
+        try:
+            return next(self._chunks)
+        except BootcLiveError as error:
+            self._error = error
+            raise
 
 
 def exhaust(chunks: Iterator[bytes]) -> None:
