@@ -45,7 +45,7 @@ def main(arguments: argparse.Namespace) -> int:
         access = Access(recorder.warn, label=arguments.label, unsecure=arguments.unsecure, directory=directory)
         image = acquire([spec], access, os.path.join(directory, "root.erofs"), recorder).image
         with recorder.phase("index", "making the root's index"):
-            index = build_index(image)
+            index = build_index(image, warn=recorder.warn)
         mountpoint = os.path.join(directory, "root")
         os.mkdir(mountpoint)
         with mounted_index(index, mountpoint), recorder.phase("copy", f"copying to {arguments.directory}"):

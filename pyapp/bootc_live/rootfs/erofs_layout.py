@@ -32,8 +32,8 @@ from bootc_live.rootfs.erofs_format import (
 from bootc_live.rootfs.erofs_writer import NO_ROOM, Body, Geometry, Room, write_at, write_tree
 from bootc_live.rootfs.file_store import FileStore, Stored, file_store
 from bootc_live.rootfs.growing import AbandonedError, GrowingTar
-from bootc_live.rootfs.layers import HINT, apply_member
-from bootc_live.rootfs.tree import Node, new_directory, walk
+from bootc_live.rootfs.layers import HINT, Merging, Warn, unsaid
+from bootc_live.rootfs.tree import Node, walk
 
 _PAGE = 4096
 _STEP = 2**20
@@ -64,7 +64,7 @@ class ErofsBuilder:
         """Forget all layers."""
         self._taken: list[str] = []
         self._spoiled = False
-        self._root = new_directory()
+        self._merging = Merging()
         self._files: dict[int, Stored] = {}
         self._store.truncate(_PAGE)
 
@@ -94,10 +94,9 @@ class ErofsBuilder:
         """Put a verified layer's members into the tree."""
         # Every layer has its own offsets, which are the keys of its files.
         base = number << 48
-        parents: dict[bytes, Node] = {}
         for member, stored in reader.members():
             try:
-                apply_member(self._root, member, number, base, parents)
+                self._merging.apply(member, number, base)
             except ValueError as error:
                 self._spoiled = True
                 name = member.name.decode(errors="backslashreplace")
@@ -109,16 +108,25 @@ class ErofsBuilder:
         """Give the content of a small file of the merged tree back; its layer is no more."""
         return self._store.content(self._files[node.offset], node.size) if node.size else b""
 
-    def finish(self, image: VerifiedImage, finishing: Finishing = unchanged, *, keep_times: bool = False) -> BuiltRoot:
+    def finish(
+        self,
+        image: VerifiedImage,
+        finishing: Finishing = unchanged,
+        *,
+        keep_times: bool = False,
+        warn: Warn = unsaid,
+    ) -> BuiltRoot:
         """Make the image of all the layers taken, which must be those of a verified image.
 
-        ``finishing`` may change the merged tree; times are at the epoch unless ``keep_times``.
+        ``finishing`` may change the merged tree; times are at the epoch unless ``keep_times``; ``warn`` is told what
+        Linux cannot have.
 
         Raises RootfsError for what EROFS cannot hold, and OutOfMemoryError.
         """
         if self.taken != image.resolved.config.diff_ids:
             raise ValueError("layers of another image")
-        finishing(self._root, image)
+        self._merging.tell(warn)
+        finishing(self._merging.root, image)
         try:
             metadata, size = self._write(keep_times=keep_times)
             digest = _sha256(self._fd)
@@ -134,7 +142,7 @@ class ErofsBuilder:
         return BuiltRoot(Layout.EROFS, mount, metadata, size, digest)
 
     def _write(self, *, keep_times: bool) -> tuple[int, int]:
-        nodes = list(walk(self._root))
+        nodes = list(walk(self._merging.root))
         if not keep_times:
             for node in nodes:
                 node.mtime = node.mtime_ns = 0
@@ -144,7 +152,7 @@ class ErofsBuilder:
         begin = -(-store.end // _PAGE) * _PAGE
         compressed = store.compression is not Compression.NONE
         geometry = Geometry(store.block_bits, begin, inline=compressed)
-        made = write_tree(self._root, self._fd, geometry, bodies, _LIMIT << store.block_bits)
+        made = write_tree(self._merging.root, self._fd, geometry, bodies, _LIMIT << store.block_bits)
         size = -(-made.end // _PAGE) * _PAGE
         os.ftruncate(self._fd, size)
         incompat = (z_erofs.INCOMPAT if compressed else 0) | (INCOMPAT_CHUNKED if bodies.maps else 0)

@@ -8,6 +8,7 @@ from bootc_live.rootfs.erofs_format import (
     BLOCK_BITS,
     CHUNK_BASED,
     FLAT_PLAIN,
+    HOLE,
     INCOMPAT_CHUNKED,
     SUPER_OFFSET,
     Summary,
@@ -33,6 +34,8 @@ class _TarBodies:
         """Fill the map of a sparse file; parts of it may have to be copied."""
         if node.extents is not None:
             self.maps[id(node)], free = chunk_map(node, self._fd, free)
+        elif (node.offset + node.size) >> BLOCK_BITS >= HOLE:
+            raise ValueError("has data beyond what EROFS can point at")
         return free
 
     def body(self, node: Node) -> Body:
