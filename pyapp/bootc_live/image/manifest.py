@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
 from bootc_live.base.errors import ImageError
+from bootc_live.base.json_text import read_json
 from bootc_live.source.descriptor import (
     CLAIMS,
     CONFIG_TYPES,
@@ -133,8 +133,8 @@ def parse_config(content: bytes, layers: int, what: str) -> ImageConfig:
 
 def _object(content: bytes, what: str, *, unique: bool = False) -> dict[str, object]:
     try:
-        data = json.loads(content, object_pairs_hook=_unique if unique else None)
-    except (ValueError, RecursionError) as error:
+        data = read_json(content, pairs=_unique if unique else None)
+    except ValueError as error:
         raise ImageError(f"{what} is not JSON: {error}", hint=_HINT) from error
     if not isinstance(data, dict):
         raise ImageError(f"{what} is not a JSON object", hint=_HINT)

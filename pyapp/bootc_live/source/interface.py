@@ -7,11 +7,12 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from bootc_live.base.json_text import LARGEST
 from bootc_live.source.descriptor import Descriptor
 
 CHUNK = 1024 * 1024
 # Registries refuse manifests over 4 MiB (distribution-spec, pushing manifests).
-MANIFEST_LIMIT = 4 * 1024 * 1024
+MANIFEST_LIMIT = LARGEST
 
 
 @dataclass(frozen=True)

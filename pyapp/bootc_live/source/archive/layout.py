@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from bootc_live.base.errors import SourceError
+from bootc_live.base.json_text import read_json
 from bootc_live.source.archive.files import HINT, Files
 from bootc_live.source.archive.labels import choose
 from bootc_live.source.descriptor import REF_NAME, Descriptor, parse_descriptor
@@ -95,11 +96,11 @@ def blob_name(digest: str) -> str:
 
 def _choose(typed: str, index: bytes, label: str | None) -> list[dict[str, object]]:
     try:
-        document = json.loads(index)
+        document = read_json(index)
         entries = [entry for entry in document["manifests"] if isinstance(entry, dict)]
         if "layers" in document or "config" in document:
             raise ValueError("it could be taken for a manifest, too")
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise SourceError(f"{typed!r} has a damaged index.json: {error}", hint=HINT) from error
     images = [entry for entry in entries if not _is_artifact(entry)] if label is None else entries
     return choose(typed, images or entries, _names, label)
