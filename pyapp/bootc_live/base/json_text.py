@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-# Of one document. Real manifests and configs have some kilobytes, a few hundred brackets and commas, and are six levels deep.
+# Of one document. Real ones have some kilobytes, a few hundred brackets and commas, and are six levels deep.
 LARGEST = 4 * 1024 * 1024
 MOST_SIGNS = 100_000
 DEEPEST = 64
