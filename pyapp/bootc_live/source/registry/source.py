@@ -17,6 +17,7 @@ from bootc_live.config.source_spec import RegistryImage
 from bootc_live.source.access import Access
 from bootc_live.source.descriptor import Descriptor, check_digest
 from bootc_live.source.http.body import limited
+from bootc_live.source.http.encoded import plain
 from bootc_live.source.http.web import Web, check_redirects, few, opened_web
 from bootc_live.source.interface import TopManifest
 from bootc_live.source.registry.place import Place
@@ -56,26 +57,31 @@ class RegistrySource:
     def _top(self, place: Place) -> TopManifest:
         with self._noting(place), place.get("manifests", self._target, ACCEPT) as response:
             check_redirects(response, self.typed)
-            content = b"".join(limited(self._web.body(response, self.typed), self.typed, "a manifest"))
-            media_type = str(response.headers.get("Content-Type", "")).partition(";")[0].strip()
+            content = self._document(self._web.body(response, self.typed))
+            # What is said of bytes that are pinned does not count.
+            claimed = "" if self._pinned else str(response.headers.get("Content-Type", ""))
             # What a tag stands for is the registry's word; that it arrived whole can be checked at least.
             digest = self._pinned or _header_digest(response)
             if self._by_digest and place is not self._places[-1] and not _has_digest(content, self._target):
                 raise SourceError(f"{place} gave another manifest than {self._target}", hint="check that mirror")
         whence = str(place) if len(self._places) > 1 else None
+        media_type = claimed.partition(";")[0].strip().lower()
         return TopManifest(content=content, media_type=media_type, digest=digest, whence=whence)
 
     @contextmanager
     def open_manifest(self, descriptor: Descriptor) -> Iterator[Iterator[bytes]]:
         """Open a manifest by digest."""
         with self._open("manifests", descriptor, ACCEPT) as chunks:
-            yield chunks
+            yield iter([self._document(chunks)])
 
     @contextmanager
     def open_blob(self, descriptor: Descriptor) -> Iterator[Iterator[bytes]]:
         """Open a blob by digest."""
         with self._open("blobs", descriptor, "*/*") as chunks:
-            yield chunks
+            yield iter([self._document(chunks)]) if descriptor.media_type.endswith("+json") else chunks
+
+    def _document(self, chunks: Iterator[bytes]) -> bytes:
+        return plain(b"".join(limited(chunks, self.typed, "a manifest")), f"a manifest for {self.typed!r}")
 
     def peek(self, descriptor: Descriptor, offset: int, length: int) -> bytes:
         """Give bytes of a blob by one request to the first place; raises SourceError."""
