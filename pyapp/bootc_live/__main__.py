@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import threading
 import traceback
 
 from bootc_live.base.errors import BootcLiveError
@@ -22,6 +23,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run one verb and give its exit code: 0 done, 1 failed with a message, 2 wrong usage, 70 a defect of ours."""
     arguments = make_parser().parse_args(argv)
     errors_to: str | None = getattr(arguments, "errors_to", None)
+    threading.excepthook = _thread_failed
     try:
         # An orderly end undoes mounts and removes files, whoever asked for it.
         interrupt_once()
@@ -40,17 +42,33 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:
         drop_answers()
         return EXIT_FAILED
-    except OSError as error:
-        where = f"{error.filename!r}: " if error.filename is not None else ""
-        _report(f"{where}{error.strerror or error}", "check that it exists, may be used and has space", errors_to)
+    except (OSError, MemoryError) as error:
+        _report(*_refused(error), errors_to)
         return EXIT_FAILED
     except Exception as error:
-        what = f"unexpected {type(error).__name__}: {error}"
+        what = f"unexpected {type(error).__name__}: {redact(str(error))}"
         _report(what, "this is a defect of bootc-live: report the lines below", errors_to)
-        details = redact("".join(traceback.format_exception(error))).splitlines()
-        tell_details(details[-_MOST_DETAILS:])
+        _tell_where(error)
         return EXIT_INTERNAL
     return code
+
+
+def _refused(error: OSError | MemoryError) -> tuple[str, str]:
+    """Return message and hint for what the system did not let us have."""
+    if isinstance(error, MemoryError):
+        return "memory is full", "boot on a machine with more memory, or choose a smaller image or layout"
+    where = f"{error.filename!r}: " if error.filename is not None else ""
+    return f"{where}{error.strerror or error}", "check that it exists, may be used and has space"
+
+
+def _tell_where(error: BaseException) -> None:
+    """Print a traceback by the way that all text goes: its last lines may quote a server."""
+    tell_details(redact("".join(traceback.format_exception(error))).splitlines()[-_MOST_DETAILS:])
+
+
+def _thread_failed(failure: threading.ExceptHookArgs) -> None:
+    if failure.exc_value is not None:
+        _tell_where(failure.exc_value)
 
 
 def _report(message: str, hint: str, also: str | None) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from bootc_live.base.redact import redact
+
 
 class BootcLiveError(Exception):
     """A failure a person has to read.
@@ -69,6 +71,6 @@ def source_border(what: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise SourceError(
-            f"{what} cannot be used: unexpected {type(error).__name__}: {error}",
+            f"{what} cannot be used: unexpected {type(error).__name__}: {redact(str(error))}",
             hint="check the source; if it is in order, report this as a defect of bootc-live",
         ) from error

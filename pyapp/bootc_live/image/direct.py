@@ -133,7 +133,7 @@ class Inflation:
         if self.ran_full.is_set() or cannot_write or usage.f_bavail * usage.f_frsize < _LEAST_FREE:
             self.ran_full.set()
             return full(out, self.what)
-        if f"signal {int(signal.SIGXFSZ)}" in error.message:
+        if f"signal {signal.SIGXFSZ.value}" in error.message:
             return ImageError(
                 f"{self.what} unpacks to more than {mib(self.end - self.begin)}",
                 hint="this is no ordinary image; if it has to be so, squash it into one layer",
