@@ -41,9 +41,14 @@ def answer(lines: list[str]) -> None:
 
 
 def answer_json(data: object) -> None:
-    """Write what a verb was asked for as JSON, in ASCII."""
+    """Write what a verb was asked for as JSON."""
+    print(shown_json(data))
+
+
+def shown_json(data: object) -> str:
+    """Return JSON that may be looked at on a terminal: lines of printable ASCII, and nothing is cut."""
     # json leaves the last control character of ASCII alone.
-    print(json.dumps(data, indent=2).replace("\x7f", "\\u007f"))
+    return json.dumps(data, indent=2).replace("\x7f", "\\u007f")
 
 
 def append_to(path: str, text: str) -> None:
