@@ -224,10 +224,10 @@ def test_bounds_of_an_image(row: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_attributes_that_linux_does_not_allow_are_left_out() -> None:
     merging, said = Merging(), list[str]()
     pax = [xattr("user.a", "1"), xattr("trusted.t", "2"), xattr("system.posix_acl_default", "3")]
-    tar = layer(
-        symlink("l", "t", pax=pax), symlink("m", "t", pax=pax), node("n", "fifo", pax=pax),
-        node("c", "char", 1, 3, pax=pax), file("f", pax=pax), directory("d/", pax=pax), file("g", pax=[xattr("", "x"), xattr("user.", "x")]),
-    )  # fmt: skip
+    links = symlink("l", "t", pax=pax), symlink("m", "t", pax=pax)
+    special = node("n", "fifo", pax=pax), node("c", "char", 1, 3, pax=pax)
+    nameless = file("g", pax=[xattr("", "x"), xattr("user.", "x")])
+    tar = layer(*links, *special, file("f", pax=pax), directory("d/", pax=pax), nameless)
     for member in read_members(tar):
         merging.apply(member, 0, 0)
     found = {name: sorted(entry.node.xattrs) for name, entry in merging.root.directory.items()}

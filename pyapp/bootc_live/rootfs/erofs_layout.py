@@ -20,7 +20,7 @@ from bootc_live.image.space import full, no_space
 from bootc_live.image.verified import VerifiedImage
 from bootc_live.rootfs import z_erofs
 from bootc_live.rootfs.built import BuiltRoot, Finishing, mounted_image, unchanged
-from bootc_live.rootfs.chunks import ChunkMap
+from bootc_live.rootfs.chunks import ChunkMap, MapBudget
 from bootc_live.rootfs.erofs_format import (
     CHUNK_BASED,
     FLAT_INLINE,
@@ -231,6 +231,7 @@ class _ImageBodies:
     def __init__(self, store: FileStore, files: dict[int, Stored]) -> None:
         self._store, self._files = store, files
         self.maps: dict[int, ChunkMap] = {}
+        self._budget = MapBudget()
 
     def room(self, node: Node) -> Room:
         """Make room for an index or a map, and for what is inlined."""
@@ -238,10 +239,11 @@ class _ImageBodies:
         if stored is None or not node.size:
             return NO_ROOM
         if stored.extents is not None:
-            made = ChunkMap.reserve(Node("file", size=node.size, extents=stored.extents), self._store.block_bits)
-            made.fill(stored.extents, node.size)
-            self.maps[node.offset] = made
-            return Room(table=made.reserved * 4)
+            if node.offset not in self.maps:
+                made = self._budget.reserve(node.size, stored.chunk, self._store.block_bits)
+                made.fill(stored.extents, node.size)
+                self.maps[node.offset] = made
+            return Room(table=self.maps[node.offset].reserved * 4)
         if stored.pieces:
             return Room(z_erofs.index_size(node.size), len(stored.pieces[-1].inline), 8)
         return Room(inline=len(stored.inline))
