@@ -14,7 +14,7 @@ from tests.lib.oci_writer import Image, Layer, write_archive, write_layout
 from tests.lib.program import Program
 from tests.lib.small_image import BASE, HERE, UPPER, small_image
 from tests.lib.space import tmpfs
-from tests.lib.tar_writer import file, layer
+from tests.lib.tar_writer import file, layer, node, sparse_pax
 from tests.lib.tree_list import Line, differences, tree_list
 
 
@@ -135,6 +135,34 @@ def test_wrong_image_changes_nothing(program: Program, tmp_path: Path) -> None:
         assert "layer 1" in told
     assert names(tmp_path) == ["image.oci", "there"]
     assert names(tmp_path / "there") == []
+
+
+def test_holes_stay_holes(program: Program, tmp_path: Path) -> None:
+    """Two bytes of sixty gigabytes are two blocks of a disk, and take no time."""
+    size = 60 * 10**9
+    big = layer(sparse_pax("big", size, [(7, b"a"), (size - 1, b"z")]), sparse_pax("none", size, []))
+    archive = write_archive(tmp_path / "image.oci", Image([Layer(BASE), Layer(big)], architecture=HERE))
+    program.run("unpack", archive, tmp_path / "tree").good()
+    found = (tmp_path / "tree/big").stat()
+    assert (found.st_size, (tmp_path / "tree/none").stat().st_blocks) == (size, 0)
+    assert found.st_blocks * 512 <= 2**17
+    with (tmp_path / "tree/big").open("rb") as file_:
+        assert file_.read(9) == bytes(7) + b"a\0"
+        file_.seek(size - 2)
+        assert file_.read() == b"\0z"
+
+
+def test_nothing_stays_of_a_deep_tree(program: Program, tmp_path: Path) -> None:
+    """Deeper than Python's own removal goes; what cannot be made comes last."""
+    deep = layer(file("d/" * 2000 + "f", "x"), node("n", "char", 5000, 0))
+    archive = write_archive(tmp_path / "image.oci", Image([Layer(BASE), Layer(deep)], architecture=HERE))
+    there = tmp_path / "there"
+    there.mkdir(mode=0o751)
+    for target in (there, tmp_path / "new"):
+        assert "is the device 5000:0" in program.run("unpack", archive, target).error(repr(str(target)))
+    assert names(tmp_path) == ["image.oci", "there"]
+    assert names(there) == []
+    assert there.stat().st_mode & 0o7777 == 0o751
 
 
 def test_two_at_once(program: Program, small: Path, wanted: list[Line], tmp_path: Path) -> None:
