@@ -21,21 +21,6 @@ from tests.lib.tar_writer import file, layer
 TAR = layer(file("a", b"content"))
 ONCE = RetryPolicy(RetryLimits(tries=1, stall=5.0, total=20.0), first_delay=0.001, longest_delay=0.002)
 NUMBERS = ["", "²", "-1", "1_0", "1e3", str(2**63), str(2**70), "9" * 5000]
-    "",
-    "²",
-    "٣",
-    "-1",
-    "+1",
-    "1_0",
-    "0x10",
-    "1e3",
-    "1.5",
-    "nan",
-    str(2**63),
-    str(2**70),
-    "1" + "0" * 400,
-    "9" * 5000,
-]
 
 
 def answer(status: str, *headers: str, body: bytes = b"") -> bytes:
