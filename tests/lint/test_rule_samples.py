@@ -60,6 +60,28 @@ def test_process_start_is_found(source: str) -> None:
 @pytest.mark.parametrize(
     "source",
     [
+        "import requests\nrequests.get('http://a')",
+        "import requests\nrequests.Session()",
+        "from requests import Session",
+        "from requests.adapters import HTTPAdapter",
+        "import requests.sessions",
+        "import urllib3\nurllib3.PoolManager()",
+        "from urllib.request import urlopen",
+        "import http.client",
+    ],
+)
+def test_request_elsewhere_is_found(source: str) -> None:
+    assert rule_calls.uses(source, rule_calls.REQUESTS)
+
+
+def test_talk_of_answers_passes() -> None:
+    source = "import requests\ndef f(a: requests.Response) -> None:\n    raise requests.RequestException"
+    assert rule_calls.uses(source, rule_calls.REQUESTS) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
         "import sys\nsys.exit(1)",
         "from sys import exit as leave\nleave()",
         "raise SystemExit(2)",

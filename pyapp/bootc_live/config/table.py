@@ -109,15 +109,16 @@ KARGS: tuple[Karg, ...] = (
         Kind.MIRROR,
         "",
         "a mirror to ask before the registry, as `HOST[:PORT][/PATH]`; the image's name is added to the path. "
-        "With `http://` in front it is asked over plain HTTP.",
+        "With `http://` in front it is asked over plain HTTP, for digests only and without a login.",
         many=True,
     ),
     Karg(
         "bootc.registry.unsecure",
         Kind.BOOLEAN,
         "0",
-        "talk to the registry over plain HTTP, or over HTTPS without checking its certificate. Insecure: use only on "
-        "a network you trust. Digests are checked all the same.",
+        "talk to the registry over plain HTTP, or over HTTPS without checking its certificate. Mirrors, archives, and "
+        "token services or storage on other servers are not meant. Insecure: use only on a network you trust. Digests "
+        "are checked all the same.",
     ),
     Karg(
         "proxy",

@@ -31,7 +31,7 @@ _ONE_WAY = (None,)
 @contextmanager
 def open_web_archive(spec: WebArchive, access: Access) -> Iterator[AnySource]:
     """Open an archive; connections close with the block. Raises SourceError."""
-    insecure = access.unsecure or spec.url.startswith("http:")
+    insecure = spec.url.startswith("http:")
     with opened_web(access, spec.typed) as web, ExitStack() as stack:
         file = _File(web, spec)
         # A stream begins with the very answer to the first question.

@@ -10,6 +10,7 @@ import ssl
 import time
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
+from urllib.parse import urlsplit
 
 import requests
 from urllib3.exceptions import HTTPError
@@ -34,6 +35,10 @@ _HINTS = {
 _LONGEST_WAIT, _LONGEST_DATE = 10**9, 64
 # Verification results of OpenSSL, x509_vfy.h.
 _NOT_YET_VALID, _EXPIRED = 9, 10
+_UNKNOWN_ISSUER = frozenset({2, 18, 19, 20, 21})
+_OTHER_NAME = frozenset({62, 64})
+_TOO_WEAK = frozenset({66, 67, 68})
+_CA_FILES = "put the CA certificate of the server into /etc/bootc-live/certs.d of the initramfs"
 # TLS alerts by which a server says that it wants another certificate of ours.
 _WANTS_CERTIFICATE = ("CERTIFICATE_REQUIRED", "HANDSHAKE_FAILURE", "UNKNOWN_CA", "BAD_CERTIFICATE", "ALERT_CERTIFICATE")
 _UNSECURE = "on a network you trust, set bootc.registry.unsecure"
@@ -41,14 +46,17 @@ _UNSECURE = "on a network you trust, set bootc.registry.unsecure"
 
 def unreachable(typed: str, url: str, error: Exception, proxy: str | None = None) -> SourceError:
     """Make the error for a request that got no answer, where it went by a ``proxy`` (``host:port``) or not."""
+    asked = url
     if isinstance(error, requests.RequestException) and error.request is not None and error.request.url:
-        # It may have been the token service that did not answer.
+        # It may have been the target of a redirect that did not answer.
         url = error.request.url
+    # What is said of a registry does not count for whom it names.
+    registry = typed.startswith("docker:") and urlsplit(url).netloc == urlsplit(asked).netloc
     where = f"{redact(url)} (for {typed!r})"
     by = f" through the proxy {proxy}" if proxy else ""
     cause = _tls_cause(error)
     if cause is not None:
-        return _tls_error(f"{where}{by}", cause, typed)
+        return _tls_error(f"{where}{by}", cause, registry=registry)
     if isinstance(error, ValueError) and not isinstance(error, requests.RequestException):
         return SourceError(f"{where} cannot be asked for: {reason_of(error)}", hint="check the URL and the server")
     if isinstance(error, requests.TooManyRedirects):
@@ -59,7 +67,8 @@ def unreachable(typed: str, url: str, error: Exception, proxy: str | None = None
         return _proxy_error(f"cannot reach {where}{by}: {reason_of(error)}")
     return TransientError(
         f"cannot reach {where}{by}: {reason_of(error)}",
-        hint="check the name, the port, the network (ip=) and bootc.registry.unsecure for plain HTTP",
+        hint="check the name, the port and the network (ip=)"
+        + (", and bootc.registry.unsecure for plain HTTP" if registry else ""),
     )
 
 
@@ -78,7 +87,7 @@ def broken_off(typed: str, url: str, error: BaseException | str) -> SourceError:
     cause = None if isinstance(error, str) else _tls_cause(error)
     if cause is not None and any(alert in str(cause).upper() for alert in _WANTS_CERTIFICATE):
         # TLS 1.3 servers refuse a client only after the handshake.
-        return _tls_error(f"{redact(url)} (for {typed!r})", cause, typed)
+        return _tls_error(f"{redact(url)} (for {typed!r})", cause, registry=typed.startswith("docker:"))
     return TransientError(
         f"the transfer from {redact(url)} for {typed!r} broke off: {reason}",
         hint="check the network and the server, then boot again",
@@ -110,12 +119,12 @@ def _proxy_error(message: str) -> SourceError:
     return TransientError(message, hint=hint) if passing else SourceError(message, hint=hint)
 
 
-def _tls_error(where: str, cause: ssl.SSLError, typed: str) -> SourceError:
+def _tls_error(where: str, cause: ssl.SSLError, *, registry: bool) -> SourceError:
     text = reason_of(cause)
     code = getattr(cause, "verify_code", None)
     if "WRONG_VERSION_NUMBER" in text or "HTTP_REQUEST" in text:
         # What OpenSSL makes of an answer that is no TLS at all.
-        instead = "write http://" if typed.startswith("https:") else _UNSECURE
+        instead = _UNSECURE if registry else "write http://"
         return SourceError(
             f"{where} does not speak TLS", hint=f"if the server speaks plain HTTP, {instead}, or correct the port"
         )
@@ -131,8 +140,19 @@ def _tls_error(where: str, cause: ssl.SSLError, typed: str) -> SourceError:
             f"{where}: the server's certificate {when}, by this machine's clock ({clock})",
             hint="set the machine's clock, or renew the server's certificate",
         )
-    hint = f"put the CA certificate of the server into /etc/bootc-live/certs.d of the initramfs, or, {_UNSECURE}"
-    return SourceError(f"{where} failed the TLS check: {text}", hint=hint)
+    return SourceError(f"{where} failed the TLS check: {text}", hint=_tls_hint(code, registry=registry))
+
+
+def _tls_hint(code: int | None, *, registry: bool) -> str:
+    if code in _UNKNOWN_ISSUER:
+        hint = _CA_FILES
+    elif code in _OTHER_NAME:
+        hint = "ask for the server by a name that its certificate has, or have a certificate made for this name"
+    elif code in _TOO_WEAK:
+        hint = "have the server's certificate made again with a longer key and a newer hash: OpenSSL takes this no more"
+    else:
+        hint = f"have the server's certificate or its authority's made again; if the authority is unknown, {_CA_FILES}"
+    return f"{hint}, or, {_UNSECURE}" if registry else hint
 
 
 def retry_after(value: str | None, now: float) -> float | None:

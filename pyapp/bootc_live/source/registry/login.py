@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from contextlib import closing
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Protocol
 
 import requests
 from oras.auth.token import TokenAuth
@@ -21,7 +21,7 @@ from bootc_live.base.json_text import read_json
 from bootc_live.base.redact import redact
 from bootc_live.config.logins import Login
 from bootc_live.source.http.encoded import plain
-from bootc_live.source.http.errors import refused, unreachable
+from bootc_live.source.http.errors import refused
 from bootc_live.source.registry.challenges import Challenge, parse_challenges, repository_in
 from bootc_live.source.retry import TransientError
 
@@ -36,15 +36,29 @@ _CHECK = "check the login for this registry in auth.json (/etc/bootc-live/auth.j
 Read = Callable[[requests.Response], bytes]
 
 
+class Ask(Protocol):
+    """Sends one request to a token service, and follows no redirect; see ``Place.ask_for_token``."""
+
+    def __call__(
+        self,
+        realm: str,
+        headers: dict[str, str],
+        *,
+        parameters: dict[str, str] | None = None,
+        form: dict[str, str] | None = None,
+    ) -> requests.Response:
+        """Give the answer; raises SourceError."""
+
+
 class RegistryLogin(TokenAuth):  # type: ignore[misc]
     """The authentication of one place; several threads may ask at once."""
 
-    def __init__(self, login: Login | None, typed: str, read: Read, helper: str | None) -> None:
+    def __init__(self, login: Login | None, typed: str, ask: Ask, read: Read, helper: str | None) -> None:
         """``read`` gives an answer's body; ``helper`` is a login program we do not have, for the message."""
         super().__init__()
         self.token: str | None = None
-        self.session: requests.Session
         self._login = login
+        self._send = ask
         self._typed = typed
         self._read = read
         self._helper = helper
@@ -129,20 +143,17 @@ class RegistryLogin(TokenAuth):  # type: ignore[misc]
         return token
 
     def _ask(self, realm: str, query: dict[str, str]) -> requests.Response:
-        try:
-            if self._login is not None and self._login.identity_token:
-                form = {
-                    **query,
-                    "grant_type": "refresh_token",
-                    "client_id": _CLIENT,
-                    "refresh_token": self._login.identity_token,
-                }
-                return self.session.post(realm, data=form, stream=True)
-            basic = self._basic()
-            headers = {"Accept": "application/json", **({"Authorization": basic} if basic else {})}
-            return self.session.get(realm, params=query, headers=headers, stream=True)
-        except requests.RequestException as error:
-            raise unreachable(self._typed, realm, error) from error
+        accept = {"Accept": "application/json"}
+        if self._login is not None and self._login.identity_token:
+            form = {
+                **query,
+                "grant_type": "refresh_token",
+                "client_id": _CLIENT,
+                "refresh_token": self._login.identity_token,
+            }
+            return self._send(realm, accept, form=form)
+        basic = self._basic()
+        return self._send(realm, {**accept, **({"Authorization": basic} if basic else {})}, parameters=query)
 
     def refusal(self, response: requests.Response) -> SourceError:
         """Make the error for an answer that no login helps with, or that wants one we do not have."""

@@ -29,6 +29,8 @@ ACCEPT = (
     "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, "
     "application/vnd.docker.distribution.manifest.v2+json, application/vnd.docker.distribution.manifest.list.v2+json"
 )
+# What part of the time for a source its mirrors may take together, before the registry is asked for the rest.
+_SHARE_OF_MIRRORS = 0.5
 # Seconds for which a place that failed is asked after all others.
 _AVOIDED = 60.0
 
@@ -57,7 +59,7 @@ class RegistrySource:
     def _top(self, place: Place) -> TopManifest:
         with self._noting(place), place.get("manifests", self._target, ACCEPT) as response:
             check_redirects(response, self.typed)
-            content = self._document(self._web.body(response, self.typed))
+            content = self._document(self._within_share(place, self._web.body(response, self.typed)))
             # What is said of bytes that are pinned does not count.
             claimed = "" if self._pinned else str(response.headers.get("Content-Type", ""))
             # What a tag stands for is the registry's word; that it arrived whole can be checked at least.
@@ -116,6 +118,7 @@ class RegistrySource:
                 whole = response.status_code == HTTPStatus.OK
                 body = self._web.body(response, self.typed, descriptor.size - (0 if whole else start))
                 # A server without ranges begins again; so do we, and pass over what has come before.
+                body = self._within_share(place, body)
                 yield skipped(body, start) if start and whole else body
 
         ways = self._ways(by_digest=True)
@@ -129,7 +132,24 @@ class RegistrySource:
         with self._lock:
             left = [place for place in self._places if place not in self._liars]
             avoided = {place for place, when in self._failed_at.items() if now - when < _AVOIDED}
+        if self._mirrors_had_their_share():
+            avoided.update(place for place in left if place.mirror)
         return sorted((place for place in left if place.endpoint.pull != unfit), key=avoided.__contains__)
+
+    def _within_share(self, place: Place, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        """Pass the pieces of an answer on; raises TransientError where a mirror takes the registry's time.
+
+        A transfer that begins later is one that the registry was asked for in vain: it goes on.
+        """
+        began_late = self._mirrors_had_their_share()
+        for chunk in chunks:
+            yield chunk
+            if place.mirror and not began_late and self._mirrors_had_their_share():
+                raise TransientError(f"{place} is too slow for {self.typed!r}", hint="check that mirror")
+
+    def _mirrors_had_their_share(self) -> bool:
+        limit = self._web.access.policy.limits.total * _SHARE_OF_MIRRORS
+        return self._web.persistence.spent() >= limit
 
     @contextmanager
     def _noting(self, place: Place) -> Iterator[None]:
@@ -162,7 +182,7 @@ def open_registry(spec: RegistryImage, access: Access) -> Iterator[RegistrySourc
     identity = access.surroundings.identity if named or ruled else ""
     order: list[Endpoint] = [*spread(named, identity), *spread(ruled, identity), route.origin]
     with opened_web(access, spec.typed) as web:
-        places = [Place(web, endpoint, spec.typed) for endpoint in order]
+        places = [Place(web, endpoint, spec.typed, mirror=endpoint is not route.origin) for endpoint in order]
         yield RegistrySource(web, reference, spec.typed, places)
 
 
