@@ -251,11 +251,39 @@ def test_every_byte_offset_of_a_small_blob() -> None:
                 assert b"".join(chunks) == content
 
 
-def test_a_server_that_lies_about_ranges_is_refused() -> None:
+def test_a_server_that_contradicts_itself_about_ranges_is_asked_for_the_whole() -> None:
     with faulty_registry(lie_about_range=True) as registry:
         registry.faults.append(Fault(after=MIB))
-        with pull(registry, BLOB, []) as chunks, pytest.raises(SourceError, match="206"):
-            b"".join(chunks)
+        with pull(registry, BLOB, []) as chunks:
+            assert b"".join(chunks) == BLOB
+        assert registry.asked[0] == registry.asked[-1] == ""
+
+
+@pytest.mark.parametrize("status", [400, 416, 500, 501, 502])
+def test_ranges_that_are_refused(status: int) -> None:
+    """An open range, a closed one, the whole; and the closed one is enough where that is given."""
+    for refused in (1, 2):
+        with faulty_registry() as registry:
+            registry.faults.append(Fault(after=MIB))
+            registry.faults.extend([Fault(status=status)] * refused)
+            with pull(registry, BLOB, []) as chunks:
+                assert b"".join(chunks) == BLOB
+            first, open_range, closed_range, *whole = registry.asked
+            assert first == ""
+            assert open_range.startswith("bytes=")
+            assert open_range.endswith("-")
+            assert closed_range == f"{open_range}{len(BLOB) - 1}"
+            assert whole == [""] * (refused - 1)
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_busy_server_is_not_asked_for_more(status: int) -> None:
+    with faulty_registry() as registry:
+        registry.faults.append(Fault(after=MIB))
+        registry.faults.extend([Fault(status=status)] * 2)
+        with pull(registry, BLOB, []) as chunks:
+            assert b"".join(chunks) == BLOB
+        assert len(set(registry.asked)) == 2
 
 
 def test_a_dead_server_ends_it() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
-from http import HTTPStatus
 from urllib.parse import urljoin, urlsplit
 
 import requests
@@ -16,8 +15,9 @@ from bootc_live.base.redact import redact
 from bootc_live.source.access import Access
 from bootc_live.source.http.body import body
 from bootc_live.source.http.connections import PatientAdapter, Sockets
-from bootc_live.source.http.errors import refused, unreachable
+from bootc_live.source.http.errors import unreachable
 from bootc_live.source.http.proxies import proxy_for, shown_proxy, without_login
+from bootc_live.source.http.ranges import check_answer
 from bootc_live.source.http.trust import Trust, TrustError
 from bootc_live.source.retry import Persistence
 
@@ -57,7 +57,7 @@ class Web:
     ) -> Iterator[requests.Response]:
         """Ask for a URL, from byte ``start`` up to before ``end``; gives the answer with its body still to be read.
 
-        An answer to a range is either that range (206) or the whole (200); raises SourceError for all others.
+        An answer to a range is a part that has its first byte (206) or the whole (200); raises SourceError for others.
         """
         asked = dict(headers)
         if start or end is not None:
@@ -69,8 +69,7 @@ class Web:
         except (requests.RequestException, ValueError) as error:
             raise self.failure(typed, url, error) from error
         with closing(response):
-            if response.status_code != HTTPStatus.OK and not _begins_at(response, start):
-                raise refused(typed, url, response)
+            check_answer(typed, url, response, start if "Range" in asked else None)
             yield response
 
     def send(self, url: str, headers: dict[str, str], *, checked: bool = True) -> requests.Response:
@@ -155,18 +154,6 @@ def opened_web(access: Access, typed: str) -> Iterator[Web]:
         yield web
 
 
-def few(web: Web, response: requests.Response, typed: str, length: int) -> bytes:
-    """Give the first bytes of an answer to a range; raises SourceError where it is not one, without reading it."""
-    if response.status_code != HTTPStatus.PARTIAL_CONTENT:
-        raise SourceError(f"the server of {typed!r} does not answer ranges", hint="this is not needed")
-    came = b""
-    for piece in web.body(response, typed):
-        came += piece
-        if len(came) >= length:
-            break
-    return came[:length]
-
-
 def _normal(url: str, parameters: dict[str, str] | None = None) -> str:
     """Return a URL as it will be asked for, so that nobody reads it in another way; raises RequestException."""
     request = requests.PreparedRequest()
@@ -196,11 +183,3 @@ def check_redirects(response: requests.Response, typed: str) -> None:
             f"{redact(hops[0])} (for {typed!r}) redirects from HTTPS to plain HTTP",
             hint="correct the server: what decides which image boots must not travel unprotected",
         )
-
-
-def _begins_at(response: requests.Response, start: int) -> bool:
-    """Tell an answer to a Range request that begins where it was asked to (RFC 9110, 14.4)."""
-    begins = f"bytes {start}-"
-    return response.status_code == HTTPStatus.PARTIAL_CONTENT and response.headers.get("Content-Range", "").startswith(
-        begins
-    )

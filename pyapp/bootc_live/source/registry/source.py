@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from http import HTTPStatus
 
 import requests
 
@@ -18,12 +17,13 @@ from bootc_live.source.access import Access
 from bootc_live.source.descriptor import Descriptor, check_digest
 from bootc_live.source.http.body import limited
 from bootc_live.source.http.encoded import plain
-from bootc_live.source.http.web import Web, check_redirects, few, opened_web
+from bootc_live.source.http.ranges import Asking, few
+from bootc_live.source.http.web import Web, check_redirects, opened_web
 from bootc_live.source.interface import TopManifest
 from bootc_live.source.registry.place import Place
 from bootc_live.source.registry.reference import Reference, parse_reference
 from bootc_live.source.registry.spread import spread
-from bootc_live.source.retry import TransientError, skipped
+from bootc_live.source.retry import TransientError
 
 ACCEPT = (
     "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, "
@@ -50,6 +50,9 @@ class RegistrySource:
         self._lock = threading.Lock()
         self._failed_at: dict[Place, float] = {}
         self._served: dict[str, list[str]] = {}
+        # Blobs that were put together from several answers, and those of them that were wrong then.
+        self._joined: set[str] = set()
+        self._unjoined: set[str] = set()
         self._liars: set[Place] = set()
 
     def top(self) -> TopManifest:
@@ -59,7 +62,8 @@ class RegistrySource:
     def _top(self, place: Place) -> TopManifest:
         with self._noting(place), place.get("manifests", self._target, ACCEPT) as response:
             check_redirects(response, self.typed)
-            content = self._document(self._within_share(place, self._web.body(response, self.typed)))
+            chunks = self._within_share(place, self._web.body(response, self.typed))
+            content = self._document(chunks)
             # What is said of bytes that are pinned does not count.
             claimed = "" if self._pinned else str(response.headers.get("Content-Type", ""))
             # What a tag stands for is the registry's word; that it arrived whole can be checked at least.
@@ -88,8 +92,7 @@ class RegistrySource:
     def peek(self, descriptor: Descriptor, offset: int, length: int) -> bytes:
         """Give bytes of a blob by one request to the first place; raises SourceError."""
         place = self._ways(by_digest=True)[0]
-        with place.get("blobs", descriptor.digest, "*/*", offset, offset + length) as response:
-            return few(self._web, response, self.typed, length)
+        return few(self._asking(place, "blobs", descriptor, "*/*", whole=False), offset, length)
 
     def whence(self, descriptor: Descriptor) -> str | None:
         """Name the places that gave bytes of a blob, where there was a choice."""
@@ -98,28 +101,48 @@ class RegistrySource:
         return " and ".join(served) if len(self._places) > 1 and served else None
 
     def distrust(self, descriptor: Descriptor) -> bool:
-        """Ask the mirrors that gave bytes of a blob no more, for these were wrong; tell whether there were any."""
+        """Ask the mirrors that gave bytes of a blob no more, for these were wrong; tell whether to try again.
+
+        What was put together from several answers is asked for in one then: it may be that they did not fit.
+        """
         with self._lock:
             served = self._served.pop(descriptor.digest, [])
             mirrors = {place for place in self._places[:-1] if str(place) in served}
             self._liars |= mirrors
-        return bool(mirrors)
+            joined = descriptor.digest in self._joined - self._unjoined
+            if joined:
+                self._unjoined.add(descriptor.digest)
+        return bool(mirrors) or joined
 
     def interrupt(self) -> None:
         """End all transfers: who waits for bytes gets SourceError."""
         self._web.interrupt()
 
+    def _asking(self, place: Place, kind: str, descriptor: Descriptor, accept: str, *, whole: bool = True) -> Asking:
+        @contextmanager
+        def ask(start: int, end: int | None) -> Iterator[requests.Response]:
+            with place.get(kind, descriptor.digest, accept, start, end) as response:
+                if whole:
+                    self._note_served(descriptor.digest, str(place))
+                yield response
+
+        def read(response: requests.Response, expected: int | None) -> Iterator[bytes]:
+            return self._web.body(response, self.typed, expected)
+
+        return Asking(ask, read, self.typed, parts=descriptor.digest not in self._unjoined, whole=whole)
+
     @contextmanager
     def _open(self, kind: str, descriptor: Descriptor, accept: str) -> Iterator[Iterator[bytes]]:
+        askings: dict[Place, Asking] = {}
+
         @contextmanager
         def open_from(place: Place, start: int) -> Iterator[Iterator[bytes]]:
-            with self._noting(place), place.get(kind, descriptor.digest, accept, start) as response:
-                self._note_served(descriptor.digest, str(place))
-                whole = response.status_code == HTTPStatus.OK
-                body = self._web.body(response, self.typed, descriptor.size - (0 if whole else start))
-                # A server without ranges begins again; so do we, and pass over what has come before.
-                body = self._within_share(place, body)
-                yield skipped(body, start) if start and whole else body
+            if start:
+                with self._lock:
+                    self._joined.add(descriptor.digest)
+            asking = askings.setdefault(place, self._asking(place, kind, descriptor, accept))
+            with self._noting(place), closing(asking.pieces(start, descriptor.size)) as pieces:
+                yield self._within_share(place, pieces)
 
         ways = self._ways(by_digest=True)
         with closing(self._web.persistence.resumed(ways, open_from, descriptor.size)) as chunks:
