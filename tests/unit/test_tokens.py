@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bootc_live.config.tokens import Token, read_word, split_cmdline, split_words
+from bootc_live.config.tokens import Token, read_word, redact_cmdline, split_cmdline, split_words
 
 TABLE: tuple[tuple[str, list[tuple[str, str | None]]], ...] = (
     ("", []),
@@ -103,3 +103,18 @@ def test_long_lines_are_quick() -> None:
 def test_a_no_break_space_separates() -> None:
     """The kernel's isspace() is that of Latin-1."""
     assert split_cmdline("a\xa0b=\xa0c") == [Token("a", None), Token("b", ""), Token("c", None)]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("root=/x rw", "root=/x rw"),
+        ("root=bootc-live:https://me:pw@a/x?b rw", "root=bootc-live:https://***@a/x?*** rw"),
+        ('a="https://me:p w@a/x" proxy="me:p w@h:1"', 'a="https://***@a/x" proxy="***'),
+        ('"a=https://me:p w@a/x?y z" b', '"a=https://***@a/x?*** b'),
+        ("a -- https://me:pw@a/x", "a -- https://***@a/x"),
+        ('a="https://me:p w@a/x and b', 'a="https://***@a/x and b'),
+    ],
+)
+def test_secrets_are_hidden_by_argument(text: str, shown: str) -> None:
+    assert redact_cmdline(text) == shown

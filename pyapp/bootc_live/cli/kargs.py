@@ -8,11 +8,12 @@ from collections.abc import Callable
 from dataclasses import fields
 
 from bootc_live.base.output import answer
-from bootc_live.base.redact import redact, redact_value
+from bootc_live.base.redact import redact_value
 from bootc_live.base.units import mib
 from bootc_live.config.cmdline import parse_cmdline
 from bootc_live.config.document import markdown, plain
 from bootc_live.config.model import Backing, Config, Kexec, Mirror, Parts, Proxies, RetryLimits
+from bootc_live.config.tokens import redact_cmdline
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -82,7 +83,7 @@ def _kexec(kexec: Kexec | None) -> str | None:
     if kexec is None:
         return None
     named = ["the image is handed over" if kexec.reuse else "the image is fetched again"]
-    named += [f"append {text}" for text in kexec.append]
-    named += [f"remove {text}" for text in kexec.remove]
+    named += [f"append {redact_cmdline(text)}" for text in kexec.append]
+    named += [f"remove {redact_cmdline(text)}" for text in kexec.remove]
     named.append("boot where it fails" if kexec.boot_on_failure else "stop where it fails")
-    return redact(", ".join(named))
+    return ", ".join(named)

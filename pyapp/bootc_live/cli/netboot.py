@@ -6,10 +6,10 @@ import argparse
 
 from bootc_live.base.log import Recorder
 from bootc_live.base.output import answer, answer_json
-from bootc_live.base.redact import redact
 from bootc_live.base.units import mib
 from bootc_live.cli.new_results import new_directory, room_wanted, writing
 from bootc_live.cli.source_argument import source_argument
+from bootc_live.config.tokens import redact_cmdline
 from bootc_live.landing.netboot_files import Written, write_netboot
 from bootc_live.landing.node_cmdline import check_base
 from bootc_live.landing.node_files import NodeFiles, Wishes, node_files
@@ -41,6 +41,6 @@ def _report(typed: str, files: NodeFiles, written: list[Written]) -> dict[str, o
         "source": typed,
         "digest": files.identity,
         "kernel": files.version,
-        "cmdline": redact(files.cmdline),
+        "cmdline": redact_cmdline(files.cmdline),
         "files": {one.name: {"sha256": one.sha256, "size": one.size} for one in written},
     }

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from bootc_live.base.errors import ConfigError
-from bootc_live.base.redact import redact
 from bootc_live.config.image_kargs import image_may_ask
 from bootc_live.config.kexec import is_about_kexec
 from bootc_live.config.model import Kexec
 from bootc_live.config.source_spec import ROOT_PREFIX
-from bootc_live.config.tokens import Token, read_word, split_cmdline, split_words
+from bootc_live.config.tokens import Token, read_word, redact_cmdline, split_cmdline, split_words
 
 _OF_BOOT_LOADER = frozenset({"BOOT_IMAGE", "initrd"})
 # What parse-bootc-live.sh writes into /etc/cmdline.d.
@@ -37,7 +36,7 @@ def next_cmdline(text: str, image: Sequence[str], kexec: Kexec, digest: str | No
     result = list(_pinned([*kept, *_appended(kexec)], digest))
     if not _has_root(read_word(word) for word in result):
         typed = [f"remove={text}" for text in kexec.remove] + [f"append={text}" for text in kexec.append]
-        said = redact(" ".join(f"bootc.kexec.{argument}" for argument in typed))
+        said = redact_cmdline(" ".join(f"bootc.kexec.{argument}" for argument in typed))
         raise ConfigError(
             f"'{said}' leaves the next kernel without a root={ROOT_PREFIX}…",
             hint="correct these arguments on the kernel command line",

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from bootc_live.base.redact import redact, redact_value
+
 # The kernel's isspace() is Latin-1: a no-break space separates too.
 _SPACE = frozenset(" \t\n\v\f\r\xa0")
 
@@ -68,6 +70,18 @@ def read_word(word: str) -> Token:
     if value.startswith('"'):
         return Token(word[:cut], _drop_end(value[1:]))
     return Token(word[:cut], _drop_end(value) if whole else value)
+
+
+def redact_cmdline(text: str) -> str:
+    """Return arguments without their secrets, one by one: a quoted one may hold white space, and so may a password.
+
+    What holds no secret comes back as it is.
+    """
+    words, behind = split_words(text)
+    shown, shown_behind = [redact_value(word) for word in words], redact(behind)
+    if (shown, shown_behind) == (words, behind):
+        return text
+    return " ".join([*shown, *(["--", shown_behind] if behind else [])])
 
 
 def _drop_end(text: str) -> str:
