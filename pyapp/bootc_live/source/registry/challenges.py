@@ -26,7 +26,7 @@ class Challenge:
     parameters: dict[str, str] = field(default_factory=dict)
 
 
-def parse_challenges(header: str) -> list[Challenge]:
+def parse_challenge(header: str) -> list[Challenge]:
     """Return the challenges of all WWW-Authenticate headers of an answer, joined by commas, in their order.
 
     Commas stand between challenges and between parameters alike. What is no part of either is passed over.

@@ -22,7 +22,7 @@ from bootc_live.base.redact import redact
 from bootc_live.config.logins import Login
 from bootc_live.source.http.encoded import plain
 from bootc_live.source.http.errors import refused
-from bootc_live.source.registry.challenges import Challenge, parse_challenges, repository_in
+from bootc_live.source.registry.challenges import Challenge, parse_challenge, repository_in
 from bootc_live.source.retry import TransientError
 
 # What may stand in a header.
@@ -73,7 +73,7 @@ class RegistryLogin(TokenAuth):  # type: ignore[misc]
         Tokens come first, then the password, if there is one. A token that was shown and refused has run out, and is
         replaced; where that does not help, the password is shown instead.
         """
-        challenges = parse_challenges(original.headers.get("Www-Authenticate", ""))
+        challenges = parse_challenge(original.headers.get("Www-Authenticate", ""))
         original.close()
         shown = headers.get("Authorization")
         bearers = [challenge for challenge in challenges if challenge.scheme == "bearer"]
