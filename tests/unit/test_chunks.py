@@ -171,6 +171,15 @@ def test_two_bytes_of_sixty_gigabytes(fd: int) -> None:
     assert os.pread(fd, 1, found.table[-1] * BLOCK + (60 * GB - 1) % step) == b"b"
 
 
+@pytest.mark.parametrize("unit", [1, 512, 1024, 4096])
+def test_copies_end_at_pages(unit: int, fd: int) -> None:
+    """Also those of small files, and where chunks had to grow."""
+    for size in (unit, 1400, 3 * 2**20, 9 * 2**20 + unit):
+        node, _ = sparse_node(fd, size, [(0, min(unit, size)), (size // 2 // unit * unit, 1)])
+        _, extra = mapped(node, fd, 8192)
+        assert extra % 4096 == 0
+
+
 def test_maps_of_one_image_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chunks, "MOST_ENTRIES", 100)
     budget = MapBudget()

@@ -101,8 +101,10 @@ def same_fields(entry: Node, got: Found, path: str) -> None:
     kind = types.get(entry.kind) or (stat.S_IFCHR if entry.kind == "char" else stat.S_IFBLK)
     assert got.mode == kind | entry.mode, path
     assert (got.uid, got.gid, got.mtime, got.mtime_ns) == (entry.uid, entry.gid, entry.mtime, entry.mtime_ns), path
-    known = (b"user.", b"trusted.", b"security.", b"system.posix_acl_")
-    assert got.xattrs == {name: value for name, value in entry.xattrs.items() if name.startswith(known)}, path
+    known = (b"user.", b"trusted.", b"security.")
+    acls = (b"system.posix_acl_access", b"system.posix_acl_default")
+    wanted = {name: value for name, value in entry.xattrs.items() if name.startswith(known) or name in acls}
+    assert got.xattrs == wanted, path
     if entry.kind in ("char", "block"):
         assert got.device == device_number(*entry.device), path
 

@@ -104,11 +104,11 @@ def chunk_size(extents: Sequence[Extent], size: int, block: int) -> int:
     so that map and padding together take little: a file may have terabytes of hole.
     """
     if _aligned(extents, size, block, block):
-        spans = [(part.start, _end(part)) for part in extents]
+        spans, least = [(part.start, _end(part)) for part in extents], block
     else:
-        spans = windows(extents, _PAGE)
+        spans, least = windows(extents, _PAGE), max(_PAGE, block)
     most = block << _MAX_BITS
-    chunk = max(block, min(most, _common(spans, size)))
+    chunk = max(least, min(most, _common(spans, size)))
     while -(-size // chunk) > max(_FEW_ENTRIES, len(spans) * chunk // _PAD_FOR_AN_ENTRY) and chunk < most:
         chunk *= 2
     return chunk
@@ -149,7 +149,7 @@ def _copied(extents: Sequence[Extent], chunk: int, fd: int, extra: int) -> tuple
             part = todo.pop()
             _copy(fd, part, extra + part.start - start)
         result.append(Extent(start, end - start, extra))
-        extra += end - start
+        extra += -(-(end - start) // _PAGE) * _PAGE
     return tuple(result), extra
 
 
