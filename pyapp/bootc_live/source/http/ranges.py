@@ -104,9 +104,12 @@ class Asking:
 
         Raises SourceError; RangeError where that would take reading the whole, and it may not.
         """
-        ways = [(begin, end), (begin, None)] if closed else [(begin, None), (begin, end)]
-        whole = [(0, None)] if self._whole else []
-        ways = list(dict.fromkeys([*ways, *whole] if self._parts else whole))
+        ranges = [(begin, end), (begin, None)] if closed else [(begin, None), (begin, end)]
+        if not self._whole:
+            # Who can do without asks once.
+            ranges = ranges[:1]
+        ways = [*(ranges if self._parts else []), *([(0, None)] if self._whole else [])]
+        ways = list(dict.fromkeys(ways))
         with ExitStack() as stack:
             yield self._answer(ways, stack)
 
