@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,12 +13,12 @@ from tests.lib.fault_files import Files
 from tests.lib.fault_proxy import fault_proxy
 from tests.lib.fault_server import fault_server
 from tests.lib.faults import BLOBS, Fault, Rule
-from tests.lib.host_files import AUTH, host_files
+from tests.lib.host_files import AUTH, CERTIFICATES, host_files
 from tests.lib.htpasswd import USER, auth_json, htpasswd
 from tests.lib.program import Program
 from tests.lib.registry import LOOPBACK, registry
 from tests.lib.relay import tls_front
-from tests.lib.tls import Certificate, make_server
+from tests.lib.tls import Certificate, make_authority, make_server
 from tests.lib.token_server import Logins, token_service
 
 pytest_plugins = ("tests.lib.access_fixtures",)
@@ -27,6 +28,33 @@ pytest_plugins = ("tests.lib.access_fixtures",)
 def nobody(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
     """A server's certificate that no authority signed."""
     return make_server(tmp_path_factory.mktemp("nobody"), None)
+
+
+CA = "basicConstraints = critical, CA:TRUE\n"
+SIGNS = "keyUsage = critical, keyCertSign\n"
+KEY_ID = "subjectKeyIdentifier = hash\n"
+NAMED = "subjectAltName = {names}\n"
+# Made by hand, by old scripts and by appliances: the authority's extensions, and its server's.
+LAX = {
+    "by the book": (CA + SIGNS + KEY_ID, f"{NAMED}authorityKeyIdentifier = keyid\n"),
+    "server without the authority's key id": (CA + SIGNS + KEY_ID, f"{NAMED}authorityKeyIdentifier = none\n"),
+    "basic constraints that are not critical": (f"basicConstraints = CA:TRUE\n{SIGNS}{KEY_ID}", NAMED),
+    "no key usage": (CA + KEY_ID, NAMED),
+    "no key id": (f"{CA}{SIGNS}subjectKeyIdentifier = none\n", f"{NAMED}authorityKeyIdentifier = none\n"),
+    "no extension at all": ("", NAMED),
+}
+
+
+@pytest.mark.parametrize(("authority", "server"), LAX.values(), ids=LAX.keys())
+def test_private_authorities(authority: str, server: str, program: Program, image: Stored, tmp_path: Path) -> None:
+    """What curl accepts is accepted, with Python 3.13 too."""
+    made = make_authority(tmp_path, extensions=authority)
+    certificate = make_server(tmp_path, made, extensions=server)
+    with tls_front(image.registry.port, certificate) as port, host_files({CERTIFICATES / "ca.crt": made.certificate}):
+        url = f"https://{LOOPBACK}:{port}/v2/"
+        curl = subprocess.run(["curl", "-sS", "-o", "/dev/null", "--cacert", made.certificate, url], check=False)
+        ended = program.run("inspect", "--json", source(port))
+        assert (ended.status == 0) == (curl.returncode == 0), ended.stderr
 
 
 def source(port: int) -> str:
