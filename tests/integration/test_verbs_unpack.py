@@ -165,6 +165,19 @@ def test_nothing_stays_of_a_deep_tree(program: Program, tmp_path: Path) -> None:
     assert there.stat().st_mode & 0o7777 == 0o751
 
 
+@pytest.mark.parametrize(("uid_mode", "devices"), [(0o4755, 2), (0o2755, 0), (0o755, 0)])
+def test_what_works_as_root_is_told(uid_mode: int, devices: int, program: Program, tmp_path: Path) -> None:
+    """It is the image's tree; whoever unpacks it is told what others could do with it."""
+    nodes = [node(f"n{number}", kind, 1, 3) for number, kind in enumerate(("char", "block")[:devices])]
+    more = layer(file("program", "x", mode=uid_mode), *nodes)
+    archive = write_archive(tmp_path / "image.oci", Image([Layer(more)], architecture=HERE))
+    told = program.run("unpack", archive, tmp_path / "tree").good().stderr
+    rights = int(uid_mode != 0o755)
+    line = f"the tree has {rights} set-uid or set-gid files and {devices} devices of the image's author"
+    assert (line in told) == bool(rights or devices)
+    assert (tmp_path / "tree/program").stat().st_mode & 0o7777 == uid_mode
+
+
 def test_two_at_once(program: Program, small: Path, wanted: list[Line], tmp_path: Path) -> None:
     """The second one must not see, nor take away, what the first one works in."""
     big = write_archive(tmp_path / "big.oci", Image([Layer(BASE), Layer(_big(2**27), "none")], architecture=HERE))

@@ -22,7 +22,7 @@ from bootc_live.cli.workspace import workspace
 from bootc_live.image.acquire import acquire
 from bootc_live.image.verified import VerifiedImage
 from bootc_live.rootfs.layers import merge
-from bootc_live.rootfs.tree import Node, path_of
+from bootc_live.rootfs.tree import Node, path_of, walk
 from bootc_live.rootfs.tree_data import Data
 from bootc_live.rootfs.tree_files import Files
 from bootc_live.rootfs.tree_handles import handles
@@ -49,12 +49,26 @@ def main(arguments: argparse.Namespace) -> int:
         access = Access(recorder.warn, label=arguments.label, unsecure=arguments.unsecure, directory=directory)
         image = acquire([spec], access, os.path.join(directory, "root.erofs"), recorder).image
         root = merge(image, warn=recorder.warn)
+        for line in _privileged(root):
+            recorder.warn(line)
         with recorder.phase("copy", f"copying to {arguments.directory}"):
             try:
                 _copy(image, root, target, recorder)
             except (OSError, ValueError) as error:
                 raise RootfsError(f"cannot unpack to {arguments.directory!r}: {error}", hint=_HINT) from error
     return 0
+
+
+def _privileged(root: Node) -> Iterator[str]:
+    """Say what the tree gives to whoever reaches it, be it by a path or in a mount of another system."""
+    nodes = list(walk(root))
+    rights = sum(node.kind == "file" and bool(node.mode & 0o6000) for node in nodes)
+    devices = sum(node.kind in ("char", "block") for node in nodes)
+    if rights or devices:
+        yield (
+            f"the tree has {rights} set-uid or set-gid files and {devices} devices of the image's author, and works as "
+            "root: keep others out of its directory, or mount its file system with nosuid,nodev"
+        )
 
 
 def _copy(image: VerifiedImage, root: Node, target: str, recorder: Recorder) -> None:
