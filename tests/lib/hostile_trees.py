@@ -63,7 +63,7 @@ class Hostile:
         return found
 
     def _map(self) -> tuple[int, list[tuple[int, bytes]]]:
-        unit = self._random.choice((1, 7, 512, 4096))
+        unit = self._random.choice((1, 7, 512, 600))
         cuts = sorted(self._random.sample(range(200), 2 * self._random.randint(0, 5)))
         parts = [
             (start * unit, bytes([at + 1]) * ((end - start) * unit))
