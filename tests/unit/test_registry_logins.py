@@ -185,3 +185,16 @@ def test_answers_that_are_no_tokens(body: bytes, tmp_path: Path) -> None:
 def test_a_registry_that_takes_something_else(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="it takes nothing but negotiate, ntlm"):
         top(tmp_path, BASIC, ["Negotiate", "NTLM"], login=True)
+
+
+def test_a_server_that_answers_no_ranges_at_all(tmp_path: Path) -> None:
+    """Nothing is asked for in parts before it has to be, not even to find out who answers."""
+
+    def answer(asked: Asked) -> Reply:
+        return Reply(400) if asked.span else Reply(200, MANIFEST, {"Content-Type": "application/json"})
+
+    with archive_server(answer) as served:
+        reference = f"127.0.0.1:{served.port}/os"
+        access = Access(quiet, unsecure=True, policy=RetryPolicy(RetryLimits(tries=1)), root=str(tmp_path))
+        with open_registry(RegistryImage(reference, f"docker://{reference}"), access) as source:
+            assert source.top().content == MANIFEST

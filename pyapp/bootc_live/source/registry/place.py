@@ -24,8 +24,6 @@ from bootc_live.source.retry import TransientError
 _API_HOSTS = {"docker.io": "registry-1.docker.io", "index.docker.io": "registry-1.docker.io"}
 
 _WANTS_LOGIN = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
-# For finding out who answers.
-_LITTLE = {"Range": "bytes=0-0"}
 
 
 class Place:
@@ -115,9 +113,8 @@ class Place:
         client = Registry(self.host, insecure=plain)
         client.session.close()
         client.session = self
-        client.auth = RegistryLogin(
-            login, self._typed, self.ask_for_token, self._read, logins.helper_for(endpoint.host)
-        )
+        helper = logins.helper_for(endpoint.host, endpoint.repository)
+        client.auth = RegistryLogin(login, self._typed, self.ask_for_token, self._read, helper)
         return client
 
     def _read(self, response: requests.Response) -> bytes:
@@ -128,7 +125,7 @@ class Place:
         """Find out whether it speaks plain HTTP, where either is allowed; raises SourceError where nobody answers."""
         url = f"https://{self.host}{path}"
         try:
-            self._web.send_once("GET", url, _LITTLE, checked=False).close()
+            self._web.send_once("GET", url, {}, checked=False).close()
         except (requests.RequestException, ValueError) as error:
             refusal = self._web.failure(self._typed, url, error)
             if isinstance(refusal, TransientError):
@@ -140,7 +137,7 @@ class Place:
     def _answers_plainly(self, path: str) -> bool:
         url = f"http://{self.host}{path}"
         try:
-            with closing(self._web.send_once("GET", url, _LITTLE)) as response:
+            with closing(self._web.send_once("GET", url, {})) as response:
                 # What servers for HTTPS answer to plain HTTP.
                 return response.status_code != HTTPStatus.BAD_REQUEST
         except (requests.RequestException, ValueError) as error:
