@@ -71,7 +71,11 @@ KARGS: tuple[Karg, ...] = (
         "digest is refused.",
     ),
     Karg(
-        "bootclabel", Kind.TEXT, "latest", "which image of an archive to take: the name it has in the archive's index."
+        "bootclabel",
+        Kind.TEXT,
+        "latest",
+        "which image of an archive to take: the name it has in the archive's index. Without it, the only image will do "
+        "as well, or, where none has a name, the first one for this machine.",
     ),
     Karg("rw", Kind.BOOLEAN, "0", "make all of `/` writable; changes live in RAM. `rw=0` takes an earlier `rw` back."),
     Karg("ro", Kind.BOOLEAN, "1", "ignored: the root is read-only unless `rw` is given."),
