@@ -208,6 +208,15 @@ def test_redirects_end(target: str, web: Web, servers: Servers) -> None:
     assert len(servers.home.asked) == 11
 
 
+def test_targets_are_not_endless(web: Web, servers: Servers) -> None:
+    """Neither one that is long, nor one that grows from hop to hop."""
+    for target in (f"/{'a' * 20_000}", "x/" * 2000):
+        servers.table["/a/"] = moved(target)
+        servers.table.update({f"/a/{'x/' * 2000 * count}": moved(target) for count in range(1, 9)})
+        with pytest.raises(ValueError, match="redirects to a URL of"), sent(web, servers.home.url("/a/")):
+            pass
+
+
 def test_answers_that_only_look_like_redirects(web: Web, servers: Servers) -> None:
     for number, reply in enumerate((Reply(302), moved("/b", 300), moved("/b", 304), moved("/b", 201))):
         servers.table["/a"] = reply

@@ -60,7 +60,10 @@ def unreachable(typed: str, url: str, error: Exception, proxy: str | None = None
     if isinstance(error, ValueError) and not isinstance(error, requests.RequestException):
         return SourceError(f"{where} cannot be asked for: {reason_of(error)}", hint="check the URL and the server")
     if isinstance(error, requests.TooManyRedirects):
-        return SourceError(f"{where} redirects round and round", hint="correct the server, or name another source")
+        return SourceError(
+            f"{redact(asked)} (for {typed!r}) redirects round and round",
+            hint="correct the server, or name another source",
+        )
     if isinstance(error, (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema)):
         return SourceError(f"{where} is not a URL to fetch from: {redact(str(error))}", hint="correct the URL")
     if isinstance(error, requests.exceptions.ProxyError):

@@ -22,6 +22,8 @@ from bootc_live.source.http.trust import Trust, TrustError
 from bootc_live.source.retry import Persistence
 
 _MOST_REDIRECTS = 10
+# Twice what everybody should understand (RFC 9110, 4.1): signed addresses are long.
+_LONGEST_TARGET = 16000
 _AGENT = "bootc-live"
 _PORTS = {"http": 80, "https": 443}
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -95,6 +97,8 @@ class Web:
             hops = [*hops, response]
             # Servers write UTF-8 there, which http.client takes for Latin-1.
             target = _normal(urljoin(target, location.encode("latin-1", "replace").decode("utf-8", "replace")))
+            if len(target) > _LONGEST_TARGET:
+                raise ValueError(f"it redirects to a URL of {len(target)} characters")
             at_home = at_home and origin_of(target) == origin_of(response.url)
 
     def send_once(
