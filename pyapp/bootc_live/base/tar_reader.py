@@ -20,7 +20,7 @@ from bootc_live.base.tar_format import (
 )
 
 # What one tar may hold. Beyond this it is no image, but something that is to fill memory (SECURITY.md).
-MOST_MEMBERS = 4 * 2**20
+MOST_MEMBERS = 2 * 2**20
 MOST_MAP_ENTRIES = 2**20
 _EXTENSION_LIMIT = 2**20
 # Of what global headers say: every member has all of it.
