@@ -47,14 +47,6 @@ FRONT = (
         "tests/unit/test_logins.py",
     ),
     Mutation(
-        "routes: a wildcard matches within a name",
-        "pyapp/bootc_live/config/routes.py",
-        "return given.endswith(wanted[1:]) and given != wanted[1:]",
-        "return given.endswith(wanted[2:]) and given != wanted[2:]",
-        "unit",
-        "tests/unit/test_routes.py",
-    ),
-    Mutation(
         "next command line: a digest is added to a digest",
         "pyapp/bootc_live/config/next_cmdline.py",
         'token.value.startswith(before) and "@" not in token.value:',
@@ -88,14 +80,6 @@ FRONT = (
         "tests/integration/test_access_logins.py::test_no_login_over_plain_http_for_a_registry_with_tls",
     ),
     Mutation(
-        "spread: every host asks the same mirror first",
-        "pyapp/bootc_live/source/registry/spread.py",
-        r'f"{identity}\0{endpoint.host}\0{endpoint.repository}"',
-        r'f"{endpoint.host}\0{endpoint.repository}"',
-        "integration",
-        "tests/integration/test_access_mirrors.py::test_hosts_spread",
-    ),
-    Mutation(
         "ranges: a part that begins too late is taken",
         "pyapp/bootc_live/source/http/ranges.py",
         "if part is not None and part.first <= (start or 0) <= part.last:",
@@ -126,14 +110,6 @@ FRONT = (
         "mirror.pull",
         "unit",
         "tests/unit/test_routes.py",
-    ),
-    Mutation(
-        "web: a redirect may lead from HTTPS to HTTP",
-        "pyapp/bootc_live/source/http/web.py",
-        'if hops[0].startswith("https:") and any(url.startswith("http:") for url in hops):',
-        'if hops[-1].startswith("https:") and any(url.startswith("http:") for url in hops):',
-        "unit",
-        "tests/unit/test_web_secure.py",
     ),
     Mutation(
         "retry: one round too many",
