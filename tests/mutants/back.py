@@ -9,8 +9,8 @@ BACK = (
     Mutation(
         "layers: a whiteout hides files of its own layer",
         "pyapp/bootc_live/rootfs/layers.py",
-        "elif holder[child].layer < layer:",
-        "elif holder[child].layer <= layer:",
+        "elif not below and holder[child].layer < layer:",
+        "elif not below and holder[child].layer <= layer:",
         "unit",
         "tests/unit/test_whiteouts.py",
     ),

@@ -133,7 +133,7 @@ def map_0_1(numbers: str, size: str = "10000") -> bytes:
     ids=range(24),
 )
 def test_damaged_maps(part: bytes) -> None:
-    with pytest.raises(ValueError, match="sparse|claims|octal"):
+    with pytest.raises(ValueError, match=r"sparse|claims|octal"):
         members(layer(part))
 
 

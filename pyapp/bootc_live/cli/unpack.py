@@ -54,7 +54,12 @@ def main(arguments: argparse.Namespace) -> int:
         with recorder.phase("copy", f"copying to {arguments.directory}"):
             try:
                 _copy(image, root, target, recorder)
-            except (OSError, ValueError) as error:
+            except ValueError as error:
+                raise RootfsError(
+                    f"{image.resolved.typed!r} cannot be unpacked to {arguments.directory!r}: {error}",
+                    hint="build the image anew",
+                ) from error
+            except OSError as error:
                 raise RootfsError(f"cannot unpack to {arguments.directory!r}: {error}", hint=_HINT) from error
     return 0
 
@@ -96,9 +101,10 @@ def _copy_into(image: VerifiedImage, root: Node, directory: str, recorder: Recor
         files = Files(root, opened, Data(data.fileno()))
         try:
             files.write()
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else str(error)
-            raise ValueError(f"{path_of(root, files.at)}: {reason}") from error
+        except ValueError as error:
+            raise ValueError(f"{path_of(root, files.at)} {error}") from error
+        except OSError as error:
+            raise OSError(error.errno, f"{path_of(root, files.at)}: {error.strerror}") from error
     for space, count in sorted(files.attributes.refused.items()):
         recorder.warn(f"its file system holds no extended attributes {space}.*: {count} are left out")
 
