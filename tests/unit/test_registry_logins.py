@@ -117,6 +117,15 @@ def test_a_password_where_the_token_service_has_nothing(tmp_path: Path) -> None:
     top(tmp_path, BASIC, [BEARER, NAMELESS], login=True, give=lambda _asked: Reply(404))
 
 
+def test_a_password_where_tokens_are_refused(tmp_path: Path) -> None:
+    served = top(tmp_path, BASIC, [BEARER, NAMELESS], login=True)
+    shown = [asked.header("Authorization") for asked in served.asked if asked.path.startswith("/v2/os/")]
+    assert shown[-3:] == ["", "Bearer T", BASIC]
+    for challenges, login in (([BEARER, NAMELESS], False), ([BEARER], True)):
+        with pytest.raises(SourceError, match="401"):
+            top(tmp_path, BASIC, challenges, login=login)
+
+
 @pytest.mark.parametrize(
     ("challenge", "query"),
     [

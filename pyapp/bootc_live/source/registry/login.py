@@ -103,6 +103,16 @@ class RegistryLogin(TokenAuth):  # type: ignore[misc]
         basic = self._basic() if self._uses_basic else None
         return {"Authorization": basic} if basic else {}
 
+    def instead_of_token(self, refused: requests.Response) -> dict[str, str]:
+        """Return what to show where even a new token was refused: the password, if it is asked for, too."""
+        schemes = {challenge.scheme for challenge in parse_challenge(refused.headers.get("Www-Authenticate", ""))}
+        basic = self._basic() if schemes >= {"basic", "bearer"} else None
+        if basic is None or refused.request.headers.get("Authorization") == basic:
+            return {}
+        with self._lock:
+            self._uses_basic, self.token = True, None
+        return {"Authorization": basic}
+
     def _basic(self) -> str | None:
         if self._login is None or self._login.username is None:
             return None

@@ -91,6 +91,9 @@ class Place:
             known = {**headers, **client.auth.known_headers()}
             # oras-py wraps its requests in a retry that sleeps two minutes, even over a refused login.
             response: requests.Response = inspect.unwrap(Registry.do_request)(client, url, headers=known, stream=True)
+            if response.status_code in _WANTS_LOGIN and (shown := client.auth.instead_of_token(response)):
+                response.close()
+                response = self.request("GET", url, headers={**headers, **shown})
             if response.status_code in _WANTS_LOGIN:
                 with closing(response):
                     raise client.auth.refusal(response)
