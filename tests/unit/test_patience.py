@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from bootc_live.source.http.patience import Deadline
 from bootc_live.source.http.web import Web, opened_web
 from bootc_live.source.retry import RetryPolicy
 from tests.lib.fetching import quiet
+from tests.lib.tls import make_server
 
 STALL = 0.4
 DRIP = 0.05
@@ -37,13 +39,14 @@ DRIPS = {
 
 
 @contextmanager
-def dripping(begin: bytes, more: bytes, pause: float) -> Iterator[str]:
+def dripping(begin: bytes, more: bytes, pause: float, tls: ssl.SSLContext | None = None) -> Iterator[str]:
     """The URL of a server that begins so, and goes on with `more` for ever."""
     ended = threading.Event()
     listener = socket.create_server(("127.0.0.1", 0))
 
     def serve() -> None:
-        with suppress(OSError), closing(listener.accept()[0]) as connection:
+        accepted = listener.accept()[0]
+        with suppress(OSError), closing(tls.wrap_socket(accepted, server_side=True) if tls else accepted) as connection:
             connection.recv(65536)
             for piece in chain([begin], repeat(more)):
                 connection.sendall(piece)
@@ -53,7 +56,7 @@ def dripping(begin: bytes, more: bytes, pause: float) -> Iterator[str]:
     thread = threading.Thread(target=serve)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        yield f"http{'s' if tls else ''}://127.0.0.1:{listener.getsockname()[1]}/"
     finally:
         ended.set()
         listener.close()
@@ -61,23 +64,35 @@ def dripping(begin: bytes, more: bytes, pause: float) -> Iterator[str]:
 
 
 def read(web: Web, url: str) -> bytes:
-    with closing(web.send(url, {})) as response:
+    with closing(web.send(url, {}, checked=False)) as response:
         return b"".join(web.body(response, "typed"))
+
+
+def check_end(begin: bytes, more: bytes, pause: float, root: Path, tls: ssl.SSLContext | None = None) -> None:
+    policy = RetryPolicy(RetryLimits(tries=1, stall=STALL, total=90.0))
+    with (
+        dripping(begin, more, pause, tls) as url,
+        opened_web(Access(quiet, policy=policy, root=str(root)), "typed") as web,
+    ):
+        start = time.monotonic()
+        with pytest.raises((requests.RequestException, SourceError)):
+            read(web, url)
+        assert time.monotonic() - start < 60, "it did not end by itself"
 
 
 @pytest.mark.parametrize("pause", [DRIP, 0.0], ids=["slowly", "fast"])
 @pytest.mark.parametrize(("begin", "more"), DRIPS.values(), ids=DRIPS.keys())
 def test_drips_end(begin: bytes, more: bytes, pause: float, tmp_path: Path) -> None:
     """Fast ones may end by a limit of their own, before the time is over."""
-    policy = RetryPolicy(RetryLimits(tries=1, stall=STALL, total=90.0))
-    with (
-        dripping(begin, more, pause) as url,
-        opened_web(Access(quiet, policy=policy, root=str(tmp_path)), "typed") as web,
-    ):
-        start = time.monotonic()
-        with pytest.raises((requests.RequestException, SourceError)):
-            read(web, url)
-        assert time.monotonic() - start < 60, "it did not end by itself"
+    check_end(begin, more, pause, tmp_path)
+
+
+@pytest.mark.parametrize("drip", ["headers", "trailers"])
+def test_drips_over_tls_end(drip: str, tmp_path: Path) -> None:
+    made = make_server(tmp_path, None)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(made.certificate, made.key)
+    check_end(*DRIPS[drip], DRIP, tmp_path, context)
 
 
 def test_a_deadline_begins_again() -> None:

@@ -42,7 +42,10 @@ def test_a_good_file() -> None:
             "registry.example/os",
             "origin.example:5000/team/os",
             insecure=True,
-            mirrors=(Mirror("mirror-a.example", True, "digest-only"), Mirror("mirror-b.example/cache", pull="digest-only")),
+            mirrors=(
+                Mirror("mirror-a.example", True, "digest-only"),
+                Mirror("mirror-b.example/cache", pull="digest-only"),
+            ),
             origin=FILE,
         ),
         Rule("*.corp.example", blocked=True, origin=FILE),
