@@ -60,12 +60,20 @@ WORDS = [
     ("bootc.live.fallback=htp://me:p'w@h/x", "bootc.live.fallback=htp://***@h/x"),
     ("root=bootc-live:me:pw@a.example/x", "root=bootc-live:***@a.example/x"),
     ("root=bootc-live:https://me:pw@a/x?b=c", "root=bootc-live:https://***@a/x?***"),
+    ("//me:pw@a.example/x", "//***@a.example/x"),
+    ("https:/me:pw@a.example/x", "https:/***@a.example/x"),
+    ("root=bootc-live:http:/me:pw@a.example/x?y", "root=bootc-live:http:/***@a.example/x?***"),
+    ("https:///me:pw@a.example/x", "https:///***@a.example/x"),
     # Options.
+    ("systemd.set_credential_binary=bootc-live.auth:e30=", "systemd.set_credential_binary=***"),
+    ("wpa-psk=pw", "wpa-psk=***"),
     ("nfs:username=me,password=pw:a.example:/x/y", "nfs:username=me,password=***"),
     ("PASSWORD=pw", "PASSWORD=***"),
     ("x,access_token=pw,y", "x,access_token=***"),
 ]
 VALUES = [
+    ("a.example/x?secret", "a.example/x?***"),
+    ("root=bootc-live:a.example/x?secret", "root=bootc-live:a.example/x?***"),
     ("https://me:p w@a.example/x", "https://***@a.example/x"),
     ("https://me:pw@a/x?b=c and more", "https://***@a/x?***"),
     ("proxy=me:p w@proxy:3128", "proxy=***@proxy:3128"),
@@ -182,7 +190,7 @@ def test_what_is_no_url_hides_its_login(character: str) -> None:
             "@sha256:",
             "https://a@",
         ),
-        *(" ", "a ", "token", "bearer ", "[", "=?", ";", "#", "x/@", "\x1b", ":x@h "),
+        *(" ", "a ", "https:/", "//", "a@//", "token", "bearer ", "[", "=?", ";", "#", "x/@", "\x1b", ":x@h "),
     ],
 )
 def test_time_grows_with_the_text(piece: str) -> None:

@@ -20,8 +20,11 @@ _PATH = re.compile(r"[^?#;]*")
 _DIGEST = re.compile(r"sha[0-9]+:[0-9a-f]*")
 # What may stand in front of a value: the name of an argument, and how sources of ours and of mount begin.
 _LEAD = re.compile(r"(?:([A-Za-z0-9_.-]+)=)?[\"']?(?:bootc-live:)?(?:nfs4?:)?", re.IGNORECASE)
+# A scheme with too few slashes, and none at all.
+_SHORT_SCHEME = re.compile(r"(?:(?:docker|torrent|socks[45][ah]?|https?|t?ftps?):/?|/)/", re.IGNORECASE)
 _OPTION = re.compile(
-    r"(?<![A-Za-z])(?:pass(?:word|wd|phrase)?|secret|token|sig(?:nature)?|credentials?|api_?key|access_?key)=",
+    r"(?<![A-Za-z])(?:pass(?:word|wd|phrase)?|pwd|psk|secret|token|auth|sig(?:nature)?|credential(?:s|_binary)?"
+    r"|(?:api|access)[_-]?key)=",
     re.IGNORECASE,
 )
 # Before a secret in a header (RFC 7235); shorter words are English.
@@ -47,9 +50,13 @@ def redact(text: str) -> str:
 
 def redact_value(text: str) -> str:
     """Return a text that is one URL, source, proxy or ``NAME=VALUE``, white space and quotes included, likewise."""
+    return _redact(text, word=False)
+
+
+def _redact(text: str, *, word: bool) -> str:
     start = text.find("://")
     if start < 0:
-        return _without_options(_redact_bare(text))
+        return _without_options(_redact_bare(text, word=word))
     begin = start
     while begin and text[begin - 1] in _SCHEME_CHARACTERS:
         begin -= 1
@@ -57,13 +64,15 @@ def redact_value(text: str) -> str:
     inner = _INNER_SCHEME.match(text, end)
     end = inner.end() if inner else end
     docker = text[begin:start].lower() == "docker"
-    return _without_options(_redact_bare(text[:begin]) + text[begin:end] + _redact_address(text[end:], docker=docker))
+    return _without_options(
+        _redact_bare(text[:begin], word=word) + text[begin:end] + _redact_address(text[end:], docker=docker)
+    )
 
 
 def _redact_word(word: str) -> str:
     inner = word.lstrip(_OPENING)
     core = inner.rstrip(_CLOSING)
-    return word[: len(word) - len(inner)] + redact_value(core) + inner[len(core) :]
+    return word[: len(word) - len(inner)] + _redact(core, word=True) + inner[len(core) :]
 
 
 def _redact_address(text: str, *, docker: bool) -> str:
@@ -90,20 +99,24 @@ def _redact_path(text: str) -> str:
     return shown if path.end() == len(text) else f"{shown}{text[path.end()]}{HIDDEN}"
 
 
-def _redact_bare(text: str) -> str:
-    """Redact what has no scheme: a path, a proxy, a part of a sentence."""
+def _redact_bare(text: str, *, word: bool) -> str:
+    """Redact what has no scheme: a path, a proxy, and where it is but a ``word``, a part of a sentence."""
     lead = _LEAD.match(text)
     assert lead is not None, "it matches nothing, too"
     value = text[lead.end() :]
     if (lead[1] or "").lower().endswith("proxy"):
         return lead[0] + _redact_address(value, docker=False)
+    short = _SHORT_SCHEME.match(value)
+    if short is not None:
+        return lead[0] + short[0] + _redact_address(value[short.end() :], docker=True)
     before = value.rpartition("@")[0]
     colon = before.find(":")
     if colon > 0 and "/" not in before[:colon] and before[colon + 1 : colon + 2] != "/" and value[0] != ".":
         value = _redact_address(value, docker=True)
-    # Without a scheme in front, it may be the end of a question.
     query = value.find("?")
-    return lead[0] + (f"{value[:query]}?{HIDDEN}" if query >= 0 and "=" in value[query:] else value)
+    # It may be the end of a question, or part of a file's name.
+    told = "=" in value[query:] if word or value.startswith("/") else query >= 0
+    return lead[0] + (f"{value[:query]}?{HIDDEN}" if query >= 0 and told else value)
 
 
 def _without_options(text: str) -> str:

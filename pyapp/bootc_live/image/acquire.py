@@ -21,6 +21,8 @@ from bootc_live.source.interface import AnySource, StreamSource
 from bootc_live.source.select import open_source
 
 _NOBODY = Takers()
+# One source cannot push the others out of a message about all of them.
+_LONGEST_REASON = 1000
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def acquire(
             try:
                 image = _fetch(spec, access, wanted, store, recorder, takers)
             except (SourceError, ImageError, RunError, AdmissionError) as error:
-                attempts.append(Attempt(spec.typed, one_line(error.message)))
+                attempts.append(Attempt(spec.typed, one_line(error.message, _LONGEST_REASON)))
                 if len(specs) == 1:
                     raise
                 if len(attempts) == len(specs):
