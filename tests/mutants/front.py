@@ -85,7 +85,7 @@ FRONT = (
         "if part is not None and part.first <= (start or 0) <= part.last:",
         "if part is not None:",
         "unit",
-        "tests/unit/test_web_archive.py",
+        "tests/unit/test_web_ranges.py",
     ),
     Mutation(
         "web: a redirect takes secrets along",

@@ -184,53 +184,6 @@ def test_server_that_tells_another_size(total: str, tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
-def broken_ranges(what: str, spared: int) -> Answer:
-    """A server that answers each range after the first so many in an odd way; the whole can always be had."""
-
-    def answer(asked: Asked) -> Reply:
-        reply = Stored(PLAIN, etag=None)(asked)
-        if asked.span is None or asked.number < spared:
-            return reply
-        start, size = asked.span[0], len(PLAIN)
-        aligned = start // 65_536 * 65_536
-        odd = {
-            "400": Reply(400),
-            "416": Reply(416, headers={"Content-Range": f"bytes */{size}"}),
-            "501": Reply(501),
-            "412": Reply(412),
-            "500": Reply(500),
-            "the whole": Stored(PLAIN, ranges=False)(asked),
-            "aligned": Reply(206, PLAIN[aligned:], {"Content-Range": f"bytes {aligned}-{size - 1}/{size}"}),
-            "other case": reply.having(Content_Range=reply.headers["Content-Range"].replace("bytes ", "Bytes=")),
-            "later": Reply(206, PLAIN[start + 9 :], {"Content-Range": f"bytes {start + 9}-{size - 1}/{size}"}),
-            "earlier": Reply(206, PLAIN[:17], {"Content-Range": f"bytes 0-16/{size}"}) if start > 17 else reply,
-            "wrong": reply.having(Content_Range=f"bytes 17-{size - 1}/{size}"),
-            "other unit": reply.having(Content_Range=f"pages {start}-{size - 1}/{size}"),
-            "no header": replace(reply, headers={}),
-            "many digits": reply.having(Content_Range=f"bytes {'9' * 5000}-{'9' * 5000}/{size}"),
-            "empty": replace(reply, body=b"", headers={"Content-Range": f"bytes {start}-{start}/{size}"}),
-        }
-        return odd[what]
-
-    return answer
-
-
-ODD_RANGES = (
-    *("400", "416", "501", "412", "500", "the whole", "aligned", "other case"),
-    *("later", "earlier", "wrong", "other unit", "no header", "many digits", "empty"),
-)
-
-
-@pytest.mark.parametrize(
-    ("what", "spared"),
-    [*[(what, spared) for what in ODD_RANGES for spared in (0, 3)], ("416", 1), ("500", 1), ("the whole", 1)],
-)
-def test_ranges_are_never_the_reason_to_fail(what: str, spared: int, tmp_path: Path) -> None:
-    served = fetched(broken_ranges(what, spared), tmp_path)
-    # Where it is plain from the beginning that there are none, headers are not looked for one by one.
-    assert served.sent <= (4 if spared < 3 else 16) * len(PLAIN)
-
-
 def test_ranges_of_other_bytes(tmp_path: Path) -> None:
     """It says one thing and gives another."""
 
