@@ -14,12 +14,15 @@ ARCHIVE = "https://r.example/os.oci"
 URL = "https://r.example/v2/os/manifests/latest"
 
 
-def hint(code: int, typed: str = REGISTRY, failed: str = URL) -> str:
+Failure = type[requests.exceptions.ConnectionError]
+
+
+def hint(code: int, typed: str = REGISTRY, failed: str = URL, failure: Failure = requests.exceptions.SSLError) -> str:
     """After a result of OpenSSL's check (x509_vfy.h) of the server of a URL, on the way to `URL`."""
     cause = ssl.SSLCertVerificationError(1, "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: for a reason")
     cause.verify_code = code
     request = requests.Request("GET", failed).prepare()
-    error = unreachable(typed, URL, requests.exceptions.SSLError(cause, request=request))
+    error = unreachable(typed, URL, failure(cause, request=request))
     assert failed in error.message
     return f"{error.message}; {error.hint}"
 
@@ -45,9 +48,11 @@ def test_hints_fit_the_failure(codes: tuple[int, ...], said: str, unsaid: str) -
 def test_unsecure_is_advised_where_it_helps(code: int) -> None:
     """It is for the registry itself: not for its token service or storage elsewhere, and not for archives."""
     assert "bootc.registry.unsecure" in hint(code)
-    for other in (
+    others = (
         hint(code, ARCHIVE),
         hint(code, failed="https://tokens.example/"),
         hint(code, failed="https://r.example:444/"),
-    ):
+        hint(code, failure=requests.exceptions.ProxyError),
+    )
+    for other in others:
         assert "bootc.registry.unsecure" not in other

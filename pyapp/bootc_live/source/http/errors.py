@@ -50,8 +50,9 @@ def unreachable(typed: str, url: str, error: Exception, proxy: str | None = None
     if isinstance(error, requests.RequestException) and error.request is not None and error.request.url:
         # It may have been the target of a redirect that did not answer.
         url = error.request.url
-    # What is said of a registry does not count for whom it names.
+    # What is said of a registry does not count for whom it names, nor for a proxy on the way.
     registry = typed.startswith("docker:") and urlsplit(url).netloc == urlsplit(asked).netloc
+    registry = registry and not isinstance(error, requests.exceptions.ProxyError)
     where = f"{redact(url)} (for {typed!r})"
     by = f" through the proxy {proxy}" if proxy else ""
     cause = _tls_cause(error)
@@ -127,7 +128,7 @@ def _tls_error(where: str, cause: ssl.SSLError, *, registry: bool) -> SourceErro
     code = getattr(cause, "verify_code", None)
     if "WRONG_VERSION_NUMBER" in text or "HTTP_REQUEST" in text:
         # What OpenSSL makes of an answer that is no TLS at all.
-        instead = _UNSECURE if registry else "write http://"
+        instead = _UNSECURE if registry else "have it asked for by http://"
         return SourceError(
             f"{where} does not speak TLS", hint=f"if the server speaks plain HTTP, {instead}, or correct the port"
         )
