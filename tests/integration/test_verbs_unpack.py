@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -159,7 +160,7 @@ def test_nothing_stays_of_a_deep_tree(program: Program, tmp_path: Path) -> None:
     there = tmp_path / "there"
     there.mkdir(mode=0o751)
     for target in (there, tmp_path / "new"):
-        assert "is the device 5000:0" in program.run("unpack", archive, target).error(repr(str(target)))
+        assert "is the device 5000:0" in program.run("unpack", archive, target).error(archive, repr(str(target)))
     assert names(tmp_path) == ["image.oci", "there"]
     assert names(there) == []
     assert there.stat().st_mode & 0o7777 == 0o751
@@ -168,7 +169,8 @@ def test_nothing_stays_of_a_deep_tree(program: Program, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("uid_mode", "devices"), [(0o4755, 2), (0o2755, 0), (0o755, 0)])
 def test_what_works_as_root_is_told(uid_mode: int, devices: int, program: Program, tmp_path: Path) -> None:
     """It is the image's tree; whoever unpacks it is told what others could do with it."""
-    nodes = [node(f"n{number}", kind, 1, 3) for number, kind in enumerate(("char", "block")[:devices])]
+    kinds: list[Literal["char", "block"]] = ["char", "block"]
+    nodes = [node(f"n{number}", kind, 1, 3) for number, kind in enumerate(kinds[:devices])]
     more = layer(file("program", "x", mode=uid_mode), *nodes)
     archive = write_archive(tmp_path / "image.oci", Image([Layer(more)], architecture=HERE))
     told = program.run("unpack", archive, tmp_path / "tree").good().stderr
