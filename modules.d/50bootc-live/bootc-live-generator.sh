@@ -24,6 +24,10 @@ EOF
 mkdir -p "$early_dir/initrd-root-fs.target.requires"
 ln -sf ../sysroot.mount "$early_dir/initrd-root-fs.target.requires/sysroot.mount"
 
+# No timer of the program's own fires while it hangs in a library or a system call.
+mkdir -p "$early_dir/bootc-live.service.d"
+printf '%s\n' "[Service]" "TimeoutStartSec=$(/usr/lib/bootc-live/time-limit)" >"$early_dir/bootc-live.service.d/limit.conf"
+
 # Archives in the initramfs need neither devices nor network: they need not wait for them.
 after="dracut-initqueue.service dracut-pre-mount.service"
 if bootc_live_needs network; then
@@ -33,5 +37,4 @@ elif bootc_live_needs device || [ -n "$(getarg bootc.live.state=)" ]; then
 else
 	exit 0
 fi
-mkdir -p "$early_dir/bootc-live.service.d"
 printf '%s\n' "[Unit]" "$@" >"$early_dir/bootc-live.service.d/sources.conf"

@@ -3,7 +3,7 @@
 
 # called by dracut
 check() {
-	require_binaries python3 mount umount cp modprobe blkid || return 1
+	require_binaries python3 mount umount cp modprobe blkid timeout || return 1
 	# Only where it is asked for: it is of no use to a system on a disk.
 	return 255
 }
@@ -30,8 +30,8 @@ installkernel() {
 install() {
 	# Not those of busybox, which dracut may have packed before: cp loses attributes, umount has no -R.
 	find "$initdir" -lname '*busybox' \
-		\( -name mount -o -name umount -o -name cp -o -name modprobe -o -name blkid \) -delete
-	inst_multiple mount umount cp modprobe blkid
+		\( -name mount -o -name umount -o -name cp -o -name modprobe -o -name blkid -o -name timeout \) -delete
+	inst_multiple mount umount cp modprobe blkid timeout
 	# Faster than the standard library, and for zstd the only way before Python 3.14.
 	inst_multiple -o igzip zstd
 
@@ -50,6 +50,7 @@ install() {
 	inst_script "$moddir/bootc-live.sh" /usr/bin/bootc-live
 	inst_script "$moddir/bootc-live-boot.sh" /usr/lib/bootc-live/boot
 	inst_simple "$moddir/bootc-live-lib.sh" /usr/lib/bootc-live/lib.sh
+	inst_script "$moddir/time-limit.sh" /usr/lib/bootc-live/time-limit
 	inst_script "$moddir/wait-for-device.sh" /usr/lib/bootc-live/wait-for-device
 	inst_script "$moddir/wait-for-state.sh" /usr/lib/bootc-live/wait-for-state
 	inst_hook cmdline 95 "$moddir/parse-bootc-live.sh"

@@ -5,6 +5,7 @@
 case "${root-}" in
 bootc-live:*)
 	# The loop around mount hooks would try twenty times; once is the truth.
-	/usr/lib/bootc-live/boot || die "bootc-live could not make the root; its error is above"
+	timeout -k 60 "$(/usr/lib/bootc-live/time-limit)" /usr/lib/bootc-live/boot ||
+		die "bootc-live could not make the root; its error is above, or it took too long"
 	;;
 esac

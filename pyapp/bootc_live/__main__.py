@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import importlib
-import os
 import sys
+import threading
+import traceback
 
 from bootc_live.base.errors import BootcLiveError
 from bootc_live.base.interrupt import ignore_interrupts, interrupt_once, interruption_waits
+from bootc_live.base.output import append_to, drop_answers, flush_answers, tell, tell_details
+from bootc_live.base.redact import redact
 from bootc_live.cli.parser import make_parser
 
 EXIT_FAILED = 1
 EXIT_INTERNAL = 70
+_MOST_DETAILS = 200
 _INTERRUPTED = ("interrupted", "nothing was left behind; run it again")
 
 
@@ -19,12 +23,13 @@ def main(argv: list[str] | None = None) -> int:
     """Run one verb and give its exit code: 0 done, 1 failed with a message, 2 wrong usage, 70 a defect of ours."""
     arguments = make_parser().parse_args(argv)
     errors_to: str | None = getattr(arguments, "errors_to", None)
+    threading.excepthook = _thread_failed
     try:
         # An orderly end undoes mounts and removes files, whoever asked for it.
         interrupt_once()
         verb = importlib.import_module(f"bootc_live.cli.{arguments.verb}")
         code: int = verb.main(arguments)
-        sys.stdout.flush()
+        flush_answers()
         # Nothing is left to break off.
         ignore_interrupts()
     except BootcLiveError as error:
@@ -35,37 +40,46 @@ def main(argv: list[str] | None = None) -> int:
         _report(*_INTERRUPTED, errors_to)
         return EXIT_FAILED
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_answers()
         return EXIT_FAILED
-    except OSError as error:
-        where = f"{error.filename!r}: " if error.filename is not None else ""
-        _report(f"{where}{error.strerror or error}", "check that it exists, may be used and has space", errors_to)
+    except (OSError, MemoryError) as error:
+        _report(*_refused(error), errors_to)
         return EXIT_FAILED
     except Exception as error:
-        what = f"unexpected {type(error).__name__}: {error}"
+        what = f"unexpected {type(error).__name__}: {redact(str(error))}"
         _report(what, "this is a defect of bootc-live: report the lines below", errors_to)
-        sys.excepthook(type(error), error, error.__traceback__)
+        _tell_where(error)
         return EXIT_INTERNAL
     return code
 
 
+def _refused(error: OSError | MemoryError) -> tuple[str, str]:
+    """Return message and hint for what the system did not let us have."""
+    if isinstance(error, MemoryError):
+        return "memory is full", "boot on a machine with more memory, or choose a smaller image or layout"
+    where = f"{error.filename!r}: " if error.filename is not None else ""
+    return f"{where}{error.strerror or error}", "check that it exists, may be used and has space"
+
+
+def _tell_where(error: BaseException) -> None:
+    """Print a traceback by the way that all text goes: its last lines may quote a server."""
+    tell_details(redact("".join(traceback.format_exception(error))).splitlines()[-_MOST_DETAILS:])
+
+
+def _thread_failed(failure: threading.ExceptHookArgs) -> None:
+    if failure.exc_value is not None:
+        _tell_where(failure.exc_value)
+
+
 def _report(message: str, hint: str, also: str | None) -> None:
     ignore_interrupts()
-    lines = (f"bootc-live: error: {message}", f"bootc-live: what to do: {hint}")
-    for line in lines:
-        print(line, file=sys.stderr, flush=True)
+    for line in (f"error: {message}", f"what to do: {hint}"):
+        tell(line)
         if also is not None:
-            _append(also, line)
-
-
-def _append(path: str, line: str) -> None:
-    # The level makes the kernel show it even with "quiet"; one write is one record of its log.
-    level = "<3>" if path == "/dev/kmsg" else ""
-    try:
-        with open(path, "ab", buffering=0) as file:
-            file.write(f"{level}{line}\n".encode(errors="backslashreplace"))
-    except OSError as error:
-        print(f"bootc-live: cannot write to {path!r}: {error.strerror}", file=sys.stderr)
+            try:
+                append_to(also, line)
+            except OSError as error:
+                tell(f"cannot write to {also!r}: {error.strerror}")
 
 
 if __name__ == "__main__":

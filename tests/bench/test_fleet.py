@@ -83,4 +83,5 @@ def test_all_get_it_and_mirrors_share_the_load(tmp_path: Path, figures: Figures)
             f"{worst:.0%} off equal load (bar: 20 %); from the registry itself: {load[origin.host]} bytes"
         )
         assert worst <= 0.2
-        assert load[origin.host] == 0
+        # It alone says what the tag stands for: the mirrors speak plain HTTP.
+        assert load[origin.host] < CLIENTS * size // 100

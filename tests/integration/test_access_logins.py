@@ -179,26 +179,37 @@ def test_helper_programs_are_named(kind: str, program: Program, guarded: Mapping
         assert str(AUTH) in told
 
 
+DAMAGED_ENTRIES: Mapping[str, object] = {
+    "no-base64": {"auth": USER.password},
+    "no-colon": {"auth": "c29tZWJvZHk="},
+    "number": {"username": USER.name, "password": 12345},
+    "no-entry": USER.encoded,
+}
 DAMAGED = {
     "cut": one(Registry(5000, Path("/")), USER.entry)[:-3],
     "a-list": f'["{USER.password}"]',
-    "no-base64": auth_json({"registry.example": {"auth": USER.password}}),
-    "no-colon": auth_json({"registry.example": {"auth": "c29tZWJvZHk="}}),
-    "number": auth_json({"registry.example": {"username": USER.name, "password": 12345}}),
-    "no-entry": auth_json({"registry.example": USER.encoded}),  # type: ignore[dict-item]
     "empty": "",
 }
 
 
-@pytest.mark.parametrize("text", DAMAGED.values(), ids=DAMAGED.keys())
-def test_damaged_file(text: str, program: Program, image: Stored, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [*DAMAGED, *DAMAGED_ENTRIES])
+def test_damaged_file(kind: str, program: Program, image: Stored, tmp_path: Path) -> None:
     """Also for a registry that wants no login: it would be found out much later otherwise."""
+    mine = {image.registry.host: DAMAGED_ENTRIES.get(kind)}
+    text = DAMAGED.get(kind, auth_json(mine))  # type: ignore[arg-type]
     for place in PLACES:
         with logins(text, place, tmp_path) as env:
             ended = program.run("inspect", "--unsecure", image.registry.source("os"), env=env)
         path = {"file": AUTH, "credential": credential("auth"), "variable": tmp_path / "auth.json"}[place]
         told = secret(ended, *USER.secrets, "12345").error(path)
         assert "podman login" in told
+
+
+def test_damaged_entry_of_another_registry(program: Program, image: Stored, tmp_path: Path) -> None:
+    entries = {f"{kind}.example": entry for kind, entry in DAMAGED_ENTRIES.items()}
+    with logins(auth_json(entries), "file", tmp_path):  # type: ignore[arg-type]
+        ended = program.run("inspect", "--json", "--unsecure", image.registry.source("os"))
+        found(secret(ended, *USER.secrets), image)
 
 
 def test_file_that_a_variable_names_in_vain(program: Program, image: Stored) -> None:

@@ -88,10 +88,13 @@ def through(*mirrors: FaultServer) -> str:
     return " ".join(f"bootc.registry.mirror=http://{mirror.host}" for mirror in mirrors)
 
 
-def test_the_same_host_asks_the_same_mirror(program: Program, three: list[FaultServer], tmp_path: Path) -> None:
+def test_the_same_host_asks_the_same_mirror(
+    program: Program, image: Stored, three: list[FaultServer], tmp_path: Path
+) -> None:
     home, *mirrors = three
     for order in (mirrors, mirrors[::-1]):
-        rehearsed(program, home.source("os"), tmp_path, f"{through(*order)} bootc.registry.unsecure").good()
+        kargs = f"{through(*order)} bootc.registry.unsecure"
+        rehearsed(program, home.source(f"os@{image.digest}"), tmp_path, kargs).good()
     assert sorted(bool(mirror.asked()) for mirror in mirrors) == [False, True]
     assert home.asked() == []
 
@@ -103,9 +106,8 @@ def test_other_hosts_ask_other_mirrors(program: Program, three: list[FaultServer
     wanted = [spread(among, machine)[0].host for machine in MACHINES]
     (tmp_path / "sysroot").mkdir()
     asked = []
-    with host_files(
-        {RULES: rules({"location": home.host, "mirrors": [{"location": m.host, "insecure": True} for m in mirrors]})}
-    ):
+    plain = [{"location": m.host, "insecure": True, "pull-from-mirror": "all"} for m in mirrors]
+    with host_files({RULES: rules({"location": home.host, "mirrors": plain})}):
         for machine in MACHINES:
             before = [len(mirror.asked()) for mirror in mirrors]
             as_machine = ("unshare", "--mount", "sh", "-euc", AS_MACHINE, machine)
@@ -114,10 +116,13 @@ def test_other_hosts_ask_other_mirrors(program: Program, three: list[FaultServer
     assert asked == wanted
 
 
-def test_receipt_tells_where_the_bytes_came_from(program: Program, three: list[FaultServer], tmp_path: Path) -> None:
+def test_receipt_tells_where_the_bytes_came_from(
+    program: Program, image: Stored, three: list[FaultServer], tmp_path: Path
+) -> None:
     """All from the first mirror, if nothing is wrong with it."""
     home, *mirrors = three
-    booted = boot(program, home.source("os"), tmp_path, f"{through(*mirrors)} bootc.registry.unsecure {PATIENT}")
+    kargs = f"{through(*mirrors)} bootc.registry.unsecure {PATIENT}"
+    booted = boot(program, home.source(f"os@{image.digest}"), tmp_path, kargs)
     booted.ended.good()
     (used,) = (mirror for mirror in mirrors if mirror.asked())
     assert booted.receipt["hosts"] == {used.host: used.sent()}
@@ -129,7 +134,8 @@ def test_receipt_of_two_places(program: Program, image: Stored, tmp_path: Path) 
         fault_proxy(image.registry, Rule(BLOBS, Fault(status=404), times=None)) as mirror,
         fault_proxy(image.registry) as home,
     ):
-        booted = boot(program, home.source("os"), tmp_path, f"{through(mirror)} bootc.registry.unsecure {PATIENT}")
+        kargs = f"{through(mirror)} bootc.registry.unsecure {PATIENT}"
+        booted = boot(program, home.source(f"os@{image.digest}"), tmp_path, kargs)
         booted.ended.good()
         assert booted.receipt["hosts"] == {mirror.host: mirror.sent("/manifests/"), home.host: home.sent(BLOBS)}
 
@@ -143,16 +149,17 @@ def test_mirrors_that_cannot_be_used(status: int, program: Program, image: Store
         fault_proxy(image.registry) as good,
     ):
         mirrors = f"{through(refusing, good)} bootc.registry.mirror=http://127.0.0.1:{port}"
-        booted = boot(program, "docker://registry.invalid/os", tmp_path, f"{mirrors} {PATIENT}")
+        source = f"docker://registry.invalid/os@{image.digest}"
+        booted = boot(program, source, tmp_path, f"{mirrors} {PATIENT}")
         booted.ended.good()
         assert booted.receipt["hosts"] == {good.host: good.sent()}
         assert booted.receipt["image"]["manifest_digest"] == image.digest
-        assert booted.receipt["source"] == "docker://registry.invalid/os"
+        assert booted.receipt["source"] == source
 
 
 def test_nobody_has_it(program: Program, three: list[FaultServer], tmp_path: Path) -> None:
     home, *mirrors = three
-    source = home.source("missing")
+    source = home.source(f"missing@sha256:{'0' * 64}")
     ended = rehearsed(program, source, tmp_path, f"{through(*mirrors)} bootc.registry.unsecure")
     ended.error(repr(source), home.url, "404")
     assert all(len(server.asked()) == 1 for server in three)
@@ -171,7 +178,7 @@ def test_mirror_with_a_login(known: bool, program: Program, image: Stored, tmp_p
             logins[f"{mirror.host}/team"] = USER.entry
         with host_files({AUTH: auth_json(logins)}):
             kargs = f"bootc.registry.mirror=http://{mirror.host}/team bootc.registry.unsecure"
-            ended = rehearsed(program, home.source("os"), tmp_path, kargs).good()
+            ended = rehearsed(program, home.source(f"os@{image.digest}"), tmp_path, kargs).good()
         assert bool(home.asked()) != known
         assert not any(seen.authorization for seen in home.asked())
         shown = {seen.authorization for seen in mirror.asked()} - {""}

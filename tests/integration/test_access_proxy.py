@@ -15,7 +15,7 @@ import requests
 from bootc_live.config.model import Proxies
 from bootc_live.config.surroundings import Surroundings
 from bootc_live.source.http.connections import PatientAdapter, Sockets
-from bootc_live.source.http.trust import opened_trust
+from bootc_live.source.http.trust import Trust
 from tests.lib.access import ARCHIVE, LAYERS, Stored, rehearsed, secret
 from tests.lib.dead_servers import closed_port
 from tests.lib.fault_boot import PATIENT, boot
@@ -317,8 +317,8 @@ def test_environment_is_left_alone(no_proxy: str, monkeypatch: pytest.MonkeyPatc
     """Layers come side by side: a thread that writes a variable, if only for a moment, makes others stumble over it."""
     proxies = Proxies(http="http://127.0.0.1:1", no_proxy=no_proxy)
     request = requests.Request("GET", f"http://{LOOPBACK}/").prepare()
-    with opened_trust(Surroundings(), unsecure=False) as trust, monkeypatch.context() as patch:
-        adapter = PatientAdapter(Sockets(), trust, proxies, 5.0)
+    with monkeypatch.context() as patch:
+        adapter = PatientAdapter(Sockets(), Trust(Surroundings()), proxies, 5.0)
         patch.setattr(os, "environ", MappingProxyType(dict(os.environ)))
         with pytest.raises(requests.exceptions.ProxyError):
             adapter.send(request)

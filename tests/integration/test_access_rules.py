@@ -94,6 +94,19 @@ def test_what_mirrors_are_for(
             assert len(home.asked(manifest)) == (not expected)
 
 
+def test_mirror_without_tls_is_for_digests(program: Program, image: Stored, tmp_path: Path) -> None:
+    """Unless the file says otherwise, which the rows above do; the command line cannot."""
+    for ruled in (True, False):
+        with fault_proxy(image.registry) as mirror, fault_proxy(image.registry) as home:
+            mirrors = [{"location": mirror.host, "insecure": True}] if ruled else []
+            with host_files({RULES: rules({"location": home.host, "insecure": True, "mirrors": mirrors})}):
+                kargs = "" if ruled else f"bootc.registry.mirror=http://{mirror.host}"
+                rehearsed(program, home.source("os"), tmp_path, kargs).good()
+            assert [seen.path for seen in mirror.asked("/manifests/")] == []
+            assert mirror.asked("/blobs/")
+            assert len(home.asked()) == 1
+
+
 def test_mirror_for_digests_has_a_tag_s_layers(program: Program, image: Stored, tmp_path: Path) -> None:
     """What the tag stands for is the registry's word, and what has a digest may come from anywhere."""
     with fault_proxy(image.registry) as mirror, fault_proxy(image.registry) as home:
@@ -107,7 +120,7 @@ def test_mirror_for_digests_has_a_tag_s_layers(program: Program, image: Stored, 
 def test_insecure_is_said_of_each_place(program: Program, image: Stored) -> None:
     """A mirror over plain HTTP needs to be allowed by itself, whatever is allowed for the registry."""
     for mirror, home in ((False, True), (True, False)):
-        mirrors = [{"location": image.registry.host, "insecure": mirror}]
+        mirrors = [{"location": image.registry.host, "insecure": mirror, "pull-from-mirror": "all"}]
         entry = {"prefix": "registry.example", "location": image.registry.host, "insecure": home, "mirrors": mirrors}
         with host_files({RULES: rules(entry)}):
             ended = program.run("inspect", "--json", "docker://registry.example/os")
@@ -183,6 +196,6 @@ def test_mirrors_of_the_command_line_come_first(program: Program, image: Stored,
         ),
     ):
         kargs = f"bootc.registry.mirror=http://{named.host}"
-        rehearsed(program, home.source("os"), tmp_path, kargs).good()
+        rehearsed(program, home.source(f"os@{image.digest}"), tmp_path, kargs).good()
         first = [server.asked("/manifests/")[0].at for server in (named, ruled, home)]
         assert first == sorted(first)

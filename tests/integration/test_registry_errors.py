@@ -169,7 +169,7 @@ def test_closed_port(program: Program, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     told = fails(program, f"docker://127.0.0.1:{port}/os", tmp_path, f"127.0.0.1:{port}/v2/os", "Connection refused")
-    assert "check the name, the port, the network" in told
+    assert "check the name, the port and the network" in told
 
 
 def test_port_of_something_else(program: Program, tmp_path: Path) -> None:
@@ -203,4 +203,4 @@ def test_unknown_host(program: Program, tmp_path: Path) -> None:
 def test_transfer_broken_off(limit: int, program: Program, plain: Registry, tmp_path: Path) -> None:
     with limiting(plain.port, limit, Then.CUT) as proxy:
         told = fails(program, f"docker://127.0.0.1:{proxy.port}/os", tmp_path)
-    assert "check the network" in told or "check the name, the port, the network" in told
+    assert "check the network" in told or "check the name, the port and the network" in told

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -14,7 +15,7 @@ from tests.lib.oci_writer import Image, Layer, write_archive, write_layout
 from tests.lib.program import Program
 from tests.lib.small_image import BASE, HERE, UPPER, small_image
 from tests.lib.space import tmpfs
-from tests.lib.tar_writer import file, layer
+from tests.lib.tar_writer import file, layer, node, sparse_pax
 from tests.lib.tree_list import Line, differences, tree_list
 
 
@@ -135,6 +136,48 @@ def test_wrong_image_changes_nothing(program: Program, tmp_path: Path) -> None:
         assert "layer 1" in told
     assert names(tmp_path) == ["image.oci", "there"]
     assert names(tmp_path / "there") == []
+
+
+def test_holes_stay_holes(program: Program, tmp_path: Path) -> None:
+    """Two bytes of sixty gigabytes are two blocks of a disk, and take no time."""
+    size = 60 * 10**9
+    big = layer(sparse_pax("big", size, [(7, b"a"), (size - 1, b"z")]), sparse_pax("none", size, []))
+    archive = write_archive(tmp_path / "image.oci", Image([Layer(BASE), Layer(big)], architecture=HERE))
+    program.run("unpack", archive, tmp_path / "tree").good()
+    found = (tmp_path / "tree/big").stat()
+    assert (found.st_size, (tmp_path / "tree/none").stat().st_blocks) == (size, 0)
+    assert found.st_blocks * 512 <= 2**17
+    with (tmp_path / "tree/big").open("rb") as file_:
+        assert file_.read(9) == bytes(7) + b"a\0"
+        file_.seek(size - 2)
+        assert file_.read() == b"\0z"
+
+
+def test_nothing_stays_of_a_deep_tree(program: Program, tmp_path: Path) -> None:
+    """Deeper than Python's own removal goes; what cannot be made comes last."""
+    deep = layer(file("d/" * 2000 + "f", "x"), node("n", "char", 5000, 0))
+    archive = write_archive(tmp_path / "image.oci", Image([Layer(BASE), Layer(deep)], architecture=HERE))
+    there = tmp_path / "there"
+    there.mkdir(mode=0o751)
+    for target in (there, tmp_path / "new"):
+        assert "is the device 5000:0" in program.run("unpack", archive, target).error(archive, repr(str(target)))
+    assert names(tmp_path) == ["image.oci", "there"]
+    assert names(there) == []
+    assert there.stat().st_mode & 0o7777 == 0o751
+
+
+@pytest.mark.parametrize(("uid_mode", "devices"), [(0o4755, 2), (0o2755, 0), (0o755, 0)])
+def test_what_works_as_root_is_told(uid_mode: int, devices: int, program: Program, tmp_path: Path) -> None:
+    """It is the image's tree; whoever unpacks it is told what others could do with it."""
+    kinds: list[Literal["char", "block"]] = ["char", "block"]
+    nodes = [node(f"n{number}", kind, 1, 3) for number, kind in enumerate(kinds[:devices])]
+    more = layer(file("program", "x", mode=uid_mode), *nodes)
+    archive = write_archive(tmp_path / "image.oci", Image([Layer(more)], architecture=HERE))
+    told = program.run("unpack", archive, tmp_path / "tree").good().stderr
+    rights = int(uid_mode != 0o755)
+    line = f"the tree has {rights} set-uid or set-gid files and {devices} devices of the image's author"
+    assert (line in told) == bool(rights or devices)
+    assert (tmp_path / "tree/program").stat().st_mode & 0o7777 == uid_mode
 
 
 def test_two_at_once(program: Program, small: Path, wanted: list[Line], tmp_path: Path) -> None:

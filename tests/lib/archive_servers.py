@@ -36,11 +36,12 @@ class Framing(Enum):
 
 @dataclass(frozen=True)
 class Asked:
-    """One request: the `number` of it since the server began, its path with the query, headers in lower case."""
+    """One request: the `number` of it since the server began, its path with the query, headers in lower case, body."""
 
     number: int
     path: str
     headers: Mapping[str, str]
+    body: bytes = b""
 
     def header(self, name: str) -> str:
         """A header's value, or empty."""
@@ -225,10 +226,15 @@ class _Connection(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         served = self.server.served
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        body = self.rfile.read(int(headers.get("content-length", "0")))
         with self.server.lock:
-            asked = Asked(len(served.asked), self.path, {name.lower(): value for name, value in self.headers.items()})
+            asked = Asked(len(served.asked), self.path, headers, body)
             served.asked.append(asked)
         self._send(self.server.answer(asked))
+
+    def do_POST(self) -> None:
+        self.do_GET()
 
     def _send(self, reply: Reply) -> None:
         if reply.framing is Framing.CLOSE:

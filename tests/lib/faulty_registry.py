@@ -22,7 +22,7 @@ __all__ = ["Fault", "FaultyRegistry", "faulty_registry"]
 
 NAME: Final = "os"
 OCI_MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
-_RANGE: Final = re.compile(r"bytes=(\d+)-$")
+_RANGE: Final = re.compile(r"bytes=(\d+)-(\d*)$")
 
 
 @dataclass
@@ -90,9 +90,9 @@ def _blob(content: bytes, asked: str) -> Answer:
     match = _RANGE.match(asked)
     if match is None:
         return whole(200, content)
-    start = int(match[1])
-    headers = {"Content-Range": f"bytes {start}-{len(content) - 1}/{len(content)}"}
-    return Answer(206, (content[start:],), len(content) - start, headers, start)
+    start, end = int(match[1]), min(int(match[2]) + 1 if match[2] else len(content), len(content))
+    headers = {"Content-Range": f"bytes {start}-{end - 1}/{len(content)}"}
+    return Answer(206, (content[start:end],), end - start, headers, start)
 
 
 @contextmanager

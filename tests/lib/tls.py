@@ -53,9 +53,9 @@ class Certificate:
     key: Path
 
 
-def make_authority(directory: Path, name: str = "authority") -> Certificate:
-    """A self-signed authority in `directory`, good for thirty days."""
-    return _make(directory, name, _AUTHORITY, "ec", None)
+def make_authority(directory: Path, name: str = "authority", extensions: str = _AUTHORITY) -> Certificate:
+    """A self-signed authority in `directory`, good for thirty days; `extensions` are lines of x509v3_config(5)."""
+    return _make(directory, name, extensions, "ec", None)
 
 
 def make_server(
@@ -66,12 +66,13 @@ def make_server(
     names: tuple[str, ...] = NAMES,
     key: Key = "ec",
     days: tuple[int, int] | None = None,
+    extensions: str = _SERVER,
 ) -> Certificate:
     """A server's certificate for `names`, signed by `authority` or, without one, by itself.
 
     `days` are its first and last, counted from today, for one that is not good now; that takes openssl 3.4.
     """
-    return _make(directory, name, _SERVER.format(names=", ".join(names)), key, authority, days)
+    return _make(directory, name, extensions.format(names=", ".join(names)), key, authority, days)
 
 
 def make_client(

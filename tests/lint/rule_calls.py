@@ -1,4 +1,4 @@
-"""Calls that belong in one place only: starting processes, leaving the process, printing tracebacks."""
+"""Calls that belong in one place only: starting processes, leaving the process, printing."""
 
 from __future__ import annotations
 
@@ -13,6 +13,18 @@ PROCESSES = re.compile(
 )
 Pattern = re.Pattern[str]
 EXITS = re.compile(r"sys\.exit|os\.(_exit|abort)|SystemExit|exit|quit|traceback\.print_\w+|sys\.(last|except)\w*hook")
+
+
+OUTPUT = re.compile(r"print|sys\.(__)?std(out|err)(__)?(\..*)?|warnings\.(warn|show)\w*|logging(\..*)?")
+
+
+# Ways to send a request that follow redirects, keep cookies or read the environment, and the adapters below.
+REQUESTS = re.compile(
+    r"requests\.((api|sessions|adapters)(\..*)?|request|get|post|put|patch|delete|head|options|[sS]ession|HTTPAdapter)"
+    r"|urllib3\.(request|\w*[pP]ool\w*|poolmanager(\..*)?|connection_from_url|proxy_from_url)"
+    r"|urllib\.request(\..*)?|http\.client(\..*)?|http\.cookiejar(\..*)?|ftplib(\..*)?"
+    r"|oras\.client(\..*)?"
+)
 
 
 def uses(source: str, forbidden: Pattern) -> list[str]:

@@ -60,6 +60,28 @@ def test_process_start_is_found(source: str) -> None:
 @pytest.mark.parametrize(
     "source",
     [
+        "import requests\nrequests.get('http://a')",
+        "import requests\nrequests.Session()",
+        "from requests import Session",
+        "from requests.adapters import HTTPAdapter",
+        "import requests.sessions",
+        "import urllib3\nurllib3.PoolManager()",
+        "from urllib.request import urlopen",
+        "import http.client",
+    ],
+)
+def test_request_elsewhere_is_found(source: str) -> None:
+    assert rule_calls.uses(source, rule_calls.REQUESTS)
+
+
+def test_talk_of_answers_passes() -> None:
+    source = "import requests\ndef f(a: requests.Response) -> None:\n    raise requests.RequestException"
+    assert rule_calls.uses(source, rule_calls.REQUESTS) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
         "import sys\nsys.exit(1)",
         "from sys import exit as leave\nleave()",
         "raise SystemExit(2)",
@@ -70,6 +92,14 @@ def test_process_start_is_found(source: str) -> None:
 )
 def test_exit_is_found(source: str) -> None:
     assert rule_calls.uses(source, rule_calls.EXITS)
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["print(1)", "import sys\nsys.stderr.write('a')", "from sys import stdout as out\nout.flush()", "import logging"],
+)
+def test_output_is_found(source: str) -> None:
+    assert rule_calls.uses(source, rule_calls.OUTPUT)
 
 
 def test_harmless_names_pass() -> None:

@@ -13,6 +13,9 @@ from tests.lint.tree import REPO, files, name_of, python_files, shell_files, tex
 PACKAGE = "pyapp/bootc_live"
 PROCESS_MODULE = f"{PACKAGE}/base/run.py"
 EXIT_MODULE = f"{PACKAGE}/__main__.py"
+OUTPUT_MODULE = f"{PACKAGE}/base/output.py"
+# Its adapter sends one request at a time, for web.py alone.
+REQUESTS_MODULE = f"{PACKAGE}/source/http/connections.py"
 
 
 def _module(path: Path) -> str:
@@ -42,8 +45,13 @@ def test_imports_point_down() -> None:
 
 @pytest.mark.parametrize(
     ("forbidden", "home"),
-    [(rule_calls.PROCESSES, PROCESS_MODULE), (rule_calls.EXITS, EXIT_MODULE)],
-    ids=["processes", "exits"],
+    [
+        (rule_calls.PROCESSES, PROCESS_MODULE),
+        (rule_calls.EXITS, EXIT_MODULE),
+        (rule_calls.OUTPUT, OUTPUT_MODULE),
+        (rule_calls.REQUESTS, REQUESTS_MODULE),
+    ],
+    ids=["processes", "exits", "output", "requests"],
 )
 def test_calls_stay_in_their_module(forbidden: rule_calls.Pattern, home: str) -> None:
     outside = [path for path in _package() if name_of(path) != home]

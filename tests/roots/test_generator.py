@@ -14,7 +14,7 @@ env -i PATH=/usr/sbin:/usr/bin SYSTEMD_IN_INITRD=1 dash "$hooks/bootc-live-gener
 echo "status=$?"
 cd /run
 find normal early late -mindepth 1 \\( -type f -printf '%p\\n' -o -type l -printf '%p -> %l\\n' \\) | sort
-for file in early/sysroot.mount early/bootc-live.service.d/sources.conf; do
+for file in early/sysroot.mount early/bootc-live.service.d/limit.conf early/bootc-live.service.d/sources.conf; do
     [ ! -e "$file" ] || cat "$file"
 done
 """
@@ -29,6 +29,7 @@ MOUNT_UNIT = [
     "What=bootc-live",
     "Where=/sysroot",
 ]
+LIMIT = "early/bootc-live.service.d/limit.conf"
 LINK = "early/initrd-root-fs.target.requires/sysroot.mount -> ../sysroot.mount"
 NETWORK_UNIT = [
     "[Unit]",
@@ -71,17 +72,21 @@ def generated(root: Root, cmdline: str) -> list[str]:
 
 @pytest.mark.parametrize("cmdline", ARCHIVES)
 def test_an_archive_waits_for_nothing(root: Root, cmdline: str) -> None:
-    assert generated(root, cmdline) == ["status=0", LINK, "early/sysroot.mount", *MOUNT_UNIT]
+    limit = ["[Service]", f"TimeoutStartSec={1800 + 3600 * (2 if 'fallback' in cmdline else 1)}"]
+    assert generated(root, cmdline) == ["status=0", LIMIT, LINK, "early/sysroot.mount", *MOUNT_UNIT, *limit]
 
 
 @pytest.mark.parametrize(("cmdline", "unit"), WAITING)
 def test_others_wait_for_what_they_need(root: Root, cmdline: str, unit: list[str]) -> None:
     assert generated(root, cmdline) == [
         "status=0",
+        LIMIT,
         "early/bootc-live.service.d/sources.conf",
         LINK,
         "early/sysroot.mount",
         *MOUNT_UNIT,
+        "[Service]",
+        f"TimeoutStartSec={1800 + 3600 * (1 + cmdline.count('fallback='))}",
         *unit,
     ]
 
@@ -94,7 +99,46 @@ def test_roots_of_others(root: Root, cmdline: str) -> None:
 def test_a_second_run_changes_nothing(root: Root) -> None:
     twice = GENERATE.replace("env -i", "env -i true; env -i", 1)
     script = f"{GENERATE} >/dev/null; {twice}"
-    assert root.stage(script, "root=bootc-live:/a").stdout.splitlines()[-9:] == ["early/sysroot.mount", *MOUNT_UNIT]
+    limit = ["[Service]", "TimeoutStartSec=5400"]
+    assert root.stage(script, "root=bootc-live:/a").stdout.splitlines()[-11:] == [
+        "early/sysroot.mount",
+        *MOUNT_UNIT,
+        *limit,
+    ]
+
+
+# How it is typed, and the seconds of it that count.
+TOTALS = (
+    ("", 3600),
+    ("=30", 30),
+    ("=30s", 30),
+    ("=5m", 300),
+    ("=2h", 7200),
+    ("=2H", 7200),
+    ("=1.5h", 7200),
+    ("=0.2s", 1),
+    ("=08m", 480),
+    ("=0010", 10),
+    ("=999999999", 999_999_999),
+    # Python will say what is wrong with these.
+    ("=", 3600),
+    ("=x", 3600),
+    ("=-5", 3600),
+    ("=1d", 3600),
+    ("=0", 0),
+    ("=00h", 0),
+    ("=1e3", 3600),
+    ("=99999999999999999999", 3600),
+    ("=.5h", 3600),
+    ("=$(reboot)", 3600),
+)
+LIMITED = tuple((f"root=bootc-live:/a bootc.live.retry.total{typed}",) for typed, _ in TOTALS)
+
+
+@pytest.mark.parametrize(("typed", "seconds"), TOTALS)
+def test_the_time_limit_follows_the_argument(root: Root, typed: str, seconds: int) -> None:
+    said = root.stage(GENERATE, f"root=bootc-live:/a bootc.live.retry.total{typed}", among=LIMITED).stdout
+    assert f"TimeoutStartSec={seconds + 1800}\n" in said
 
 
 VERIFY = """

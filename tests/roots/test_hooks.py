@@ -102,6 +102,7 @@ def test_hooks_parse(root: Root) -> None:
         "name-servers.sh",
         "nfs-url.sh",
         "parse-bootc-live.sh",
+        "time-limit.sh",
         "wait-any-legacy.sh",
         "wait-for-device.sh",
         "wait-for-state.sh",
@@ -183,7 +184,7 @@ def test_the_mount_hook_boots_once(root: Root, typed: str) -> None:
 
 def test_the_mount_hook_dies_with_a_message(root: Root) -> None:
     """And not only returns: dracut's own init would try the hook again and again."""
-    message = "bootc-live could not make the root; its error is above"
+    message = "bootc-live could not make the root; its error is above, or it took too long"
     assert [line.replace("'", '"') for line in mounted(root, 1, ARCHIVE)] == [
         "subshell=1",
         "called",
@@ -192,6 +193,25 @@ def test_the_mount_hook_dies_with_a_message(root: Root) -> None:
         f'warn dracut: FATAL: "{message}"',
         "warn dracut: Refusing to continue",
     ]
+
+
+HANGS = """
+printf '#!/bin/sh\\ntrap "" TERM; echo called; sleep 300 & wait; sleep 300\\n' >/usr/lib/bootc-live/boot
+chmod 755 /usr/lib/bootc-live/boot
+. "$lib"
+sed -i 's/1800/1/' /usr/lib/bootc-live/time-limit
+sed -e 's/-k 60/-k 1/' "$hooks/mount-bootc-live.sh" >/run/mount.sh
+root=bootc-live:/a
+(. /run/mount.sh)
+echo "subshell=$?"
+"""
+
+
+def test_a_program_that_hangs_is_ended(root: Root) -> None:
+    """Whatever it does with signals, and with its own timers."""
+    said = root.stage(HANGS, "rd.shell=0 root=bootc-live:/a bootc.live.retry.total=1").stdout.splitlines()
+    assert said[-1] == "subshell=1"
+    assert "called" in said
 
 
 @pytest.mark.parametrize("typed", OF_OTHERS)

@@ -58,6 +58,7 @@ def test_everything_is_there(initrd: Initrd) -> None:
         "usr/lib/bootc-live/bootc-live.pyz",
         "usr/lib/bootc-live/built",
         "usr/lib/bootc-live/lib.sh",
+        "usr/lib/bootc-live/time-limit",
         "usr/lib/bootc-live/wait-for-device",
         "usr/lib/dracut/need-initqueue",
         "usr/sbin/blkid",

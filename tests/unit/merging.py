@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from bootc_live.rootfs.layers import apply_member
-from bootc_live.rootfs.tar_reader import read_members
-from bootc_live.rootfs.tree import Node, new_directory, split
+from bootc_live.base.tar_reader import read_members
+from bootc_live.rootfs.layers import Merging
+from bootc_live.rootfs.tree import Node, split
 from tests.lib.tar_writer import layer
 
 SPACING = 1 << 20
@@ -12,13 +12,11 @@ SPACING = 1 << 20
 
 def merged(*layers: tuple[bytes, ...]) -> Node:
     """The tree that the layers make, each given as its members; layer N's data begins at N MiB."""
-    root = new_directory()
+    merging = Merging()
     for number, parts in enumerate(layers):
-        tar = layer(*parts)
-        parents: dict[bytes, Node] = {}
-        for member in read_members(tar):
-            apply_member(root, member, number, number * SPACING, parents)
-    return root
+        for member in read_members(layer(*parts)):
+            merging.apply(member, number, number * SPACING)
+    return merging.root
 
 
 def data_file(*layers: tuple[bytes, ...]) -> bytes:

@@ -9,11 +9,13 @@ import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bootc_live.base.errors import BootcLiveError, ImageError, OutOfMemoryError, SourceError
 from bootc_live.image.acquire import Attempt, acquire
+from bootc_live.source.archive.opening import open_archive
 from tests.lib.acquiring import Attempted, allocated, contents
 from tests.lib.archive_members import Members, oci_members, tar_of
 from tests.lib.archive_servers import Stored, archive_server, cut_at, flipped
@@ -89,6 +91,23 @@ def test_in_order(good: str, tmp_path: Path) -> None:
     assert contents(made.image) == TARS
     assert made.image.resolved.typed == good
     assert allocated(tmp_path / "data") < UNPACKED + SLACK
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("digits"), MemoryError(), RecursionError("deep"), OSError(5, "I/O error")]
+)
+def test_an_error_that_nobody_thought_of_ends_one_source(
+    error: Exception, good: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def opened(path: str, *arguments: Any) -> Any:
+        if "bad" in path:
+            raise error
+        return open_archive(path, *arguments)
+
+    monkeypatch.setattr("bootc_live.source.select.open_archive", opened)
+    made = Attempted().acquire(tmp_path / "data", "/bad.oci", good)
+    assert type(error).__name__ in str(made.attempts[0].error)
+    assert contents(made.image) == TARS
 
 
 def test_none_can_be_used(tmp_path: Path) -> None:

@@ -102,9 +102,6 @@ def test_label(tmp_path: Path, refs: list[str | None], label: str | None, chosen
         (["stable"], "latest", "latest", "stable"),
         (["stable"], "5000", "5000", "stable"),
         (["a", "b"], None, "latest", "a, b"),
-        ([None, None], None, "latest", "none with a name"),
-        ([], None, "latest", "none with a name"),
-        ([], "x", "x", "none with a name"),
         (["registry.example:5000/os"], "5000/os", "5000/os", "registry.example:5000/os"),
         (["STABLE"], "stable", "stable", "STABLE"),
     ],
@@ -114,6 +111,41 @@ def test_no_such_label(tmp_path: Path, refs: list[str | None], label: str | None
     error = failure(path, label)
     assert f"no image called {wanted!r} (it holds: {have})" in error.message
     assert "bootclabel=" in error.hint
+
+
+def followed(error: SourceError) -> str:
+    """The label that the hint gives for an example."""
+    return error.hint.rpartition("bootclabel=")[2]
+
+
+@pytest.mark.parametrize(
+    ("refs", "label"),
+    [
+        (["a", "b"], None),
+        (["a", None], None),
+        (["a", "b"], "x"),
+        (["a.b/one:v1", "a.b/two:v1"], "v1"),
+        (["a.b:5000/one:v1", "a.b:5000/two:v1", "v2"], "v1"),
+    ],
+)
+def test_the_advice_can_be_followed(refs: list[str | None], label: str | None, tmp_path: Path) -> None:
+    path = write_archive(tmp_path / "a.oci", *(image(ref, f"{number}") for number, ref in enumerate(refs)))
+    given = followed(failure(path, label))
+    assert given in refs
+    assert top(path, given).digest == digest_by_ref(path)[given]
+
+
+def test_advice_where_nothing_has_a_name(tmp_path: Path) -> None:
+    path = write_archive(tmp_path / "a.oci", image(None, "one"), image(None, "two"))
+    error = failure(path, "x")
+    assert "holds no image called 'x' (it holds: none with a name)" in error.message
+    assert "leave bootclabel= out" in error.hint
+    assert len(parse_index(top(path).content, "it")) == 2
+
+
+def test_advice_where_there_is_nothing(tmp_path: Path) -> None:
+    for label in (None, "x"):
+        assert "make the archive anew" in failure(write_archive(tmp_path / "a.oci"), label).hint
 
 
 def test_two_images_of_one_tag_are_not_guessed_between(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from bootc_live.base.errors import ConfigError
@@ -310,7 +312,7 @@ def test_strangers_below_our_prefixes_are_errors(prefix: str) -> None:
     [
         "quiet splash console=ttyS0,115200n8 ip=dhcp rd.neednet=1 systemd.unit=rescue.target",
         "rd.live.image bootcamp=1 bootc=1 bootcx.live=1 rwx ros=1 rootfstype=ext4",
-        "BOOTC.LIVE.ETC.RW=0 PROXY=socks5://x HTTP-PROXY=1 ftp_proxy=x",
+        "HTTP-PROXY=1 ftp_proxy=x ROOT=/dev/sda RO RW TERM=vt100",
         "=x \"\" 'a b'",
         "selinux=0 enforcing=0 ostree=/ostree/boot.1",
         "rd.net.wait-any-iff=1",
@@ -351,3 +353,27 @@ def test_table_is_sound() -> None:
         assert karg.kind in SAMPLES or karg.choices
         assert (karg.kind is Kind.CHOICE) is bool(karg.choices), karg.name
         assert not karg.choices or karg.default in {"", *karg.choices[:-1]}, karg.name
+
+
+def in_capitals(name: str) -> set[str]:
+    return {name.upper(), name.capitalize(), name[:-1] + name[-1].upper(), name.swapcase()} - {name}
+
+
+@pytest.mark.parametrize("name", sorted(set(BY_NAME) - EITHER_CASE - {"root", "ro", "rw"}))
+def test_names_in_capitals_are_no_silence(name: str) -> None:
+    for typed in in_capitals(name):
+        with pytest.raises(ConfigError, match=f"'{re.escape(typed)}=1' is not a known argument.*'{re.escape(name)}'"):
+            parse_cmdline(f"root=bootc-live:/x {typed}=1")
+
+
+@pytest.mark.parametrize("typed", ["ROOT=bootc-live:/y", "Root=bootc-live:docker://a/b"])
+def test_a_root_of_ours_in_capitals_is_no_silence(typed: str) -> None:
+    with pytest.raises(ConfigError, match="did you mean 'root'"):
+        parse_cmdline(f"root=bootc-live:/x {typed}")
+
+
+@pytest.mark.parametrize(
+    "typed", ["ROOT=/dev/sda", "RO", "RW", "BOOTCX.LIVE=1", "TERM=vt100", "No_Proxy=a", "HTTP_PROXY=a"]
+)
+def test_capitals_of_others_are_left_alone(typed: str) -> None:
+    assert parse_cmdline(f"root=bootc-live:/x {typed}").sources

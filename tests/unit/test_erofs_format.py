@@ -141,13 +141,17 @@ def test_foreign_name_spaces_are_left_out(name: bytes) -> None:
 
 
 def test_limits_of_xattrs() -> None:
-    assert xattr_body({b"user." + b"n" * 255: b""})
+    assert xattr_body({b"user." + b"n" * 250: b""})
     with pytest.raises(ValueError, match=r"too large: user\.n"):
-        xattr_body({b"user." + b"n" * 256: b""})
+        xattr_body({b"user." + b"n" * 251: b""})
     with pytest.raises(ValueError, match=r"too large: user\.v"):
         xattr_body({b"user.v": bytes(65_536)})
     with pytest.raises(ValueError, match="more than an inode can have"):
         xattr_body({b"user.%d" % number: bytes(60_000) for number in range(5)})
+    with pytest.raises(ValueError, match="NUL byte in its name"):
+        xattr_body({b"user.a\0b": b""})
+    with pytest.raises(ValueError, match="more than Linux can list"):
+        xattr_body({b"user.%0100d" % number: b"" for number in range(700)})
     almost = xattr_body({b"user.%d" % number: bytes(65_000) for number in range(4)})
     assert xattr_count(almost) <= 0xFFFF
 

@@ -267,6 +267,16 @@ def test_holes_take_no_room(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("compression", Compression)
+def test_two_bytes_of_a_giant(compression: Compression, tmp_path: Path) -> None:
+    """A file of 60 GB is as small as what it holds."""
+    size = 60 * 10**9
+    made = image_of(tmp_path, compression, sparse_pax("s", size, [(0, b"a"), (size - 1, b"z")]), file("f", "x"))
+    assert len(made) < 4 * MIB
+    assert made.count(b"a" + bytes(4095)) == 1
+    assert made.count(b"z" + bytes(511)) == 1
+
+
+@pytest.mark.parametrize("compression", Compression)
 def test_hidden_files_leave_zeros(compression: Compression, tmp_path: Path) -> None:
     """What an upper layer replaces or removes cannot be found in the image, and its memory is given back."""
     secret = random.Random(9).randbytes(20_000)

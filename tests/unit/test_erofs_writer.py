@@ -10,9 +10,10 @@ import tempfile
 
 import pytest
 
+from bootc_live.rootfs import erofs_writer
 from bootc_live.rootfs.erofs_format import BLOCK, device_number
 from bootc_live.rootfs.index_metadata import write_metadata
-from bootc_live.rootfs.tree import Node, walk
+from bootc_live.rootfs.tree import Entry, Node, walk
 from tests.lib.tar_writer import directory, file, hardlink, node, sparse_gnu, sparse_pax, symlink, xattr
 from tests.unit.erofs_reader import Found, Image
 from tests.unit.merging import data_file, merged, node_at, paths
@@ -100,8 +101,10 @@ def same_fields(entry: Node, got: Found, path: str) -> None:
     kind = types.get(entry.kind) or (stat.S_IFCHR if entry.kind == "char" else stat.S_IFBLK)
     assert got.mode == kind | entry.mode, path
     assert (got.uid, got.gid, got.mtime, got.mtime_ns) == (entry.uid, entry.gid, entry.mtime, entry.mtime_ns), path
-    known = (b"user.", b"trusted.", b"security.", b"system.posix_acl_")
-    assert got.xattrs == {name: value for name, value in entry.xattrs.items() if name.startswith(known)}, path
+    known = (b"user.", b"trusted.", b"security.")
+    acls = (b"system.posix_acl_access", b"system.posix_acl_default")
+    wanted = {name: value for name, value in entry.xattrs.items() if name.startswith(known) or name in acls}
+    assert got.xattrs == wanted, path
     if entry.kind in ("char", "block"):
         assert got.device == device_number(*entry.device), path
 
@@ -196,8 +199,67 @@ def test_devices_beyond_the_possible() -> None:
 
 def test_too_much_metadata() -> None:
     root = merged(tuple(file(f"{number}") for number in range(1000)))
-    with tempfile.TemporaryFile() as out, pytest.raises(ValueError, match="bytes of metadata, 4096 is the most"):
+    with tempfile.TemporaryFile() as out, pytest.raises(ValueError, match="is beyond the 4096 bytes of metadata"):
         write_metadata(root, out.fileno(), 4096, 0)
+
+
+def changed(name: str, **fields: object) -> Node:
+    """A small tree in which one inode says something that no layer can make it say."""
+    root = merged((directory("d/"), file("d/f", "x"), symlink("d/l", "t"), node("d/n", "char", 1, 3)))
+    for field, value in fields.items():
+        setattr(node_at(root, name), field, value)
+    return root
+
+
+IMPOSSIBLE: dict[str, Node] = {
+    "an owner": changed("d/f", uid=2**32),
+    "a group": changed("d/f", gid=-1),
+    "a mode": changed("d/f", mode=0o10000),
+    "a time": changed("d/f", mtime=2**63),
+    "nanoseconds": changed("d/f", mtime_ns=10**9),
+    "a size": changed("d/f", size=2**63),
+    "no size": changed("d/f", size=-1),
+    "a link of nothing": changed("d/l", link=b"", size=0),
+    "a link with NUL": changed("d/l", link=b"a\0b", size=3),
+    "a long link": changed("d/l", link=b"a" * 4096, size=4096),
+    "a link of another length": changed("d/l", size=600),
+    "a device": changed("d/n", device=(1, 2**20)),
+    "an attribute": changed("d/f", xattrs={b"user.a\0b": b""}),
+    "a long attribute": changed("d/f", xattrs={b"user." + b"n" * 251: b""}),
+    "data far away": changed("d/f", offset=2**41),
+}
+
+
+@pytest.mark.parametrize("row", IMPOSSIBLE)
+def test_what_the_format_cannot_say_is_refused(row: str) -> None:
+    """Whatever lets it come so far: these trees are made by hand."""
+    with tempfile.TemporaryFile() as out:
+        with pytest.raises(ValueError, match="'/d/"):
+            write_metadata(IMPOSSIBLE[row], out.fileno(), LIMIT, 0)
+        assert os.fstat(out.fileno()).st_size == 0
+
+
+NAMES = [b"", b".", b"..", b"a/b", b"/", b"a\0b", b"\0", b"n" * 256, b"n" * 300, b"n" * 600, b"n" * 4000, b"n" * 70_000]
+
+
+@pytest.mark.parametrize("name", NAMES, ids=range(len(NAMES)))
+@pytest.mark.parametrize("among", [0, 100])
+def test_names_that_no_directory_can_hold_are_refused(name: bytes, among: int) -> None:
+    root = merged((directory("d/"), *(file(f"d/{number}") for number in range(among))))
+    node_at(root, "d").directory[name] = Entry(Node("file"), 0)
+    with tempfile.TemporaryFile() as out:
+        with pytest.raises(ValueError, match="'/d' has "):
+            write_metadata(root, out.fileno(), LIMIT, 0)
+        assert os.fstat(out.fileno()).st_size == 0
+
+
+def test_all_metadata_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(erofs_writer, "METADATA_MOST", 100_000)
+    many = {f"user.{number}": b"v" * 60_000 for number in range(4)}
+    attributes = [xattr(name, value) for name, value in many.items()]
+    for parts in ((file("a", pax=attributes),), tuple(file(f"{number}") for number in range(2000))):
+        with tempfile.TemporaryFile() as out, pytest.raises(ValueError, match="is beyond the"):
+            write_metadata(merged(parts), out.fileno(), LIMIT, 0)
 
 
 def test_statfs_counts_metadata_and_layers() -> None:

@@ -53,6 +53,8 @@ def test_architectures_have_the_names_of_rust(matching: str, machine: str, count
         ('["a", "a", "a=1"]', ("a", "a", "a=1")),
         ("[]", ()),
         ('["", " "]', ()),
+        # It is refused later, by name.
+        ('["a -- b", "c"]', ("a", "-- b c")),
     ],
 )
 def test_strings_are_joined_and_split(written: str, arguments: tuple[str, ...]) -> None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
-from bootc_live.rootfs.sparse import Extent
-from tests.lib.tar_writer import directory, file, hardlink, node, sparse_gnu, symlink, xattr
+from bootc_live.base.sparse import Extent
+from bootc_live.base.tar_reader import read_members
+from bootc_live.rootfs.layers import Merging
+from bootc_live.rootfs.tree import Budget
+from tests.lib.tar_writer import directory, file, hardlink, layer, node, sparse_gnu, symlink, xattr
 from tests.unit.merging import SPACING, data_file, merged, node_at, paths
 
 Layers = tuple[tuple[bytes, ...], ...]
@@ -164,6 +169,86 @@ def test_nul_in_a_name() -> None:
     assert "NUL" in refusal((file("x", pax=[("path", b"a\0b")]),))
 
 
+# Targets whose last component is made as a directory on the way to a member.
+THROUGH = {
+    "a long name": (b"n" * 256, "has a name of 256 bytes"),
+    "a name of more than a block": (b"n" * 600, "has a name of 600 bytes"),
+    "a name of more than a page": (b"n" * 4095, "has a name of 4095 bytes"),
+    "a long name below": (b"x/" + b"n" * 300, "has a name of 300 bytes"),
+    "a long name above": (b"n" * 300 + b"/x", "has a name of 300 bytes"),
+    "a long name from the root": (b"/x/../" + b"n" * 300, "has a name of 300 bytes"),
+    "a long name by a second link": (b"other", "has a name of 300 bytes"),
+}
+
+
+@pytest.mark.parametrize("row", THROUGH)
+def test_targets_of_links_make_no_impossible_names(row: str) -> None:
+    target, message = THROUGH[row]
+    parts = (symlink("other", b"n" * 300), symlink("l", target))
+    assert message in refusal((*parts, file("l/x")))
+    assert message in refusal(parts, (file("l/x"),))
+    assert message in refusal((*parts, file("l/a/b/x")))
+    # As long as nobody goes through them, they are links like others.
+    assert paths(merged(parts)) == ["l", "other"]
+    assert paths(merged((*parts, file("l/.wh.x"), file("l/.wh..wh..opq")))) == ["l", "other"]
+
+
+@pytest.mark.parametrize("make", [symlink, hardlink])
+def test_nul_in_a_target(make: Callable[..., bytes]) -> None:
+    assert "NUL" in refusal((file("a"), make("l", "t", pax=[("linkpath", b"a\0b")])))
+
+
+IMPLIED, STEPS = "directories that no member is for", "steps through symbolic links"
+MAPS = "entries in the maps of sparse files"
+TWO = [(1, b"x"), (3, b"x")]
+BOUNDS: dict[str, tuple[str, int, Layers]] = {
+    "members": ("members", 3, ((file("a"), file("a")), (file("a"), file("a")))),
+    "implied": (IMPLIED, 3, ((file("a/b/x"),), (file("c/d/x"),))),
+    "implied by a link": (IMPLIED, 3, ((symlink("l", "a/b/c/d"), file("l/x")),)),
+    "steps": (STEPS, 9, ((symlink("l", "a/b/c/d"), file("l/1/x"), file("l/2/x")),)),
+    "steps to hard links": (STEPS, 9, ((symlink("l", "a"), file("l/x"), *[hardlink("h", "l/x")] * 5),)),
+    "steps to whiteouts": (STEPS, 9, ((symlink("l", "a"), *[file("l/.wh.x")] * 5, file("l/x")),)),
+    "maps": (MAPS, 3, ((sparse_gnu("a", 99, TWO),), (sparse_gnu("b", 99, TWO),))),
+}
+
+
+@pytest.mark.parametrize("row", BOUNDS)
+def test_bounds_of_an_image(row: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    what, most, layers = BOUNDS[row]
+    monkeypatch.setitem(Budget.MOST, what, most)
+    assert f"no image may have more than {most} {what}" in refusal(*layers)
+    monkeypatch.setitem(Budget.MOST, what, 3 * most)
+    merged(*layers)
+
+
+def test_attributes_that_linux_does_not_allow_are_left_out() -> None:
+    merging, said = Merging(), list[str]()
+    pax = [xattr("user.a", "1"), xattr("trusted.t", "2"), xattr("system.posix_acl_default", "3")]
+    links = symlink("l", "t", pax=pax), symlink("m", "t", pax=pax)
+    special = node("n", "fifo", pax=pax), node("c", "char", 1, 3, pax=pax)
+    nameless = file("g", pax=[xattr("", "x"), xattr("user.", "x")])
+    tar = layer(*links, *special, file("f", pax=pax), directory("d/", pax=pax), nameless)
+    for member in read_members(tar):
+        merging.apply(member, 0, 0)
+    found = {name: sorted(entry.node.xattrs) for name, entry in merging.root.directory.items()}
+    only = [b"trusted.t"]
+    everything = [b"system.posix_acl_default", b"trusted.t", b"user.a"]
+    assert found == {
+        b"l": only, b"m": only, b"n": only, b"c": only, b"f": [b"trusted.t", b"user.a"], b"d": everything, b"g": []
+    }  # fmt: skip
+    merging.tell(said.append)
+    assert said == [
+        "Linux allows no extended attributes system.posix_acl_* on a symlink: 2 left out",
+        "Linux allows no extended attributes system.posix_acl_default* on a char: 1 left out",
+        "Linux allows no extended attributes system.posix_acl_default* on a fifo: 1 left out",
+        "Linux allows no extended attributes system.posix_acl_default* on a file: 1 left out",
+        "Linux allows no extended attributes user.* on a char: 1 left out",
+        "Linux allows no extended attributes user.* on a fifo: 1 left out",
+        "Linux allows no extended attributes user.* on a symlink: 2 left out",
+        "Linux allows no extended attributes without a name: 2 left out",
+    ]
+
+
 def test_a_file_cannot_be_a_parent() -> None:
     assert refusal((file("a"), file("a/b"))) == "needs 'a' to be a directory, but it is a file"
     assert refusal((node("a", "fifo"),), (file("a/b/c"),)) == "needs 'a' to be a directory, but it is a fifo"
@@ -256,7 +341,9 @@ def test_device_numbers() -> None:
 
 @pytest.mark.parametrize(("uid", "gid"), [(2**32, 0), (0, 2**32), (-1, 0), (0, -5)])
 def test_owners_beyond_the_possible(uid: int, gid: int) -> None:
-    assert "no user and group" in refusal((file("a", pax=[("uid", str(uid)), ("gid", str(gid))]),))
+    assert "no user and group" in refusal((file("a", uid=uid, gid=gid),))
+    told = "no user and group" if uid >= 0 and gid >= 0 else "not a decimal number"
+    assert told in refusal((file("a", pax=[("uid", str(uid)), ("gid", str(gid))]),))
 
 
 @pytest.mark.parametrize("mtime", [2**63, -(2**63) - 1, 10**30])

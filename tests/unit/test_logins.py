@@ -42,6 +42,8 @@ def find(name: str, *files: AuthFile) -> str | None:
         ({**auth("me", ""), "identitytoken": "t"}, Login("me", None, "t")),
         ({"identitytoken": "t"}, Login(None, None, "t")),
         ({**auth("me", "pw"), "email": "me@a.example"}, Login("me", "pw")),
+        ({"auth": base64.encodebytes(b"me:" + b"p" * 120).decode()}, Login("me", "p" * 120)),
+        ({"auth": base64.encodebytes(b"me:" + b"p" * 120).decode().replace("\n", "\r\n\t ")}, Login("me", "p" * 120)),
     ],
 )
 def test_forms(entry: object, login: Login) -> None:
@@ -128,6 +130,24 @@ def test_helpers_are_named_and_not_asked() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "helper"),
+    [
+        ("gcr.example/team/os", "team"),
+        ("gcr.example/os", "gcr"),
+        ("GCR.example/os", "gcr"),
+        ("gcr.example", "gcr"),
+        ("docker.io/library/x", "hub"),
+        ("other.example/team/os", "store"),
+    ],
+)
+def test_which_helper_is_named(name: str, helper: str) -> None:
+    keys = {"gcr.example": "gcr", "gcr.example/team": "team", "https://index.docker.io/v1/": "hub"}
+    logins = Logins((parse({}, credHelpers=keys, credsStore="store"),))
+    registry, _, repository = name.partition("/")
+    assert str(logins.helper_for(registry, repository)).endswith(f"docker-credential-{helper}")
+
+
+@pytest.mark.parametrize(
     ("text", "said"),
     [
         (b"", "is not JSON"),
@@ -139,23 +159,57 @@ def test_helpers_are_named_and_not_asked() -> None:
         (b'{"auths": ["S3CRET"]}', "of a wrong type"),
         (b'{"credHelpers": "S3CRET"}', "of a wrong type"),
         (b'{"credsStore": ["S3CRET"]}', "of a wrong type"),
-        (b'{"auths": {"a": {}, "b": "S3CRET"}}', "entry 2 of auths in '/etc/bootc-live/auth.json' is not a JSON obj"),
-        (b'{"auths": {"a": {"auth": "S3CRET!"}}}', "entry 1 of auths in '/etc/bootc-live/auth.json' has an auth"),
-        (b'{"auths": {"a": {"auth": "UzNDUkVU"}}}', "not base64 of USER:PASSWORD"),
-        (b'{"auths": {"a": {"auth": "/////w=="}}}', "not base64 of USER:PASSWORD"),
-        (b'{"auths": {"a": {"password": 5}}}', "has a password that is not a text"),
     ],
 )
 def test_damaged_files(text: bytes, said: str) -> None:
-    """Neither the message nor what a defect report would print holds any of the content."""
     with pytest.raises(ConfigError) as caught:
         parse_logins(text, FILE)
-    assert said in caught.value.message
-    assert FILE in caught.value.message
-    printed = "".join(traceback.format_exception_only(caught.value)) + repr(caught.value.__cause__) + caught.value.hint
+    check_tells_nothing(caught.value, said)
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ("S3CRET", "entry 2 of auths in '/etc/bootc-live/auth.json' is not a JSON object"),
+        (["S3CRET"], "is not a JSON object"),
+        (None, "is not a JSON object"),
+        ({"auth": "S3CRET!"}, "entry 2 of auths in '/etc/bootc-live/auth.json' has an auth"),
+        ({"auth": "UzNDUkVU"}, "not base64 of USER:PASSWORD"),
+        ({"auth": "/////w=="}, "not base64 of USER:PASSWORD"),
+        ({"auth": "\u00e9S3CRET"}, "not base64 of USER:PASSWORD"),
+        ({"auth": "   "}, "not base64 of USER:PASSWORD"),
+        ({"password": 5}, "has a password that is not a text"),
+        ({"username": ["S3CRET"]}, "has a username that is not a text"),
+        ({"identitytoken": {}}, "has a identitytoken that is not a text"),
+    ],
+)
+def test_a_damaged_entry_is_told_to_who_needs_it(entry: object, said: str) -> None:
+    """Nobody else has anything to do with it."""
+    keys = {"a.example": auth("me", "pw"), "b.example": entry, "c.example/team": entry, "c.example": auth("you", "pw")}
+    files = Logins((parse(keys),))
+    for registry, repository, user in (
+        ("a.example", "os", "me"),
+        ("c.example", "os", "you"),
+        ("d.example", "os", None),
+    ):
+        login = files.find(registry, repository)
+        assert (login.username if login else None) == user
+    with pytest.raises(ConfigError) as caught:
+        files.find("b.example", "os")
+    check_tells_nothing(caught.value, said)
+    with pytest.raises(ConfigError):
+        files.find("c.example", "team/os")
+    assert "S3CRET" not in repr(files)
+
+
+def check_tells_nothing(error: ConfigError, said: str) -> None:
+    """Neither the message nor what a defect report would print holds any of the content."""
+    assert said in error.message
+    assert FILE in error.message
+    printed = "".join(traceback.format_exception_only(error)) + repr(error.__cause__) + error.hint
     assert "S3CRET" not in printed
     assert "UzNDUkVU" not in printed
-    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+    assert error.__suppress_context__ or error.__context__ is None
 
 
 def test_repr_hides_everything() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bootc_live.base.errors import ImageError
-from bootc_live.image.manifest import is_index, parse_config, parse_index, parse_manifest
+from bootc_live.image.manifest import is_artifact, is_index, parse_config, parse_index, parse_manifest
 from bootc_live.source.descriptor import Platform
 from tests.lib.oci_writer import MEDIA_TYPES, Flavour
 
@@ -119,26 +119,95 @@ def test_index_without_list(entries: object) -> None:
     assert "no list of manifests" in message(lambda: parse_index(json.dumps({"manifests": entries}).encode(), "it"))
 
 
+OCI, DOCKER = MEDIA_TYPES["oci"], MEDIA_TYPES["docker"]
+
+
 @pytest.mark.parametrize(
     ("data", "media_type", "index"),
     [
-        ({"mediaType": MEDIA_TYPES["oci"]["index"]}, "", True),
-        ({"mediaType": MEDIA_TYPES["docker"]["index"]}, "", True),
-        ({"mediaType": MEDIA_TYPES["oci"]["manifest"]}, MEDIA_TYPES["oci"]["index"], False),
-        ({"mediaType": MEDIA_TYPES["oci"]["index"]}, MEDIA_TYPES["oci"]["manifest"], True),
-        ({}, MEDIA_TYPES["oci"]["index"], True),
-        ({}, MEDIA_TYPES["docker"]["index"], True),
-        ({}, MEDIA_TYPES["oci"]["manifest"], False),
+        ({"mediaType": OCI["index"]}, "", True),
+        ({"mediaType": DOCKER["index"]}, "", True),
+        ({}, OCI["index"], True),
+        ({}, DOCKER["index"], True),
+        ({}, OCI["manifest"], False),
         ({}, "application/json", False),
         ({"manifests": []}, "application/json", True),
-        ({"manifests": [], "layers": []}, "application/json", False),
+        ({"manifests": []}, "text/plain", True),
         ({"layers": []}, "", False),
-        ({"mediaType": ""}, MEDIA_TYPES["oci"]["index"], True),
-        ({"mediaType": 7, "manifests": []}, "", True),
+        ({"config": {}, "layers": []}, DOCKER["manifest"], False),
+        ({"mediaType": ""}, OCI["index"], True),
+        ({"mediaType": None, "manifests": []}, "", True),
+        ({"mediaType": OCI["index"], "manifests": [], "annotations": {"layers": "x"}}, OCI["index"], True),
     ],
 )
 def test_telling_an_index(data: dict[str, object], media_type: str, index: bool) -> None:
     assert is_index(json.dumps(data).encode(), media_type, "it") is index
+
+
+@pytest.mark.parametrize(
+    ("data", "media_type"),
+    [
+        ({"manifests": [], "layers": []}, ""),
+        ({"manifests": [], "layers": []}, OCI["index"]),
+        ({"manifests": [], "layers": [], "mediaType": OCI["manifest"]}, OCI["manifest"]),
+        ({"manifests": [], "config": {}}, ""),
+        ({"manifests": [], "Layers": []}, ""),
+        ({"MANIFESTS": [], "layers": []}, ""),
+        ({"manifests": [], "layer\u017f": []}, ""),
+        ({"layers": [], "fsLayers": []}, ""),
+        ({"manifests": [], "history": []}, ""),
+        ({"layers": [], "mediaType": OCI["index"]}, ""),
+        ({"manifests": [], "mediaType": OCI["manifest"]}, ""),
+        ({"layers": []}, OCI["index"]),
+        ({"manifests": []}, OCI["manifest"]),
+        ({"manifests": []}, DOCKER["manifest"]),
+        ({"mediaType": OCI["manifest"]}, OCI["index"]),
+        ({"mediaType": OCI["index"]}, OCI["manifest"]),
+        ({"layers": [], "mediaType": OCI["manifest"]}, DOCKER["manifest"]),
+        ({"manifests": [], "mediaType": DOCKER["index"]}, OCI["index"]),
+        ({"layers": [], "mediaType": OCI["config"]}, ""),
+        ({"layers": [], "mediaType": "application/json"}, ""),
+        ({"layers": []}, OCI["config"]),
+        ({"layers": []}, f"{OCI['manifest']}, {OCI['index']}"),
+        ({"mediaType": 7, "manifests": []}, ""),
+        ({"mediaType": [OCI["index"]], "manifests": []}, ""),
+    ],
+)
+def test_one_document_with_two_readings(data: dict[str, object], media_type: str) -> None:
+    assert "can be taken for different things" in message(lambda: is_index(json.dumps(data).encode(), media_type, "it"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"manifests": [], "manifests": []}',
+        '{"layers": [{"digest": "a"}], "layers": []}',
+        '{"layers": [{"digest": "a", "Digest": "b"}]}',
+        '{"mediaType": "a", "mediatype": "b"}',
+    ],
+)
+def test_a_name_that_stands_twice(text: str) -> None:
+    """Programs differ in which of the two counts, and in whether the case of letters does."""
+    assert "has a name twice" in message(lambda: is_index(text.encode(), "", "it"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "artifact"),
+    [
+        ({}, False),
+        ({"config": descriptor(), "layers": [descriptor()]}, False),
+        ({"artifactType": OCI["config"]}, False),
+        ({"artifactType": "application/vnd.example.sbom"}, True),
+        ({"config": descriptor("application/vnd.oci.empty.v1+json")}, True),
+        ({"config": descriptor("application/vnd.cncf.helm.config.v1+json")}, True),
+        ({"layers": [descriptor("application/vnd.dev.cosign.simplesigning.v1+json")]}, True),
+        ({"layers": [descriptor(OCI["gzip"]), descriptor("application/vnd.in-toto+json")]}, True),
+        ({"layers": None, "config": []}, False),
+    ],
+)
+def test_artifacts(changes: dict[str, object], artifact: bool) -> None:
+    for flavour in FLAVOURS:
+        assert is_artifact(manifest(flavour, **changes), "it") is artifact
 
 
 def test_config() -> None:

@@ -67,7 +67,7 @@ def test_what_our_hook_added_is_left_out() -> None:
 
 
 def test_what_an_image_cannot_ask_for() -> None:
-    assert made(ROOT, REMOTE, "root=LABEL=x", "bootc.live.layout=tree") == f"root=LABEL=x bootc.live.layout=tree {ROOT}"
+    assert made(ROOT, REMOTE, "root=LABEL=x", "bootc.live.layout=tree") == f"bootc.live.layout=tree {ROOT}"
     assert made(ROOT, f"bootc.live.digest={OTHER}", digest=DIGEST) == f"{ROOT} bootc.live.digest={DIGEST}"
 
 

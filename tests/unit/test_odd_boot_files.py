@@ -52,6 +52,19 @@ def test_a_sparse_file_in_front(write: Callable[[str, int, list[tuple[int, bytes
     assert path.stat().st_blocks * 512 < len(KERNEL) + len(INITRAMFS) + MIB
 
 
+def test_many_files_that_stay_are_quick(tmp_path: Path) -> None:
+    """None of them is looked at again once it has been passed."""
+    tar, path = layer(*(file(f"boot/vmlinuz-{number}", "MZ") for number in range(10_000))), tmp_path / "layers"
+    path.write_bytes(tar)
+    began = time.process_time()
+    with skim(str(path)).layer("sha256:1", 0) as tap:
+        for at in range(0, len(tar), 2**16):
+            tap.advance(at)
+        tap.end(len(tar))
+    assert path.read_bytes().count(b"MZ" + bytes(510)) == 10_000
+    assert time.process_time() - began < 10
+
+
 def test_a_hard_link_to_what_did_not_stay_is_no_damage(tmp_path: Path) -> None:
     """Its name may say that it matters, and then nobody asks for it; or somebody does."""
     same = file("usr/lib/one", "MZ"), hardlink("usr/lib/other.efi", "usr/lib/one")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from bootc_live.base.errors import ImageError
-from bootc_live.image.platform import check, choose, machine_platform
-from bootc_live.source.descriptor import Descriptor, Platform
+from bootc_live.image.platform import MisfitError, candidates, check, machine_platform
+from bootc_live.source.descriptor import REF_NAME, Descriptor, Platform
 
 
 def index(*names: str) -> list[Descriptor]:
@@ -47,7 +48,7 @@ def test_this_machine() -> None:
     ("machine", "chosen"), [("x86_64", 0), ("aarch64", 1), ("armv6l", 2), ("armv7l", 3), ("i686", 4)]
 )
 def test_choice(machine: str, chosen: int) -> None:
-    assert choose(MANY, machine_platform(machine), "typed").size == chosen
+    assert candidates(MANY, machine_platform(machine), "typed")[0].size == chosen
 
 
 @pytest.mark.parametrize(
@@ -69,7 +70,7 @@ def test_choice(machine: str, chosen: int) -> None:
     ],
 )
 def test_variants(names: tuple[str, ...], machine: str, chosen: int) -> None:
-    assert choose(index(*names), machine_platform(machine), "typed").size == chosen
+    assert candidates(index(*names), machine_platform(machine), "typed")[0].size == chosen
 
 
 @pytest.mark.parametrize(
@@ -81,18 +82,108 @@ def test_variants(names: tuple[str, ...], machine: str, chosen: int) -> None:
     ],
 )
 def test_foreign_platforms_list_what_there_is(names: tuple[str, ...], have: str) -> None:
-    with pytest.raises(ImageError) as caught:
-        choose(index(*names), machine_platform("x86_64"), "typed")
+    with pytest.raises(MisfitError) as caught:
+        candidates(index(*names), machine_platform("x86_64"), "typed")
     assert caught.value.message == f"'typed' is not made for linux/amd64; its index has: {have}"
     assert caught.value.hint
 
 
 def test_attestations_are_not_images() -> None:
     """Buildx puts manifests for unknown/unknown beside the real ones."""
-    assert (
-        choose(index("unknown/unknown", "linux/amd64", "unknown/unknown"), machine_platform("x86_64"), "typed").size
-        == 1
+    found = candidates(index("unknown/unknown", "linux/amd64", "unknown/unknown"), machine_platform("x86_64"), "typed")
+    assert [entry.size for entry in found] == [1]
+
+
+COSIGN = "dev.cosignproject.cosign"
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+
+
+@pytest.mark.parametrize(
+    ("artifact", "more"),
+    [
+        (True, {"annotations": {"vnd.docker.reference.type": "attestation-manifest"}}),
+        (True, {"annotations": {"kind": f"{COSIGN}/sigs"}}),
+        (True, {"annotations": {"kind": f"{COSIGN}/atts"}}),
+        (False, {"annotations": {"kind": f"{COSIGN}/image"}}),
+        (False, {"annotations": {"kind": f"{COSIGN}/imageIndex"}}),
+        (False, {"annotations": {"kind": "server"}}),
+        (True, {"annotations": {REF_NAME: f"sha256-{'ab' * 32}.sig"}}),
+        (True, {"annotations": {REF_NAME: f"a.example/os:sha256-{'ab' * 32}"}}),
+        (False, {"annotations": {REF_NAME: "sha256-abc"}}),
+        (True, {"artifact_type": "application/vnd.example.sbom+json"}),
+        (False, {"artifact_type": "application/vnd.oci.image.config.v1+json"}),
+        (True, {"media_type": "application/vnd.oci.artifact.manifest.v1+json"}),
+        (True, {"media_type": "application/vnd.docker.distribution.manifest.v1+json"}),
+        (False, {"media_type": MANIFEST}),
+        (False, {"media_type": "application/json"}),
+        (False, {}),
+    ],
+)
+def test_artifacts_are_passed_over(artifact: bool, more: Any) -> None:
+    entry = replace(index("")[0], **more)
+    assert entry.is_artifact is artifact
+    other = index("", "linux/s390x")[1]
+    assert (candidates([entry, *index("")], machine_platform("x86_64"), "typed")[0] is entry) is not artifact
+    if artifact:
+        with pytest.raises(MisfitError, match="has: linux/s390x"):
+            candidates([entry, other], machine_platform("x86_64"), "typed")
+
+
+@pytest.mark.parametrize(
+    ("machine", "os", "architecture", "variant"),
+    [
+        *[
+            ("x86_64", "linux", name, "")
+            for name in ("x86_64", "X86_64", "AMD64", "x86-64", "x64", "amd64 ", "amd64/v1")
+        ],
+        ("x86_64", "Linux", "amd64", "v1"),
+        ("x86_64", "", "Amd64", ""),
+        *[("aarch64", "linux", name, "") for name in ("arm64/v8", "aarch64", "ARM64", "AArch64", "arm64v8")],
+        *[("aarch64", "linux", "arm64", variant) for variant in ("", "v8", "8", "V8")],
+        *[("armv7l", "linux", name, "") for name in ("armhf", "armv7l", "armv7", "arm/v7", "arm", "ARM/V6", "armel")],
+        ("armv7l", "linux", "arm", "7"),
+        *[("i686", "linux", name, "") for name in ("i386", "i586", "x86", "386")],
+        ("ppc64le", "linux", "ppc64el", ""),
+        ("loongarch64", "linux", "loongarch64", ""),
+        ("s390x", "linux", "S390X", ""),
+    ],
+)
+def test_spellings(machine: str, os: str, architecture: str, variant: str) -> None:
+    """In an index and in a config."""
+    wanted, found = machine_platform(machine), Platform(os, architecture, variant)
+    check(found, wanted, "typed")
+    foreign, *_, entry = index("linux/mips64le", "linux/mips")
+    entry = replace(entry, platform=found)
+    assert candidates([foreign, entry], wanted, "typed") == [entry]
+
+
+@pytest.mark.parametrize(
+    ("machine", "architecture", "variant"),
+    [
+        ("armv6l", "armhf", ""),
+        ("armv6l", "arm", "7"),
+        ("x86_64", "arm64/v8", ""),
+        ("aarch64", "armv7l", ""),
+        ("x86_64", "i386", ""),
+        ("ppc64le", "ppc64", ""),
+        ("x86_64", "amd64p32", ""),
+        ("x86_64", "\u212aMD64", ""),
+    ],
+)
+def test_spellings_of_others(machine: str, architecture: str, variant: str) -> None:
+    with pytest.raises(MisfitError):
+        check(Platform("linux", architecture, variant), machine_platform(machine), "typed")
+
+
+def test_the_pinned_one_is_the_only_one() -> None:
+    """Also where it is for another machine: that is said then."""
+    first, second, third = (
+        replace(entry, digest="sha256:" + f"{number}" * 64)
+        for number, entry in enumerate(index("linux/amd64", "linux/s390x", ""))
     )
+    found = candidates([first, second, third], machine_platform("x86_64"), "typed", second.digest)
+    assert found == [second]
+    assert candidates([first, second, third], machine_platform("x86_64"), "typed", "sha256:x") == [first, third]
 
 
 @pytest.mark.parametrize("found", ["linux/amd64", "linux/amd64/v3", "linux/", "/amd64", "/"])
@@ -102,5 +193,5 @@ def test_config_for_this_machine(found: str) -> None:
 
 @pytest.mark.parametrize("found", ["linux/arm64", "windows/amd64", "linux/386"])
 def test_config_for_another_machine(found: str) -> None:
-    with pytest.raises(ImageError, match=f"'typed' is made for {found}, this machine is linux/amd64"):
+    with pytest.raises(MisfitError, match=f"'typed' is made for {found}, this machine is linux/amd64"):
         check(Platform(*found.split("/")), machine_platform("x86_64"), "typed")

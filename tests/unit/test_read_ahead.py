@@ -9,6 +9,7 @@ import pytest
 
 from bootc_live.base.errors import ImageError
 from bootc_live.base.log import Recorder
+from bootc_live.base.tar_reader import read_members
 from bootc_live.config.model import RetryLimits
 from bootc_live.config.source_spec import parse_source
 from bootc_live.image.acquire import acquire
@@ -17,7 +18,6 @@ from bootc_live.image.verified import VerifiedImage
 from bootc_live.rootfs.layers import merge
 from bootc_live.rootfs.packed_members import PackedMembers
 from bootc_live.rootfs.read_ahead import ReadAhead, read_ahead
-from bootc_live.rootfs.tar_reader import read_members
 from bootc_live.rootfs.tree import Node
 from bootc_live.source.access import Access
 from bootc_live.source.retry import RetryPolicy

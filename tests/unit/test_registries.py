@@ -42,7 +42,10 @@ def test_a_good_file() -> None:
             "registry.example/os",
             "origin.example:5000/team/os",
             insecure=True,
-            mirrors=(Mirror("mirror-a.example", True), Mirror("mirror-b.example/cache", pull="digest-only")),
+            mirrors=(
+                Mirror("mirror-a.example", True, "digest-only"),
+                Mirror("mirror-b.example/cache", pull="digest-only"),
+            ),
             origin=FILE,
         ),
         Rule("*.corp.example", blocked=True, origin=FILE),
@@ -54,6 +57,24 @@ def test_a_good_file() -> None:
         ),
     )
     assert parse_rules(GOOD.encode(), FILE) == parse_rules(GOOD, FILE)
+
+
+@pytest.mark.parametrize(
+    ("lines", "pull"),
+    [
+        ("", "all"),
+        ("insecure: false", "all"),
+        ("insecure: true", "digest-only"),
+        ("{insecure: true, pull-from-mirror: all}", "all"),
+        ("{insecure: true, pull-from-mirror: tag-only}", "tag-only"),
+    ],
+)
+def test_what_a_mirror_is_asked_for(lines: str, pull: str) -> None:
+    """One without TLS tells what a tag stands for only where the file says so."""
+    more = ", " + lines.strip("{}") if lines else ""
+    text = f"registries: [{{location: a.example, mirrors: [{{location: m.example{more}}}]}}]"
+    ((mirror,),) = (rule.mirrors for rule in parse_rules(text, FILE).rules)
+    assert mirror.pull == pull
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "registries:\n", "registries: []\n", "{}", b""])

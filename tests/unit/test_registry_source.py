@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from bootc_live.config.model import RetryLimits
 from bootc_live.config.source_spec import RegistryImage
 from bootc_live.image.verify import digest_of
 from bootc_live.source.access import Access
+from bootc_live.source.descriptor import parse_descriptor
 from bootc_live.source.http import trust
 from bootc_live.source.interface import TopManifest
 from bootc_live.source.registry.source import open_registry
@@ -79,3 +82,36 @@ def test_a_registry_s_word_does_not_replace_the_digest_asked_for(tmp_path: Path)
         reference = f"127.0.0.1:{served.port}/os@{pinned}"
         access = Access(quiet, unsecure=True, root=str(tmp_path))
         assert ask(RegistryImage(reference, f"docker://{reference}"), access).digest == pinned
+
+
+SOME = {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": digest_of(b"{}"), "size": 2}
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("said", ["gzip", "identity", None])
+def test_documents_that_come_compressed(packed: bool, said: str | None, tmp_path: Path) -> None:
+    """Some servers do that although nobody asked for it; digests are over what was compressed."""
+    content = b'{"some": "document"}'
+    entry = replace(parse_descriptor(SOME), digest=digest_of(content), size=len(content))
+    headers = {"Content-Encoding": said} if said else {}
+    answer = Reply(200, gzip.compress(content) if packed else content, headers)
+    with archive_server(lambda _asked: answer) as served:
+        reference = f"127.0.0.1:{served.port}/os"
+        access = Access(quiet, unsecure=True, root=str(tmp_path))
+        with open_registry(RegistryImage(reference, f"docker://{reference}"), access) as source:
+            assert source.top().content == content
+            for opener in (source.open_manifest, source.open_blob):
+                with opener(entry) as chunks:
+                    assert b"".join(chunks) == content
+            # A layer is what the registry has.
+            with source.open_blob(replace(entry, media_type="application/vnd.oci.image.layer.v1.tar+gzip")) as chunks:
+                assert b"".join(chunks) == answer.body
+
+
+@pytest.mark.parametrize(("pinned", "media_type"), [(False, "application/x"), (True, "")])
+def test_what_is_said_of_pinned_bytes_does_not_count(pinned: bool, media_type: str, tmp_path: Path) -> None:
+    answer = Reply(200, b"{}", {"Content-Type": "Application/X ; charset=utf-8"})
+    with archive_server(lambda _asked: answer) as served:
+        reference = f"127.0.0.1:{served.port}/os" + (f"@{digest_of(b'{}')}" if pinned else "")
+        access = Access(quiet, unsecure=True, root=str(tmp_path))
+        assert ask(RegistryImage(reference, f"docker://{reference}"), access).media_type == media_type

@@ -125,7 +125,8 @@ def test_mirrors_of_the_command_line_come_first() -> None:
     route = resolve("docker.io/library/x", Rule("docker.io", mirrors=(Mirror("file.test"),)))
     chosen = with_mirrors(route, [Mirror("b.test/hub", insecure=True), Mirror("a.test")], "library/x")
     assert chosen.mirrors == (
-        Endpoint("b.test", "hub/library/x", insecure=True),
+        # Without TLS: neither what a tag stands for nor a login.
+        Endpoint("b.test", "hub/library/x", insecure=True, pull="digest-only", login=False),
         Endpoint("a.test", "library/x"),
         Endpoint("file.test", "library/x"),
     )

@@ -48,7 +48,6 @@ def test_files_and_registries(typed: str, spec: SourceSpec) -> None:
         "https://a.example:8443/os.oci",
         "https://[fd00::1]:8443/os.oci",
         "https://[fd00::1]/os.oci",
-        "http://10.0.2.2:80/a@b/c:d",
     ],
 )
 def test_web(url: str) -> None:

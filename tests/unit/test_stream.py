@@ -8,6 +8,7 @@ import itertools
 import json
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -353,3 +354,13 @@ def test_a_failure_ends_the_transfer(tmp_path: Path) -> None:
     with pytest.raises(BootcLiveError):
         source.fetch(tmp_path / "data")
     assert source.interrupted == 1
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_images_without_names_for_several_machines(named: bool, tmp_path: Path) -> None:
+    """The one for this machine, by its config where the index does not tell, wherever its parts come."""
+    other = "s390x" if HERE != "s390x" else "amd64"
+    foreign, mine = image(TARS[0], ref=None, architecture=other), image(TARS[1], ref=None)
+    members = list(oci_members(*(replace(one, name_platform=named) for one in (foreign, mine))).items())
+    for turn in range(len(members)):
+        assert streamed(tar_of(members[turn:] + members[:turn]), tmp_path / "data")[0] == TARS[1:2]

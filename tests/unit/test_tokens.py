@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
-from bootc_live.config.tokens import Token, read_word, split_cmdline, split_words
+from bootc_live.config.tokens import Token, read_word, redact_cmdline, split_cmdline, split_words
 
+SPACE = " \t\n\v\f\r\xa0"
 TABLE: tuple[tuple[str, list[tuple[str, str | None]]], ...] = (
     ("", []),
     (" \t\n ", []),
@@ -37,6 +40,13 @@ TABLE: tuple[tuple[str, list[tuple[str, str | None]]], ...] = (
     ("a-b=1 a_b=2", [("a-b", "1"), ("a_b", "2")]),
     ("a -- b=1", [("a", None)]),
     ("--", []),
+    # The quotes of a whole argument are gone before it is compared.
+    ('a "--" b=1', [("a", None)]),
+    ('a "--', [("a", None)]),
+    ('a "--"x" b', [("a", None), ('--"x" b', None)]),
+    ('a ""--"" b', [("a", None), ('"--"', None), ("b", None)]),
+    ('a --"" b', [("a", None), ('--""', None), ("b", None)]),
+    ('a "-- b" c', [("a", None), ("-- b", None), ("c", None)]),
     ("--x a", [("--x", None), ("a", None)]),
     ("-- -- a", []),
     ("a --=1 b", [("a", None), ("--", "1"), ("b", None)]),
@@ -53,7 +63,7 @@ def test_split(text: str, tokens: list[tuple[str, str | None]]) -> None:
 
 def test_position_makes_no_difference() -> None:
     """Any two command lines joined by a blank give the tokens of both, unless a quote or `--` reaches over."""
-    closed = [(text, tokens) for text, tokens in TABLE if text.count('"') % 2 == 0 and "--" not in text.split()]
+    closed = [(text, tokens) for text, tokens in TABLE if text.count('"') % 2 == 0 and "--" not in text]
     for text, tokens in closed:
         for after, more in closed:
             assert split_cmdline(f"{text} {after}") == [Token(*token) for token in (*tokens, *more)]
@@ -96,3 +106,51 @@ def test_long_lines_are_quick() -> None:
 def test_a_no_break_space_separates() -> None:
     """The kernel's isspace() is that of Latin-1."""
     assert split_cmdline("a\xa0b=\xa0c") == [Token("a", None), Token("b", ""), Token("c", None)]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("root=/x rw", "root=/x rw"),
+        ("root=bootc-live:https://me:pw@a/x?b rw", "root=bootc-live:https://***@a/x?*** rw"),
+        ('a="https://me:p w@a/x" proxy="me:p w@h:1"', 'a="https://***@a/x" proxy="***'),
+        ('"a=https://me:p w@a/x?y z" b', '"a=https://***@a/x?*** b'),
+        ("a -- https://me:pw@a/x", "a -- https://***@a/x"),
+        ('a="https://me:p w@a/x and b', 'a="https://***@a/x and b'),
+    ],
+)
+def test_secrets_are_hidden_by_argument(text: str, shown: str) -> None:
+    assert redact_cmdline(text) == shown
+
+
+def as_the_kernel(text: str) -> list[Token]:
+    """next_arg() and parse_args() of the kernel, lib/cmdline.c and kernel/params.c, written down index by index."""
+    found = []
+    rest = text.lstrip(SPACE)
+    while rest:
+        quoted = in_quotes = rest[0] == '"'
+        rest = rest[1:] if quoted else rest
+        equals = end = 0
+        while end < len(rest) and (in_quotes or rest[end] not in SPACE):
+            if equals == 0 and rest[end] == "=":
+                equals = end
+            in_quotes ^= rest[end] == '"'
+            end += 1
+        word, rest = rest[:end], rest[end + 1 :].lstrip(SPACE)
+        if quoted and word.endswith('"'):
+            word = word[:-1]
+        name, value = (word[:equals], word[equals + 1 :]) if equals else (word, None)
+        if value is not None and value.startswith('"'):
+            # Where the quote was of the whole, it is gone by now.
+            value = value[1:] if quoted or not value.endswith('"') or len(value) == 1 else value[1:-1]
+        if (name, value) == ("--", None):
+            break
+        found.append(Token(name, value))
+    return found
+
+
+def test_random_lines_are_read_as_the_kernel_reads_them() -> None:
+    chance = random.Random(5)
+    for _ in range(8_000):
+        text = "".join(chance.choices(["a", "=", '"', " ", "-", "--", '"--"', "\t"], k=chance.randrange(12)))
+        assert split_cmdline(text) == as_the_kernel(text), repr(text)

@@ -1,70 +1,91 @@
-"""Whom HTTPS trusts: the system's bundle, a chosen one, extra files joined to it, and certificates of one host."""
+"""Whom HTTPS trusts: the system's bundle, a chosen one, extra files beside it, and certificates of one host."""
 
 from __future__ import annotations
 
-import os
+import ssl
 from pathlib import Path
 
 import pytest
 
 from bootc_live.config.surroundings import Surroundings
 from bootc_live.source.http import trust
-from bootc_live.source.http.trust import Trust, TrustError, opened_trust, system_bundle
-from tests.lib.tls import make_authority, make_server
+from bootc_live.source.http.trust import Trust, TrustError, system_bundle
+from tests.lib.tls import Certificate, make_authority, make_server
 
 URL = "https://a.example:5000/v2/"
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with two authorities."""
+    where = tmp_path_factory.mktemp("authority")
+    for name in ("authority", "system"):
+        make_authority(where, name)
+    return where
+
+
 @pytest.fixture
-def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def authority(made: Path) -> Path:
+    return made / "authority.crt"
+
+
+@pytest.fixture
+def system(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A system bundle of our own, the second of the usual places."""
     path = tmp_path / "system.pem"
-    path.write_bytes(b"SYSTEM\n")
+    path.write_bytes((made / "system.crt").read_bytes())
     monkeypatch.setattr(trust, "SYSTEM_BUNDLES", (str(tmp_path / "missing.pem"), str(path)))
     monkeypatch.delenv("SSL_CERT_FILE", raising=False)
     return path
 
 
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_authority(tmp_path_factory.mktemp("authority")).certificate
+def names(context: ssl.SSLContext) -> set[str]:
+    """Of the authorities that it trusts."""
+    return {str(one["subject"][0][0][1]).split()[-1] for one in context.get_ca_certs()}
 
 
-def settings(surroundings: Surroundings, directory: Path, url: str = URL, *, unsecure: bool = False) -> trust.Settings:
-    return Trust(surroundings, str(directory), unsecure=unsecure).for_url(url)
+def context(surroundings: Surroundings, url: str = URL, *, checked: bool = True) -> ssl.SSLContext:
+    return Trust(surroundings).context(url, checked=checked)
 
 
-def test_system_alone(system: Path, tmp_path: Path) -> None:
-    assert settings(Surroundings(), tmp_path) == (str(system), None)
+@pytest.mark.usefixtures("system")
+def test_system_alone() -> None:
+    made = context(Surroundings())
+    assert names(made) == {"system"}
+    assert (made.verify_mode, made.check_hostname) == (ssl.CERT_REQUIRED, True)
+    assert not made.verify_flags & ssl.VERIFY_X509_STRICT
 
 
-@pytest.mark.parametrize("unsecure", [False, True])
-def test_plain_http_is_not_checked(unsecure: bool, tmp_path: Path) -> None:
-    assert settings(Surroundings(), tmp_path, "http://a.example/", unsecure=unsecure) == (False, None)
-
-
-def test_none_at_all(system: Path, tmp_path: Path) -> None:
+def test_none_at_all(system: Path) -> None:
     system.unlink()
     with pytest.raises(TrustError, match=r"who a\.example:5000 is: there are no certificate authorities") as caught:
-        settings(Surroundings(), tmp_path)
+        context(Surroundings())
     assert "ca-certificates" in caught.value.hint
-    assert settings(Surroundings(), tmp_path, unsecure=True) == (False, None)
+    assert context(Surroundings(), checked=False).verify_mode == ssl.CERT_NONE
 
 
-def test_environment_replaces_the_system(system: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_replaces_the_system(
+    system: Path, authority: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     chosen = tmp_path / "chosen.pem"
     monkeypatch.setenv("SSL_CERT_FILE", str(chosen))
     assert system_bundle() == str(system)
-    chosen.write_text("CHOSEN\n")
-    assert system_bundle() == str(chosen)
+    chosen.write_bytes(authority.read_bytes())
+    assert names(context(Surroundings())) == {"authority"}
 
 
-def test_extra_files_are_joined_and_removed(system: Path, authority: Path) -> None:
-    with opened_trust(Surroundings(authorities=(str(authority),)), unsecure=False) as opened:
-        bundle, _ = opened.for_url(URL)
-        assert Path(str(bundle)).read_bytes() == system.read_bytes() + b"\n" + authority.read_bytes() + b"\n"
-        assert opened.for_url("https://b.example/")[0] != bundle
-    assert not os.path.exists(str(bundle))
+@pytest.mark.usefixtures("system")
+def test_nothing_else_of_the_environment_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SSLKEYLOGFILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+    made = context(Surroundings())
+    assert names(made) == {"system"}
+    assert not made.keylog_filename
+
+
+@pytest.mark.usefixtures("system")
+def test_extra_files_count_beside_the_system(authority: Path) -> None:
+    assert names(context(Surroundings(authorities=(str(authority),)))) == {"system", "authority"}
 
 
 @pytest.mark.usefixtures("system")
@@ -72,13 +93,20 @@ def test_an_authority_of_one_host(authority: Path, tmp_path: Path) -> None:
     own = tmp_path / "certs.d" / "a.example:5000"
     own.mkdir(parents=True)
     (own / "ca.crt").write_bytes(authority.read_bytes())
-    surroundings = Surroundings(host_directories=(str(tmp_path / "certs.d"),))
-    with opened_trust(surroundings, unsecure=False) as opened:
-        assert authority.read_text() in Path(str(opened.for_url(URL)[0])).read_text()
-        assert Path(str(opened.for_url("https://user:pw@a.example/")[0])).read_text() == "SYSTEM\n"
-        opened.leave_unchecked("a.example:5000")
-        assert opened.for_url(URL)[0] is False
-        assert opened.for_url("https://a.example/")[0] is not False
+    opened = Trust(Surroundings(host_directories=(str(tmp_path / "certs.d"),)))
+    assert names(opened.context(URL, checked=True)) == {"system", "authority"}
+    assert names(opened.context("https://user:pw@a.example/", checked=True)) == {"system"}
+
+
+@pytest.mark.usefixtures("system")
+def test_who_is_not_checked_shares_nothing() -> None:
+    """The context decides who shares connections."""
+    opened = Trust(Surroundings())
+    checked, unchecked = (opened.context(URL, checked=value) for value in (True, False))
+    assert checked is not unchecked
+    assert opened.context(f"{URL}other", checked=True) is checked
+    assert checked.verify_mode == ssl.CERT_REQUIRED
+    assert (unchecked.verify_mode, unchecked.check_hostname) == (ssl.CERT_NONE, False)
 
 
 @pytest.mark.usefixtures("system")
@@ -86,19 +114,19 @@ def test_a_damaged_authority_is_named(tmp_path: Path) -> None:
     path = tmp_path / "a.pem"
     path.write_text("garbage")
     with pytest.raises(TrustError, match=r"a\.pem' cannot be used"):
-        settings(Surroundings(authorities=(str(path),)), tmp_path)
+        context(Surroundings(authorities=(str(path),)))
 
 
 @pytest.mark.usefixtures("system")
 def test_client_certificates(tmp_path: Path) -> None:
     own = tmp_path / "certs.d" / "a.example:5000"
-    made = make_server(own, None, name="client")
+    made: Certificate = make_server(own, None, name="client")
     made.certificate.rename(own / "client.cert")
     surroundings = Surroundings(host_directories=(str(tmp_path / "certs.d"),))
-    shown = str(own / "client.cert"), str(own / "client.key")
-    assert settings(surroundings, tmp_path)[1] == shown
-    assert settings(surroundings, tmp_path, unsecure=True) == (False, shown)
-    assert settings(surroundings, tmp_path, "https://b.example/")[1] is None
+    for checked in (True, False):
+        context(surroundings, checked=checked)
     (own / "client.key").write_text("garbage")
-    with pytest.raises(TrustError, match=r"client certificate for a\.example:5000 .* cannot be used"):
-        settings(surroundings, tmp_path)
+    context(surroundings, "https://b.example/")
+    for checked in (True, False):
+        with pytest.raises(TrustError, match=r"client certificate for a\.example:5000 .* cannot be used"):
+            context(surroundings, checked=checked)

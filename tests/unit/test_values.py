@@ -72,7 +72,30 @@ def test_sizes(text: str, size: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", [None, "", "0", "0G", "G", "-1G", "+1G", "1.5G", "1 G", "8GG", "%", "0%", "50%%", "-5%", "0x10", "1P", "٣"]
+    "text",
+    [
+        None,
+        "",
+        "0",
+        "0G",
+        "G",
+        "-1G",
+        "+1G",
+        "1.5G",
+        "1 G",
+        "8GG",
+        "%",
+        "0%",
+        "50%%",
+        "-5%",
+        "0x10",
+        "1P",
+        "٣",
+        str(2**63),
+        "8388608T",
+        "9" * 5000,
+        f"{'9' * 5000}%",
+    ],
 )
 def test_not_a_size(text: str | None) -> None:
     with pytest.raises(ValueError, match="such as 8G"):

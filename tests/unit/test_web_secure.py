@@ -100,12 +100,13 @@ def test_damaged_authority(served: ArchiveServer, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("system")
-def test_unchecked_by_choice(served: ArchiveServer, tmp_path: Path) -> None:
+def test_unsecure_is_said_of_registries(served: ArchiveServer, tmp_path: Path) -> None:
+    """Whoever wants an archive unprotected writes http://."""
     attempted = Attempted({"root": str(tmp_path), "unsecure": True})
-    image = attempted.acquire(tmp_path / "data", served.url()).image
-    assert contents(image) == TARS
-    assert image.resolved.insecure
-    assert "INSECURE" in attempted.recorder.warnings[0]
+    with pytest.raises(SourceError, match="failed the TLS check") as caught:
+        attempted.acquire(tmp_path / "data", served.url())
+    assert served.asked == []
+    assert "bootc.registry.unsecure" not in caught.value.hint
 
 
 def test_plain_text_behind_https(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 
 import pytest
 
@@ -154,3 +155,27 @@ def test_deep_trees() -> None:
     assert paths(root) == []
     root = merged((file("d/x"), file("d/d/y")), (directory("d/d/"), file("d/d/z"), file(".wh.d")))
     assert paths(root) == ["d/", "d/d/", "d/d/z"]
+
+
+def test_many_whiteouts_are_quick() -> None:
+    """None goes through what another of its layer has been through."""
+    lower = tuple(file(f"d/e/{number}") for number in range(1000))
+    own = tuple(file(f"d/e/own{number}") for number in range(1000))
+    began = time.process_time()
+    for white in ("d/e/.wh..wh..opq", "d/.wh.e", ".wh.d", "d/.wh..wh..opq", ".wh..wh..opq"):
+        found = merged(lower, (*own, *[file(white)] * 1000))
+        assert len(paths(found)) == 1002
+    deep = "d/" * 1000
+    assert len(paths(merged((), (*own, file(deep + "x"), *(file("d/" * at + ".wh.d") for at in range(1000)))))) > 2000
+    assert time.process_time() - began < 6
+
+
+def test_what_comes_to_a_hidden_directory_stays() -> None:
+    base = (file("d/a"), file("d/s/b"), file("d/s/t/c"))
+    assert paths(merged(base, (file(".wh.d"), file("d/s/n"), file("d/.wh.s"), file(".wh..wh..opq")))) == [
+        "d/", "d/s/", "d/s/n"
+    ]  # fmt: skip
+    assert paths(merged(base, (file("d/.wh..wh..opq"), file(".wh.d"), file("x")))) == ["x"]
+    assert paths(merged(base, (file("d/s/.wh..wh..opq"), file("d/s/n"), file(".wh.d")))) == ["d/", "d/s/", "d/s/n"]
+    # The next layer hides anew.
+    assert paths(merged(base, (file(".wh.d"), file("d/n")), (file(".wh.d"),))) == []

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from bootc_live.base.redact import redact
+
 
 class BootcLiveError(Exception):
     """A failure a person has to read.
@@ -51,3 +56,21 @@ class OutOfMemoryError(BootcLiveError):
 
 class AdmissionError(OutOfMemoryError):
     """An image would not fit into RAM; known before any of its layers was fetched."""
+
+
+@contextmanager
+def source_border(what: str) -> Iterator[None]:
+    """Turn whatever the block raises that is none of these errors into a SourceError about ``what``.
+
+    Servers and archives choose the bytes that libraries read, and no list of what those raise is complete:
+    MemoryError and RecursionError are on it, too. It ends one source, never the boot.
+    """
+    try:
+        yield
+    except BootcLiveError:
+        raise
+    except Exception as error:
+        raise SourceError(
+            f"{what} cannot be used: unexpected {type(error).__name__}: {redact(str(error))}",
+            hint="check the source; if it is in order, report this as a defect of bootc-live",
+        ) from error

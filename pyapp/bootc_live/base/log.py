@@ -6,12 +6,12 @@ elsewhere. Nothing here decides anything; the receipt reads the recorder.
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from bootc_live.base.output import one_line, tell
 from bootc_live.base.units import MIB, mib
 
 
@@ -26,12 +26,12 @@ class Recorder:
     def say(self, text: str) -> None:
         """Print one progress line, unless quiet."""
         if not self.quiet:
-            _print(text)
+            tell(text)
 
     def warn(self, text: str) -> None:
         """Print a warning, quiet or not, and keep it for the receipt."""
-        self.warnings.append(text)
-        _print(f"warning: {text}")
+        self.warnings.append(one_line(text))
+        tell(f"warning: {text}")
 
     @contextmanager
     def phase(self, name: str, text: str) -> Iterator[None]:
@@ -77,7 +77,3 @@ class Progress:
         percent = min(100, self.done * 100 // self._total)
         left = max(0, self._total - self.done) / max(rate, 1.0)
         return f"{self._name}: {percent} % of {mib(self._total)}, {rate / MIB:.1f} MiB/s, {left:.0f} s left"
-
-
-def _print(text: str) -> None:
-    print(f"bootc-live: {text}", file=sys.stderr, flush=True)

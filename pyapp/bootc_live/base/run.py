@@ -6,8 +6,8 @@ locale; what they say on standard error travels in the error that is raised.
 
 from __future__ import annotations
 
+import errno
 import os
-import resource
 import select
 import shutil
 import signal
@@ -16,11 +16,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import IO
 
+from bootc_live.base.confine import NOBODY, confine_thread
 from bootc_live.base.errors import RunError
 from bootc_live.base.interrupt import held_off, wait_for_the_same
+from bootc_live.base.threads import Pool
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _TAIL = 600
+# For programs that inflate: zstd's window is 128 MiB at the most, and they open nothing but their libraries. A shell
+# sets the limits, because nobody else may do it for another user's process, and Python not between fork and exec.
+_LIMITED = 'ulimit -c 0; ulimit -v 1048576; ulimit -n 32; ulimit -f $1; shift; exec "$@"'
+# Bytes, of ulimit -f in POSIX shells.
+_LIMIT_UNIT = 512
 
 
 def environment() -> dict[str, str]:
@@ -103,8 +110,14 @@ def _kill(process: subprocess.Popen[bytes], group: bool) -> None:
 
 
 @contextmanager
-def filter_process(argv: Sequence[str], stdin: int, stdout: int, closing: Sequence[int]) -> Iterator[Filter]:
-    """Run a program between two descriptors; it is gone when the block ends.
+def filter_process(
+    argv: Sequence[str], stdin: int, stdout: int, closing: Sequence[int], most: int = 0
+) -> Iterator[Filter]:
+    """Run a program between two descriptors, confined; it is gone when the block ends.
+
+    What it reads may be meant to make it do something else than it should. So it is nobody's, may change no file but
+    write its output from front to back, and reaches no network (see ``base.confine``). Where it writes at or beyond
+    byte ``most`` of a file, a signal ends it.
 
     The caller keeps the other ends; those in ``closing`` are closed here once
     the program has them. Leaving the block by an exception kills the program.
@@ -112,9 +125,7 @@ def filter_process(argv: Sequence[str], stdin: int, stdout: int, closing: Sequen
     """
     try:
         with held_off():
-            process = subprocess.Popen(
-                list(argv), stdin=stdin, stdout=stdout, stderr=subprocess.PIPE, env=environment()
-            )
+            process = _confined(argv, stdin, stdout, most)
     except OSError as error:
         raise RunError(f"cannot start {argv[0]!r}: {error.strerror}", hint="check that it can run here") from error
     finally:
@@ -128,6 +139,35 @@ def filter_process(argv: Sequence[str], stdin: int, stdout: int, closing: Sequen
             raise
 
 
+def _confined(argv: Sequence[str], stdin: int, stdout: int, most: int) -> subprocess.Popen[bytes]:
+    if find_program(argv[0]) is None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+    def start(user: int | None) -> subprocess.Popen[bytes]:
+        confine_thread()
+        return subprocess.Popen(
+            ["sh", "-c", _LIMITED, "sh", str(most // _LIMIT_UNIT), *argv],
+            stdin=stdin,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            env=environment(),
+            cwd="/",
+            user=user,
+            group=user,
+            extra_groups=None if user is None else (),
+        )
+
+    # A thread of its own, which takes along what is confined.
+    with Pool(max_workers=1) as pool:
+        try:
+            return pool.submit(start, NOBODY if os.geteuid() == 0 else None).result()
+        except OSError as error:
+            # A container may have no such user.
+            if error.errno not in (errno.EPERM, errno.EINVAL):
+                raise
+            return pool.submit(start, None).result()
+
+
 class Filter:
     """A running filter program."""
 
@@ -135,10 +175,6 @@ class Filter:
         """Wrap a process made by ``filter_process``."""
         self._argv = argv
         self._process = process
-
-    def limit_file(self, size: int) -> None:
-        """End it by a signal where it writes at or beyond byte ``size`` of a file (RLIMIT_FSIZE of prlimit(2))."""
-        resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE, (size, size))
 
     @contextmanager
     def watched(self) -> Iterator[Callable[[float], bool]]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import gc
-import json
 import os
 from contextlib import ExitStack
 
 from bootc_live.base.errors import ConfigError, OutOfMemoryError
 from bootc_live.base.log import Recorder
+from bootc_live.base.output import answer, answer_json
 from bootc_live.base.units import mib
 from bootc_live.cli.new_results import place_beside, publish_file
 from bootc_live.cli.source_argument import source_argument
@@ -49,7 +49,10 @@ def main(arguments: argparse.Namespace) -> int:
             raise
         publish_file(os.path.join(directory, "root.erofs"), arguments.file)
     report = _report(acquired, built, maker)
-    print(json.dumps(report, indent=2) if arguments.json else f"{report['sha256']}  {arguments.file}")
+    if arguments.json:
+        answer_json(report)
+    else:
+        answer([f"{report['sha256']}  {arguments.file}"])
     recorder.say(f"{mib(built.size)}, pin it with bootc.live.erofs.digest={built.sha256}")
     return 0
 

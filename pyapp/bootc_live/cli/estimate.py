@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from dataclasses import asdict, dataclass, replace
 
 from bootc_live.base.errors import AdmissionError, ConfigError
 from bootc_live.base.log import Recorder
 from bootc_live.base.memory import total_bytes
+from bootc_live.base.numbers import decimal
+from bootc_live.base.output import answer, answer_json
 from bootc_live.base.units import MIB, mib
 from bootc_live.cli.source_argument import source_argument
 from bootc_live.config.cmdline import parse_cmdline
@@ -67,16 +68,23 @@ def main(arguments: argparse.Namespace) -> int:
         image = resolve(source, Wanted(pin=access.pin))
         estimated = estimate(source, image)
     report = _report(config, image, estimated, memory)
-    print(json.dumps(_data(report), indent=2) if arguments.json else _text(report))
+    if arguments.json:
+        answer_json(_data(report))
+    else:
+        answer(_text(report))
     return 0
 
 
 def _memory(typed: str | None) -> int:
     if typed is None:
         return whole_machine(total_bytes())
-    if not (typed.isascii() and typed.isdigit() and 0 < int(typed) < 2**32):
+    try:
+        size = decimal(typed, limit=2**32)
+    except ValueError:
+        size = 0
+    if not size:
         raise ConfigError(f"--memory {typed!r} is not a number of MiB", hint=_HINT)
-    return int(typed) * MIB
+    return size * MIB
 
 
 def _report(config: Config, image: ResolvedImage, estimated: Estimate, memory: int) -> _Report:
@@ -115,9 +123,9 @@ def _data(report: _Report) -> dict[str, object]:
     }
 
 
-def _text(report: _Report) -> str:
+def _text(report: _Report) -> list[str]:
     estimated = report.estimate
-    lines = [
+    return [
         f"source    {report.image.typed}",
         f"manifest  {report.image.manifest_digest or 'none: a docker-archive'}",
         f"platform  {report.image.config.platform}",
@@ -139,4 +147,3 @@ def _text(report: _Report) -> str:
         "",
         f"a boot    {'' if report.boots else 'would be refused: '}{report.verdict}",
     ]
-    return "\n".join(lines)

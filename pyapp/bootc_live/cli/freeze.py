@@ -8,6 +8,7 @@ import sys
 import zipfile
 
 from bootc_live.base.errors import ConfigError
+from bootc_live.base.output import answer
 from bootc_live.pack.ask import FEATURES, loaded_modules
 from bootc_live.pack.write import APP, write_modules
 
@@ -25,7 +26,7 @@ def main(arguments: argparse.Namespace) -> int:
         raise ConfigError("freeze works only from the zipapp", hint="run build/bootc-live.pyz freeze DIR")
     modules = loaded_modules(archive, _remembered(root, set(arguments.feature)))
     binaries = write_modules(root, archive, modules)
-    print("\n".join(sorted({os.path.realpath(sys.executable), *binaries})))
+    answer(sorted({os.path.realpath(sys.executable), *binaries}))
     return 0
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 
 from bootc_live.base.log import Recorder
+from bootc_live.base.output import answer, answer_json
 from bootc_live.base.units import mib
 from bootc_live.cli.source_argument import source_argument
 from bootc_live.image.acquire import resolve, warn_if_insecure
@@ -23,7 +23,10 @@ def main(arguments: argparse.Namespace) -> int:
     with open_source(spec, access) as source:
         warn_if_insecure(source, access, recorder)
         image = resolve(source, Wanted())
-    print(json.dumps(_data(image), indent=2) if arguments.json else _text(image))
+    if arguments.json:
+        answer_json(_data(image))
+    else:
+        answer(_text(image))
     return 0
 
 
@@ -41,7 +44,7 @@ def _data(image: ResolvedImage) -> dict[str, object]:
     }
 
 
-def _text(image: ResolvedImage) -> str:
+def _text(image: ResolvedImage) -> list[str]:
     lines = [
         f"source    {image.typed}",
         f"manifest  {image.manifest_digest or 'none: a docker-archive'}",
@@ -50,4 +53,4 @@ def _text(image: ResolvedImage) -> str:
         f"layers    {len(image.manifest.layers)}, {mib(image.compressed_size)} to fetch",
     ]
     lines += [f"          {layer.digest}  {mib(layer.size)}" for layer in image.manifest.layers]
-    return "\n".join(lines)
+    return lines

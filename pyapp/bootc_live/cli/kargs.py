@@ -7,22 +7,24 @@ import os
 from collections.abc import Callable
 from dataclasses import fields
 
-from bootc_live.base.redact import redact
+from bootc_live.base.output import answer
+from bootc_live.base.redact import redact_value
 from bootc_live.base.units import mib
 from bootc_live.config.cmdline import parse_cmdline
 from bootc_live.config.document import markdown, plain
 from bootc_live.config.model import Backing, Config, Kexec, Mirror, Parts, Proxies, RetryLimits
+from bootc_live.config.tokens import redact_cmdline
 
 
 def main(arguments: argparse.Namespace) -> int:
     """Run the verb; raises ConfigError for a command line with mistakes."""
     if arguments.markdown:
-        print(markdown(), end="")
+        answer(markdown().splitlines())
     elif arguments.cmdline is not None:
         config = parse_cmdline(arguments.cmdline, os.environ)
-        print("\n".join(f"{field.name}: {_show(config, field.name)}" for field in fields(Config)))
+        answer([f"{field.name}: {_show(config, field.name)}" for field in fields(Config)])
     else:
-        print(plain())
+        answer(plain().splitlines())
     return 0
 
 
@@ -51,7 +53,7 @@ def _mirrors(mirrors: tuple[Mirror, ...]) -> str | None:
 
 def _proxies(proxies: Proxies) -> str | None:
     used = {"http": proxies.http, "https": proxies.https, "not for": proxies.no_proxy}
-    return ", ".join(f"{use} {redact(proxy)}" for use, proxy in used.items() if proxy) or None
+    return ", ".join(f"{use} {redact_value(proxy)}" for use, proxy in used.items() if proxy) or None
 
 
 def _backing(backing: Backing) -> str:
@@ -81,7 +83,7 @@ def _kexec(kexec: Kexec | None) -> str | None:
     if kexec is None:
         return None
     named = ["the image is handed over" if kexec.reuse else "the image is fetched again"]
-    named += [f"append {text}" for text in kexec.append]
-    named += [f"remove {text}" for text in kexec.remove]
+    named += [f"append {redact_cmdline(text)}" for text in kexec.append]
+    named += [f"remove {redact_cmdline(text)}" for text in kexec.remove]
     named.append("boot where it fails" if kexec.boot_on_failure else "stop where it fails")
-    return redact(", ".join(named))
+    return ", ".join(named)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 
 from bootc_live.base.log import Recorder
-from bootc_live.base.redact import redact
+from bootc_live.base.output import answer, answer_json
 from bootc_live.base.units import mib
 from bootc_live.cli.new_results import new_directory, room_wanted, writing
 from bootc_live.cli.source_argument import source_argument
+from bootc_live.config.tokens import redact_cmdline
 from bootc_live.landing.netboot_files import Written, write_netboot
 from bootc_live.landing.node_cmdline import check_base
 from bootc_live.landing.node_files import NodeFiles, Wishes, node_files
@@ -28,7 +28,10 @@ def main(arguments: argparse.Namespace) -> int:
             with recorder.phase("write", f"writing to {arguments.output}"), writing(arguments.output):
                 written = write_netboot(result, files, base)
             report = _report(spec.typed, files, written)
-    print(json.dumps(report, indent=2) if arguments.json else report["cmdline"])
+    if arguments.json:
+        answer_json(report)
+    else:
+        answer([str(report["cmdline"])])
     recorder.say(f"{len(written)} files, {mib(sum(one.size for one in written))}; the kernel is {files.version}")
     return 0
 
@@ -38,6 +41,6 @@ def _report(typed: str, files: NodeFiles, written: list[Written]) -> dict[str, o
         "source": typed,
         "digest": files.identity,
         "kernel": files.version,
-        "cmdline": redact(files.cmdline),
+        "cmdline": redact_cmdline(files.cmdline),
         "files": {one.name: {"sha256": one.sha256, "size": one.size} for one in written},
     }

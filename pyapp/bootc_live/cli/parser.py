@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from typing import NoReturn
 
 from bootc_live import __version__
+from bootc_live.base.output import one_line
+from bootc_live.base.redact import redact
 
 _DESCRIPTION = "Boot a machine straight into an OCI (bootc) image, from RAM."
 _EPILOG = """\
@@ -23,9 +26,15 @@ examples:
 """
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Exit with 2; what was typed is shown without its secrets, on one line."""
+        super().error(one_line(redact(message)))
+
+
 def make_parser() -> argparse.ArgumentParser:
     """Give the parser; ``verb`` names the module of ``bootc_live.cli`` that does the work."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="bootc-live",
         description=_DESCRIPTION,
         epilog=_EPILOG,

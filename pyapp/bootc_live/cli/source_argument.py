@@ -6,7 +6,7 @@ import argparse
 import os
 
 from bootc_live.base.errors import ConfigError
-from bootc_live.base.redact import redact
+from bootc_live.base.redact import redact_value
 from bootc_live.config.source_spec import SourceSpec, parse_source
 
 
@@ -25,5 +25,5 @@ def source_argument(arguments: argparse.Namespace) -> SourceSpec:
                 hint="name an archive, a layout directory or a URL such as docker://registry.example/os:stable",
             ) from error
         raise ConfigError(
-            f"{redact(arguments.source)!r} {error}", hint="bootc-live --help shows what a SOURCE can be"
+            f"{redact_value(arguments.source)!r} {error}", hint="bootc-live --help shows what a SOURCE can be"
         ) from error

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import json
 
+from bootc_live.base.output import answer, answer_json
 from bootc_live.landing.receipt import DEFAULT_PATH, read_receipt
 from bootc_live.landing.receipt_text import describe
 
@@ -12,5 +12,8 @@ from bootc_live.landing.receipt_text import describe
 def main(arguments: argparse.Namespace) -> int:
     """Run the verb; raises LandingError where there is no receipt."""
     receipt = read_receipt(arguments.receipt or DEFAULT_PATH)
-    print(json.dumps(receipt, indent=2) if arguments.json else describe(receipt))
+    if arguments.json:
+        answer_json(receipt)
+    else:
+        answer(describe(receipt))
     return 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import tempfile
 from collections.abc import Iterator
@@ -11,10 +10,11 @@ from contextlib import contextmanager
 
 from bootc_live.base.errors import ConfigError
 from bootc_live.base.log import Recorder
-from bootc_live.base.redact import redact
+from bootc_live.base.output import answer, answer_json
 from bootc_live.base.units import mib
 from bootc_live.cli.new_results import place_beside, publish_file, room_wanted, writing
 from bootc_live.cli.source_argument import source_argument
+from bootc_live.config.tokens import redact_cmdline
 from bootc_live.landing.node_files import Wishes, node_files
 from bootc_live.landing.uki import Signing, check_tools, make_uki
 from bootc_live.source.access import Access
@@ -43,11 +43,14 @@ def main(arguments: argparse.Namespace) -> int:
         "source": spec.typed,
         "digest": files.identity,
         "kernel": files.version,
-        "cmdline": redact(files.cmdline),
+        "cmdline": redact_cmdline(files.cmdline),
         "size": size,
         "signed": signing is not None,
     }
-    print(json.dumps(report, indent=2) if arguments.json else report["cmdline"])
+    if arguments.json:
+        answer_json(report)
+    else:
+        answer([str(report["cmdline"])])
     recorder.say(f"{mib(size)}, {'signed' if signing else 'not signed'}; the kernel is {files.version}")
     return 0
 

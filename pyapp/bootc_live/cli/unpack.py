@@ -1,19 +1,18 @@
 """``bootc-live unpack``: an image's tree as real files.
 
-The files are copied from the verified, mounted index; no archive member is
-ever created by its own name.
+They are made as the tree layout makes them: no archive member is ever created by its own name, and holes stay holes.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from bootc_live.base.errors import ConfigError, RootfsError, RunError
+from bootc_live.base.errors import ConfigError, RootfsError
 from bootc_live.base.interrupt import ignore_interrupts
 from bootc_live.base.log import Recorder
 from bootc_live.base.run import run
@@ -21,7 +20,12 @@ from bootc_live.cli.checks import require_root
 from bootc_live.cli.source_argument import source_argument
 from bootc_live.cli.workspace import workspace
 from bootc_live.image.acquire import acquire
-from bootc_live.rootfs.index import build_index, mounted_index
+from bootc_live.image.verified import VerifiedImage
+from bootc_live.rootfs.layers import merge
+from bootc_live.rootfs.tree import Node, path_of, walk
+from bootc_live.rootfs.tree_data import Data
+from bootc_live.rootfs.tree_files import Files
+from bootc_live.rootfs.tree_handles import handles
 from bootc_live.source.access import Access
 
 _HINT = "free some space, or name another DIR"
@@ -44,45 +48,80 @@ def main(arguments: argparse.Namespace) -> int:
     with workspace(arguments.workdir) as directory:
         access = Access(recorder.warn, label=arguments.label, unsecure=arguments.unsecure, directory=directory)
         image = acquire([spec], access, os.path.join(directory, "root.erofs"), recorder).image
-        with recorder.phase("index", "making the root's index"):
-            index = build_index(image)
-        mountpoint = os.path.join(directory, "root")
-        os.mkdir(mountpoint)
-        with mounted_index(index, mountpoint), recorder.phase("copy", f"copying to {arguments.directory}"):
+        root = merge(image, warn=recorder.warn)
+        for line in _privileged(root):
+            recorder.warn(line)
+        with recorder.phase("copy", f"copying to {arguments.directory}"):
             try:
-                _copy(mountpoint, target)
-            except (OSError, RunError) as error:
+                _copy(image, root, target, recorder)
+            except ValueError as error:
+                raise RootfsError(
+                    f"{image.resolved.typed!r} cannot be unpacked to {arguments.directory!r}: {error}",
+                    hint="build the image anew",
+                ) from error
+            except OSError as error:
                 raise RootfsError(f"cannot unpack to {arguments.directory!r}: {error}", hint=_HINT) from error
     return 0
 
 
-def _copy(tree: str, target: str) -> None:
+def _privileged(root: Node) -> Iterator[str]:
+    """Say what the tree gives to whoever reaches it, be it by a path or in a mount of another system."""
+    nodes = list(walk(root))
+    rights = sum(node.kind == "file" and bool(node.mode & 0o6000) for node in nodes)
+    devices = sum(node.kind in ("char", "block") for node in nodes)
+    if rights or devices:
+        yield (
+            f"the tree has {rights} set-uid or set-gid files and {devices} devices of the image's author, and works as "
+            "root: keep others out of its directory, or mount its file system with nosuid,nodev"
+        )
+
+
+def _copy(image: VerifiedImage, root: Node, target: str, recorder: Recorder) -> None:
     if os.path.isdir(target):
         # It may be a mount point, or where somebody stands: it is filled, not replaced.
         with _emptied_on_failure(target):
-            _copy_into(tree, target)
+            _copy_into(image, root, target, recorder)
             ignore_interrupts()
         return
-    with tempfile.TemporaryDirectory(prefix=".bootc-live.", dir=os.path.dirname(target)) as part:
+    part = tempfile.mkdtemp(prefix=".bootc-live.", dir=os.path.dirname(target))
+    try:
         made = os.path.join(part, "tree")
         os.mkdir(made)
-        _copy_into(tree, made)
+        _copy_into(image, root, made, recorder)
         ignore_interrupts()
         os.rename(made, target)
+    finally:
+        _remove(part)
 
 
-def _copy_into(tree: str, directory: str) -> None:
-    run(["cp", "-a", "--sparse=auto", "--", f"{tree}/.", directory], hint=_HINT)
+def _copy_into(image: VerifiedImage, root: Node, directory: str, recorder: Recorder) -> None:
+    # Nobody else looks into it until it has the owner and mode of the image's root.
+    os.chmod(directory, 0o700)
+    with open(image.path, "r+b", buffering=0) as data, handles(root, directory) as opened:
+        files = Files(root, opened, Data(data.fileno()))
+        try:
+            files.write()
+        except ValueError as error:
+            raise ValueError(f"{path_of(root, files.at)} {error}") from error
+        except OSError as error:
+            raise OSError(error.errno, f"{path_of(root, files.at)}: {error.strerror}") from error
+    for space, count in sorted(files.attributes.refused.items()):
+        recorder.warn(f"its file system holds no extended attributes {space}.*: {count} are left out")
 
 
 @contextmanager
 def _emptied_on_failure(directory: str) -> Iterator[None]:
+    before = os.stat(directory)
     try:
         yield
     except BaseException:
-        for entry in os.scandir(directory):
-            if entry.is_dir(follow_symlinks=False):
-                shutil.rmtree(entry.path)
-            else:
-                os.unlink(entry.path)
+        _remove(*(entry.path for entry in os.scandir(directory)))
+        os.chown(directory, before.st_uid, before.st_gid)
+        os.chmod(directory, stat.S_IMODE(before.st_mode))
         raise
+
+
+def _remove(*paths: str) -> None:
+    """Remove what was made, however deep it is: Python's own removal ends where its stack or its descriptors do."""
+    if paths:
+        run(["rm", "-rf", "--one-file-system", "--", *paths], hint=_HINT)

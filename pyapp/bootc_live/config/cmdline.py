@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import cast
 
 from bootc_live.base.errors import ConfigError
-from bootc_live.base.redact import redact
+from bootc_live.base.redact import redact_value
 from bootc_live.config.kexec import appended, kexec_mixed_up, make_kexec
 from bootc_live.config.model import Compression, Config, Mirror, RetryLimits
 from bootc_live.config.proxies import choose_proxies, environment_values, parse_proxy
@@ -46,6 +46,8 @@ _PARSERS: dict[Kind, Callable[[str | None], object]] = {
     Kind.BLOCK_DEVICE: parse_device,
     Kind.MPOL: parse_mpol,
 }
+# What others read, too: in capitals, it may be a variable of theirs.
+_SHARED = frozenset({"root", "ro", "rw"})
 # An empty value takes an earlier one back.
 _MAY_BE_EMPTY = frozenset({"rootflags", "no_proxy"})
 
@@ -86,13 +88,13 @@ def _read(tokens: list[Token]) -> tuple[dict[str, list[object]], list[str]]:
         lower = token.name.lower()
         karg = BY_NAME.get(lower if lower in EITHER_CASE else token.name)
         if karg is None:
-            if token.name.startswith(OWN_PREFIXES):
-                mistakes.append(f"'{redact(str(token))}' is not a known argument{_nearest(token.name)}")
+            if lower.startswith(OWN_PREFIXES) or _meant(lower, token.value):
+                mistakes.append(f"'{redact_value(str(token))}' is not a known argument{_nearest(lower)}")
             continue
         try:
             value = _parse_value(karg, token.value)
         except ValueError as error:
-            mistakes.append(f"'{redact(str(token))}' {error}")
+            mistakes.append(f"'{redact_value(str(token))}' {error}")
             values.setdefault(karg.name, [])
         else:
             if value is not None:
@@ -168,6 +170,12 @@ def _config(values: Mapping[str, list[object]], proxies: Mapping[str, str], vari
         modules_required=last("bootc.live.modules", "warn") == "required",
         quiet=bool(last("bootc.quiet", False)),
     )
+
+
+def _meant(lower: str, value: str | None) -> bool:
+    """Tell an argument that only capitals keep from being one of the table; some of those belong to others, too."""
+    ours = lower in BY_NAME and lower not in _SHARED
+    return ours or (lower == "root" and value is not None and value.startswith(ROOT_PREFIX))
 
 
 def _is_proxy(name: str) -> bool:

@@ -9,8 +9,10 @@ _HEAD = f"""# Kernel command line
 
 This page is made from the table in `pyapp/bootc_live/config/table.py` by `bootc-live kargs --markdown`.
 
-The command line is read as the kernel reads it: white space separates arguments, double quotes group. Where an
-argument is given more than once, the last one counts; of those marked "repeatable" all count, in the order given.
+The command line is read as the kernel reads it: white space separates arguments, double quotes group, and what
+follows `--` is for init. Names are written in small letters: one of ours with capitals in it is an error, but for the
+names of proxies that all programs read in either case. Where an argument is given more than once, the last one counts;
+of those marked "repeatable" all count, in the order given.
 Booleans are `{BOOLEAN_WORDS}` in any case, and an argument without a value means `1`;
 anything else is an error that names the argument. A duration is a number of seconds, or a number with `s`, `m` or `h`.
 A size is a number of bytes, a number with `K`, `M`, `G` or `T` (powers of 1024), or a share of RAM such as `50%`.

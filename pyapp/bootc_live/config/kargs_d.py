@@ -50,8 +50,13 @@ def _arguments(name: str, content: bytes, architecture: str) -> list[str]:
 
 
 def printable_words(text: str) -> list[str]:
-    """Give the arguments as they are typed; raises ValueError for what would end a command line, or a line of it."""
-    words = split_words(text)[0]
+    """Return the arguments as they are typed, and as the last one what stands behind ``--``, with that in front.
+
+    Raises ValueError for what would end a line of a command line.
+    """
+    words, to_init = split_words(text)
+    if to_init:
+        words.append(f"-- {to_init}")
     for word in words:
         if not word.isprintable():
             raise ValueError(f"the argument {word!r} holds characters that cannot be printed")

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import cast
 
-from bootc_live.base.redact import redact
 from bootc_live.config.model import Kexec
-from bootc_live.config.tokens import Token, read_word, split_cmdline, split_words
+from bootc_live.config.tokens import Token, read_word, redact_cmdline, split_cmdline, split_words
 
 # Values by name, none where what was typed is damaged.
 Values = Mapping[str, list[object]]
@@ -42,7 +41,7 @@ def kexec_mixed_up(values: Values) -> Iterator[str]:
     """Give the mistakes that these arguments make together, and those inside ``bootc.kexec.append=``."""
     for text in _texts(values, "append"):
         words, behind = split_words(text)
-        typed = redact(f"{NAME}.append={text}")
+        typed = f"{NAME}.append={redact_cmdline(text)}"
         if any(is_about_kexec(token.name) for token in split_cmdline(text)):
             yield f"'{typed}' would start kexec again in the next kernel; leave bootc.kexec out of it"
         if behind or not words:
@@ -56,7 +55,7 @@ def kexec_mixed_up(values: Values) -> Iterator[str]:
     for name, nothing in (("append", None), ("remove", None), ("onfail", "stop")):
         value = _last(values, f"{NAME}.{name}", nothing)
         if value != nothing:
-            yield f"'{redact(f'{NAME}.{name}={value}')}' is about kexec; add bootc.kexec"
+            yield f"'{NAME}.{name}={redact_cmdline(str(value))}' is about kexec; add bootc.kexec"
 
 
 def _texts(values: Values, name: str) -> tuple[str, ...]:

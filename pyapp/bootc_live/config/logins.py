@@ -29,10 +29,13 @@ class Login:
 
 @dataclass(frozen=True)
 class AuthFile:
-    """One file: logins by normal key, and the helper programs it names instead of some."""
+    """One file: logins by normal key, and the helper programs it names instead of some.
+
+    An entry that cannot be used is kept as what is wrong with it: it matters only to who needs it.
+    """
 
     origin: str
-    logins: Mapping[str, Login] = field(default_factory=dict)
+    logins: Mapping[str, Login | ConfigError] = field(default_factory=dict)
     helpers: Mapping[str, str] = field(default_factory=dict)
     store: str | None = None
 
@@ -44,28 +47,38 @@ class Logins:
     files: tuple[AuthFile, ...] = ()
 
     def find(self, registry: str, repository: str) -> Login | None:
-        """Give the login of the first file that has one, there by the key with the most of the name in it."""
+        """Return the login of the first file that has one, there by the key with the most of the name in it.
+
+        Raises ConfigError where that very entry cannot be used.
+        """
         for file in self.files:
             for key in _keys(registry, repository):
-                if key in file.logins:
-                    return file.logins[key]
+                found = file.logins.get(key)
+                if isinstance(found, ConfigError):
+                    raise found
+                if found is not None:
+                    return found
         return None
 
-    def helper_for(self, registry: str) -> str | None:
-        """Give the file and the helper program that may know a login; such programs are never started.
+    def helper_for(self, registry: str, repository: str = "") -> str | None:
+        """Return the file and the helper program that may know a login; such programs are never started.
 
         None where no file names a helper. For errors: why there is no login
         although other programs on this machine have one.
         """
         for file in self.files:
-            helper = file.helpers.get(_normal(registry), file.store)
+            named = (file.helpers[key] for key in _keys(registry, repository) if key in file.helpers)
+            helper = next(named, file.store)
             if helper is not None:
                 return f"{file.origin!r} leaves it to the program docker-credential-{helper}"
         return None
 
 
 def parse_logins(text: bytes, origin: str) -> AuthFile:
-    """Read one file; ``origin`` names it. Raises ConfigError, which quotes nothing of the content."""
+    """Read one file; ``origin`` names it. Raises ConfigError, which quotes nothing of the content.
+
+    Entries of its ``auths`` that are damaged raise nothing here: see ``AuthFile``.
+    """
     try:
         data = json.loads(text)
     except (ValueError, RecursionError):
@@ -76,10 +89,14 @@ def parse_logins(text: bytes, origin: str) -> AuthFile:
     auths, helpers, store = data.get("auths") or {}, data.get("credHelpers") or {}, data.get("credsStore") or None
     if not isinstance(auths, dict) or not isinstance(helpers, dict) or not isinstance(store, str | None):
         raise ConfigError(f"{origin!r} has auths, credHelpers or credsStore of a wrong type", hint=_HINT)
-    logins: dict[str, Login] = {}
+    logins: dict[str, Login | ConfigError] = {}
     # A key that needs no rewriting comes before its older spellings.
     for key, entry, number in sorted(_entries(auths), key=lambda item: _normal(item[0]) != item[0]):
-        login = _login(entry, f"entry {number} of auths in {origin!r}")
+        login: Login | ConfigError | None
+        try:
+            login = _login(entry, f"entry {number} of auths in {origin!r}")
+        except ConfigError as error:
+            login = error
         if login is not None:
             logins.setdefault(_normal(key), login)
     return AuthFile(origin, logins, {_normal(key): str(value) for key, value in helpers.items() if value}, store)
@@ -97,7 +114,8 @@ def _login(entry: object, where: str) -> Login | None:
     auth, username, password, token = (_text(entry, key, where) for key in _FIELDS)
     if auth:
         try:
-            decoded = base64.b64decode(auth, validate=True).decode("utf-8")
+            # base64(1) writes it in lines.
+            decoded = base64.b64decode("".join(auth.split()), validate=True).decode("utf-8")
         except (binascii.Error, ValueError):
             raise ConfigError(f"{where} has an auth that is not base64 of USER:PASSWORD", hint=_HINT) from None
         username, colon, password = decoded.partition(":")
@@ -121,7 +139,7 @@ def _text(entry: dict[str, object], key: str, where: str) -> str | None:
 
 
 def _keys(registry: str, repository: str) -> Iterator[str]:
-    parts = [_normal(registry), *repository.split("/")]
+    parts = [_normal(registry), *(repository.split("/") if repository else ())]
     for count in range(len(parts), 0, -1):
         yield "/".join(parts[:count])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from bootc_live.base.redact import redact
+from bootc_live.base.redact import redact_value
 from bootc_live.config.source_spec import SourceSpec
 
 
@@ -44,7 +44,7 @@ class Proxies:
 
     def __repr__(self) -> str:
         """Give the fields without secrets."""
-        http, https = (value if value is None else redact(value) for value in (self.http, self.https))
+        http, https = (value if value is None else redact_value(value) for value in (self.http, self.https))
         return f"Proxies(http={http!r}, https={https!r}, no_proxy={self.no_proxy!r})"
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from bootc_live.base.errors import ConfigError
-from bootc_live.base.redact import redact
+from bootc_live.config.image_kargs import image_may_ask
 from bootc_live.config.kexec import is_about_kexec
 from bootc_live.config.model import Kexec
 from bootc_live.config.source_spec import ROOT_PREFIX
-from bootc_live.config.tokens import Token, read_word, split_cmdline, split_words
+from bootc_live.config.tokens import Token, read_word, redact_cmdline, split_cmdline, split_words
 
 _OF_BOOT_LOADER = frozenset({"BOOT_IMAGE", "initrd"})
 # What parse-bootc-live.sh writes into /etc/cmdline.d.
@@ -23,19 +23,20 @@ def next_cmdline(text: str, image: Sequence[str], kexec: Kexec, digest: str | No
     """Give the command line for the next kernel.
 
     ``text`` is this boot's, as dracut's getcmdline gives it, ``proc`` what of it the kernel got (/proc/cmdline).
-    ``image`` holds the image's arguments as they are typed. They come first, what is appended last, for the last one
-    counts. ``digest`` pins every registry image that is not yet. Raises ConfigError where no root=bootc-live: is left.
+    ``image`` holds the image's arguments as they are typed; those that it may not ask for are left out. They come
+    first, what is appended last, for the last one counts. ``digest`` pins every registry image that is not yet.
+    Raises ConfigError where no root=bootc-live: is left.
     """
     words, to_init = split_words(text)
     here = [word for word in words if not _left_out(read_word(word), proc)]
     stands_here = {read_word(word) for word in here}
-    own = [word for word in image if not _of_image(read_word(word)) and read_word(word) not in stands_here]
+    own = [word for word in image if image_may_ask(word) and read_word(word) not in stands_here]
     removed = [read_word(word) for word in kexec.remove]
     kept = [word for word in (*own, *here) if not any(_matches(read_word(word), out) for out in removed)]
     result = list(_pinned([*kept, *_appended(kexec)], digest))
     if not _has_root(read_word(word) for word in result):
         typed = [f"remove={text}" for text in kexec.remove] + [f"append={text}" for text in kexec.append]
-        said = redact(" ".join(f"bootc.kexec.{argument}" for argument in typed))
+        said = redact_cmdline(" ".join(f"bootc.kexec.{argument}" for argument in typed))
         raise ConfigError(
             f"'{said}' leaves the next kernel without a root={ROOT_PREFIX}…",
             hint="correct these arguments on the kernel command line",
@@ -47,12 +48,6 @@ def _left_out(token: Token, proc: str) -> bool:
     if token == _OF_HOOK:
         return token not in split_cmdline(proc)
     return token.name in _OF_BOOT_LOADER or is_about_kexec(token.name)
-
-
-def _of_image(token: Token) -> bool:
-    """Tell what an image cannot ask for: where it comes from, which one it is, another kexec."""
-    ours = token.name == "root" and (token.value or "").startswith(ROOT_PREFIX)
-    return ours or token.name in {_PIN, *_OF_BOOT_LOADER} or is_about_kexec(token.name)
 
 
 def _matches(token: Token, removed: Token) -> bool:

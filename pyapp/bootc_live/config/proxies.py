@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from bootc_live.base.redact import redact
+from bootc_live.base.redact import redact_value
 from bootc_live.config.model import Proxies
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
@@ -44,7 +44,7 @@ def environment_values(environ: Mapping[str, str]) -> tuple[dict[str, str], list
         try:
             values[name] = text if name == "no_proxy" else parse_proxy(text)
         except ValueError as error:
-            mistakes.append(f"the environment's '{redact(f'{written}={text}')}' {error}")
+            mistakes.append(f"the environment's '{redact_value(f'{written}={text}')}' {error}")
     return values, mistakes
 
 

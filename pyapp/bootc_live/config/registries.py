@@ -93,8 +93,9 @@ class _Reader:
             if mirror is None:
                 continue
             location = self._place(mirror, "location", inner, _LOCATION)
-            pull = self._value(mirror, "pull-from-mirror", inner, str) or "all"
             insecure = self._value(mirror, "insecure", inner, bool) or False
+            # What a tag stands for is told without TLS only by a mirror that is named for it.
+            pull = self._value(mirror, "pull-from-mirror", inner, str) or ("digest-only" if insecure else "all")
             if pull not in _PULLS:
                 self._mistakes.append(f"{inner}: pull-from-mirror is not one of {', '.join(_PULLS)}")
             if location is not None:

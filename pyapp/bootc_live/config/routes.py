@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bootc_live.base.errors import ConfigError
 from bootc_live.config.model import Mirror
@@ -11,12 +11,16 @@ from bootc_live.config.model import Mirror
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A place to ask: ``repository`` is the name there; ``pull`` is all, digest-only or tag-only."""
+    """A place to ask: ``repository`` is the name there; ``pull`` is all, digest-only or tag-only.
+
+    ``login`` tells whether it may have a login from auth.json.
+    """
 
     host: str
     repository: str
     insecure: bool = False
     pull: str = "all"
+    login: bool = True
 
 
 @dataclass(frozen=True)
@@ -92,9 +96,16 @@ class RegistryRules:
 def with_mirrors(route: Route, mirrors: Sequence[Mirror], repository: str) -> Route:
     """Put mirrors of the kernel command line before those of the rules.
 
-    The repository, as in the reference, is added to each one's path.
+    The repository, as in the reference, is added to each one's path. Whoever is on the way to one without TLS must
+    neither choose the image nor see a password: it is asked for digests only, and gets no login.
     """
-    named = tuple(_join(mirror.location, repository, mirror.insecure, mirror.pull) for mirror in mirrors)
+    named = tuple(
+        replace(
+            _join(mirror.location, repository, mirror.insecure, "digest-only" if mirror.insecure else mirror.pull),
+            login=not mirror.insecure,
+        )
+        for mirror in mirrors
+    )
     return Route(route.blocked, route.origin, tuple(dict.fromkeys([*named, *route.mirrors])), route.prefix)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from bootc_live.base.redact import redact
+from bootc_live.base.redact import redact_value
 
 ROOT_PREFIX = "bootc-live:"
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
@@ -82,7 +82,7 @@ def parse_source(text: str) -> SourceSpec:
     if _TAG.match(text) or _DEVICE.match(text):
         return _device(text)
     if text.startswith("/"):
-        return ArchiveFile(path=text, typed=redact(text))
+        return ArchiveFile(path=text, typed=redact_value(text))
     nfs = _NFS.match(text)
     if nfs is not None:
         return _nfs(text, nfs[1])
@@ -104,19 +104,19 @@ def _device(text: str) -> DeviceArchive:
         raise ValueError("names no block device before the path; write LABEL=USB:/path/of/root.oci")
     if not path:
         raise ValueError(f"names no file on the block device; write {device}:/path/of/root.oci")
-    return DeviceArchive(device=device, path=f"/{path}", typed=redact(text))
+    return DeviceArchive(device=device, path=f"/{path}", typed=redact_value(text))
 
 
 def _nfs(text: str, scheme: str) -> HandlerArchive:
     server, border, path = text[len(scheme) + 1 :].partition(":/")
     if not border or not server or path.endswith("/") or not path.partition(":")[0]:
         raise ValueError(f"does not name a server and a file; write {scheme.lower()}:SERVER:/path/of/root.oci")
-    return HandlerArchive(url=scheme.lower() + text[len(scheme) :], scheme=scheme.lower(), typed=redact(text))
+    return HandlerArchive(url=scheme.lower() + text[len(scheme) :], scheme=scheme.lower(), typed=redact_value(text))
 
 
 def _url(text: str, scheme: str, rest: str) -> SourceSpec:
     if scheme == "docker":
-        return RegistryImage(reference=rest, typed=redact(text))
+        return RegistryImage(reference=rest, typed=redact_value(text))
     if scheme == "nfs4":
         raise ValueError("is not how NFS version 4 is written; write nfs4:SERVER:/path/of/root.oci")
     if scheme not in {"http", "https", "ftp", "tftp", "nfs", "torrent"}:
@@ -134,7 +134,7 @@ def _url(text: str, scheme: str, rest: str) -> SourceSpec:
     # Handlers of url-lib are found by comparing letters.
     url = f"{scheme}://{rest}"
     if scheme in {"http", "https"}:
-        return WebArchive(url=url, typed=redact(text))
+        return WebArchive(url=url, typed=redact_value(text))
     if len(server) - host.end() < 2:
         raise ValueError(f"names no file on the server; write {scheme}://HOST[:PORT]/path/of/root.oci")
-    return HandlerArchive(url=url, scheme=scheme, typed=redact(text))
+    return HandlerArchive(url=url, scheme=scheme, typed=redact_value(text))

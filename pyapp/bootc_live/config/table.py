@@ -71,7 +71,11 @@ KARGS: tuple[Karg, ...] = (
         "digest is refused.",
     ),
     Karg(
-        "bootclabel", Kind.TEXT, "latest", "which image of an archive to take: the name it has in the archive's index."
+        "bootclabel",
+        Kind.TEXT,
+        "latest",
+        "which image of an archive to take: the name it has in the archive's index. Without it, the only image will do "
+        "as well, or, where none has a name, the first one for this machine.",
     ),
     Karg("rw", Kind.BOOLEAN, "0", "make all of `/` writable; changes live in RAM. `rw=0` takes an earlier `rw` back."),
     Karg("ro", Kind.BOOLEAN, "1", "ignored: the root is read-only unless `rw` is given."),
@@ -109,15 +113,16 @@ KARGS: tuple[Karg, ...] = (
         Kind.MIRROR,
         "",
         "a mirror to ask before the registry, as `HOST[:PORT][/PATH]`; the image's name is added to the path. "
-        "With `http://` in front it is asked over plain HTTP.",
+        "With `http://` in front it is asked over plain HTTP, for digests only and without a login.",
         many=True,
     ),
     Karg(
         "bootc.registry.unsecure",
         Kind.BOOLEAN,
         "0",
-        "talk to the registry over plain HTTP, or over HTTPS without checking its certificate. Insecure: use only on "
-        "a network you trust. Digests are checked all the same.",
+        "talk to the registry over plain HTTP, or over HTTPS without checking its certificate. Mirrors, archives, and "
+        "token services or storage on other servers are not meant. Insecure: use only on a network you trust. Digests "
+        "are checked all the same.",
     ),
     Karg(
         "proxy",

@@ -2,12 +2,14 @@
 
 Follows ``next_arg()`` of the kernel's ``lib/cmdline.c``: white space separates,
 double quotes group and are stripped only around a whole argument or a whole
-value, and a lone ``--`` hands the rest to init.
+value, and a lone ``--``, quoted or not, hands the rest to init.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
+
+from bootc_live.base.redact import redact, redact_value
 
 # The kernel's isspace() is Latin-1: a no-break space separates too.
 _SPACE = frozenset(" \t\n\v\f\r\xa0")
@@ -25,6 +27,9 @@ class Token(NamedTuple):
             return self.name
         quote = '"' if _SPACE & set(self.value) else ""
         return f"{self.name}={quote}{self.value}{quote}"
+
+
+_END = Token("--", None)
 
 
 def split_cmdline(text: str) -> list[Token]:
@@ -47,7 +52,7 @@ def split_words(text: str) -> tuple[list[str], str]:
                 in_quotes = not in_quotes
             position += 1
         word = text[start:position]
-        if word == "--":
+        if read_word(word) == _END:
             return words, text[position:].strip()
         words.append(word)
 
@@ -65,6 +70,18 @@ def read_word(word: str) -> Token:
     if value.startswith('"'):
         return Token(word[:cut], _drop_end(value[1:]))
     return Token(word[:cut], _drop_end(value) if whole else value)
+
+
+def redact_cmdline(text: str) -> str:
+    """Return arguments without their secrets, one by one: a quoted one may hold white space, and so may a password.
+
+    What holds no secret comes back as it is.
+    """
+    words, behind = split_words(text)
+    shown, shown_behind = [redact_value(word) for word in words], redact(behind)
+    if (shown, shown_behind) == (words, behind):
+        return text
+    return " ".join([*shown, *(["--", shown_behind] if behind else [])])
 
 
 def _drop_end(text: str) -> str:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 
 from bootc_live.base.memory import total_bytes
+from bootc_live.base.numbers import LARGEST_SIZE, decimal
 from bootc_live.config.model import Mirror
 
 _TRUE = frozenset({"1", "yes", "on", "true", "y"})
@@ -55,15 +57,18 @@ def parse_size(text: str | None, total: Callable[[], int] = total_bytes) -> int:
     Gives bytes, raises ValueError. ``total`` tells how much RAM there is.
     """
     share = _SHARE.fullmatch(text or "")
-    if share is not None and int(share[1]):
-        size = int(share[1]) * total() // 100
+    percent = 0 if share is None else decimal(share[1], limit=9999)
+    if percent:
+        size = percent * total() // 100
         if not size:
             raise ValueError("is a share of RAM, but how much there is cannot be read; write a number of bytes")
         return size
     match = _SIZE.match(text or "")
-    if match is None or int(match[1]) == 0:
-        raise ValueError("is not a size; write a number with K, M, G or T, such as 8G, or a share of RAM, such as 50%")
-    return int(match[1]) * _UNIT[match[2].upper()]
+    with suppress(ValueError):
+        size = 0 if match is None else decimal(match[1], limit=LARGEST_SIZE) * _UNIT[match[2].upper()]
+        if 0 < size <= LARGEST_SIZE:
+            return size
+    raise ValueError("is not a size; write a number with K, M, G or T, such as 8G, or a share of RAM, such as 50%")
 
 
 def parse_choice(text: str | None, choices: tuple[str, ...]) -> str:
@@ -78,7 +83,7 @@ def parse_level(text: str | None) -> int:
     """Read the level of a compression algorithm, which some let be negative; raises ValueError."""
     if text is None or _LEVEL.fullmatch(text) is None:
         raise ValueError("is not a level; write a whole number such as 3")
-    return int(text)
+    return -decimal(text[1:], limit=999) if text.startswith("-") else decimal(text, limit=999)
 
 
 def parse_sha256(text: str | None) -> str:
@@ -120,9 +125,11 @@ def parse_text(text: str | None) -> str:
 
 def parse_number(text: str | None) -> int:
     """Read a whole number from 1 to 999; raises ValueError."""
-    if text is None or re.fullmatch("[0-9]{1,3}", text) is None or int(text) == 0:
-        raise ValueError("is not a whole number from 1 to 999")
-    return int(text)
+    with suppress(ValueError):
+        number = decimal(text or "", limit=999)
+        if number:
+            return number
+    raise ValueError("is not a whole number from 1 to 999")
 
 
 def parse_seconds(text: str | None) -> float:

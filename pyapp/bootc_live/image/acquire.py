@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from bootc_live.base.errors import AdmissionError, ImageError, RunError, SourceError
 from bootc_live.base.log import Recorder
+from bootc_live.base.output import one_line
 from bootc_live.config.source_spec import SourceSpec
 from bootc_live.image.fetch import fetch_layers
 from bootc_live.image.ordered import fetch_in_order, take_all
@@ -20,6 +21,8 @@ from bootc_live.source.interface import AnySource, StreamSource
 from bootc_live.source.select import open_source
 
 _NOBODY = Takers()
+# One source cannot push the others out of a message about all of them.
+_LONGEST_REASON = 1000
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ def acquire(
 ) -> Acquired:
     """Fetch and verify an image into the new data file ``path`` from the first of the sources that can be used.
 
-    What is wrong with one source is the end of that source, whatever it is; layers it finished are used by the next.
+    Whatever one source raises is the end of that source alone; layers it finished are used by the next.
     ``takers`` are told of it; where they refuse the image with AdmissionError, the next source has its turn: it may
     hold a smaller one. OutOfMemoryError later on is the end.
     Raises the last source's error, or one that lists all of them.
@@ -73,7 +76,7 @@ def acquire(
             try:
                 image = _fetch(spec, access, wanted, store, recorder, takers)
             except (SourceError, ImageError, RunError, AdmissionError) as error:
-                attempts.append(Attempt(spec.typed, error.message))
+                attempts.append(Attempt(spec.typed, one_line(error.message, _LONGEST_REASON)))
                 if len(specs) == 1:
                     raise
                 if len(attempts) == len(specs):

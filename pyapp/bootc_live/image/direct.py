@@ -57,35 +57,36 @@ class Inflation:
         Raises ImageError for damaged data and for too much of it, RunError, and OutOfMemoryError; nothing of it stays
         in the file then.
         """
-        out = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        # The program's own can only be written to: what can be read can be mapped, and changed anywhere.
+        out, seen = (os.open(path, how | os.O_CLOEXEC) for how in (os.O_WRONLY, os.O_RDWR))
         try:
             os.lseek(out, self.begin, os.SEEK_SET)
             try:
-                self._run(out, chunks)
+                self._run(out, seen, chunks)
             except BaseException as error:
                 # Before the space is given back: then nobody could tell any more what it was.
                 failure = self._explained(error, out) if isinstance(error, RunError) else None
-                punch(out, self.begin, os.lseek(out, 0, os.SEEK_CUR) - self.begin + mmap.ALLOCATIONGRANULARITY)
+                punch(seen, self.begin, os.lseek(out, 0, os.SEEK_CUR) - self.begin + mmap.ALLOCATIONGRANULARITY)
                 if failure is not None:
                     raise failure from error
                 raise
             return os.lseek(out, 0, os.SEEK_CUR) - self.begin
         finally:
             os.close(out)
+            os.close(seen)
 
-    def _run(self, out: int, chunks: Iterator[bytes]) -> None:
+    def _run(self, out: int, seen: int, chunks: Iterator[bytes]) -> None:
         feed_read, feed_write = make_pipe()
         ours = [feed_write]
         abandoned = threading.Event()
         with Pool(max_workers=1) as feeder:
             try:
-                with filter_process(self.program, feed_read, out, closing=(feed_read,)) as program:
-                    program.limit_file(self.end)
+                with filter_process(self.program, feed_read, out, (feed_read,), self.end) as program:
                     ours.remove(feed_write)
                     paced = self._paced(out, chunks, abandoned.is_set)
                     try:
                         fed = feeder.submit(feed, feed_write, paced, abandoned.is_set)
-                        self._follow(out, program, fed)
+                        self._follow(out, seen, program, fed)
                         # What went wrong with the input explains best what the program says.
                         fed.result()
                         program.finish()
@@ -103,14 +104,14 @@ class Inflation:
             if self.tap is not None:
                 wait_for(self.tap, os.lseek(out, 0, os.SEEK_CUR) - self.begin, abandoned)
 
-    def _follow(self, out: int, program: Filter, fed: Future[None]) -> None:
+    def _follow(self, out: int, seen: int, program: Filter, fed: Future[None]) -> None:
         """Hash what the program has written, as it grows, until it ends."""
         hashed, ended = self.begin, False
         with program.watched() as wait:
             while True:
                 written = os.lseek(out, 0, os.SEEK_CUR)
                 if written > hashed:
-                    hashed = _hash(out, hashed, min(written, hashed + _WINDOW), self.hasher)
+                    hashed = _hash(seen, hashed, min(written, hashed + _WINDOW), self.hasher)
                     if self.tap is not None:
                         self.tap.advance(hashed - self.begin)
                 elif ended:
@@ -133,7 +134,7 @@ class Inflation:
         if self.ran_full.is_set() or cannot_write or usage.f_bavail * usage.f_frsize < _LEAST_FREE:
             self.ran_full.set()
             return full(out, self.what)
-        if f"signal {int(signal.SIGXFSZ)}" in error.message:
+        if f"signal {signal.SIGXFSZ.value}" in error.message:
             return ImageError(
                 f"{self.what} unpacks to more than {mib(self.end - self.begin)}",
                 hint="this is no ordinary image; if it has to be so, squash it into one layer",

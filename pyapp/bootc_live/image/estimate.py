@@ -7,6 +7,7 @@ error: it makes a guess of a measurement.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -121,7 +122,7 @@ def estimated(
 
 
 def _guess(layer: Descriptor, times: float) -> LayerEstimate:
-    return LayerEstimate(layer.digest, layer.size, int(layer.size * times), layer.size, Basis.GUESS)
+    return LayerEstimate(layer.digest, layer.size, math.floor(layer.size * times), layer.size, Basis.GUESS)
 
 
 def _packing(layers: Sequence[LayerEstimate]) -> float | None:

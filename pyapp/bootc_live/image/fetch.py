@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_EXCEPTION, wait
 from dataclasses import dataclass, field
 
-from bootc_live.base.errors import ImageError, RunError
+from bootc_live.base.errors import ImageError, OutOfMemoryError, RunError
 from bootc_live.base.log import Progress, Recorder
 from bootc_live.base.memory import available_bytes
 from bootc_live.base.threads import Pool
@@ -16,9 +16,9 @@ from bootc_live.image.resolve import blame
 from bootc_live.image.store import LayerStore, Slot
 from bootc_live.image.tap import LayerReaders, Tap
 from bootc_live.image.verified import ResolvedImage, VerifiedImage, verified_image, verified_layer
-from bootc_live.image.verify import exhaust, verified
+from bootc_live.image.verify import Told, WrongBytesError, exhaust, verified
 from bootc_live.source.descriptor import Descriptor
-from bootc_live.source.interface import Source
+from bootc_live.source.interface import Mirrored, Source
 
 # Buffers and an inflating program of one worker at their worst; they may take an eighth of what is free.
 _WORKER_BYTES = 32 * 2**20
@@ -54,14 +54,19 @@ def workers(cores: int, available: int) -> int:
 
 @dataclass(frozen=True)
 class LayerFetcher:
-    """Fetches single layers of an image from a source into places of a store; ``stop`` ends all of them."""
+    """Fetches single layers of an image from a source into places of a store; ``stop`` ends all of them.
+
+    ``wrong`` tells that a place gave wrong bytes, which may have taken the memory that others needed.
+    """
 
     source: Source
     image: ResolvedImage
     store: LayerStore
     places: Mapping[LayerKey, Slot]
     progress: Progress
+    warn: Callable[[str], None]
     stop: threading.Event = field(default_factory=threading.Event)
+    wrong: threading.Event = field(default_factory=threading.Event)
 
     @classmethod
     def for_missing(cls, source: Source, image: ResolvedImage, store: LayerStore, recorder: Recorder) -> LayerFetcher:
@@ -70,11 +75,25 @@ class LayerFetcher:
         distinct = dict(zip(image.config.diff_ids, image.manifest.layers, strict=True))
         missing = [key for key in distinct.items() if key[0] not in store.layers]
         places = dict(zip(missing, store.slots([layer.size for _, layer in missing]), strict=True))
-        return cls(source, image, store, places, Progress(recorder, "fetch", sum(layer.size for _, layer in missing)))
+        progress = Progress(recorder, "fetch", sum(layer.size for _, layer in missing))
+        return cls(source, image, store, places, progress, recorder.warn)
 
     def what(self, key: LayerKey) -> str:
         """Name a layer for messages."""
         return f"layer {self.image.config.diff_ids.index(key[0])} ({key[1].digest}) of {self.image.typed!r}"
+
+    def insist(self, key: LayerKey, attempt: Callable[[], None]) -> None:
+        """Make attempts for a layer as long as its bytes are wrong and there is another place to have them from."""
+        while True:
+            try:
+                attempt()
+            except WrongBytesError as error:
+                if not isinstance(self.source, Mirrored) or not self.source.distrust(key[1]):
+                    raise
+                self.wrong.set()
+                self.warn(f"{error.message}; going on without that place")
+            else:
+                return
 
     def fetch(self, key: LayerKey, tap: Tap | None = None) -> None:
         """Fetch, inflate and verify one layer; ``tap`` is told how far it has come. Raises as ``fetch_layers``."""
@@ -82,7 +101,7 @@ class LayerFetcher:
         what, place = self.what(key), self.places[key]
         try:
             with self.source.open_blob(layer) as chunks:
-                checked = verified(_counted(chunks, self.progress), layer, what)
+                checked = Told(verified(_counted(chunks, self.progress), layer, what))
                 found, size = _store(
                     self.store, place, checked, layer.size, what, self.stop, diff_id.partition(":")[0], tap
                 )
@@ -99,21 +118,40 @@ class LayerFetcher:
 
 
 def _fetch_all(fetcher: LayerFetcher, readers: LayerReaders | None) -> None:
-    def fetch(key: LayerKey) -> None:
+    starved: dict[LayerKey, OutOfMemoryError] = {}
+
+    def attempt(key: LayerKey) -> None:
         if readers is None:
             fetcher.fetch(key)
             return
         with readers.layer(key[0], fetcher.places[key].offset) as tap:
             fetcher.fetch(key, tap)
 
+    def fetch(key: LayerKey) -> None:
+        if starved:
+            starved[key] = next(iter(starved.values()))
+            return
+        try:
+            fetcher.insist(key, lambda: attempt(key))
+        except OutOfMemoryError as error:
+            starved[key] = error
+
     with Pool(max_workers=workers(os.cpu_count() or 1, available_bytes())) as pool:
         # The largest first: the last to start should not be the last to end.
         order = sorted(fetcher.places, key=lambda key: key[1].size, reverse=True)
         try:
-            futures = [pool.submit(fetch, key) for key in order]
-            done, _ = wait(futures, return_when=FIRST_EXCEPTION)
-            for future in done:
-                future.result()
+            while order:
+                futures = [pool.submit(fetch, key) for key in order]
+                done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+                for future in done:
+                    future.result()
+                if starved and not fetcher.wrong.is_set():
+                    raise next(iter(starved.values()))
+                # Wrong bytes were there at the same time, and are gone: there may be room now.
+                order = list(starved)
+                fetcher.store.has_room()
+                fetcher.wrong.clear()
+                starved.clear()
         except BaseException:
             fetcher.stop.set()
             fetcher.source.interrupt()
@@ -133,9 +171,9 @@ def _store(
 ) -> tuple[str, int]:
     try:
         written = store.inflate(place, checked, size, what, stop.is_set, algorithm, tap)
-    except (ImageError, RunError):
+    except (ImageError, RunError, OutOfMemoryError):
         if not stop.is_set():
-            # Wrong bytes make an inflater stumble first; the digest is the better news.
+            # Wrong bytes make an inflater stumble, or fill memory, first; the digest is the better news.
             exhaust(checked)
         raise
     try:

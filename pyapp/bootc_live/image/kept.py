@@ -21,7 +21,7 @@ from bootc_live.image.space import full, no_space
 from bootc_live.image.verified import ResolvedImage
 from bootc_live.source.archive.layout import blob_name
 from bootc_live.source.descriptor import Descriptor
-from bootc_live.source.interface import Source, TopManifest
+from bootc_live.source.interface import Mirrored, Source, TopManifest
 
 _DIRECTORY, _FILE = 0o40755, 0o100644
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
@@ -238,6 +238,10 @@ class _Keeping:
     def whence(self, descriptor: Descriptor) -> str | None:
         """Say where the bytes of a blob came from."""
         return self._source.whence(descriptor)
+
+    def distrust(self, descriptor: Descriptor) -> bool:
+        """Ask the places that gave a blob no more, where there are others."""
+        return isinstance(self._source, Mirrored) and self._source.distrust(descriptor)
 
     def interrupt(self) -> None:
         """End all reading, for good."""

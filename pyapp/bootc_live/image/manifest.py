@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
 from bootc_live.base.errors import ImageError
-from bootc_live.source.descriptor import Descriptor, Platform, check_digest, parse_descriptor
-
-INDEX_TYPES = frozenset(
-    {
-        "application/vnd.oci.image.index.v1+json",
-        "application/vnd.docker.distribution.manifest.list.v2+json",
-    }
+from bootc_live.base.json_text import read_json
+from bootc_live.source.descriptor import (
+    CLAIMS,
+    CONFIG_TYPES,
+    INDEX_TYPES,
+    MANIFEST_TYPES,
+    Descriptor,
+    Platform,
+    check_digest,
+    parse_descriptor,
 )
+
 _HINT = "check that the source is a container image built for OCI or Docker schema 2"
+_HINT_AMBIGUOUS = "build and push the image again; somebody may want programs to take it for different things"
+# What only indexes have, only image manifests, and only manifests of schema 1.
+_OF_INDEXES = frozenset({"manifests"})
+_OF_MANIFESTS = frozenset({"config", "layers"})
+_OF_NEITHER = frozenset({"fslayers", "history"})
 
 
 @dataclass(frozen=True)
@@ -34,12 +42,39 @@ class ImageConfig:
 
 
 def is_index(content: bytes, media_type: str, what: str) -> bool:
-    """Tell an index from a manifest, by its own mediaType, the given one, or its shape."""
-    data = _object(content, what)
+    """Tell an index from a manifest by its shape, its own mediaType, and the one that is said of it elsewhere.
+
+    Where two of them disagree, another program may read another image out of the same bytes (CVE-2021-41190):
+    raises ImageError. A ``media_type`` that is none of containers, such as application/json, says nothing.
+    """
+    data = _object(content, what, unique=True)
+    # As programs read it that do not care for upper and lower case.
+    names = {name.casefold() for name in data}
+    readings: dict[str, bool | None] = {}
+    if names & _OF_INDEXES:
+        readings["its list of manifests"] = True
+    if names & _OF_MANIFESTS:
+        readings["its config and layers"] = False
+    if names & _OF_NEITHER:
+        readings["its parts of schema 1"] = None
     own = data.get("mediaType")
-    if isinstance(own, str) and own:
-        return own in INDEX_TYPES
-    return media_type in INDEX_TYPES or ("manifests" in data and "layers" not in data)
+    if own is not None and own != "":
+        readings[f"its mediaType {own!r}"] = _kind(own)
+    if media_type.startswith(CLAIMS):
+        readings[f"the type {media_type!r} it is given as"] = _kind(media_type)
+        if isinstance(own, str) and own and own != media_type:
+            readings["both types, which differ"] = None
+    if len(set(readings.values())) > 1 or None in readings.values():
+        raise ImageError(
+            f"{what} can be taken for different things, going by {', '.join(readings)}", hint=_HINT_AMBIGUOUS
+        )
+    return True in readings.values()
+
+
+def _kind(media_type: object) -> bool | None:
+    if not isinstance(media_type, str):
+        return None
+    return True if media_type in INDEX_TYPES else False if media_type in MANIFEST_TYPES else None
 
 
 def parse_index(content: bytes, what: str) -> tuple[Descriptor, ...]:
@@ -64,6 +99,19 @@ def parse_manifest(content: bytes, what: str) -> Manifest:
     )
 
 
+def is_artifact(content: bytes, what: str) -> bool:
+    """Tell a manifest that packs something else than an image, such as a signature; raises ImageError."""
+    data = _object(content, what)
+    config, layers = data.get("config"), data.get("layers")
+    listed = layers if isinstance(layers, list) else []
+    kinds = [str(layer.get("mediaType", "")) for layer in listed if isinstance(layer, dict)]
+    return (
+        data.get("artifactType", "") not in ("", *CONFIG_TYPES)
+        or (isinstance(config, dict) and config.get("mediaType", "") not in ("", *CONFIG_TYPES))
+        or any(kind and "tar" not in kind for kind in kinds)
+    )
+
+
 def parse_config(content: bytes, layers: int, what: str) -> ImageConfig:
     """Read an image config (config.md) for an image of so many layers; raises ImageError as above."""
     data = _object(content, what)
@@ -83,14 +131,22 @@ def parse_config(content: bytes, layers: int, what: str) -> ImageConfig:
     return ImageConfig(platform=platform, diff_ids=checked)
 
 
-def _object(content: bytes, what: str) -> dict[str, object]:
+def _object(content: bytes, what: str, *, unique: bool = False) -> dict[str, object]:
     try:
-        data = json.loads(content)
-    except (ValueError, RecursionError) as error:
+        data = read_json(content, pairs=_unique if unique else None)
+    except ValueError as error:
         raise ImageError(f"{what} is not JSON: {error}", hint=_HINT) from error
     if not isinstance(data, dict):
         raise ImageError(f"{what} is not a JSON object", hint=_HINT)
     return data
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Return the object; raises ValueError for a name that stands there twice: programs differ in which one counts."""
+    found = dict(pairs)
+    if len({name.casefold() for name in found}) < len(pairs):
+        raise ValueError("an object has a name twice")
+    return found
 
 
 def _descriptor(data: object, where: str) -> Descriptor:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from bootc_live.base.log import Recorder
-from bootc_live.image.fetch import LayerFetcher
+from bootc_live.image.fetch import LayerFetcher, LayerKey
 from bootc_live.image.store import LayerStore
 from bootc_live.image.tap import LayerConsumer
 from bootc_live.image.verified import ResolvedImage, VerifiedImage, verified_image
@@ -31,18 +32,21 @@ def fetch_in_order(
             if diff_id in store.layers:
                 _take(image, number, store, consumer)
                 continue
-            keep = _comes_again(image, number)
-            with (
-                _given_back(store, diff_id, keep=keep),
-                consumer.layer(diff_id, fetcher.places[key].offset, fetcher.what(key), keep=keep) as tap,
-            ):
-                fetcher.fetch(key, tap)
+            fetcher.insist(key, partial(_attempt, fetcher, key, consumer, keep=_comes_again(image, number)))
     except BaseException:
         # A source may wait for a reader that is no more.
         fetcher.stop.set()
         source.interrupt()
         raise
     return verified_image(image, store.path, [store.layers[diff_id] for diff_id in image.config.diff_ids])
+
+
+def _attempt(fetcher: LayerFetcher, key: LayerKey, consumer: LayerConsumer, *, keep: bool) -> None:
+    with (
+        _given_back(fetcher.store, key[0], keep=keep),
+        consumer.layer(key[0], fetcher.places[key].offset, fetcher.what(key), keep=keep) as tap,
+    ):
+        fetcher.fetch(key, tap)
 
 
 def take_all(image: VerifiedImage, store: LayerStore, consumer: LayerConsumer) -> None:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 from bootc_live.base.errors import ImageError
-from bootc_live.image.manifest import is_index, parse_index, parse_manifest
-from bootc_live.image.platform import check, choose, machine_platform
+from bootc_live.image.manifest import is_artifact, is_index, parse_index, parse_manifest
+from bootc_live.image.platform import MisfitError, candidates, check, machine_platform
 from bootc_live.image.verified import ResolvedImage, resolved_image
-from bootc_live.image.verify import check_content, digest_of, verified
+from bootc_live.image.verify import WrongBytesError, check_content, digest_of, verified
 from bootc_live.source.descriptor import Descriptor, Platform
-from bootc_live.source.interface import MANIFEST_LIMIT, Source
+from bootc_live.source.interface import MANIFEST_LIMIT, Mirrored, Source
 
 
 @dataclass(frozen=True)
@@ -27,42 +27,103 @@ class Wanted:
     known: dict[str, bytes] = field(default_factory=dict, compare=False)
 
     def check_pin(self, typed: str, *contents: bytes) -> None:
-        """Raise ImageError where a digest is pinned that none of the contents has."""
+        """Raise MisfitError where a digest is pinned that none of the contents has."""
         if self.pin is None:
             return
         found = [digest_of(content, self.pin.partition(":")[0]) for content in contents]
         if self.pin not in found:
-            raise ImageError(
+            raise MisfitError(
                 f"{typed!r} has the digest {found[-1]}, bootc.live.digest= allows {self.pin} alone",
                 hint="name the image that was pinned, or pin the one that is there",
             )
 
 
+# How deep an index may lead to indexes, and how many documents of one are looked at, signatures and the like included.
+_DEEPEST, _MOST_DOCUMENTS = 4, 32
+
+
 def resolve_image(source: Source, wanted: Wanted | None = None) -> ResolvedImage:
     """Fetch and verify manifest and config, by default for this machine.
 
+    Out of an index, it is the first image that runs here, going by the platforms in it, else by those in the configs.
     Raises SourceError and ImageError.
     """
     wanted = wanted or Wanted()
-    of = f"of {source.typed!r}"
     top = source.top()
-    what = f"the manifest {of}" + (f" from {top.whence}" if top.whence else "")
+    what = f"the manifest of {source.typed!r}" + (f" from {top.whence}" if top.whence else "")
     if top.digest is not None:
         check_content(top.content, top.digest, top.size, what)
-    content, digest = top.content, top.digest or digest_of(top.content)
-    if is_index(content, top.media_type, what):
-        chosen = choose(parse_index(content, f"the image index {of}"), wanted.platform, source.typed)
-        digest, what = chosen.digest, f"the manifest {chosen.digest} {of}"
-        content = _small(source, source.open_manifest, chosen, what, wanted.known)
-        if is_index(content, chosen.media_type, what):
-            raise ImageError(f"the index {of} points to another index", hint="name an image directly")
-    else:
-        wanted.known[digest] = content
-    wanted.check_pin(source.typed, top.content, content)
-    manifest = parse_manifest(content, what)
-    what = f"the image config {manifest.config.digest} {of}"
+    first = _Document(top.content, top.digest or digest_of(top.content), top.media_type, what)
+    if not is_index(first.content, first.media_type, what):
+        wanted.known[first.digest] = first.content
+        return _described(source, wanted, first)
+    misfits: list[MisfitError] = []
+    for document in _documents(source, wanted, first, misfits):
+        try:
+            return _described(source, wanted, document)
+        except MisfitError as error:
+            misfits.append(error)
+    if len(misfits) == 1:
+        raise misfits[0]
+    raise MisfitError(
+        f"{source.typed!r} holds no image for {wanted.platform}: {'; '.join(str(error.message) for error in misfits)}",
+        hint="build the image for this machine, or name another image",
+    )
+
+
+@dataclass(frozen=True)
+class _Document:
+    """A verified manifest or index, the ``media_type`` it is given as, and the contents of the indexes it is from."""
+
+    content: bytes
+    digest: str
+    media_type: str
+    what: str
+    within: tuple[bytes, ...] = ()
+
+
+def _documents(
+    source: Source, wanted: Wanted, top: _Document, misfits: list[MisfitError]
+) -> Generator[_Document, None, None]:
+    """Give the manifests that an index leads to, the likeliest first; ``misfits`` collects why others are none."""
+    seen = {top.digest}
+
+    def below(index: _Document) -> Generator[_Document, None, None]:
+        try:
+            entries = candidates(parse_index(index.content, index.what), wanted.platform, source.typed, wanted.pin)
+        except MisfitError as error:
+            misfits.append(error)
+            return
+        for entry in entries:
+            if entry.digest in seen:
+                continue
+            seen.add(entry.digest)
+            if len(seen) > _MOST_DOCUMENTS or len(index.within) >= _DEEPEST:
+                raise ImageError(
+                    f"the image index of {source.typed!r} has more than {_MOST_DOCUMENTS} images that may be meant, or "
+                    f"indexes more than {_DEEPEST} deep",
+                    hint="name an image directly, by its digest",
+                )
+            what = f"the manifest {entry.digest} of {source.typed!r}"
+            content = _small(source, source.open_manifest, entry, what, wanted.known)
+            found = _Document(content, entry.digest, entry.media_type, what, (*index.within, index.content))
+            if is_index(content, entry.media_type, what):
+                yield from below(found)
+            elif is_artifact(content, what):
+                misfits.append(MisfitError(f"{what} is no image", hint="name an image directly, by its digest"))
+            else:
+                yield found
+
+    return below(top)
+
+
+def _described(source: Source, wanted: Wanted, document: _Document) -> ResolvedImage:
+    """Add the config to a manifest; raises MisfitError where it is for other machines, or not the pinned one."""
+    wanted.check_pin(source.typed, *document.within, document.content)
+    manifest = parse_manifest(document.content, document.what)
+    what = f"the image config {manifest.config.digest} of {source.typed!r}"
     described = _small(source, source.open_blob, manifest.config, what, wanted.known)
-    image = resolved_image(source.typed, manifest, described, insecure=source.insecure, manifest_digest=digest)
+    image = resolved_image(source.typed, manifest, described, insecure=source.insecure, manifest_digest=document.digest)
     check(image.config.platform, wanted.platform, source.typed)
     return image
 
@@ -82,8 +143,10 @@ def _small(
     try:
         with opener(descriptor) as chunks:
             content = b"".join(verified(chunks, descriptor, what))
-    except ImageError as error:
+    except WrongBytesError as error:
         blame(error, source.whence(descriptor))
+        if isinstance(source, Mirrored) and source.distrust(descriptor):
+            return _small(source, opener, descriptor, what, known)
         raise
     known[descriptor.digest] = content
     return content

@@ -76,8 +76,13 @@ class LayerStore:
         self._next = META
         self._ran_full = threading.Event()
 
+    def has_room(self) -> None:
+        """Forget that the file system was full: what filled it is gone."""
+        self._ran_full.clear()
+
     def next_source(self) -> None:
         """Go on to the part of the next source."""
+        self.has_room()
         self._begin += self._part
         self._next = self._begin
 

@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from bootc_live.base.errors import ImageError, RunError, SourceError
+from bootc_live.base.errors import AdmissionError, BootcLiveError, ImageError, OutOfMemoryError, RunError, SourceError
 from bootc_live.base.log import Progress, Recorder
 from bootc_live.image.admit import Admit, admit_all
 from bootc_live.image.manifest import Manifest, parse_config
@@ -55,7 +55,7 @@ class _Gathered:
     small: dict[str, bytes] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
     placed: dict[str, VerifiedLayer] = field(default_factory=dict)
-    wrong: dict[str, ImageError | RunError] = field(default_factory=dict)
+    wrong: dict[str, BootcLiveError] = field(default_factory=dict)
 
     def takes(self, member: Member, first: bytes) -> bool:
         """Tell whether to keep a member as it is: small JSON. A layer that looks like it is found there in the end."""
@@ -180,6 +180,11 @@ def _place(gathered: _Gathered, name: str, chunks: Iterator[bytes], store: Layer
     try:
         found, size = store.inflate(slot, hashed, gathered.sizes[name], what, lambda: False)
         exhaust(hashed)
+    except OutOfMemoryError as error:
+        # Whether these bytes are the image's own is not known where their name is no digest: not the end of all then.
+        gathered.wrong[name] = error if named else AdmissionError(error.message, hint=error.hint)
+        exhaust(hashed)
+        store.has_room()
     except (ImageError, RunError) as error:
         gathered.wrong[name] = error
         exhaust(hashed)

@@ -9,9 +9,11 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from enum import StrEnum
 
 from bootc_live.base.errors import SourceError
+from bootc_live.base.numbers import LARGEST_SIZE, decimal
 from bootc_live.source.descriptor import Descriptor
 from bootc_live.source.inflate import GZIP, ZSTD, compressed
 
@@ -43,10 +45,10 @@ class Basis(StrEnum):
 def annotated_size(layer: Descriptor) -> int | None:
     """Give the size that an annotation of the layer's descriptor states, where one does and it can be true."""
     for name in ANNOTATIONS:
-        text = layer.annotations.get(name, "")
-        # No size in bytes has more digits, and int() refuses thousands of them with ValueError.
-        if text.isascii() and text.isdigit() and len(text) < 20 and layer.size <= int(text) < 2**63:
-            return int(text)
+        with suppress(ValueError):
+            stated = decimal(layer.annotations.get(name, ""), limit=LARGEST_SIZE)
+            if stated >= layer.size:
+                return stated
     return None
 
 

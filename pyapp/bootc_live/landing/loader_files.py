@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bootc_live.base.errors import ConfigError
-from bootc_live.base.redact import redact
+from bootc_live.base.redact import redact_value
 from bootc_live.config.tokens import split_words
 
 _IPXE_ENDS = frozenset({"||", "&&", ";"})
@@ -87,7 +87,8 @@ def _each(cmdline: str, loader: str, written: Callable[[str], str | None]) -> li
         found = written(word)
         if found is None:
             raise ConfigError(
-                f"the kernel argument {redact(word)!r} cannot be written for {loader}, which would read it differently",
+                f"the kernel argument {redact_value(word)!r} cannot be written for {loader}, "
+                "which would read it differently",
                 hint="leave it out, or write it without quotes inside, backslashes, ${ and blanks side by side",
             )
         words.append(found)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 
 from bootc_live.base.errors import ConfigError
-from bootc_live.base.redact import redact
+from bootc_live.base.redact import redact_value
 from bootc_live.config.cmdline import parse_cmdline
 from bootc_live.config.model import Kexec
 from bootc_live.config.next_cmdline import next_cmdline
@@ -19,7 +19,7 @@ from bootc_live.config.source_spec import (
     SourceSpec,
     WebArchive,
 )
-from bootc_live.config.tokens import Token, split_cmdline, split_words
+from bootc_live.config.tokens import Token, redact_cmdline, split_cmdline, split_words
 
 ARCHIVE = "rootfs.oci"
 # COMMAND_LINE_SIZE of x86 and arm64, less the byte that ends it.
@@ -46,11 +46,12 @@ def check_append(append: str) -> str | None:
     """Give the ``root=`` among the arguments to add, which takes the place of what SOURCE gives; raises ConfigError."""
     if split_words(append)[1] or append.count('"') % 2 or not append.isprintable():
         raise ConfigError(
-            f"'--append {redact(append)}' is no list of kernel arguments", hint="close quotes, and leave '--' out"
+            f"'--append {redact_cmdline(append)}' is no list of kernel arguments",
+            hint="close quotes, and leave '--' out",
         )
     roots = [token.value or "" for token in split_cmdline(append) if token.name == "root"]
     if roots and not roots[-1].startswith(ROOT_PREFIX):
-        raise ConfigError(f"'--append root={redact(roots[-1])}' is not ours", hint=f"write root={ROOT_PREFIX}…")
+        raise ConfigError(f"'--append root={redact_value(roots[-1])}' is not ours", hint=f"write root={ROOT_PREFIX}…")
     return roots[-1] if roots else None
 
 
@@ -66,7 +67,7 @@ def check_base(text: str) -> str:
     base = text.rstrip("/")
     if not base.startswith(("http://", "https://", "tftp://")) or set(" '\"\\$") & set(base) or not base.isprintable():
         raise ConfigError(
-            f"'--url {redact(text)}' is not the URL of a directory", hint="write it as http://boot.example/os"
+            f"'--url {redact_value(text)}' is not the URL of a directory", hint="write it as http://boot.example/os"
         )
     return base
 

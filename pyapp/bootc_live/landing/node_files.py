@@ -12,9 +12,9 @@ from typing import Protocol
 
 from bootc_live.base.errors import ConfigError, ImageError
 from bootc_live.base.log import Recorder
-from bootc_live.base.redact import redact
+from bootc_live.base.redact import redact_value
 from bootc_live.config.source_spec import ROOT_PREFIX, ArchiveFile, RegistryImage, SourceSpec
-from bootc_live.config.tokens import Token
+from bootc_live.config.tokens import Token, redact_cmdline
 from bootc_live.image.kept import KeptLayout
 from bootc_live.landing.node_cmdline import check_append, goes_on_elsewhere, node_cmdline, node_source
 from bootc_live.rootfs.boot_files import BootFile
@@ -86,7 +86,9 @@ def node_files(
     """
     own = check_append(wishes.append)
     if own is not None and wishes.rootfs:
-        raise ConfigError(f"--rootfs and '--append root={redact(own)}' name two roots", hint="leave one of them out")
+        raise ConfigError(
+            f"--rootfs and '--append root={redact_value(own)}' name two roots", hint="leave one of them out"
+        )
     given = None if wishes.initrd is None else _file(wishes.initrd, "--initrd ")
     more = _more(wishes.more, recorder)
     if own is None and not wishes.rootfs:
@@ -100,7 +102,7 @@ def node_files(
         first = [] if own else [Token("root", f"{ROOT_PREFIX}{root}"), *_about(spec, root, access)]
         pin = None if goes_on_elsewhere(wishes.append) else image.identity
         cmdline = node_cmdline(first, taken.files.arguments, wishes.append, pin)
-        if redact(cmdline) != cmdline:
+        if redact_cmdline(cmdline) != cmdline:
             recorder.warn("the kernel command line holds a login or a query, which every user of the machines can read")
         initrds: dict[str, Initrd] = {_INITRD: _initrd(taken, given, root, recorder), **more}
         if wishes.rootfs:
@@ -169,7 +171,9 @@ def _initrd(taken: Taken, given: BootFile | None, root: str, recorder: Recorder)
     if not found:
         raise ImageError(f"{what} has none of our dracut modules: it would not find the image", hint=_BUILD)
     if "://" in root and not holds(initrd.chunks(), _NETWORK):
-        raise ImageError(f"{what} lacks the dracut module bootc-live-net, which {redact(root)!r} needs", hint=_BUILD)
+        raise ImageError(
+            f"{what} lacks the dracut module bootc-live-net, which {redact_value(root)!r} needs", hint=_BUILD
+        )
     if given and not holds(initrd.chunks(), f"usr/lib/modules/{version}"):
         recorder.warn(f"{what} has no modules for the image's kernel {version}: was it built for another one?")
     return initrd

@@ -10,6 +10,8 @@ from contextlib import contextmanager, suppress
 from bootc_live import __version__
 from bootc_live.base.errors import LandingError
 from bootc_live.base.log import Recorder
+from bootc_live.base.output import shown_json
+from bootc_live.base.shared import made_in
 from bootc_live.config.handover import Handover
 from bootc_live.config.model import Config
 from bootc_live.image.acquire import Acquired
@@ -70,11 +72,9 @@ def written_receipt(receipt: dict[str, object], path: str) -> Iterator[None]:
     """
     part = f"{path}.part"
     try:
-        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
         try:
-            with open(part, "w", encoding="utf-8") as file:
-                json.dump(receipt, file, indent=2)
-                file.write("\n")
+            with made_in(os.path.dirname(path) or ".", lambda: open(part, "w", encoding="utf-8")) as file:
+                file.write(f"{shown_json(receipt)}\n")
             os.replace(part, path)
         finally:
             with suppress(FileNotFoundError):

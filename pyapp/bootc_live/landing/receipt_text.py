@@ -5,8 +5,8 @@ from __future__ import annotations
 from bootc_live.base.units import mib
 
 
-def describe(receipt: dict[str, object]) -> str:
-    """Give a receipt as lines, each with its name in front; what a receipt lacks is left out or shown as missing."""
+def describe(receipt: dict[str, object]) -> list[str]:
+    """Return a receipt as lines, each with its name in front; what a receipt lacks is left out or shown as missing."""
     image, phases, policy = (_part(receipt, key) for key in ("image", "phases", "policy"))
     seconds = ", ".join(f"{name} {spent} s" for name, spent in phases.items())
     lines = [
@@ -27,7 +27,7 @@ def describe(receipt: dict[str, object]) -> str:
     lines += [f"not used  {part.get('error')}" for part in unused]
     warnings = receipt.get("warnings")
     lines += [f"warning   {text}" for text in warnings] if isinstance(warnings, list) else []
-    return "\n".join(lines)
+    return lines
 
 
 def _root(receipt: dict[str, object]) -> list[str]:

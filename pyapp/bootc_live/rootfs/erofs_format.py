@@ -31,6 +31,7 @@ _DIRENT = struct.Struct("<QHBB")
 _XATTR_HEAD = struct.Struct("<IB7x")
 _XATTR_ENTRY = struct.Struct("<BBH")
 DIRENT_SIZE = _DIRENT.size
+NAME_MAX = 255
 
 TYPES = {
     "file": (stat.S_IFREG, 1),
@@ -47,6 +48,11 @@ _PREFIXES = (
     (b"trusted.", 4),
     (b"security.", 6),
 )
+
+
+# Of the kernel's include/uapi/linux/limits.h.
+_XATTR_NAME_MAX = 255
+_XATTR_LIST_MAX = 65536
 
 
 class Summary(NamedTuple):
@@ -105,7 +111,9 @@ class Inode(NamedTuple):
     links: int
 
     def packed(self) -> bytes:
-        """Give its 64 bytes."""
+        """Give its 64 bytes. Raises ValueError for what they cannot say."""
+        if any(value >> 32 for value in (self.union, self.number, self.uid, self.gid, self.mtime_ns, self.links)):
+            raise ValueError("does not fit into an inode")
         return _INODE.pack(1 | self.layout << 1, self.xattr_count, TYPES[self.kind][0] | self.mode, 0, *self[4:])
 
 
@@ -123,10 +131,14 @@ def xattr_body(xattrs: Mapping[bytes, bytes]) -> bytes:
     name spaces that EROFS does not know are left out, as on any other file system.
     """
     entries = []
+    if sum(map(len, xattrs)) + len(xattrs) > _XATTR_LIST_MAX:
+        raise ValueError(f"has {len(xattrs)} extended attributes, whose names are more than Linux can list")
     for name in sorted(xattrs):
         index, suffix = _prefix(name)
         value = xattrs[name]
-        if len(suffix) > 255 or len(value) > 0xFFFF:
+        if b"\0" in name:
+            raise ValueError(f"has an extended attribute with a NUL byte in its name: {name[:300]!r}")
+        if len(name) > _XATTR_NAME_MAX or len(value) > 0xFFFF:
             raise ValueError(f"has an extended attribute that is too large: {name.decode(errors='backslashreplace')}")
         if index:
             entries.append(_pad4(_XATTR_ENTRY.pack(len(suffix), index, len(value)) + suffix + value))
@@ -142,14 +154,24 @@ def xattr_count(body: bytes) -> int:
 
 
 def dirent_block(entries: list[tuple[bytes, int, str]]) -> bytes:
-    """Give one directory block, unpadded, for (name, nid, kind) in byte order of names."""
+    """Give one directory block, unpadded, for (name, nid, kind) in byte order of names.
+
+    Raises ValueError for what the format cannot say, whoever let it come so far.
+    """
     offset = len(entries) * DIRENT_SIZE
     heads, names = [], []
     for name, nid, kind in entries:
+        check_dirent(name)
         heads.append(_DIRENT.pack(nid, offset, TYPES[kind][1], 0))
         names.append(name)
         offset += len(name)
     return b"".join(heads) + b"".join(names)
+
+
+def check_dirent(name: bytes) -> None:
+    """Raise ValueError for what no directory can hold: the kernel ends a name at NUL, and takes 255 bytes."""
+    if not 0 < len(name) <= NAME_MAX or b"\0" in name or b"/" in name:
+        raise ValueError(f"has a name that no directory can hold: {name[:300]!r}")
 
 
 def _prefix(name: bytes) -> tuple[int, bytes]:

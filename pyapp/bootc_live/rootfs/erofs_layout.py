@@ -13,13 +13,14 @@ from contextlib import contextmanager
 from functools import partial
 
 from bootc_live.base.errors import ImageError, RootfsError
+from bootc_live.base.tar_reader import Member, read_members
 from bootc_live.base.threads import working
 from bootc_live.config.model import Compression, Layout
 from bootc_live.image.space import full, no_space
 from bootc_live.image.verified import VerifiedImage
 from bootc_live.rootfs import z_erofs
 from bootc_live.rootfs.built import BuiltRoot, Finishing, mounted_image, unchanged
-from bootc_live.rootfs.chunks import ChunkMap
+from bootc_live.rootfs.chunks import ChunkMap, MapBudget
 from bootc_live.rootfs.erofs_format import (
     CHUNK_BASED,
     FLAT_INLINE,
@@ -31,9 +32,8 @@ from bootc_live.rootfs.erofs_format import (
 from bootc_live.rootfs.erofs_writer import NO_ROOM, Body, Geometry, Room, write_at, write_tree
 from bootc_live.rootfs.file_store import FileStore, Stored, file_store
 from bootc_live.rootfs.growing import AbandonedError, GrowingTar
-from bootc_live.rootfs.layers import HINT, apply_member
-from bootc_live.rootfs.tar_reader import Member, read_members
-from bootc_live.rootfs.tree import Node, new_directory, walk
+from bootc_live.rootfs.layers import HINT, Merging, Warn, unsaid
+from bootc_live.rootfs.tree import Node, walk
 
 _PAGE = 4096
 _STEP = 2**20
@@ -64,7 +64,7 @@ class ErofsBuilder:
         """Forget all layers."""
         self._taken: list[str] = []
         self._spoiled = False
-        self._root = new_directory()
+        self._merging = Merging()
         self._files: dict[int, Stored] = {}
         self._store.truncate(_PAGE)
 
@@ -94,10 +94,9 @@ class ErofsBuilder:
         """Put a verified layer's members into the tree."""
         # Every layer has its own offsets, which are the keys of its files.
         base = number << 48
-        parents: dict[bytes, Node] = {}
         for member, stored in reader.members():
             try:
-                apply_member(self._root, member, number, base, parents)
+                self._merging.apply(member, number, base)
             except ValueError as error:
                 self._spoiled = True
                 name = member.name.decode(errors="backslashreplace")
@@ -109,16 +108,25 @@ class ErofsBuilder:
         """Give the content of a small file of the merged tree back; its layer is no more."""
         return self._store.content(self._files[node.offset], node.size) if node.size else b""
 
-    def finish(self, image: VerifiedImage, finishing: Finishing = unchanged, *, keep_times: bool = False) -> BuiltRoot:
+    def finish(
+        self,
+        image: VerifiedImage,
+        finishing: Finishing = unchanged,
+        *,
+        keep_times: bool = False,
+        warn: Warn = unsaid,
+    ) -> BuiltRoot:
         """Make the image of all the layers taken, which must be those of a verified image.
 
-        ``finishing`` may change the merged tree; times are at the epoch unless ``keep_times``.
+        ``finishing`` may change the merged tree; times are at the epoch unless ``keep_times``; ``warn`` is told what
+        Linux cannot have.
 
         Raises RootfsError for what EROFS cannot hold, and OutOfMemoryError.
         """
         if self.taken != image.resolved.config.diff_ids:
             raise ValueError("layers of another image")
-        finishing(self._root, image)
+        self._merging.tell(warn)
+        finishing(self._merging.root, image)
         try:
             metadata, size = self._write(keep_times=keep_times)
             digest = _sha256(self._fd)
@@ -134,7 +142,7 @@ class ErofsBuilder:
         return BuiltRoot(Layout.EROFS, mount, metadata, size, digest)
 
     def _write(self, *, keep_times: bool) -> tuple[int, int]:
-        nodes = list(walk(self._root))
+        nodes = list(walk(self._merging.root))
         if not keep_times:
             for node in nodes:
                 node.mtime = node.mtime_ns = 0
@@ -144,7 +152,7 @@ class ErofsBuilder:
         begin = -(-store.end // _PAGE) * _PAGE
         compressed = store.compression is not Compression.NONE
         geometry = Geometry(store.block_bits, begin, inline=compressed)
-        made = write_tree(self._root, self._fd, geometry, bodies, _LIMIT << store.block_bits)
+        made = write_tree(self._merging.root, self._fd, geometry, bodies, _LIMIT << store.block_bits)
         size = -(-made.end // _PAGE) * _PAGE
         os.ftruncate(self._fd, size)
         incompat = (z_erofs.INCOMPAT if compressed else 0) | (INCOMPAT_CHUNKED if bodies.maps else 0)
@@ -223,6 +231,7 @@ class _ImageBodies:
     def __init__(self, store: FileStore, files: dict[int, Stored]) -> None:
         self._store, self._files = store, files
         self.maps: dict[int, ChunkMap] = {}
+        self._budget = MapBudget()
 
     def room(self, node: Node) -> Room:
         """Make room for an index or a map, and for what is inlined."""
@@ -230,10 +239,11 @@ class _ImageBodies:
         if stored is None or not node.size:
             return NO_ROOM
         if stored.extents is not None:
-            made = ChunkMap.reserve(Node("file", size=node.size, extents=stored.extents), self._store.block_bits)
-            made.fill(stored.extents, node.size)
-            self.maps[node.offset] = made
-            return Room(table=made.reserved * 4)
+            if node.offset not in self.maps:
+                made = self._budget.reserve(node.size, stored.chunk, self._store.block_bits)
+                made.fill(stored.extents, node.size)
+                self.maps[node.offset] = made
+            return Room(table=self.maps[node.offset].reserved * 4)
         if stored.pieces:
             return Room(z_erofs.index_size(node.size), len(stored.pieces[-1].inline), 8)
         return Room(inline=len(stored.inline))

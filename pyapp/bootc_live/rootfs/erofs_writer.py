@@ -13,15 +13,18 @@ from bootc_live.rootfs.erofs_format import (
     INODE_SIZE,
     SLOT,
     Inode,
+    check_dirent,
     device_number,
     dirent_block,
     xattr_body,
     xattr_count,
 )
-from bootc_live.rootfs.tree import Node, path_of, walk
+from bootc_live.rootfs.tree import PATH_MAX, Node, path_of, walk
 
 _PAGE = 4096
 _WINDOW = 2**18
+# Inodes, directories and maps of one image: more is no image, but something that is to fill memory (SECURITY.md).
+METADATA_MOST = 2**30
 
 
 class Room(NamedTuple):
@@ -108,26 +111,23 @@ class _Directory:
 def write_tree(root: Node, fd: int, geometry: Geometry, bodies: FileBodies, limit: int) -> Metadata:
     """Lay a tree's inodes and directories out, and write them to a file; the same tree gives the same bytes.
 
-    ``limit`` is the offset they must not reach; the file is extended to their end where it is shorter. Raises
+    ``limit`` is the offset they must not pass; the file is extended to their end where it is shorter. Raises
     ValueError, before anything is written, that begins with the path of what Linux or EROFS cannot represent; and
     OSError.
     """
     # Everything is worked out twice rather than kept: there may be hundreds of thousands of files, and little memory.
     nodes, node = list(walk(root)), root
     writer = _Writer(fd, geometry, bodies)
+    end, most = geometry.begin, min(limit, geometry.begin + METADATA_MOST)
     try:
-        end = geometry.begin
         for node in nodes:
-            end = writer.place(node, end)
-        free = writer.place_data(nodes, -(-end // geometry.block))
-        end = free
+            end = _within(writer.place(node, end), most)
+        end = _within(writer.place_data(nodes, -(-end // geometry.block)), most)
         for node in nodes:
             if node.kind == "file":
-                end = bodies.place(node, end)
+                end = _within(bodies.place(node, end), limit)
     except ValueError as error:
         raise ValueError(f"{path_of(root, node)} {error}") from error
-    if end > limit:
-        raise ValueError(f"it needs {end} bytes of metadata, {limit} is the most there can be")
     writer.relate(nodes)
     for number, node in enumerate(nodes, 1):
         writer.emit(node, number)
@@ -172,6 +172,7 @@ class _Writer:
 
     def place(self, node: Node, after: int) -> int:
         """Find the place of an inode behind the offset ``after``; give the end of it and of what follows it."""
+        _check(node)
         if node.children is not None:
             blocks = self._split(sorted([*node.children, b".", b".."]))
             tail = _length(blocks[-1])
@@ -219,6 +220,7 @@ class _Writer:
         blocks: list[list[bytes]] = []
         used = self._block
         for name in names:
+            check_dirent(name)
             need = DIRENT_SIZE + len(name)
             if used + need > self._block:
                 blocks.append([])
@@ -295,12 +297,32 @@ class _Writer:
                     target = children[name].node
                 entries.append((name, self._geometry.slot(target.place), target.kind))
             last = dirent_block(entries)
+            if len(last) > self._block:
+                raise ValueError("has a directory block that is too long")
             size = index * self._block + len(last)
             if index + 1 < len(directory.blocks) or not directory.inline:
                 self._blocks.put((directory.data_block + index) * self._block, last)
         if directory.inline:
             return Body(FLAT_INLINE, directory.data_block, last), size
         return Body(FLAT_PLAIN, directory.data_block), size
+
+
+def _check(node: Node) -> None:
+    """Raise ValueError for what an inode cannot say, wherever it came from."""
+    if not (0 <= node.mode < 1 << 12 and 0 <= node.uid < 1 << 32 and 0 <= node.gid < 1 << 32):
+        raise ValueError(f"has the owner and mode {node.uid}:{node.gid} {node.mode:o}, which no inode can have")
+    if not (-(1 << 63) <= node.mtime < 1 << 63 and 0 <= node.mtime_ns < 10**9 and 0 <= node.size < 1 << 63):
+        raise ValueError(f"has the time {node.mtime} and the size {node.size}, which no inode can have")
+    if node.kind == "symlink" and not (0 < len(node.link) == node.size <= PATH_MAX and b"\0" not in node.link):
+        raise ValueError("is a symbolic link that no inode can be")
+    if node.children is not None and (b"." in node.children or b".." in node.children):
+        raise ValueError("has '.' or '..' in it twice")
+
+
+def _within(end: int, limit: int) -> int:
+    if end > limit:
+        raise ValueError(f"is beyond the {limit} bytes of metadata that there can be")
+    return end
 
 
 def _length(names: list[bytes]) -> int:

@@ -10,14 +10,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from bootc_live.base.holes import punch
+from bootc_live.base.sparse import Extent
 from bootc_live.base.threads import Pool
 from bootc_live.config.model import Compression
 from bootc_live.rootfs import z_erofs
-from bootc_live.rootfs.chunks import page_windows
+from bootc_live.rootfs.chunks import chunk_size, windows
 from bootc_live.rootfs.compressor import compressor, decompressor
 from bootc_live.rootfs.erofs_format import BLOCK_BITS
 from bootc_live.rootfs.erofs_writer import write_at
-from bootc_live.rootfs.sparse import Extent
 from bootc_live.rootfs.z_erofs import CLUSTER, EXTENT, INLINE_LIMIT, Piece
 
 _ALGORITHMS = {Compression.LZ4: z_erofs.LZ4, Compression.ZSTD: z_erofs.ZSTD}
@@ -38,6 +38,7 @@ Read = Callable[[int, int], bytes]
 class Stored:
     """A file's data: from ``block`` on as it is, ``inline`` behind its inode, in ``pieces``, or in ``extents``.
 
+    The extents begin and end at multiples of ``chunk``, or with the file.
     ``blocks`` is how many blocks it takes in all.
     """
 
@@ -46,6 +47,7 @@ class Stored:
     inline: bytes = b""
     pieces: list[Piece] = field(default_factory=list)
     extents: tuple[Extent, ...] | None = None
+    chunk: int = 0
 
 
 class FileStore:
@@ -100,10 +102,10 @@ class FileStore:
         return stored
 
     def put_sparse(self, read: Read, size: int, extents: tuple[Extent, ...]) -> Stored:
-        """Store the parts of a sparse file that are not holes, in whole pages, as they are."""
+        """Store the parts of a sparse file that are not holes, in whole chunks, as they are."""
         self.flush()
-        stored, todo, result = Stored(), list(reversed(extents)), []
-        for start, stop in page_windows(extents):
+        stored, todo, result = Stored(chunk=chunk_size(extents, size, CLUSTER)), list(reversed(extents)), []
+        for start, stop in windows(extents, stored.chunk):
             self._end = -(-self._end // CLUSTER) * CLUSTER
             window = self._end
             os.ftruncate(self.fd, window + stop - start)

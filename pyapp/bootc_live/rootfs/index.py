@@ -22,7 +22,7 @@ from bootc_live.image.verified import VerifiedImage
 from bootc_live.rootfs.built import BuiltRoot, Finishing, mounted_image, unchanged
 from bootc_live.rootfs.erofs_format import BLOCK
 from bootc_live.rootfs.index_metadata import write_metadata
-from bootc_live.rootfs.layers import merge
+from bootc_live.rootfs.layers import Warn, merge, unsaid
 from bootc_live.rootfs.read_ahead import ReadAhead
 from bootc_live.rootfs.tree import walk
 from bootc_live.rootfs.tree_data import Data, span
@@ -38,13 +38,15 @@ class IndexImage:
     metadata: int
 
 
-def build_index(image: VerifiedImage, finishing: Finishing = unchanged, ahead: ReadAhead | None = None) -> IndexImage:
+def build_index(
+    image: VerifiedImage, finishing: Finishing = unchanged, ahead: ReadAhead | None = None, warn: Warn = unsaid
+) -> IndexImage:
     """Turn the data file of a verified image into an EROFS image, in place; ``finishing`` may change the merged tree.
 
-    Raises ImageError for layers that make no sense, RootfsError for what EROFS
+    ``warn`` is told what Linux cannot have. Raises ImageError for layers that make no sense, RootfsError for what EROFS
     cannot hold, OutOfMemoryError where the file system is full.
     """
-    root = merge(image, ahead)
+    root = merge(image, ahead, warn)
     finishing(root, image)
     fd = os.open(image.path, os.O_RDWR | os.O_CLOEXEC)
     try:
@@ -67,9 +69,11 @@ def build_index(image: VerifiedImage, finishing: Finishing = unchanged, ahead: R
     return IndexImage(image.path, metadata)
 
 
-def index_root(image: VerifiedImage, finishing: Finishing = unchanged, ahead: ReadAhead | None = None) -> BuiltRoot:
+def index_root(
+    image: VerifiedImage, finishing: Finishing = unchanged, ahead: ReadAhead | None = None, warn: Warn = unsaid
+) -> BuiltRoot:
     """Build an index, as the layout that it is; raises as ``build_index``."""
-    made = build_index(image, finishing, ahead)
+    made = build_index(image, finishing, ahead, warn)
     return BuiltRoot(Layout.INDEX, partial(mounted_index, made), made.metadata, made.metadata + image.size)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from bootc_live.rootfs.chunks import ChunkMap, chunk_map
+from bootc_live.rootfs.chunks import ChunkMap, MapBudget, chunk_map, node_chunk
 from bootc_live.rootfs.erofs_format import (
     BLOCK,
     BLOCK_BITS,
     CHUNK_BASED,
     FLAT_PLAIN,
+    HOLE,
     INCOMPAT_CHUNKED,
     SUPER_OFFSET,
     Summary,
@@ -24,15 +25,22 @@ class _TarBodies:
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self.maps: dict[int, ChunkMap] = {}
+        self._budget = MapBudget()
 
     def room(self, node: Node) -> Room:
         """Make room for the map of a sparse file."""
-        return NO_ROOM if node.extents is None else Room(table=ChunkMap.reserve(node).reserved * 4)
+        if node.extents is None:
+            return NO_ROOM
+        if id(node) not in self.maps:
+            self.maps[id(node)] = self._budget.reserve(node.size, node_chunk(node))
+        return Room(table=self.maps[id(node)].reserved * 4)
 
     def place(self, node: Node, free: int) -> int:
         """Fill the map of a sparse file; parts of it may have to be copied."""
         if node.extents is not None:
-            self.maps[id(node)], free = chunk_map(node, self._fd, free)
+            return chunk_map(node, self.maps[id(node)], self._fd, free)
+        if (node.offset + node.size) >> BLOCK_BITS >= HOLE:
+            raise ValueError("has data beyond what EROFS can point at")
         return free
 
     def body(self, node: Node) -> Body:

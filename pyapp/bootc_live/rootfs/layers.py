@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 
 from bootc_live.base.errors import ImageError
+from bootc_live.base.sparse import Extent
+from bootc_live.base.tar_format import NO_XATTRS
+from bootc_live.base.tar_reader import Member, read_members
 from bootc_live.image.verified import VerifiedImage, VerifiedLayer
 from bootc_live.rootfs.read_ahead import ReadAhead
-from bootc_live.rootfs.sparse import Extent
-from bootc_live.rootfs.tar_format import NO_XATTRS
-from bootc_live.rootfs.tar_reader import Member, read_members
-from bootc_live.rootfs.tree import PATH_MAX, Entry, Node, new_directory, resolve, split
+from bootc_live.rootfs.tree import PATH_MAX, Budget, Entry, Node, new_directory, resolve, split
 
 HINT = "this layer was not made by a sound tool: build the image anew"
 _WHITEOUT = b".wh."
@@ -23,35 +24,49 @@ _OPAQUE = b".wh..wh..opq"
 _AUFS = b".wh..wh."
 # The overlay file system's own notes would change what an overlay above shows.
 _FOREIGN_XATTR = b"trusted.overlay."
+_SPACES = frozenset({b"user.", b"trusted.", b"security.", b"system."})
+_NOT_ON = {
+    "dir": (),
+    "file": (b"system.posix_acl_default",),
+    "symlink": (b"user.", b"system.posix_acl_"),
+}
+_NOT_ON_OTHERS = (b"user.", b"system.posix_acl_default")
+
+Warn = Callable[[str], None]
 
 
-def merge(image: VerifiedImage, ahead: ReadAhead | None = None) -> Node:
-    """Give the root of the tree that all layers of a verified image make; ``ahead`` may have read some already.
+def unsaid(_text: str) -> None:
+    """Say nothing."""
 
-    Raises ImageError naming the layer and the member that cannot be used.
+
+def merge(image: VerifiedImage, ahead: ReadAhead | None = None, warn: Warn = unsaid) -> Node:
+    """Return the root of the tree that all layers of a verified image make; ``ahead`` may have read some already.
+
+    ``warn`` is told what Linux cannot have and is left out. Raises ImageError naming the layer and the member that
+    cannot be used.
     """
-    root = new_directory()
+    merging = Merging()
     fd = os.open(image.path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         for number, layer in enumerate(image.layers):
             found = None if ahead is None else ahead.members(layer)
             if found is not None:
-                _apply(root, found, layer, number, image.resolved.typed)
+                _apply(merging, found, layer, number, image.resolved.typed)
             elif layer.size:
                 with mmap.mmap(fd, layer.size, prot=mmap.PROT_READ, offset=layer.offset) as buffer:
-                    _apply(root, read_members(buffer), layer, number, image.resolved.typed)
+                    _apply(merging, read_members(buffer), layer, number, image.resolved.typed)
     finally:
         os.close(fd)
-    return root
+    merging.tell(warn)
+    return merging.root
 
 
-def _apply(root: Node, members: Iterator[Member], layer: VerifiedLayer, number: int, typed: str) -> None:
+def _apply(merging: Merging, members: Iterator[Member], layer: VerifiedLayer, number: int, typed: str) -> None:
     where = ""
-    parents: dict[bytes, Node] = {}
     try:
         for member in members:
             where = f"member {member.name.decode(errors='backslashreplace')!r} "
-            apply_member(root, member, number, layer.offset, parents)
+            merging.apply(member, number, layer.offset)
             where = ""
     except ValueError as error:
         raise ImageError(
@@ -60,120 +75,162 @@ def _apply(root: Node, members: Iterator[Member], layer: VerifiedLayer, number: 
         ) from error
 
 
-def apply_member(root: Node, member: Member, layer: int, base: int, parents: dict[bytes, Node]) -> None:
-    """Apply one member of a layer whose tar begins at ``base`` of the data file.
+class Merging:
+    """The tree that layers make, one member after the other."""
 
-    ``parents`` remembers resolved directories by name within one layer. Raises
-    ValueError, meant to follow the member's name.
-    """
-    parts = split(member.name)
-    if not parts:
-        if member.kind != "dir":
-            raise ValueError("takes the place of the root directory")
-        _describe(root, member)
-        return
-    name = parts.pop()
-    if name.startswith(_WHITEOUT):
-        _whiteout(root, parts, name, layer)
-        parents.clear()
-        return
-    children = _parent(root, member, parts, layer, parents).directory
-    present = children.get(name)
-    if member.kind == "dir" and present is not None and present.node.children is not None:
-        present.layer = layer
-        _describe(present.node, member)
-        return
-    node = _link_target(root, member.link) if member.kind == "hardlink" else _new(member, base)
-    if present is not None and present.node is node:
-        present.layer = layer
-        return
-    if present is not None and present.node.kind in ("dir", "symlink"):
-        # Names may have been resolved through what goes away now.
-        parents.clear()
-    children[name] = Entry(node, layer)
+    def __init__(self) -> None:
+        """Begin with an empty root."""
+        self.root = new_directory()
+        self._budget = Budget()
+        self._left_out: Counter[str] = Counter()
+        self._begin(0)
 
+    def _begin(self, layer: int) -> None:
+        self._layer = layer
+        # Directories of this layer by the name that led to them.
+        self._parents: dict[bytes, Node] = {}
+        # Directories below which this layer has hidden all that lower ones put there, by identity.
+        self._hidden: dict[int, Node] = {}
 
-def _parent(root: Node, member: Member, parts: list[bytes], layer: int, parents: dict[bytes, Node]) -> Node:
-    key = b"/".join(parts)
-    found = parents.get(key)
-    if found is None:
-        found = parents[key] = resolve(root, parts, layer, member.mtime)
-    return found
+    def apply(self, member: Member, layer: int, base: int) -> None:
+        """Apply one member of a layer whose tar begins at ``base`` of the data file.
 
+        Raises ValueError, meant to follow the member's name.
+        """
+        if layer != self._layer:
+            self._begin(layer)
+        self._budget.spend("members")
+        parts = split(member.name)
+        if not parts:
+            if member.kind != "dir":
+                raise ValueError("takes the place of the root directory")
+            self._describe(self.root, member)
+            return
+        name = parts.pop()
+        if name.startswith(_WHITEOUT):
+            self._whiteout(parts, name)
+            self._parents.clear()
+            return
+        children = self._parent(member, parts).directory
+        present = children.get(name)
+        if member.kind == "dir" and present is not None and present.node.children is not None:
+            present.layer = layer
+            self._describe(present.node, member)
+            return
+        node = self._link_target(member.link) if member.kind == "hardlink" else self._new(member, base)
+        if present is not None and present.node is node:
+            present.layer = layer
+            return
+        if present is not None and present.node.kind in ("dir", "symlink"):
+            # Names may have been resolved through what goes away now.
+            self._parents.clear()
+        children[name] = Entry(node, layer)
 
-def _whiteout(root: Node, parts: list[bytes], name: bytes, layer: int) -> None:
-    target = name[len(_WHITEOUT) :]
-    if target in (b"", b".", b".."):
-        raise ValueError("is a whiteout of nothing")
-    try:
-        children = resolve(root, parts, None).directory
-    except ValueError:
-        # Where there is no such directory, there is nothing to hide, and none is made for it.
-        return
-    if name == _OPAQUE:
-        for child in list(children):
-            _hide(children, child, layer)
-    elif not name.startswith(_AUFS) and target in children:
-        # What aufs kept its books in (.wh..wh.plnk and the like) is not content.
-        _hide(children, target, layer)
+    def tell(self, warn: Warn) -> None:
+        """Say what was left out."""
+        for what, count in sorted(self._left_out.items()):
+            warn(f"Linux allows no extended {what}: {count} left out")
 
+    def _parent(self, member: Member, parts: list[bytes]) -> Node:
+        key = b"/".join(parts)
+        found = self._parents.get(key)
+        if found is None:
+            found = resolve(self.root, parts, self._layer, member.mtime, self._budget)
+            self._parents[key] = found
+        return found
 
-def _hide(children: dict[bytes, Entry], name: bytes, layer: int) -> None:
-    """Remove what lower layers put under a name; what this layer put there stays, in any order."""
-    todo = [(children, name)]
-    emptied: list[tuple[dict[bytes, Entry], bytes]] = []
-    while todo:
-        holder, child = todo.pop()
-        below = holder[child].node.children
-        if below:
-            emptied.append((holder, child))
-            todo.extend((below, grandchild) for grandchild in list(below))
-        elif holder[child].layer < layer:
-            del holder[child]
-    for holder, child in reversed(emptied):
-        entry = holder[child]
-        if not entry.node.children and entry.layer < layer:
-            del holder[child]
+    def _whiteout(self, parts: list[bytes], name: bytes) -> None:
+        target = name[len(_WHITEOUT) :]
+        if target in (b"", b".", b".."):
+            raise ValueError("is a whiteout of nothing")
+        try:
+            holder = resolve(self.root, parts, None, budget=self._budget)
+        except ValueError:
+            # Where there is no such directory, there is nothing to hide, and none is made for it.
+            return
+        if name == _OPAQUE:
+            if id(holder) not in self._hidden:
+                for child in list(holder.directory):
+                    self._hide(holder.directory, child)
+                self._hidden[id(holder)] = holder
+        elif not name.startswith(_AUFS) and target in holder.directory:
+            # What aufs kept its books in (.wh..wh.plnk and the like) is not content.
+            self._hide(holder.directory, target)
 
+    def _hide(self, children: dict[bytes, Entry], name: bytes) -> None:
+        """Remove what lower layers put under a name; what this layer put there stays, in any order.
 
-def _link_target(root: Node, link: bytes) -> Node:
-    parts = split(link)
-    if not parts:
-        raise ValueError("is a hard link to the root directory")
-    name = parts.pop()
-    shown = repr(link.decode(errors="backslashreplace"))
-    try:
-        entry = resolve(root, parts, None).directory.get(name)
-    except ValueError as error:
-        raise ValueError(f"is a hard link to {shown}, which {error}") from error
-    if entry is None:
-        raise ValueError(f"is a hard link to {shown}, which does not exist")
-    if entry.node.children is not None:
-        raise ValueError(f"is a hard link to the directory {shown}")
-    return entry.node
+        No directory is gone through twice for one layer: all that comes to it afterwards is of that layer.
+        """
+        layer = self._layer
+        todo = [(children, name)]
+        emptied: list[tuple[dict[bytes, Entry], bytes]] = []
+        while todo:
+            holder, child = todo.pop()
+            node = holder[child].node
+            below = node.children
+            if below and id(node) not in self._hidden:
+                self._hidden[id(node)] = node
+                emptied.append((holder, child))
+                todo.extend((below, grandchild) for grandchild in list(below))
+            elif not below and holder[child].layer < layer:
+                del holder[child]
+        for holder, child in reversed(emptied):
+            entry = holder[child]
+            if not entry.node.children and entry.layer < layer:
+                del holder[child]
 
+    def _link_target(self, link: bytes) -> Node:
+        parts = split(link)
+        if not parts:
+            raise ValueError("is a hard link to the root directory")
+        name = parts.pop()
+        shown = repr(link.decode(errors="backslashreplace"))
+        try:
+            entry = resolve(self.root, parts, None, budget=self._budget).directory.get(name)
+        except ValueError as error:
+            raise ValueError(f"is a hard link to {shown}, which {error}") from error
+        if entry is None:
+            raise ValueError(f"is a hard link to {shown}, which does not exist")
+        if entry.node.children is not None:
+            raise ValueError(f"is a hard link to the directory {shown}")
+        return entry.node
 
-def _new(member: Member, base: int) -> Node:
-    node = new_directory() if member.kind == "dir" else Node(kind=member.kind)
-    _describe(node, member)
-    if member.kind == "symlink":
-        if not member.link or len(member.link) > PATH_MAX:
-            raise ValueError(f"is a symbolic link to a name of {len(member.link)} bytes")
-        node.link, node.size, node.mode = member.link, len(member.link), 0o777
-    elif member.kind == "file":
-        node.size, node.offset = member.size, base + member.offset
-        if member.extents is not None:
-            node.extents = tuple(Extent(part.start, part.length, base + part.data) for part in member.extents)
-    node.device = member.device
-    return node
+    def _new(self, member: Member, base: int) -> Node:
+        node = new_directory() if member.kind == "dir" else Node(kind=member.kind)
+        self._describe(node, member)
+        if member.kind == "symlink":
+            if not member.link or len(member.link) > PATH_MAX:
+                raise ValueError(f"is a symbolic link to a name of {len(member.link)} bytes")
+            if b"\0" in member.link:
+                raise ValueError("is a symbolic link to a name with a NUL byte")
+            node.link, node.size, node.mode = member.link, len(member.link), 0o777
+        elif member.kind == "file":
+            node.size, node.offset = member.size, base + member.offset
+            if member.extents is not None:
+                self._budget.spend("entries in the maps of sparse files", len(member.extents))
+                node.extents = tuple(Extent(part.start, part.length, base + part.data) for part in member.extents)
+        node.device = member.device
+        return node
 
+    def _describe(self, node: Node, member: Member) -> None:
+        node.mode, node.uid, node.gid = member.mode, member.uid, member.gid
+        node.mtime, node.mtime_ns = member.mtime, member.mtime_ns
+        if not 0 <= node.uid < 2**32 or not 0 <= node.gid < 2**32:
+            raise ValueError(f"belongs to {node.uid}:{node.gid}, which is no user and group")
+        if not -(2**63) <= node.mtime < 2**63:
+            raise ValueError(f"has the time {node.mtime}, which Linux cannot hold")
+        node.xattrs = self._xattrs(member) if member.xattrs else NO_XATTRS
 
-def _describe(node: Node, member: Member) -> None:
-    node.mode, node.uid, node.gid = member.mode, member.uid, member.gid
-    node.mtime, node.mtime_ns = member.mtime, member.mtime_ns
-    if not 0 <= node.uid < 2**32 or not 0 <= node.gid < 2**32:
-        raise ValueError(f"belongs to {node.uid}:{node.gid}, which is no user and group")
-    if not -(2**63) <= node.mtime < 2**63:
-        raise ValueError(f"has the time {node.mtime}, which Linux cannot hold")
-    kept = {key: value for key, value in member.xattrs.items() if not key.startswith(_FOREIGN_XATTR)}
-    node.xattrs = kept or NO_XATTRS
+    def _xattrs(self, member: Member) -> Mapping[bytes, bytes]:
+        """Return the attributes that Linux lets such a file have, the same in every layout (xattr(7), acl(5))."""
+        kept = {}
+        for name, value in member.xattrs.items():
+            space = next((space for space in _NOT_ON.get(member.kind, _NOT_ON_OTHERS) if name.startswith(space)), b"")
+            if space:
+                self._left_out[f"attributes {space.decode()}* on a {member.kind}"] += 1
+            elif not name or name in _SPACES:
+                self._left_out["attributes without a name"] += 1
+            elif not name.startswith(_FOREIGN_XATTR):
+                kept[name] = value
+        return kept or NO_XATTRS

@@ -74,13 +74,14 @@ class RootMaker:
             with self._recorder.phase("tree", "making the root's files"):
                 return build_tree(image, self._home_of_files(), self._recorder, self._label, self._ahead)
         with self._recorder.phase("index", "making the root's index"):
-            return index_root(image, self._label, self._ahead)
+            return index_root(image, self._label, self._ahead, self._recorder.warn)
 
     def _finish(self, builder: ErofsBuilder, image: VerifiedImage) -> BuiltRoot:
         # All of it has been taken.
         os.unlink(self.path)
         with self._recorder.phase("erofs", "finishing the EROFS image"):
-            built = builder.finish(image, self._label, keep_times=self._config.erofs_times == "image")
+            keep_times = self._config.erofs_times == "image"
+            built = builder.finish(image, self._label, keep_times=keep_times, warn=self._recorder.warn)
         wanted = self._config.erofs_digest
         if wanted is not None and built.sha256 != wanted:
             made = f" ({builder.library})" if builder.library else ""

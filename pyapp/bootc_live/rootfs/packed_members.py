@@ -5,8 +5,8 @@ from __future__ import annotations
 import marshal
 from collections.abc import Iterator
 
-from bootc_live.rootfs.tar_format import NO_XATTRS
-from bootc_live.rootfs.tar_reader import Member
+from bootc_live.base.tar_format import NO_XATTRS
+from bootc_live.base.tar_reader import Member
 
 _TOGETHER = 256
 

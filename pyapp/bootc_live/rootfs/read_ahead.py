@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from bootc_live.base.interrupt import held_off
+from bootc_live.base.tar_reader import Member, read_members
 from bootc_live.image.verified import VerifiedLayer
 from bootc_live.rootfs.growing import AbandonedError, GrowingTar
 from bootc_live.rootfs.packed_members import PackedMembers
-from bootc_live.rootfs.tar_reader import Member, read_members
 
 
 class ReadAhead:

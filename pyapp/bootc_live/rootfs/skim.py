@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from bootc_live.base.holes import punch
+from bootc_live.base.tar_reader import Member
 from bootc_live.image.verified import VerifiedLayer
 from bootc_live.rootfs.growing import GrowingTar
 from bootc_live.rootfs.read_ahead import LayerReader, ReadAhead
-from bootc_live.rootfs.tar_reader import Member
 
 # Marks a regular file whose data did not stay; its value is where that was.
 NOT_KEPT = b"bootc-live.not-kept"
@@ -123,7 +124,8 @@ class _Sieve(GrowingTar):
 
     def __init__(self, fd: int, begin: int) -> None:
         super().__init__(fd, begin, keep=False)
-        self._spans: list[tuple[int, int]] = []
+        # In the order of the tar; what lies before all that may be punched is forgotten.
+        self._spans: deque[tuple[int, int]] = deque()
         self._lock = threading.Lock()
 
     def close(self) -> None:
@@ -153,12 +155,18 @@ class _Sieve(GrowingTar):
             begin = self._punched
             if position - begin < (1 if last else _PUNCH):
                 return
-            for start, end in [*(span for span in self._spans if span[1] > begin), (position, position)]:
-                stop = min(start, position)
-                if stop > begin:
-                    punch(self._fd, self._begin + begin, stop - begin)
+            for start, end in self._spans:
+                if start >= position:
+                    break
+                if start > begin:
+                    punch(self._fd, self._begin + begin, start - begin)
                 begin = max(begin, end)
+            if position > begin:
+                punch(self._fd, self._begin + begin, position - begin)
             self._punched = position // _PUNCH * _PUNCH
+            # The rest may be looked at once more, and must not be many.
+            while self._spans and self._spans[0][1] <= self._punched:
+                self._spans.popleft()
 
 
 def skim(path: str) -> Skim:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bootc_live.base.log import Recorder
+from bootc_live.base.redact import redact
+from bootc_live.config.image_kargs import image_may_ask
 from bootc_live.config.source_spec import SourceSpec
 from bootc_live.image.acquire import Acquired, acquire
 from bootc_live.image.admit import Admit, admit_all
@@ -19,6 +21,9 @@ from bootc_live.rootfs.kernel_choice import choose_kernel, module_versions
 from bootc_live.rootfs.layers import merge
 from bootc_live.rootfs.skim import Skim, skim
 from bootc_live.source.access import Access
+
+# Characters of a warning that an image's author can choose.
+_MOST_SAID = 500
 
 
 @dataclass(frozen=True)
@@ -74,9 +79,21 @@ def taken_boot_files(
     image = acquired.image
     with recorder.phase("kernel", "looking for the image's kernel"):
         files, modules = _chosen(image, readers, directory, machine or os.uname().machine)
+    files = _allowed(files, recorder)
     # Memory that the blobs need twice from here on: a tree of many files takes a lot.
     del readers
     yield Taken(acquired, files, modules, layout)
+
+
+def _allowed(files: BootFiles, recorder: Recorder) -> BootFiles:
+    """Leave out arguments that an image may not ask for, with a warning that names them."""
+    refused = [word for word in files.arguments if not image_may_ask(word)]
+    if refused:
+        recorder.warn(
+            "kernel arguments that an image may not bring along (about sources, the network, proxies or trust) are "
+            f"left out: {redact(' '.join(refused))[:_MOST_SAID]}"
+        )
+    return replace(files, arguments=tuple(word for word in files.arguments if word not in refused))
 
 
 def _chosen(image: VerifiedImage, readers: Skim, directory: str, machine: str) -> tuple[BootFiles, frozenset[str]]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
-from bootc_live.rootfs.sparse import Extent
-from bootc_live.rootfs.tar_format import NO_XATTRS
+from bootc_live.base.sparse import Extent
+from bootc_live.base.tar_format import NO_XATTRS
 
 # Kernel limits: NAME_MAX, and PATH_MAX without its NUL for paths and what links hold.
 NAME_MAX = 255
@@ -71,19 +72,46 @@ def split(path: bytes) -> list[bytes]:
     for part in parts:
         if part == b"..":
             raise ValueError("has '..' in its name")
-        if len(part) > NAME_MAX:
-            raise ValueError(f"has a name of {len(part)} bytes, {NAME_MAX} is the most there can be")
-        if b"\0" in part:
-            raise ValueError("has a NUL byte in its name")
+        check_name(part)
     return parts
 
 
-def resolve(root: Node, parts: list[bytes], layer: int | None, mtime: int = 0) -> Node:
+def check_name(part: bytes) -> None:
+    """Raise ValueError for what cannot be the name of a file."""
+    if len(part) > NAME_MAX:
+        raise ValueError(f"has a name of {len(part)} bytes, {NAME_MAX} is the most there can be")
+    if b"\0" in part or b"/" in part or part in (b"", b".", b".."):
+        raise ValueError(f"has a name that no file can have: {_show(part)}")
+
+
+class Budget:
+    """What one image may make of its tree, so that no small layer fills memory or takes for ever (SECURITY.md)."""
+
+    MOST: ClassVar[dict[str, int]] = {
+        "members": 4 * 2**20,
+        "directories that no member is for": 2**20,
+        "steps through symbolic links": 8 * 2**20,
+        "entries in the maps of sparse files": 2**20,
+    }
+
+    def __init__(self) -> None:
+        """Begin with nothing spent."""
+        self._left = dict(self.MOST)
+
+    def spend(self, what: str, count: int = 1) -> None:
+        """Count something; raises ValueError, meant to follow a member's name, where it is too much."""
+        self._left[what] -= count
+        if self._left[what] < 0:
+            raise ValueError(f"is one too many: no image may have more than {self.MOST[what]} {what}")
+
+
+def resolve(root: Node, parts: list[bytes], layer: int | None, mtime: int = 0, budget: Budget | None = None) -> Node:
     """Give the directory that ``parts`` lead to, following links inside the root.
 
     Where ``layer`` is a number, missing directories are made as part of that
     layer; where it is None they raise ValueError, as do files in the way.
     """
+    budget = Budget() if budget is None else budget
     stack, todo, followed = [root], parts[::-1], 0
     while todo:
         part = todo.pop()
@@ -96,6 +124,9 @@ def resolve(root: Node, parts: list[bytes], layer: int | None, mtime: int = 0) -
         if entry is None:
             if layer is None:
                 raise ValueError(f"needs {_show(part)}, which does not exist")
+            # It may come out of a link's target, which nobody has looked at.
+            check_name(part)
+            budget.spend("directories that no member is for")
             entry = children[part] = Entry(new_directory(), layer)
             entry.node.mtime = mtime
         if entry.node.kind == "symlink":
@@ -105,7 +136,9 @@ def resolve(root: Node, parts: list[bytes], layer: int | None, mtime: int = 0) -
             target = entry.node.link
             if target.startswith(b"/"):
                 del stack[1:]
-            todo.extend(p for p in reversed(target.split(b"/")) if p and p != b".")
+            found = [p for p in reversed(target.split(b"/")) if p and p != b"."]
+            budget.spend("steps through symbolic links", len(found) + 1)
+            todo += found
         elif entry.node.children is None:
             raise ValueError(f"needs {_show(part)} to be a directory, but it is a {entry.node.kind}")
         else:

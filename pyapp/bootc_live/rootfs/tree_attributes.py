@@ -59,7 +59,8 @@ class Attributes:
             try:
                 os.setxattr(path, name, value, follow_symlinks=follow)
             except OSError as error:
-                if error.errno in _UNKNOWN:
+                # A host that uses SELinux takes no label that its own policy does not know.
+                if error.errno in _UNKNOWN or (error.errno == errno.EINVAL and name == b"security.selinux"):
                     self.refused[_space(name)] += 1
                 elif error.errno in _TOO_LARGE and (size := sum(map(len, node.xattrs.values()))) >= _LARGE:
                     # ext4 has one block for all of an inode's, and says that there is no space.

@@ -67,7 +67,7 @@ def build_tree(
     ImageError for layers that make no sense, RootfsError for what the file system cannot hold, OutOfMemoryError where
     it is full.
     """
-    root = merge(image, ahead)
+    root = merge(image, ahead, recorder.warn)
     finishing(root, image)
     top = os.path.join(directory, "tree")
     os.mkdir(top)

@@ -9,6 +9,7 @@ from contextlib import contextmanager, nullcontext, suppress
 
 from bootc_live.base.errors import OutOfMemoryError, RootfsError
 from bootc_live.base.memory import available_bytes
+from bootc_live.base.shared import made_in
 from bootc_live.base.units import mib
 from bootc_live.config.model import Backing
 from bootc_live.rootfs.ram import RESERVE, RamFs, ram_filesystem
@@ -25,12 +26,12 @@ def ram_workspace(backing: Backing = _PLAIN, base: str = DEFAULT) -> Iterator[st
     on after the block. Raises OutOfMemoryError, RootfsError and RunError.
     """
     try:
-        os.makedirs(base, exist_ok=True)
         # A name of its own, so that two runs do not mount over each other.
-        with tempfile.TemporaryDirectory(prefix="work.", dir=base) as where, _in_ram(backing, where):
+        made = made_in(base, lambda: tempfile.TemporaryDirectory(prefix="work.", dir=base))
+        with made as where, _in_ram(backing, where):
             yield where
     finally:
-        # Not empty where a receipt lies in it.
+        # Not empty where a receipt lies in it, or another run works there.
         with suppress(OSError):
             os.rmdir(base)
 

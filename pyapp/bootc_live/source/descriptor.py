@@ -5,6 +5,32 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from bootc_live.base.numbers import LARGEST_SIZE, whole
+
+INDEX_TYPES = frozenset(
+    {
+        "application/vnd.oci.image.index.v1+json",
+        "application/vnd.docker.distribution.manifest.list.v2+json",
+    }
+)
+MANIFEST_TYPES = frozenset(
+    {
+        "application/vnd.oci.image.manifest.v1+json",
+        "application/vnd.docker.distribution.manifest.v2+json",
+    }
+)
+# Media types that are a statement about what a document is; others, such as application/json, say nothing.
+CLAIMS = ("application/vnd.oci.", "application/vnd.docker.")
+CONFIG_TYPES = frozenset(
+    {
+        "application/vnd.oci.image.config.v1+json",
+        "application/vnd.docker.container.image.v1+json",
+    }
+)
+REF_NAME = "org.opencontainers.image.ref.name"
+# What `cosign save` calls its entries, and what names the signatures of an image have.
+_COSIGN = "dev.cosignproject.cosign/"
+_SIGNATURE = re.compile(r"(?:.*:)?sha256-[0-9a-f]{64}(?:\.[a-z]+)?\Z")
 _DIGEST = re.compile(r"(?:sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})\Z")
 
 
@@ -30,6 +56,19 @@ class Descriptor:
     size: int
     platform: Platform | None = None
     annotations: dict[str, str] = field(default_factory=dict, hash=False)
+    artifact_type: str = ""
+
+    @property
+    def is_artifact(self) -> bool:
+        """Whether it says of itself that it is no image: a signature, an attestation, a bill of materials, a chart."""
+        kind = self.annotations.get("kind", "")
+        return (
+            "vnd.docker.reference.type" in self.annotations
+            or (kind.startswith(_COSIGN) and kind not in (f"{_COSIGN}image", f"{_COSIGN}imageIndex"))
+            or self.artifact_type not in ("", *CONFIG_TYPES)
+            or (self.media_type.startswith("application/vnd.") and self.media_type not in INDEX_TYPES | MANIFEST_TYPES)
+            or _SIGNATURE.match(self.annotations.get(REF_NAME, "")) is not None
+        )
 
     @property
     def algorithm(self) -> str:
@@ -53,9 +92,10 @@ def parse_descriptor(data: object) -> Descriptor:
     """Read one descriptor from decoded JSON; raises ValueError saying what is wrong with it."""
     if not isinstance(data, dict):
         raise ValueError("a descriptor is not an object")
-    size = data.get("size")
-    if not isinstance(size, int) or isinstance(size, bool) or size < 0:
-        raise ValueError(f"a descriptor has the size {size!r}")
+    try:
+        size = whole(data.get("size"), limit=LARGEST_SIZE)
+    except ValueError as error:
+        raise ValueError(f"a descriptor has a size that is {error}") from error
     annotations = data.get("annotations") or {}
     if not isinstance(annotations, dict):
         raise ValueError("a descriptor has annotations that are not an object")
@@ -65,6 +105,7 @@ def parse_descriptor(data: object) -> Descriptor:
         size=size,
         platform=_parse_platform(data.get("platform")),
         annotations={str(key): str(value) for key, value in annotations.items()},
+        artifact_type=str(data.get("artifactType") or ""),
     )
 
 

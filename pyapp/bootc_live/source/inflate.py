@@ -21,6 +21,8 @@ from bootc_live.base.threads import Pool
 
 # Output of one step; a bomb must not fill memory before it fills the file system.
 _STEP = 4 * 1024 * 1024
+# Input of one step of zlib: what a member leaves of it is copied, and a member may have twenty bytes.
+_WINDOW = 16 * 1024
 _PIPE_SIZE = 1024 * 1024
 _F_SETPIPE_SZ = 1031
 GZIP = b"\x1f\x8b"
@@ -82,25 +84,26 @@ def _zlib(chunks: Iterator[bytes], what: str) -> Generator[bytes, None, None]:
     stream = zlib.decompressobj(wbits=31)
     behind = b""
     for chunk in chunks:
-        data, behind = behind + chunk, b""
-        while data:
+        data, at, behind = memoryview(behind + chunk), 0, b""
+        while at < len(data):
             if stream.eof:
-                if len(data) < len(GZIP):
-                    behind = data
+                if len(data) - at < len(GZIP):
+                    behind = bytes(data[at:])
                     break
-                if not data.startswith(GZIP):
+                if data[at : at + len(GZIP)] != GZIP:
                     # Padding or garbage: igzip passes over it too. The diffID tells whether something is missing.
                     deque(chunks, maxlen=0)
                     return
                 # A new member: RFC 1952 lets a file have several.
                 stream = zlib.decompressobj(wbits=31)
+            given = data[at : at + _WINDOW]
             try:
-                piece = stream.decompress(data, _STEP)
+                piece = stream.decompress(given, _STEP)
             except zlib.error as error:
                 raise ImageError(f"{what} is damaged: {error}", hint=DAMAGED) from error
             if piece:
                 yield piece
-            data = stream.unused_data if stream.eof else stream.unconsumed_tail
+            at += len(given) - len(stream.unused_data if stream.eof else stream.unconsumed_tail)
     while not stream.eof:
         piece = stream.decompress(b"", _STEP)
         if not piece:

@@ -7,11 +7,12 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from bootc_live.base.json_text import LARGEST
 from bootc_live.source.descriptor import Descriptor
 
 CHUNK = 1024 * 1024
 # Registries refuse manifests over 4 MiB (distribution-spec, pushing manifests).
-MANIFEST_LIMIT = 4 * 1024 * 1024
+MANIFEST_LIMIT = LARGEST
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,14 @@ class Peekable(Protocol):
 
         It is tried once, for whoever can do without them; raises SourceError.
         """
+
+
+@runtime_checkable
+class Mirrored(Protocol):
+    """A source that may have the same blobs from several places, beside being a ``Source``."""
+
+    def distrust(self, descriptor: Descriptor) -> bool:
+        """Ask the places that gave a blob no more, for its bytes were wrong; tell whether others are left."""
 
 
 AnySource = Source | StreamSource

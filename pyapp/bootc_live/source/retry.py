@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from bootc_live.base.errors import SourceError
+from bootc_live.base.errors import SourceError, source_border
 from bootc_live.config.model import RetryLimits
 
 # Fewer bytes than this between two failures are no progress: a server that gives a little each time is no better
@@ -80,7 +80,8 @@ class Persistence:
         effort = _Effort(self, ways)
         while True:
             try:
-                return attempt(effort.way)
+                with source_border(f"an answer about {self.what!r}"):
+                    return attempt(effort.way)
             except SourceError as error:
                 effort.failed(error, "")
 
@@ -98,7 +99,7 @@ class Persistence:
         position, effort = 0, _Effort(self, ways)
         while True:
             try:
-                with open_from(effort.way, position) as chunks:
+                with source_border(f"a transfer of {self.what!r}"), open_from(effort.way, position) as chunks:
                     for chunk in chunks:
                         position += len(chunk)
                         effort.progressed(len(chunk))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from bootc_live.base.errors import SourceError
+from bootc_live.base.errors import SourceError, source_border
 from bootc_live.config.source_spec import (
     ArchiveFile,
     DeviceArchive,
@@ -24,7 +24,16 @@ from bootc_live.source.interface import AnySource
 
 @contextmanager
 def open_source(spec: SourceSpec, access: Access) -> Iterator[AnySource]:
-    """Open the source a spec names; it is closed with the block. Raises SourceError."""
+    """Open the source a spec names; it is closed with the block.
+
+    Raises SourceError, also for what the block raises that is no error of ours.
+    """
+    with source_border(f"the source {spec.typed!r}"), _opened(spec, access) as source:
+        yield source
+
+
+@contextmanager
+def _opened(spec: SourceSpec, access: Access) -> Iterator[AnySource]:
     if isinstance(spec, ArchiveFile):
         with open_archive(spec.path, spec.typed, access.label) as source:
             yield source

@@ -7,7 +7,7 @@ from typing import Any, Final, Protocol
 
 import pytest
 
-# Every so many rows are booted, too; the others only if that is asked for.
+# Every so many rows are unpacked, too; the others only if that is asked for.
 _STEP: Final = 6
 
 
@@ -20,13 +20,13 @@ class Named(Protocol):
 
 
 def by_verbs(rows: Sequence[Named]) -> list[Any]:
-    """Rows and verbs, as values for `parametrize`: all rows are unpacked, some of them are booted.
+    """Rows and verbs, as values for `parametrize`: all rows are booted, some of them are unpacked.
 
-    What is unpacked is copied from the very root that a boot would mount.
+    A boot makes an index, and unpacking makes files.
     """
-    unpacked = [pytest.param(row, "unpack", id=f"{row.name}-unpack") for row in rows]
-    booted = [
-        pytest.param(row, "boot", id=f"{row.name}-boot", marks=[pytest.mark.long] if number % _STEP else [])
+    booted = [pytest.param(row, "boot", id=f"{row.name}-boot") for row in rows]
+    unpacked = [
+        pytest.param(row, "unpack", id=f"{row.name}-unpack", marks=[pytest.mark.long] if number % _STEP else [])
         for number, row in enumerate(rows)
     ]
-    return unpacked + booted
+    return booted + unpacked

@@ -5,7 +5,9 @@ from __future__ import annotations
 import struct
 
 from tests.integration.corpus.case import root, single, stack
-from tests.lib.tar_writer import directory, file, layer, node, symlink, xattr
+from tests.integration.corpus.expected import a_dir, a_file
+from tests.lib.tar_writer import DEFAULT_MTIME, directory, file, layer, node, symlink, xattr
+from tests.lib.tree_list import Line
 
 CAPABILITY = struct.pack("<IIIII", 0x02000001, 1 << 10, 0, 0, 0)
 NOBODY = 2**32 - 1
@@ -23,6 +25,17 @@ CASES = (
     single("xattr-dir", directory("d/", pax=[xattr("user.k", "v")]), file("d/a", "x")),
     stack("xattr-root", layer(directory("./", pax=[xattr("user.k", "v")]), file("a", "x"))),
     single("xattr-symlink", symlink("l", "x", pax=[xattr("trusted.k", "v")])),
+    single(
+        "xattr-user-where-linux-has-none",
+        symlink("l", "x", pax=[xattr("user.k", "v")]),
+        file("a", "x", pax=[xattr("user.k", "v")]),
+        expect=(
+            a_dir("."),
+            a_file("a", b"x", xattrs="user.k=0x76"),
+            Line("l", "l", "777", "0", "0", "1", str(DEFAULT_MTIME), "1", "x"),
+        ),
+        why="umoci cannot unpack what Linux refuses",
+    ),
     single("xattr-device", node("n", "char", 1, 3, pax=[xattr("trusted.k", "v")])),
     single(
         "xattr-namespaces",

@@ -83,6 +83,8 @@ PASSING = (
     Row("no-length", (*UNSIZED, *always(EVERYTHING, Fault(framing=Framing.CLOSE)))),
     Row("chunked", (*UNSIZED, *always(EVERYTHING, Fault(framing=Framing.CHUNKED)))),
     Row("said-to-be-compressed", always(EVERYTHING, COMPRESSED)),
+    Row("wrong-range-bytes", once(BULK, Fault(after=MIB)), ranges=Ranges.WRONG_BYTES),
+    Row("wrong-range-header", once(BULK, Fault(after=MIB)), ranges=Ranges.WRONG_HEADER),
     Row("everything-at-once", (*once(EVERYTHING, Fault(status=502)), *once(BLOBS, Fault(after=MIB), times=2))),
 )
 # Wrong content is final: it is not asked for again.
@@ -98,8 +100,6 @@ WRONG = (
 FAILING = (
     Row("a-byte-wrong", always(BULK, Fault(flip=2 * MIB)), (BULK, "it must be")),
     Row("last-byte-wrong-after-a-drop", (*once(BULK, Fault(after=MIB)), *always(BULK, Fault(flip=5 * MIB))), (BULK,)),
-    Row("wrong-range-bytes", once(BULK, Fault(after=MIB)), (BULK, "it must be"), ranges=Ranges.WRONG_BYTES),
-    Row("wrong-range-header", once(BULK, Fault(after=MIB)), (BULK, "206"), ranges=Ranges.WRONG_HEADER),
     Row("manifest-of-nothing", always(MANIFESTS, Fault(body=b"")), ("manifest",)),
     Row("login-page-of-a-network", always(EVERYTHING, PORTAL), ("manifest",)),
     Row("500-always", always(BLOBS, Fault(status=500)), (*ASKED, "500"), IMPATIENT),

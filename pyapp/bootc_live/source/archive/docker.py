@@ -5,12 +5,12 @@ It names no digests of layers; the image config's diffIDs say what they must unp
 
 from __future__ import annotations
 
-import json
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 from bootc_live.base.errors import SourceError
+from bootc_live.base.json_text import read_json
 from bootc_live.source.archive.files import TarFiles, plain_name
 from bootc_live.source.archive.labels import choose
 from bootc_live.source.descriptor import Descriptor
@@ -40,11 +40,15 @@ def docker_image(typed: str, content: bytes, label: str | None) -> DockerImage:
                 layers=tuple(plain_name(str(name)) for name in entry["Layers"]),
                 tags=frozenset(str(tag) for tag in entry.get("RepoTags") or ()),
             )
-            for entry in json.loads(content)
+            for entry in read_json(content)
         ]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise SourceError(f"{typed!r} has a damaged {MANIFEST}: {error!r}", hint=_HINT) from error
-    return choose(typed, entries, lambda entry: set(entry.tags), label)[0]
+    found = choose(typed, entries, lambda entry: set(entry.tags), label)
+    if len(set(found)) > 1:
+        named = "with the same names" if found[0].tags else "none with a name"
+        raise SourceError(f"{typed!r} holds {len(found)} images, {named}", hint=_HINT)
+    return found[0]
 
 
 class DockerArchive:

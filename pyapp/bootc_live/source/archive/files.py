@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import tarfile
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager
-from dataclasses import dataclass
 from typing import Protocol
 
 from bootc_live.base.errors import SourceError
 from bootc_live.source.archive.reader import Reader, Window, unreadable
+from bootc_live.source.archive.tar import Entry, chunks_of, read_entries
 from bootc_live.source.interface import CHUNK
 
 HINT = "make the archive anew, for example with: skopeo copy SOURCE oci-archive:FILE.oci:latest"
@@ -32,51 +31,55 @@ class Files(Protocol):
         """End all reading, for good."""
 
 
-@dataclass(frozen=True)
-class _Span:
-    offset: int
-    size: int
-
-
 class TarFiles:
     """The regular members of an uncompressed tar archive, read in place; links lead to what they name."""
 
     def __init__(self, reader: Reader, typed: str) -> None:
         """Look through the headers; raises SourceError for what is no tar archive."""
         self._reader = reader
-        self._spans: dict[str, _Span] = {}
+        self._entries: dict[str, Entry] = {}
         links: dict[str, str] = {}
         try:
-            with tarfile.open(fileobj=Window(reader), mode="r:") as tar:
-                for member in tar:
-                    name = plain_name(member.name)
-                    if member.isreg():
-                        self._spans[name] = _Span(member.offset_data, member.size)
-                    elif member.issym():
-                        links[name] = plain_name(os.path.normpath(os.path.join(os.path.dirname(name), member.linkname)))
-                    elif member.islnk():
-                        links[name] = plain_name(member.linkname)
-        except (tarfile.TarError, OSError, ValueError, EOFError) as error:
+            if not reader.size:
+                raise ValueError("it is empty")
+            for entry in read_entries(Window(reader)):
+                name = plain_name(entry.name)
+                if entry.kind == "file":
+                    self._entries[name] = entry
+                elif entry.kind == "symlink":
+                    links[name] = plain_name(os.path.normpath(os.path.join(os.path.dirname(name), entry.link)))
+                elif entry.kind == "hardlink":
+                    links[name] = plain_name(entry.link)
+        except ValueError as error:
             raise SourceError(f"{typed!r} cannot be read as an OCI archive: {error}", hint=HINT) from error
-        self._spans.update({name: self._spans[target] for name, target in links.items() if target in self._spans})
+        entries = self._entries
+        entries.update({name: entries[target] for name, target in links.items() if target in entries})
 
     def size(self, name: str) -> int | None:
         """Give a member's size in bytes, or None."""
-        span = self._spans.get(name)
-        return None if span is None else span.size
+        entry = self._entries.get(name)
+        return None if entry is None else entry.size
 
     @contextmanager
     def open(self, name: str) -> Iterator[Iterator[bytes]]:
         """Open a member."""
-        span = self._spans[name]
-        with self._reader.stream(span.offset, span.size) as chunks:
+        entry = self._entries[name]
+        with closing(chunks_of(entry, self._reader.stream)) as chunks:
             yield chunks
-        self._reader.release(span.offset, span.size)
+        for extent in entry.extents:
+            self._reader.release(extent.data, extent.length)
 
     def peek(self, name: str, offset: int, length: int) -> bytes:
         """Give bytes of a member, fewer only at its end, by one try; raises SourceError."""
-        span = self._spans[name]
-        return self._reader.peek(span.offset + offset, max(0, min(length, span.size - offset)))
+        entry = self._entries[name]
+        end = max(offset, min(offset + length, entry.size))
+        found = bytearray(end - offset)
+        for extent in entry.extents:
+            start, stop = max(offset, extent.start), min(end, extent.start + extent.length)
+            if start < stop:
+                data = self._reader.peek(extent.data + start - extent.start, stop - start)
+                found[start - offset : start - offset + len(data)] = data
+        return bytes(found)
 
     def interrupt(self) -> None:
         """End all reading, for good."""

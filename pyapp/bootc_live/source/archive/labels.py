@@ -13,28 +13,49 @@ _Entry = TypeVar("_Entry")
 def choose(
     typed: str, entries: Sequence[_Entry], names_of: Callable[[_Entry], set[str]], label: str | None
 ) -> list[_Entry]:
-    """Give the entries that a label names, by whole name or by tag; None takes ``latest``, or the only entry.
+    """Give the entries that a label names, by whole name or by tag; None takes ``latest``, or the only image.
 
-    Several have the same set of names: an image for several platforms. Raises SourceError listing what there is.
+    Several have the same set of names, or none has one: an image for several platforms. Raises SourceError listing
+    what there is.
     """
     wanted = label or "latest"
     exact = [entry for entry in entries if wanted in names_of(entry)]
     by_tag = [entry for entry in entries if wanted in {_tag(name) for name in names_of(entry)}]
     found = exact or by_tag
-    if not found and label is None and len(entries) == 1:
+    if not found and label is None and _one_image(entries, names_of):
         found = list(entries)
     if not found:
         raise SourceError(
             f"{typed!r} holds no image called {wanted!r} (it holds: {_listed(entries, names_of)})",
-            hint="name one of them with bootclabel=",
+            hint=_advice(entries, names_of),
         )
     # Images for several platforms share all their names; others only happen to have the same tag.
-    if len({frozenset(names_of(entry)) for entry in found}) > 1:
+    if not _one_image(found, names_of):
         raise SourceError(
             f"{typed!r} holds several images called {wanted!r} (it holds: {_listed(found, names_of)})",
-            hint="give the whole name of one of them with bootclabel=",
+            hint=_advice(found, names_of),
         )
     return found
+
+
+def _one_image(entries: Sequence[_Entry], names_of: Callable[[_Entry], set[str]]) -> bool:
+    return len({frozenset(names_of(entry)) for entry in entries}) == 1
+
+
+def _advice(entries: Sequence[_Entry], names_of: Callable[[_Entry], set[str]]) -> str:
+    """Say what can be done: name an image by a name that it shares with no other, if there is one."""
+    named: dict[str, set[frozenset[str]]] = {}
+    for entry in entries:
+        for name in names_of(entry):
+            named.setdefault(name, set()).add(frozenset(names_of(entry)))
+    good = sorted(name for name, images in named.items() if len(images) == 1)
+    if good:
+        return f"give the whole name of one of them with bootclabel=, such as bootclabel={good[0]}"
+    if entries and not named:
+        return "leave bootclabel= out: what runs on this machine is chosen then"
+    return (
+        "make the archive anew with a name for the image, for example: skopeo copy SOURCE oci-archive:FILE.oci:latest"
+    )
 
 
 def _listed(entries: Sequence[_Entry], names_of: Callable[[_Entry], set[str]]) -> str:

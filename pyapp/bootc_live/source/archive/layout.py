@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from bootc_live.base.errors import SourceError
+from bootc_live.base.json_text import read_json
 from bootc_live.source.archive.files import HINT, Files
 from bootc_live.source.archive.labels import choose
-from bootc_live.source.descriptor import Descriptor, parse_descriptor
+from bootc_live.source.descriptor import REF_NAME, Descriptor, parse_descriptor
 from bootc_live.source.interface import MANIFEST_LIMIT, TopManifest
 
-_NAMES = ("org.opencontainers.image.ref.name", "io.containerd.image.name")
+_NAMES = (REF_NAME, "io.containerd.image.name")
 _INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 
 
@@ -31,7 +32,7 @@ class LayoutSource:
         self._label = label
 
     def top(self) -> TopManifest:
-        """Give the manifest the label names, or an index of those that share the label."""
+        """Give the manifest the label names, or an index of those that share their names, or have none."""
         if self._files.size("index.json") is None:
             raise SourceError(f"{self.typed!r} is not an OCI archive or layout: it has no index.json", hint=HINT)
         chosen = _choose(self.typed, self._read("index.json"), self._label)
@@ -95,14 +96,25 @@ def blob_name(digest: str) -> str:
 
 def _choose(typed: str, index: bytes, label: str | None) -> list[dict[str, object]]:
     try:
-        entries = [entry for entry in json.loads(index)["manifests"] if isinstance(entry, dict)]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        document = read_json(index)
+        entries = [entry for entry in document["manifests"] if isinstance(entry, dict)]
+        if "layers" in document or "config" in document:
+            raise ValueError("it could be taken for a manifest, too")
+    except (ValueError, KeyError, TypeError) as error:
         raise SourceError(f"{typed!r} has a damaged index.json: {error}", hint=HINT) from error
-    return choose(typed, entries, _names, label)
+    images = [entry for entry in entries if not _is_artifact(entry)] if label is None else entries
+    return choose(typed, images or entries, _names, label)
+
+
+def _is_artifact(entry: dict[str, object]) -> bool:
+    try:
+        return parse_descriptor(entry).is_artifact
+    except ValueError:
+        return False
 
 
 def _names(entry: dict[str, object]) -> set[str]:
     annotations = entry.get("annotations")
     if not isinstance(annotations, dict):
         return set()
-    return {str(annotations[key]) for key in _NAMES if key in annotations}
+    return {str(annotations[key]) for key in _NAMES if annotations.get(key)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -92,41 +91,24 @@ def unreadable(typed: str, error: OSError) -> SourceError:
     )
 
 
-class Window(io.RawIOBase):
-    """A reader as a file object for tarfile, which hops from header to header: one look ahead, no more."""
+class Window:
+    """The headers of a reader's tar, as a Buffer: one look ahead, no more."""
 
     def __init__(self, reader: Reader) -> None:
         """Begin at the front."""
-        super().__init__()
         self._reader = reader
-        self._position = 0
         self._start, self._seen = 0, b""
 
-    def readable(self) -> bool:
-        """Say yes."""
-        return True
+    def __len__(self) -> int:
+        """Return the size in bytes."""
+        return self._reader.size
 
-    def seekable(self) -> bool:
-        """Say yes."""
-        return True
-
-    def tell(self) -> int:
-        """Give the position."""
-        return self._position
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Go somewhere; give the new position."""
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._reader.size}[whence]
-        self._position = base + offset
-        return self._position
-
-    def read(self, size: int | None = -1) -> bytes:
-        """Give so many bytes, fewer only at the end."""
-        length = self._reader.size - self._position if size is None or size < 0 else size
-        if not self._start <= self._position <= self._position + length <= self._start + len(self._seen):
-            self._start = self._position
-            self._seen = self._reader.read(self._position, max(length, _LOOK))
-        begin = self._position - self._start
-        data = self._seen[begin : begin + length]
-        self._position += len(data)
-        return data
+    def __getitem__(self, key: slice, /) -> bytes:
+        """Return bytes, fewer only at the end; raises SourceError."""
+        start, stop = key.start, min(key.stop, self._reader.size)
+        if start >= stop:
+            return b""
+        if not self._start <= start <= stop <= self._start + len(self._seen):
+            self._start = start
+            self._seen = self._reader.read(start, max(stop - start, _LOOK))
+        return self._seen[start - self._start : stop - self._start]

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import io
-import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
-from typing import IO
 
 from bootc_live.base.errors import SourceError
 from bootc_live.source.archive.files import plain_name
+from bootc_live.source.archive.tar import Forward, chunks_of, read_entries
 from bootc_live.source.inflate import inflate
-from bootc_live.source.interface import CHUNK, Member
+from bootc_live.source.interface import Member
 
-# What tarfile raises.
-_DAMAGED = (tarfile.TarError, OSError, ValueError, EOFError)
 _HINT = "make or copy the archive anew"
 
 
@@ -51,39 +47,27 @@ class StreamArchive:
 
     def _members(self, plain: Iterator[bytes]) -> Iterator[Member]:
         seen = False
+        archive = Forward(plain)
+
+        @contextmanager
+        def opener(offset: int, length: int) -> Iterator[Iterator[bytes]]:
+            yield self._whole(archive.data(offset, length), length)
+
         try:
-            with tarfile.open(fileobj=_Pieces(plain), mode="r|", bufsize=CHUNK) as tar:
-                for info in tar:
-                    seen = True
-                    file = tar.extractfile(info) if info.isreg() else None
-                    if file is not None:
-                        yield Member(plain_name(info.name), info.size, self._chunks(file))
-        except _DAMAGED as error:
+            for entry in read_entries(archive):
+                seen = True
+                if entry.kind == "file":
+                    with closing(chunks_of(entry, opener)) as chunks:
+                        yield Member(plain_name(entry.name), entry.size, chunks)
+        except ValueError as error:
             what = "is cut short or damaged" if seen else "cannot be read as an OCI archive"
             raise SourceError(f"{self.typed!r} {what}: {error}", hint=_HINT) from error
+        if not seen:
+            raise SourceError(f"{self.typed!r} cannot be read as an OCI archive: it holds nothing", hint=_HINT)
 
-    def _chunks(self, file: IO[bytes]) -> Iterator[bytes]:
-        try:
-            while chunk := file.read(CHUNK):
-                yield chunk
-        except _DAMAGED as error:
-            raise SourceError(f"{self.typed!r} is cut short or damaged: {error}", hint=_HINT) from error
-
-
-class _Pieces(io.RawIOBase):
-    """An iterator of pieces as the file object that tarfile reads from."""
-
-    def __init__(self, pieces: Iterator[bytes]) -> None:
-        super().__init__()
-        self._pieces = pieces
-        self._left = b""
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int | None = -1) -> bytes:
-        if not self._left:
-            self._left = next(self._pieces, b"")
-        length = len(self._left) if size is None or size < 0 else size
-        piece, self._left = self._left[:length], self._left[length:]
-        return piece
+    def _whole(self, chunks: Iterator[bytes], length: int) -> Iterator[bytes]:
+        for chunk in chunks:
+            length -= len(chunk)
+            yield chunk
+        if length:
+            raise SourceError(f"{self.typed!r} is cut short or damaged: it ends inside a member", hint=_HINT)

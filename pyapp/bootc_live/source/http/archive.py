@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Generator, Iterator
-from contextlib import ExitStack, closing, contextmanager, nullcontext
-from http import HTTPStatus
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
 
 import requests
 
-from bootc_live.base.errors import SourceError
+from bootc_live.base.numbers import LARGEST_SIZE, decimal
 from bootc_live.config.source_spec import WebArchive
 from bootc_live.source.access import Access
 from bootc_live.source.archive.opening import read_archive
 from bootc_live.source.archive.stream import StreamArchive
-from bootc_live.source.http.errors import broken_off
 from bootc_live.source.http.proxies import basic_login, without_login
-from bootc_live.source.http.web import Web, check_redirects, few, opened_web
+from bootc_live.source.http.ranges import Asking, DoubtfulRangeError, RangeError, few, part_of
+from bootc_live.source.http.web import Web, check_redirects, opened_web
 from bootc_live.source.interface import AnySource
-from bootc_live.source.retry import skipped
 
 # The first question asks for this much: it tells whether there are ranges, how long the file is, and how it begins.
 _FIRST = 64 * 1024
-_RANGE = re.compile(r"bytes 0-(\d+)/(\d+)\Z")
 # There is one way to a web server.
 _ONE_WAY = (None,)
 
@@ -30,45 +26,62 @@ _ONE_WAY = (None,)
 @contextmanager
 def open_web_archive(spec: WebArchive, access: Access) -> Iterator[AnySource]:
     """Open an archive; connections close with the block. Raises SourceError."""
-    insecure = access.unsecure or spec.url.startswith("http:")
+    insecure = spec.url.startswith("http:")
     with opened_web(access, spec.typed) as web, ExitStack() as stack:
         file = _File(web, spec)
         # A stream begins with the very answer to the first question.
-        first = web.persistence.insist(_ONE_WAY, lambda _way: stack.enter_context(file.get(0, _FIRST)))
-        file.validator = _validator(first)
-        ranged = _RANGE.match(first.headers.get("Content-Range", ""))
-        if first.status_code == HTTPStatus.PARTIAL_CONTENT and ranged is not None:
-            reader = WebReader(file, int(ranged[2]), _head(file, first))
-            yield read_archive(reader, spec.typed, access.label, insecure=insecure)
-        else:
-            stream = _Stream(file, first if first.status_code == HTTPStatus.OK else None)
-            yield StreamArchive(stream.open, spec.typed, access.label, insecure=insecure, interrupt=web.interrupt)
+        asking = file.asking()
+        first = web.persistence.insist(
+            _ONE_WAY, lambda _way: stack.enter_context(asking.answer(0, _FIRST, closed=True))
+        )
+        part = part_of(first)
+        stream = _Stream(file, first if part is None else None)
+        source: AnySource = StreamArchive(
+            stream.open, spec.typed, access.label, insecure=insecure, interrupt=web.interrupt
+        )
+        if part is not None and part.size is not None:
+            reader = WebReader(file, part.size, _head(file, first))
+            try:
+                source = read_archive(reader, spec.typed, access.label, insecure=insecure)
+            except (RangeError, DoubtfulRangeError) as error:
+                # The headers alone would take reading it once for each of them.
+                access.tell(f"{error.message}; it is read as a whole")
+            reader.opened = True
+        yield source
 
 
 class _File:
-    """A file on a server; ``validator`` is its entity tag or date (RFC 9110, 13.1.5), None where it has neither."""
+    """A file on a server."""
 
     def __init__(self, web: Web, spec: WebArchive) -> None:
         self.web = web
         self.typed = spec.typed
-        self.validator: str | None = None
+        self._version: str | None = None
         login = basic_login(spec.url)
         self._url = without_login(spec.url)
         self._login = {"Authorization": login} if login else {}
 
+    def asking(self, *, whole: bool = True) -> Asking:
+        """Return a way to ask for it; see ``Asking``."""
+        return Asking(self._get, self._read, self.typed, whole=whole)
+
     @contextmanager
-    def get(self, start: int, end: int | None = None) -> Iterator[requests.Response]:
-        """Ask for it from a byte on, up to before another; the answer may be the whole."""
-        ranged = start or end is not None
-        headers = {**self._login, **({"If-Range": self.validator} if self.validator and ranged else {})}
-        with self.web.get(self._url, self.typed, headers, start, end) as answer:
+    def _get(self, start: int, end: int | None) -> Iterator[requests.Response]:
+        with self.web.get(self._url, self.typed, self._login, start, end) as answer:
             check_redirects(answer, self.typed)
-            if self.validator is not None and _validator(answer) != self.validator:
-                raise SourceError(
-                    f"{self.typed!r} changed on its server while it was read",
-                    hint="boot again once the upload is finished",
+            version = answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
+            if self._version not in (None, version, ""):
+                self.web.access.tell(
+                    f"{self.typed!r} has changed on its server while it was read, or is on several servers that "
+                    f"disagree on its version; digests will tell"
                 )
+                # Once is enough.
+                version = ""
+            self._version = version if self._version is None else self._version and version
             yield answer
+
+    def _read(self, answer: requests.Response, expected: int | None) -> Iterator[bytes]:
+        return self.web.body(answer, self.typed, expected)
 
 
 class _Stream:
@@ -76,9 +89,9 @@ class _Stream:
 
     def __init__(self, file: _File, first: requests.Response | None) -> None:
         self._file = file
+        self._asking = file.asking()
         self._unread = first
-        length = first.headers.get("Content-Length", "") if first is not None else ""
-        self._size = int(length) if length.isdigit() else None
+        self._size = _number(first.headers.get("Content-Length", "")) if first is not None else None
 
     @contextmanager
     def open(self) -> Iterator[Iterator[bytes]]:
@@ -89,22 +102,24 @@ class _Stream:
 
     @contextmanager
     def _open_from(self, _way: None, start: int) -> Iterator[Iterator[bytes]]:
-        web, typed = self._file.web, self._file.typed
         if self._unread is not None and start == 0:
             answer, self._unread = self._unread, None
-            yield web.body(answer, typed)
+            yield self._file.web.body(answer, self._file.typed)
             return
-        with self._file.get(start) as answer:
-            body = web.body(answer, typed)
-            yield skipped(body, start) if answer.status_code == HTTPStatus.OK else body
+        with closing(self._asking.pieces(start, self._size)) as pieces:
+            yield pieces
 
 
 class WebReader:
-    """A file on a server that answers ranges; see ``archive.reader.Reader``."""
+    """A file on a server that answers ranges; see ``archive.reader.Reader``.
+
+    Once it is ``opened``, a server that stops answering them is put up with: all before a span is read and passed over.
+    """
 
     def __init__(self, file: _File, size: int, head: bytes) -> None:
         """Take the file, its size in bytes, and how it begins, which is looked at more than once."""
         self.size = size
+        self.opened = False
         self._file = file
         self._head = head
 
@@ -118,39 +133,20 @@ class WebReader:
 
     def peek(self, offset: int, length: int) -> bytes:
         """Give bytes, fewer only at the end, by one request; raises SourceError."""
-        length = min(length, self.size - offset)
-        with self._file.get(offset, offset + length) as answer:
-            return few(self._file.web, answer, self._file.typed, length)
+        return few(self._file.asking(whole=False), offset, min(length, self.size - offset))
 
     @contextmanager
     def stream(self, offset: int, length: int) -> Iterator[Iterator[bytes]]:
         """Open a span; raises SourceError."""
+        asking = self._file.asking(whole=self.opened)
 
         @contextmanager
         def open_from(_way: None, start: int) -> Iterator[Iterator[bytes]]:
-            with closing(self._pieces(offset + start, offset + length)) as pieces:
+            with closing(asking.pieces(offset + start, offset + length, cut=True)) as pieces:
                 yield pieces
 
         with closing(self._file.web.persistence.resumed(_ONE_WAY, open_from, length)) as chunks:
             yield chunks
-
-    def _pieces(self, begin: int, end: int) -> Generator[bytes, None, None]:
-        """Give a span; a server may answer a question for a range by a part of it (RFC 9110, 15.3.7)."""
-        web, typed = self._file.web, self._file.typed
-        while begin < end:
-            with self._file.get(begin, end) as answer:
-                if answer.status_code == HTTPStatus.OK:
-                    raise SourceError(
-                        f"the server of {typed!r} stopped answering ranges",
-                        hint="boot again, or copy the archive to another server",
-                    )
-                came = 0
-                for piece in web.body(answer, typed):
-                    came += len(piece)
-                    yield piece[: end - begin - (came - len(piece))]
-            if not came:
-                raise broken_off(typed, answer.url, "the answer is empty")
-            begin += came
 
     def release(self, _offset: int, _length: int) -> None:
         """Do nothing: nothing is kept."""
@@ -161,16 +157,20 @@ class WebReader:
 
 
 def _head(file: _File, first: requests.Response) -> bytes:
-    unread = [first]
+    unread, asking = [first], file.asking()
 
     def attempt(_way: None) -> bytes:
-        with nullcontext(unread.pop()) if unread else file.get(0, _FIRST) as answer:
-            return b"".join(file.web.body(answer, file.typed))
+        answered = file.web.body(unread.pop(), file.typed) if unread else asking.pieces(0, _FIRST, cut=True)
+        head = b""
+        while len(head) < _FIRST and (piece := next(answered, b"")):
+            head += piece
+        return head[:_FIRST]
 
     return file.web.persistence.insist(_ONE_WAY, attempt)
 
 
-def _validator(answer: requests.Response) -> str | None:
-    tag = answer.headers.get("ETag", "")
-    # Weak tags must not be compared with for ranges.
-    return tag if tag.startswith('"') else answer.headers.get("Last-Modified")
+def _number(text: str) -> int | None:
+    try:
+        return decimal(text, limit=LARGEST_SIZE)
+    except ValueError:
+        return None

@@ -22,18 +22,23 @@ def body(
     arrived: Callable[[int], None],
     expected: int | None = None,
     clock: Callable[[], float] = time.monotonic,
+    *,
+    begin: Callable[[], None] | None = None,
 ) -> Iterator[bytes]:
     """Give the bytes of an answer as the server stored them, in pieces of at most 1 MiB.
 
     Raises TransientError where they break off, or where fewer than 1 KiB a second come over ``stall`` seconds of
     waiting; the time the reader takes for itself does not count. ``arrived`` hears of every piece's size. ``expected``
     is how many bytes there should be, for answers whose end says nothing: those that only closing the connection ends.
+    ``begin`` starts the time within which the next piece must be complete, whatever else comes meanwhile.
     """
     promised = response.headers.get("Content-Length", "")
     chunked = "chunked" in response.headers.get("Transfer-Encoding", "")
     waited, came, total = 0.0, 0, 0
     while True:
         began = clock()
+        if begin is not None:
+            begin()
         try:
             piece: bytes = response.raw.read1(CHUNK, decode_content=False)
         except BROKEN as error:

@@ -8,12 +8,15 @@ from __future__ import annotations
 import re
 import ssl
 import time
+from contextlib import suppress
 from email.utils import parsedate_to_datetime
+from urllib.parse import urlsplit
 
 import requests
 from urllib3.exceptions import HTTPError
 
 from bootc_live.base.errors import SourceError
+from bootc_live.base.numbers import decimal
 from bootc_live.base.redact import redact
 from bootc_live.source.retry import TransientError
 
@@ -28,8 +31,14 @@ _HINTS = {
     404: "check the repository and the tag or digest, or the path: the server does not have it",
     407: "the proxy wants a login: write proxy=http://USER:PASSWORD@HOST:PORT",
 }
+# Longer than any boot waits, and than any date of HTTP.
+_LONGEST_WAIT, _LONGEST_DATE = 10**9, 64
 # Verification results of OpenSSL, x509_vfy.h.
 _NOT_YET_VALID, _EXPIRED = 9, 10
+_UNKNOWN_ISSUER = frozenset({2, 18, 19, 20, 21})
+_OTHER_NAME = frozenset({62, 64})
+_TOO_WEAK = frozenset({66, 67, 68})
+_CA_FILES = "put the CA certificate of the server into /etc/bootc-live/certs.d of the initramfs"
 # TLS alerts by which a server says that it wants another certificate of ours.
 _WANTS_CERTIFICATE = ("CERTIFICATE_REQUIRED", "HANDSHAKE_FAILURE", "UNKNOWN_CA", "BAD_CERTIFICATE", "ALERT_CERTIFICATE")
 _UNSECURE = "on a network you trust, set bootc.registry.unsecure"
@@ -37,25 +46,33 @@ _UNSECURE = "on a network you trust, set bootc.registry.unsecure"
 
 def unreachable(typed: str, url: str, error: Exception, proxy: str | None = None) -> SourceError:
     """Make the error for a request that got no answer, where it went by a ``proxy`` (``host:port``) or not."""
+    asked = url
     if isinstance(error, requests.RequestException) and error.request is not None and error.request.url:
-        # It may have been the token service that did not answer.
+        # It may have been the target of a redirect that did not answer.
         url = error.request.url
+    # What is said of a registry does not count for whom it names, nor for a proxy on the way.
+    registry = typed.startswith("docker:") and urlsplit(url).netloc == urlsplit(asked).netloc
+    registry = registry and not isinstance(error, requests.exceptions.ProxyError)
     where = f"{redact(url)} (for {typed!r})"
     by = f" through the proxy {proxy}" if proxy else ""
     cause = _tls_cause(error)
     if cause is not None:
-        return _tls_error(f"{where}{by}", cause, typed)
+        return _tls_error(f"{where}{by}", cause, registry=registry)
     if isinstance(error, ValueError) and not isinstance(error, requests.RequestException):
         return SourceError(f"{where} cannot be asked for: {reason_of(error)}", hint="check the URL and the server")
     if isinstance(error, requests.TooManyRedirects):
-        return SourceError(f"{where} redirects round and round", hint="correct the server, or name another source")
+        return SourceError(
+            f"{redact(asked)} (for {typed!r}) redirects round and round",
+            hint="correct the server, or name another source",
+        )
     if isinstance(error, (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema)):
         return SourceError(f"{where} is not a URL to fetch from: {redact(str(error))}", hint="correct the URL")
     if isinstance(error, requests.exceptions.ProxyError):
         return _proxy_error(f"cannot reach {where}{by}: {reason_of(error)}")
     return TransientError(
         f"cannot reach {where}{by}: {reason_of(error)}",
-        hint="check the name, the port, the network (ip=) and bootc.registry.unsecure for plain HTTP",
+        hint="check the name, the port and the network (ip=)"
+        + (", and bootc.registry.unsecure for plain HTTP" if registry else ""),
     )
 
 
@@ -74,7 +91,7 @@ def broken_off(typed: str, url: str, error: BaseException | str) -> SourceError:
     cause = None if isinstance(error, str) else _tls_cause(error)
     if cause is not None and any(alert in str(cause).upper() for alert in _WANTS_CERTIFICATE):
         # TLS 1.3 servers refuse a client only after the handshake.
-        return _tls_error(f"{redact(url)} (for {typed!r})", cause, typed)
+        return _tls_error(f"{redact(url)} (for {typed!r})", cause, registry=typed.startswith("docker:"))
     return TransientError(
         f"the transfer from {redact(url)} for {typed!r} broke off: {reason}",
         hint="check the network and the server, then boot again",
@@ -99,19 +116,19 @@ def _inside(error: BaseException) -> BaseException | None:
 
 def _proxy_error(message: str) -> SourceError:
     # What http.client says of an answer to CONNECT.
-    refused_by = re.search(r"Tunnel connection failed: (\d{3})", message)
-    status = int(refused_by[1]) if refused_by else 0
+    refused_by = re.search(r"Tunnel connection failed: ([0-9]{3})\b", message)
+    status = decimal(refused_by[1], limit=999) if refused_by else 0
     hint = _HINTS[407] if status == 407 else "check proxy= (or http_proxy=, https_proxy=) and the proxy itself"
     passing = not status or status in _PASSING
     return TransientError(message, hint=hint) if passing else SourceError(message, hint=hint)
 
 
-def _tls_error(where: str, cause: ssl.SSLError, typed: str) -> SourceError:
+def _tls_error(where: str, cause: ssl.SSLError, *, registry: bool) -> SourceError:
     text = reason_of(cause)
     code = getattr(cause, "verify_code", None)
     if "WRONG_VERSION_NUMBER" in text or "HTTP_REQUEST" in text:
         # What OpenSSL makes of an answer that is no TLS at all.
-        instead = "write http://" if typed.startswith("https:") else _UNSECURE
+        instead = _UNSECURE if registry else "have it asked for by http://"
         return SourceError(
             f"{where} does not speak TLS", hint=f"if the server speaks plain HTTP, {instead}, or correct the port"
         )
@@ -127,20 +144,31 @@ def _tls_error(where: str, cause: ssl.SSLError, typed: str) -> SourceError:
             f"{where}: the server's certificate {when}, by this machine's clock ({clock})",
             hint="set the machine's clock, or renew the server's certificate",
         )
-    hint = f"put the CA certificate of the server into /etc/bootc-live/certs.d of the initramfs, or, {_UNSECURE}"
-    return SourceError(f"{where} failed the TLS check: {text}", hint=hint)
+    return SourceError(f"{where} failed the TLS check: {text}", hint=_tls_hint(code, registry=registry))
+
+
+def _tls_hint(code: int | None, *, registry: bool) -> str:
+    if code in _UNKNOWN_ISSUER:
+        hint = _CA_FILES
+    elif code in _OTHER_NAME:
+        hint = "ask for the server by a name that its certificate has, or have a certificate made for this name"
+    elif code in _TOO_WEAK:
+        hint = "have the server's certificate made again with a longer key and a newer hash: OpenSSL takes this no more"
+    else:
+        hint = f"have the server's certificate or its authority's made again; if the authority is unknown, {_CA_FILES}"
+    return f"{hint}, or, {_UNSECURE}" if registry else hint
 
 
 def retry_after(value: str | None, now: float) -> float | None:
-    """Read a Retry-After header, seconds or a date (RFC 9110, 10.2.3), as seconds from ``now``; None without one."""
+    """Return what a Retry-After header asks for, seconds or a date (RFC 9110, 10.2.3), as seconds from ``now``."""
     if value is None:
         return None
-    if value.strip().isdigit():
-        return float(value)
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - now)
-    except ValueError:
-        return None
+    with suppress(ValueError):
+        return float(decimal(value.strip(), limit=_LONGEST_WAIT))
+    # The standard library makes datetime and struct_time of any digits that it finds.
+    with suppress(ValueError, OverflowError, TypeError, IndexError):
+        return min(max(0.0, parsedate_to_datetime(value[:_LONGEST_DATE]).timestamp() - now), _LONGEST_WAIT)
+    return None
 
 
 def reason_of(error: BaseException) -> str:

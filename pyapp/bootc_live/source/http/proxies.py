@@ -7,6 +7,7 @@ import ipaddress
 from contextlib import suppress
 from urllib.parse import unquote, urlsplit
 
+from bootc_live.base.numbers import decimal
 from bootc_live.config.model import Proxies
 
 
@@ -51,7 +52,8 @@ def _matches(entry: str, host: str, port: int) -> bool:
     with suppress(ValueError):
         return ipaddress.ip_address(host) in ipaddress.ip_network(entry.strip("[]"), strict=False)
     name, colon, number = entry.rpartition(":")
-    if colon and number.isdigit():
-        return int(number) == port and _matches(name, host, port)
+    if colon:
+        with suppress(ValueError):
+            return decimal(number, limit=65535) == port and _matches(name, host, port)
     name = entry.removeprefix("*").removeprefix(".")
     return bool(name) and (host == name or host.endswith(f".{name}"))

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import ssl
-import tempfile
 import threading
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 from bootc_live.base.errors import SourceError
 from bootc_live.config.surroundings import HostCertificates, Surroundings
+from bootc_live.source.http.patience import PatientTLSSocket
 
 SYSTEM_BUNDLES = (
     "/etc/ssl/certs/ca-certificates.crt",
@@ -20,117 +18,91 @@ SYSTEM_BUNDLES = (
     "/etc/ssl/cert.pem",
 )
 
-Settings = tuple[bool | str, tuple[str, str] | None]
-
 
 class TrustError(SourceError):
     """There is nothing to check a server by, or what there is cannot be used."""
 
 
 class Trust:
-    """What to check a host's certificate by, and the client certificate for it. Use ``opened_trust``."""
+    """The TLS contexts of all servers. Whether one is checked is said with each request, and kept nowhere."""
 
-    def __init__(self, surroundings: Surroundings, directory: str, *, unsecure: bool) -> None:
-        """``directory`` is for joined bundles; ``unsecure`` leaves all certificates unchecked."""
+    def __init__(self, surroundings: Surroundings) -> None:
+        """Read nothing yet."""
         self._surroundings = surroundings
-        self._directory = directory
-        self._unsecure = unsecure
-        self._unchecked: set[str] = set()
-        self._made: dict[str, Settings] = {}
+        self._made: dict[tuple[HostCertificates, bool], ssl.SSLContext] = {}
         self._lock = threading.Lock()
 
-    def leave_unchecked(self, host: str) -> None:
-        """Do not check the certificate of one ``host[:port]``: the user said so."""
-        self._unchecked.add(host)
-        self._made.pop(host, None)
+    def context(self, url: str, *, checked: bool) -> ssl.SSLContext:
+        """Return the context for TLS to the server of a URL; raises TrustError and ConfigError.
 
-    def for_url(self, url: str) -> Settings:
-        """Give ``verify`` and ``cert`` as requests wants them; raises TrustError.
-
-        There is nothing to check for plain HTTP.
+        Connections are shared only by those who have the same one.
         """
-        parts = urlsplit(url)
-        if parts.scheme != "https":
-            return False, None
-        host = parts.netloc.rpartition("@")[2]
+        host = urlsplit(url).netloc.rpartition("@")[2]
+        certificates = self._surroundings.for_host(host)
+        key = certificates, checked
         with self._lock:
-            if host not in self._made:
-                self._made[host] = self._settings(host)
-            return self._made[host]
+            if key not in self._made:
+                self._made[key] = self._make(certificates, host, checked=checked)
+            return self._made[key]
 
-    def context_for(self, url: str) -> ssl.SSLContext:
-        """Give a context for TLS to the host of a URL, such as a proxy; raises TrustError."""
-        verify, certificate = self.for_url(url)
-        context = ssl.create_default_context(cafile=verify if isinstance(verify, str) else None)
-        if verify is False:
+    def _make(self, certificates: HostCertificates, host: str, *, checked: bool) -> ssl.SSLContext:
+        # Not create_default_context: Python 3.13 makes it refuse private authorities that OpenSSL itself, curl and
+        # Go accept (VERIFY_X509_STRICT), and it writes keys where SSLKEYLOGFILE says.
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.post_handshake_auth = True
+        context.sslsocket_class = PatientTLSSocket
+        _show(context, certificates, host)
+        if not checked:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
-        if certificate is not None:
-            context.load_cert_chain(*certificate)
-        return context
-
-    def _settings(self, host: str) -> Settings:
-        certificates = self._surroundings.for_host(host)
-        shown = _client(certificates, host)
-        if self._unsecure or host in self._unchecked:
-            return False, shown
-        extra = [*self._surroundings.authorities, *certificates.authorities]
-        check_authorities(extra)
-        bundle = self._joined(host, extra)
-        if bundle is None:
+            return context
+        context.hostname_checks_common_name = False
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+        # What is named as an authority is one, self-signed or not, as for curl and Go.
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        system = system_bundle()
+        authorities = [*([system] if system else []), *self._surroundings.authorities, *certificates.authorities]
+        if not authorities:
             raise TrustError(
                 f"cannot check who {host} is: there are no certificate authorities here",
-                hint="install ca-certificates where the initramfs is built, put the server's CA certificate into "
-                "/etc/bootc-live/certs.d, or, on a network you trust, set bootc.registry.unsecure",
+                hint="install ca-certificates where the initramfs is built, or put the server's CA certificate into "
+                "/etc/bootc-live/certs.d",
             )
-        return bundle, shown
-
-    def _joined(self, host: str, extra: Sequence[str]) -> str | None:
-        system = system_bundle()
-        if not extra:
-            return system
-        path = os.path.join(self._directory, f"{host.replace(':', '_')}.pem")
-        with open(path, "wb") as joined:
-            for part in [*([system] if system else []), *extra]:
-                with open(part, "rb") as file:
-                    joined.write(file.read() + b"\n")
-        return path
-
-
-@contextmanager
-def opened_trust(surroundings: Surroundings, *, unsecure: bool) -> Iterator[Trust]:
-    """Give the trust of these surroundings; its files go with the block."""
-    with tempfile.TemporaryDirectory(prefix="bootc-live-ca.") as directory:
-        yield Trust(surroundings, directory, unsecure=unsecure)
+        for path in authorities:
+            _trust(context, path)
+        return context
 
 
 def system_bundle() -> str | None:
-    """Give the path of the system's CA bundle, or None; ``SSL_CERT_FILE`` replaces it."""
+    """Return the path of the system's CA bundle, or None; ``SSL_CERT_FILE`` replaces it."""
     candidates = [os.environ.get("SSL_CERT_FILE", ""), *SYSTEM_BUNDLES]
     return next((path for path in candidates if path and os.path.isfile(path)), None)
 
 
-def check_authorities(paths: Iterable[str]) -> None:
-    """Raise TrustError for a CA file that is none: one of them would make all HTTPS fail."""
-    for path in paths:
-        try:
-            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
-        except OSError as error:
-            raise TrustError(
-                f"the CA file {path!r} cannot be used: {error.strerror or error}",
-                hint="put certificates in PEM form there, or take the file away",
-            ) from error
-
-
-def _client(certificates: HostCertificates, host: str) -> tuple[str, str] | None:
-    if certificates.client_certificate is None or certificates.client_key is None:
-        return None
-    pair = certificates.client_certificate, certificates.client_key
+def _trust(context: ssl.SSLContext, path: str) -> None:
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(*pair)
+        context.load_verify_locations(path)
     except OSError as error:
         raise TrustError(
-            f"the client certificate for {host} ({pair[0]!r}) cannot be used: {error.strerror or error}",
+            f"the CA file {path!r} cannot be used: {error.strerror or error}",
+            hint="put certificates in PEM form there, or take the file away",
+        ) from error
+
+
+def _show(context: ssl.SSLContext, certificates: HostCertificates, host: str) -> None:
+    if certificates.client_certificate is None:
+        return
+    try:
+        context.load_cert_chain(certificates.client_certificate, certificates.client_key, password=_no_password)
+    except (OSError, ValueError) as error:
+        raise TrustError(
+            f"the client certificate for {host} ({certificates.client_certificate!r}) cannot be used: "
+            f"{getattr(error, 'strerror', None) or error}",
             hint="put a certificate and its key, in PEM form and without a password, there",
         ) from error
-    return pair
+
+
+def _no_password() -> str:
+    """Return none: asking for it on the terminal, as OpenSSL would, stops a boot."""
+    return ""

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from http import HTTPStatus
+from typing import Any
 
 import requests
 from oras.provider import Registry
@@ -14,25 +15,30 @@ from oras.provider import Registry
 from bootc_live.base.redact import redact
 from bootc_live.config.routes import Endpoint
 from bootc_live.source.http.body import limited
-from bootc_live.source.http.web import Web
+from bootc_live.source.http.errors import refused
+from bootc_live.source.http.web import Web, from_asked, origin_of
 from bootc_live.source.registry.login import RegistryLogin
 from bootc_live.source.retry import TransientError
 
 # Docker Hub's API lives under another name than the one in references.
 _API_HOSTS = {"docker.io": "registry-1.docker.io", "index.docker.io": "registry-1.docker.io"}
 
-# For finding out who answers.
-_LITTLE = {"Range": "bytes=0-0"}
+_WANTS_LOGIN = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 
 
 class Place:
-    """Asks one endpoint. oras-py makes the requests and asks again after a challenge; the session is ours."""
+    """Asks one endpoint. oras-py asks again after a challenge; ``Web`` sends the requests.
 
-    def __init__(self, web: Web, endpoint: Endpoint, typed: str) -> None:
+    What is said of trusting an endpoint counts for it alone: neither for another one on the same host, nor for its
+    token service or storage elsewhere.
+    """
+
+    def __init__(self, web: Web, endpoint: Endpoint, typed: str, *, mirror: bool = False) -> None:
         """Nothing is sent before the first question."""
         self.endpoint = endpoint
+        self.mirror = mirror
         self.host = _API_HOSTS.get(endpoint.host, endpoint.host)
-        self.insecure = endpoint.insecure or web.access.unsecure
+        self.insecure = endpoint.insecure or (web.access.unsecure and not mirror)
         self._web = web
         self._typed = typed
         self._lock = threading.Lock()
@@ -41,6 +47,36 @@ class Place:
     def __str__(self) -> str:
         """Give host and repository."""
         return f"{self.host}/{self.endpoint.repository}"
+
+    def request(self, method: str, url: str, *, headers: dict[str, str], **_more: Any) -> requests.Response:
+        """Send a request, as oras-py wants to; raises SourceError where somebody else than this place wants a login."""
+        assert method == "GET"
+        response = self._web.send(url, headers, checked=not self.insecure)
+        if response.status_code in _WANTS_LOGIN and not from_asked(response):
+            with closing(response):
+                error = refused(self._typed, response.url, response)
+                error.hint = f"check the storage that {self.host} redirects to: it refuses what is asked of it"
+                raise error
+        return response
+
+    def ask_for_token(
+        self,
+        realm: str,
+        headers: dict[str, str],
+        *,
+        parameters: dict[str, str] | None = None,
+        form: dict[str, str] | None = None,
+    ) -> requests.Response:
+        """Send one request to a token service; a redirect is an answer like any other. Raises SourceError."""
+        own = f"{self._ready('/v2/').prefix}://{self.host}"
+        try:
+            # As little is checked as for the registry, where both are one server.
+            checked = not self.insecure or origin_of(realm) != origin_of(own)
+            return self._web.send_once(
+                "POST" if form else "GET", realm, headers, parameters=parameters, form=form, checked=checked
+            )
+        except (requests.RequestException, ValueError) as error:
+            raise self._web.failure(self._typed, own, error) from error
 
     @contextmanager
     def get(
@@ -55,7 +91,10 @@ class Place:
             known = {**headers, **client.auth.known_headers()}
             # oras-py wraps its requests in a retry that sleeps two minutes, even over a refused login.
             response: requests.Response = inspect.unwrap(Registry.do_request)(client, url, headers=known, stream=True)
-            if response.status_code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+            if response.status_code in _WANTS_LOGIN and (shown := client.auth.instead_of_token(response)):
+                response.close()
+                response = self.request("GET", url, headers={**headers, **shown})
+            if response.status_code in _WANTS_LOGIN:
                 with closing(response):
                     raise client.auth.refusal(response)
             return response
@@ -72,13 +111,13 @@ class Place:
     def _make_client(self, *, plain: bool) -> Registry:
         access, endpoint = self._web.access, self.endpoint
         logins = access.surroundings.logins
+        # A password crosses the network unprotected only where that was said of this endpoint.
+        login = logins.find(endpoint.host, endpoint.repository) if endpoint.login or access.unsecure else None
         client = Registry(self.host, insecure=plain)
         client.session.close()
-        client.session = self._web.session
-        client.auth = RegistryLogin(
-            logins.find(endpoint.host, endpoint.repository), self._typed, self._read, logins.helper_for(endpoint.host)
-        )
-        client.auth.session = self._web.session
+        client.session = self
+        helper = logins.helper_for(endpoint.host, endpoint.repository)
+        client.auth = RegistryLogin(login, self._typed, self.ask_for_token, self._read, helper)
         return client
 
     def _read(self, response: requests.Response) -> bytes:
@@ -87,10 +126,9 @@ class Place:
 
     def _is_plain(self, path: str) -> bool:
         """Find out whether it speaks plain HTTP, where either is allowed; raises SourceError where nobody answers."""
-        self._web.trust.leave_unchecked(self.host)
         url = f"https://{self.host}{path}"
         try:
-            self._web.send(url, _LITTLE).close()
+            self._web.send_once("GET", url, {}, checked=False).close()
         except (requests.RequestException, ValueError) as error:
             refusal = self._web.failure(self._typed, url, error)
             if isinstance(refusal, TransientError):
@@ -102,7 +140,7 @@ class Place:
     def _answers_plainly(self, path: str) -> bool:
         url = f"http://{self.host}{path}"
         try:
-            with closing(self._web.send(url, _LITTLE)) as response:
+            with closing(self._web.send_once("GET", url, {})) as response:
                 # What servers for HTTPS answer to plain HTTP.
                 return response.status_code != HTTPStatus.BAD_REQUEST
         except (requests.RequestException, ValueError) as error:

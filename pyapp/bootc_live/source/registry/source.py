@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from http import HTTPStatus
 
 import requests
 
@@ -16,17 +16,21 @@ from bootc_live.config.source_spec import RegistryImage
 from bootc_live.source.access import Access
 from bootc_live.source.descriptor import Descriptor, check_digest
 from bootc_live.source.http.body import limited
-from bootc_live.source.http.web import Web, check_redirects, few, opened_web
+from bootc_live.source.http.encoded import plain
+from bootc_live.source.http.ranges import Asking, few
+from bootc_live.source.http.web import Web, check_redirects, opened_web
 from bootc_live.source.interface import TopManifest
 from bootc_live.source.registry.place import Place
 from bootc_live.source.registry.reference import Reference, parse_reference
 from bootc_live.source.registry.spread import spread
-from bootc_live.source.retry import TransientError, skipped
+from bootc_live.source.retry import TransientError
 
 ACCEPT = (
     "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, "
     "application/vnd.docker.distribution.manifest.v2+json, application/vnd.docker.distribution.manifest.list.v2+json"
 )
+# What part of the time for a source its mirrors may take together, before the registry is asked for the rest.
+_SHARE_OF_MIRRORS = 0.5
 # Seconds for which a place that failed is asked after all others.
 _AVOIDED = 60.0
 
@@ -46,6 +50,10 @@ class RegistrySource:
         self._lock = threading.Lock()
         self._failed_at: dict[Place, float] = {}
         self._served: dict[str, list[str]] = {}
+        # Blobs that were put together from several answers, and those of them that were wrong then.
+        self._joined: set[str] = set()
+        self._unjoined: set[str] = set()
+        self._liars: set[Place] = set()
 
     def top(self) -> TopManifest:
         """Fetch the manifest or index of the tag or digest."""
@@ -54,30 +62,37 @@ class RegistrySource:
     def _top(self, place: Place) -> TopManifest:
         with self._noting(place), place.get("manifests", self._target, ACCEPT) as response:
             check_redirects(response, self.typed)
-            content = b"".join(limited(self._web.body(response, self.typed), self.typed, "a manifest"))
-            media_type = str(response.headers.get("Content-Type", "")).partition(";")[0].strip()
+            chunks = self._within_share(place, self._web.body(response, self.typed))
+            content = self._document(chunks)
+            # What is said of bytes that are pinned does not count.
+            claimed = "" if self._pinned else str(response.headers.get("Content-Type", ""))
             # What a tag stands for is the registry's word; that it arrived whole can be checked at least.
             digest = self._pinned or _header_digest(response)
+            if self._by_digest and place is not self._places[-1] and not _has_digest(content, self._target):
+                raise SourceError(f"{place} gave another manifest than {self._target}", hint="check that mirror")
         whence = str(place) if len(self._places) > 1 else None
+        media_type = claimed.partition(";")[0].strip().lower()
         return TopManifest(content=content, media_type=media_type, digest=digest, whence=whence)
 
     @contextmanager
     def open_manifest(self, descriptor: Descriptor) -> Iterator[Iterator[bytes]]:
         """Open a manifest by digest."""
         with self._open("manifests", descriptor, ACCEPT) as chunks:
-            yield chunks
+            yield iter([self._document(chunks)])
 
     @contextmanager
     def open_blob(self, descriptor: Descriptor) -> Iterator[Iterator[bytes]]:
         """Open a blob by digest."""
         with self._open("blobs", descriptor, "*/*") as chunks:
-            yield chunks
+            yield iter([self._document(chunks)]) if descriptor.media_type.endswith("+json") else chunks
+
+    def _document(self, chunks: Iterator[bytes]) -> bytes:
+        return plain(b"".join(limited(chunks, self.typed, "a manifest")), f"a manifest for {self.typed!r}")
 
     def peek(self, descriptor: Descriptor, offset: int, length: int) -> bytes:
         """Give bytes of a blob by one request to the first place; raises SourceError."""
         place = self._ways(by_digest=True)[0]
-        with place.get("blobs", descriptor.digest, "*/*", offset, offset + length) as response:
-            return few(self._web, response, self.typed, length)
+        return few(self._asking(place, "blobs", descriptor, "*/*", whole=False), offset, length)
 
     def whence(self, descriptor: Descriptor) -> str | None:
         """Name the places that gave bytes of a blob, where there was a choice."""
@@ -85,20 +100,49 @@ class RegistrySource:
             served = self._served.get(descriptor.digest, [])
         return " and ".join(served) if len(self._places) > 1 and served else None
 
+    def distrust(self, descriptor: Descriptor) -> bool:
+        """Ask the mirrors that gave bytes of a blob no more, for these were wrong; tell whether to try again.
+
+        What was put together from several answers is asked for in one then: it may be that they did not fit.
+        """
+        with self._lock:
+            served = self._served.pop(descriptor.digest, [])
+            mirrors = {place for place in self._places[:-1] if str(place) in served}
+            self._liars |= mirrors
+            joined = descriptor.digest in self._joined - self._unjoined
+            if joined:
+                self._unjoined.add(descriptor.digest)
+        return bool(mirrors) or joined
+
     def interrupt(self) -> None:
         """End all transfers: who waits for bytes gets SourceError."""
         self._web.interrupt()
 
+    def _asking(self, place: Place, kind: str, descriptor: Descriptor, accept: str, *, whole: bool = True) -> Asking:
+        @contextmanager
+        def ask(start: int, end: int | None) -> Iterator[requests.Response]:
+            with place.get(kind, descriptor.digest, accept, start, end) as response:
+                if whole:
+                    self._note_served(descriptor.digest, str(place))
+                yield response
+
+        def read(response: requests.Response, expected: int | None) -> Iterator[bytes]:
+            return self._web.body(response, self.typed, expected)
+
+        return Asking(ask, read, self.typed, parts=descriptor.digest not in self._unjoined, whole=whole)
+
     @contextmanager
     def _open(self, kind: str, descriptor: Descriptor, accept: str) -> Iterator[Iterator[bytes]]:
+        askings: dict[Place, Asking] = {}
+
         @contextmanager
         def open_from(place: Place, start: int) -> Iterator[Iterator[bytes]]:
-            with self._noting(place), place.get(kind, descriptor.digest, accept, start) as response:
-                self._note_served(descriptor.digest, str(place))
-                whole = response.status_code == HTTPStatus.OK
-                body = self._web.body(response, self.typed, descriptor.size - (0 if whole else start))
-                # A server without ranges begins again; so do we, and pass over what has come before.
-                yield skipped(body, start) if start and whole else body
+            if start:
+                with self._lock:
+                    self._joined.add(descriptor.digest)
+            asking = askings.setdefault(place, self._asking(place, kind, descriptor, accept))
+            with self._noting(place), closing(asking.pieces(start, descriptor.size)) as pieces:
+                yield self._within_share(place, pieces)
 
         ways = self._ways(by_digest=True)
         with closing(self._web.persistence.resumed(ways, open_from, descriptor.size)) as chunks:
@@ -109,8 +153,26 @@ class RegistrySource:
         unfit = "tag-only" if self._by_digest else "" if by_digest else "digest-only"
         now = time.monotonic()
         with self._lock:
+            left = [place for place in self._places if place not in self._liars]
             avoided = {place for place, when in self._failed_at.items() if now - when < _AVOIDED}
-        return sorted((place for place in self._places if place.endpoint.pull != unfit), key=avoided.__contains__)
+        if self._mirrors_had_their_share():
+            avoided.update(place for place in left if place.mirror)
+        return sorted((place for place in left if place.endpoint.pull != unfit), key=avoided.__contains__)
+
+    def _within_share(self, place: Place, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        """Pass the pieces of an answer on; raises TransientError where a mirror takes the registry's time.
+
+        A transfer that begins later is one that the registry was asked for in vain: it goes on.
+        """
+        began_late = self._mirrors_had_their_share()
+        for chunk in chunks:
+            yield chunk
+            if place.mirror and not began_late and self._mirrors_had_their_share():
+                raise TransientError(f"{place} is too slow for {self.typed!r}", hint="check that mirror")
+
+    def _mirrors_had_their_share(self) -> bool:
+        limit = self._web.access.policy.limits.total * _SHARE_OF_MIRRORS
+        return self._web.persistence.spent() >= limit
 
     @contextmanager
     def _noting(self, place: Place) -> Iterator[None]:
@@ -143,8 +205,13 @@ def open_registry(spec: RegistryImage, access: Access) -> Iterator[RegistrySourc
     identity = access.surroundings.identity if named or ruled else ""
     order: list[Endpoint] = [*spread(named, identity), *spread(ruled, identity), route.origin]
     with opened_web(access, spec.typed) as web:
-        places = [Place(web, endpoint, spec.typed) for endpoint in order]
+        places = [Place(web, endpoint, spec.typed, mirror=endpoint is not route.origin) for endpoint in order]
         yield RegistrySource(web, reference, spec.typed, places)
+
+
+def _has_digest(content: bytes, digest: str) -> bool:
+    algorithm, _, encoded = digest.partition(":")
+    return hashlib.new(algorithm, content).hexdigest() == encoded
 
 
 def _header_digest(response: requests.Response) -> str | None:

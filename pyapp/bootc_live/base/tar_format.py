@@ -16,21 +16,28 @@ NO_XATTRS: Mapping[bytes, bytes] = MappingProxyType({})
 _ADLER = 65521
 _NANO = 1_000_000_000
 _LENGTH_DIGITS = 20
-_TIME = re.compile(rb"(-?)([0-9]+)(?:\.([0-9]*))?\Z")
+_TIME = re.compile(rb"(-?)([0-9]{1,64})(?:\.([0-9]*))?\Z")
+# Blanks and NULs may stand in front (some old tars write them); behind the digits come blanks, then NUL or the end.
+_OCTAL = re.compile(rb"[\s\0]*+([0-7]*)\s*+(?:\0|\Z)")
+_NO_NUL = frozenset({b"path", b"linkpath", b"uname", b"gname", b"GNU.sparse.name"})
 
 
 def checksum_matches(header: bytes, field: bytes) -> bool:
     """Compare a header's checksum field with the sum of its bytes.
 
     adler32's low half is one plus the byte sum modulo 65521, computed in C; a
-    sum of 512 bytes wraps it at most once, which tells any real damage.
+    sum of 512 bytes wraps it at most once, which tells any real damage. Some
+    old tars summed the bytes as signed ones.
     """
     try:
         given = number(field)
     except ValueError:
         return False
     found = (zlib.adler32(header) & 0xFFFF) - 1 - sum(field) + 8 * 0x20
-    return (found - given) % _ADLER == 0
+    if (found - given) % _ADLER == 0:
+        return True
+    negative = sum(byte >= 0x80 for byte in header) - sum(byte >= 0x80 for byte in field)
+    return (found - 256 * negative - given) % _ADLER == 0
 
 
 def number(field: bytes) -> int:
@@ -41,8 +48,10 @@ def number(field: bytes) -> int:
         if first & 0x40:
             value -= 1 << (len(field) * 8 - 1)
         return value
-    text = field.partition(b"\0")[0].strip()
-    return int(text, 8) if text else 0
+    match = _OCTAL.match(field)
+    if match is None:
+        raise ValueError(f"a field of a tar header holds no octal number: {field!r}")
+    return int(match[1], 8) if match[1] else 0
 
 
 def text(field: bytes) -> bytes:
@@ -51,7 +60,10 @@ def text(field: bytes) -> bytes:
 
 
 def pax_records(data: bytes) -> list[tuple[bytes, bytes]]:
-    """Split the body of a pax header into (keyword, value), in order; raises ValueError."""
+    """Split the body of a pax header into (keyword, value), in order.
+
+    Raises ValueError, also for NUL bytes where there is a name.
+    """
     records, position = [], 0
     while position < len(data):
         space = data.find(b" ", position, position + _LENGTH_DIGITS)
@@ -63,6 +75,8 @@ def pax_records(data: bytes) -> list[tuple[bytes, bytes]]:
         keyword, equals, value = record[:-1].partition(b"=")
         if end > len(data) or not record.endswith(b"\n") or not equals or not keyword:
             raise ValueError("a pax record is damaged")
+        if b"\0" in keyword or (keyword in _NO_NUL and b"\0" in value):
+            raise ValueError(f"a pax record has a NUL byte in a name: {keyword[:80]!r}")
         records.append((keyword, value))
         position = end
     return records

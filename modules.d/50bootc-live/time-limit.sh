@@ -1,0 +1,21 @@
+#!/bin/sh
+# Prints after how many seconds the program must hang: it may take bootc.live.retry.total= for each
+# source, and half an hour to build a root. No timer of its own fires while it is in a library or a
+# system call. What Python does not understand either counts as one hour; Python will tell.
+
+. /usr/lib/bootc-live/lib.sh
+
+total=$(getarg bootc.live.retry.total=) || total=
+number=${total%[SMHsmh]}
+whole=${number%%.*}
+whole=${whole#"${whole%%[!0]*}"}
+whole=${whole:-0}
+case $number in
+"" | .* | *[!0-9.]* | *.*.* | ??????????*) total=1h whole=1 ;;
+*.*) whole=$((whole + 1)) ;;
+esac
+case $total in
+*[Mm]) whole=$((whole * 60)) ;;
+*[Hh]) whole=$((whole * 3600)) ;;
+esac
+echo $((whole * $(bootc_live_sources | wc -l) + 1800))

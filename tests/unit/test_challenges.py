@@ -1,0 +1,104 @@
+"""Challenges of WWW-Authenticate headers, in every form that servers give them."""
+
+from __future__ import annotations
+
+import random
+import time
+
+import pytest
+
+from bootc_live.source.registry.challenges import Challenge, parse_challenge, repository_in
+
+REALM = "https://auth.example/token?a=b,c"
+
+
+@pytest.mark.parametrize(
+    ("header", "found"),
+    [
+        ("", []),
+        ("Basic", [("basic", {})]),
+        ('BASIC REALM="r"', [("basic", {"realm": "r"})]),
+        (f'bEaReR realm="{REALM}",service="s"', [("bearer", {"realm": REALM, "service": "s"})]),
+        ("Negotiate", [("negotiate", {})]),
+        ('Negotiate, Basic realm="r"', [("negotiate", {}), ("basic", {"realm": "r"})]),
+        ('Basic realm="r", Negotiate', [("basic", {"realm": "r"}), ("negotiate", {})]),
+        ("NTLM,Negotiate,Basic", [("ntlm", {}), ("negotiate", {}), ("basic", {})]),
+        ("Negotiate YIIabc/+==, Basic", [("negotiate", {}), ("basic", {})]),
+        (
+            'Digest realm="d, e", qop="auth,auth-int", nonce="x", Bearer realm="b"',
+            [("digest", {"realm": "d, e", "qop": "auth,auth-int", "nonce": "x"}), ("bearer", {"realm": "b"})],
+        ),
+        ('Bearer realm = "a" ,\tservice\t=\ts', [("bearer", {"realm": "a", "service": "s"})]),
+        ('Bearer realm="a" service="s"', [("bearer", {"realm": "a", "service": "s"})]),
+        ("Bearer realm=https://a.example/t,service=s", [("bearer", {"realm": "https://a.example/t", "service": "s"})]),
+        ('Basic realm="say \\"hello\\", \\\\"', [("basic", {"realm": 'say "hello", \\'})]),
+        (', ,Bearer realm="a",, ,service="s",', [("bearer", {"realm": "a", "service": "s"})]),
+        ('Bearer realm="a", realm="b"', [("bearer", {"realm": "a"})]),
+        ('Bearer realm="a', [("bearer", {"realm": "a"})]),
+        ('Bearer realm="a\\', [("bearer", {"realm": "a"})]),
+        ('Bearer realm="", service=', [("bearer", {"realm": "", "service": ""})]),
+        ('realm="nobody\'s", Bearer realm="a"', [("bearer", {"realm": "a"})]),
+        ('"text", Bearer realm="a"', [("bearer", {"realm": "a"})]),
+        ('\x00\xff, =, Basic realm="r"', [("basic", {"realm": "r"})]),
+    ],
+)
+def test_forms(header: str, found: list[tuple[str, dict[str, str]]]) -> None:
+    assert parse_challenge(header) == [Challenge(scheme, parameters) for scheme, parameters in found]
+
+
+def test_whatever_is_written_is_read() -> None:
+    """Challenges at random, written in one of the ways that are allowed."""
+    chance = random.Random(11)
+
+    def name() -> str:
+        return "".join(chance.choices("abcxyz-_.", k=chance.randint(1, 8)))
+
+    def odd_case(text: str) -> str:
+        return "".join(chance.choice((letter.upper(), letter)) for letter in text)
+
+    def blank(least: int = 0) -> str:
+        return "".join(chance.choices(" \t", k=chance.randint(least, 2)))
+
+    def written(value: str) -> str:
+        if value and not set(value) & set(' ",\\') and chance.random() < 0.5:
+            return value
+        return '"' + "".join(f"\\{letter}" if letter in '"\\' else letter for letter in value) + '"'
+
+    for _ in range(300):
+        challenges = [
+            Challenge(
+                name(), {name(): "".join(chance.choices('ab:/?&= ",\\', k=chance.randint(0, 9))) for _ in range(count)}
+            )
+            for count in chance.choices(range(4), k=chance.randint(0, 4))
+        ]
+        parts = []
+        for challenge in challenges:
+            pairs = [
+                f"{odd_case(key)}{blank()}={blank()}{written(value)}" for key, value in challenge.parameters.items()
+            ]
+            parts.append(odd_case(challenge.scheme) + (blank(1) + pairs[0] if pairs else ""))
+            parts += pairs[1:]
+        assert parse_challenge(f"{blank()},{blank()}".join(parts)) == challenges
+
+
+@pytest.mark.parametrize("piece", ['"', "a=", ", ", "a ", '\\"', 'a="\\" ', "\x00", "a   ", 'a"', "=", 'a="b" ', "/"])
+def test_time_is_bounded(piece: str) -> None:
+    began = time.process_time()
+    parse_challenge(piece * (6_000_000 // len(piece)))
+    parse_challenge(f'Bearer realm="{piece * 1_000_000}')
+    assert time.process_time() - began < 1
+
+
+@pytest.mark.parametrize(
+    ("url", "repository"),
+    [
+        ("https://a.example/v2/os/manifests/latest", "os"),
+        ("http://a.example:5000/v2/team/sub/os/blobs/sha256:0", "team/sub/os"),
+        ("https://a.example/v2/blobs/manifests/manifests/latest", "blobs/manifests"),
+        ("https://a.example/v2/", None),
+        ("https://a.example/storage/v2/os/manifests/1", None),
+        ("https://a.example/other?x=/v2/os/manifests/1", None),
+    ],
+)
+def test_repositories(url: str, repository: str | None) -> None:
+    assert repository_in(url) == repository

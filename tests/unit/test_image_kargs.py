@@ -1,0 +1,74 @@
+"""What an image may ask of the kernel that is started next, and what never."""
+
+from __future__ import annotations
+
+import pytest
+
+from bootc_live.config.image_kargs import image_may_ask
+from bootc_live.config.kargs_d import printable_words
+from bootc_live.config.kexec import NAME
+from bootc_live.config.model import Kexec
+from bootc_live.config.next_cmdline import next_cmdline
+from bootc_live.config.table import KARGS
+
+ALLOWED = (
+    *("console=ttyS0,115200n8", "quiet", "nosmt", "mitigations=auto,nosmt", "selinux=0", "enforcing=0", "rhgb"),
+    *("net.ifnames=0", "biosdevname=0", "ipv6.disable=1", "iommu=pt", "init=/sbin/init", "rw", "rootflags=noatime"),
+    *("systemd.unified_cgroup_hierarchy=1", "modprobe.blacklist=nouveau", 'dyndbg="file a.c +p"'),
+    *("bootc.live.layout=erofs", "bootc.live.compress=zstd", "bootc.zram=2G", "bootc.live.var.size=1G", "=x", "a="),
+    *("hugepages=16", "crashkernel=256M", "rd.luks=0", "rd.md=0", "rd.driver.pre=x", "rootwait", "rootdelay=3"),
+)
+SOURCES = (
+    *("root=bootc-live:docker://evil.example/os", "root=LABEL=x", "root", "ROOT=x", "netroot=nbd:x", "nfsroot=h:/x"),
+    *("bootc.live.fallback=/x", "bootc.live.digest=sha256:00", "bootc.live.erofs.digest=00", "bootclabel=other"),
+    *("bootc.live.state=LABEL=x", "initrd=x", "BOOT_IMAGE=x", "inst.repo=http://h/", "inst.ks=http://h/", "ks=x"),
+    *("systemd.pull=raw:http://h/x", "mount.usr=/dev/sda1", "systemd.mount-extra=a:b", "rd.live.image"),
+    *("roothash=00", "bootconfig"),
+)
+NETWORK = (
+    *("ip=dhcp", "ip=192.0.2.1::192.0.2.2:255.255.255.0::eth0:off", "IP=dhcp", "ifname=a:b", "nameserver=192.0.2.1"),
+    *("bond=bond0", "team=t:a", "bridge=br0", "vlan=v:a", "rd.neednet=1", "rd.neednet", "rd.route=0.0.0.0/0:192.0.2.1"),
+    *("rd.peerdns=0", "rd.net.timeout.dhcp=1", "rd.net.wait-any-if", "BOOTIF=01-aa", "rd.iscsi.initiator=x"),
+    *("iscsi_firmware", "rd.nvmf.discover=x", "fcoe=x", "netconsole=@/,@192.0.2.1/", "rd.znet=x", "bootdev=eth0"),
+)
+PROXIES = (
+    *("proxy=http://h:1", "http_proxy=http://h", "HTTPS_PROXY=http://h", "all-proxy=http://h", "No_Proxy=*"),
+    *("bootc.registry.mirror=http://h", "bootc.registry.anything=1"),
+)
+TRUST = (
+    *("bootc.registry.unsecure", "bootc.registry.unsecure=1", "BOOTC.REGISTRY.UNSECURE", "rd.noverifyssl"),
+    *("systemd.setenv=SSL_CERT_FILE=/x", "systemd.set_credential=bootc-live.auth:x", "systemd.set-credential=a:b"),
+    *("rd.systemd.setenv=https_proxy=x", "SSL_CERT_FILE=/x", "LD_PRELOAD=/x", "PYTHONPATH=/x", "CURL_CA_BUNDLE=/x"),
+    *("bootc.kexec", "bootc.kexec.append=root=x", "bootc.live.retry.total=9999h", "bootc.live.unheard-of=1"),
+)
+# One argument for the kernel; several, or none, for another reader of the same line.
+TWO_READINGS = (
+    *("--", '"--"', '"--', "--x", "-- ip=dhcp", '"ip=dhcp"', 'ip="dhcp"', '"ip"', 'x="a ip=dhcp b"', '"x=a ip=dhcp"'),
+    *("x='ip=dhcp'", 'x="a\tip=dhcp"', 'x="a\xa0ip=dhcp"', "x='", "it's", "x=\\", 'x="a\\ ip=dhcp"', 'x="root"ip=dhcp'),
+)
+
+
+@pytest.mark.parametrize("word", ALLOWED)
+def test_allowed(word: str) -> None:
+    assert image_may_ask(word)
+
+
+@pytest.mark.parametrize("word", [*SOURCES, *NETWORK, *PROXIES, *TRUST, *TWO_READINGS])
+def test_refused(word: str) -> None:
+    assert not image_may_ask(word)
+    assert next_cmdline("root=bootc-live:/x", [word], Kexec(), None, "") == "root=bootc-live:/x"
+
+
+@pytest.mark.parametrize("karg", [karg.name for karg in KARGS])
+def test_every_argument_of_ours_was_thought_of(karg: str) -> None:
+    """A new one is refused until it is put into the list of those that only say how the root is made."""
+    about = ("registry.", "fallback", "digest", "retry.", "state", "kexec", "label", "net.", "proxy")
+    asks = image_may_ask(f"{karg}=x")
+    assert asks == (karg != "root" and not any(part in karg for part in about))
+
+
+def test_what_is_for_init_never_gets_there() -> None:
+    """Neither as an argument of init nor by hiding what follows from the kernel."""
+    words = printable_words('quiet -- single "--" x')
+    assert next_cmdline("root=bootc-live:/x rw", words, Kexec(), None, "") == "quiet root=bootc-live:/x rw"
+    assert not image_may_ask(f"{NAME}.onfail=boot")

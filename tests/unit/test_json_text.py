@@ -1,0 +1,76 @@
+"""JSON from outside: what is read, and what is refused before it takes memory or time."""
+
+from __future__ import annotations
+
+import json
+import time
+import tracemalloc
+
+import pytest
+
+from bootc_live.base.json_text import DEEPEST, LARGEST, MOST_SIGNS, read_json
+
+GOOD = [
+    b"{}",
+    b"[]",
+    b"7",
+    b' {"a": [1, 2.5, -3e2, true, false, null, "x"], "b": {"c": {}}} ',
+    '{"ü": "漢\\u0000\\ud800"}'.encode(),
+    rb'{"a": "[[[[{{{{,,,,\"[[[[\\", "\\\"": "}"}',
+    b"[" * DEEPEST + b"]" * DEEPEST,
+    json.dumps(["[" * 1000, '"' * 1000, "\\" * 1000] * 100).encode(),
+    b"[" + b"0," * (MOST_SIGNS - 2) + b"0]",
+]
+BAD = {
+    "empty": b"",
+    "no JSON": b"hello",
+    "cut": b'{"a": ',
+    "two": b"{} {}",
+    "NaN": b'{"a": NaN}',
+    "Infinity": b'{"a": -Infinity}',
+    "Latin-1": b'"\xfc"',
+    "UTF-16": '{"a": 1}'.encode("utf-16"),
+    "a byte order mark": b"\xef\xbb\xbf{}",
+    "too many digits": b'{"a": ' + b"1" * 5000 + b"}",
+    "too large": b" " * (LARGEST + 1),
+    "too deep": b"[" * (DEEPEST + 1) + b"]" * (DEEPEST + 1),
+    "too deep, and open": b"[" * LARGEST,
+    "objects": b'{"a":' * (LARGEST // 5),
+    "closed first": b"]" * 1000 + b"[" * 1000,
+    "ends alone": b"]" * LARGEST,
+    "empty lists": b"[" + b"[]," * (LARGEST // 3 - 1) + b"0]",
+    "numbers": b"[" + b"0," * (LARGEST // 2 - 1) + b"0]",
+    "names": b"{" + b",".join(b'"%x":{}' % number for number in range(300_000)) + b"}",
+    "quotes": b'"' * LARGEST,
+    "an open string": b'"' + b"a" * (LARGEST - 1),
+    "an open string of escapes": b'"' + b"\\\\" * (LARGEST // 2 - 1),
+    "an open string of quotes": b'"' + b'\\"' * (LARGEST // 2 - 1) + b"\\",
+    "escapes alone": b"\\" * LARGEST,
+}
+
+
+@pytest.mark.parametrize("content", GOOD, ids=range(len(GOOD)))
+def test_read_like_the_library(content: bytes) -> None:
+    assert read_json(content) == json.loads(content)
+
+
+@pytest.mark.parametrize("content", BAD.values(), ids=BAD)
+def test_refused_at_little_cost(content: bytes) -> None:
+    began = time.process_time()
+    with pytest.raises(ValueError, match=r"\w"):
+        read_json(content)
+    assert time.process_time() - began < 2
+
+
+def test_refused_before_memory_is_taken() -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="brackets"):
+            read_json(BAD["empty lists"])
+        assert tracemalloc.get_traced_memory()[1] < 4 * LARGEST
+    finally:
+        tracemalloc.stop()
+
+
+def test_objects_are_made_of_pairs() -> None:
+    assert read_json(b'{"a": 1, "a": 2}', pairs=list) == [("a", 1), ("a", 2)]

@@ -1,0 +1,61 @@
+"""How much of the time for a source its mirrors may take: the registry always has some left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from bootc_live.config.model import Mirror
+from bootc_live.config.source_spec import RegistryImage
+from bootc_live.image.verify import digest_of
+from bootc_live.source.access import Access
+from bootc_live.source.descriptor import Descriptor
+from bootc_live.source.registry.source import RegistrySource, open_registry
+from tests.lib.acquiring import QUICK
+from tests.lib.archive_servers import ArchiveServer, Reply, Stored, archive_server
+
+TOTAL = QUICK.limits.total
+BLOB = bytes(range(256)) * 16384
+DESCRIPTOR = Descriptor("application/octet-stream", digest_of(BLOB), len(BLOB))
+
+
+@contextmanager
+def opened(mirror: ArchiveServer, home: ArchiveServer, root: Path) -> Iterator[RegistrySource]:
+    reference = f"127.0.0.1:{home.port}/os@{digest_of(b'')}"
+    mirrors = (Mirror(f"127.0.0.1:{mirror.port}", insecure=True),)
+    access = Access(lambda _told: None, unsecure=True, mirrors=mirrors, policy=QUICK, root=str(root))
+    with open_registry(RegistryImage(reference, f"docker://{reference}"), access) as source:
+        yield source
+
+
+@pytest.mark.parametrize(("spent", "switched"), [(0.4, False), (0.6, True)])
+def test_half_of_the_time_is_the_registry_s(spent: float, switched: bool, tmp_path: Path) -> None:
+    with archive_server(Stored(BLOB)) as mirror, archive_server(Stored(BLOB)) as home:
+        with opened(mirror, home, tmp_path) as source:
+            persistence = source._web.persistence
+            with source.open_blob(DESCRIPTOR) as chunks:
+                first = next(chunks)
+                began = persistence.clock() - persistence.spent()
+                # As if the first piece had taken so long.
+                persistence.clock = lambda: began + spent * TOTAL
+                assert b"".join([first, *chunks]) == BLOB
+        assert len(mirror.asked) == 1
+        asked = [one.span for one in home.asked if one.span != (0, 0)]
+        assert asked == ([(len(first), None)] if switched else [])
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_mirrors_that_had_their_share_come_last(there: bool, tmp_path: Path) -> None:
+    """Where the registry does not have it, they are asked all the same, and may go on."""
+    missing = Reply(404)
+    with archive_server(Stored(BLOB)) as mirror, archive_server(Stored(BLOB) if there else lambda _: missing) as home:
+        with opened(mirror, home, tmp_path) as source:
+            persistence = source._web.persistence
+            began = persistence.clock() - persistence.spent()
+            persistence.clock = lambda: began + 0.6 * TOTAL
+            with source.open_blob(DESCRIPTOR) as chunks:
+                assert b"".join(chunks) == BLOB
+        assert bool(mirror.asked) != there

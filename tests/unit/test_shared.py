@@ -1,0 +1,89 @@
+"""Runs that end while others begin: each finds the directory they share, or makes it anew."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bootc_live.base.shared import made_in
+from bootc_live.landing.receipt import written_receipt
+from bootc_live.rootfs import workspace
+from bootc_live.rootfs.workspace import ram_workspace
+
+
+class Ending:
+    """Another run, which removes the directory just when it would hurt, so many times."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+        self.left = times
+        self._real = os.mkdir
+        monkeypatch.setattr(os, "mkdir", self.mkdir)
+
+    def mkdir(self, path: str, *rest: int) -> None:
+        if self.left and "/base/" in path:
+            self.left -= 1
+            os.rmdir(os.path.dirname(path))
+        self._real(path, *rest)
+
+
+@pytest.mark.parametrize("times", [0, 1, 7])
+def test_workspaces(times: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workspace, "_in_ram", lambda *_: tempfile.TemporaryDirectory(dir=tmp_path))
+    ending = Ending(monkeypatch, times)
+    base = tmp_path / "base"
+    with ram_workspace(base=str(base)) as where:
+        assert Path(where).parent == base
+        # One that ends now takes nothing away.
+        with ram_workspace(base=str(base)) as other:
+            assert other != where
+        assert os.path.isdir(where)
+    assert ending.left == 0
+    assert not base.exists()
+
+
+def gone_once(directory: Path) -> Callable[[], str]:
+    """Makes something the second time; the first time, the directory is gone."""
+    came: list[int] = []
+
+    def make() -> str:
+        came.append(1)
+        if len(came) == 1:
+            directory.rmdir()
+        (directory / "made").touch(exist_ok=False)
+        return "made"
+
+    return make
+
+
+def test_gone_in_between(tmp_path: Path) -> None:
+    assert made_in(str(tmp_path / "a/b"), gone_once(tmp_path / "a/b")) == "made"
+    assert os.listdir(tmp_path / "a/b") == ["made"]
+
+
+def test_a_file_of_somebody_s_stays(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("mine")
+    with pytest.raises(FileExistsError):
+        made_in(str(tmp_path / "a"), lambda: None)
+    (tmp_path / "link").symlink_to("nowhere")
+    with pytest.raises(FileExistsError):
+        made_in(str(tmp_path / "link"), lambda: None)
+    assert (tmp_path / "a").read_text() == "mine"
+
+
+def test_a_receipt_beside_a_run_that_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, path = os.makedirs, tmp_path / "base/receipt.json"
+    left = [1, 1]
+
+    def makedirs(name: str, *, exist_ok: bool) -> None:
+        real(name, exist_ok=exist_ok)
+        if left:
+            left.pop()
+            os.rmdir(name)
+
+    monkeypatch.setattr(os, "makedirs", makedirs)
+    with written_receipt({"a": 1}, str(path)):
+        assert path.exists()
