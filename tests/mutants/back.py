@@ -245,8 +245,8 @@ BACK = (
     Mutation(
         "mount hook: a failed boot is tried again",
         "modules.d/50bootc-live/mount-bootc-live.sh",
-        "/usr/lib/bootc-live/boot || die",
-        "/usr/lib/bootc-live/boot || warn",
+        "/usr/lib/bootc-live/boot ||\n\t\tdie",
+        "/usr/lib/bootc-live/boot ||\n\t\twarn",
         "roots",
         "tests/roots/test_hooks.py::test_the_mount_hook_dies_with_a_message",
     ),

@@ -14,6 +14,7 @@ HOST_PACKAGES: Final = ("docker-registry", "skopeo", "dash")
 """Beside what vm/host-packages installs in any case; for the stages that enter other roots."""
 
 PROGRAMS: Final = {
+    "bsdtar": "libarchive-tools",
     "cpio": "cpio",
     "git": "git",
     "gzip": "gzip",
