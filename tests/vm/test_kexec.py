@@ -117,7 +117,7 @@ def test_what_memory_does_not_do_for_is_fetched_again() -> None:
     assert "test.from=image" in given
     assert not {"test.from=elsewhere", "my.own=1"} & set(given)
     pinned = f"{source(server, 'moving')}@{served.digests['latest']}"
-    assert [word for word in given if word.endswith(f"={pinned}") or word.endswith(f":{pinned}")], given
+    assert [word for word in given if word.endswith((f"={pinned}", f":{pinned}"))], given
 
 
 @pytest.mark.long
