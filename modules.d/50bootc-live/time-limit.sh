@@ -18,4 +18,14 @@ case $total in
 *[Mm]) whole=$((whole * 60)) ;;
 *[Hh]) whole=$((whole * 3600)) ;;
 esac
-echo $((whole * $(bootc_live_sources | wc -l) + 1800))
+sources=$(bootc_live_sources)
+while [ -n "$sources" ]; do
+	count=$((${count-0} + 1))
+	case $sources in
+	*"
+"*) sources=${sources#*"
+"} ;;
+	*) sources= ;;
+	esac
+done
+echo $((whole * ${count-0} + 1800))

@@ -54,7 +54,7 @@ def test_default_registry(reference: str, asked: str, program: Program, image: S
 
 def test_default_registry_by_a_mirror(program: Program, image: Stored, served: FaultServer) -> None:
     """The path of a mirror comes before the name, as pull-through caches have it."""
-    mirrors = [{"location": f"{served.host}/team", "insecure": True}]
+    mirrors = [{"location": f"{served.host}/team", "insecure": True, "pull-from-mirror": "all"}]
     with host_files({RULES: rules({"prefix": "docker.io/library", "mirrors": mirrors})}):
         found(program.run("inspect", "--json", "docker://os"), image)
     assert served.asked("manifests")[0].path == "/v2/team/os/manifests/latest"

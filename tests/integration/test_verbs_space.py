@@ -69,11 +69,15 @@ def test_metadata_larger_than_the_workdir(program: Program, tmp_path: Path) -> N
     """The layers fit just so, what describes them does not."""
     # With data, because headers that nothing stands between are given back.
     names = [file(f"{'long-name-' * 20}{number}", b"x") for number in range(4000)]
+    names.append(file("sbin/init", "x", mode=0o755))
+    root = tmp_path / "root"
+    root.mkdir()
     archive = write_archive(tmp_path / "image.oci", Image([Layer(layer(*names))], architecture=HERE))
     size = (len(layer(*names)) // 4096 + 1) * 4
     with tmpfs(tmp_path / "work", f"size={size + 64}k") as work:
         before = free(work)
-        told = program.run("unpack", archive, tmp_path / "tree", "--workdir", work).error("metadata", archive)
+        command = ["boot", "--cmdline", f"root=bootc-live:{archive}", "--sysroot", str(root)]
+        told = program.run(*command, "--workdir", work).error("metadata", archive)
         assert re.search(r"holds [0-9.]+ MiB, [0-9.]+ MiB of them free", told)
         assert free(work) == before
     with tmpfs(tmp_path / "larger", f"size={size * 2}k") as work:

@@ -176,8 +176,9 @@ class Connection(BaseHTTPRequestHandler):
         chunks = answer.chunks if fault.after is None else first(answer.chunks, fault.after)
         for piece in pieces(chunks, fault.trickle.size if fault.trickle else _PIECE):
             chunked = fault.framing is Framing.CHUNKED
-            self.connection.sendall(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
+            # Before it is: who has it all may look at once.
             seen.sent += len(piece)
+            self.connection.sendall(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
             if fault.trickle and self.server.ended.wait(fault.trickle.seconds):
                 self.close_connection = True
                 return

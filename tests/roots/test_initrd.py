@@ -293,7 +293,8 @@ def test_dracut_s_way_to_the_root(initrd: Initrd, image: Path) -> None:
         ours = initrd.run("/bin/sh", "-c", script, cmdline=f"root=bootc-live:{path}").split()
         others = initrd.run("/bin/sh", "-c", script, cmdline="root=/dev/sda1", ok=False).split()
     if initrd.flavour == "systemd":
-        assert ours[:4] == ["status=0", "/tmp/e:", "initrd-root-fs.target.requires", "sysroot.mount"]
+        made = ["bootc-live.service.d", "initrd-root-fs.target.requires", "sysroot.mount"]
+        assert ours[:5] == ["status=0", "/tmp/e:", *made]
         assert others == ["status=0", "/tmp/e:", "/tmp/l:", "/tmp/n:"]
     else:
         assert ours[-2:] == ["rootok=1", "mounted"]
