@@ -133,7 +133,7 @@ FAILURES = (
         ("initrd.img",),
         "root=bootc-live:docker://{http}/os/live:stable bootc.registry.unsecure bootc.live.layout=auto",
         error=("does not fit into memory: layout erofs zstd needs", " MiB are available", "no other layout would fit"),
-        memory=352,
+        memory=300,
         needs=Needs.KERNEL,
     ),
     Row(
