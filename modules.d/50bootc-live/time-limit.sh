@@ -19,8 +19,9 @@ case $total in
 *[Hh]) whole=$((whole * 3600)) ;;
 esac
 sources=$(bootc_live_sources)
+count=0
 while [ -n "$sources" ]; do
-	count=$((${count-0} + 1))
+	count=$((count + 1))
 	case $sources in
 	*"
 "*) sources=${sources#*"
@@ -28,4 +29,4 @@ while [ -n "$sources" ]; do
 	*) sources= ;;
 	esac
 done
-echo $((whole * ${count-0} + 1800))
+echo $((whole * count + 1800))
