@@ -23,16 +23,20 @@ SOURCES = (
     *("bootc.live.fallback=/x", "bootc.live.digest=sha256:00", "bootc.live.erofs.digest=00", "bootclabel=other"),
     *("bootc.live.state=LABEL=x", "initrd=x", "BOOT_IMAGE=x", "inst.repo=http://h/", "inst.ks=http://h/", "ks=x"),
     *("systemd.pull=raw:http://h/x", "mount.usr=/dev/sda1", "systemd.mount-extra=a:b", "rd.live.image"),
-    *("roothash=00", "bootconfig"),
+    *("roothash=00", "bootconfig", "rd.overlay=LABEL=x", "rd.overlay.crypt=x", "initrdmem=0x1000,4096"),
+    *("rootfallback=/dev/sda", "iso-scan/filename=/x", "iscsiroot=x", "coreos.live.rootfs_url=http://h/x"),
 )
 NETWORK = (
     *("ip=dhcp", "ip=192.0.2.1::192.0.2.2:255.255.255.0::eth0:off", "IP=dhcp", "ifname=a:b", "nameserver=192.0.2.1"),
     *("bond=bond0", "team=t:a", "bridge=br0", "vlan=v:a", "rd.neednet=1", "rd.neednet", "rd.route=0.0.0.0/0:192.0.2.1"),
     *("rd.peerdns=0", "rd.net.timeout.dhcp=1", "rd.net.wait-any-if", "BOOTIF=01-aa", "rd.iscsi.initiator=x"),
     *("iscsi_firmware", "rd.nvmf.discover=x", "fcoe=x", "netconsole=@/,@192.0.2.1/", "rd.znet=x", "bootdev=eth0"),
+    *("ksdevice=eth0", "gateway=192.0.2.1", "syslog.server=192.0.2.1", "rd.ntp=192.0.2.1", "rd.nonvmf"),
+    *("HOSTALIASES=/x", "LOCALDOMAIN=evil.example", "RES_OPTIONS=x"),
 )
 PROXIES = (
     *("proxy=http://h:1", "http_proxy=http://h", "HTTPS_PROXY=http://h", "all-proxy=http://h", "No_Proxy=*"),
+    *("ftp_proxy=http://h", "socks_proxy=h:1"),
     *("bootc.registry.mirror=http://h", "bootc.registry.anything=1"),
 )
 TRUST = (
@@ -40,11 +44,14 @@ TRUST = (
     *("systemd.setenv=SSL_CERT_FILE=/x", "systemd.set_credential=bootc-live.auth:x", "systemd.set-credential=a:b"),
     *("rd.systemd.setenv=https_proxy=x", "SSL_CERT_FILE=/x", "LD_PRELOAD=/x", "PYTHONPATH=/x", "CURL_CA_BUNDLE=/x"),
     *("bootc.kexec", "bootc.kexec.append=root=x", "bootc.live.retry.total=9999h", "bootc.live.unheard-of=1"),
+    *("HOME=/x", "XDG_RUNTIME_DIR=/x", "CREDENTIALS_DIRECTORY=/x", "OPENSSL_CONF=/x", "PATH=/x", "BASH_ENV=/x"),
 )
 # One argument for the kernel; several, or none, for another reader of the same line.
 TWO_READINGS = (
     *("--", '"--"', '"--', "--x", "-- ip=dhcp", '"ip=dhcp"', 'ip="dhcp"', '"ip"', 'x="a ip=dhcp b"', '"x=a ip=dhcp"'),
     *("x='ip=dhcp'", 'x="a\tip=dhcp"', 'x="a\xa0ip=dhcp"', "x='", "it's", "x=\\", 'x="a\\ ip=dhcp"', 'x="root"ip=dhcp'),
+    # systemd drops quotes inside of words, and knows one kind inside of the other.
+    *('i"p"=dhcp', "i'p'=dhcp", 'ip"="dhcp', "sys'temd.set'env=SSL_CERT_FILE=/x", "x=\"'y\"'", "x='\"'", "'x=\"'"),
 )
 
 
