@@ -5,6 +5,7 @@ That is so under CI, where the variable CI is set.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 from typing import TYPE_CHECKING, NoReturn
@@ -23,6 +24,12 @@ def need(*programs: str) -> None:
     for program in programs:
         if shutil.which(program) is None:
             _unmet(_reason(program))
+
+
+def need_package(name: str) -> None:
+    """Skip the test that calls this, or fail it, unless this Python package is installed."""
+    if importlib.util.find_spec(name) is None:
+        _unmet(f"needs the Python package {name}; tests/run installs it")
 
 
 def needs(*programs: str) -> pytest.MarkDecorator:

@@ -1,0 +1,64 @@
+"""Inputs that change at random find no fault; see tests/fuzz."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.fuzz import corpus
+from tests.fuzz.engine import published
+from tests.fuzz.plain import fuzz as fuzz_unguided
+from tests.fuzz.run import fuzz
+from tests.fuzz.target import FaultError, Target
+from tests.fuzz.targets import AWAKE, TARGETS
+from tests.lib.needs import need_package
+
+# What each target may take, however many inputs that are. It is no limit: all of its corpus is tried in any case.
+SECONDS: Final = 20
+SECONDS_LONG: Final = 600
+
+
+def outcome(name: str, seconds: int, found: Path) -> subprocess.CompletedProcess[str]:
+    """Fuzz a target, with atheris wherever there is one for this Python."""
+    if published():
+        need_package("atheris")
+    return fuzz(name, seconds, found, output=subprocess.PIPE)
+
+
+@pytest.mark.parametrize("seconds", [SECONDS, pytest.param(SECONDS_LONG, marks=pytest.mark.long)])
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.group(f"fuzz {name}")) for name in TARGETS])
+def test_target(name: str, seconds: int, tmp_path: Path) -> None:
+    assert corpus.load(name), f"tests/fuzz/corpus/{name}.zip is missing"
+    done = outcome(name, seconds, tmp_path)
+    if done.returncode:
+        pytest.fail(f"{done.stdout[-6000:]}\nTo try the input: python -m tests.fuzz.run {name} FILE", pytrace=False)
+
+
+def test_a_fault_is_found(tmp_path: Path) -> None:
+    done = outcome(AWAKE.name, 60, tmp_path)
+    assert done.returncode
+    assert "AssertionError: it begins with x" in done.stdout
+    assert re.search(r"with the input b'x|Base64: e", done.stdout)
+
+
+def test_a_fault_is_found_without_atheris() -> None:
+    with pytest.raises(AssertionError, match="it begins with x"):
+        fuzz_unguided(AWAKE, [b"abc"], 60, 1)
+
+
+def refuse(data: bytes) -> None:
+    int(data, 8)
+
+
+def test_errors_of_libraries_are_faults() -> None:
+    """ValueError is what many of them raise, and what some of our functions promise."""
+    with pytest.raises(FaultError, match="ValueError was not raised by the program itself"):
+        Target("t", refuse, (ValueError,), 9).feed(b"9")
+
+
+def test_refusals_are_none() -> None:
+    TARGETS["tar"].feed(b"x" * 600)
