@@ -160,7 +160,7 @@ class LayerStore:
     def keep_only(self, diff_ids: Collection[str]) -> None:
         """Drop finished layers that no one needs."""
         needed = {self.layers[diff_id].offset for diff_id in diff_ids}
-        for diff_id in [diff_id for diff_id in self.layers if diff_id not in diff_ids]:
+        for diff_id in self.layers.keys() - diff_ids:
             # The same data may be known by two algorithms.
             layer = self.layers.pop(diff_id)
             if layer.offset not in needed:
