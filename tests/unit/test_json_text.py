@@ -8,7 +8,7 @@ import tracemalloc
 
 import pytest
 
-from bootc_live.base.json_text import DEEPEST, LARGEST, MOST_SIGNS, read_json
+from bootc_live.base.json_text import DEEPEST, LARGEST, LARGEST_TOGETHER, MOST_SIGNS, Budget, read_json
 
 GOOD = [
     b"{}",
@@ -17,6 +17,7 @@ GOOD = [
     b' {"a": [1, 2.5, -3e2, true, false, null, "x"], "b": {"c": {}}} ',
     '{"ü": "漢\\u0000\\ud800"}'.encode(),
     rb'{"a": "[[[[{{{{,,,,\"[[[[\\", "\\\"": "}"}',
+    b"[%s, -%s]" % (b"9" * 64, b"9" * 63),
     b"[" * DEEPEST + b"]" * DEEPEST,
     json.dumps(["[" * 1000, '"' * 1000, "\\" * 1000] * 100).encode(),
     b"[" + b"0," * (MOST_SIGNS - 2) + b"0]",
@@ -31,7 +32,8 @@ BAD = {
     "Latin-1": b'"\xfc"',
     "UTF-16": '{"a": 1}'.encode("utf-16"),
     "a byte order mark": b"\xef\xbb\xbf{}",
-    "too many digits": b'{"a": ' + b"1" * 5000 + b"}",
+    "too many digits": b'{"a": ' + b"1" * 65 + b"}",
+    "far too many digits": b'{"a": -' + b"1" * 5000 + b"}",
     "too large": b" " * (LARGEST + 1),
     "too deep": b"[" * (DEEPEST + 1) + b"]" * (DEEPEST + 1),
     "too deep, and open": b"[" * LARGEST,
@@ -74,3 +76,26 @@ def test_refused_before_memory_is_taken() -> None:
 
 def test_objects_are_made_of_pairs() -> None:
     assert read_json(b'{"a": 1, "a": 2}', pairs=list) == [("a", 1), ("a", 2)]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "fit"),
+    [
+        ([LARGEST] * 4, True),
+        ([LARGEST] * 4 + [0], True),
+        ([LARGEST] * 4 + [1], False),
+        ([LARGEST_TOGETHER + 1], False),
+        ([2**20] * 17, False),
+        ([4096] * 4096, True),
+        ([4096] * 4097, False),
+    ],
+)
+def test_documents_have_so_much_together(sizes: list[int], fit: bool) -> None:
+    budget = Budget()
+    for size in sizes[:-1]:
+        budget.spend(size)
+    if fit:
+        budget.spend(sizes[-1])
+        return
+    with pytest.raises(ValueError, match=f"more than {LARGEST_TOGETHER} bytes"):
+        budget.spend(sizes[-1])

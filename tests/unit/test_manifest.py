@@ -11,6 +11,7 @@ import pytest
 from bootc_live.base.errors import ImageError
 from bootc_live.image.manifest import is_artifact, is_index, parse_config, parse_index, parse_manifest
 from bootc_live.source.descriptor import Platform
+from bootc_live.source.interface import MOST_LAYERS
 from tests.lib.oci_writer import MEDIA_TYPES, Flavour
 
 DIGEST = "sha256:" + "12" * 32
@@ -82,7 +83,7 @@ def test_not_an_object(content: bytes) -> None:
     assert "it is not a JSON object" in message(lambda: parse_config(content, 1, "it"))
 
 
-@pytest.mark.parametrize("version", [..., 1, 3, "2", None, [2]])
+@pytest.mark.parametrize("version", [..., 1, 3, "2", None, [2], 2.0, True])
 def test_schema_version(version: object) -> None:
     assert "it must be 2" in message(lambda: parse_manifest(manifest(schemaVersion=version), "it"))
 
@@ -90,6 +91,16 @@ def test_schema_version(version: object) -> None:
 @pytest.mark.parametrize("layers", [..., None, [], {}, "x", 7])
 def test_no_layers(layers: object) -> None:
     assert message(lambda: parse_manifest(manifest(layers=layers), "it")) == "it has no layers"
+
+
+@pytest.mark.parametrize("count", [127, 500, 1024, 1025, 15_000])
+def test_number_of_layers(count: int) -> None:
+    content = manifest(layers=[descriptor(digest=f"sha256:{number:064x}") for number in range(count)])
+    if count <= MOST_LAYERS:
+        assert len(parse_manifest(content, "it").layers) == count
+        return
+    said = message(lambda: parse_manifest(content, "it"))
+    assert said == f"it has {count} layers, 1024 are the most there can be"
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from bootc_live.base import json_text
 from bootc_live.base.errors import ImageError
 from bootc_live.image.platform import MisfitError, machine_platform
 from bootc_live.image.resolve import Wanted, resolve_image
@@ -122,6 +123,30 @@ def test_width_is_bounded(shelf: Shelf) -> None:
     with pytest.raises(ImageError, match="more than 32 images"):
         shelf.resolve(top)
     assert len(shelf.asked) < 2 * 32
+
+
+@pytest.mark.parametrize(
+    ("others", "where", "fit"),
+    [(3, "config", True), (5, "config", False), (3, "manifest", True), (5, "manifest", False), (5, "repeated", True)],
+)
+def test_documents_are_bounded_together(
+    others: int, where: str, fit: bool, shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that have to be looked at one by one; the real bound takes longer."""
+    monkeypatch.setattr(json_text, "LARGEST_TOGETHER", 4 * 2**16)
+    long = "x" * (2**16 - 2**13)
+    entries = []
+    for number in range(others):
+        tag = "same" if where == "repeated" else str(number)
+        large = {"annotations": {"long": f"{long}{tag}"}} if where == "manifest" else None
+        entries.append(shelf.image("s390x", tag if large else f"{long}{tag}", large))
+    top = shelf.index(*entries, shelf.image())
+    if fit:
+        shelf.resolve(top)
+        return
+    with pytest.raises(ImageError, match=r"^'typed' leads to more than 262144 bytes of documents$"):
+        shelf.resolve(top)
+    assert sum(len(shelf.blobs[digest]) for digest in shelf.asked) <= 4 * 2**16
 
 
 SIGNATURES: Sequence[tuple[Json, Json]] = [

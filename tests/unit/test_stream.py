@@ -17,6 +17,7 @@ from bootc_live.base.errors import BootcLiveError, ImageError, SourceError
 from bootc_live.image.platform import machine_platform
 from bootc_live.image.resolve import Wanted
 from bootc_live.image.stream import resolve_stream
+from bootc_live.source.interface import MOST_LAYERS
 from tests.lib.acquiring import Streamed, acquired, allocated, contents, streamed
 from tests.lib.archive_members import Link, Members, oci_members, tar_of
 from tests.lib.docker_writer import STYLES, Saved, Style, docker_members
@@ -310,6 +311,19 @@ def test_missing_members_of_a_docker_archive(style: Style, tmp_path: Path) -> No
         error = failure(archive, tmp_path)
         assert isinstance(error, SourceError)
         assert f"does not hold {name!r}" in error.message or "no index.json" in error.message
+
+
+@pytest.mark.parametrize("count", [1024, 1025])
+def test_number_of_layers_of_a_docker_archive(count: int, tmp_path: Path) -> None:
+    """One tar many times is enough of them."""
+    archive = tar_of(docker_members("save", Saved(TARS[:1] * count)))
+    (tmp_path / "a.tar").write_bytes(archive)
+    if count <= MOST_LAYERS:
+        assert len(streamed(archive, tmp_path / "data")[0]) == count
+        return
+    with pytest.raises(SourceError, match="has 1025 layers, 1024 are the most"):
+        acquired(tmp_path / "data", str(tmp_path / "a.tar"))
+    assert "has 1025 layers, 1024 are the most" in failure(archive, tmp_path).message
 
 
 @pytest.mark.parametrize("content", [b"", b"[", b"{}", b"7", b"null", b"[7]", b'[{"Config": 1}]', b"[" * 100_000])

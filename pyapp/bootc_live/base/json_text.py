@@ -11,12 +11,29 @@ from typing import Any, NoReturn
 LARGEST = 4 * 1024 * 1024
 MOST_SIGNS = 100_000
 DEEPEST = 64
+_MOST_DIGITS = 64
+# Of all documents that one source leads to.
+LARGEST_TOGETHER = 4 * LARGEST
 
 # Both always match up to the end of what they began with, so that no sign is looked at again from another start.
 _STRING = re.compile(r'"(?:[^"\\]++|\\.?)*+(?:"|\Z)', re.DOTALL)
 _NO_STRUCTURE = re.compile(r"[^\[\]{},]+")
 
 Pairs = Callable[[list[tuple[str, object]]], object]
+
+
+class Budget:
+    """What the documents that a source leads to may have together."""
+
+    def __init__(self) -> None:
+        """Begin with nothing spent."""
+        self._left = LARGEST_TOGETHER
+
+    def spend(self, size: int) -> None:
+        """Count a document of so many bytes; raises ValueError where all have too many."""
+        self._left -= size
+        if self._left < 0:
+            raise ValueError(f"more than {LARGEST_TOGETHER} bytes of documents")
 
 
 def read_json(content: bytes, pairs: Pairs | None = None) -> Any:
@@ -34,7 +51,7 @@ def read_json(content: bytes, pairs: Pairs | None = None) -> Any:
     if _depth(structure) > DEEPEST:
         raise ValueError(f"it is more than {DEEPEST} levels deep")
     try:
-        return json.loads(text, object_pairs_hook=pairs, parse_constant=_refuse)
+        return json.loads(text, object_pairs_hook=pairs, parse_constant=_refuse, parse_int=_integer)
     except RecursionError as error:
         raise ValueError("it is too deep") from error
 
@@ -48,6 +65,12 @@ def _depth(structure: str) -> int:
         elif sign != ",":
             depth -= 1
     return deepest
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > _MOST_DIGITS:
+        raise ValueError(f"it has a number of more than {_MOST_DIGITS} digits")
+    return int(digits)
 
 
 def _refuse(constant: str) -> NoReturn:

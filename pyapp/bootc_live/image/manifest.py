@@ -16,9 +16,11 @@ from bootc_live.source.descriptor import (
     check_digest,
     parse_descriptor,
 )
+from bootc_live.source.interface import MOST_LAYERS
 
 _HINT = "check that the source is a container image built for OCI or Docker schema 2"
 _HINT_AMBIGUOUS = "build and push the image again; somebody may want programs to take it for different things"
+_HINT_LAYERS = "build the image with fewer layers, or squash it"
 # What only indexes have, only image manifests, and only manifests of schema 1.
 _OF_INDEXES = frozenset({"manifests"})
 _OF_MANIFESTS = frozenset({"config", "layers"})
@@ -88,11 +90,15 @@ def parse_index(content: bytes, what: str) -> tuple[Descriptor, ...]:
 def parse_manifest(content: bytes, what: str) -> Manifest:
     """Read an image manifest (manifest.md); raises ImageError that begins with ``what``."""
     data = _object(content, what)
-    if data.get("schemaVersion") != 2:
-        raise ImageError(f"{what} has schemaVersion {data.get('schemaVersion')!r}, it must be 2", hint=_HINT)
+    version = data.get("schemaVersion")
+    # Not 2.0, which others refuse.
+    if not isinstance(version, int) or version != 2:
+        raise ImageError(f"{what} has schemaVersion {version!r}, it must be 2", hint=_HINT)
     layers = data.get("layers")
     if not isinstance(layers, list) or not layers:
         raise ImageError(f"{what} has no layers", hint=_HINT)
+    if len(layers) > MOST_LAYERS:
+        raise ImageError(f"{what} has {len(layers)} layers, {MOST_LAYERS} are the most there can be", hint=_HINT_LAYERS)
     return Manifest(
         config=_descriptor(data.get("config"), what),
         layers=tuple(_descriptor(layer, what) for layer in layers),

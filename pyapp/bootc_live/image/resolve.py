@@ -7,12 +7,15 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 from bootc_live.base.errors import ImageError
+from bootc_live.base.json_text import Budget
 from bootc_live.image.manifest import is_artifact, is_index, parse_index, parse_manifest
 from bootc_live.image.platform import MisfitError, candidates, check, machine_platform
 from bootc_live.image.verified import ResolvedImage, resolved_image
 from bootc_live.image.verify import WrongBytesError, check_content, digest_of, verified
 from bootc_live.source.descriptor import Descriptor, Platform
 from bootc_live.source.interface import MANIFEST_LIMIT, Mirrored, Source
+
+_Opener = Callable[[Descriptor], AbstractContextManager[Iterator[bytes]]]
 
 
 @dataclass(frozen=True)
@@ -53,14 +56,16 @@ def resolve_image(source: Source, wanted: Wanted | None = None) -> ResolvedImage
     what = f"the manifest of {source.typed!r}" + (f" from {top.whence}" if top.whence else "")
     if top.digest is not None:
         check_content(top.content, top.digest, top.size, what)
+    reader = _Reader(source, wanted.known)
+    reader.spend(len(top.content))
     first = _Document(top.content, top.digest or digest_of(top.content), top.media_type, what)
     if not is_index(first.content, first.media_type, what):
         wanted.known[first.digest] = first.content
-        return _described(source, wanted, first)
+        return _described(reader, wanted, first)
     misfits: list[MisfitError] = []
-    for document in _documents(source, wanted, first, misfits):
+    for document in _documents(reader, wanted, first, misfits):
         try:
-            return _described(source, wanted, document)
+            return _described(reader, wanted, document)
         except MisfitError as error:
             misfits.append(error)
     if len(misfits) == 1:
@@ -83,10 +88,10 @@ class _Document:
 
 
 def _documents(
-    source: Source, wanted: Wanted, top: _Document, misfits: list[MisfitError]
+    reader: _Reader, wanted: Wanted, top: _Document, misfits: list[MisfitError]
 ) -> Generator[_Document, None, None]:
     """Give the manifests that an index leads to, the likeliest first; ``misfits`` collects why others are none."""
-    seen = {top.digest}
+    source, seen = reader.source, {top.digest}
 
     def below(index: _Document) -> Generator[_Document, None, None]:
         try:
@@ -105,7 +110,7 @@ def _documents(
                     hint="name an image directly, by its digest",
                 )
             what = f"the manifest {entry.digest} of {source.typed!r}"
-            content = _small(source, source.open_manifest, entry, what, wanted.known)
+            content = reader.read(source.open_manifest, entry, what)
             found = _Document(content, entry.digest, entry.media_type, what, (*index.within, index.content))
             if is_index(content, entry.media_type, what):
                 yield from below(found)
@@ -117,39 +122,55 @@ def _documents(
     return below(top)
 
 
-def _described(source: Source, wanted: Wanted, document: _Document) -> ResolvedImage:
+def _described(reader: _Reader, wanted: Wanted, document: _Document) -> ResolvedImage:
     """Add the config to a manifest; raises MisfitError where it is for other machines, or not the pinned one."""
+    source = reader.source
     wanted.check_pin(source.typed, *document.within, document.content)
     manifest = parse_manifest(document.content, document.what)
     what = f"the image config {manifest.config.digest} of {source.typed!r}"
-    described = _small(source, source.open_blob, manifest.config, what, wanted.known)
+    described = reader.read(source.open_blob, manifest.config, what)
     image = resolved_image(source.typed, manifest, described, insecure=source.insecure, manifest_digest=document.digest)
     check(image.config.platform, wanted.platform, source.typed)
     return image
 
 
-def _small(
-    source: Source,
-    opener: Callable[[Descriptor], AbstractContextManager[Iterator[bytes]]],
-    descriptor: Descriptor,
-    what: str,
-    known: dict[str, bytes],
-) -> bytes:
-    if descriptor.size > MANIFEST_LIMIT:
-        raise ImageError(f"{what} has {descriptor.size} bytes, too many for a manifest", hint="check the image")
-    if descriptor.digest in known:
-        check_content(known[descriptor.digest], descriptor.digest, descriptor.size, what)
-        return known[descriptor.digest]
-    try:
-        with opener(descriptor) as chunks:
-            content = b"".join(verified(chunks, descriptor, what))
-    except WrongBytesError as error:
-        blame(error, source.whence(descriptor))
-        if isinstance(source, Mirrored) and source.distrust(descriptor):
-            return _small(source, opener, descriptor, what, known)
-        raise
-    known[descriptor.digest] = content
-    return content
+@dataclass(frozen=True)
+class _Reader:
+    """Reads the documents that lead to the image of a source, each of them verified; ``known`` collects them."""
+
+    source: Source
+    known: dict[str, bytes]
+    budget: Budget = field(default_factory=Budget)
+
+    def spend(self, size: int) -> None:
+        """Count a document of so many bytes; raises ImageError where all together have too many."""
+        try:
+            self.budget.spend(size)
+        except ValueError as error:
+            raise ImageError(
+                f"{self.source.typed!r} leads to {error}", hint="name an image directly, by its digest"
+            ) from error
+
+    def read(self, opener: _Opener, descriptor: Descriptor, what: str) -> bytes:
+        """Return a document; raises SourceError and ImageError."""
+        if descriptor.size > MANIFEST_LIMIT:
+            raise ImageError(f"{what} has {descriptor.size} bytes, too many for a manifest", hint="check the image")
+        self.spend(descriptor.size)
+        if descriptor.digest in self.known:
+            check_content(self.known[descriptor.digest], descriptor.digest, descriptor.size, what)
+        else:
+            self.known[descriptor.digest] = self._fetch(opener, descriptor, what)
+        return self.known[descriptor.digest]
+
+    def _fetch(self, opener: _Opener, descriptor: Descriptor, what: str) -> bytes:
+        while True:
+            try:
+                with opener(descriptor) as chunks:
+                    return b"".join(verified(chunks, descriptor, what))
+            except WrongBytesError as error:
+                blame(error, self.source.whence(descriptor))
+                if not isinstance(self.source, Mirrored) or not self.source.distrust(descriptor):
+                    raise
 
 
 def blame(error: ImageError, whence: str | None) -> None:

@@ -14,7 +14,7 @@ from bootc_live.base.json_text import read_json
 from bootc_live.source.archive.files import TarFiles, plain_name
 from bootc_live.source.archive.labels import choose
 from bootc_live.source.descriptor import Descriptor
-from bootc_live.source.interface import MANIFEST_LIMIT, Member
+from bootc_live.source.interface import MANIFEST_LIMIT, MOST_LAYERS, Member
 
 MANIFEST = "manifest.json"
 # Which file of the archive a layer is (annotations.md of the OCI image specification).
@@ -48,6 +48,11 @@ def docker_image(typed: str, content: bytes, label: str | None) -> DockerImage:
     if len(set(found)) > 1:
         named = "with the same names" if found[0].tags else "none with a name"
         raise SourceError(f"{typed!r} holds {len(found)} images, {named}", hint=_HINT)
+    if len(found[0].layers) > MOST_LAYERS:
+        raise SourceError(
+            f"the image of {typed!r} has {len(found[0].layers)} layers, {MOST_LAYERS} are the most there can be",
+            hint="build the image with fewer layers, or squash it",
+        )
     return found[0]
 
 

@@ -17,7 +17,7 @@ import requests
 from oras.auth.token import TokenAuth
 
 from bootc_live.base.errors import SourceError
-from bootc_live.base.json_text import read_json
+from bootc_live.base.json_text import Budget, read_json
 from bootc_live.base.redact import redact
 from bootc_live.config.logins import Login
 from bootc_live.source.http.encoded import plain
@@ -64,6 +64,7 @@ class RegistryLogin(TokenAuth):  # type: ignore[misc]
         self._helper = helper
         self._lock = threading.Lock()
         self._uses_basic = False
+        self._budget = Budget()
 
     def authenticate_request(
         self, original: requests.Response, headers: dict[str, str], refresh: bool = False
@@ -144,6 +145,7 @@ class RegistryLogin(TokenAuth):  # type: ignore[misc]
                 raise self.refusal(response)
             content = plain(self._read(response), f"the answer of {redact(realm)} (for {self._typed!r})")
         try:
+            self._budget.spend(len(content))
             answer: Any = read_json(content)
             token = answer.get("token") or answer.get("access_token")
         except (ValueError, AttributeError):
