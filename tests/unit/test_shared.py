@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bootc_live.base.shared import made_in
-from bootc_live.landing.receipt import written_receipt
+from bootc_live.landing.receipt import read_receipt, written_receipt
 from bootc_live.rootfs import workspace
 from bootc_live.rootfs.workspace import ram_workspace
 
@@ -87,3 +87,25 @@ def test_a_receipt_beside_a_run_that_ends(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(os, "makedirs", makedirs)
     with written_receipt({"a": 1}, str(path)):
         assert path.exists()
+
+
+def test_the_same_receipt_by_two_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other run does all that it does just before this one puts its own in place, and takes it back meanwhile."""
+    real, path, began = os.replace, tmp_path / "receipt.json", []
+
+    def replace(source: str, target: str) -> None:
+        if not began:
+            began.append(1)
+            with written_receipt({"run": 2}, str(path)):
+                assert read_receipt(str(path)) == {"run": 2}
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    with written_receipt({"run": 1}, str(path)):
+        assert read_receipt(str(path)) == {"run": 1}
+    assert os.listdir(tmp_path) == ["receipt.json"]
+    taken_back = written_receipt({"run": 1}, str(path))
+    taken_back.__enter__()
+    path.unlink()
+    error = KeyError()
+    assert not taken_back.__exit__(KeyError, error, None), "the failure itself is told, not what it found"

@@ -70,10 +70,11 @@ def written_receipt(receipt: dict[str, object], path: str) -> Iterator[None]:
 
     Raises LandingError.
     """
-    part = f"{path}.part"
+    # A name of its own: another run may write the same receipt now.
+    part = f"{path}.{os.urandom(8).hex()}.part"
     try:
         try:
-            with made_in(os.path.dirname(path) or ".", lambda: open(part, "w", encoding="utf-8")) as file:
+            with made_in(os.path.dirname(path) or ".", lambda: open(part, "x", encoding="utf-8")) as file:
                 file.write(f"{shown_json(receipt)}\n")
             os.replace(part, path)
         finally:
@@ -86,7 +87,9 @@ def written_receipt(receipt: dict[str, object], path: str) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        os.unlink(path)
+        # Another run may have taken its own back, of the same name.
+        with suppress(FileNotFoundError):
+            os.unlink(path)
         raise
 
 
