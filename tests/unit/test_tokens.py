@@ -92,6 +92,9 @@ def test_words_stay_as_typed(text: str, words: list[str], behind: str) -> None:
         (Token("a", "b"), "a=b"),
         (Token("a", "b c"), 'a="b c"'),
         (Token("a", 'b"c'), 'a=b"c'),
+        (Token("a b", None), '"a b"'),
+        (Token("a b", "c d"), '"a b=c d"'),
+        (Token("", None), '""'),
     ],
 )
 def test_shown_as_typed(token: Token, shown: str) -> None:

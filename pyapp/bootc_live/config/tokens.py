@@ -23,6 +23,9 @@ class Token(NamedTuple):
 
     def __str__(self) -> str:
         """Give the argument as it would be typed (quotes only where needed)."""
+        if not self.name or _SPACE & set(self.name):
+            # Only quotes around the whole take in what stands before "=".
+            return f'"{self.name}"' if self.value is None else f'"{self.name}={self.value}"'
         if self.value is None:
             return self.name
         quote = '"' if _SPACE & set(self.value) else ""
