@@ -1,0 +1,76 @@
+"""JSON documents of registries, archives and login files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+from bootc_live.base.errors import BootcLiveError
+from bootc_live.base.json_text import read_json
+from bootc_live.config.logins import parse_logins
+from bootc_live.image.manifest import is_artifact, is_index, parse_config, parse_index, parse_manifest
+from bootc_live.image.platform import candidates, check
+from bootc_live.source.archive.docker import docker_image
+from bootc_live.source.archive.files import MemoryFiles
+from bootc_live.source.archive.layout import LayoutSource
+from bootc_live.source.descriptor import Platform
+
+_HERE: Final = Platform("linux", "amd64")
+_TYPES: Final = (
+    "",
+    "application/json",
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+)
+_REFUSED: Final = "refused"
+
+
+def documents(data: bytes) -> None:
+    """Read a document as each of the kinds that there are."""
+    read: list[Callable[[bytes], object]] = [
+        lambda content: parse_manifest(content, "it"),
+        lambda content: parse_index(content, "it"),
+        lambda content: candidates(parse_index(content, "it"), _HERE, "it"),
+        lambda content: is_artifact(content, "it"),
+        lambda content: check(parse_config(content, 1, "it").platform, _HERE, "it"),
+        lambda content: parse_config(content, 2, "it"),
+        lambda content: docker_image("it", content, None),
+        lambda content: docker_image("it", content, "os"),
+        lambda content: LayoutSource(MemoryFiles({"index.json": content}), "it", None).top(),
+        lambda content: LayoutSource(MemoryFiles({"index.json": content}), "it", "os").top(),
+        lambda content: repr(parse_logins(content, "it")),
+        *(lambda content, kind=kind: is_index(content, kind, "it") for kind in _TYPES),
+    ]
+    outcomes = [_outcome(reader, data) for reader in read]
+    kinds = outcomes[-len(_TYPES) :]
+    manifest, index = (outcome != _REFUSED for outcome in outcomes[:2])
+    assert not (manifest and index and set(kinds) != {_REFUSED}), "two readings of one document"
+    again = _rewritten(data)
+    if again is not None:
+        assert [_outcome(reader, again) for reader in read] == outcomes, "blanks and escapes change what it says"
+    with suppress(BootcLiveError):
+        logins = parse_logins(data, "it")
+        assert "password" not in repr(logins) or all("hidden" in repr(login) for login in logins.logins.values())
+
+
+def _outcome(reader: Callable[[bytes], object], content: bytes) -> object:
+    try:
+        return reader(content)
+    except BootcLiveError:
+        return _REFUSED
+
+
+def _rewritten(data: bytes) -> bytes | None:
+    """Return the same document in other words, None where it is none or has a name twice."""
+
+    def once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        if len({name.casefold() for name, _ in pairs}) < len(pairs):
+            raise ValueError("a name twice")
+        return dict(pairs)
+
+    try:
+        return json.dumps(read_json(data, once), allow_nan=False, indent=1).encode()
+    except ValueError:
+        return None

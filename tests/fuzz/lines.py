@@ -1,0 +1,77 @@
+"""Kernel command lines: read as the kernel reads them, and without what an image may not ask for."""
+
+from __future__ import annotations
+
+from bootc_live.base.errors import BootcLiveError
+from bootc_live.config.cmdline import parse_cmdline
+from bootc_live.config.image_kargs import _folded, _is_refused
+from bootc_live.config.kargs_d import printable_words
+from bootc_live.config.model import Kexec
+from bootc_live.config.next_cmdline import next_cmdline
+from bootc_live.config.tokens import read_word, redact_cmdline, split_cmdline, split_words
+from tests.unit.test_tokens import as_the_kernel
+
+_ROOT = "root=bootc-live:docker://registry.example/os:stable"
+_DIGEST = f"sha256:{'5' * 64}"
+
+
+def command_line(data: bytes) -> None:
+    """Read a line, and the next kernel's of it and of what follows its first NUL, which an image brings along."""
+    first, _, rest = data.partition(b"\0")
+    here = first.decode("utf-8", "surrogateescape")
+    found = split_cmdline(here)
+    assert found == as_the_kernel(here), "the kernel reads something else"
+    words, behind = split_words(here)
+    assert [read_word(word) for word in words] == found
+    assert redact_cmdline(redact_cmdline(here)) == redact_cmdline(here)
+    for token in found:
+        if '"' not in token.name + (token.value or ""):
+            assert split_cmdline(str(token)) == [token]
+    _next(here, rest.decode("utf-8", "replace"))
+    assert behind == behind.strip()
+    parse_cmdline(here)
+
+
+def _next(here: str, of_image: str) -> None:
+    try:
+        asked = printable_words(of_image)
+    except ValueError:
+        return
+    try:
+        made = next_cmdline(f"{_ROOT} {here}", asked, Kexec(), _DIGEST, here)
+    except BootcLiveError:
+        # Another root= of this boot's own.
+        return
+    for names in (_kernel, _systemd, _dracut):
+        given = names(f"bootc.live.digest= {_ROOT} {here}")
+        added = {name for name in names(made) if _is_refused(name)} - given
+        assert not added, f"an image adds {added}"
+
+
+def _kernel(line: str) -> set[str]:
+    return {_folded(token.name) for token in as_the_kernel(line)}
+
+
+def _dracut(line: str) -> set[str]:
+    """Return the names of arguments for shell scripts, which know no quotes."""
+    return {_folded(word.partition("=")[0]) for word in line.replace('"', "").split()}
+
+
+def _systemd(line: str) -> set[str]:
+    """Return the names of arguments as extract_first_word() of systemd finds them, quotes within words included."""
+    words, word, quote, begun = [], "", "", False
+    for letter in [*line, " "]:
+        if quote and letter == quote:
+            quote = ""
+        elif quote:
+            word += letter
+        elif letter in "\"'":
+            quote, begun = letter, True
+        elif letter in " \t\n\r":
+            if word or begun:
+                words.append(word)
+            word, begun = "", False
+        else:
+            word += letter
+    # One whose quote is open ends with the line.
+    return {_folded(word.partition("=")[0]) for word in [*words, word]}

@@ -1,0 +1,66 @@
+"""Challenges of servers, and references to images: what is read is what is meant, in linear time."""
+
+from __future__ import annotations
+
+import time
+import zlib
+from typing import Final
+
+from bootc_live.base.redact import redact, redact_value
+from bootc_live.source.registry.challenges import Challenge, parse_challenge, repository_in
+from bootc_live.source.registry.reference import parse_reference
+
+# Where time grows with the square, a text that is repeated up to this length takes seconds, else milliseconds.
+_LONG: Final = 40_000
+_SHORT: Final = 8
+# Of so many short texts one is repeated: that takes longer than all else.
+_SHARE: Final = 8
+_MOST_SECONDS: Final = 3.0
+
+
+def challenges(data: bytes) -> None:
+    """Read headers of an answer, write them anew, and read that."""
+    text = data.decode("latin-1")
+    found = parse_challenge(text)
+    for challenge in found:
+        assert challenge.scheme == challenge.scheme.lower()
+        assert all(name == name.lower() for name in challenge.parameters)
+    assert parse_challenge(", ".join(map(_written, found))) == found
+    _hide(text)
+    if 0 < len(text) <= _SHORT and zlib.crc32(data) % _SHARE == 0:
+        began = time.process_time()
+        long = text * (_LONG // len(text))
+        parse_challenge(long)
+        parse_challenge(f'Bearer realm="{long}')
+        redact(long)
+        redact_value(long)
+        repository_in(f"https://{long}")
+        assert time.process_time() - began < _MOST_SECONDS, "time is not linear"
+
+
+def _hide(text: str) -> None:
+    """Hide secrets: what is hidden once stays as it is."""
+    for hide in (redact, redact_value):
+        hidden = hide(text)
+        assert hide(hidden) == hidden, f"{hide.__name__} changes its own result"
+
+
+def _written(challenge: Challenge) -> str:
+    pairs = []
+    for name, value in challenge.parameters.items():
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+        pairs.append(f'{name}="{escaped}"')
+    return f"{challenge.scheme} {', '.join(pairs)}".rstrip()
+
+
+def references(data: bytes) -> None:
+    """Read a reference, write it, and read that."""
+    text = data.decode("utf-8", "surrogateescape")
+    found = parse_reference(text, text)
+    again = parse_reference(str(found), text)
+    # A tag that stands beside a digest says nothing.
+    assert (again.registry, again.repository, again.target) == (found.registry, found.repository, found.target)
+    assert str(again) == str(found)
+    assert found.host.isascii()
+    assert found.host.isprintable()
+    assert repository_in(f"https://{found.host}/v2/{found.repository}/manifests/{found.target}") == found.repository
