@@ -144,6 +144,31 @@ def test_gnu_map_that_never_ends() -> None:
         members(header)
 
 
+class Counting:
+    """A tar that may be looked at a few times: more is looking for what cannot come."""
+
+    def __init__(self, tar: bytes) -> None:
+        self._tar, self._left = tar, 100
+
+    def __len__(self) -> int:
+        return len(self._tar)
+
+    def __getitem__(self, key: slice, /) -> bytes:
+        self._left -= 1
+        assert self._left, "it is read on behind its end"
+        return self._tar[key]
+
+
+@pytest.mark.parametrize("size", [10_000, 2**32, 2**62])
+@pytest.mark.parametrize("body", [b"", b"3\n0\n1", b"2\n0\n5\n", bytes(512)])
+def test_a_map_ends_with_the_tar(body: bytes, size: int) -> None:
+    """Whatever the member's header claims; found by fuzzing."""
+    header = Header(b"s", size=size)
+    tar = member(header, body, pax=[("GNU.sparse.major", "1"), ("GNU.sparse.realsize", "9")])
+    with pytest.raises(ValueError, match="the map of a sparse member"):
+        list(read_members(Counting(tar)))
+
+
 def test_huge_holes_are_cheap() -> None:
     (found,) = members(layer(map_0_1(f"{2**60 - 1},1", str(2**60))))
     assert found.size == 2**60

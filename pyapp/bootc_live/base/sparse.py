@@ -75,8 +75,9 @@ def pax_sparse(buffer: _Bytes, position: int, size: int, pax: dict[bytes, bytes]
 
 def _map_in_body(buffer: _Bytes, position: int, end: int, most: int) -> tuple[list[int], int]:
     start, numbers, wanted, rest = position, list[int](), 1, b""
-    while position < end and len(rest) < BLOCK:
-        *lines, rest = (rest + buffer[position : position + BLOCK]).split(b"\n")
+    # A member may claim to be larger than all there is.
+    while position < end and len(rest) < BLOCK and (block := buffer[position : position + BLOCK]):
+        *lines, rest = (rest + block).split(b"\n")
         position += BLOCK
         for line in lines:
             numbers.append(_number(line))
