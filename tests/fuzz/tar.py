@@ -64,6 +64,7 @@ def headers(data: bytes) -> None:
             assert (found, error is None) == (members, refused is None), "another way of reading finds something else"
         _archive(data, members, refused)
     _merge(members)
+    _merge(members + members)
     if refused is not None:
         raise refused
 
@@ -150,8 +151,9 @@ def _content(entry: Entry, chunks: Iterator[bytes]) -> bytes | None:
 def _merge(members: list[Member]) -> None:
     merging = Merging()
     try:
-        for member in members:
-            merging.apply(member, 0, 0)
+        for number, member in enumerate(members):
+            # In two layers, so that whiteouts have something to hide.
+            merging.apply(member, 2 * number // len(members), 0)
     except ValueError:
         # The tree holds what came before.
         pass
