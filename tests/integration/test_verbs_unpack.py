@@ -166,6 +166,16 @@ def test_nothing_stays_of_a_deep_tree(program: Program, tmp_path: Path) -> None:
     assert there.stat().st_mode & 0o7777 == 0o751
 
 
+def test_nothing_stays_of_many_names(program: Program, tmp_path: Path) -> None:
+    """More of them than the arguments of a program may be long, and such that look like its options."""
+    many = layer(*(file(f"-{number:05}{'n' * 240}", "") for number in range(12000)), node("z", "char", 5000, 0))
+    archive = write_archive(tmp_path / "image.oci", Image([Layer(many)], architecture=HERE))
+    there = tmp_path / "there"
+    there.mkdir()
+    assert "is the device 5000:0" in program.run("unpack", archive, there).error(archive, repr(str(there)))
+    assert names(there) == []
+
+
 @pytest.mark.parametrize(("uid_mode", "devices"), [(0o4755, 2), (0o2755, 0), (0o755, 0)])
 def test_what_works_as_root_is_told(uid_mode: int, devices: int, program: Program, tmp_path: Path) -> None:
     """It is the image's tree; whoever unpacks it is told what others could do with it."""

@@ -9,7 +9,7 @@ import argparse
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from bootc_live.base.errors import ConfigError, RootfsError
@@ -29,6 +29,8 @@ from bootc_live.rootfs.tree_handles import handles
 from bootc_live.source.access import Access
 
 _HINT = "free some space, or name another DIR"
+# Names of 255 bytes for one program: the kernel takes 2 MiB of arguments, or less.
+_AT_ONCE = 1000
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -91,7 +93,7 @@ def _copy(image: VerifiedImage, root: Node, target: str, recorder: Recorder) -> 
         ignore_interrupts()
         os.rename(made, target)
     finally:
-        _remove(part)
+        _remove(os.path.dirname(part), [os.path.basename(part)])
 
 
 def _copy_into(image: VerifiedImage, root: Node, directory: str, recorder: Recorder) -> None:
@@ -115,13 +117,14 @@ def _emptied_on_failure(directory: str) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        _remove(*(entry.path for entry in os.scandir(directory)))
+        _remove(directory, os.listdir(directory))
         os.chown(directory, before.st_uid, before.st_gid)
         os.chmod(directory, stat.S_IMODE(before.st_mode))
         raise
 
 
-def _remove(*paths: str) -> None:
+def _remove(directory: str, names: Sequence[str]) -> None:
     """Remove what was made, however deep it is: Python's own removal ends where its stack or its descriptors do."""
-    if paths:
-        run(["rm", "-rf", "--one-file-system", "--", *paths], hint=_HINT)
+    for begin in range(0, len(names), _AT_ONCE):
+        argv = ["rm", "-rf", "--one-file-system", "--", *names[begin : begin + _AT_ONCE]]
+        run(argv, hint=_HINT, cwd=directory)
