@@ -106,8 +106,8 @@ def _gnu_long(kind: bytes, text: bytes) -> bytes:
     return header.encode() + padded(text + b"\0")
 
 
-def pax_header(records: Pax, kind: Literal["x", "g"] = "x") -> bytes:
-    """An extended header member: `x` is for the next member alone, `g` for all that follow."""
+def pax_header(records: Pax, kind: Literal["x", "X", "g"] = "x") -> bytes:
+    """An extended header member: `x` is for the next member alone, as Solaris' `X` is, and `g` for all that follow."""
     body = pax_records(records)
     return Header(b"PaxHeaders/0", kind.encode(), size=len(body)).encode() + padded(body)
 

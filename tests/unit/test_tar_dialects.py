@@ -93,6 +93,9 @@ ROWS = {
     "an x header that takes all back": Row(
         (pax_header([("path", "first")]), pax_header([("comment", "nothing")]), LAST), [THEN], gnu=False
     ),
+    "Solaris' letter for pax": Row(
+        (pax_header([("path", "other")], "X"), LAST, file("y")), [("other", "file", 1), ("y", "file", 0)]
+    ),
     "the last of two long names": Row(
         (file("a" * 120, fmt="gnu")[:1024], file("b" * 120, "x", fmt="gnu")), [("b" * 120, "file", 1)]
     ),

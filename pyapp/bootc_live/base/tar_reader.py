@@ -33,6 +33,9 @@ _SPARSE_PAIRS = frozenset({b"GNU.sparse.offset", b"GNU.sparse.numbytes"})
 _SPARSE_MAP = b"GNU.sparse.map"
 _READ = frozenset({b"path", b"linkpath", b"size", b"uid", b"gid", b"mtime"})
 _USTAR, _GNU = b"ustar\0", b"ustar  \0"
+# What pax says about the next member; Solaris has a letter of its own for the same.
+_PAX = frozenset({b"x", b"X"})
+_EXTENSIONS = _PAX | {b"g", b"L", b"K"}
 _REGULAR = frozenset(b"\x0007")
 _BEFORE_USTAR = b"\0"
 _KINDS = {b"1": "hardlink", b"2": "symlink", b"3": "char", b"4": "block", b"5": "dir", b"6": "fifo"}
@@ -79,12 +82,10 @@ class _Extensions:
         self._own: dict[bytes, bytes] = {}
         self.name: bytes | None = None
         self.link: bytes | None = None
-        self.waiting = False
 
     def add(self, kind: bytes, body: bytes) -> None:
         """Take one extension header in; of several of a kind the last counts. Raises ValueError."""
-        self.waiting = self.waiting or kind != b"g"
-        if kind == b"x":
+        if kind in _PAX:
             self._own = _keywords(body)
         elif kind == b"g":
             self._globals |= _keywords(body)
@@ -139,7 +140,7 @@ def read_members(buffer: Buffer) -> Iterator[Member]:
             break
         fields = _fields(header, position)
         position += BLOCK
-        if fields[7] in b"xgLK":
+        if fields[7] in _EXTENSIONS:
             body = _extension(buffer, position, number(fields[4]))
             extensions.add(fields[7], body)
             position += _padded(len(body))
@@ -158,8 +159,6 @@ def read_members(buffer: Buffer) -> Iterator[Member]:
             raise ValueError(f"its last member claims data up to offset {reach}, more than there is")
         if header.strip(b"\0"):
             raise ValueError("the tar ends inside a header")
-    if extensions.waiting:
-        raise ValueError("the tar ends after an extension header")
 
 
 def _fields(header: bytes, position: int) -> tuple[bytes, ...]:
