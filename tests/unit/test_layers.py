@@ -339,6 +339,13 @@ def test_device_numbers() -> None:
     assert node_at(merged((node("a", "char", 10, 229),)), "a").device == (10, 229)
 
 
+def test_owners_that_chown_does_not_take() -> None:
+    """The largest number stands for nobody at all, so that all who unpack leave such a file to root."""
+    root = merged((file("a", uid=2**32 - 1, gid=7, fmt="gnu"), file("b", uid=7, pax=[("gid", str(2**32 - 1))])))
+    assert [(node_at(root, name).uid, node_at(root, name).gid) for name in "ab"] == [(0, 7), (7, 0)]
+    assert node_at(merged((directory("./", uid=2**32 - 2),)), ".").uid == 2**32 - 2
+
+
 @pytest.mark.parametrize(("uid", "gid"), [(2**32, 0), (0, 2**32), (-1, 0), (0, -5)])
 def test_owners_beyond_the_possible(uid: int, gid: int) -> None:
     assert "no user and group" in refusal((file("a", uid=uid, gid=gid),))

@@ -24,6 +24,8 @@ _OPAQUE = b".wh..wh..opq"
 _AUFS = b".wh..wh."
 # The overlay file system's own notes would change what an overlay above shows.
 _FOREIGN_XATTR = b"trusted.overlay."
+# No user and no group: chown(2) takes the number for "leave it as it is", and what is unpacked stays root's.
+_NOBODY = 2**32 - 1
 _SPACES = frozenset({b"user.", b"trusted.", b"security.", b"system."})
 _NOT_ON = {
     "dir": (),
@@ -65,7 +67,7 @@ def _apply(merging: Merging, members: Iterator[Member], layer: VerifiedLayer, nu
     where = ""
     try:
         for member in members:
-            where = f"member {member.name.decode(errors='backslashreplace')!r} "
+            where = f"member {member.name[:300].decode(errors='backslashreplace')!r} "
             merging.apply(member, number, layer.offset)
             where = ""
     except ValueError as error:
@@ -214,7 +216,9 @@ class Merging:
         return node
 
     def _describe(self, node: Node, member: Member) -> None:
-        node.mode, node.uid, node.gid = member.mode, member.uid, member.gid
+        node.mode = member.mode
+        node.uid = 0 if member.uid == _NOBODY else member.uid
+        node.gid = 0 if member.gid == _NOBODY else member.gid
         node.mtime, node.mtime_ns = member.mtime, member.mtime_ns
         if not 0 <= node.uid < 2**32 or not 0 <= node.gid < 2**32:
             raise ValueError(f"belongs to {node.uid}:{node.gid}, which is no user and group")

@@ -23,6 +23,12 @@ CASES = (
     single(
         "owners-base256", file("a", uid=2097152, gid=2097153, fmt="gnu"), file("b", uid=2**31, gid=2**32 - 2, fmt="gnu")
     ),
+    single(
+        "owners-that-chown-does-not-take",
+        file("a", uid=2**32 - 1, gid=2**32 - 1, fmt="gnu"),
+        file("b", uid=5, pax=[("gid", str(2**32 - 1))]),
+        directory("d/", uid=2**32 - 1, gid=5, fmt="gnu"),
+    ),
     single("owners-pax", file("a", pax=[("uid", "3000000"), ("gid", "4000000000")])),
     single("mtime-zero", file("a", mtime=0), directory("d/", mtime=0)),
     single("mtime-negative-base256", file("a", mtime=-1, fmt="gnu"), file("b", mtime=-100000, fmt="gnu")),
