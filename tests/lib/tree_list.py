@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -95,7 +95,7 @@ def _xattrs(path: bytes) -> str:
     return ",".join(pairs) or NONE
 
 
-def _line(top: bytes, path: bytes, info: os.stat_result, group: str) -> Line:
+def _line(top: bytes, path: bytes, info: os.stat_result, group: str, digest: Callable[[bytes], str]) -> Line:
     full, kind = os.path.join(top, path), KINDS[stat.S_IFMT(info.st_mode)]
     size = NONE
     if kind in "fl":
@@ -112,14 +112,14 @@ def _line(top: bytes, path: bytes, info: os.stat_result, group: str) -> Line:
         mtime=str(info.st_mtime_ns // 10**9),
         size=size,
         target=quote(os.readlink(full)) if kind == "l" else NONE,
-        sha256=_sha256(full) if kind == "f" else NONE,
+        sha256=digest(full) if kind == "f" else NONE,
         group=group,
         xattrs=_xattrs(full),
     )
 
 
-def tree_list(top: Path | str) -> list[Line]:
-    """The entries of the tree at `top`, sorted by path; reads every file, as root."""
+def tree_list(top: Path | str, digest: Callable[[bytes], str] = _sha256) -> list[Line]:
+    """The entries of the tree at `top`, sorted by path; `digest` reads a file. Needs root."""
     base = os.fsencode(top)
     found = sorted(_walk(base))
     first: dict[tuple[int, int], str] = {}
@@ -128,7 +128,7 @@ def tree_list(top: Path | str) -> list[Line]:
         group = NONE
         if info.st_nlink > 1 and not stat.S_ISDIR(info.st_mode):
             group = first.setdefault((info.st_dev, info.st_ino), quote(path))
-        lines.append(_line(base, path, info, group))
+        lines.append(_line(base, path, info, group, digest))
     return sorted(lines)
 
 

@@ -79,6 +79,7 @@ MADE: Final = {
         _root("bookworm"),
         _root("server"),
         Made("image", ("vm/build", "live.oci"), ("root builder", "root live")),
+        Made("foreign tars", ("vm/tars/make",), ("root builder",)),
         Made("artefacts", ("vm/build",), ("image", "root emulator")),
         Made("other images", ("vm/build", "kexec.oci", "live-full.oci"), ("artefacts", "root forky")),
         Made("server image", ("vm/build", "server.oci"), ("image", "root server")),
@@ -90,7 +91,7 @@ STAGES: Final = {
     for stage in (
         Stage("lint", (), workers=1),
         Stage("unit", ()),
-        Stage("integration", ("image",), root="builder"),
+        Stage("integration", ("image", "foreign tars"), root="builder"),
         Stage("roots", ("image", "root forky", "root bookworm")),
         Stage("vm", ("artefacts", "other images")),
         Stage("bench", ("image", "server image"), root="builder", alone=True, workers=1),
