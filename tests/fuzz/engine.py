@@ -68,7 +68,7 @@ def _unguided(name: str, seconds: int) -> None:
     from tests.fuzz.plain import fuzz
 
     seed = int.from_bytes(os.urandom(4), "big")
-    print(f"{name}: there is no atheris for this Python: without coverage, with the seed {seed}", flush=True)
+    print(f"{name}: atheris is not there: inputs change without coverage, with the seed {seed}", flush=True)
     print(f"{name}: {fuzz(_target(name), corpus.load(name), seconds, seed)} inputs")
 
 

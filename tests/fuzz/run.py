@@ -19,6 +19,9 @@ _REPO: Final = Path(__file__).resolve().parents[2]
 _BUILD: Final = _REPO / "build" / "fuzz"
 # A hang, or memory that one input takes. The target itself looks at processor time, which is more exact.
 _BOUNDS: Final = ("-timeout=300", "-rss_limit_mb=2048")
+# Of a corpus; each ordinary run tries all of it first.
+_MOST_INPUTS: Final = 200
+_MOST_BYTES: Final = 200_000
 
 
 def start(*arguments: str | Path, output: int | None = None) -> subprocess.CompletedProcess[str]:
@@ -39,19 +42,27 @@ def fuzz(name: str, seconds: int, found: Path, output: int | None = None) -> sub
 
 
 def merge(name: str) -> int:
-    """Reduce the corpus and what was found to the fewest inputs that reach as much; returns an exit status."""
+    """Reduce the corpus and what was found to few inputs that reach as much; returns an exit status.
+
+    Every line that is reached stays so; what reaches one more often than others do stays as far as there is room.
+    """
     found = _BUILD / name / "found"
     with tempfile.TemporaryDirectory() as directory:
-        seeds, merged = Path(directory, "corpus"), Path(directory, "merged")
-        merged.mkdir()
-        corpus.write(seeds, corpus.load(name))
-        corpus.write(seeds, corpus.read(found) if found.exists() else [])
-        done = start("fuzz", name, "0", *_BOUNDS, "-merge=1", merged, seeds)
-        inputs = corpus.read(merged)
-        if done.returncode or not inputs:
-            return done.returncode or 1
-        corpus.store(name, inputs)
-        return 0
+        seeds, lines, counts = (Path(directory, part) for part in ("corpus", "lines", "counts"))
+        corpus.write(seeds, [*corpus.load(name), *(corpus.read(found) if found.exists() else [])])
+        for merged, options in ((lines, ["-use_counters=0"]), (counts, [])):
+            merged.mkdir()
+            done = start("fuzz", name, "0", *_BOUNDS, "-merge=1", *options, merged, seeds)
+            if done.returncode:
+                return done.returncode
+        kept = corpus.read(lines)
+        for data in sorted(set(corpus.read(counts)) - set(kept), key=len):
+            if len(kept) < _MOST_INPUTS and sum(map(len, kept)) + len(data) <= _MOST_BYTES:
+                kept.append(data)
+    if not kept:
+        return 1
+    corpus.store(name, kept)
+    return 0
 
 
 def main(argv: list[str]) -> int:
