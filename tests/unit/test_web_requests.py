@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
@@ -13,11 +15,15 @@ import requests
 
 from bootc_live.base.errors import SourceError
 from bootc_live.config.model import RetryLimits
+from bootc_live.config.source_spec import RegistryImage
 from bootc_live.source.access import Access
-from bootc_live.source.http.web import Web, check_redirects, from_asked, opened_web, origin_of
+from bootc_live.source.descriptor import Descriptor
+from bootc_live.source.http.web import Web, from_asked, opened_web, origin_of
+from bootc_live.source.registry.source import open_registry
 from bootc_live.source.retry import RetryPolicy
 from tests.lib.archive_servers import Answer, ArchiveServer, Asked, Framing, Reply, archive_server
 from tests.lib.fetching import quiet
+from tests.lib.oci_writer import sha256
 from tests.lib.tls import Certificate, make_authority, make_server
 
 SECRET = "Basic c2VjcmV0"
@@ -98,17 +104,84 @@ def test_nothing_secret_leaves_the_origin(status: int, web: Web, servers: Server
     assert told(last) == told(servers.away.asked[0]) == {"Accept", "Range", "If-Range"}
 
 
-@pytest.mark.parametrize("back", [True, False])
-def test_scheme_and_port_are_part_of_an_origin(back: bool, web: Web, servers: Servers) -> None:
-    one, other = (servers.secure, servers.home) if back else (servers.home, servers.secure)
-    servers.table["/a"] = moved(other.url("/b"))
-    with sent(web, one.url("/a")) as response:
+def test_scheme_and_port_are_part_of_an_origin(web: Web, servers: Servers) -> None:
+    servers.table["/a"] = moved(servers.secure.url("/b"))
+    with sent(web, servers.home.url("/a")) as response:
         assert response.status_code == 200
-        if back:
-            with pytest.raises(SourceError, match="redirects from HTTPS to plain HTTP"):
-                check_redirects(response, "typed")
-    assert "Authorization" in told(one.asked[0])
-    assert "Authorization" not in told(other.asked[0])
+    assert "Authorization" in told(servers.home.asked[0])
+    assert "Authorization" not in told(servers.secure.asked[0])
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize(
+    ("hops", "headers", "plain", "followed"),
+    [
+        # What a digest decides about may come from anywhere, unless somebody could learn whom it is for.
+        (("secure", "away"), {}, True, True),
+        (("secure", "secure", "away", "secure"), {}, True, True),
+        (("secure", "away"), {"Authorization": SECRET}, True, False),
+        (("secure", "secure", "away"), {"Authorization": SECRET}, True, False),
+        (("secure", "away"), {}, False, False),
+        (("secure", "away", "secure"), {}, False, False),
+        (("secure", "secure", "away"), {"Authorization": SECRET}, False, False),
+        # Who asks without protection has none.
+        (("home", "away"), {"Authorization": SECRET}, False, True),
+        (("home", "secure", "away"), {"Authorization": SECRET}, False, True),
+    ],
+)
+def test_plain_servers_are_asked_nothing(
+    status: int,
+    hops: tuple[str, ...],
+    headers: dict[str, str],
+    plain: bool,
+    followed: bool,
+    web: Web,
+    servers: Servers,
+) -> None:
+    """A redirect from HTTPS to one of them is refused before anything is sent to it."""
+    urls = [getattr(servers, name).url(f"/{number}") for number, name in enumerate(hops)]
+    for number, url in enumerate(urls[1:]):
+        servers.table[f"/{number}"] = moved(url, status)
+    if followed:
+        with closing(web.send(urls[0], dict(headers), plain=plain)) as response:
+            assert [hop.url for hop in (*response.history, response)] == urls
+        return
+    with pytest.raises(SourceError, match="redirects from HTTPS to plain HTTP"):
+        web.send(urls[0], dict(headers), plain=plain)
+    assert servers.away.asked == []
+    assert len(servers.secure.asked) == hops.index("away")
+
+
+@pytest.mark.parametrize("kind", ["manifests", "blobs"])
+@pytest.mark.parametrize("login", [False, True])
+def test_a_registry_that_leads_to_a_plain_server(
+    kind: str, login: bool, certificate: Certificate, servers: Servers, tmp_path: Path
+) -> None:
+    """Only a blob may come from there, and only where nobody logged in for it."""
+    basic = f"Basic {base64.b64encode(b'me:pw').decode()}"
+
+    def answer(asked: Asked) -> Reply:
+        if login and asked.header("Authorization") != basic:
+            return Reply(401, headers={"WWW-Authenticate": "Basic"})
+        return moved(servers.away.url("/x"))
+
+    with archive_server(answer, tls=certificate) as secure:
+        host = f"127.0.0.1:{secure.port}"
+        (tmp_path / "etc/bootc-live").mkdir(parents=True)
+        auths = {host: {"auth": basic.partition(" ")[2]}}
+        (tmp_path / "etc/bootc-live/auth.json").write_text(json.dumps({"auths": auths}))
+        access = Access(quiet, policy=POLICY, root=str(tmp_path))
+        descriptor = Descriptor("a/b", sha256(b"end"), 3)
+        with open_registry(RegistryImage(f"{host}/os", "typed"), access) as source:
+            opener = source.open_blob if kind == "blobs" else source.open_manifest
+            if kind == "blobs" and not login:
+                with opener(descriptor) as chunks:
+                    assert b"".join(chunks) == b"end"
+                return
+            with pytest.raises(SourceError, match="redirects from HTTPS to plain HTTP"), opener(descriptor) as chunks:
+                next(chunks)
+        assert servers.away.asked == []
+        assert len(secure.asked) == 1 + login
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from bootc_live.source.archive.opening import read_archive
 from bootc_live.source.archive.stream import StreamArchive
 from bootc_live.source.http.proxies import basic_login, without_login
 from bootc_live.source.http.ranges import Asking, DoubtfulRangeError, RangeError, few, part_of
-from bootc_live.source.http.web import Web, check_redirects, opened_web
+from bootc_live.source.http.web import Web, opened_web
 from bootc_live.source.interface import AnySource
 
 # The first question asks for this much: it tells whether there are ranges, how long the file is, and how it begins.
@@ -68,7 +68,6 @@ class _File:
     @contextmanager
     def _get(self, start: int, end: int | None) -> Iterator[requests.Response]:
         with self.web.get(self._url, self.typed, self._login, start, end) as answer:
-            check_redirects(answer, self.typed)
             version = answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
             if self._version not in (None, version, ""):
                 self.web.access.tell(

@@ -39,6 +39,7 @@ class Web:
     def __init__(self, access: Access, typed: str, adapter: PatientAdapter, sockets: Sockets) -> None:
         """Take an adapter, and the sockets it uses."""
         self.access = access
+        self._typed = typed
         self._adapter = adapter
         self._sockets = sockets
         self.persistence = Persistence(access.policy, typed, access.tell, sockets.sleep)
@@ -74,15 +75,19 @@ class Web:
             check_answer(typed, url, response, start if "Range" in asked else None)
             yield response
 
-    def send(self, url: str, headers: dict[str, str], *, checked: bool = True) -> requests.Response:
+    def send(
+        self, url: str, headers: dict[str, str], *, checked: bool = True, plain: bool = False
+    ) -> requests.Response:
         """Ask for a URL, and follow its redirects; raises RequestException, ValueError and SourceError.
 
         Headers with secrets, and leaving the certificate unchecked, are for the origin of the URL alone: from the
         first redirect elsewhere on nobody gets them, not even that origin again. See ``from_asked``.
+        ``plain`` lets HTTPS lead to plain HTTP: only for what a digest decides about, and never with a login.
         """
         hops: list[requests.Response] = []
         at_home = True
-        target = _normal(url)
+        first = target = _normal(url)
+        protected = first.startswith("https:") and (not plain or "Authorization" in headers)
         while True:
             shown = headers if at_home else {name: headers[name] for name in _FOR_ALL if name in headers}
             response = self.send_once("GET", target, shown, checked=checked or not at_home)
@@ -99,6 +104,12 @@ class Web:
             target = _normal(urljoin(target, location.encode("latin-1", "replace").decode("utf-8", "replace")))
             if len(target) > _LONGEST_TARGET:
                 raise ValueError(f"it redirects to a URL of {len(target)} characters")
+            if protected and target.startswith("http:"):
+                raise SourceError(
+                    f"{redact(first)} (for {self._typed!r}) redirects from HTTPS to plain HTTP",
+                    hint="correct the server: what decides which image boots must not travel unprotected, nor what "
+                    "is asked for with a login",
+                )
             at_home = at_home and origin_of(target) == origin_of(response.url)
 
     def send_once(
@@ -177,13 +188,3 @@ def origin_of(url: str) -> Origin:
 def from_asked(response: requests.Response) -> bool:
     """Tell an answer of the origin that was asked, never left by a redirect: whose questions for a login may count."""
     return len({origin_of(hop.url) for hop in (*response.history, response)}) == 1
-
-
-def check_redirects(response: requests.Response, typed: str) -> None:
-    """Raise SourceError where an answer came by way of plain HTTP though HTTPS was asked for."""
-    hops = [hop.url for hop in (*response.history, response)]
-    if hops[0].startswith("https:") and any(url.startswith("http:") for url in hops):
-        raise SourceError(
-            f"{redact(hops[0])} (for {typed!r}) redirects from HTTPS to plain HTTP",
-            hint="correct the server: what decides which image boots must not travel unprotected",
-        )

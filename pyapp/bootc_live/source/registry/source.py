@@ -18,7 +18,7 @@ from bootc_live.source.descriptor import Descriptor, check_digest
 from bootc_live.source.http.body import limited
 from bootc_live.source.http.encoded import plain
 from bootc_live.source.http.ranges import Asking, few
-from bootc_live.source.http.web import Web, check_redirects, opened_web
+from bootc_live.source.http.web import Web, opened_web
 from bootc_live.source.interface import TopManifest
 from bootc_live.source.registry.place import Place
 from bootc_live.source.registry.reference import Reference, parse_reference
@@ -61,7 +61,6 @@ class RegistrySource:
 
     def _top(self, place: Place) -> TopManifest:
         with self._noting(place), place.get("manifests", self._target, ACCEPT) as response:
-            check_redirects(response, self.typed)
             chunks = self._within_share(place, self._web.body(response, self.typed))
             content = self._document(chunks)
             # What is said of bytes that are pinned does not count.
