@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
+from bootc_live.base import json_text
 from bootc_live.base.errors import SourceError
 from bootc_live.config.model import RetryLimits
 from bootc_live.config.source_spec import RegistryImage
@@ -189,6 +190,30 @@ def test_answers_of_token_services(body: object, packed: bool, said: str | None,
 def test_answers_that_are_no_tokens(body: bytes, tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"token|compressed|has more than"):
         top(tmp_path, "Bearer T", [BEARER], give=lambda _asked: Reply(200, body))
+
+
+def test_tokens_have_a_bound_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A registry that is never content with one is not asked for ever."""
+    monkeypatch.setattr(json_text, "LARGEST_TOGETHER", 10_000)
+    given: list[bytes] = []
+
+    def answer(asked: Asked) -> Reply:
+        if asked.path.startswith("/token"):
+            given.append(json.dumps({"token": "T" * 990}).encode())
+            return Reply(200, given[-1])
+        realm = f"http://{asked.header('Host')}/token"
+        return Reply(401, b"{}", {"WWW-Authenticate": BEARER.replace("REALM", realm)})
+
+    with archive_server(answer) as served:
+        reference = f"127.0.0.1:{served.port}/os"
+        access = Access(quiet, unsecure=True, policy=RetryPolicy(RetryLimits(tries=1)), root=str(tmp_path))
+        with open_registry(RegistryImage(reference, f"docker://{reference}"), access) as source:
+            for _ in range(10):
+                with pytest.raises(SourceError, match=r"401|gave no token"):
+                    source.top()
+            with pytest.raises(SourceError, match="gave no token"):
+                source.top()
+    assert 9 < len(given) < 25
 
 
 def test_a_registry_that_takes_something_else(tmp_path: Path) -> None:
