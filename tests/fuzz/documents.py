@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Final
+from unittest.mock import patch
 
 from bootc_live.base.errors import BootcLiveError
 from bootc_live.base.json_text import read_json
 from bootc_live.config.logins import Logins, parse_logins
+from bootc_live.image import resolve, verified
 from bootc_live.image.manifest import is_artifact, is_index, parse_config, parse_index, parse_manifest
 from bootc_live.image.platform import candidates, check
+from bootc_live.image.resolve import Wanted, resolve_image
 from bootc_live.source.archive.docker import docker_image
 from bootc_live.source.archive.files import MemoryFiles
 from bootc_live.source.archive.layout import LayoutSource, blob_name
-from bootc_live.source.descriptor import Platform
+from bootc_live.source.descriptor import Descriptor, Platform
+from bootc_live.source.interface import MOST_LAYERS, TopManifest
 
 _HERE: Final = Platform("linux", "amd64")
 _DIGEST: Final = "sha256:" + "a" * 64
@@ -24,11 +30,62 @@ _TYPES: Final = (
     "application/vnd.oci.image.index.v1+json",
     "application/vnd.docker.distribution.manifest.v2+json",
 )
+# Documents of an index, and the config of each.
+_MOST_OPENED: Final = 64
 _REFUSED: Final = "refused"
 
 
+@dataclass(frozen=True)
+class _Parts:
+    """A source whose documents are parts of the input; the last digit of a digest chooses one."""
+
+    parts: list[bytes]
+    opened: list[str]
+    typed: str = "it"
+    insecure: bool = False
+
+    def top(self) -> TopManifest:
+        return TopManifest(self.parts[0], "", None)
+
+    @contextmanager
+    def open_manifest(self, descriptor: Descriptor) -> Iterator[Iterator[bytes]]:
+        self.opened.append(descriptor.digest)
+        yield iter([self.parts[int(descriptor.digest[-1], 16) % len(self.parts)]])
+
+    open_blob = open_manifest
+
+    def whence(self, _descriptor: Descriptor) -> str | None:
+        return None
+
+    def interrupt(self) -> None:
+        """Do nothing: it does not wait."""
+
+
 def documents(data: bytes) -> None:
-    """Read a document as each of the kinds that there are."""
+    """Read the first of several documents, between NULs, as each of the kinds that there are; then what it leads to."""
+    parts = data.split(b"\0")
+    _one(parts[0])
+    _all(parts)
+
+
+def _all(parts: list[bytes]) -> None:
+    source = _Parts(parts, [])
+    # Digests cannot be guessed.
+    with (
+        patch.multiple(resolve, verified=lambda chunks, *_: chunks, check_content=lambda *_: None),
+        patch.object(verified, "check_content", lambda *_: None),
+    ):
+        try:
+            image = resolve_image(source, Wanted(_HERE))
+        except BootcLiveError:
+            image = None
+    assert len(source.opened) == len(set(source.opened)) <= _MOST_OPENED
+    if image is not None:
+        assert 0 < len(image.manifest.layers) == len(image.config.diff_ids) <= MOST_LAYERS
+        check(image.config.platform, _HERE, "it")
+
+
+def _one(data: bytes) -> None:
     read: list[Callable[[bytes], object]] = [
         lambda content: parse_manifest(content, "it"),
         lambda content: parse_index(content, "it"),
