@@ -136,7 +136,7 @@ def _fetch_all(fetcher: LayerFetcher, readers: LayerReaders | None) -> None:
         except OutOfMemoryError as error:
             starved[key] = error
 
-    with Pool(max_workers=workers(os.cpu_count() or 1, available_bytes())) as pool:
+    with Pool(max_workers=workers(len(os.sched_getaffinity(0)), available_bytes())) as pool:
         # The largest first: the last to start should not be the last to end.
         order = sorted(fetcher.places, key=lambda key: key[1].size, reverse=True)
         try:

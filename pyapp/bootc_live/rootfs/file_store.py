@@ -191,7 +191,7 @@ class FileStore:
 @contextmanager
 def file_store(fd: int, compression: Compression) -> Iterator[FileStore]:
     """Keep a store and its threads while the block runs; raises RootfsError."""
-    with Pool(max_workers=os.cpu_count() or 1, thread_name_prefix="compress") as pool:
+    with Pool(max_workers=len(os.sched_getaffinity(0)), thread_name_prefix="compress") as pool:
         store = FileStore(fd, compression, pool)
         try:
             yield store
