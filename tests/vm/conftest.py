@@ -111,7 +111,7 @@ class Stage:
         if kind is Kind.UML:
             disks = [self.directory / name for name in row.disks]
             return UmlGuest(start, network=network, memory=row.memory, disks=disks)
-        return Guest(start, network=network, memory=row.memory, smp=row.cpus, extra=self.extra(row))
+        return Guest(start, network=network, memory=row.memory, extra=self.extra(row))
 
     def _make_disks(self) -> None:
         if not (self.directory / "disc.iso").exists():

@@ -34,7 +34,12 @@ def cheapest(row: Row) -> Kind:
     """Return the cheapest kind of guest that can be this row."""
     if row.needs is Needs.NOTHING and obstacle() is None:
         return Kind.NAMESPACES
-    return Kind.UML if row.needs is Needs.KERNEL and uml.installed() else Kind.QEMU
+    return own_kernel() if row.needs is Needs.KERNEL else Kind.QEMU
+
+
+def own_kernel() -> Kind:
+    """Return the cheapest kind of guest that has a kernel of its own."""
+    return Kind.UML if uml.installed() else Kind.QEMU
 
 
 def boots(rows: Sequence[Row]) -> Iterator[Any]:

@@ -17,7 +17,7 @@ class Needs(StrEnum):
     KERNEL = "kernel"
     """A kernel and a memory of its own, and udev."""
     PC = "pc"
-    """A whole machine: drivers, modules of the image, firmware, a clock, SMBIOS, two processors."""
+    """A whole machine: drivers, modules of the image, firmware, a clock, SMBIOS."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,6 @@ class Row:
     clock: str = ""
     login: str = ""
     needs: Needs = Needs.NOTHING
-    cpus: int = 1
 
     @property
     def layout(self) -> str:
@@ -61,7 +60,7 @@ class Row:
 
 
 BOOTS = (
-    Row("embedded", ("initrd-embedded.img",), "root=bootc-live:/root.oci", needs=Needs.PC, cpus=2),
+    Row("embedded", ("initrd-embedded.img",), "root=bootc-live:/root.oci", needs=Needs.KERNEL),
     Row(
         "appended to an initrd with the base module only, tree, etc.rw=0",
         ("initrd-base.img", "rootfs.cpio"),

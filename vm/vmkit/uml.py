@@ -52,7 +52,7 @@ def installed() -> bool:
 class UmlGuest(BaseGuest):
     """One boot of the initrds and kernel arguments of ``start``; its kernel is not used.
 
-    ``disks`` are read only. ``memory`` is in MiB.
+    ``disks`` are read only, ``kept`` are disks that keep what is written. ``memory`` is in MiB.
     """
 
     engine = "uml"
@@ -64,6 +64,7 @@ class UmlGuest(BaseGuest):
         network: UserNetwork | None = None,
         memory: int = 2048,
         disks: Sequence[Path] = (),
+        kept: Sequence[Path] = (),
         console_log: Path | None = None,
         echo: Callable[[bytes], object] | None = None,
     ) -> None:
@@ -73,12 +74,13 @@ class UmlGuest(BaseGuest):
         self._append = start.append
         self._network = network or UserNetwork()
         self._memory = memory
-        self._disks = disks
+        # "r" is for a disk that is only read, "s" for one that waits until its file is written.
+        self._disks = [*(("r", disk) for disk in disks), *(("s", disk) for disk in kept)]
         self._pidfd: int | None = None
         self._port = 0
 
     def _start(self, stack: ExitStack, work: Path) -> None:
-        require([*self._initrds, *self._disks])
+        require([*self._initrds, *(disk for _, disk in self._disks)])
         if not installed() or not emulator.installed():
             raise GuestError("User-mode Linux or slirp4netns is missing; vm/enter forky true, and vm/build, make both")
         if self._network.tftp or self._network.unplugged:
@@ -130,7 +132,7 @@ class UmlGuest(BaseGuest):
         options = [f"mem={self._memory}M", f"initrd={work}/initrd", "noreboot", "seccomp=on"]
         options += ["con=null", "con0=null", "ssl0=null,fd:1", "console=ttyS0", "panic=-1"]
         options += [f"uml_dir={work}/mconsole", "umid=guest"]
-        options += [f"ubd{number}r={disk}" for number, disk in enumerate(self._disks)]
+        options += [f"ubd{number}{flag}={disk}" for number, (flag, disk) in enumerate(self._disks)]
         # Without gro, a long download stops for good.
         options += [f"vec0:transport=raw,ifname={_TAP},depth=128,gro=1"]
         return [*options, *self._append.split()]
