@@ -24,7 +24,7 @@ from vmkit.paths import OUT
 from vmkit.start import Bios, Uefi
 
 BOOT_SECONDS = 480
-REFUSAL_SECONDS = 120
+REFUSAL_SECONDS = 480
 MEMORY = 1024
 FETCHES = "bootc-live: looking up docker://"
 # Once the program has started with what it is to do, a boot goes on as any other does.

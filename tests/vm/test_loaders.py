@@ -22,7 +22,7 @@ from vmkit.paths import OUT, REPO, ROOTS, VM, ZIPAPP
 from vmkit.start import Bios
 
 LOADERS: Final = ROOTS / "emulator"
-SECONDS: Final = 120
+SECONDS: Final = 480
 # No init: what the kernel was given is all there is to see. Blanks are what loaders treat each in its own way.
 APPEND: Final = 'console=ttyS0 panic=-1 rdinit=/nothing dyndbg="file a.c +p; file b.c +p" ignored="two words"'
 
