@@ -10,7 +10,7 @@ import signal
 import socket
 import tarfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -351,6 +351,22 @@ def test_labels_that_do_not_name_one(names: list[list[str]], label: str | None, 
         choose("typed", names, set, label)
     assert message in caught.value.message
     assert "bootclabel=" in caught.value.hint
+
+
+@pytest.mark.parametrize("label", ["x:7", "7", "none", None])
+@pytest.mark.parametrize("names", [[40_000], [40_000, 40_000], [1] * 20_000], ids=str)
+def test_names_are_looked_at_a_few_times(names: list[int], label: str | None) -> None:
+    """However many an image has; what goes through all of them for each of them calls this for each of them."""
+    looks = 0
+
+    def named(entry: int) -> set[str]:
+        nonlocal looks
+        looks += names[entry]
+        return {f"x:{number}" for number in range(names[entry])}
+
+    with suppress(SourceError):
+        choose("typed", range(len(names)), named, label)
+    assert looks <= 8 * sum(names)
 
 
 def test_kinds_of_archives(tmp_path: Path) -> None:

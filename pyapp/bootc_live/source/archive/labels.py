@@ -46,8 +46,10 @@ def _advice(entries: Sequence[_Entry], names_of: Callable[[_Entry], set[str]]) -
     """Say what can be done: name an image by a name that it shares with no other, if there is one."""
     named: dict[str, set[frozenset[str]]] = {}
     for entry in entries:
-        for name in names_of(entry):
-            named.setdefault(name, set()).add(frozenset(names_of(entry)))
+        # Once for all of them: an entry may have ten thousands.
+        names = frozenset(names_of(entry))
+        for name in names:
+            named.setdefault(name, set()).add(names)
     good = sorted(name for name, images in named.items() if len(images) == 1)
     if good:
         return f"give the whole name of one of them with bootclabel=, such as bootclabel={good[0]}"
