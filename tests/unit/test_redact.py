@@ -87,6 +87,9 @@ TEXTS = [
     ("Max retries exceeded with url: /x?sig=a (Caused by …)", "Max retries exceeded with url: /x?*** (Caused by …)"),
     ("Authorization: Bearer abcdefghij0123456789", "Authorization: Bearer ***"),
     ("(Basic dXNlcjpwYXNzd29yZA==)", "(Basic ***"),
+    ("bearer of-my-own-token=", "bearer ***"),
+    ("bearer of-no-token=, x", "bearer *** x"),
+    ("bearer my-token=, x", "bearer my-token=***, x"),
     ("a\n\thttps://me:pw@a/x\n", "a\n\thttps://***@a/x\n"),
 ]
 ALONE = [

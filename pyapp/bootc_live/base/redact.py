@@ -43,8 +43,10 @@ def redact(text: str) -> str:
     pieces = _SPACES.split(text)
     for number in range(0, len(pieces), 2):
         before = pieces[number - 2].lower().lstrip(_OPENING) if number else ""
-        token = before in _HEADERS and len(pieces[number]) >= _SHORTEST_TOKEN
-        pieces[number] = HIDDEN if token else _redact_word(pieces[number])
+        shown = _redact_word(pieces[number])
+        # It may have become as long as a token just now.
+        token = before in _HEADERS and max(len(pieces[number]), len(shown)) >= _SHORTEST_TOKEN
+        pieces[number] = HIDDEN if token else shown
     return "".join(pieces)
 
 
