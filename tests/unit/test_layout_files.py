@@ -356,7 +356,7 @@ def test_labels_that_do_not_name_one(names: list[list[str]], label: str | None, 
 @pytest.mark.parametrize("label", ["x:7", "7", "none", None])
 @pytest.mark.parametrize("names", [[40_000], [40_000, 40_000], [1] * 20_000], ids=str)
 def test_names_are_looked_at_a_few_times(names: list[int], label: str | None) -> None:
-    """However many an image has; what goes through all of them for each of them calls this for each of them."""
+    """However many an image has; with these, what goes through all of them for each of them takes minutes."""
     looks = 0
 
     def named(entry: int) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -44,13 +45,9 @@ def _one_image(entries: Sequence[_Entry], names_of: Callable[[_Entry], set[str]]
 
 def _advice(entries: Sequence[_Entry], names_of: Callable[[_Entry], set[str]]) -> str:
     """Say what can be done: name an image by a name that it shares with no other, if there is one."""
-    named: dict[str, set[frozenset[str]]] = {}
-    for entry in entries:
-        # Once for all of them: an entry may have ten thousands.
-        names = frozenset(names_of(entry))
-        for name in names:
-            named.setdefault(name, set()).add(names)
-    good = sorted(name for name, images in named.items() if len(images) == 1)
+    images = {frozenset(names_of(entry)) for entry in entries}
+    named = Counter(name for names in images for name in names)
+    good = sorted(name for name, count in named.items() if count == 1)
     if good:
         return f"give the whole name of one of them with bootclabel=, such as bootclabel={good[0]}"
     if entries and not named:
