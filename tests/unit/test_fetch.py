@@ -95,7 +95,7 @@ def test_a_layer_that_stands_twice_is_kept_once(tmp_path: Path) -> None:
 
 def test_two_hundred_layers(tmp_path: Path) -> None:
     tars = [layer(file(f"file-{number}", str(number))) for number in range(200)]
-    assert contents(fetched(tmp_path, image(*(Layer(tar) for tar in tars)))) == tars
+    assert contents(fetched(tmp_path, image(*(Layer(tar, "none") for tar in tars)))) == tars
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,8 @@ def test_oci_members_in_every_order(how: Compression, tmp_path: Path) -> None:
     del members["oci-layout"]
     orders = permuted(members)
     assert len(orders) == 120
-    for archive in orders:
+    # Each layer starts a program where it is compressed.
+    for archive in orders if how == "none" else orders[::11]:
         assert streamed(archive, tmp_path / "data")[0] == TARS
 
 
