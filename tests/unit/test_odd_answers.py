@@ -109,4 +109,4 @@ def test_the_next_source_is_used(content: bytes, kind: str, tmp_path: Path) -> N
     assert contents(made.image) == [TAR]
     assert made.attempts[0].error
     assert "unexpected" not in made.attempts[0].error
-    assert time.process_time() - began < 10
+    assert time.process_time() - began < 60

@@ -16,6 +16,7 @@ from bootc_live.rootfs.boot_files import boot_files
 from bootc_live.rootfs.kernel_choice import Chosen
 from bootc_live.rootfs.skim import skim
 from bootc_live.rootfs.tree import Node, new_directory
+from tests.lib.linear import check_linear
 from tests.lib.tar_writer import file, hardlink, layer, sparse_gnu, sparse_pax, symlink
 from tests.unit.pe_files import pe_file
 from tests.unit.test_take_boot_files import INITRAMFS, KERNEL, MIB, MODULES, TREE, read, taken_of
@@ -54,15 +55,18 @@ def test_a_sparse_file_in_front(write: Callable[[str, int, list[tuple[int, bytes
 
 def test_many_files_that_stay_are_quick(tmp_path: Path) -> None:
     """None of them is looked at again once it has been passed."""
-    tar, path = layer(*(file(f"boot/vmlinuz-{number}", "MZ") for number in range(10_000))), tmp_path / "layers"
-    path.write_bytes(tar)
-    began = time.process_time()
-    with skim(str(path)).layer("sha256:1", 0) as tap:
-        for at in range(0, len(tar), 2**16):
-            tap.advance(at)
-        tap.end(len(tar))
-    assert path.read_bytes().count(b"MZ" + bytes(510)) == 10_000
-    assert time.process_time() - began < 10
+    files, path = [file(f"boot/vmlinuz-{number}", "MZ") for number in range(10_000)], tmp_path / "layers"
+
+    def skimmed(count: int) -> None:
+        tar = layer(*files[:count])
+        path.write_bytes(tar)
+        with skim(str(path)).layer("sha256:1", 0) as tap:
+            for at in range(0, len(tar), 2**16):
+                tap.advance(at)
+            tap.end(len(tar))
+        assert path.read_bytes().count(b"MZ" + bytes(510)) == count
+
+    check_linear(skimmed, 1250)
 
 
 def test_a_hard_link_to_what_did_not_stay_is_no_damage(tmp_path: Path) -> None:

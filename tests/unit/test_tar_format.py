@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import random
-import time
 
 import pytest
 
 from bootc_live.base.tar_format import HEADER, checksum_matches, number, pax_records, text, timestamp
 from tests.lib import tar_writer
+from tests.lib.linear import check_linear
 from tests.lib.tar_writer import Header, base256, octal
 
 
@@ -151,9 +151,7 @@ def test_damaged_pax_records(data: bytes) -> None:
 
 def test_many_pax_records_are_quick() -> None:
     """A header of the largest size that is read, full of the shortest records."""
-    began = time.process_time()
-    assert len(pax_records(b"5 a=\n" * 200_000)) == 200_000
-    assert time.process_time() - began < 3
+    check_linear(lambda count: pax_records(b"5 a=\n" * count), 25_000)
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import time
 
 import pytest
 
+from tests.lib.linear import check_linear
 from tests.lib.tar_writer import directory, file, hardlink, node, symlink
 from tests.unit.merging import merged, node_at, paths
 
@@ -159,15 +159,17 @@ def test_deep_trees() -> None:
 
 def test_many_whiteouts_are_quick() -> None:
     """None goes through what another of its layer has been through."""
-    lower = tuple(file(f"d/e/{number}") for number in range(1000))
-    own = tuple(file(f"d/e/own{number}") for number in range(1000))
-    began = time.process_time()
+    lower = tuple(file(f"d/e/{number}") for number in range(1200))
+    own = tuple(file(f"d/e/own{number}") for number in range(1200))
     for white in ("d/e/.wh..wh..opq", "d/.wh.e", ".wh.d", "d/.wh..wh..opq", ".wh..wh..opq"):
-        found = merged(lower, (*own, *[file(white)] * 1000))
-        assert len(paths(found)) == 1002
-    deep = "d/" * 1000
-    assert len(paths(merged((), (*own, file(deep + "x"), *(file("d/" * at + ".wh.d") for at in range(1000)))))) > 2000
-    assert time.process_time() - began < 6
+
+        def hide(count: int, white: str = white) -> None:
+            assert len(paths(merged(lower[:count], (*own[:count], *[file(white)] * count)))) == count + 2
+
+        check_linear(hide, 150)
+    # Each of these goes deeper than the last.
+    deep = file("d/" * 1000 + "x"), *(file("d/" * at + ".wh.d") for at in range(1000))
+    assert len(paths(merged((), (*own, *deep)))) > 2000
 
 
 def test_what_comes_to_a_hidden_directory_stays() -> None:
