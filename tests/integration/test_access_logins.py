@@ -218,11 +218,11 @@ def test_file_that_a_variable_names_in_vain(program: Program, image: Stored) -> 
 
 
 def test_token_that_runs_out(program: Program, image: Stored, signer: Certificate, tmp_path: Path) -> None:
-    """A real registry refuses a token two seconds old, in the middle of the layers: it is renewed."""
+    """A real registry refuses a token six seconds old, in the middle of the layers: it is renewed."""
     with (
-        token_service(signer, ("pull",), logins=Logins(USER.encoded), seconds=2) as service,
+        token_service(signer, ("pull",), logins=Logins(USER.encoded), seconds=6) as service,
         registry(tmp_path / "registry", auth=service.settings, same_as=image.registry) as real,
-        fault_proxy(real, Rule(BLOBS, Fault(delay=2.1), each=False, spared=6)) as slow,
+        fault_proxy(real, Rule(BLOBS, Fault(delay=6.1), each=False, spared=6)) as slow,
         logins(auth_json({slow.host: USER.entry}), "file", tmp_path),
     ):
         booted = boot(program, slow.source("os"), tmp_path, f"bootc.registry.unsecure {PATIENT}")

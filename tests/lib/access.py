@@ -20,7 +20,7 @@ LAYERS: Final = 24
 # Names of the one image; the last is what a default registry makes of a name alone.
 NAMES: Final = ("os", "team/os", "team/deep/os", "library/os")
 ARCHIVE: Final = "/images/root.oci"
-QUICK: Final = "bootc.live.retry.tries=2 bootc.live.retry.stall=5s bootc.live.retry.total=60s"
+QUICK: Final = "bootc.live.retry.tries=2 bootc.live.retry.stall=60s bootc.live.retry.total=300s"
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,15 @@ from tests.lib.tree_list import Line, differences, tree_list
 # Nothing is to take long here; what these allow for is a busy machine. It is about the end, not about speed.
 SOON: Final = 120.0
 READ_ONLY: Final = "bootc.live.etc.rw=0 bootc.live.var.rw=0"
-# For what fails for ever, what ends only with all its time, and what passes: a busy machine is not to fail that.
-IMPATIENT: Final = "bootc.live.retry.tries=2 bootc.live.retry.stall=1s bootc.live.retry.total=40s"
-BRIEF: Final = "bootc.live.retry.tries=2 bootc.live.retry.stall=1s bootc.live.retry.total=4s"
-PATIENT: Final = "bootc.live.retry.tries=5 bootc.live.retry.stall=5s bootc.live.retry.total=300s"
+# A server that stands still makes every test wait for its stall, so that is short for those alone. For others a busy
+# machine must not look like one: none of their requests may be made twice.
+_LONG: Final = "bootc.live.retry.stall=60s bootc.live.retry.total=300s"
+PATIENT: Final = f"bootc.live.retry.tries=5 {_LONG}"
+STALLED: Final = "bootc.live.retry.tries=5 bootc.live.retry.stall=5s bootc.live.retry.total=300s"
+# For what fails for ever, and what ends only with all its time.
+IMPATIENT: Final = f"bootc.live.retry.tries=2 {_LONG}"
+STALLED_FOR_EVER: Final = "bootc.live.retry.tries=2 bootc.live.retry.stall=2s bootc.live.retry.total=300s"
+BRIEF: Final = "bootc.live.retry.tries=2 bootc.live.retry.stall=60s bootc.live.retry.total=8s"
 
 
 @dataclass(frozen=True)

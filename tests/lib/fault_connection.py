@@ -23,7 +23,7 @@ from tests.lib.registry import LOOPBACK
 
 # Small enough for counts to follow what the other side takes, large enough to be quick.
 _PIECE: Final = 65536
-_UNSENT_SECONDS: Final = 5.0
+_UNSENT_SECONDS: Final = 120.0
 _GOODBYE_SECONDS: Final = 0.5
 _NO_LINGER: Final = struct.pack("ii", 1, 0)
 

@@ -199,7 +199,7 @@ HANGS = """
 printf '#!/bin/sh\\ntrap "" TERM; echo called; sleep 300 & wait; sleep 300\\n' >/usr/lib/bootc-live/boot
 chmod 755 /usr/lib/bootc-live/boot
 . "$lib"
-sed -i 's/1800/1/' /usr/lib/bootc-live/time-limit
+sed -i 's/1800/9/' /usr/lib/bootc-live/time-limit
 sed -e 's/-k 60/-k 1/' "$hooks/mount-bootc-live.sh" >/run/mount.sh
 root=bootc-live:/a
 (. /run/mount.sh)

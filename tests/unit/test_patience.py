@@ -96,10 +96,10 @@ def test_drips_over_tls_end(drip: str, tmp_path: Path) -> None:
 
 
 def test_a_deadline_begins_again() -> None:
-    deadline = Deadline(60.0)
+    deadline = Deadline(600.0)
     assert deadline.left() == float("inf")
     deadline.begin()
-    assert 50 < deadline.left() <= 60
+    assert 500 < deadline.left() <= 600
     late = Deadline(-1.0)
     late.begin()
     with pytest.raises(TimeoutError):

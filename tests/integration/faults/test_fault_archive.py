@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lib.fault_boot import IMPATIENT, PATIENT, boot
+from tests.lib.fault_boot import IMPATIENT, PATIENT, STALLED, STALLED_FOR_EVER, boot
 from tests.lib.fault_files import Files
 from tests.lib.fault_image import Published
 from tests.lib.fault_server import FaultServer, fault_server
@@ -47,15 +47,15 @@ ROWS = (
     Row("dropped-at-once", first(Fault(after=0), times=2)),
     Row("dropped-later", (Rule(EVERYTHING, Fault(after=300_000), times=3),)),
     Row("reset", (Rule(EVERYTHING, Fault(after=300_000, end=End.RESET), times=2),)),
-    Row("silence-in-the-body", first(Fault(after=1000, end=End.SILENCE))),
-    Row("silence-instead-of-an-answer", first(Fault(silent=True))),
+    Row("silence-in-the-body", first(Fault(after=1000, end=End.SILENCE)), kargs=STALLED),
+    Row("silence-instead-of-an-answer", first(Fault(silent=True)), kargs=STALLED),
     Row("503", first(Fault(status=503, headers={"Retry-After": "1"}), times=2)),
     Row("dropped-without-ranges", first(Fault(after=2 * MIB), times=2), ranges=Ranges.NONE),
-    Row("silence-without-ranges", first(Fault(after=2 * MIB, end=End.SILENCE)), ranges=Ranges.NONE),
+    Row("silence-without-ranges", first(Fault(after=2 * MIB, end=End.SILENCE)), kargs=STALLED, ranges=Ranges.NONE),
     Row("404", always(Fault(status=404)), ("404",)),
     Row("500-always", always(Fault(status=500)), ("500",), IMPATIENT),
-    Row("never-an-answer", always(Fault(silent=True)), (), IMPATIENT),
-    Row("trickle-always", always(Fault(trickle=Trickle(50, 0.2))), (), IMPATIENT),
+    Row("never-an-answer", always(Fault(silent=True)), (), STALLED_FOR_EVER),
+    Row("trickle-always", always(Fault(trickle=Trickle(50, 0.2))), (), STALLED_FOR_EVER),
     Row("redirect-loop", always(Fault(redirect="")), ("redirect",)),
     Row("wrong-bytes", always(Fault(flip=2 * MIB)), ("sha256:",)),
     Row("wrong-bytes-without-ranges", always(Fault(flip=2 * MIB)), ("sha256:",), ranges=Ranges.NONE),

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.lib.dead_servers import babbling_server, closed_port, dribbling_server, full_server, mute_server
-from tests.lib.fault_boot import BRIEF, IMPATIENT, boot
+from tests.lib.fault_boot import STALLED_FOR_EVER, boot
 from tests.lib.program import Program
 from tests.lib.side_by_side import batches, side_by_side
 
@@ -50,7 +50,7 @@ def test_dead_server(rows: tuple[Row, ...], program: Program, tmp_path: Path) ->
     def check(row: Row, where: Path) -> None:
         with row.dead() as port:
             source = str(port).join(row.source)
-            booted = boot(program, source, where, f"{BRIEF if row.dead is dribbling_server else IMPATIENT} {row.kargs}")
+            booted = boot(program, source, where, f"{STALLED_FOR_EVER} {row.kargs}")
             booted.error(source, f"://127.0.0.1:{port}/")
 
     side_by_side(rows, check, tmp_path)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.lib.dead_servers import closed_port
-from tests.lib.fault_boot import IMPATIENT, PATIENT, boot
+from tests.lib.fault_boot import IMPATIENT, PATIENT, STALLED_FOR_EVER, boot
 from tests.lib.fault_image import NAME, Published
 from tests.lib.fault_proxy import fault_proxy
 from tests.lib.faults import BLOBS, EVERYTHING, MANIFESTS, MIB, TOKEN, Fault, Rule
@@ -83,7 +83,7 @@ def test_token_service_with_a_bad_moment(fault: Fault, program: Program, image: 
 def test_token_service_that_is_dead(fault: Fault, program: Program, image: Published, tmp_path: Path) -> None:
     with fault_proxy(image.registry, Rule(TOKEN, fault, times=None), guard=TokenGate()) as faulty:
         source = faulty.source(NAME)
-        booted = boot(program, source, tmp_path, f"bootc.registry.unsecure {IMPATIENT}")
+        booted = boot(program, source, tmp_path, f"bootc.registry.unsecure {STALLED_FOR_EVER}")
         booted.error(repr(source), f"{faulty.url}{TOKEN}")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.lib.dead_servers import babbling_server, closed_port, full_server
-from tests.lib.fault_boot import PATIENT, boot
+from tests.lib.fault_boot import PATIENT, STALLED, boot
 from tests.lib.fault_image import NAME, Published
 from tests.lib.fault_proxy import fault_proxy
 from tests.lib.fault_server import FaultServer
@@ -20,7 +20,6 @@ from tests.lib.side_by_side import batches, side_by_side
 from tests.lib.token_gate import TokenGate
 
 Dead = Callable[[], AbstractContextManager[int]]
-KARGS = f"bootc.registry.unsecure {PATIENT}"
 
 
 @pytest.fixture
@@ -30,9 +29,10 @@ def home(image: Published) -> Iterator[FaultServer]:
         yield running
 
 
-def through(*mirrors: str) -> str:
+def through(*mirrors: str, patience: str = PATIENT) -> str:
     """The kernel arguments for mirrors (`HOST:PORT[/PATH]`) that speak HTTP."""
-    return " ".join([KARGS, *(f"bootc.registry.mirror=http://{mirror}" for mirror in mirrors)])
+    plain = (f"bootc.registry.mirror=http://{mirror}" for mirror in mirrors)
+    return " ".join(["bootc.registry.unsecure", patience, *plain])
 
 
 def served(digest: str, *servers: FaultServer) -> int:
@@ -51,6 +51,7 @@ class Broken:
     name: str
     rules: tuple[Rule, ...]
     ranges: Ranges = Ranges.HONEST
+    patience: str = PATIENT
 
 
 BROKEN = (
@@ -59,12 +60,12 @@ BROKEN = (
     Broken("failing", everything(Fault(status=500))),
     Broken("busy", everything(Fault(status=429, headers={"Retry-After": "1"}))),
     Broken("looping", everything(Fault(redirect=""))),
-    Broken("silent", everything(Fault(silent=True))),
+    Broken("silent", everything(Fault(silent=True)), patience=STALLED),
     Broken("hanging-up", everything(Fault(silent=True, end=End.CLOSE))),
     Broken("without-blobs", (Rule(BLOBS, Fault(status=404), times=None),)),
     Broken("without-tags", (Rule(MANIFESTS, Fault(status=404), times=None),)),
     Broken("cutting", (Rule(BLOBS, Fault(after=100), times=None),)),
-    Broken("trickling", (Rule(BLOBS, Fault(trickle=Trickle(50, 0.2)), times=None),)),
+    Broken("trickling", (Rule(BLOBS, Fault(trickle=Trickle(50, 0.2)), times=None),), patience=STALLED),
     Broken("lying-about-ranges", (Rule(BLOBS, Fault(after=MIB)),), Ranges.WRONG_HEADER),
 )
 
@@ -76,7 +77,7 @@ def test_broken_mirror(rows: tuple[Broken, ...], program: Program, image: Publis
             fault_proxy(image.registry, *row.rules, ranges=row.ranges) as mirror,
             fault_proxy(image.registry) as home,
         ):
-            boot(program, home.source(NAME), where, through(mirror.host)).of(image)
+            boot(program, home.source(NAME), where, through(mirror.host, patience=row.patience)).of(image)
             assert mirror.asked(), "the mirror comes first"
             for blob in image.blobs:
                 assert mirror.sent(blob.digest) + home.sent(blob.digest) <= blob.size + MIB
@@ -87,8 +88,8 @@ def test_broken_mirror(rows: tuple[Broken, ...], program: Program, image: Publis
 @pytest.mark.parametrize("dead", [full_server, babbling_server], ids=lambda dead: dead.__name__)
 def test_dead_mirror(dead: Dead, program: Program, image: Published, home: FaultServer, tmp_path: Path) -> None:
     with dead() as port:
-        boot(program, home.source(NAME), tmp_path, through(f"127.0.0.1:{port}")).of(image)
-    assert all(home.sent(blob.digest) == blob.size for blob in image.blobs)
+        boot(program, home.source(NAME), tmp_path, through(f"127.0.0.1:{port}", patience=STALLED)).of(image)
+    assert all(blob.size <= home.sent(blob.digest) <= blob.size + MIB for blob in image.blobs)
 
 
 def test_mirror_that_wants_a_login(program: Program, image: Published, home: FaultServer, tmp_path: Path) -> None:
@@ -127,7 +128,8 @@ def test_the_next_one_goes_on_where_the_last_stopped(
 ) -> None:
     digest, size = image.bulk.digest, image.bulk.size
     with fault_proxy(image.registry, Rule(digest, Fault(after=after, end=end))) as mirror:
-        receipt = boot(program, home.source(NAME), tmp_path, through(mirror.host)).of(image).receipt
+        kargs = through(mirror.host, patience=STALLED if end is End.SILENCE else PATIENT)
+        receipt = boot(program, home.source(NAME), tmp_path, kargs).of(image).receipt
         (first,), (second,) = mirror.asked(digest), home.asked(digest)
         assert (first.start, first.sent) == (0, after)
         assert second.status == 206

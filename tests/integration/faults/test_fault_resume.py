@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lib.fault_boot import PATIENT, boot
+from tests.lib.fault_boot import PATIENT, STALLED, boot
 from tests.lib.fault_image import NAME, Published
 from tests.lib.fault_proxy import fault_proxy
 from tests.lib.fault_server import FaultServer
@@ -61,10 +61,13 @@ def test_once(rows: tuple[Row, ...], program: Program, image: Published, tmp_pat
     def check(row: Row, where: Path) -> None:
         fault = Fault(after=row.after % image.bulk.size, end=row.end)
         with fault_proxy(image.registry, Rule(image.bulk.digest, fault)) as faulty:
-            receipt = boot(program, faulty.source(NAME), where, KARGS).of(image).receipt
-            assert len(faulty.asked(image.bulk.digest)) == 2
+            kargs = f"bootc.registry.unsecure {STALLED if row.end is End.SILENCE else PATIENT}"
+            receipt = boot(program, faulty.source(NAME), where, kargs).of(image).receipt
+            asked = len(faulty.asked(image.bulk.digest))
+            # What stands still on a busy machine may be taken for this server.
+            assert asked == 2 or (asked > 2 and row.end is End.SILENCE)
             assert_thrifty(faulty, image)
-        assert_received(receipt, image, 1)
+        assert_received(receipt, image, asked - 1)
 
     side_by_side(rows, check, tmp_path)
 

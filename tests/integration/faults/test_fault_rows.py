@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lib.fault_boot import BRIEF, IMPATIENT, PATIENT, boot
+from tests.lib.fault_boot import BRIEF, IMPATIENT, PATIENT, STALLED, STALLED_FOR_EVER, boot
 from tests.lib.fault_image import NAME, Published
 from tests.lib.fault_proxy import fault_proxy
 from tests.lib.faults import BLOBS, EVERYTHING, MANIFESTS, MIB, End, Fault, Framing, Ranges, Rule, Trickle, http_date
@@ -74,12 +74,12 @@ PASSING = (
     Row("tls-cut-after-the-last-byte", once(EVERYTHING, Fault(end=End.CUT)), tls=True),
     Row("500", once(EVERYTHING, Fault(status=500))),
     Row("429-with-nonsense", once(MANIFESTS, Fault(status=429, headers={"Retry-After": "soon"}))),
-    Row("silence-instead-of-an-answer", once(MANIFESTS, Fault(silent=True))),
-    Row("half-open-connection", (*once(MANIFESTS, HALF_OPEN), *once(BULK, HALF_OPEN))),
+    Row("silence-instead-of-an-answer", once(MANIFESTS, Fault(silent=True)), kargs=STALLED),
+    Row("half-open-connection", (*once(MANIFESTS, HALF_OPEN), *once(BULK, HALF_OPEN)), kargs=STALLED),
     Row("slow-and-steady", always(DRIP, Fault(trickle=Trickle(2048, 0.25)))),
-    Row("trickle-once", once(BULK, Fault(trickle=Trickle(50, 0.2)))),
+    Row("trickle-once", once(BULK, Fault(trickle=Trickle(50, 0.2))), kargs=STALLED),
     Row("length-too-large-and-closed", once(BLOBS, Fault(length=1000, end=End.CLOSE))),
-    Row("length-too-large-and-open", once(BULK, Fault(length=1000))),
+    Row("length-too-large-and-open", once(BULK, Fault(length=1000)), kargs=STALLED),
     Row("no-length", (*UNSIZED, *always(EVERYTHING, Fault(framing=Framing.CLOSE)))),
     Row("chunked", (*UNSIZED, *always(EVERYTHING, Fault(framing=Framing.CHUNKED)))),
     Row("said-to-be-compressed", always(EVERYTHING, COMPRESSED)),
@@ -106,10 +106,10 @@ FAILING = (
     Row("503-for-an-hour", always(EVERYTHING, Fault(status=503, headers={"Retry-After": "3600"})), ("503",), BRIEF),
     Row("nothing-but-drops", always(BULK, Fault(after=0)), (*BROKEN, BULK), IMPATIENT),
     Row("manifest-always-cut", always(MANIFESTS, Fault(after=100)), (*BROKEN, "manifests/latest"), IMPATIENT),
-    Row("never-an-answer", always(MANIFESTS, Fault(silent=True)), (*ASKED, "manifests/latest"), IMPATIENT),
-    Row("never-a-body", always(BULK, Fault(after=0, end=End.SILENCE)), (*ASKED, BULK), IMPATIENT),
-    Row("trickle-always", always(BULK, Fault(trickle=Trickle(50, 0.2))), (*ASKED, BULK), IMPATIENT),
-    Row("slow-for-ever", always(BULK, Fault(trickle=Trickle(8192, 0.1))), ("within 4 s",), BRIEF),
+    Row("never-an-answer", always(MANIFESTS, Fault(silent=True)), (*ASKED, "manifests/latest"), STALLED_FOR_EVER),
+    Row("never-a-body", always(BULK, Fault(after=0, end=End.SILENCE)), (*ASKED, BULK), STALLED_FOR_EVER),
+    Row("trickle-always", always(BULK, Fault(trickle=Trickle(50, 0.2))), (*ASKED, BULK), STALLED_FOR_EVER),
+    Row("slow-for-ever", always(BULK, Fault(trickle=Trickle(8192, 0.1))), ("within 8 s",), BRIEF),
     Row("no-ranges-and-always-cut", always(BULK, Fault(after=MIB)), (BULK,), IMPATIENT, ranges=Ranges.NONE),
 )
 

@@ -23,7 +23,7 @@ from tests.lib.token_gate import TokenGate
 CONTENT = bytes(os.urandom(200_000))
 PLACE = "/file"
 # Seconds: for what never comes, and for what does.
-QUIET, PATIENCE = 0.3, 60
+QUIET, PATIENCE = 0.3, 120
 Dead = Callable[[], AbstractContextManager[int]]
 
 
@@ -282,9 +282,9 @@ def test_own_mistakes_show() -> None:
         one(server)
 
 
-def greet(port: int) -> bytes:
+def greet(port: int, patience: float = PATIENCE) -> bytes:
     with socket.socket() as client:
-        client.settimeout(QUIET)
+        client.settimeout(patience)
         client.connect(("127.0.0.1", port))
         client.sendall(b"GET / HTTP/1.1\r\n\r\n")
         return client.recv(1)
@@ -297,7 +297,7 @@ def greet(port: int) -> bytes:
 )
 def test_dead_servers(dead: Dead, error: type[OSError]) -> None:
     with dead() as port, pytest.raises(error):
-        greet(port)
+        greet(port, QUIET)
 
 
 def test_servers_that_talk() -> None:
