@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.lib.dead_servers import closed_port
 from tests.lib.oci_writer import Image, Index, Layer, sha256, write_layout
 from tests.lib.program import Program
 from tests.lib.proxy import Then, limiting
@@ -166,9 +167,9 @@ def test_digest_that_is_not_there(program: Program, plain: Registry, tmp_path: P
 
 
 def test_closed_port(program: Program, tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        port = closed.getsockname()[1]
-    told = fails(program, f"docker://127.0.0.1:{port}/os", tmp_path, f"127.0.0.1:{port}/v2/os", "Connection refused")
+    with closed_port() as port:
+        source = f"docker://127.0.0.1:{port}/os"
+        told = fails(program, source, tmp_path, f"127.0.0.1:{port}/v2/os", "Connection refused")
     assert "check the name, the port and the network" in told
 
 

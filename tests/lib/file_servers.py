@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import random
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 _REPO: Final = Path(__file__).resolve().parents[2]
 _LOOPBACK: Final = "127.0.0.1"
-_START_SECONDS: Final = 30
+_START_SECONDS: Final = 120
 
 
 @contextmanager
@@ -72,6 +73,12 @@ def _ask_tftp(port: int) -> None:
 
 
 def _free_port(kind: socket.SocketKind) -> int:
-    with socket.socket(socket.AF_INET, kind) as bound:
-        bound.bind((_LOOPBACK, 0))
-        return int(bound.getsockname()[1])
+    """A port for a server that cannot take a free one itself.
+
+    None of those that the kernel gives out: somebody else might get it before the server does.
+    """
+    while True:
+        port = random.randrange(10_000, 30_000)
+        with socket.socket(socket.AF_INET, kind) as bound, suppress(OSError):
+            bound.bind((_LOOPBACK, port))
+            return port

@@ -31,6 +31,7 @@ from tests.lib.archive_servers import (
     cut_at,
     flipped,
 )
+from tests.lib.dead_servers import closed_port
 from tests.lib.docker_writer import Saved, docker_members
 from tests.lib.oci_writer import Image, Layer
 from tests.lib.small_image import HERE
@@ -348,8 +349,6 @@ def test_plain_http_is_said_to_be_insecure(tmp_path: Path) -> None:
 
 
 def test_server_that_is_not_there(tmp_path: Path) -> None:
-    with archive_server(Stored(PLAIN)) as served:
-        url = served.url()
-    with pytest.raises(SourceError, match="cannot reach"):
-        acquired(tmp_path / "data", url, policy=IMPATIENT)
+    with closed_port() as port, pytest.raises(SourceError, match="cannot reach"):
+        acquired(tmp_path / "data", f"http://127.0.0.1:{port}/image.oci", policy=IMPATIENT)
     assert os.listdir(tmp_path) == []
