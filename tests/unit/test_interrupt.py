@@ -38,7 +38,11 @@ os.read(os.pipe()[0], 1)
     # As most of the time; a program that works for this one got the signal, too, and must not be the first to tell.
     "a wait that nobody ends, without a second sending": """
 interrupt._AGAIN = 3600
-threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGTERM)).start()
+def when_it_waits():
+    while not interrupt._waits_there(sys._current_frames()[threading.main_thread().ident]):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+threading.Thread(target=when_it_waits).start()
 threading.Event().wait()
 """,
     "a finalizer": """
@@ -50,7 +54,7 @@ lock.acquire()
 lock.acquire()
 """,
     "a program that got it first": """
-interrupt._OTHERS = 30
+interrupt._OTHERS = 100
 run(["sh", "-c", "(sleep 0.1; kill -TERM $PPID) >/dev/null 2>&1 & kill -TERM $$"], hint="")
 """,
     "held off": """
