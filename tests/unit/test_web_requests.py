@@ -28,7 +28,7 @@ from tests.lib.tls import Certificate, make_authority, make_server
 
 SECRET = "Basic c2VjcmV0"
 HEADERS = {"Authorization": SECRET, "Cookie": "a=secret", "Accept": "text/*", "Range": "bytes=0-9", "If-Range": '"a"'}
-POLICY = RetryPolicy(RetryLimits(tries=1, stall=5.0))
+POLICY = RetryPolicy(RetryLimits(tries=1, stall=60.0))
 
 
 @pytest.fixture(scope="module")
