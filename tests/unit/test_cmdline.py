@@ -252,6 +252,7 @@ def test_bad_values_name_the_argument(argument: str, reason: str) -> None:
     [
         "root=bootc-live:https://me:S3CRET@a.example:x/y",
         "root=bootc-live:me:S3CRET@a.example/y",
+        "root=bootc-live:LABEL=https://me:S3CRET@a.example/y:/",
         "bootc.live.fallback=gopher://me:S3CRET@a.example/y?token=S3CRET",
         "bootc.live.digest=?token=S3CRET",
         "bootc.registry.mirror=me:S3CRET@a.example",

@@ -90,6 +90,9 @@ def test_mistakes_show_no_secrets() -> None:
         assert "S3CRET" not in only
     for value in ('"proxy=http://me:S3CRET@x bootc.kexec"', '"proxy=http://me:S3CRET@x -- y"', "proxy=s://me:S3CRET@x"):
         assert not any("S3CRET" in said for said in mistakes(f"bootc.kexec bootc.kexec.append={value}"))
+    # The second is what becomes of the rest of the line where a quote is not closed; found by fuzzing.
+    for value in ('"a https://me:S3CRET@x"', '"a root=bootc-live:https://me:S3CRET@x/y'):
+        assert not any("S3CRET" in said for said in mistakes(f"bootc.kexec bootc.kexec.remove={value}"))
 
 
 @pytest.mark.parametrize(

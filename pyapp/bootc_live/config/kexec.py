@@ -48,7 +48,8 @@ def kexec_mixed_up(values: Values) -> Iterator[str]:
             yield f"'{typed}' is no list of kernel arguments; what stands behind '--' is for init"
     for text in _texts(values, "remove"):
         if len(read_word(text).name.split()) != 1:
-            yield f"'{NAME}.remove={text}' names no argument, or several; repeat bootc.kexec.remove= for each of them"
+            typed = f"{NAME}.remove={redact_cmdline(text)}"
+            yield f"'{typed}' names no argument, or several; repeat bootc.kexec.remove= for each of them"
     # Where it is written, be it to switch kexec off for once, the others may stay.
     if NAME in values:
         return

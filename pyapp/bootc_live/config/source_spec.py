@@ -103,7 +103,7 @@ def _device(text: str) -> DeviceArchive:
     if device.endswith("=") or device == "/dev/":
         raise ValueError("names no block device before the path; write LABEL=USB:/path/of/root.oci")
     if not path:
-        raise ValueError(f"names no file on the block device; write {device}:/path/of/root.oci")
+        raise ValueError(f"names no file on the block device; write {redact_value(device)}:/path/of/root.oci")
     return DeviceArchive(device=device, path=f"/{path}", typed=redact_value(text))
 
 
