@@ -104,6 +104,7 @@ def _one(data: bytes) -> None:
     kinds = outcomes[-len(_TYPES) :]
     manifest, index = (outcome != _REFUSED for outcome in outcomes[:2])
     assert not (manifest and index and set(kinds) != {_REFUSED}), "two readings of one document"
+    assert set(kinds) == {_REFUSED} or _is_plain(data), "programs differ in what they read in this"
     again = _rewritten(data)
     if again is not None:
         assert [_outcome(reader, again) for reader in read] == outcomes, "blanks and escapes change what it says"
@@ -130,6 +131,18 @@ def _outcome(reader: Callable[[bytes], object], content: bytes) -> object:
         return reader(content)
     except BootcLiveError:
         return _REFUSED
+
+
+def _is_plain(data: bytes) -> bool:
+    """Tell whether Python's own reader takes it for JSON of the standard, in which no name stands twice."""
+    twice: list[str] = []
+
+    def read(pairs: list[tuple[str, object]]) -> None:
+        names = [name.casefold() for name, _ in pairs]
+        twice.extend(name for name in names if names.count(name) > 1)
+
+    json.loads(data, object_pairs_hook=read, parse_constant=twice.append)
+    return not twice
 
 
 def _rewritten(data: bytes) -> bytes | None:

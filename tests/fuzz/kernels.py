@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
@@ -18,6 +20,8 @@ from bootc_live.rootfs.zboot import unwrap
 # What of a kernel is unpacked: eight kilobytes may be eight megabytes.
 _MOST: Final = 2**20
 _LONGEST_NAME: Final = 4095
+# Inode, mode, five more, size, four more, length of the name, sum.
+_HEAD: Final = re.compile(rb"07070[12].{8}(.{8}).{32}(.{8}).{32}(.{8}).{8}".replace(b".", b"[0-9A-Fa-f]"))
 
 
 def kernels(data: bytes) -> None:
@@ -43,6 +47,7 @@ def archives(data: bytes) -> None:
     """Read an initramfs, whatever pieces it comes in; write one, and read that."""
     read = [_read(data, step) for step in (1, 7, 4096)]
     assert read[0] == read[1] == read[2], "it depends on the pieces"
+    assert read[0] == _as_the_kernel(data), "the kernel reads something else"
     with _no_programs():
         assert holds(iter([data]), "\0") in (False, None)
         for member in read[0][0]:
@@ -62,6 +67,28 @@ def _read(data: bytes, step: int) -> tuple[list[CpioFile], bool, int]:
         assert 0 < member.offset <= member.offset + member.size <= len(data)
         assert "\0" not in member.name
     return members, False, feed.position
+
+
+def _as_the_kernel(data: bytes) -> tuple[list[CpioFile], bool, int]:
+    """Return what `_read` does, of the whole at once: do_start() to do_skip() of the kernel's init/initramfs.c."""
+    members: list[CpioFile] = []
+    at = 0
+    while True:
+        at += len(data[at:]) - len(data[at:].lstrip(b"\0"))
+        if data[at : at + 1] != b"0" or at % 4:
+            return members, False, at
+        head = _HEAD.match(data, at)
+        size, length = (int(head[2], 16), int(head[3], 16)) if head else (0, 0)
+        begin = at + 110 + length + -(110 + length) % 4
+        name = data[at + 110 : at + 110 + length]
+        if head is None or not 0 < length <= _LONGEST_NAME + 1 or len(name) < length:
+            return members, True, 0
+        begin, text = min(begin, len(data)), os.fsdecode(name.partition(b"\0")[0])
+        if text != "TRAILER!!!":
+            members.append(CpioFile(text, int(head[1], 16), size, begin))
+        if begin + size > len(data):
+            return members, True, 0
+        at = min(begin + size + -size % 4, len(data))
 
 
 def _write(data: bytes) -> None:

@@ -10,7 +10,7 @@ from typing import Final
 
 from bootc_live.base.errors import BootcLiveError
 
-MOST_SECONDS: Final = 20.0
+MOST_SECONDS: Final = 60.0
 """Of processor time, so that it is the same on a busy machine; inputs of a few kilobytes take milliseconds."""
 
 

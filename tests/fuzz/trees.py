@@ -143,10 +143,10 @@ class _Planned:
     contents: dict[int, bytes] = field(default_factory=dict)
 
     def place(self, stored: bytes) -> int:
-        """Lay data down as a tar does, behind a header; returns where."""
-        self.data += bytes(_BLOCK)
+        """Lay data down as a tar does, behind a header; returns where. What fills a block may be anything."""
+        self.data += b"h" * _BLOCK
         at = _DATA + len(self.data)
-        self.data += stored + bytes(-len(stored) % _BLOCK)
+        self.data += stored + b"p" * (-len(stored) % _BLOCK)
         return at
 
 
