@@ -261,6 +261,7 @@ def test_bad_values_name_the_argument(argument: str, reason: str) -> None:
         "http_proxy=http://me:S3CRET/x@a.example",
         '"https_proxy=http://me:x S3CRET@a.example"',
         "bootc.live.typo=https://me:S3CRET@a.example",
+        'bootc.zram.algorithm="zstd x=https://me:S3CRET@a.example',
     ],
 )
 def test_mistakes_show_no_secrets(argument: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TypeVar, cast
 
+from bootc_live.base.redact import redact_value
 from bootc_live.config.model import Backing, Layout, Parts, Zram
 
 # Values by name, none where what was typed is damaged.
@@ -83,7 +84,7 @@ def _mixed_up_zram(values: Values) -> Iterator[str]:
         return
     for name in names:
         if values.get(name):
-            yield f"'{name}={values[name][-1]}' is about {why}"
+            yield f"'{redact_value(f'{name}={values[name][-1]}')}' is about {why}"
 
 
 def _algorithm(values: Values) -> tuple[str, int | None]:
