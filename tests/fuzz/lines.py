@@ -68,8 +68,12 @@ def _kernel(line: str) -> set[str]:
 
 
 def _dracut(line: str) -> set[str]:
-    """Return the names of arguments for dracut's shell, which splits at blanks and leaves quotes where they are."""
-    return {_folded(word.partition("=")[0]) for word in re.split(r"[ \t\n]+", line)}
+    """Return the names of arguments for dracut's shell, which splits at blanks and leaves quotes where they are.
+
+    A name with a quote in it is nobody's.
+    """
+    names = {_folded(word.partition("=")[0]) for word in re.split(r"[ \t\n]+", line)}
+    return {name for name in names if not set(name) & set("\"'")}
 
 
 def _systemd(line: str) -> set[str]:
