@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -81,6 +82,16 @@ def test_every_verb_starts(spawned: Program, small: Path, tmp_path: Path) -> Non
     spawned.run("uki", bootable, "--rootfs", "-o", tmp_path / "os.efi").error("is no program for UEFI")
     spawned.run("freeze", tmp_path / "none").error("is not a directory")
     spawned.run("status", "--receipt", tmp_path / "none").error("there is no receipt")
+
+
+def test_everybody_can_read_what_freeze_writes(program: Program) -> None:
+    """Whatever the umask of who packs: a Python that is nobody's inflates layers."""
+    packing = Program(program.zipapp, before=["sh", "-c", 'umask 077; exec "$@"', "sh"])
+    with TemporaryDirectory() as root:
+        packing.run("freeze", root).good()
+        found = {path: path.stat().st_mode & 0o005 for path in Path(root).rglob("*")}
+        assert any(path.name == "os.pyc" for path in found)
+        assert [path for path, mode in found.items() if mode != (0o005 if path.is_dir() else 0o004)] == []
 
 
 def test_inspect(program: Program, small: Path) -> None:
