@@ -91,7 +91,8 @@ def test_a_receipt_beside_a_run_that_ends(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_the_same_receipt_by_two_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The other run does all that it does just before this one puts its own in place, and takes it back meanwhile."""
-    real, path, began = os.replace, tmp_path / "receipt.json", []
+    real, path = os.replace, tmp_path / "receipt.json"
+    began: list[int] = []
 
     def replace(source: str, target: str) -> None:
         if not began:

@@ -77,7 +77,7 @@ ATTACKS = (
     lie("pax-garbage", _pax_body(b"\xff" * 100)),
     lie("pax-1-tib", _pax_body(b"6 a=b\n", size=2**40)),
     lie("pax-8-mib", _pax(comment="c" * (8 << 20)), outcome=EITHER),
-    lie("pax-at-the-end", file("a", "x"), pax_header([("path", "b")])),
+    lie("pax-at-the-end", file("a", "x"), pax_header([("path", "b")]), outcome=USED),
     lie("gnu-name-1-tib", Header(b"././@LongLink", b"L", size=2**40).encode() + file("a", "x")),
     lie("gnu-name-negative", Header(b"././@LongLink", b"L", size=-1).encode() + file("a", "x")),
     lie("mtime-text", _pax(mtime="tomorrow")),
