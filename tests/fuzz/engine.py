@@ -1,6 +1,6 @@
 """The process that feeds one target; atheris ends it. Use tests.fuzz.run, which starts it.
 
-python -m tests.fuzz.engine fuzz TARGET SECONDS ARGUMENT-OF-LIBFUZZER...
+python -m tests.fuzz.engine fuzz TARGET SECONDS SEED ARGUMENT-OF-LIBFUZZER...     a SEED of 0 is one at random
 python -m tests.fuzz.engine feed TARGET FILE...
 """
 
@@ -39,15 +39,15 @@ def _target(name: str) -> Target:
     return AWAKE if name == AWAKE.name else TARGETS[name]
 
 
-def _guided(name: str, seconds: int, arguments: list[str]) -> None:
+def _guided(name: str, seconds: int, seed: int, arguments: list[str]) -> None:
     """Fuzz by coverage of the program's own modules; does not come back."""
     # By name, for there are Pythons without it.
     atheris = importlib.import_module("atheris")
     with atheris.instrument_imports(include=["bootc_live"]):
         target = _target(name)
-    options = [f"-max_total_time={seconds}", f"-max_len={target.largest}", *_words(target)]
+    options = [f"-max_total_time={seconds}", f"-seed={seed}", f"-max_len={target.largest}", *_words(target)]
     # libFuzzer starts itself anew to merge: by the first of these, with the others behind it.
-    itself = f"{shlex.quote(sys.executable)} -m tests.fuzz.engine fuzz {name} {seconds}"
+    itself = f"{shlex.quote(sys.executable)} -m tests.fuzz.engine fuzz {name} {seconds} {seed}"
     atheris.Setup([itself, *options, *arguments], target.feed)
     atheris.Fuzz()
 
@@ -64,10 +64,10 @@ def _words(target: Target) -> list[str]:
     return [f"-dict={path}"]
 
 
-def _unguided(name: str, seconds: int) -> None:
+def _unguided(name: str, seconds: int, seed: int) -> None:
     from tests.fuzz.plain import fuzz
 
-    seed = int.from_bytes(os.urandom(4), "big")
+    seed = seed or int.from_bytes(os.urandom(4), "big")
     print(f"{name}: atheris is not there: inputs change without coverage, with the seed {seed}", flush=True)
     print(f"{name}: {fuzz(_target(name), corpus.load(name), seconds, seed)} inputs")
 
@@ -82,9 +82,9 @@ def main(argv: list[str]) -> None:
         for path in rest:
             _target(name).feed(Path(path).read_bytes())
     elif importlib.util.find_spec("atheris") is None:
-        _unguided(name, int(rest[0]))
+        _unguided(name, int(rest[0]), int(rest[1]))
     else:
-        _guided(name, int(rest[0]), rest[1:])
+        _guided(name, int(rest[0]), int(rest[1]), rest[2:])
 
 
 if __name__ == "__main__":

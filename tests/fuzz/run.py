@@ -7,6 +7,7 @@ A fault ends the run: the input is shown, and stays in build/fuzz/TARGET. So do 
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
@@ -27,18 +28,29 @@ _MOST_BYTES: Final = 200_000
 def start(*arguments: str | Path, output: int | None = None) -> subprocess.CompletedProcess[str]:
     """Run tests.fuzz.engine with some arguments."""
     argv = [sys.executable, "-m", "tests.fuzz.engine", *map(str, arguments)]
-    return subprocess.run(argv, cwd=_REPO, check=False, text=True, stdout=output, stderr=subprocess.STDOUT)
+    # What is reached in which order depends on the order of sets, too.
+    environment = {**os.environ, "PYTHONHASHSEED": "0"}
+    return subprocess.run(
+        argv, cwd=_REPO, check=False, env=environment, text=True, stdout=output, stderr=subprocess.STDOUT
+    )
 
 
-def fuzz(name: str, seconds: int, found: Path, output: int | None = None) -> subprocess.CompletedProcess[str]:
-    """Fuzz a target for some seconds, from its corpus and what was `found`, which takes what reaches something new."""
+def fuzz(
+    name: str, seconds: int, found: Path, *, seed: int = 0, output: int | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Fuzz a target for some seconds, from its corpus and what was `found`, which takes what reaches something new.
+
+    The same `seed` gives nearly the same inputs while neither the program nor the corpus changes; 0 is one at random.
+    """
     kept = _BUILD / name
     kept.mkdir(parents=True, exist_ok=True)
     found.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as directory:
         seeds = Path(directory, "corpus")
         corpus.write(seeds, corpus.load(name))
-        return start("fuzz", name, str(seconds), *_BOUNDS, f"-artifact_prefix={kept}/", found, seeds, output=output)
+        return start(
+            "fuzz", name, str(seconds), str(seed), *_BOUNDS, f"-artifact_prefix={kept}/", found, seeds, output=output
+        )
 
 
 def merge(name: str) -> int:
@@ -52,7 +64,7 @@ def merge(name: str) -> int:
         corpus.write(seeds, [*corpus.load(name), *(corpus.read(found) if found.exists() else [])])
         for merged, options in ((lines, ["-use_counters=0"]), (counts, [])):
             merged.mkdir()
-            done = start("fuzz", name, "0", *_BOUNDS, "-merge=1", *options, merged, seeds)
+            done = start("fuzz", name, "0", "0", *_BOUNDS, "-merge=1", *options, merged, seeds)
             if done.returncode:
                 return done.returncode
         kept = corpus.read(lines)
