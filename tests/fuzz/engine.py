@@ -57,6 +57,7 @@ def _words(target: Target) -> list[str]:
     if not target.words:
         return []
     path = _REPO / "build" / "fuzz" / f"{target.name}.words"
+    path.parent.mkdir(parents=True, exist_ok=True)
     # Another process may be reading it.
     new = path.with_suffix(f".{os.getpid()}")
     new.write_text("".join('"' + "".join(f"\\x{byte:02x}" for byte in word) + '"\n' for word in target.words))
@@ -74,7 +75,7 @@ def _unguided(name: str, seconds: int, seed: int) -> None:
 
 def main(argv: list[str]) -> None:
     """Do what the arguments say."""
-    sys.path[:0] = [str(_REPO / "pyapp"), str(_REPO / "vm"), str(_REPO)]
+    sys.path[:0] = [str(_REPO / "pyapp"), str(_REPO)]
     # The libraries that the program bundles.
     sys.path.append(str(_REPO / "build" / "bootc-live.pyz"))
     what, name, *rest = argv

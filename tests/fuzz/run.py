@@ -54,9 +54,9 @@ def fuzz(
 
 
 def merge(name: str) -> int:
-    """Reduce the corpus and what was found to few inputs that reach as much; returns an exit status.
+    """Reduce the corpus and what was found to few inputs; returns an exit status.
 
-    Every line that is reached stays so; what reaches one more often than others do stays as far as there is room.
+    They reach the same lines. Inputs that reach lines more often than others are kept as far as there is room.
     """
     found = _BUILD / name / "found"
     with tempfile.TemporaryDirectory() as directory:
@@ -80,7 +80,7 @@ def merge(name: str) -> int:
 def main(argv: list[str]) -> int:
     """Run the command; returns its exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz.run", description=__doc__)
-    parser.add_argument("target")
+    parser.add_argument("target", help="its name in tests/fuzz/targets.py")
     parser.add_argument("--seconds", type=int, default=600, help="how long to look for faults (default: 600)")
     parser.add_argument("--merge", action="store_true", help="take what was found into the corpus, and reduce that")
     parser.add_argument("files", nargs="*", help="inputs to try instead")

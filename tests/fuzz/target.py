@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import linecache
+import dis
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -55,5 +55,5 @@ def _is_deliberate(error: Exception) -> bool:
         last = last.tb_next
     if last is None:
         return False
-    file = last.tb_frame.f_code.co_filename
-    return "/bootc_live/" in file and linecache.getline(file, last.tb_lineno).strip().startswith("raise ")
+    code = last.tb_frame.f_code
+    return "/bootc_live/" in code.co_filename and code.co_code[last.tb_lasti] == dis.opmap["RAISE_VARARGS"]
