@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import os
 import socket
 import threading
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,8 +16,6 @@ from bootc_live.base import confine
 from bootc_live.base.errors import RunError
 from bootc_live.base.run import filter_process
 from bootc_live.image.direct import Inflation
-from bootc_live.image.store import layer_store
-from bootc_live.source import inflate
 
 # One that nobody may run, too; that of a virtual environment may lie anywhere.
 PYTHON = "/usr/bin/python3"
@@ -133,22 +129,6 @@ def test_the_rest_of_this_program_is_what_it_was() -> None:
     assert "NoNewPrivs:\t0" in own
     assert "Seccomp:\t0" in own
     assert os.geteuid() == (0 if ROOT else os.getuid())
-
-
-@pytest.mark.parametrize("igzip", [None, "/bin/gzip"])
-@pytest.mark.parametrize("size", [100, 3 * 2**20])
-def test_layers_are_never_inflated_in_this_process(
-    igzip: str | None, size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With igzip, for which gzip stands in, and without it; small ones and large ones."""
-    packed = gzip.compress(os.urandom(size))
-    plain = hashlib.sha256(gzip.decompress(packed)).hexdigest()
-    monkeypatch.setattr(inflate, "find_program", lambda _name: igzip)
-    for name in ("decompress", "decompressobj"):
-        monkeypatch.setattr(zlib, name, None)
-    with layer_store(str(tmp_path / "data")) as store:
-        found = store.inflate(store.rest(), iter([packed]), len(packed), "x", lambda: False)
-    assert found == (f"sha256:{plain}", size)
 
 
 def test_a_program_that_is_gone() -> None:

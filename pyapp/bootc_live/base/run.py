@@ -12,7 +12,6 @@ import select
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import IO
@@ -42,11 +41,6 @@ def environment() -> dict[str, str]:
 def find_program(name: str) -> str | None:
     """Give the path of a program on the fixed search path, or None."""
     return shutil.which(name, path=_PATH)
-
-
-def system_python() -> str:
-    """Return a Python for a few lines that need no more than its library: the system's, which everybody may run."""
-    return find_program("python3") or sys.executable
 
 
 def require_program(name: str, purpose: str, package: str) -> str:

@@ -29,7 +29,7 @@ from bootc_live.source.inflate import DAMAGED, feed, make_pipe
 _LOOK = 0.002
 _WINDOW = 16 * 2**20
 _LEAST_FREE = 2**20
-# Of igzip and zstd, and of our own.
+# Of igzip and zstd.
 _WRITING = re.compile("while writing|[Ww]rite error")
 
 

@@ -27,7 +27,7 @@ _LIMIT = 2**32 * BLOCK
 # Room for the metadata in front of the first layer.
 META = 16 * 2**30
 _ALIGN = 2**20
-# Less than that comes through a pipe: looking again and again how far a program is takes longer.
+# Starting a program takes longer than inflating less.
 _WORTH_A_PROGRAM = 2**20
 # Of a piece that was written in part only.
 _MOST_LOST = 8 * 2**20

@@ -11,53 +11,20 @@ import fcntl
 import itertools
 import os
 import threading
+import zlib
+from collections import deque
 from collections.abc import Callable, Generator, Iterator
 
 from bootc_live.base.errors import ImageError, RunError
-from bootc_live.base.run import filter_process, find_program, require_program, system_python
+from bootc_live.base.run import filter_process, find_program, require_program
 from bootc_live.base.threads import Pool
 
 # Output of one step; a bomb must not fill memory before it fills the file system.
 _STEP = 4 * 1024 * 1024
+# Input of one step of zlib: what a member leaves of it is copied, and a member may have twenty bytes.
+_WINDOW = 16 * 1024
 _PIPE_SIZE = 1024 * 1024
 _F_SETPIPE_SZ = 1031
-# What igzip does, for a Python that does nothing else. Padding or garbage behind a member is passed over: the diffID
-# tells whether something is missing. Input goes in by small steps: what a member leaves of one is copied, and a member
-# may have twenty bytes. Python ignores the signal for files that get too long, others end with it.
-_GUNZIP = """
-import _signal, os, sys, zlib
-def write(piece):
-    try:
-        while piece:
-            piece = piece[os.write(1, piece):]
-    except OSError as error:
-        sys.exit(f"while writing: {error}")
-def gunzip():
-    stream, behind = zlib.decompressobj(31), b""
-    while chunk := os.read(0, 1 << 20):
-        data, at, behind = memoryview(behind + chunk), 0, b""
-        while at < len(data):
-            if stream.eof:
-                if len(data) - at < 2:
-                    behind = bytes(data[at:])
-                    break
-                if data[at:at + 2] != b"\\x1f\\x8b":
-                    return
-                stream = zlib.decompressobj(31)
-            given = data[at:at + (1 << 14)]
-            write(stream.decompress(given, 1 << 22))
-            at += len(given) - len(stream.unused_data if stream.eof else stream.unconsumed_tail)
-    while not stream.eof:
-        piece = stream.decompress(b"", 1 << 22)
-        if not piece:
-            sys.exit("its gzip stream is cut short")
-        write(piece)
-_signal.signal(_signal.SIGXFSZ, _signal.SIG_DFL)
-try:
-    gunzip()
-except zlib.error as error:
-    sys.exit(str(error))
-"""
 GZIP = b"\x1f\x8b"
 ZSTD = b"\x28\xb5\x2f\xfd"
 DAMAGED = "push the image again, or make the archive anew"
@@ -72,7 +39,9 @@ def inflate(chunks: Iterator[bytes], what: str) -> Generator[bytes, None, None]:
     """
     first, whole = peeked(chunks)
     argv = inflater(first)
-    return (chunk for chunk in whole if chunk) if argv is None else through(argv, whole, what)
+    if argv is not None:
+        return through(argv, whole, what)
+    return _zlib(whole, what) if compressed(first) else (chunk for chunk in whole if chunk)
 
 
 def peeked(chunks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
@@ -89,11 +58,12 @@ def peeked(chunks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
 def inflater(first: bytes) -> list[str] | None:
     """Give the program for a stream that begins like this, reading its input and writing to its output.
 
-    None for plain data. Raises RunError where zstd is needed and not there.
+    None where no program is needed: for plain data, and for gzip where igzip is not packed. Raises RunError where zstd
+    is needed and not there.
     """
     if first.startswith(GZIP):
         igzip = find_program("igzip")
-        return [system_python(), "-I", "-S", "-B", "-c", _GUNZIP] if igzip is None else [igzip, "-d", "-c"]
+        return None if igzip is None else [igzip, "-d", "-c"]
     if compressed(first):
         program = require_program("zstd", "decompress zstd layers", "zstd")
         return [program, "-d", "-c", "-q", "--no-progress"]
@@ -108,6 +78,37 @@ def compressed(first: bytes) -> bool:
 def _skippable(first: bytes) -> bool:
     # zstd:chunked and pzstd start with a skippable frame (RFC 8878, 3.1.2).
     return len(first) >= 4 and first[1:4] == b"\x2a\x4d\x18" and 0x50 <= first[0] <= 0x5F
+
+
+def _zlib(chunks: Iterator[bytes], what: str) -> Generator[bytes, None, None]:
+    stream = zlib.decompressobj(wbits=31)
+    behind = b""
+    for chunk in chunks:
+        data, at, behind = memoryview(behind + chunk), 0, b""
+        while at < len(data):
+            if stream.eof:
+                if len(data) - at < len(GZIP):
+                    behind = bytes(data[at:])
+                    break
+                if data[at : at + len(GZIP)] != GZIP:
+                    # Padding or garbage: igzip passes over it too. The diffID tells whether something is missing.
+                    deque(chunks, maxlen=0)
+                    return
+                # A new member: RFC 1952 lets a file have several.
+                stream = zlib.decompressobj(wbits=31)
+            given = data[at : at + _WINDOW]
+            try:
+                piece = stream.decompress(given, _STEP)
+            except zlib.error as error:
+                raise ImageError(f"{what} is damaged: {error}", hint=DAMAGED) from error
+            if piece:
+                yield piece
+            at += len(given) - len(stream.unused_data if stream.eof else stream.unconsumed_tail)
+    while not stream.eof:
+        piece = stream.decompress(b"", _STEP)
+        if not piece:
+            raise ImageError(f"{what} is cut short: its gzip stream has no end", hint=DAMAGED)
+        yield piece
 
 
 def through(argv: list[str], chunks: Iterator[bytes], what: str) -> Generator[bytes, None, None]:
