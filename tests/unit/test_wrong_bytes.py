@@ -6,6 +6,7 @@ import gzip
 import os
 import random
 import resource
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -165,19 +166,31 @@ def test_a_bomb_that_meets_the_limit(tmp_path: Path) -> None:
     assert os.stat(found.path).st_blocks * 512 < len(tar) + MIB
 
 
+@pytest.fixture
+def everybodys() -> Iterator[Path]:
+    """A directory that everybody may enter: what inflates is nobody's, and tmp_path is closed to all others."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
 @pytest.mark.parametrize("program", ["igzip", "zstd"])
 def test_a_program_that_has_read_all_and_is_not_done(
-    program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    program: str, everybodys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who feeds it has found the digest wrong by then, and is gone."""
     how: Compression = "gzip" if program == "igzip" else "zstd"
-    blob = compress(bytes(8 * MIB), how)
-    stands = tmp_path / "program"
+    stands = everybodys / "program"
     stands.write_text("#!/bin/sh\ncat >/dev/null\nhead -c 8388608 /dev/zero\n")
     stands.chmod(0o755)
     monkeypatch.setattr("bootc_live.source.inflate.find_program", lambda _: str(stands))
-    small = len(compress(TARS[0], how))
-    source = places(tmp_path, how, small=blob[:small].ljust(small, b"\0"))
+    monkeypatch.setattr("bootc_live.source.inflate.require_program", lambda *_: str(stands))
+    image = Image([Layer(TARS[1], how)], architecture=HERE)
+    good, mirror = (write_layout(tmp_path / name, image) for name in ("registry", "mirror"))
+    blob = compress(TARS[1], how)
+    wrong = blob[:-9] + bytes(9)
+    (mirror / "blobs/sha256" / sha256(blob).partition(":")[2]).write_bytes(wrong)
+    source = TwoPlaces(mirror, good)
     monkeypatch.setattr(source, "distrust", lambda _: False)
     with room(META + 4 * MIB), pytest.raises(ImageError, match="it must be"):
         fetched(source, tmp_path)

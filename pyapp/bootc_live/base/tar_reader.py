@@ -143,7 +143,7 @@ def read_members(buffer: Buffer) -> Iterator[Member]:
         if fields[7] in _EXTENSIONS:
             body = _extension(buffer, position, number(fields[4]))
             extensions.add(fields[7], body)
-            position += _padded(len(body))
+            reach = position = position + _padded(len(body))
             continue
         members += 1
         if members > MOST_MEMBERS:
@@ -156,7 +156,7 @@ def read_members(buffer: Buffer) -> Iterator[Member]:
     else:
         # The size of a tar that is still being written is known only now.
         if reach > len(buffer):
-            raise ValueError(f"its last member claims data up to offset {reach}, more than there is")
+            raise ValueError(f"its last header claims data up to offset {reach}, more than there is")
         if header.strip(b"\0"):
             raise ValueError("the tar ends inside a header")
 

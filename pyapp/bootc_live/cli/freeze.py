@@ -24,6 +24,8 @@ def main(arguments: argparse.Namespace) -> int:
     archive = os.path.realpath(sys.argv[0])
     if not zipfile.is_zipfile(archive):
         raise ConfigError("freeze works only from the zipapp", hint="run build/bootc-live.pyz freeze DIR")
+    # Everybody has to be able to read the library: what inflates layers is nobody's.
+    os.umask(0o022)
     modules = loaded_modules(archive, _remembered(root, set(arguments.feature)))
     binaries = write_modules(root, archive, modules)
     answer(sorted({os.path.realpath(sys.executable), *binaries}))
