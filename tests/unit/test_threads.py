@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
@@ -58,7 +59,7 @@ class Interrupting:
     def at(self, number: int) -> None:
         """Let the one with this number, from 0 on, be interrupted."""
         for one in ENDING:
-            signal.signal(one, interrupt._interrupted)
+            signal.signal(one, _handled)
         self.number = number
         self.joining.clear()
 
@@ -76,6 +77,15 @@ class Interrupting:
             self.number -= 1
             if self.number == -1:
                 signal.raise_signal(signal.SIGTERM)
+
+
+def _handled(number: int, frame: FrameType | None) -> None:
+    """Handle a signal as the program does.
+
+    It is not the program's own handler: the thread that sends signals again, which another test may have started, knows
+    only that one, and would send what it heard of a test to the next one.
+    """
+    interrupt._interrupted(number, frame)
 
 
 @pytest.fixture
