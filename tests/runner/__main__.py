@@ -104,7 +104,7 @@ def plan(asked: Asked, directory: Path) -> list[Job]:
             stage.name,
             stage.argv(sys.executable, [*paths, *asked.arguments]),
             stage.needs,
-            workers=(stage.workers or max(2, processors)) if whole else max(1, min(few, processors)),
+            workers=(stage.workers or max(2, processors) + stage.waits) if whole else max(1, min(few, processors)),
             alone=stage.alone,
             env={"BOOTC_LIVE_SHARE": str(share)},
         )

@@ -41,7 +41,8 @@ class Stage:
     """Tests of one directory below tests/.
 
     `root` is the root file system of vm/roots in which they run, "" for this machine. `alone` are measurements, which
-    nothing may run beside. `workers` is how many processes share the tests at most, 0 for one a processor.
+    nothing may run beside. `workers` is how many processes share the tests at most, 0 for one a processor; `waits` are
+    tests that often wait for something, of which one more may run.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Stage:
     root: str = ""
     workers: int = 0
     alone: bool = False
+    waits: bool = False
 
     @property
     def directory(self) -> str:
@@ -93,7 +95,7 @@ STAGES: Final = {
         Stage("unit", ()),
         Stage("integration", ("image", "foreign tars"), root="builder"),
         Stage("roots", ("image", "root forky", "root bookworm")),
-        Stage("vm", ("artefacts", "other images")),
+        Stage("vm", ("artefacts", "other images"), waits=True),
         Stage("bench", ("image", "server image"), root="builder", alone=True, workers=1),
         Stage("guests", ("artefacts",), alone=True, workers=1),
     )

@@ -89,6 +89,7 @@ def test_image_is_handed_over(served: Images) -> None:
     assert not [word for word in given if word.startswith("bootc.kexec")]
 
 
+@pytest.mark.long
 def test_what_memory_does_not_do_for_is_fetched_again() -> None:
     """The largest layer, in a machine where two times all of them would not fit; no systemd in the first initramfs.
 
