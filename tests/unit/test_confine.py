@@ -42,11 +42,14 @@ TRIED = {
     "map": "mmap.mmap(1, 4096)",
     "through proc": "open('/proc/self/fd/1', 'r+b').write(b'evil')",
     "shorter": "os.ftruncate(1, 0)",
+    "write later": "assert libc.syscall(IO_SETUP, 1, ctypes.byref(ctypes.c_ulong(0))) == 0",
+    "through io_uring": "assert libc.syscall(425, 1, ctypes.create_string_buffer(120)) >= 0",
     "copy": "os.copy_file_range(os.open('/usr/bin/env', 0), 1, 4, 0, 0)",
 }
 SCRIPT = """
 import ctypes, mmap, os, resource, socket, sys
 T = sys.argv[1]
+libc, IO_SETUP = ctypes.CDLL(None), 0 if os.uname().machine == "aarch64" else 206
 sys.stdin.read()
 try:
     {tried}

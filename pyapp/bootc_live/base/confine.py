@@ -25,21 +25,22 @@ _LANDLOCK_CREATE_RULESET, _LANDLOCK_RESTRICT_SELF = 444, 446
 _LANDLOCK_CHANGES = sum(1 << bit for bit in (1, *range(4, 13)))
 
 # AUDIT_ARCH_… of the kernel, and the numbers of what is refused. The program's output may be a file that holds data of
-# others: it may be written from front to back and no other way. Nor are there sockets, or ways into other processes.
+# others: it may be written from front to back and no other way, be it later or by the kernel (aio(7), io_uring(7)). Nor
+# are there sockets, or ways into other processes and what they have open.
 _REFUSED = {
     "x86_64": (
         0xC000003E,
         {"lseek": 8, "ioctl": 16, "pwrite64": 18, "socket": 41, "socketpair": 53, "truncate": 76, "ftruncate": 77}
-        | {"ptrace": 101, "splice": 275, "fallocate": 285, "pwritev": 296, "perf_event_open": 298}
-        | {"process_vm_writev": 311, "bpf": 321, "userfaultfd": 323, "copy_file_range": 326, "pwritev2": 328}
-        | {"io_uring_setup": 425},
+        | {"ptrace": 101, "io_setup": 206, "io_submit": 209, "splice": 275, "fallocate": 285, "pwritev": 296}
+        | {"perf_event_open": 298, "process_vm_readv": 310, "process_vm_writev": 311, "bpf": 321, "userfaultfd": 323}
+        | {"copy_file_range": 326, "pwritev2": 328, "io_uring_setup": 425, "pidfd_getfd": 438},
     ),
     "aarch64": (
         0xC00000B7,
-        {"ioctl": 29, "truncate": 45, "ftruncate": 46, "fallocate": 47, "lseek": 62, "pwrite64": 68, "pwritev": 70}
-        | {"splice": 76, "ptrace": 117, "socket": 198, "socketpair": 199, "perf_event_open": 241}
-        | {"process_vm_writev": 271, "bpf": 280, "userfaultfd": 282, "copy_file_range": 285, "pwritev2": 287}
-        | {"io_uring_setup": 425},
+        {"io_setup": 0, "io_submit": 2, "ioctl": 29, "truncate": 45, "ftruncate": 46, "fallocate": 47, "lseek": 62}
+        | {"pwrite64": 68, "pwritev": 70, "splice": 76, "ptrace": 117, "socket": 198, "socketpair": 199}
+        | {"perf_event_open": 241, "process_vm_readv": 270, "process_vm_writev": 271, "bpf": 280, "userfaultfd": 282}
+        | {"copy_file_range": 285, "pwritev2": 287, "io_uring_setup": 425, "pidfd_getfd": 438},
     ),
 }
 # Numbers from here on are those of x32, a second set on x86_64.
