@@ -166,8 +166,12 @@ def test_nobody_has_it(program: Program, three: list[FaultServer], tmp_path: Pat
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["login", "no-login"])
-def test_mirror_with_a_login(known: bool, program: Program, image: Stored, tmp_path: Path) -> None:
-    """It has an entry of its own in auth.json, by its own path; that of the registry is not for it."""
+@pytest.mark.parametrize("by_file", [True, False], ids=["file", "argument"])
+def test_mirror_with_a_login(by_file: bool, known: bool, program: Program, image: Stored, tmp_path: Path) -> None:
+    """It has an entry of its own in auth.json, by its own path; that of the registry is not for it.
+
+    Without TLS it gets it only where a file calls it insecure; bootc.registry.unsecure is about the registry.
+    """
     with (
         registry(tmp_path / "mirror", auth=htpasswd(tmp_path / "users", USER), same_as=image.registry) as real,
         fault_proxy(real) as mirror,
@@ -176,11 +180,16 @@ def test_mirror_with_a_login(known: bool, program: Program, image: Stored, tmp_p
         logins = {home.host: STRANGER.entry, mirror.host: STRANGER.entry}
         if known:
             logins[f"{mirror.host}/team"] = USER.entry
-        with host_files({AUTH: auth_json(logins)}):
-            kargs = f"bootc.registry.mirror=http://{mirror.host}/team bootc.registry.unsecure"
+        named = {"location": f"{mirror.host}/team", "insecure": True}
+        files = {RULES: rules({"prefix": home.host, "mirrors": [named]})} if by_file else {}
+        with host_files({AUTH: auth_json(logins), **files}):
+            kargs = "bootc.registry.unsecure"
+            if not by_file:
+                kargs += f" bootc.registry.mirror=http://{mirror.host}/team"
             ended = rehearsed(program, home.source(f"os@{image.digest}"), tmp_path, kargs).good()
-        assert bool(home.asked()) != known
+        assert bool(home.asked()) != (known and by_file)
         assert not any(seen.authorization for seen in home.asked())
+        assert mirror.asked()
         shown = {seen.authorization for seen in mirror.asked()} - {""}
-        assert shown == {f"Basic {USER.encoded if known else STRANGER.encoded}"}
+        assert shown == ({f"Basic {USER.encoded if known else STRANGER.encoded}"} if by_file else set())
         assert not any(text in ended.stderr for text in (*USER.secrets, *STRANGER.secrets))

@@ -114,7 +114,7 @@ class Place:
         access, endpoint = self._web.access, self.endpoint
         logins = access.surroundings.logins
         # A password crosses the network unprotected only where that was said of this endpoint.
-        login = logins.find(endpoint.host, endpoint.repository) if endpoint.login or access.unsecure else None
+        login = logins.find(endpoint.host, endpoint.repository) if endpoint.login else None
         client = Registry(self.host, insecure=plain)
         client.session.close()
         client.session = self
