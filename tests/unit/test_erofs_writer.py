@@ -7,14 +7,15 @@ import random
 import stat
 import struct
 import tempfile
+from collections.abc import Mapping
 
 import pytest
 
 from bootc_live.rootfs import erofs_writer
-from bootc_live.rootfs.erofs_format import BLOCK, device_number
+from bootc_live.rootfs.erofs_format import BLOCK, device_number, xattr_body
 from bootc_live.rootfs.index_metadata import write_metadata
 from bootc_live.rootfs.tree import Entry, Node, walk
-from tests.lib.tar_writer import directory, file, hardlink, node, sparse_gnu, sparse_pax, symlink, xattr
+from tests.lib.tar_writer import directory, file, hardlink, node, pax_header, sparse_gnu, sparse_pax, symlink, xattr
 from tests.unit.erofs_reader import Found, Image
 from tests.unit.merging import data_file, merged, node_at, paths
 
@@ -260,6 +261,21 @@ def test_all_metadata_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     for parts in ((file("a", pax=attributes),), tuple(file(f"{number}") for number in range(2000))):
         with tempfile.TemporaryFile() as out, pytest.raises(ValueError, match="is beyond the"):
             write_metadata(merged(parts), out.fileno(), LIMIT, 0)
+
+
+def test_attributes_that_inodes_share_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = list[int]()
+
+    def counting(xattrs: Mapping[bytes, bytes]) -> bytes:
+        made.append(len(xattrs))
+        return xattr_body(xattrs)
+
+    monkeypatch.setattr(erofs_writer, "xattr_body", counting)
+    # Two layers, whose files take turns in the order of the tree, and one file with attributes of its own.
+    general = [pax_header([xattr(f"user.{at}", f"{layer}") for at in range(100)], "g") for layer in range(2)]
+    layers = [(general[layer], *(file(f"{at}") for at in range(layer, 100, 2))) for layer in range(2)]
+    round_trip(*layers, (general[0], file("own", pax=[xattr("user.own", "1")])))
+    assert sorted(count for count in made if count) == [100] * 4 + [101] * 2
 
 
 def test_statfs_counts_metadata_and_layers() -> None:

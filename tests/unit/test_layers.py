@@ -10,7 +10,7 @@ from bootc_live.base.sparse import Extent
 from bootc_live.base.tar_reader import read_members
 from bootc_live.rootfs.layers import Merging
 from bootc_live.rootfs.tree import Budget
-from tests.lib.tar_writer import directory, file, hardlink, layer, node, sparse_gnu, symlink, xattr
+from tests.lib.tar_writer import directory, file, hardlink, layer, node, pax_header, sparse_gnu, symlink, xattr
 from tests.unit.merging import SPACING, data_file, merged, node_at, paths
 
 Layers = tuple[tuple[bytes, ...], ...]
@@ -247,6 +247,17 @@ def test_attributes_that_linux_does_not_allow_are_left_out() -> None:
         "Linux allows no extended attributes user.* on a symlink: 2 left out",
         "Linux allows no extended attributes without a name: 2 left out",
     ]
+
+
+def test_global_attributes_are_one_mapping_for_all_members_of_a_kind() -> None:
+    pax = pax_header([xattr("user.a", "1"), xattr("trusted.t", "2")], "g")
+    own = file("own", pax=[xattr("user.a", "3")])
+    root = merged((pax, *(file(f"f{at}") for at in range(3)), own, *(symlink(f"l{at}", "t") for at in range(3))))
+    found = {path: node_at(root, path).xattrs for path in paths(root)}
+    assert found["own"] == {b"user.a": b"3", b"trusted.t": b"2"}
+    for kind, want in (("f", {b"user.a": b"1", b"trusted.t": b"2"}), ("l", {b"trusted.t": b"2"})):
+        assert found[f"{kind}0"] == want
+        assert len({id(found[f"{kind}{at}"]) for at in range(3)}) == 1
 
 
 def test_a_file_cannot_be_a_parent() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -25,6 +26,8 @@ _PAGE = 4096
 _WINDOW = 2**18
 # Inodes, directories and maps of one image: more is no image, but something that is to fill memory (SECURITY.md).
 METADATA_MOST = 2**30
+# Attributes that are quicker made again than looked up.
+_FEW = 8
 
 
 class Room(NamedTuple):
@@ -169,6 +172,10 @@ class _Writer:
         self._directories: dict[int, _Directory] = {}
         # First blocks of link targets that are too long to be inlined.
         self._long_links: dict[int, int] = {}
+        # Many attributes that several inodes share, as those of a global pax header, by the mapping's identity: None
+        # for what one inode has so far. The tree keeps the mappings alive.
+        self._shared: dict[int, bytes | None] = {}
+        self._placed = False
 
     def place(self, node: Node, after: int) -> int:
         """Find the place of an inode behind the offset ``after``; give the end of it and of what follows it."""
@@ -181,10 +188,21 @@ class _Writer:
         elif node.kind in ("char", "block"):
             # Refused here, while the inode can still be named.
             device_number(*node.device)
-        room, head = self._room(node), INODE_SIZE + len(xattr_body(node.xattrs))
+        room, head = self._room(node), INODE_SIZE + len(self._xattrs(node.xattrs))
         head = _aligned(head, room.align) + room.table
         node.place = self._free(after, head, room.inline)
         return node.place + head + room.inline
+
+    def _xattrs(self, xattrs: Mapping[bytes, bytes]) -> bytes:
+        if len(xattrs) <= _FEW:
+            return xattr_body(xattrs)
+        body = self._shared.get(id(xattrs))
+        if body is None:
+            body = xattr_body(xattrs)
+            # Each is asked for twice: only what comes again before all have been placed is shared.
+            if not self._placed:
+                self._shared[id(xattrs)] = body if id(xattrs) in self._shared else None
+        return body
 
     def _room(self, node: Node) -> Room:
         if node.kind == "file":
@@ -198,6 +216,7 @@ class _Writer:
 
     def place_data(self, nodes: list[Node], block: int) -> int:
         """Place directories and long link targets from a block on; give the first free byte, at a page's start."""
+        self._placed = True
         for node in nodes:
             if node.children is not None:
                 directory = self._directories[id(node)]
@@ -265,7 +284,7 @@ class _Writer:
             body = self._bodies.body(node)
         elif node.kind in ("char", "block"):
             body = Body(FLAT_PLAIN, device_number(*node.device))
-        xattrs = xattr_body(node.xattrs)
+        xattrs = self._xattrs(node.xattrs)
         head = Inode(
             node.kind,
             body.layout,

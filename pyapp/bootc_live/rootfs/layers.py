@@ -85,6 +85,9 @@ class Merging:
         self.root = new_directory()
         self._budget = Budget()
         self._left_out: Counter[str] = Counter()
+        # What members of a kind had last, what Linux lets them have of it, and what not: what a global header says is
+        # one mapping for all members, and stays one.
+        self._last: dict[str, tuple[Mapping[bytes, bytes], Mapping[bytes, bytes], Counter[str]]] = {}
         self._begin(0)
 
     def _begin(self, layer: int) -> None:
@@ -228,13 +231,24 @@ class Merging:
 
     def _xattrs(self, member: Member) -> Mapping[bytes, bytes]:
         """Return the attributes that Linux lets such a file have, the same in every layout (xattr(7), acl(5))."""
-        kept = {}
-        for name, value in member.xattrs.items():
-            space = next((space for space in _NOT_ON.get(member.kind, _NOT_ON_OTHERS) if name.startswith(space)), b"")
-            if space:
-                self._left_out[f"attributes {space.decode()}* on a {member.kind}"] += 1
-            elif not name or name in _SPACES:
-                self._left_out["attributes without a name"] += 1
-            elif not name.startswith(_FOREIGN_XATTR):
-                kept[name] = value
-        return kept or NO_XATTRS
+        last = self._last.get(member.kind)
+        if last is None or last[0] is not member.xattrs:
+            last = self._last[member.kind] = (member.xattrs, *_allowed(member))
+        self._left_out.update(last[2])
+        return last[1]
+
+
+def _allowed(member: Member) -> tuple[Mapping[bytes, bytes], Counter[str]]:
+    """Return what Linux lets a member have, and count the rest by what it is."""
+    kept, left_out = {}, Counter[str]()
+    for name, value in member.xattrs.items():
+        space = next((space for space in _NOT_ON.get(member.kind, _NOT_ON_OTHERS) if name.startswith(space)), b"")
+        if space:
+            left_out[f"attributes {space.decode()}* on a {member.kind}"] += 1
+        elif not name or name in _SPACES:
+            left_out["attributes without a name"] += 1
+        elif not name.startswith(_FOREIGN_XATTR):
+            kept[name] = value
+    if len(kept) == len(member.xattrs):
+        return member.xattrs, left_out
+    return kept or NO_XATTRS, left_out
