@@ -11,6 +11,7 @@ from contextlib import closing, contextmanager
 import requests
 
 from bootc_live.base.errors import SourceError
+from bootc_live.base.json_text import read_json
 from bootc_live.config.routes import Endpoint, Route, with_mirrors
 from bootc_live.config.source_spec import RegistryImage
 from bootc_live.source.access import Access
@@ -19,7 +20,7 @@ from bootc_live.source.http.body import limited
 from bootc_live.source.http.encoded import plain
 from bootc_live.source.http.ranges import Asking, few
 from bootc_live.source.http.web import Web, opened_web
-from bootc_live.source.interface import TopManifest
+from bootc_live.source.interface import MANIFEST_LIMIT, TopManifest
 from bootc_live.source.registry.place import Place
 from bootc_live.source.registry.reference import Reference, parse_reference
 from bootc_live.source.registry.spread import spread
@@ -49,7 +50,7 @@ class RegistrySource:
         self._places = places
         self._lock = threading.Lock()
         self._failed_at: dict[Place, float] = {}
-        self._served: dict[str, list[str]] = {}
+        self._served: dict[str, list[Place]] = {}
         # Blobs that were put together from several answers, and those of them that were wrong then.
         self._joined: set[str] = set()
         self._unjoined: set[str] = set()
@@ -61,32 +62,84 @@ class RegistrySource:
 
     def _top(self, place: Place) -> TopManifest:
         with self._noting(place), place.get("manifests", self._target, ACCEPT) as response:
-            chunks = self._within_share(place, self._web.body(response, self.typed))
-            content = self._document(chunks)
+            arrived = _beginning(self._within_share(place, self._web.body(response, self.typed)))
             # What is said of bytes that are pinned does not count.
             claimed = "" if self._pinned else str(response.headers.get("Content-Type", ""))
             # What a tag stands for is the registry's word; that it arrived whole can be checked at least.
             digest = self._pinned or _header_digest(response)
-            if self._by_digest and place is not self._places[-1] and not _has_digest(content, self._target):
-                raise SourceError(f"{place} gave another manifest than {self._target}", hint="check that mirror")
+        try:
+            content = self._plain(arrived)
+        except SourceError as error:
+            if place is self._places[-1]:
+                raise
+            raise self._lied(place, f"no manifest: {error.message}") from error
+        if place is not self._places[-1] and (given := self._given_instead(content, digest)):
+            raise self._lied(place, given)
         whence = str(place) if len(self._places) > 1 else None
         media_type = claimed.partition(";")[0].strip().lower()
         return TopManifest(content=content, media_type=media_type, digest=digest, whence=whence)
 
+    def _given_instead(self, content: bytes, digest: str | None) -> str | None:
+        """Say what a mirror gave where it cannot be the manifest that was asked for."""
+        if self._by_digest:
+            return None if _has_digest(content, self._target) else f"another manifest than {self._target}"
+        try:
+            if not isinstance(read_json(content), dict):
+                return "no manifest: it is no JSON object"
+        except ValueError as error:
+            return f"no manifest: {error}"
+        if digest is not None and not _has_digest(content, digest):
+            return f"another manifest than {digest}, which its Docker-Content-Digest names"
+        return None
+
+    def _lied(self, place: Place, given: str) -> SourceError:
+        """Ask a mirror no more; make the error that says why."""
+        with self._lock:
+            self._liars.add(place)
+        return SourceError(f"{place} gave {given}", hint="check that mirror")
+
     @contextmanager
     def open_manifest(self, descriptor: Descriptor) -> Iterator[Iterator[bytes]]:
         """Open a manifest by digest."""
-        with self._open("manifests", descriptor, ACCEPT) as chunks:
-            yield iter([self._document(chunks)])
+        yield iter([self._document("manifests", descriptor, ACCEPT)])
 
     @contextmanager
     def open_blob(self, descriptor: Descriptor) -> Iterator[Iterator[bytes]]:
         """Open a blob by digest."""
+        if descriptor.media_type.endswith("+json"):
+            yield iter([self._document("blobs", descriptor, "*/*")])
+            return
         with self._open("blobs", descriptor, "*/*") as chunks:
-            yield iter([self._document(chunks)]) if descriptor.media_type.endswith("+json") else chunks
+            yield chunks
 
-    def _document(self, chunks: Iterator[bytes]) -> bytes:
-        return plain(b"".join(limited(chunks, self.typed, "a manifest")), f"a manifest for {self.typed!r}")
+    def _document(self, kind: str, descriptor: Descriptor, accept: str) -> bytes:
+        """Fetch a document by digest, from the next place where one gives anything else; raises SourceError.
+
+        What the last place gives is left for the reader to verify.
+        """
+        while True:
+            with self._open(kind, descriptor, accept) as chunks:
+                arrived = _beginning(chunks)
+            content, unusable = b"", None
+            try:
+                content = self._plain(arrived)
+            except SourceError as error:
+                unusable = error
+            if unusable is None and _has_digest(content, descriptor.digest):
+                return content
+            whence = self.whence(descriptor) or self._places[-1]
+            if not self.distrust(descriptor):
+                if unusable is not None:
+                    raise unusable
+                return content
+            why = f": {unusable.message}" if unusable is not None else ""
+            self._web.access.tell(
+                f"{whence} gave something else than {descriptor.digest}{why}; going on without that place"
+            )
+
+    def _plain(self, arrived: bytes) -> bytes:
+        """Return the document that arrived, out of gzip where it is in gzip; raises SourceError."""
+        return plain(b"".join(limited(iter([arrived]), self.typed, "a manifest")), f"a manifest for {self.typed!r}")
 
     def peek(self, descriptor: Descriptor, offset: int, length: int) -> bytes:
         """Give bytes of a blob by one request to the first place; raises SourceError."""
@@ -97,7 +150,8 @@ class RegistrySource:
         """Name the places that gave bytes of a blob, where there was a choice."""
         with self._lock:
             served = self._served.get(descriptor.digest, [])
-        return " and ".join(served) if len(self._places) > 1 and served else None
+            names = dict.fromkeys(str(place) for place in served)
+        return " and ".join(names) if len(self._places) > 1 and names else None
 
     def distrust(self, descriptor: Descriptor) -> bool:
         """Ask the mirrors that gave bytes of a blob no more, for these were wrong; tell whether to try again.
@@ -105,13 +159,17 @@ class RegistrySource:
         What was put together from several answers is asked for in one then: it may be that they did not fit.
         """
         with self._lock:
-            served = self._served.pop(descriptor.digest, [])
-            mirrors = {place for place in self._places[:-1] if str(place) in served}
+            served = self._served.get(descriptor.digest, [])
+            mirrors = set(served) - {self._places[-1]}
             self._liars |= mirrors
             joined = descriptor.digest in self._joined - self._unjoined
             if joined:
                 self._unjoined.add(descriptor.digest)
-        return bool(mirrors) or joined
+            again = bool(mirrors) or joined
+            # Where nobody else is asked, an error still has to say who gave them.
+            if again:
+                self._served.pop(descriptor.digest, None)
+        return again
 
     def interrupt(self) -> None:
         """End all transfers: who waits for bytes gets SourceError."""
@@ -122,7 +180,7 @@ class RegistrySource:
         def ask(start: int, end: int | None) -> Iterator[requests.Response]:
             with place.get(kind, descriptor.digest, accept, start, end) as response:
                 if whole:
-                    self._note_served(descriptor.digest, str(place))
+                    self._note_served(descriptor.digest, place)
                 yield response
 
         def read(response: requests.Response, expected: int | None) -> Iterator[bytes]:
@@ -182,11 +240,11 @@ class RegistrySource:
                 self._failed_at[place] = time.monotonic()
             raise
 
-    def _note_served(self, digest: str, name: str) -> None:
+    def _note_served(self, digest: str, place: Place) -> None:
         with self._lock:
             served = self._served.setdefault(digest, [])
-            if name not in served:
-                served.append(name)
+            if place not in served:
+                served.append(place)
 
 
 @contextmanager
@@ -206,6 +264,17 @@ def open_registry(spec: RegistryImage, access: Access) -> Iterator[RegistrySourc
     with opened_web(access, spec.typed) as web:
         places = [Place(web, endpoint, spec.typed, mirror=endpoint is not route.origin) for endpoint in order]
         yield RegistrySource(web, reference, spec.typed, places)
+
+
+def _beginning(chunks: Iterator[bytes]) -> bytes:
+    """Join pieces, up to the one with which they are too many for a document."""
+    pieces, total = [], 0
+    for chunk in chunks:
+        pieces.append(chunk)
+        total += len(chunk)
+        if total > MANIFEST_LIMIT:
+            break
+    return b"".join(pieces)
 
 
 def _has_digest(content: bytes, digest: str) -> bool:
