@@ -9,7 +9,7 @@ import pytest
 from bootc_live.base.sparse import Extent
 from bootc_live.base.tar_reader import read_members
 from bootc_live.rootfs.layers import Merging
-from bootc_live.rootfs.tree import Budget
+from bootc_live.rootfs.tree import PARTS, TEXT, XATTRS, Budget
 from tests.lib.tar_writer import directory, file, hardlink, layer, node, pax_header, sparse_gnu, symlink, xattr
 from tests.unit.merging import SPACING, data_file, merged, node_at, paths
 
@@ -200,6 +200,8 @@ def test_nul_in_a_target(make: Callable[..., bytes]) -> None:
 
 IMPLIED, STEPS = "directories that no member is for", "steps through symbolic links"
 MAPS = "entries in the maps of sparse files"
+LONG = "n" * 200
+GENERAL = pax_header([xattr("user.a", "v" * 500)], "g")
 TWO = [(1, b"x"), (3, b"x")]
 BOUNDS: dict[str, tuple[str, int, Layers]] = {
     "members": ("members", 3, ((file("a"), file("a")), (file("a"), file("a")))),
@@ -208,6 +210,14 @@ BOUNDS: dict[str, tuple[str, int, Layers]] = {
     "steps": (STEPS, 9, ((symlink("l", "a/b/c/d"), file("l/1/x"), file("l/2/x")),)),
     "steps to hard links": (STEPS, 9, ((symlink("l", "a"), file("l/x"), *[hardlink("h", "l/x")] * 5),)),
     "steps to whiteouts": (STEPS, 9, ((symlink("l", "a"), *[file("l/.wh.x")] * 5, file("l/x")),)),
+    "names": (TEXT, 399, ((file(LONG),), (file(LONG),))),
+    "links": (TEXT, 400, ((symlink("l", LONG), hardlink("h", "l"), symlink("m", LONG)),)),
+    "bytes of attributes": (TEXT, 1000, ((file("a", pax=[xattr("user.a", "v" * 500)]),) * 2,)),
+    "bytes of shared attributes": (TEXT, 1200, ((GENERAL, *[file("a")] * 99), (GENERAL, file("b")))),
+    "attributes": (XATTRS, 3, ((GENERAL, *[file("a")] * 4),)),
+    "parts": (PARTS, 9, ((file("a/b/c"), file("a/b/c"), file("./a//b/c"), file("e")),)),
+    "parts of links": (PARTS, 9, ((file("a/b"), *[hardlink("c", "a/b")] * 3),)),
+    "parts of whiteouts": (PARTS, 9, ((*[file("a/b/c/.wh.x")] * 3,),)),
     "maps": (MAPS, 3, ((sparse_gnu("a", 99, TWO),), (sparse_gnu("b", 99, TWO),))),
 }
 

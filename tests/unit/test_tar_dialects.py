@@ -219,9 +219,17 @@ def test_sparse_keywords_are_for_files_and_for_one_member() -> None:
     assert [(entry.name, entry.size, entry.extents) for entry in found] == [(b"d/", 0, None), (b"a", 1, None)]
 
 
+GENERAL = pax_header([xattr("user.a", "v" * 500)], "g")
 # What one tar may hold.
 COUNTS: dict[str, tuple[str, int, bytes, str]] = {
     "members": ("MOST_MEMBERS", 3, file("a") * 4, "more than 3 members"),
+    "names": ("MOST_TEXT", 399, file("n" * 200) * 2, "399 bytes of names, links and attributes"),
+    "links": ("MOST_TEXT", 99, symlink("l", "n" * 50) * 2, "99 bytes of names"),
+    "attributes": ("MOST_TEXT", 999, file("a", pax=[xattr("user.a", "v" * 500)]) * 2, "999 bytes of names"),
+    "attributes beside global ones": (
+        "MOST_TEXT", 1000, GENERAL + file("a") * 90 + file("a", pax=[xattr("user.b", "")]), "1000 bytes of names"
+    ),
+    "global attributes that change": ("MOST_TEXT", 1000, (GENERAL + file("a")) * 2, "1000 bytes of names"),
     "a map": ("MOST_MAP_ENTRIES", 3, sparse_gnu("s", 9999, [(at, b"x") for at in range(4)]), "too many entries"),
     "a long map": ("MOST_MAP_ENTRIES", 30, sparse_gnu("s", 9999, [(at, b"x") for at in range(31)]), "too many entries"),
     "maps of GNU": ("MOST_MAP_ENTRIES", 3, sparse_gnu("s", 9, [(1, b"x"), (3, b"y")]) * 2, "too many entries"),
@@ -246,6 +254,18 @@ def test_bounds(row: str, monkeypatch: pytest.MonkeyPatch) -> None:
     members(tar)
 
 
+def test_what_members_share_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tar_reader, "MOST_TEXT", 1000)
+    assert len(members(GENERAL, file("a") * 99)) == 99
+
+
+def test_names_of_attributes_are_those_that_linux_can_list() -> None:
+    pax = [xattr(f"user.{at:0250}", "v") for at in range(256)]
+    assert [len(entry.xattrs) for entry in members(file("a", pax=pax))] == [256]
+    with pytest.raises(ValueError, match="257 extended attributes, whose names are more than Linux can list"):
+        members(file("a", pax=[*pax, xattr("a", "v")]))
+
+
 def test_what_all_members_have_is_little() -> None:
     with pytest.raises(ValueError, match="say more than 16384 bytes about every member"):
         members(*(pax_header([xattr(f"user.{number}", "v" * 5000)], "g") for number in range(4)), file("a"))
@@ -260,6 +280,9 @@ LINEAR: dict[str, Callable[[int], bytes]] = {
     "global attributes": lambda count: (
         pax_header([xattr(f"user.{at}", "v") for at in range(400)], "g")
         + b"".join(file(f"{at}") for at in range(count))
+    ),
+    "global attributes again and again": lambda count: (
+        pax_header([xattr(f"user.{at}", "v") for at in range(400)], "g") + pax_header([("uid", "1")], "g") * count
     ),
     "x headers before a member": lambda count: pax_header([("path", "a")]) * count + file("a"),
     "repeated keywords of sparse 0.0": lambda count: sparse_pax(

@@ -22,9 +22,15 @@ from bootc_live.base.tar_format import (
 # What one tar may hold. Beyond this it is no image, but something that is to fill memory (SECURITY.md).
 MOST_MEMBERS = 2 * 2**20
 MOST_MAP_ENTRIES = 2**20
+# Of names, links and attributes. Half a million files with paths of 100 bytes and two attributes each have 220 MiB.
+MOST_TEXT = 512 * 2**20
 _EXTENSION_LIMIT = 2**20
 # Of what global headers say: every member has all of it.
 _GLOBAL_LIMIT = 16 * 2**10
+# XATTR_LIST_MAX of the kernel's include/uapi/linux/limits.h: names of one file, a NUL behind each.
+_XATTR_NAMES_LIMIT = 2**16
+# Bytes of the heap for each attribute beside its name and value: two objects, and a place in a table.
+_XATTR_OBJECTS = 128
 
 _XATTR = b"SCHILY.xattr."
 _SPARSE = b"GNU.sparse."
@@ -74,7 +80,11 @@ class _Extensions:
 
     def __init__(self) -> None:
         self._globals: dict[bytes, bytes] = {}
-        self._global_xattrs: Mapping[bytes, bytes] = NO_XATTRS
+        self._global_size = 0
+        # None where it has to be made of what global headers said.
+        self._global_xattrs: Mapping[bytes, bytes] | None = NO_XATTRS
+        # Bytes of the heap for all attributes that were given.
+        self.held = 0
         self.reset()
 
     def reset(self) -> None:
@@ -88,10 +98,13 @@ class _Extensions:
         if kind in _PAX:
             self._own = _keywords(body)
         elif kind == b"g":
-            self._globals |= _keywords(body)
-            if sum(len(keyword) + len(value) for keyword, value in self._globals.items()) > _GLOBAL_LIMIT:
+            for keyword, value in _keywords(body).items():
+                before = self._globals.get(keyword)
+                self._global_size += len(value) + (len(keyword) if before is None else -len(before))
+                self._globals[keyword] = value
+            if self._global_size > _GLOBAL_LIMIT:
                 raise ValueError(f"global pax headers say more than {_GLOBAL_LIMIT} bytes about every member")
-            self._global_xattrs = _xattrs(self._globals)
+            self._global_xattrs = None
         elif kind == b"L":
             self.name = text(body)
         else:
@@ -117,13 +130,22 @@ class _Extensions:
         """What makes the next member a sparse one; empty where nothing does."""
         return {keyword: value for keyword, value in self._own.items() if keyword.startswith(_SPARSE)}
 
-    @property
     def xattrs(self) -> Mapping[bytes, bytes]:
-        """Extended attributes of the next member."""
-        if not any(keyword.startswith(_XATTR) for keyword in self._own):
+        """Return the extended attributes of the next member; raises ValueError."""
+        if any(keyword.startswith(_XATTR) for keyword in self._own):
+            found = _xattrs({**self._globals, **self._own})
+            self.held += xattrs_size(found)
+            return found
+        if self._global_xattrs is None:
             # One mapping for all members.
-            return self._global_xattrs
-        return _xattrs({**self._globals, **self._own})
+            self._global_xattrs = _xattrs(self._globals)
+            self.held += xattrs_size(self._global_xattrs)
+        return self._global_xattrs
+
+
+def xattrs_size(xattrs: Mapping[bytes, bytes]) -> int:
+    """Return about how many bytes of the heap attributes take."""
+    return sum(len(name) + len(value) + _XATTR_OBJECTS for name, value in xattrs.items())
 
 
 def read_members(buffer: Buffer) -> Iterator[Member]:
@@ -131,7 +153,7 @@ def read_members(buffer: Buffer) -> Iterator[Member]:
 
     Raises ValueError saying what is wrong and where.
     """
-    position = reach = members = map_entries = 0
+    position = reach = members = map_entries = names = 0
     extensions = _Extensions()
     while len(header := buffer[position : position + BLOCK]) == BLOCK:
         if header == ZERO_BLOCK:
@@ -150,6 +172,9 @@ def read_members(buffer: Buffer) -> Iterator[Member]:
             raise ValueError(f"the tar has more than {MOST_MEMBERS} members")
         member, reach, entries = _member(buffer, position, fields, extensions, MOST_MAP_ENTRIES - map_entries)
         map_entries += entries
+        names += len(member.name) + len(member.link)
+        if names + extensions.held > MOST_TEXT:
+            raise ValueError(f"the tar has more than {MOST_TEXT} bytes of names, links and attributes")
         position = _padded(reach)
         extensions.reset()
         yield member
@@ -202,7 +227,7 @@ def _member(
         device=(number(fields[12]), number(fields[13])) if flag in b"34" else (0, 0),
         offset=position if found is None else found.data,
         size=size if found is None else found.size,
-        xattrs=extensions.xattrs,
+        xattrs=extensions.xattrs(),
         extents=extents,
     )
     return member, end, 0 if found is None else found.entries
@@ -225,6 +250,8 @@ def _keywords(body: bytes) -> dict[bytes, bytes]:
 def _xattrs(pax: dict[bytes, bytes]) -> Mapping[bytes, bytes]:
     # POSIX: an empty value takes back what was said before.
     found = {key[len(_XATTR) :]: value for key, value in pax.items() if value and key.startswith(_XATTR)}
+    if sum(map(len, found)) + len(found) > _XATTR_NAMES_LIMIT:
+        raise ValueError(f"a member has {len(found)} extended attributes, whose names are more than Linux can list")
     return found or NO_XATTRS
 
 

@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator, Mapping
 from bootc_live.base.errors import ImageError
 from bootc_live.base.sparse import Extent
 from bootc_live.base.tar_format import NO_XATTRS
-from bootc_live.base.tar_reader import Member, read_members
+from bootc_live.base.tar_reader import Member, read_members, xattrs_size
 from bootc_live.image.verified import VerifiedImage, VerifiedLayer
 from bootc_live.rootfs.read_ahead import ReadAhead
-from bootc_live.rootfs.tree import PATH_MAX, Budget, Entry, Node, new_directory, resolve, split
+from bootc_live.rootfs.tree import PARTS, PATH_MAX, TEXT, XATTRS, Budget, Entry, Node, new_directory, resolve, split
 
 HINT = "this layer was not made by a sound tool: build the image anew"
 _WHITEOUT = b".wh."
@@ -105,7 +105,8 @@ class Merging:
         if layer != self._layer:
             self._begin(layer)
         self._budget.spend("members")
-        parts = split(member.name)
+        self._budget.spend(TEXT, len(member.name) + len(member.link))
+        parts = self._split(member.name)
         if not parts:
             if member.kind != "dir":
                 raise ValueError("takes the place of the root directory")
@@ -135,6 +136,11 @@ class Merging:
         """Say what was left out."""
         for what, count in sorted(self._left_out.items()):
             warn(f"Linux allows no extended {what}: {count} left out")
+
+    def _split(self, path: bytes) -> list[bytes]:
+        parts = split(path)
+        self._budget.spend(PARTS, len(parts))
+        return parts
 
     def _parent(self, member: Member, parts: list[bytes]) -> Node:
         key = b"/".join(parts)
@@ -186,7 +192,7 @@ class Merging:
                 del holder[child]
 
     def _link_target(self, link: bytes) -> Node:
-        parts = split(link)
+        parts = self._split(link)
         if not parts:
             raise ValueError("is a hard link to the root directory")
         name = parts.pop()
@@ -231,8 +237,11 @@ class Merging:
 
     def _xattrs(self, member: Member) -> Mapping[bytes, bytes]:
         """Return the attributes that Linux lets such a file have, the same in every layout (xattr(7), acl(5))."""
+        # Labels are added to each, and the layout of real files sets each, whether it is shared or not.
+        self._budget.spend(XATTRS, len(member.xattrs))
         last = self._last.get(member.kind)
         if last is None or last[0] is not member.xattrs:
+            self._budget.spend(TEXT, xattrs_size(member.xattrs))
             last = self._last[member.kind] = (member.xattrs, *_allowed(member))
         self._left_out.update(last[2])
         return last[1]

@@ -14,6 +14,9 @@ NAME_MAX = 255
 PATH_MAX = 4095
 _FOLLOW_MAX = 255
 
+# What a Budget counts for all members.
+TEXT, XATTRS, PARTS = "bytes of names, links and attributes", "extended attributes", "parts of paths"
+
 
 @dataclass(eq=False, slots=True)
 class Node:
@@ -92,6 +95,10 @@ class Budget:
         "directories that no member is for": 2**20,
         "steps through symbolic links": 8 * 2**20,
         "entries in the maps of sparse files": 2**20,
+        # Half a million files, as large images have, come to less than half of these.
+        TEXT: 512 * 2**20,
+        XATTRS: 8 * 2**20,
+        PARTS: 16 * 2**20,
     }
 
     def __init__(self) -> None:
