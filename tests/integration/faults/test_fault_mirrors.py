@@ -17,6 +17,7 @@ from tests.lib.fault_server import FaultServer
 from tests.lib.faults import BLOBS, EVERYTHING, MANIFESTS, MIB, End, Fault, Ranges, Rule, Trickle
 from tests.lib.program import Program
 from tests.lib.side_by_side import batches, side_by_side
+from tests.lib.tls import make_authority, make_server
 from tests.lib.token_gate import TokenGate
 
 Dead = Callable[[], AbstractContextManager[int]]
@@ -191,6 +192,23 @@ def test_mirror_that_lies_about_a_tag(program: Program, image: Published, home: 
         boot(program, home.source(NAME), tmp_path, through(mirror.host)).of(image)
         assert mirror.asked(MANIFESTS) == []
         assert mirror.asked(BLOBS)
+
+
+def test_mirror_whose_manifest_has_not_the_digest_it_names(
+    program: Program, image: Published, home: FaultServer, tmp_path: Path
+) -> None:
+    """One with TLS is asked for tags, too: it is told by its name, and costs one try."""
+    authority = make_authority(tmp_path)
+    certificate = make_server(tmp_path, authority)
+    rule = forged(image, Docker_Content_Digest=image.digest)
+    with fault_proxy(image.registry, rule, tls=certificate) as mirror:
+        kargs = f"bootc.registry.unsecure {PATIENT} bootc.registry.mirror={mirror.host}"
+        trusting = {"SSL_CERT_FILE": str(authority.certificate)}
+        booted = boot(program, home.source(NAME), tmp_path, kargs, env=trusting).of(image)
+        (told,) = (line for line in booted.ended.stderr.splitlines() if mirror.host in line and "gave" in line)
+        assert image.digest in told
+        assert len(mirror.asked()) == 1
+    assert home.asked(f"{MANIFESTS}latest")
 
 
 def test_forged_tag_and_a_pin(program: Program, image: Published, home: FaultServer, tmp_path: Path) -> None:
