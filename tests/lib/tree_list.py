@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
@@ -147,3 +148,9 @@ def differences(want: Iterable[Line], got: Iterable[Line]) -> list[str]:
             told = ", ".join(f"{f} {getattr(right, f)} instead of {getattr(left, f)}" for f in fields)
             out.append(f"{path}: {told}")
     return out
+
+
+def time_of_new_files(directory: Path) -> int:
+    """Return the second that a file made now has as its time: the kernel's clock for files lags behind time(2)."""
+    with tempfile.TemporaryFile(dir=directory) as file:
+        return int(os.fstat(file.fileno()).st_mtime)

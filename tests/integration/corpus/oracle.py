@@ -8,7 +8,6 @@ import os
 import shutil
 import subprocess
 import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -17,7 +16,7 @@ from typing import Final
 
 from tests.lib import tree_list as listing
 from tests.lib.oci_writer import Image, write_layout
-from tests.lib.tree_list import Line, tree_list
+from tests.lib.tree_list import Line, time_of_new_files, tree_list
 
 ANY: Final = "any"
 _REPO: Final = Path(__file__).resolve().parents[3]
@@ -59,7 +58,7 @@ def ask_umoci(image: Image) -> Oracle:
 
 
 def _asked(layout: Path, bundle: Path) -> Oracle:
-    began = int(time.time())
+    began = time_of_new_files(layout.parent)
     done = umoci_unpack(layout, bundle)
     if done.returncode:
         return Oracle(None, done.stdout)

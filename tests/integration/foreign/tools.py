@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import time
 from collections.abc import Collection
 from pathlib import Path
 from typing import Final
@@ -12,7 +11,7 @@ from typing import Final
 from tests.integration.corpus.oracle import ANY
 from tests.integration.foreign.answers import Answer, file_digest
 from tests.lib.oci_writer import Image, Layer, write_layout
-from tests.lib.tree_list import tree_list
+from tests.lib.tree_list import time_of_new_files, tree_list
 
 LARGEST: Final = 64 << 20
 """Bytes of a file that umoci may write: it writes zeros where a file has holes."""
@@ -38,7 +37,7 @@ def ask(archive: Path, where: Path, without: Collection[str] = ()) -> dict[str, 
 
 def _tar(name: str, archive: Path, directory: Path) -> Answer:
     directory.mkdir()
-    began = int(time.time())
+    began = time_of_new_files(directory.parent)
     with archive.open("rb") as stream:
         done = subprocess.run(
             _TARS[name],
@@ -55,7 +54,7 @@ def _tar(name: str, archive: Path, directory: Path) -> Answer:
 def umoci(tars: list[bytes], where: Path) -> Answer | None:
     """Return what umoci makes of layers; None where a file is too large for it."""
     layout = write_layout(where / "layout", Image([Layer(tar, "none") for tar in tars]))
-    began = int(time.time())
+    began = time_of_new_files(where)
     limited = ["prlimit", f"--fsize={LARGEST}"]
     command = [*limited, "umoci", "unpack", "--image", f"{layout}:latest", str(where / "bundle")]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
