@@ -19,6 +19,7 @@ from tests.integration.foreign.ours import read_all
 from tests.integration.foreign.table import NOT_ASKED, ROWS
 from tests.integration.foreign.tools import ask
 from tests.lib.oci_writer import Image, Layer, write_archive
+from tests.lib.small_image import MOUNT_POINTS
 from tests.lib.tar_writer import directory, file, layer
 from tests.lib.tree_list import differences
 from tests.lib.verbs import REPO, Verbs, the_error, verbs
@@ -27,7 +28,9 @@ TARS: Final = REPO / "vm" / "out" / "tars"
 PACKAGES: Final = (REPO / "vm" / "tars" / "packages").read_text().splitlines()
 CORPORA: Final = [line.split()[0] for line in PACKAGES if line and not line.startswith("#")]
 # A root without an init is refused, so there is one on top.
-INIT: Final = layer(directory("sbin/"), file("sbin/init", "#!/bin/sh\n", mode=0o755))
+# A live root has places for what is mounted there; one without is given them.
+PLACES: Final = (directory(f"{name}/") for name in (*MOUNT_POINTS, "var"))
+INIT: Final = layer(*PLACES, directory("sbin/"), file("sbin/init", "#!/bin/sh\n", mode=0o755))
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from bootc_live.base.units import MIB
 from tests.lib.booted import Booted, booted
 from tests.lib.erofs_images import mounted
 from tests.lib.program import Program
@@ -167,10 +168,63 @@ def test_a_policy_of_hard_links(layout: str, program: Program, wanted: dict[str,
     image = archive_of(tmp_path / "image.oci", BASE, UPPER, CONTENT, objects, links)
     with labelled(program, f"root=bootc-live:{image} {RO} {LAYOUTS[layout]}", tmp_path) as made:
         got = labels(made.root)
-    assert {path: label for path, label in got.items() if not path.startswith(("sysroot", *names))} == {
-        path: label for path, label in wanted.items() if path not in names
-    }
-    assert got[f"{FILES}/file_contexts"] == context("etc") + "\0"
+    assert {path: label for path, label in got.items() if not path.startswith("sysroot")} == wanted
+    assert got[f"sysroot/objects/{len(names) - 1}"] == context("default") + "\0"
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_names_that_want_different_labels(layout: str, program: Program, tmp_path: Path) -> None:
+    """They become names of different files with the same content; those that want the same one stay one file."""
+    large = os.urandom(3 * MIB)
+    links = layer(
+        file("opt/a", large, mode=0o4755, pax=[xattr("user.mine", "kept")]),
+        *(hardlink(name, "opt/a") for name in ("etc/a", "etc/b", "usr/a", "usr/b", "srv/a")),
+        symlink("opt/link", "a"),
+        hardlink("etc/link", "opt/link"),
+    )
+    image = archive_of(tmp_path / "image.oci", BASE, UPPER, policy_layer(), links)
+    with labelled(program, f"root=bootc-live:{image} {RO} {LAYOUTS[layout]}", tmp_path) as made:
+        got = labels(made.root)
+        names = {"opt/a": "usr", "etc/a": "etc", "etc/b": "etc", "usr/a": "usr", "usr/b": "usr", "srv/a": "default"}
+        assert {name: got[name] for name in names} == {name: f"{context(kind)}\0" for name, kind in names.items()}
+        inodes = {name: (made.root / name).stat().st_ino for name in names}
+        assert len(set(inodes.values())) == 3
+        assert inodes["etc/a"] == inodes["etc/b"]
+        assert inodes["opt/a"] == inodes["usr/a"] == inodes["usr/b"]
+        for name in names:
+            assert (made.root / name).read_bytes() == large
+            assert os.getxattr(made.root / name, "user.mine") == b"kept"
+            assert (made.root / name).stat().st_mode & 0o7777 == 0o4755
+        assert os.readlink(made.root / "etc/link") == os.readlink(made.root / "opt/link") == "a"
+        assert (got["etc/link"], got["opt/link"]) == (f"{context('etc')}\0", f"{context('usr')}\0")
+
+
+COMPILED = {
+    # setfiles takes what is compiled where the text is missing, and so do we.
+    "whole": (True, ""),
+    "damaged": (False, "the SELinux policy of"),
+    "missing": (False, "its files get no labels"),
+}
+
+
+@pytest.mark.parametrize("case", COMPILED)
+def test_a_policy_without_its_text(case: str, program: Program, tmp_path: Path) -> None:
+    good, said = COMPILED[case]
+    compiled = b"\x8a\xff\x7c\xf9"
+    if good:
+        (tmp_path / "file_contexts").write_text(CONTEXTS)
+        subprocess.run(["sefcontext_compile", "file_contexts"], cwd=tmp_path, check=True)
+        compiled = (tmp_path / "file_contexts.bin").read_bytes()
+    members = [] if case == "missing" else [file(f"{FILES}/file_contexts.bin", compiled)]
+    image = archive_of(tmp_path / "image.oci", BASE, CONTENT, layer(file("etc/selinux/config", ON), *members))
+    if case == "damaged":
+        assert said in boot_error(program, f"root=bootc-live:{image}", tmp_path)
+        return
+    with labelled(program, f"root=bootc-live:{image} {RO}", tmp_path) as made:
+        assert made.receipt["root"]["labelled"] is good
+        assert [warning for warning in made.receipt["warnings"] if said in warning] == made.receipt["warnings"]
+        if good:
+            assert labels(made.root)["etc/shadow"] == f"{context('shadow')}\0"
 
 
 OFF = {
@@ -240,15 +294,19 @@ class Row:
 
 
 ROWS = (
-    Row("", ("/etc", "/var")),
-    Row("bootc.live.erofs", ("/etc", "/var")),
+    Row("", ("/var",)),
+    Row("bootc.live.erofs", ("/var",)),
     Row("bootc.live.etc.rw=0", ("/var",)),
-    Row("bootc.live.var.rw=0", ("/etc",)),
+    Row("bootc.live.var.rw=0", ()),
     Row(RO, ()),
-    Row("rw", ("/", "/etc", "/var")),
+    Row("rw", ("/", "/var")),
     Row(f"rw {RO}", ("/",)),
     Row(f"bootc.live.layout=tree {RO}", ("/",)),
     Row("bootc.live.layout=tree", ("/", "/etc", "/var")),
+    Row("bootc.live.layout=tree rw", ("/", "/var")),
+    Row("bootc.live.layout=tree rw bootc.zram=64M", ("/", "/var")),
+    Row("bootc.live.layout=tree rw bootc.zram=64M bootc.live.writable=zram", ()),
+    Row("rw bootc.live.writable=zram", ()),
     Row("bootc.live.selinux=0", ()),
 )
 
@@ -259,6 +317,36 @@ def test_what_systemd_is_asked_for(row: Row, program: Program, archive: Path, tm
         written = tmp_path / "later/bootc-live.relabel"
         lines = written.read_text().splitlines() if written.exists() else []
         assert lines == list(row.paths)
+
+
+LARGE = layer(file("etc/large", os.urandom(4 * MIB)), file("usr/lib/large", os.urandom(4 * MIB)), directory("mnt/"))
+
+
+@pytest.mark.parametrize("kargs", ["", "rw", f"rw {RO}", "bootc.live.layout=tree rw"])
+def test_labels_that_are_set_again_copy_no_file(kargs: str, program: Program, tmp_path: Path) -> None:
+    """As systemd 252 sets them: on all files of the file system that a path is on. An overlay copies each for that."""
+    image = archive_of(tmp_path / "image.oci", BASE, UPPER, LARGE, policy_layer())
+    with labelled(program, f"root=bootc-live:{image} {kargs}", tmp_path) as made:
+        places = [made.root, made.root / "etc", made.root / "usr"]
+        asked = [made.root / line[1:] for line in (tmp_path / "later/bootc-live.relabel").read_text().splitlines()]
+        before = [free(place) for place in places]
+        for path in asked:
+            again = 'setfattr --no-dereference --name=security.selinux --value="$label" "$1"'
+            label = 'label=$(getfattr --no-dereference --only-values --name=security.selinux "$1") && '
+            found: list[str | Path] = ["find", path, "-xdev", "-exec", "sh", "-c", label + again, "sh", "{}", ";"]
+            subprocess.run(found, check=True, stderr=subprocess.DEVNULL)
+        assert all(now > then - 2 * MIB for then, now in zip(before, map(free, places), strict=True))
+        (made.root / "etc/new").write_text("x") if "rw=0" not in kargs else None
+        if kargs.startswith("rw") or kargs.endswith("rw"):
+            for name in ("new", "usr/new", "usr/lib/large", "mnt/new"):
+                with (made.root / name).open("ab") as written:
+                    written.write(b"x")
+
+
+def free(path: Path) -> int:
+    """Bytes that can still be written where a path is."""
+    usage = os.statvfs(path)
+    return usage.f_bfree * usage.f_frsize
 
 
 def test_nothing_is_asked_for_without_labels(program: Program, small: Path, tmp_path: Path) -> None:

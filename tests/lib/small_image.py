@@ -43,7 +43,10 @@ USR: Final = (
     node("usr/lib/null", "char", 1, 3, mode=0o666),
 )
 
-BASE: Final = layer(directory("./"), *INIT, *ETC, *USR, *VAR)
+# Where the system mounts something: an image without them is given them.
+MOUNT_POINTS: Final = ("dev", "proc", "run", "sys", "tmp")
+
+BASE: Final = layer(directory("./"), *(directory(f"{name}/") for name in MOUNT_POINTS), *INIT, *ETC, *USR, *VAR)
 UPPER: Final = layer(file("etc/hostname", "small, changed above\n", mtime=ETC_MTIME), file("usr/new", "new\n"))
 
 

@@ -22,9 +22,9 @@ def bind(what: str, where: str, *, recursive: bool = False, hint: str) -> None:
     run(["mount", "--rbind" if recursive else "--bind", what, where], hint=hint)
 
 
-def remount_read_only(where: str, options: str = "", *, hint: str) -> None:
-    """Make one mount, not its file system, read-only, with other flags of a mount; raises RunError."""
-    run(["mount", "-o", ",".join(part for part in ("remount,bind", options, "ro") if part), where], hint=hint)
+def remount_bound(where: str, options: str, *, hint: str) -> None:
+    """Give one mount, not its file system, flags of mount(8) such as "ro"; raises RunError."""
+    run(["mount", "-o", ",".join(part for part in ("remount,bind", *options.split(",")) if part), where], hint=hint)
 
 
 def make_private(where: str, *, hint: str) -> None:

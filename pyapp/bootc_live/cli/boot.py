@@ -20,7 +20,7 @@ from bootc_live.config.model import Backing
 from bootc_live.image.acquire import acquire
 from bootc_live.landing.modules import check_modules
 from bootc_live.landing.receipt import DEFAULT_PATH, Figures, make_receipt, written_receipt
-from bootc_live.landing.relabel import DEFAULT_DIRECTORY, relabelled, unlabelled
+from bootc_live.landing.relabel import DEFAULT_DIRECTORY, relabelled
 from bootc_live.landing.sysroot import SysrootLanding, check_sysroot
 from bootc_live.rootfs.live_root import mounted_root
 from bootc_live.rootfs.maker import root_maker
@@ -66,7 +66,7 @@ def main(arguments: argparse.Namespace) -> int:
         built = maker.make(image)
         give_back()
         settle(directory)
-        with mounted_root(built, directory, parts, recorder, image.resolved.identity) as root:
+        with mounted_root(built, directory, parts, recorder, image.resolved.identity, labelled=maker.labelled) as root:
             landing = SysrootLanding(root, arguments.sysroot, image.resolved.typed)
             landing.prepare()
             lacking = check_modules(root.path, image.resolved.typed, required=config.modules_required)
@@ -85,11 +85,10 @@ def main(arguments: argparse.Namespace) -> int:
                     state=root.state,
                 )
                 receipt = make_receipt(config, acquired, figures, recorder, before)
-                later = unlabelled(built.layout, config.parts) if maker.labelled else []
                 # The point of no return: a half-attached root, or a receipt without one, is worse than a late end.
                 ignore_interrupts()
                 with (
-                    relabelled(later, arguments.relabel_to or DEFAULT_DIRECTORY),
+                    relabelled(root.unlabelled, arguments.relabel_to or DEFAULT_DIRECTORY),
                     written_receipt(receipt, arguments.receipt or DEFAULT_PATH),
                 ):
                     landing.commit()

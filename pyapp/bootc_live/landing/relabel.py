@@ -7,24 +7,17 @@ A tmpfs forgets the labels it was given before that: what lies on one is named i
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from bootc_live.base.errors import LandingError
-from bootc_live.config.model import Layout, Parts
 
 DEFAULT_DIRECTORY = "/run/systemd/relabel-extra.d"
 _NAME = "bootc-live.relabel"
 
 
-def unlabelled(layout: Layout, parts: Parts) -> list[str]:
-    """Give the parts of a labelled root that labels do not reach, as absolute paths in it."""
-    whole = ["/"] if layout is Layout.TREE or parts.root else []
-    return [*whole, *(["/etc"] if parts.etc else []), *(["/var"] if parts.var else [])]
-
-
 @contextmanager
-def relabelled(paths: list[str], directory: str = DEFAULT_DIRECTORY) -> Iterator[None]:
+def relabelled(paths: Sequence[str], directory: str = DEFAULT_DIRECTORY) -> Iterator[None]:
     """Leave the request behind, before the block; a failure in the block takes it away. Raises LandingError."""
     if not paths:
         yield

@@ -18,6 +18,8 @@ _HINT = "this needs Linux 6.4 or later with EROFS, and with its decompressors fo
 # Changes a merged tree before anything is made of it; for the erofs layout all data has been given back by then.
 Finishing = Callable[[Node, VerifiedImage], None]
 
+Mount = Callable[[str, str], AbstractContextManager[str]]
+
 
 @dataclass(frozen=True)
 class BuiltRoot:
@@ -26,13 +28,16 @@ class BuiltRoot:
     ``mount`` takes a directory and mount options, and keeps the root mounted there, read-only, with suid and dev,
     while its block runs; it raises RunError. ``metadata`` is how many bytes describe files, ``size`` all that the root
     takes; ``sha256`` is that of the whole image file, where the layout makes one that can be compared.
+    ``mount_writable`` does as ``mount`` does, but lets its files be written to: files on a tmpfs, which forgets their
+    labels; None for any other root.
     """
 
     layout: Layout
-    mount: Callable[[str, str], AbstractContextManager[str]]
+    mount: Mount
     metadata: int
     size: int
     sha256: str | None = None
+    mount_writable: Mount | None = None
 
 
 def unchanged(_root: Node, _image: VerifiedImage) -> None:

@@ -12,17 +12,19 @@ import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from bootc_live.base.errors import RootfsError
 from bootc_live.base.log import Recorder
 from bootc_live.base.units import MIB, mib
 from bootc_live.rootfs.erofs_format import TYPES
-from bootc_live.rootfs.tree import Node, resolve, split
+from bootc_live.rootfs.tree import Entry, Node, resolve, split
 
 # Below the root.
 POLICY = b"etc/selinux"
 _CONFIG = POLICY + b"/config"
 _CONTEXTS = b"contexts/files"
+_MAIN = b"file_contexts"
 _ATTRIBUTE = b"security.selinux"
 _LIBRARY = "libselinux.so.1"
 # Of one file of a policy's contexts; real ones have half a megabyte.
@@ -54,8 +56,14 @@ def label_tree(root: Node, read: ReadFile, wanted: bool | None, typed: str, reco
             )
         return read(node)
 
-    policy = None if wanted is False else _policy(root, limited)
-    if policy is None:
+    directory = None if wanted is False else _switched_on(root, limited)
+    policy = {} if directory is None else _policy(root, directory, limited)
+    if not policy:
+        if directory is not None:
+            recorder.warn(
+                f"{typed!r} switches SELinux on and has no /{directory.decode(errors='replace')}/{_MAIN.decode()}: "
+                "its files get no labels"
+            )
         if wanted:
             raise RootfsError(
                 f"{typed!r} has no SELinux policy that is switched on in /etc/selinux/config, but "
@@ -68,8 +76,8 @@ def label_tree(root: Node, read: ReadFile, wanted: bool | None, typed: str, reco
     return True
 
 
-def _policy(root: Node, read: ReadFile) -> dict[bytes, bytes] | None:
-    """Give the files of the policy's contexts by name, None where the image has none that is on."""
+def _switched_on(root: Node, read: ReadFile) -> bytes | None:
+    """Return where the contexts of the policy are that the image switches on, None where it does not."""
     config = _file(root, _CONFIG)
     if config is None:
         return None
@@ -77,14 +85,20 @@ def _policy(root: Node, read: ReadFile) -> dict[bytes, bytes] | None:
     kind = settings.get(b"SELINUXTYPE", b"").strip()
     if settings.get(b"SELINUX", b"").strip() not in (b"enforcing", b"permissive") or not kind:
         return None
+    return POLICY + b"/" + kind + b"/" + _CONTEXTS
+
+
+def _policy(root: Node, directory: bytes, read: ReadFile) -> dict[bytes, bytes]:
+    """Return the files of the policy's contexts by name; none where the image lacks the main one."""
     try:
-        directory = resolve(root, split(POLICY + b"/" + kind + b"/" + _CONTEXTS), None).directory
+        found = resolve(root, split(directory), None).directory
     except ValueError:
-        return None
+        return {}
+    nodes = {name: entry.node for name, entry in found.items() if entry.node.kind == "file"}
     # What is compiled of them is for one version of one library; and which of both counts, for the clock.
-    nodes = {name: entry.node for name, entry in directory.items() if not name.endswith(b".bin")}
-    files = {name: read(node) for name, node in nodes.items() if node.kind == "file"}
-    return files if b"file_contexts" in files else None
+    compiled = _MAIN not in nodes
+    files = {name: read(node) for name, node in nodes.items() if compiled or not name.endswith(b".bin")}
+    return files if files.keys() & {_MAIN, _MAIN + b".bin"} else {}
 
 
 def _file(root: Node, path: bytes) -> Node | None:
@@ -133,15 +147,22 @@ def _label_of(library: ctypes.CDLL, handle: int, path: bytes, kind: int) -> byte
 
 
 def _label(root: Node, lookup: Lookup) -> None:
-    seen: set[int] = set()
-    todo = [(b"/", root)]
+    linked = _linked(root)
+    twins: dict[int, dict[bytes | None, Node]] = {}
+    todo = [(b"/", Entry(root, 0))]
     while todo:
-        path, node = todo.pop()
-        # Of several names of a file the first in order counts.
-        if id(node) in seen:
-            continue
-        seen.add(id(node))
+        path, entry = todo.pop()
+        node = entry.node
         label = lookup(path, stat.S_IFMT(TYPES[node.kind][0]))
+        if id(node) in linked:
+            # Names of one file that want different labels become names of two files with the same data.
+            known = twins.setdefault(id(node), {})
+            if label in known:
+                entry.node = known[label]
+                continue
+            if known:
+                entry.node = node = replace(node)
+            known[label] = node
         if label is not None:
             # As the kernel and setfiles store it: with its NUL.
             node.xattrs = {**node.xattrs, _ATTRIBUTE: label + b"\0"}
@@ -149,4 +170,20 @@ def _label(root: Node, lookup: Lookup) -> None:
             node.xattrs = {name: value for name, value in node.xattrs.items() if name != _ATTRIBUTE}
         if node.children is not None:
             prefix = path if path == b"/" else path + b"/"
-            todo.extend((prefix + name, node.children[name].node) for name in sorted(node.children, reverse=True))
+            todo.extend((prefix + name, node.children[name]) for name in sorted(node.children, reverse=True))
+
+
+def _linked(root: Node) -> set[int]:
+    """Return which nodes, by id(), have more than one name."""
+    seen: set[int] = set()
+    linked: set[int] = set()
+    todo = [root]
+    while todo:
+        for entry in todo.pop().directory.values():
+            if entry.node.children is not None:
+                todo.append(entry.node)
+            elif id(entry.node) in seen:
+                linked.add(id(entry.node))
+            else:
+                seen.add(id(entry.node))
+    return linked

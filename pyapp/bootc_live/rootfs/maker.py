@@ -16,6 +16,7 @@ from bootc_live.rootfs.built import BuiltRoot
 from bootc_live.rootfs.erofs_layout import ErofsBuilder, erofs_builder
 from bootc_live.rootfs.index import index_root
 from bootc_live.rootfs.labels import label_tree
+from bootc_live.rootfs.live_tree import live_tree
 from bootc_live.rootfs.needs import Way
 from bootc_live.rootfs.ram import RamFs, ram_filesystem
 from bootc_live.rootfs.read_ahead import read_ahead
@@ -72,16 +73,16 @@ class RootMaker:
             return self._finish(self._builder, image)
         if self.way.layout is Layout.TREE:
             with self._recorder.phase("tree", "making the root's files"):
-                return build_tree(image, self._home_of_files(), self._recorder, self._label, self._ahead)
+                return build_tree(image, self._home_of_files(), self._recorder, self._finish_tree, self._ahead)
         with self._recorder.phase("index", "making the root's index"):
-            return index_root(image, self._label, self._ahead, self._recorder.warn)
+            return index_root(image, self._finish_tree, self._ahead, self._recorder.warn)
 
     def _finish(self, builder: ErofsBuilder, image: VerifiedImage) -> BuiltRoot:
         # All of it has been taken.
         os.unlink(self.path)
         with self._recorder.phase("erofs", "finishing the EROFS image"):
             keep_times = self._config.erofs_times == "image"
-            built = builder.finish(image, self._label, keep_times=keep_times, warn=self._recorder.warn)
+            built = builder.finish(image, self._finish_tree, keep_times=keep_times, warn=self._recorder.warn)
         wanted = self._config.erofs_digest
         if wanted is not None and built.sha256 != wanted:
             made = f" ({builder.library})" if builder.library else ""
@@ -93,7 +94,8 @@ class RootMaker:
             )
         return built
 
-    def _label(self, root: Node, image: VerifiedImage) -> None:
+    def _finish_tree(self, root: Node, image: VerifiedImage) -> None:
+        live_tree(root, image.resolved.typed)
         builder = self._builder
         with ExitStack() as stack:
             if builder is not None:

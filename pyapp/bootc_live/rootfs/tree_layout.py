@@ -14,7 +14,8 @@ from functools import partial
 
 from bootc_live.base.errors import BootcLiveError, OutOfMemoryError, RootfsError, RunError
 from bootc_live.base.log import Recorder
-from bootc_live.base.mounts import bind, remount_read_only, unmounted_after
+from bootc_live.base.mounts import bind, remount_bound, unmounted_after
+from bootc_live.base.zram import zram_below
 from bootc_live.config.model import Layout
 from bootc_live.image.space import full, no_space
 from bootc_live.image.verified import VerifiedImage
@@ -76,7 +77,8 @@ def build_tree(
     _make(image, root, top, recorder)
     size = sum(-(-node.size // _PAGE) * _PAGE for node in walk(root) if node.kind == "file" and node.extents is None)
     size += sum(extent.length for node in walk(root) for extent in node.extents or ())
-    return BuiltRoot(Layout.TREE, partial(_mounted, top), 0, size)
+    writable = None if zram_below(top) else partial(_mounted, top, mode="rw")
+    return BuiltRoot(Layout.TREE, partial(_mounted, top), 0, size, mount_writable=writable)
 
 
 def _make(image: VerifiedImage, root: Node, top: str, recorder: Recorder) -> None:
@@ -122,12 +124,12 @@ def _failure(error: OSError, fd: int, where: str, typed: str) -> BootcLiveError:
 
 
 @contextmanager
-def _mounted(top: str, where: str, options: str) -> Iterator[str]:
-    """Show the tree read-only at ``where`` while the block runs; raises RunError."""
+def _mounted(top: str, where: str, options: str, mode: str = "ro") -> Iterator[str]:
+    """Show the tree at ``where`` while the block runs, with the last word on options by ``mode``; raises RunError."""
     unknown = [option for option in options.split(",") if option and option not in _FLAGS]
     if unknown:
         raise RunError(f"files in RAM have no mount option {unknown[0]!r}", hint="leave it out")
     with unmounted_after(where):
         bind(top, where, hint=_HINT)
-        remount_read_only(where, options, hint=_HINT)
+        remount_bound(where, f"{options},{mode}", hint=_HINT)
         yield where

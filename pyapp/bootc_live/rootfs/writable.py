@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from bootc_live.base.errors import OutOfMemoryError, RunError
 from bootc_live.base.log import Recorder
 from bootc_live.base.memory import total_bytes
-from bootc_live.base.mounts import bind, mount, remount_read_only, unmounted_after
+from bootc_live.base.mounts import bind, mount, remount_bound, unmounted_after
 from bootc_live.base.run import run
 from bootc_live.base.units import mib
 from bootc_live.config.model import Parts, Zram
@@ -101,7 +101,7 @@ def frozen(where: str) -> Iterator[str]:
     """Make one directory of a writable root read-only, without anything below it. Raises RunError."""
     with unmounted_after(where):
         bind(where, where, hint=_KERNEL_LOG)
-        remount_read_only(where, hint=_KERNEL_LOG)
+        remount_bound(where, "ro", hint=_KERNEL_LOG)
         yield where
 
 

@@ -1,0 +1,74 @@
+"""Turn an image's merged tree into that of a live root: what installing the image would have made of it.
+
+Images that ostree makes of its commits (ostree-rs-ext, "container encapsulation") have every file as an object of a
+repository first, with its real names as hard links to that; what a machine gets as /etc may lie in /usr/etc.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from bootc_live.base.errors import RootfsError
+from bootc_live.rootfs.tree import Entry, Node, resolve, walk
+
+_OBJECTS = [b"sysroot", b"ostree", b"repo", b"objects"]
+# What the image's system mounts something on, or writes to, before it could make it itself; with their modes.
+_PLACES = {b"dev": 0o755, b"proc": 0o555, b"run": 0o755, b"sys": 0o555, b"tmp": 0o1777, b"var": 0o755}
+
+
+def live_tree(root: Node, typed: str) -> None:
+    """Change a merged tree in place; ``typed`` is the image. Raises RootfsError for one that cannot be switched to."""
+    _forget_objects(root)
+    _give_etc(root)
+    for name, mode in _PLACES.items():
+        try:
+            _make_place(root, name, mode)
+        except ValueError as error:
+            place = f"/{name.decode()}"
+            raise RootfsError(
+                f"{typed!r} cannot be switched to: {place} {error}",
+                hint=f"build the image with a directory {place}, on which its system mounts or keeps something",
+            ) from error
+
+
+def _make_place(root: Node, name: bytes, mode: int) -> None:
+    """Make a directory at the top, or where a link there leads; raises ValueError where something is in the way."""
+    try:
+        resolve(root, [name], None)
+    except ValueError:
+        resolve(root, [name], 0).mode = mode
+
+
+def _forget_objects(root: Node) -> None:
+    """Remove the objects of a repository whose files have real names, too: their own names only take memory."""
+    parent = root
+    for name in _OBJECTS:
+        entry = (parent.children or {}).get(name)
+        if entry is None or entry.node.children is None:
+            return
+        parent = entry.node
+    objects = {id(node) for node in walk(parent) if node.children is None}
+    held = dict(parent.directory)
+    parent.directory.clear()
+    # A repository that is only carried, for others to install from, stays.
+    if not any(id(node) in objects for node in walk(root)):
+        parent.directory.update(held)
+
+
+def _give_etc(root: Node) -> None:
+    """Give a root that has no /etc a copy of /usr/etc; its files are hard links."""
+    usr = root.directory.get(b"usr")
+    source = (usr.node.children or {}).get(b"etc") if usr else None
+    if b"etc" in root.directory or source is None or source.node.children is None:
+        return
+    etc = replace(source.node, children={})
+    root.directory[b"etc"] = Entry(etc, source.layer)
+    todo = [(source.node, etc)]
+    while todo:
+        old, new = todo.pop()
+        for name, entry in old.directory.items():
+            node = entry.node
+            if node.children is not None:
+                node = replace(node, children={})
+                todo.append((entry.node, node))
+            new.directory[name] = Entry(node, entry.layer)

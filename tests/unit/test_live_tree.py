@@ -1,0 +1,114 @@
+"""What installing an image would have made of its tree: places to mount on, /etc, and no objects of a repository."""
+
+from __future__ import annotations
+
+import pytest
+
+from bootc_live.base.errors import RootfsError
+from bootc_live.rootfs.live_tree import live_tree
+from bootc_live.rootfs.tree import Node
+from tests.lib.tar_writer import directory, file, hardlink, layer, symlink
+from tests.unit.merging import merged, node_at, paths
+
+MADE = {"dev/": 0o755, "proc/": 0o555, "run/": 0o755, "sys/": 0o555, "tmp/": 0o1777, "var/": 0o755}
+OBJECTS = "sysroot/ostree/repo/objects"
+
+
+def live(*members: bytes) -> Node:
+    """The live tree of one layer."""
+    root = merged(members)
+    live_tree(root, "it")
+    return root
+
+
+PLACES = {
+    "none there": ((), MADE),
+    "as they are": ((directory("tmp/", mode=0o700), directory("proc/", mode=0o700)), {"tmp/": 0o700, "proc/": 0o700}),
+    "a link to one": ((directory("var/tmp/", mode=0o1777), symlink("tmp", "var/tmp")), {"var/tmp/": 0o1777}),
+    "a link to none": ((symlink("tmp", "sysroot/tmp"),), {"sysroot/": 0o755, "sysroot/tmp/": 0o1777}),
+    "a link above the root": ((symlink("run", "../../var/run"),), {"var/": 0o755, "var/run/": 0o755}),
+    "by two links": ((symlink("var", "/state/var"), symlink("state", "mnt")), {"mnt/": 0o755, "mnt/var/": 0o755}),
+}
+
+
+@pytest.mark.parametrize("case", PLACES)
+def test_places_to_mount_on(case: str) -> None:
+    members, wanted = PLACES[case]
+    root = live(*members)
+    found = paths(root)
+    assert {name.strip("/") for name in MADE} <= {name.strip("/") for name in found}
+    assert {name: node_at(root, name).mode for name in wanted} == wanted
+
+
+@pytest.mark.parametrize(
+    ("members", "place"),
+    [
+        ((file("dev", ""),), "/dev"),
+        ((symlink("proc", "proc"),), "/proc"),
+        ((file("etc/passwd", ""), symlink("tmp", "etc/passwd")), "/tmp"),
+        ((file("mnt", ""), symlink("var", "mnt/var")), "/var"),
+        ((symlink("sys", "a" * 256),), "/sys"),
+    ],
+)
+def test_something_else_in_the_way(members: tuple[bytes, ...], place: str) -> None:
+    with pytest.raises(RootfsError, match=f"'it' cannot be switched to: {place} ") as caught:
+        live(*members)
+    assert place in str(caught.value.hint)
+
+
+ETC = (
+    directory("usr/etc/", mode=0o711),
+    file("usr/etc/passwd", "x"),
+    directory("usr/etc/ssh/"),
+    file("usr/etc/ssh/k", ""),
+)
+
+
+def test_etc_is_a_copy_of_usr_etc() -> None:
+    """Its directories are its own, its files are the same."""
+    root = live(*ETC)
+    assert [path for path in paths(root) if path.startswith("etc")] == ["etc/", "etc/passwd", "etc/ssh/", "etc/ssh/k"]
+    assert node_at(root, "etc").mode == 0o711
+    for path in ("passwd", "ssh/k"):
+        assert node_at(root, f"etc/{path}") is node_at(root, f"usr/etc/{path}")
+    assert node_at(root, "etc/ssh") is not node_at(root, "usr/etc/ssh")
+
+
+@pytest.mark.parametrize("more", [directory("etc/"), symlink("etc", "usr/etc"), file("etc", "")])
+def test_an_etc_stays_as_it_is(more: bytes) -> None:
+    assert "etc/passwd" not in paths(live(*ETC, more))
+
+
+@pytest.mark.parametrize("more", [file("usr/etc", ""), symlink("usr/etc", "../state"), directory("usr/")])
+def test_nothing_to_copy(more: bytes) -> None:
+    assert not [path for path in paths(live(more)) if path.startswith("etc")]
+
+
+CONTENT = (
+    directory(f"{OBJECTS}/"),
+    file(f"{OBJECTS}/aa/bash.file", "bash", mode=0o755),
+    hardlink("usr/bin/bash", f"{OBJECTS}/aa/bash.file"),
+    hardlink("usr/bin/sh", f"{OBJECTS}/aa/bash.file"),
+    symlink(f"{OBJECTS}/aa/bin.file", "usr/bin"),
+    hardlink("bin", f"{OBJECTS}/aa/bin.file"),
+    file(f"{OBJECTS}/bb/tree.dirtree", "tree"),
+)
+
+
+def test_objects_with_real_names_are_forgotten() -> None:
+    root = live(*CONTENT)
+    found = paths(root)
+    assert [path for path in found if path.startswith(OBJECTS)] == [f"{OBJECTS}/"]
+    assert {"bin", "usr/bin/bash", "usr/bin/sh"} <= set(found)
+    assert node_at(root, "usr/bin/bash") is node_at(root, "usr/bin/sh")
+
+
+def test_a_repository_of_others_stays() -> None:
+    """An image may carry one to install other machines from."""
+    root = live(file(f"{OBJECTS}/aa/x.file", "x"), file("usr/bin/bash", "bash"))
+    assert f"{OBJECTS}/aa/x.file" in paths(root)
+
+
+@pytest.mark.parametrize("more", [symlink("sysroot", "elsewhere"), file("sysroot/ostree/repo", ""), layer()[:0]])
+def test_no_repository(more: bytes) -> None:
+    live(*([more] if more else []))
