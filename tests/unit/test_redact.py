@@ -49,6 +49,8 @@ WORDS = [
     ("https://me:p?w@a.example/x", "https://***"),
     ("https://me:p#w@a.example/x", "https://***"),
     ("https://me:pw@a.exa[mple/x", "https://***"),
+    ("https://me:pw%40a.example/x", "https://***"),
+    ("root=bootc-live:docker://me%40a.example/os", "root=bootc-live:docker://***"),
     ("https://me:p/w@a.example/x?b=c@d", "https://***"),
     # Without a scheme.
     ("me:pw@proxy:3128", "***@proxy:3128"),
@@ -87,6 +89,8 @@ TEXTS = [
     ("Max retries exceeded with url: /x?sig=a (Caused by …)", "Max retries exceeded with url: /x?*** (Caused by …)"),
     ("Authorization: Bearer abcdefghij0123456789", "Authorization: Bearer ***"),
     ("(Basic dXNlcjpwYXNzd29yZA==)", "(Basic ***"),
+    ("Authorization: Basic dTpw", "Authorization: Basic ***"),
+    ("'Proxy-Authorization: bearer x'", "'Proxy-Authorization: bearer ***"),
     ("bearer of-my-own-token=", "bearer ***"),
     ("bearer of-no-token=, x", "bearer *** x"),
     ("bearer my-token=, x", "bearer my-token=***, x"),

@@ -44,8 +44,9 @@ def redact(text: str) -> str:
     for number in range(0, len(pieces), 2):
         before = pieces[number - 2].lower().lstrip(_OPENING) if number else ""
         shown = _redact_word(pieces[number])
+        header = number >= 4 and pieces[number - 4].lower().endswith("authorization:")
         # It may have become as long as a token just now.
-        token = before in _HEADERS and max(len(pieces[number]), len(shown)) >= _SHORTEST_TOKEN
+        token = before in _HEADERS and (header or max(len(pieces[number]), len(shown)) >= _SHORTEST_TOKEN)
         pieces[number] = HIDDEN if token else shown
     return "".join(pieces)
 
@@ -79,17 +80,20 @@ def _redact_word(word: str) -> str:
 
 def _redact_address(text: str, *, docker: bool) -> str:
     """Redact what stands behind ``://``."""
+    begins = _AUTHORITY.match(text)
+    assert begins is not None, "it matches nothing, too"
+    # An "@" that was quoted, as only one within a password is to be.
+    if "%40" in begins[0] and "@" not in begins[0]:
+        return HIDDEN
     kept, at, last = text.rpartition("@")
     if docker and at and _DIGEST.fullmatch(last):
         return f"{_redact_address(kept, docker=False)}@{last}"
     if not at:
         return _redact_path(text)
-    authority = _AUTHORITY.match(text)
-    assert authority is not None, "it matches nothing, too"
-    _, at, host = authority[0].rpartition("@")
+    _, at, host = begins[0].rpartition("@")
     if _HOST.fullmatch(host) is None:
         return HIDDEN
-    return (f"{HIDDEN}@" if at else "") + host + _redact_path(text[authority.end() :])
+    return (f"{HIDDEN}@" if at else "") + host + _redact_path(text[begins.end() :])
 
 
 def _redact_path(text: str) -> str:
