@@ -76,6 +76,8 @@ LIES: dict[str, Lie] = {
     "JSON that is cut": body(lambda right: right[:-1]),
     "JSON and more": body(lambda right: right + b"{}"),
     "JSON that is too deep": body(lambda _: b'{"a":' + b"[" * 5000 + b"]" * 5000 + b"}"),
+    "an error in JSON": body(lambda _: b'{"errors": [{"code": "DENIED"}]}'),
+    "names that mean other things": body(lambda _: b'{"manifests": "here", "layers": {}}'),
     "no UTF-8": body(lambda _: b'{"a": "\xff"}'),
 }
 ROWS = [(name, what) for name in LIES for what in WHAT]

@@ -84,8 +84,11 @@ class RegistrySource:
         if self._by_digest:
             return None if _has_digest(content, self._target) else f"another manifest than {self._target}"
         try:
-            if not isinstance(read_json(content), dict):
+            document = read_json(content)
+            if not isinstance(document, dict):
                 return "no manifest: it is no JSON object"
+            if not any(isinstance(document.get(name), list) for name in ("manifests", "layers")):
+                return "no manifest: it lists neither manifests nor layers"
         except ValueError as error:
             return f"no manifest: {error}"
         if digest is not None and not _has_digest(content, digest):
