@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -16,9 +18,10 @@ from bootc_live.image.acquire import acquire
 from bootc_live.image.tap import Takers
 from bootc_live.image.verified import VerifiedImage
 from bootc_live.rootfs.layers import merge
-from bootc_live.rootfs.packed_members import PackedMembers
+from bootc_live.rootfs.packed_members import HeldMembers, PackedMembers
 from bootc_live.rootfs.read_ahead import ReadAhead, read_ahead
-from bootc_live.rootfs.tree import Node
+from bootc_live.rootfs.skim import skim
+from bootc_live.rootfs.tree import TEXT, Budget, Node
 from bootc_live.source.access import Access
 from bootc_live.source.retry import RetryPolicy
 from tests.lib.oci_writer import Image, Layer, write_archive
@@ -29,7 +32,7 @@ BASE = layer(directory("etc/"), file("etc/who", "base\n"), *(file(f"etc/{number}
 OTHER = layer(file("etc/who", "other\n"), file("etc/.wh.7", ""), hardlink("etc/link", "etc/who"))
 
 
-def acquired(tars: tuple[bytes, ...], where: Path, ahead: ReadAhead) -> VerifiedImage:
+def acquired(tars: Sequence[bytes], where: Path, ahead: ReadAhead) -> VerifiedImage:
     """An image of these layers in the data file, with its headers read on the way."""
     archive = write_archive(where / "image.oci", Image([Layer(tar, "gzip") for tar in tars]))
     access = Access(lambda _: None, policy=QUICK)
@@ -85,10 +88,33 @@ def test_no_thread_is_left(tmp_path: Path) -> None:
 
 def test_packed_members_are_the_same() -> None:
     tar = layer(*(file(f"{number}", "x" * number) for number in range(300)), file("with", pax=[xattr("user.a", b"1")]))
-    packed = PackedMembers()
+    packed = PackedMembers(HeldMembers())
     for member in read_members(tar):
         packed.add(member)
     assert list(packed) == list(read_members(tar))
+
+
+@pytest.mark.parametrize("made", [read_ahead, lambda path: nullcontext(skim(path))], ids=["whole", "boot files"])
+@pytest.mark.parametrize(("what", "most"), [("members", 600), (TEXT, 120_000)])
+def test_layers_have_one_budget(
+    made: Callable[[str], AbstractContextManager[ReadAhead]],
+    what: str,
+    most: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What waits of all layers is counted together, and no more once another image comes."""
+    several = [layer(*(directory(f"{number}-{name}{'x' * 200}/") for name in range(300))) for number in range(4)]
+    monkeypatch.setitem(Budget.MOST, what, most)
+    data = tmp_path / "layers"
+    with made(str(data)) as ahead:
+        image = acquired(several, tmp_path, ahead)
+        with pytest.raises(ValueError, match=f"the layers together have more than {most} {what}"):
+            sum(len(list(ahead.members(found) or ())) for found in image.layers[::-1])
+        for tar in several[:3]:
+            data.unlink()
+            (found,) = acquired([tar], tmp_path, ahead).layers
+        assert len(list(ahead.members(found) or ())) == 300
 
 
 def test_data_beyond_the_end_is_refused(tmp_path: Path) -> None:

@@ -117,6 +117,8 @@ def _fetch(
             taker = takers.consumer()
             if taker is not None:
                 return fetch_in_order(kept, resolved, store, recorder, taker)
+            if takers.readers is not None:
+                takers.readers.keep_only(resolved.config.diff_ids)
             return fetch_layers(kept, resolved, store, recorder, takers.readers)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -50,6 +50,9 @@ class LayerConsumer(Protocol):
 
 class LayerReaders(Protocol):
     """Look at layers while they are written, in whatever order, and leave them where they are."""
+
+    def keep_only(self, diff_ids: Collection[str]) -> None:
+        """Forget all layers but these: another image comes."""
 
     def layer(self, diff_id: str, offset: int) -> AbstractContextManager[Tap]:
         """Look at one layer, which begins at ``offset`` of the data file, while the block writes it."""

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 from bootc_live.base.interrupt import held_off
 from bootc_live.base.tar_reader import Member, read_members
 from bootc_live.image.verified import VerifiedLayer
 from bootc_live.rootfs.growing import AbandonedError, GrowingTar
-from bootc_live.rootfs.packed_members import PackedMembers
+from bootc_live.rootfs.packed_members import HeldMembers, PackedMembers
 
 
 class ReadAhead:
@@ -24,16 +24,23 @@ class ReadAhead:
         """``path`` is the data file that will be there when the first layer is."""
         self._path = path
         self._readers: dict[str, LayerReader] = {}
+        self._held = HeldMembers()
+
+    def keep_only(self, diff_ids: Collection[str]) -> None:
+        """Forget all layers but these."""
+        for diff_id in self._readers.keys() - set(diff_ids):
+            self._readers.pop(diff_id).stop()
 
     @contextmanager
     def layer(self, diff_id: str, offset: int) -> Iterator[GrowingTar]:
         """Read one layer while the block writes it."""
-        reader = LayerReader(self._path, offset)
+        reader = LayerReader(self._path, offset, self._held)
         try:
             yield reader.tar
         except BaseException:
             reader.stop()
             raise
+        self.keep_only(self._readers.keys() - {diff_id})
         self._readers[diff_id] = reader
 
     def members(self, layer: VerifiedLayer) -> Iterator[Member] | None:
@@ -57,12 +64,12 @@ class ReadAhead:
 class LayerReader:
     """Reads the headers of one layer, which begins at ``offset`` of the data file, in a thread of its own."""
 
-    def __init__(self, path: str, offset: int) -> None:
-        """Begin at once: ``tar`` is to be told what is written."""
+    def __init__(self, path: str, offset: int, held: HeldMembers) -> None:
+        """Begin at once: ``tar`` is to be told what is written; ``held`` counts the members of all layers."""
         self.offset = offset
         self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         self.tar = self._open(self._fd)
-        self._found = PackedMembers()
+        self._found = PackedMembers(held)
         self._error: Exception | None = None
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="headers")
@@ -83,9 +90,10 @@ class LayerReader:
             self._thread.join()
 
     def stop(self) -> None:
-        """End early."""
+        """End early, with nothing found."""
         self.tar.abandon()
         self.wait()
+        self._found.forget()
 
     def _open(self, fd: int) -> GrowingTar:
         tar = GrowingTar(fd, self.offset, keep=True)

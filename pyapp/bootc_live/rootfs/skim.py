@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 from bootc_live.base.holes import punch
 from bootc_live.base.tar_reader import Member
 from bootc_live.image.verified import VerifiedLayer
 from bootc_live.rootfs.growing import GrowingTar
+from bootc_live.rootfs.packed_members import HeldMembers
 from bootc_live.rootfs.read_ahead import LayerReader, ReadAhead
 
 # Marks a regular file whose data did not stay; its value is where that was.
@@ -42,19 +43,26 @@ class Skim(ReadAhead):
         super().__init__(path)
         self._skimmed: dict[str, _SkimReader] = {}
 
+    def keep_only(self, diff_ids: Collection[str]) -> None:
+        """Forget all layers but these."""
+        for diff_id in self._skimmed.keys() - set(diff_ids):
+            self._skimmed.pop(diff_id).forget()
+
     @contextmanager
     def layer(self, diff_id: str, offset: int) -> Iterator[GrowingTar]:
         """Skim one layer while the block writes it."""
-        reader = _SkimReader(self._path, offset)
+        reader = _SkimReader(self._path, offset, self._held)
         try:
             try:
                 yield reader.tar
             except BaseException:
                 reader.stop()
+                reader.forget()
                 raise
             reader.wait()
         finally:
             reader.sieve.close()
+        self.keep_only(self._skimmed.keys() - {diff_id})
         self._skimmed[diff_id] = reader
 
     def members(self, layer: VerifiedLayer) -> Iterator[Member] | None:
@@ -67,9 +75,18 @@ class Skim(ReadAhead):
 
 
 class _SkimReader(LayerReader):
-    def __init__(self, path: str, offset: int) -> None:
+    def __init__(self, path: str, offset: int, held: HeldMembers) -> None:
         self._kept: list[Member] = []
-        super().__init__(path, offset)
+        self._held = held
+        super().__init__(path, offset, held)
+
+    def forget(self) -> None:
+        self._held.spend(-len(self._kept), -sum(map(_text, self._kept)))
+        self._kept = []
+
+    def _keep(self, member: Member) -> None:
+        self._kept.append(member)
+        self._held.spend(1, _text(member))
 
     def _open(self, fd: int) -> GrowingTar:
         self.sieve = _Sieve(os.dup(fd), self.offset)
@@ -88,7 +105,7 @@ class _SkimReader(LayerReader):
         elif member.kind == "hardlink":
             self._take_link(member, base)
         elif member.kind in ("dir", "symlink") or base.startswith(b".wh.") or _is_above(member.name, base):
-            self._kept.append(member._replace(xattrs={}))
+            self._keep(member._replace(xattrs={}))
         self.sieve.pass_over(member.offset)
 
     def _take_file(self, member: Member, base: bytes) -> None:
@@ -96,9 +113,9 @@ class _SkimReader(LayerReader):
         if self._stays(member, base):
             for begin, size in spans:
                 self.sieve.keep(begin, begin + size)
-            self._kept.append(member._replace(xattrs={}))
+            self._keep(member._replace(xattrs={}))
         elif _is_known(member.name, base):
-            self._kept.append(_lost(member, member.name))
+            self._keep(_lost(member, member.name))
         # The size of a sparse one is not that of its data.
         self.sieve.pass_over(max((begin + size for begin, size in spans), default=member.offset))
 
@@ -106,7 +123,7 @@ class _SkimReader(LayerReader):
         if _wanted(member.name, base) or (_is_known(member.name, base) and _OBJECTS not in member.name):
             target = _base(member.link)
             known = _wanted(member.link, target) or _is_known(member.link, target)
-            self._kept.append(member._replace(xattrs={}) if known else _lost(member, member.link))
+            self._keep(member._replace(xattrs={}) if known else _lost(member, member.link))
 
     def _stays(self, member: Member, base: bytes) -> bool:
         if _wanted(member.name, base):
@@ -191,6 +208,10 @@ def _is_known(name: bytes, base: bytes) -> bool:
 
 def _is_above(name: bytes, base: bytes) -> bool:
     return base in _ABOVE or name.rstrip(b"/").endswith(b"modules/" + base)
+
+
+def _text(member: Member) -> int:
+    return len(member.name) + len(member.link)
 
 
 def _lost(member: Member, where: bytes) -> Member:
