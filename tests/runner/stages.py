@@ -79,11 +79,12 @@ MADE: Final = {
         _root("emulator"),
         _root("forky"),
         _root("bookworm"),
+        _root("full"),
         _root("server"),
         Made("image", ("vm/build", "live.oci"), ("root builder", "root live")),
         Made("foreign tars", ("vm/tars/make",), ("root builder",)),
         Made("artefacts", ("vm/build",), ("image", "root emulator")),
-        Made("other images", ("vm/build", "kexec.oci", "live-full.oci"), ("artefacts", "root forky")),
+        Made("other images", ("vm/build", "kexec.oci", "live-full.oci"), ("artefacts", "root forky", "root full")),
         Made("server image", ("vm/build", "server.oci"), ("image", "root server")),
     )
 }

@@ -36,7 +36,7 @@ def plain(image: Path) -> Iterator[Full]:
     scope="module",
     params=[
         pytest.param("erofs bootc.live.compress=lz4", id="erofs"),
-        pytest.param("index", id="index", marks=pytest.mark.long),
+        pytest.param("index rw", id="index, rw", marks=pytest.mark.long),
     ],
 )
 def enforcing(request: pytest.FixtureRequest, image: Path) -> Iterator[Full]:
@@ -95,9 +95,37 @@ def test_selinux_enforces(enforcing: Full) -> None:
 def test_labels_are_those_of_the_policy(enforcing: Full) -> None:
     verified = enforcing.host.check_output(f"matchpathcon -V {LABELLED}").splitlines()
     assert [line for line in verified if not line.endswith(" verified.")] == []
-    # Every file of the three file systems; -x keeps out what is mounted on them.
-    for top in ("/", "/etc", "/var"):
+    # Every file of the image's; -x keeps out what is mounted on them.
+    shown = mounts(enforcing.host)
+    tops = [where for where, mount in shown.items() if where in ("/", "/var") or mount["fstype"] == "overlay"]
+    assert {"/", "/etc", "/var"} <= set(tops)
+    for top in tops:
         assert enforcing.host.check_output(f"restorecon -nvRx {top} 2>&1") == ""
+
+
+def test_labels_cost_no_memory(enforcing: Full) -> None:
+    """To set a label on an overlay copies the file: systemd sets those alone that were lost."""
+    used = {
+        where: int(enforcing.host.check_output(f"df --block-size=1K --output=used {where}").splitlines()[1])
+        for where in ("/usr", "/etc")
+        if mounts(enforcing.host).get(where, {}).get("fstype") == "overlay"
+    }
+    assert "/etc" in used
+    assert max(used.values()) < 4096
+
+
+def test_root_is_as_installing_would_make_it(enforcing: Full) -> None:
+    """The image has each file as an object of a repository, and /etc in /usr/etc."""
+    host = enforcing.host
+    assert host.check_output("ls -A /sysroot/ostree/repo/objects") == ""
+    assert host.check_output("readlink /home /root /usr/local").split() == [
+        "var/home",
+        "var/roothome",
+        "../var/usrlocal",
+    ]
+    assert host.check_output("getfattr --only-values --name=user.component /usr/lib/systemd/systemd") == "debian/system"
+    assert host.check_output("cmp /etc/ssh/sshd_config /usr/etc/ssh/sshd_config") == ""
+    assert host.check_output("systemctl get-default") == "multi-user.target"
 
 
 def test_new_files_are_labelled(enforcing: Full) -> None:

@@ -104,24 +104,23 @@ def _make_initrd(flavour: str, added: str, out: Path, root: Path = _LIVE) -> Non
 
 
 def _live(scratch: Path) -> None:
-    _make_image(_LIVE, OUT / "initrd.img", scratch / "live.oci")
-
-
-def _make_image(kernel: Path, initrd: Path, out: Path) -> None:
-    enter("builder", VM / "image/build", _LIVE, kernel, initrd, OUT / "id_ed25519.pub", out)
+    key = OUT / "id_ed25519.pub"
+    enter("builder", VM / "image/build", _LIVE, _LIVE, OUT / "initrd.img", key, scratch / "live.oci")
 
 
 def _full(scratch: Path) -> None:
-    enter("builder", VM / "full/build", OUT / "live.oci", scratch / "live-full.oci")
+    make_root("full")
+    key = OUT / "id_ed25519.pub"
+    enter("builder", VM / "full/build", ROOTS / "full", OUT / "initrd.img", key, scratch / "live-full.oci")
 
 
 def _kexec(scratch: Path) -> None:
     make_root("forky")
-    ours, plain, image = scratch / "initrd.img", scratch / "plain.img", scratch / "image.oci"
+    ours, plain = scratch / "initrd.img", scratch / "plain.img"
     _make_initrd("systemd", _ALL, ours, _OTHER)
     _make_initrd("systemd", "", plain, _OTHER)
-    _make_image(_OTHER, ours, image)
-    enter("builder", VM / "kexec/build", image, plain, scratch / "kexec.oci")
+    key = OUT / "id_ed25519.pub"
+    enter("builder", VM / "kexec/build", _LIVE, _OTHER, ours, plain, key, scratch / "kexec.oci")
 
 
 def _server(scratch: Path) -> None:
@@ -175,9 +174,16 @@ TARGETS: Final = {
         Target(
             "live-full.oci",
             ("live-full.oci",),
-            lambda: [OUT / "live.oci", VM / "full", VM / "buildah"],
+            lambda: [
+                OUT / "initrd.img",
+                OUT / "id_ed25519.pub",
+                VM / "image",
+                VM / "full",
+                VM / "buildah",
+                VM / "roots/full.conf",
+            ],
             _full,
-            needs=("live.oci",),
+            needs=("initrd.img", "id_ed25519"),
             default=False,
         ),
         Target(
