@@ -7,7 +7,7 @@ from typing import Final
 
 from bootc_live.base.errors import BootcLiveError
 from bootc_live.config.cmdline import parse_cmdline
-from bootc_live.config.image_kargs import _folded, _is_refused
+from bootc_live.config.image_kargs import _folded, _is_for_disk, _is_refused
 from bootc_live.config.kargs_d import printable_words
 from bootc_live.config.model import Kexec
 from bootc_live.config.next_cmdline import next_cmdline
@@ -59,7 +59,7 @@ def _next(here: str, of_image: str) -> None:
         # Another root= of this boot's own.
         return
     for names in (_kernel, _systemd, _dracut):
-        added = {name for name in names(made) - names(without) if _is_refused(name)}
+        added = {name for name in names(made) - names(without) if _is_refused(name) or _is_for_disk(name)}
         assert not added, f"an image adds {added}"
 
 

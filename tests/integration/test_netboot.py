@@ -122,12 +122,16 @@ def test_rootfs_is_an_initrd_that_holds_the_image(program: Program, archive: Pat
 
 
 def test_arguments_of_the_image_come_first(program: Program, tmp_path: Path) -> None:
+    """But for those about its source, and about a root on a disk."""
     kargs = (
-        'kargs = ["quiet", "console=tty0", "root=bootc-live:/elsewhere"]\nmatch-architectures = ["x86_64", "aarch64"]\n'
+        'kargs = ["quiet", "console=tty0", "root=bootc-live:/elsewhere", "rw", "rootflags=compress=zstd:1", '
+        '"ostree=/ostree/boot.1/x/0"]\nmatch-architectures = ["x86_64", "aarch64"]\n'
     )
     archive = write_archive(tmp_path / "image.oci", boot_image(kernel_layer(kargs=kargs)))
     made = program.run("netboot", archive, "-o", tmp_path / "os", "--rootfs", "--append", "console=ttyS0").good()
-    assert made.stdout.startswith("quiet console=tty0 root=bootc-live:/rootfs console=ttyS0 ")
+    assert made.stdout.startswith("quiet console=tty0 root=bootc-live:/rootfs console=ttyS0 bootc.live.digest=")
+    assert made.stderr.count("rw rootflags=compress=zstd:1 ostree=/ostree/boot.1/x/0") == 1
+    assert made.stderr.count("warning:") == 2
 
 
 def test_another_initrd(program: Program, tmp_path: Path) -> None:

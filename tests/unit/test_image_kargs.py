@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bootc_live.config.image_kargs import image_may_ask
+from bootc_live.config.image_kargs import Verdict, image_may_ask, verdict
 from bootc_live.config.kargs_d import printable_words
 from bootc_live.config.kexec import NAME
 from bootc_live.config.model import Kexec
@@ -13,13 +13,69 @@ from bootc_live.config.table import KARGS
 
 ALLOWED = (
     *("console=ttyS0,115200n8", "quiet", "nosmt", "mitigations=auto,nosmt", "selinux=0", "enforcing=0", "rhgb"),
-    *("net.ifnames=0", "biosdevname=0", "ipv6.disable=1", "iommu=pt", "init=/sbin/init", "rw", "rootflags=noatime"),
+    *("net.ifnames=0", "biosdevname=0", "ipv6.disable=1", "iommu=pt", "init=/sbin/init", "noresume"),
     *("systemd.unified_cgroup_hierarchy=1", "modprobe.blacklist=nouveau", 'dyndbg="file a.c +p"'),
     *("bootc.live.layout=erofs", "bootc.live.compress=zstd", "bootc.zram=2G", "bootc.live.var.size=1G", "=x", "a="),
-    *("hugepages=16", "crashkernel=256M", "rd.luks=0", "rd.md=0", "rd.driver.pre=x", "rootwait", "rootdelay=3"),
+    *("hugepages=16", "crashkernel=256M", "rd.driver.pre=x", "rootwait", "rootdelay=3", "fips=1"),
+    *("rwx=1", "rootless=1", "bootcount=1", "rd.memdebug=1", "mdadm=x", "luksus=1", "ostreed=1", "composefsx=1"),
+)
+# About a root on a disk, by whom it is read.
+KERNEL_AND_FSTAB = (
+    *("rw", "ro", "rw=1", "RW", "rootflags=noatime", "rootflags", "rootfstype=btrfs", "root=UUID=12-3", "root=LABEL=x"),
+    *(
+        "root=PARTUUID=1",
+        "root=PARTLABEL=x",
+        "root=/dev/sda1",
+        "root=/dev/mapper/x",
+        "root=block:/dev/sda1",
+        "boot=UUID=1",
+    ),
+    *(
+        "root=gpt-auto",
+        "root=gpt-auto-force",
+        "root=dissect",
+        "systemd.gpt_auto=0",
+        "systemd.gpt-auto",
+        "md=0,/dev/sda",
+    ),
+    *("rd.systemd.gpt_auto=no", "systemd.volatile=state", "resume=UUID=1", "resume_offset=34816", "resumeflags=x"),
+    *("resumewait", "resumedelay=5", "dm-mod.create=x", "dm_mod.waitfor=/dev/sda"),
+)
+OSTREE_AND_BOOTC = (
+    *("ostree=/ostree/boot.1/default/0/0", "ostree.prepare-root.composefs=0", "ostree.prepare_root.composefs=1"),
+    *("composefs=?00ff", "composefs=0", "composefs.x=1", "Composefs=1"),
+)
+DRACUT = (
+    *("rd.luks=0", "rd.luks", "rd.luks.uuid=luks-1", "rd.luks.name=1=root", "rd.luks.options=discard", "luks.uuid=1"),
+    *("luks=no", "rd_LUKS_UUID=1", "rd_NO_LUKS", "rd.lvm=0", "rd.lvm.lv=vg/root", "rd_LVM_LV=vg/root", "rd.md=0"),
+    *(
+        "rd.md.uuid=1",
+        "rd_NO_MD",
+        "rd.dm=0",
+        "rd.dm.uuid=1",
+        "rd_NO_DM",
+        "rd.multipath=default",
+        "rd.auto",
+        "rd.auto=1",
+    ),
+    *("rd.dasd=0.0.1", "rd.zfcp=0.0.4000", "stratis.rootfs.pool_uuid=1"),
+)
+# In quotes, and more than one for some reader.
+SPELLED = (
+    *('"rw"', "'rw'", 'rootflags="subvol=root,compress=zstd:1"', '"rootflags=subvol=a b"', 'root="UUID=1"', "r'w'"),
+    *("rd-luks", "rd-luks-uuid=1", 'x="a rw b"', "x='composefs=1'", '"root=/dev/sda1"'),
 )
 SOURCES = (
-    *("root=bootc-live:docker://evil.example/os", "root=LABEL=x", "root", "ROOT=x", "netroot=nbd:x", "nfsroot=h:/x"),
+    *("root=/dev/nfs", "root=http://h/x", "root=nbd:h:1", "root=", "root=disk", "Root=bootc-live:LABEL=x:/y"),
+    *(
+        "root=bootc-live:docker://evil.example/os",
+        "root=live:http://h/x",
+        "root",
+        "ROOT=x",
+        "root=nfs:h:/x",
+        "netroot=nbd:x",
+        "nfsroot=h:/x",
+    ),
     *("bootc.live.fallback=/x", "bootc.live.digest=sha256:00", "bootc.live.erofs.digest=00", "bootclabel=other"),
     *("bootc.live.state=LABEL=x", "initrd=x", "BOOT_IMAGE=x", "inst.repo=http://h/", "inst.ks=http://h/", "ks=x"),
     *("systemd.pull=raw:http://h/x", "mount.usr=/dev/sda1", "systemd.mount-extra=a:b", "rd.live.image"),
@@ -60,9 +116,27 @@ def test_allowed(word: str) -> None:
     assert image_may_ask(word)
 
 
+@pytest.mark.parametrize("word", [*KERNEL_AND_FSTAB, *OSTREE_AND_BOOTC, *DRACUT, *SPELLED])
+def test_for_a_disk(word: str) -> None:
+    assert verdict(word) is Verdict.FOR_DISK
+    assert next_cmdline("root=bootc-live:/x", [word], Kexec(), None, "") == "root=bootc-live:/x"
+
+
+@pytest.mark.parametrize("word", ["rw", "rootflags=noatime", "rd.luks.uuid=1", "resume=UUID=1"])
+def test_who_boots_may_ask_for_it(word: str) -> None:
+    """What an image may not pass on, the command line of this boot may say, and what is appended."""
+    assert next_cmdline(f"root=bootc-live:/x {word}", [], Kexec(), None, "") == f"root=bootc-live:/x {word}"
+    assert next_cmdline("root=bootc-live:/x", [], Kexec(append=(word,)), None, "") == f"root=bootc-live:/x {word}"
+
+
+@pytest.mark.parametrize("word", ["rw=bootc.kexec", 'rw="x ip=dhcp"', 'root="UUID=1 ip=dhcp"', "root=UUID=1'ip=dhcp'"])
+def test_the_worst_reading_counts(word: str) -> None:
+    assert verdict(word) is (Verdict.FOR_DISK if "ip" not in word else Verdict.REFUSED)
+
+
 @pytest.mark.parametrize("word", [*SOURCES, *NETWORK, *PROXIES, *TRUST, *TWO_READINGS])
 def test_refused(word: str) -> None:
-    assert not image_may_ask(word)
+    assert verdict(word) is Verdict.REFUSED
     assert next_cmdline("root=bootc-live:/x", [word], Kexec(), None, "") == "root=bootc-live:/x"
 
 
@@ -71,7 +145,8 @@ def test_every_argument_of_ours_was_thought_of(karg: str) -> None:
     """A new one is refused until it is put into the list of those that only say how the root is made."""
     about = ("registry.", "fallback", "digest", "retry.", "state", "kexec", "label", "net.", "proxy")
     asks = image_may_ask(f"{karg}=x")
-    assert asks == (karg != "root" and not any(part in karg for part in about))
+    of_disks = {"root", "rw", "ro", "rootflags"}
+    assert asks == (karg not in of_disks and not any(part in karg for part in about))
 
 
 def test_what_is_for_init_never_gets_there() -> None:

@@ -47,11 +47,14 @@ def image(*tars: bytes, compression: Compression = "none") -> Image:
 
 
 @contextmanager
-def taken(source: Path | str, where: Path, keep: Keep | None = None) -> Iterator[Taken]:
+def taken(
+    source: Path | str, where: Path, keep: Keep | None = None, recorder: Recorder | None = None
+) -> Iterator[Taken]:
     directory = where / "work"
     directory.mkdir()
     access = Access(lambda _: None, policy=QUICK, directory=str(directory))
-    with taken_boot_files([parse_source(str(source))], access, str(directory), Recorder(quiet=True), keep) as found:
+    told = recorder or Recorder(quiet=True)
+    with taken_boot_files([parse_source(str(source))], access, str(directory), told, keep) as found:
         yield found
 
 
@@ -145,7 +148,7 @@ def test_images_of_ostree_have_hard_links(tmp_path: Path) -> None:
 @pytest.mark.parametrize("where", ["boot/EFI/Linux/os.efi", "efi/EFI/Linux/os.efi"])
 def test_a_uki_comes_first_and_is_taken_apart(where: str, tmp_path: Path) -> None:
     kernel, initramfs = KERNEL[::-1], INITRAMFS[::-1]
-    sections = [(".cmdline", b"of the uki\n"), (".uname", b"7.0"), (".initrd", initramfs), (".linux", kernel)]
+    sections = [(".cmdline", b"of root=UUID=1 the rw uki\n"), (".uname", b"7.0"), (".initrd", initramfs), (".linux", kernel)]
     tree = file(where, pe_file(sections)), file("usr/lib/bootc/kargs.d/1.toml", 'kargs = ["no"]')
     with taken_of(tmp_path, layer(*TREE, *tree)) as found:
         assert found.files.from_uki
@@ -199,6 +202,25 @@ def test_arguments_of_the_image(tmp_path: Path) -> None:
     )
     with taken_of(tmp_path, layer(*TREE, *more)) as found:
         assert found.files.arguments == ("a=1", "a=2", "b=2")
+
+
+def test_arguments_that_are_left_out_are_named_once(tmp_path: Path) -> None:
+    """One sentence for those about a disk, one for those that an image may not bring along; none for the others."""
+    first = 'kargs = ["rw", "rootflags=compress=zstd:1", "quiet", "ip=dhcp", "root=UUID=1"]\n'
+    second = 'kargs = ["rw", "composefs=abc", "rootfstype=btrfs", "ostree=/ostree/boot.1/x/0", "proxy=http://a:b@h"]\n'
+    kargs = "usr/lib/bootc/kargs.d"
+    archive = image(layer(*TREE, file(f"{kargs}/1.toml", first), file(f"{kargs}/2.toml", second)))
+    recorder = Recorder(quiet=True)
+    with taken(write_archive(tmp_path / "image.oci", archive), tmp_path, recorder=recorder) as found:
+        assert found.files.arguments == ("quiet",)
+    disk, refused = recorder.warnings
+    assert disk.endswith(
+        "on a disk are left out, for here it is in memory: "
+        "rw rootflags=compress=zstd:1 root=UUID=1 composefs=abc rootfstype=btrfs ostree=/ostree/boot.1/x/0"
+    )
+    assert "may not bring along" in refused
+    assert "ip=dhcp proxy=http://" in refused
+    assert "a:b" not in refused
 
 
 def test_damaged_arguments_are_an_error(tmp_path: Path) -> None:

@@ -1,14 +1,16 @@
 """Which kernel arguments an image may bring along for the kernel that is started next.
 
 An image is chosen and verified by this boot's command line. What it brings along may say how its kernel and its root
-are set up, but not where images come from, what is trusted, or how the network is reached.
+are set up, but not where images come from, what is trusted, or how the network is reached. Nor does it pass on what is
+about a root on a disk: the same image is installed on disks, too, and here its root is in memory.
 """
 
 from __future__ import annotations
 
 import re
+from enum import Enum
 
-from bootc_live.config.tokens import read_word
+from bootc_live.config.tokens import Token, read_word
 
 # Names as `_folded` makes them. Comments say what they are about.
 _REFUSED = frozenset(
@@ -49,23 +51,61 @@ _ALLOWED = frozenset(
         *("bootc.live.selinux", "bootc.live.modules", "bootc.zram", "bootc.zram.algorithm", "bootc.zram.level"),
     }
 )
+# A root that lies on a disk. What else root= may say is a source: a URL, NFS, NBD.
+_DISK_ROOT = re.compile(
+    r"(?:block:)?/dev/(?!nfs\b)|(?:block:)?(?:PART)?(?:UUID|LABEL)=|gpt-auto|dissect\Z", re.IGNORECASE
+)
+# Names of arguments about a root on a disk, by who reads them. rootwait and rootdelay are not among them: the kernel
+# reads those only where there is no initramfs.
+_FOR_DISK = frozenset(
+    {
+        # The kernel, dracut and systemd-fstab-generator: what is mounted, and how.
+        *("rootfstype", "rootflags", "rw", "ro", "boot", "systemd.volatile", "systemd.gpt_auto", "rd.systemd.gpt_auto"),
+        # ostree-prepare-root and bootc: which deployment of those on the disk.
+        *("ostree", "composefs"),
+        # What is unlocked or put together before, and waited for.
+        *("luks", "rd.auto", "md", "rd_no_crypttab"),
+    }
+)
+_FOR_DISK_BELOW = (
+    *("ostree.", "composefs.", "resume", "luks.", "rd.luks", "rd.lvm", "rd.md", "rd.dm", "rd.multipath"),
+    *("dm_mod.", "stratis.rootfs.", "rd.dasd", "rd.zfcp"),
+    # Their older spelling, which dracut reads, too.
+    *("rd_luks", "rd_lvm", "rd_md", "rd_dm", "rd_dasd", "rd_zfcp", "rd_no_luks", "rd_no_lvm", "rd_no_md", "rd_no_dm"),
+)
 # What separates arguments for one of their readers: dracut knows no quotes.
 _SEPARATORS = re.compile(r"[\s\xa0\"'\\]+")
 
 
-def image_may_ask(word: str) -> bool:
-    """Tell whether an image's argument, as it is typed, may stand on the next kernel's command line.
+class Verdict(Enum):
+    """What becomes of an image's argument."""
 
-    It may not whichever of its readers would find something refused in it: the kernel, dracut or systemd.
+    KEPT = "it may stand on the next kernel's command line"
+    FOR_DISK = "it is about a root on a disk"
+    REFUSED = "it is about sources, the network, proxies or trust"
+
+
+def image_may_ask(word: str) -> bool:
+    """Tell whether an image's argument, as it is typed, may stand on the next kernel's command line."""
+    return verdict(word) is Verdict.KEPT
+
+
+def verdict(word: str) -> Verdict:
+    """Return what becomes of an image's argument, as it is typed.
+
+    What counts is the worst that one of its readers would find in it: the kernel, dracut or systemd.
     """
-    name = read_word(word).name
+    token = read_word(word)
     # As it will stand there: see next_cmdline.
     unquoted = _unquoted(word + '"' * (word.count('"') % 2))
     # Everything behind "--" is for init. An open quote or escape takes in what follows.
-    if name.startswith("--") or unquoted is None or word.endswith("\\"):
-        return False
-    names = {name, *(part.partition("=")[0] for part in (*_SEPARATORS.split(word), *unquoted))}
-    return not any(_is_refused(_folded(name)) for name in names)
+    if token.name.startswith("--") or unquoted is None or word.endswith("\\"):
+        return Verdict.REFUSED
+    names = {_folded(part.partition("=")[0]) for part in (*_SEPARATORS.split(word), *unquoted)} | {_folded(token.name)}
+    refused = {name for name in names if _is_refused(name)}
+    if refused - {"root"} or (refused and not _is_disk_root(token)):
+        return Verdict.REFUSED
+    return Verdict.FOR_DISK if refused or any(_is_for_disk(name) for name in names) else Verdict.KEPT
 
 
 def _unquoted(text: str) -> list[str] | None:
@@ -88,6 +128,14 @@ def _is_refused(name: str) -> bool:
     if name.startswith(_OUR_OWN):
         return name not in _ALLOWED
     return name in _REFUSED or name.startswith(_REFUSED_BELOW) or name.endswith(_REFUSED_ENDS)
+
+
+def _is_for_disk(name: str) -> bool:
+    return name in _FOR_DISK or name.startswith(_FOR_DISK_BELOW)
+
+
+def _is_disk_root(token: Token) -> bool:
+    return _folded(token.name) == "root" and _DISK_ROOT.match(token.value or "") is not None
 
 
 def _folded(name: str) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from bootc_live.base.log import Recorder
 from bootc_live.base.redact import redact
-from bootc_live.config.image_kargs import image_may_ask
+from bootc_live.config.image_kargs import Verdict, verdict
 from bootc_live.config.source_spec import SourceSpec
 from bootc_live.image.acquire import Acquired, acquire
 from bootc_live.image.admit import Admit, admit_all
@@ -24,6 +24,12 @@ from bootc_live.source.access import Access
 
 # Characters of a warning that an image's author can choose.
 _MOST_SAID = 500
+_LEFT_OUT = {
+    Verdict.FOR_DISK: "kernel arguments of the image that are about a root on a disk are left out, "
+    "for here it is in memory",
+    Verdict.REFUSED: "kernel arguments that an image may not bring along (about sources, the network, proxies or "
+    "trust) are left out",
+}
 
 
 @dataclass(frozen=True)
@@ -86,14 +92,13 @@ def taken_boot_files(
 
 
 def _allowed(files: BootFiles, recorder: Recorder) -> BootFiles:
-    """Leave out arguments that an image may not ask for, with a warning that names them."""
-    refused = [word for word in files.arguments if not image_may_ask(word)]
-    if refused:
-        recorder.warn(
-            "kernel arguments that an image may not bring along (about sources, the network, proxies or trust) are "
-            f"left out: {redact(' '.join(refused))[:_MOST_SAID]}"
-        )
-    return replace(files, arguments=tuple(word for word in files.arguments if word not in refused))
+    """Leave out arguments that an image does not pass on, with warnings that name them."""
+    judged = {word: verdict(word) for word in files.arguments}
+    for why, said in _LEFT_OUT.items():
+        words = " ".join(word for word, found in judged.items() if found is why)
+        if words:
+            recorder.warn(f"{said}: {redact(words)[:_MOST_SAID]}")
+    return replace(files, arguments=tuple(word for word in files.arguments if judged[word] is Verdict.KEPT))
 
 
 def _chosen(image: VerifiedImage, readers: Skim, directory: str, machine: str) -> tuple[BootFiles, frozenset[str]]:
