@@ -3,7 +3,7 @@
 
 # called by dracut
 check() {
-	require_binaries python3 mount umount cp modprobe blkid timeout || return 1
+	require_binaries mount umount cp modprobe blkid timeout || return 1
 	# Only where it is asked for: it is of no use to a system on a disk.
 	return 255
 }
@@ -44,6 +44,9 @@ install() {
 		dfatal "bootc-live: packing Python failed"
 		exit 1
 	}
+	find_binary zstd >/dev/null || bootc_live_has_zstd ||
+		dwarn "bootc-live: without the program zstd, images with zstd layers will not boot" \
+			"(Python 3.14 would do): install the package zstd"
 	# No clock is right that is before this.
 	echo "${SOURCE_DATE_EPOCH:-$(date +%s)}" >"$initdir/usr/lib/bootc-live/built"
 

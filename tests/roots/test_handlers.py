@@ -16,7 +16,7 @@ COUNT='import sys; print(len({open(name, "rb").read() for name in sys.argv[1:]})
 mkdir /tmp/into
 /usr/lib/bootc-live/fetch-url "$1" /tmp/into >/tmp/path
 echo "status=$?"
-python3 -I -S -c "$COUNT" "$(cat /tmp/path)" /root.oci
+/usr/lib/bootc-live/python -I -S -c "$COUNT" "$(cat /tmp/path)" /root.oci
 cat /tmp/path
 ls /tmp/into
 """

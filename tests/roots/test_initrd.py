@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from tests.lib.zram import device
 from tests.roots.initrd import BUILT, OURS, SHARED, Initrd, build, embedded, parameters
 from tests.roots.root import BUILDER, HERE, Root
 
+PYTHON = "/usr/lib/bootc-live/python"
 LIMIT = 8 * 2**20
 PYTHON_LIMIT = 5 * 2**20
 MODULES = (
@@ -51,13 +53,13 @@ def test_everything_is_there(initrd: Initrd) -> None:
     modules = f"usr/lib/modules/{release}/kernel"
     wanted = {
         "usr/bin/bootc-live",
-        "usr/bin/python3",
         f"usr/bin/python{initrd.root.python}",
         "usr/bin/zstd",
         "usr/lib/bootc-live/boot",
         "usr/lib/bootc-live/bootc-live.pyz",
         "usr/lib/bootc-live/built",
         "usr/lib/bootc-live/lib.sh",
+        "usr/lib/bootc-live/python",
         "usr/lib/bootc-live/time-limit",
         "usr/lib/bootc-live/wait-for-device",
         "usr/lib/dracut/need-initqueue",
@@ -82,6 +84,13 @@ def test_everything_is_there(initrd: Initrd) -> None:
     builtin = (initrd.tree / f"usr/lib/modules/{release}/modules.builtin").read_text()
     for name in (*MODULES, *ZRAM_MODULES) if initrd.flavour == "systemd" else MODULES:
         assert list((initrd.tree / modules).glob(f"{name}.ko*")) or f"kernel/{name}.ko" in builtin, name
+
+
+@pytest.mark.parametrize("initrd", parameters(BUILT), indirect=True)
+def test_interpreter_of_any_name(initrd: Initrd) -> None:
+    """The python3 of these roots says that it is 3.9, and fails."""
+    assert os.readlink(initrd.tree / PYTHON[1:]) == f"/usr/bin/python{initrd.root.python}"
+    assert not initrd.has("usr/bin/python3")
 
 
 def test_hooks_and_generator_can_be_run(initrd: Initrd) -> None:
@@ -155,6 +164,8 @@ def test_inspect(initrd: Initrd, image: Path, options: tuple[str, ...]) -> None:
 def test_errors(initrd: Initrd) -> None:
     said = initrd.run("bootc-live", "inspect", "/missing.oci", ok=False)
     assert "bootc-live: error: cannot open the archive '/missing.oci': No such file or directory\n" in said
+    # What cannot be printed is told by its code.
+    assert r"'/a\tb\x1b'" in initrd.run("bootc-live", "inspect", "/a\tb\x1b", ok=False)
     said = initrd.run("bootc-live", "status", ok=False)
     assert "there is no receipt at '/run/bootc-live/receipt.json'" in said
 
@@ -211,13 +222,25 @@ def test_boot(initrd: Initrd, image: Path) -> None:
     assert not [line for line in lines if "error" in line or "Traceback" in line]
 
 
+def test_layers_of_zstd_without_the_program(initrd: Initrd, image: Path) -> None:
+    """Python has it from 3.14 on; before, the error says what to install."""
+    own = initrd.root.python == "3.14"
+    with embedded(initrd, image) as path:
+        script = f"mount --bind /dev/null /usr/bin/zstd\n{BOOT}"
+        said = initrd.run("/bin/sh", "-c", script, cmdline=f"quiet root=bootc-live:{path}", ok=own)
+    if own:
+        assert "in every way" in said.splitlines()
+    else:
+        assert "the program 'zstd' is missing; it is needed to decompress zstd layers" in said
+
+
 def test_libraries_that_nothing_is_linked_to(initrd: Initrd) -> None:
     """The erofs layout loads two of them, labels the third; all that they need is packed with them."""
     found = {path.name for path in initrd.tree.glob("usr/lib*/**/*.so*")}
     assert {"liblz4.so.1", "libzstd.so.1", "libselinux.so.1"} <= found
     assert [name for name in found if name.startswith("_ctypes.")]
     load = "import ctypes; [ctypes.CDLL(name) for name in ('liblz4.so.1', 'libzstd.so.1', 'libselinux.so.1')]"
-    assert initrd.run("python3", "-c", load) == ""
+    assert initrd.run(PYTHON, "-c", load) == ""
 
 
 MAKE = """
@@ -301,7 +324,7 @@ def test_dracut_s_way_to_the_root(initrd: Initrd, image: Path) -> None:
         assert others == ["rootok="]
 
 
-PYTHON = """
+ROOM = """
 cd "$1"
 find usr/bin/python3* usr/lib/python3* usr/lib/bootc-live -depth |
     cpio --create --format=newc --quiet | zstd -9 -q -T0 | wc -c
@@ -311,7 +334,7 @@ find usr/bin/python3* usr/lib/python3* usr/lib/bootc-live -depth |
 @pytest.mark.parametrize("initrd", parameters((SHARED,)), indirect=True)
 def test_room_of_python(initrd: Initrd) -> None:
     """Most of what `test_growth` measures, and what grows most easily, without two more initrds."""
-    assert int(BUILDER.run("sh", "-c", PYTHON, "sh", initrd.tree).stdout) <= PYTHON_LIMIT
+    assert int(BUILDER.run("sh", "-c", ROOM, "sh", initrd.tree).stdout) <= PYTHON_LIMIT
 
 
 @pytest.mark.long

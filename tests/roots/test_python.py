@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,8 @@ from bootc_live import __version__
 from tests.lib.oci_writer import Compression, Image, Layer, write_archive
 from tests.lib.small_image import HERE
 from tests.lib.tar_writer import directory, file, layer, symlink
-from tests.roots.root import Root
+from tests.roots.root import REPO, Root
+from tests.unit.inflate_cases import ZSTD, zstd_stream
 
 TAR = layer(directory("d/"), file("d/a", "x" * 5000), symlink("l", "d/a"))
 
@@ -44,6 +47,43 @@ def test_inspect(root: Root, zipapp: Path, archive: Path) -> None:
 def test_unpack(root: Root, zipapp: Path, archive: Path) -> None:
     script = '"$1" unpack "$2" /tmp/tree && cat /tmp/tree/l && readlink /tmp/tree/l'
     assert root.run("sh", "-c", script, "sh", zipapp, archive).stdout == "x" * 5000 + "d/a\n"
+
+
+STREAMS = """
+import hashlib, pathlib, sys
+from bootc_live.base.errors import BootcLiveError
+from bootc_live.source.inflate import inflate
+for path in sorted(pathlib.Path(sys.argv[1]).iterdir()):
+    data = path.read_bytes()
+    for step in (4096, 1 << 20):
+        chunks = (data[at : at + step] for at in range(0, len(data), step))
+        try:
+            made = hashlib.sha256(b"".join(inflate(chunks, "layer 0"))).hexdigest()
+        except BootcLiveError as error:
+            made = f"{type(error).__name__} {error.message}"
+        print(path.name, made)
+"""
+
+
+def test_zstd_of_the_standard_library(root: Root, shared: Path) -> None:
+    """Where the program is not there, Python 3.14 does what it does, and older ones name the program."""
+    where = shared / "zstd"
+    where.mkdir(exist_ok=True)
+    streams = {name: zstd_stream(name) for name in ZSTD}
+    for name, stream in streams.items():
+        (where / name).write_bytes(stream.data)
+    script = 'rm /usr/bin/zstd && PYTHONPATH="$1" python3 -W error -c "$2" "$3"'
+    lines = root.run("sh", "-c", script, "sh", REPO / "pyapp", STREAMS, where).stdout.splitlines()
+    assert len(lines) == 2 * len(streams)
+    for line in lines:
+        name, made = line.split(" ", 1)
+        plain = streams[name].plain
+        if root.python != "3.14":
+            assert made.startswith("RunError the program 'zstd' is missing")
+        elif plain is None:
+            assert re.match(r"ImageError layer 0 is (damaged|cut short): ", made), line
+        else:
+            assert made == hashlib.sha256(plain).hexdigest(), name
 
 
 def test_registry_code_loads_without_a_warning(root: Root, zipapp: Path) -> None:

@@ -16,6 +16,7 @@ from bootc_live.base.cpio import header, padding, trailer
 from bootc_live.base.errors import RunError
 from bootc_live.rootfs import decompress
 from bootc_live.rootfs.initramfs import holds
+from bootc_live.source import inflate
 from tests.lib.needs import need
 
 NOISE = os.urandom(300_000)
@@ -148,7 +149,10 @@ def test_a_program_that_is_missing(kind: str, monkeypatch: pytest.MonkeyPatch) -
         raise RunError(f"{name} is missing", hint="install it")
 
     data = archive("a") + packed(kind, "b")
-    monkeypatch.setattr(decompress, "require_program", missing)
+    for module in (decompress, inflate):
+        monkeypatch.setattr(module, "require_program", missing)
+    monkeypatch.setattr(inflate, "find_program", lambda _name: None)
+    monkeypatch.setattr(inflate, "python_zstd", lambda: None)
     assert [found(data, name) for name in "abc"] == [True, None, None]
 
 

@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 import zipfile
+from contextlib import suppress
 
 from bootc_live.base.errors import ConfigError
 from bootc_live.base.output import answer
@@ -28,8 +29,16 @@ def main(arguments: argparse.Namespace) -> int:
     os.umask(0o022)
     modules = loaded_modules(archive, _remembered(root, set(arguments.feature)))
     binaries = write_modules(root, archive, modules)
-    answer(sorted({os.path.realpath(sys.executable), *binaries}))
+    interpreter = os.path.realpath(sys.executable)
+    _link(interpreter, os.path.join(root, os.path.dirname(APP), "python"))
+    answer(sorted({interpreter, *binaries}))
     return 0
+
+
+def _link(target: str, path: str) -> None:
+    """Let a path stand for the interpreter, which has another name on every system."""
+    with suppress(FileExistsError):
+        os.symlink(target, path)
 
 
 def _remembered(root: str, features: set[str]) -> set[str]:

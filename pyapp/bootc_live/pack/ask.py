@@ -45,8 +45,13 @@ for algorithm in ("sha256", "sha512"):
 from bootc_live.base.run import run
 run(["true"])
 import codecs
-for encoding in ("ascii", "latin-1", "utf-8"):
+for encoding in ("ascii", "latin-1", "unicode_escape", "utf-8"):
     codecs.lookup(encoding)
+try:
+    # Decompresses layers where the program zstd is not there.
+    import compression.zstd
+except ImportError:
+    pass
 if network == "yes":
     import http.client, socket, ssl
     socket.getaddrinfo("127.0.0.1", 443)

@@ -10,11 +10,12 @@ import bz2
 import lzma
 import zlib
 from collections.abc import Callable, Generator, Iterator
+from typing import Protocol
 
 from bootc_live.base.errors import ImageError
 from bootc_live.base.feed import Feed
 from bootc_live.base.run import require_program
-from bootc_live.source.inflate import DAMAGED, through
+from bootc_live.source.inflate import DAMAGED, python_zstd, through, zstd_program
 
 _STEP = 256 * 2**10
 _LZ4 = b"\x02\x21\x4c\x18"
@@ -66,8 +67,20 @@ def _bzip2(feed: Feed, what: str) -> Generator[bytes, None, None]:
     return _stepwise(bz2.BZ2Decompressor(), feed, what)
 
 
+class _Stream(Protocol):
+    """What the standard library's decompressors have in common."""
+
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def needs_input(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
+    def decompress(self, data: bytes, max_length: int = -1) -> bytes: ...
+
+
 def _stepwise(
-    stream: lzma.LZMADecompressor | bz2.BZ2Decompressor, feed: Feed, what: str
+    stream: _Stream, feed: Feed, what: str, failure: type[Exception] = lzma.LZMAError
 ) -> Generator[bytes, None, None]:
     while not stream.eof:
         data = feed.take_some(_STEP) if stream.needs_input else b""
@@ -75,14 +88,18 @@ def _stepwise(
             raise _cut_short(what)
         try:
             yield stream.decompress(data, max_length=_STEP)
-        except (lzma.LZMAError, OSError) as error:
+        except (failure, OSError) as error:
             raise _damaged(what, error) from error
     feed.give_back(len(stream.unused_data))
 
 
 def _zstd(feed: Feed, what: str) -> Generator[bytes, None, None]:
-    program = require_program("zstd", f"decompress {what}", "zstd")
-    return through([program, "-d", "-c", "-q", "--no-progress"], _zstd_frame(feed), what)
+    program = zstd_program(f"decompress {what}")
+    if program is not None:
+        return through(program, _zstd_frame(feed), what)
+    zstd = python_zstd()
+    assert zstd is not None, "a program would have been taken"
+    return _stepwise(zstd.ZstdDecompressor(), feed, what, zstd.ZstdError)
 
 
 def _lz4(feed: Feed, what: str) -> Generator[bytes, None, None]:

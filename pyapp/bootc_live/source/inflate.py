@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import importlib
 import itertools
 import os
 import threading
 import zlib
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
+from types import ModuleType
 
 from bootc_live.base.errors import ImageError, RunError
 from bootc_live.base.run import filter_process, find_program, require_program
@@ -41,7 +43,9 @@ def inflate(chunks: Iterator[bytes], what: str) -> Generator[bytes, None, None]:
     argv = inflater(first)
     if argv is not None:
         return through(argv, whole, what)
-    return _zlib(whole, what) if compressed(first) else (chunk for chunk in whole if chunk)
+    if not compressed(first):
+        return (chunk for chunk in whole if chunk)
+    return _zlib(whole, what) if first.startswith(GZIP) else _zstd(whole, what)
 
 
 def peeked(chunks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
@@ -58,16 +62,30 @@ def peeked(chunks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
 def inflater(first: bytes) -> list[str] | None:
     """Give the program for a stream that begins like this, reading its input and writing to its output.
 
-    None where no program is needed: for plain data, and for gzip where igzip is not packed. Raises RunError where zstd
-    is needed and not there.
+    None where no program is needed: for plain data, for gzip where igzip is not packed, and for zstd where that is not
+    packed and Python has it. Raises RunError where there is neither.
     """
     if first.startswith(GZIP):
         igzip = find_program("igzip")
         return None if igzip is None else [igzip, "-d", "-c"]
     if compressed(first):
-        program = require_program("zstd", "decompress zstd layers", "zstd")
-        return [program, "-d", "-c", "-q", "--no-progress"]
+        return zstd_program("decompress zstd layers")
     return None
+
+
+def zstd_program(purpose: str) -> list[str] | None:
+    """Return the program that decompresses zstd, None where Python has to; raise RunError where there is neither."""
+    if find_program("zstd") is None and python_zstd() is not None:
+        return None
+    return [require_program("zstd", purpose, "zstd"), "-d", "-c", "-q", "--no-progress"]
+
+
+def python_zstd() -> ModuleType | None:
+    """Return the standard library's zstd, None before Python 3.14."""
+    try:
+        return importlib.import_module("compression.zstd")
+    except ImportError:
+        return None
 
 
 def compressed(first: bytes) -> bool:
@@ -109,6 +127,28 @@ def _zlib(chunks: Iterator[bytes], what: str) -> Generator[bytes, None, None]:
         if not piece:
             raise ImageError(f"{what} is cut short: its gzip stream has no end", hint=DAMAGED)
         yield piece
+
+
+def _zstd(chunks: Iterator[bytes], what: str) -> Generator[bytes, None, None]:
+    zstd = python_zstd()
+    assert zstd is not None, "a program would have been taken"
+    stream = zstd.ZstdDecompressor()
+    for chunk in chunks:
+        for at in range(0, len(chunk), _WINDOW):
+            data = chunk[at : at + _WINDOW]
+            while data or not (stream.eof or stream.needs_input):
+                if stream.eof:
+                    # A new frame: a file may have several, some of which hold nothing of it (RFC 8878, 3.1).
+                    stream = zstd.ZstdDecompressor()
+                try:
+                    piece = stream.decompress(data, _STEP)
+                except zstd.ZstdError as error:
+                    raise ImageError(f"{what} is damaged: {error}", hint=DAMAGED) from error
+                data = stream.unused_data if stream.eof else b""
+                if piece:
+                    yield piece
+    if not stream.eof:
+        raise ImageError(f"{what} is cut short: its last zstd frame has no end", hint=DAMAGED)
 
 
 def through(argv: list[str], chunks: Iterator[bytes], what: str) -> Generator[bytes, None, None]:
