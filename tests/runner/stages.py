@@ -84,7 +84,11 @@ MADE: Final = {
         Made("image", ("vm/build", "live.oci"), ("root builder", "root live")),
         Made("foreign tars", ("vm/tars/make",), ("root builder",)),
         Made("artefacts", ("vm/build",), ("image", "root emulator")),
-        Made("other images", ("vm/build", "kexec.oci", "live-full.oci"), ("artefacts", "root forky", "root full")),
+        Made(
+            "other images",
+            ("vm/build", "kexec.oci", "live-full.oci", "initrd-container.img"),
+            ("artefacts", "root forky", "root full"),
+        ),
         Made("server image", ("vm/build", "server.oci"), ("image", "root server")),
     )
 }

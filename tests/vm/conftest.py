@@ -16,6 +16,7 @@ from typing import Final
 
 import pytest
 
+from tests.lib.name_server import name_server
 from tests.lib.registry import GUEST, Registry, registry
 from tests.lib.tls import make_authority, make_server
 from tests.vm.builder import in_builder
@@ -33,6 +34,8 @@ from vmkit.start import Kernel
 from vmkit.uml import UmlGuest
 
 HERE: Final = Path(__file__).parent
+NAME: Final = "registry.vm.example"
+"""What the name server calls the machine that guests know as `GUEST`."""
 # Modules whose tests share what takes long to make, and those whose tests share guests, one for what stands in
 # brackets. All other tests share a guest with no one.
 TOGETHER: Final = ("test_firmware", "test_loaders")
@@ -79,10 +82,12 @@ class Stage:
     digest: str
     closed: int
     places: dict[str, Place]
+    resolver: Path
 
     def fill(self, text: str) -> str:
         """Puts hosts, ports and digest into a text with their names in braces."""
         names = {"http": self.http, "https": self.https, "damaged": self.damaged, "digest": self.digest}
+        names["named"] = self.http.replace(GUEST, NAME)
         hosts = {name: place.host for name, place in self.places.items()}
         return text.format(**names, **hosts, closed=self.closed)
 
@@ -102,7 +107,7 @@ class Stage:
             initrds=[OUT / name if (OUT / name).exists() else self.directory / name for name in row.initrds],
             append=f"{FAILING} {self.fill(row.kargs)}",
         )
-        network = UserNetwork(second=row.unplugged)
+        network = UserNetwork(second=row.unplugged, resolver=self.resolver if "{named}" in row.kargs else None)
         if kind is Kind.NAMESPACES:
             logins = {CREDENTIAL: credential(self.places[row.login])} if row.login else {}
             return NamespaceGuest(start, network=network, credentials=logins)
@@ -135,12 +140,14 @@ def stage() -> Iterator[Stage]:
             registry(directory / "https", tls=server, storage=image.storage) as secure,
             registry(directory / "damaged", storage=image.copy(directory)) as damaged,
             places(plain, server, OUT / "live.oci") as misbehaving,
+            name_server(NAME, GUEST) as names,
         ):
             _damage_last_layer(damaged, digest)
             pack(directory, "ca.cpio", "etc/bootc-live/certs.d/ca.crt", authority.certificate)
             # The certificates are younger than the initrds; this one is younger still.
             (directory / "built").write_text(f"{time.time():.0f}\n")
             pack(directory, "built.cpio", "usr/lib/bootc-live/built", directory / "built")
+            (directory / "resolv.conf").write_text(f"nameserver {names}\n")
             yield Stage(
                 directory=directory,
                 http=f"{GUEST}:{plain.port}",
@@ -149,6 +156,7 @@ def stage() -> Iterator[Stage]:
                 digest=digest,
                 closed=closed.getsockname()[1],
                 places=misbehaving,
+                resolver=directory / "resolv.conf",
             )
 
 

@@ -26,12 +26,13 @@ class Row:
 
     `needs` is what it takes; the cheapest kind of guest that has it is booted (tests/vm/kinds.py).
     `initrds` are names below vm/out, or of archives the fixtures make ("ca.cpio").
-    `kargs` may hold `{http}`, `{https}` and `{damaged}` (registries as the guest calls them), `{digest}` (of the image)
-    and `{closed}` (a port nobody listens on). `error` is what a boot that must fail says, None for one that must not;
-    `failed` are units of the image that may fail with what the row asks for. `disks` are names of what
-    tests/vm/make-disks makes; `unplugged` adds a network interface without a carrier. `source` is the one that is
-    used, where it is not that of `root=`. `clock` is what the machine's clock says, `login` the place it gets a login
-    for as a systemd credential. The names of tests/vm/places.py, in braces, are servers that misbehave.
+    `kargs` may hold `{http}`, `{https}` and `{damaged}` (registries as the guest calls them), `{named}` (the first of
+    them by name), `{digest}` (of the image) and `{closed}` (a port nobody listens on). `error` is what a boot that must
+    fail says, None for one that must not; `failed` are units of the image that may fail with what the row asks for.
+    `disks` are names of what tests/vm/make-disks makes; `unplugged` adds a network interface that nobody is behind.
+    `source` is the one that is used, where it is not that of `root=`. `clock` is what the machine's clock says, `login`
+    the place it gets a login for as a systemd credential. The names of tests/vm/places.py, in braces, are servers that
+    misbehave.
     """
 
     name: str
@@ -123,6 +124,22 @@ BOOTS = (
         "root=bootc-live:docker://{http}/os/live:stable bootc.registry.unsecure rd.net.wait-any-if "
         "bootc.registry.mirror=http://{silent} bootc.live.retry.stall=4s",
         unplugged=True,
+    ),
+    Row(
+        "NetworkManager in an initramfs made in a container, registry by name, one interface of two gets no answer",
+        ("initrd-container.img",),
+        # Who waits for the second interface waits longer than the test.
+        "root=bootc-live:docker://{named}/os/live:stable bootc.registry.unsecure rd.net.wait-any-if "
+        "rd.net.timeout.dhcp=3600",
+        unplugged=True,
+        needs=Needs.KERNEL,
+    ),
+    Row(
+        "NetworkManager with an address and a name server that the command line gives, registry by name",
+        ("initrd-container.img",),
+        "root=bootc-live:docker://{named}/os/live:stable bootc.registry.unsecure "
+        "ip=10.0.2.15::10.0.2.2:255.255.255.0:::none nameserver=10.0.2.3",
+        needs=Needs.KERNEL,
     ),
 )
 

@@ -23,17 +23,30 @@ def installed() -> bool:
     return _QEMU.exists() and _SLIRP.exists()
 
 
-def qemu(*options: str) -> list[str]:
-    """Give the command line of QEMU with ``options``: its own loader and libraries, its own firmware."""
-    argv = ["env", f"QEMU_MODULE_DIR={_LIBRARIES}/qemu", *_program(_QEMU)]
+def qemu(*options: str, resolver: Path | None = None) -> list[str]:
+    """Give the command line of QEMU with ``options``: its own loader and libraries, its own firmware.
+
+    ``resolver`` is what it reads in place of this machine's /etc/resolv.conf.
+    """
+    argv = [*_resolving(resolver), "env", f"QEMU_MODULE_DIR={_LIBRARIES}/qemu", *_program(_QEMU)]
     for name in _FIRMWARE:
         argv += ["-L", f"{_ROOT}/usr/share/{name}"]
     return [*argv, *options]
 
 
-def slirp(*options: str) -> list[str]:
-    """Return the command line of slirp4netns, QEMU's user network for a network namespace, with ``options``."""
-    return [*_program(_SLIRP), *options]
+def slirp(*options: str, resolver: Path | None = None) -> list[str]:
+    """Return the command line of slirp4netns, QEMU's user network for a network namespace, with ``options``.
+
+    ``resolver`` is what it reads in place of this machine's /etc/resolv.conf.
+    """
+    return [*_resolving(resolver), *_program(_SLIRP), *options]
+
+
+def _resolving(resolver: Path | None) -> list[str]:
+    if resolver is None:
+        return []
+    script = 'mount --bind "$0" "$(readlink -f /etc/resolv.conf)" && exec "$@"'
+    return ["unshare", "--mount", "--propagation=private", "sh", "-c", script, str(resolver)]
 
 
 def _program(path: Path) -> list[str]:

@@ -72,7 +72,8 @@ class Guest(BaseGuest):
             self.ssh_port = self._qmp.forwarded_port(22)
 
     def _argv(self, work: Path) -> list[str]:
-        argv = [*FATE, *emulator.qemu(*self.accelerator), "-m", str(self._memory), "-smp", str(self._smp)]
+        argv = [*FATE, *emulator.qemu(*self.accelerator, resolver=self._network.resolver)]
+        argv += ["-m", str(self._memory), "-smp", str(self._smp)]
         argv += ["-nodefaults", "-display", "none", "-no-reboot", "-no-user-config"]
         argv += ["-qmp", f"unix:{work}/qmp,server=on,wait=off"]
         argv += ["-chardev", f"file,id=console,path={self._console}", "-serial", "chardev:console"]

@@ -52,6 +52,10 @@ class Lan:
     def unplugged(self) -> None:
         """The card has a carrier."""
 
+    @property
+    def resolver(self) -> None:
+        """Nothing in there asks this machine for names."""
+
     def options(self) -> list[str]:
         """Give QEMU's options for the network and the card, which has a ROM and is what firmware boots first."""
         return ["-netdev", f"tap,id=net,fd={self._tap}", "-device", "virtio-net-pci,netdev=net,bootindex=1"]

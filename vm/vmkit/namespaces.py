@@ -161,7 +161,8 @@ class NamespaceGuest(BaseGuest):
         reading, writing = os.pipe()
         said = self._errors.with_name("network-errors")
         with open(reading, "rb") as ready, said.open("wb") as errors:
-            argv = [*FATE, *emulator.slirp(f"--ready-fd={writing}", "--netns-type=path", network, _INTERFACE)]
+            options = (f"--ready-fd={writing}", "--netns-type=path", network, _INTERFACE)
+            argv = [*FATE, *emulator.slirp(*options, resolver=self._network.resolver)]
             slirp = subprocess.Popen(
                 argv, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors, pass_fds=[writing], start_new_session=True
             )

@@ -23,6 +23,11 @@ class Network(Protocol):
         """QEMU's name of a card that has no carrier."""
         ...
 
+    @property
+    def resolver(self) -> Path | None:
+        """What QEMU reads in place of this machine's /etc/resolv.conf."""
+        ...
+
     def options(self) -> list[str]:
         """Give QEMU's options for the network and the card."""
         ...
@@ -33,12 +38,14 @@ class UserNetwork:
     """QEMU's own: this machine's loopback is 10.0.2.2 for the guest.
 
     With ``tftp``, a directory, DHCP names ``file`` of it as what to boot, and TFTP serves it; the card has iPXE as
-    its ROM then. With ``second`` there is another card, which has no carrier.
+    its ROM then. With ``second`` there is another card, which nobody is behind. ``resolver`` is a file that the name
+    server, 10.0.2.3, reads in place of this machine's /etc/resolv.conf.
     """
 
     tftp: Path | None = None
     file: str = ""
     second: bool = False
+    resolver: Path | None = None
 
     @property
     def forwards(self) -> bool:

@@ -123,6 +123,10 @@ def _kexec(scratch: Path) -> None:
     enter("builder", VM / "kexec/build", _LIVE, _OTHER, ours, plain, key, scratch / "kexec.oci")
 
 
+def _container(scratch: Path) -> None:
+    enter("builder", VM / "container/build", OUT / "live.oci", scratch / "initrd-container.img")
+
+
 def _server(scratch: Path) -> None:
     make_root("server")
     enter("builder", VM / "server/build", _LIVE, _SERVER, scratch / "server.oci")
@@ -199,6 +203,21 @@ TARGETS: Final = {
             ],
             _kexec,
             needs=("id_ed25519",),
+            default=False,
+        ),
+        Target(
+            "initrd-container.img",
+            ("initrd-container.img",),
+            lambda: [
+                *(REPO / "modules.d" / name for name in _MODULES),
+                ZIPAPP,
+                OUT / "live.oci",
+                REPO / "docs/containerfiles/debian",
+                VM / "container",
+                VM / "buildah",
+            ],
+            _container,
+            needs=("live.oci",),
             default=False,
         ),
         Target(

@@ -20,7 +20,7 @@ from vmkit import emulator
 from vmkit.base import FATE, BaseGuest, GuestError, require
 from vmkit.initrd import concatenate
 from vmkit.network import UserNetwork
-from vmkit.paths import ROOTS
+from vmkit.paths import ROOTS, VM
 from vmkit.start import Kernel
 
 _ROOT: Final = ROOTS / "forky"
@@ -39,6 +39,8 @@ printf '[Match]\\nName=vec*\\n[Network]\\nDHCP=yes\\n' >/run/systemd/network/80-
 """No rule of udev knows this terminal, and no configuration of the network this name."""
 _ADDRESS: Final = "10.0.2.15"
 _TAP: Final = "slirp0"
+_SILENT: Final = "silent0"
+"""Nobody holds the other end: the guest's second card, which always has a carrier, gets no answer."""
 _ATTEMPTS: Final = 20
 _MCONSOLE: Final = struct.Struct("III512s")
 _MCONSOLE_MAGIC, _MCONSOLE_VERSION = 0xCAFEBABE, 2
@@ -83,8 +85,8 @@ class UmlGuest(BaseGuest):
         require([*self._initrds, *(disk for _, disk in self._disks)])
         if not installed() or not emulator.installed():
             raise GuestError("User-mode Linux or slirp4netns is missing; vm/enter forky true, and vm/build, make both")
-        if self._network.tftp or self._network.unplugged:
-            raise GuestError("a guest in User-mode Linux has one card, and no firmware that could boot from it")
+        if self._network.tftp:
+            raise GuestError("a guest in User-mode Linux has no firmware that could boot from the network")
         self._mconsole = work / "mconsole/guest/mconsole"
         (work / "mconsole").mkdir()
         try:
@@ -134,15 +136,22 @@ class UmlGuest(BaseGuest):
         options += [f"uml_dir={work}/mconsole", "umid=guest"]
         options += [f"ubd{number}{flag}={disk}" for number, (flag, disk) in enumerate(self._disks)]
         # Without gro, a long download stops for good.
-        options += [f"vec0:transport=raw,ifname={_TAP},depth=128,gro=1"]
+        cards = [_TAP, _SILENT] if self._network.unplugged else [_TAP]
+        options += [f"vec{number}:transport=raw,ifname={tap},depth=128,gro=1" for number, tap in enumerate(cards)]
         return [*options, *self._append.split()]
 
     def _plug(self, stack: ExitStack, work: Path) -> None:
         """Give the guest's namespace QEMU's user network, which the guest listens to."""
+        if self._network.unplugged:
+            script = 'ip tuntap add mode tap name "$0" && ip link set "$0" up'
+            network = f"/proc/{self._pid}/ns/net"
+            words = ("nsenter", f"--net={network}", VM / "enter", "builder", "sh", "-c", script, _SILENT)
+            subprocess.run(words, check=True, stdin=subprocess.DEVNULL)
         said, api = work / "network-errors", work / "slirp"
         reading, writing = os.pipe()
         options = ["--configure", f"--ready-fd={writing}", f"--api-socket={api}", "--netns-type=path"]
-        argv = [*FATE, *emulator.slirp(*options, f"/proc/{self._pid}/ns/net", _TAP)]
+        options += [f"/proc/{self._pid}/ns/net", _TAP]
+        argv = [*FATE, *emulator.slirp(*options, resolver=self._network.resolver)]
         with open(reading, "rb") as ready, said.open("wb") as errors:
             slirp = subprocess.Popen(
                 argv, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors, pass_fds=[writing], start_new_session=True
