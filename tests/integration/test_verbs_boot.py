@@ -15,7 +15,7 @@ import pytest
 from tests.lib.booted import Booted, booted
 from tests.lib.program import Program
 from tests.lib.small_image import BASE, ETC_MTIME, INIT, UPPER, VAR_MTIME, archive_of
-from tests.lib.tar_writer import directory, file, layer
+from tests.lib.tar_writer import directory, file, layer, symlink
 from tests.lib.tree_list import differences, tree_list
 
 PARTS = ("", "etc", "var")
@@ -225,3 +225,14 @@ def test_quoted_path(program: Program, tmp_path: Path) -> None:
     archive = archive_of(tmp_path / "my image.oci", layer(*INIT, directory("etc/"), directory("var/")))
     with booted(program, f'root="bootc-live:{archive}"', tmp_path / "boot") as made:
         assert made.receipt["image"]["reference"] == str(archive)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_services_for_a_disk_are_told(masked: bool, program: Program, tmp_path: Path) -> None:
+    unit = "bootloader-update.service"
+    wish = symlink(f"etc/systemd/system/multi-user.target.wants/{unit}", f"/usr/lib/systemd/system/{unit}")
+    archive = archive_of(tmp_path / "image.oci", BASE, layer(wish))
+    kargs = f"systemd.mask={unit}" if masked else ""
+    with booted(program, f"root=bootc-live:{archive} {kargs}", tmp_path / "boot") as made:
+        told = [warning for warning in made.receipt["warnings"] if unit in warning]
+        assert len(told) == (not masked)

@@ -21,6 +21,7 @@ from bootc_live.image.acquire import acquire
 from bootc_live.landing.modules import check_modules
 from bootc_live.landing.receipt import DEFAULT_PATH, Figures, make_receipt, written_receipt
 from bootc_live.landing.relabel import DEFAULT_DIRECTORY, relabelled
+from bootc_live.landing.services import check_services
 from bootc_live.landing.sysroot import SysrootLanding, check_sysroot
 from bootc_live.rootfs.live_root import mounted_root
 from bootc_live.rootfs.maker import root_maker
@@ -72,6 +73,9 @@ def main(arguments: argparse.Namespace) -> int:
             lacking = check_modules(root.path, image.resolved.typed, required=config.modules_required)
             if lacking is not None:
                 recorder.warn(lacking)
+            services = check_services(root.path, image.resolved.typed, arguments.cmdline)
+            if services is not None:
+                recorder.warn(services)
             peak.sample()
             if not arguments.dry_run:
                 figures = Figures(

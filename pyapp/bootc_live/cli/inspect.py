@@ -1,16 +1,24 @@
-"""``bootc-live inspect``: what an image is, without fetching its layers."""
+"""``bootc-live inspect``: what an image is, without fetching its layers unless that is asked for."""
 
 from __future__ import annotations
 
 import argparse
+import os
+import tempfile
+from collections.abc import Sequence
 
 from bootc_live.base.log import Recorder
 from bootc_live.base.output import answer, answer_json
 from bootc_live.base.units import mib
 from bootc_live.cli.source_argument import source_argument
-from bootc_live.image.acquire import resolve, warn_if_insecure
+from bootc_live.config.source_spec import SourceSpec
+from bootc_live.image.acquire import acquire, resolve, warn_if_insecure
 from bootc_live.image.resolve import Wanted
+from bootc_live.image.tap import Takers
 from bootc_live.image.verified import ResolvedImage
+from bootc_live.rootfs.disk_units import DiskUnit, enabled_disk_units, listing_of_tree, mask_arguments
+from bootc_live.rootfs.layers import merge
+from bootc_live.rootfs.skim import skim
 from bootc_live.source.access import Access
 from bootc_live.source.select import open_source
 
@@ -20,17 +28,31 @@ def main(arguments: argparse.Namespace) -> int:
     spec = source_argument(arguments)
     recorder = Recorder()
     access = Access(recorder.warn, label=arguments.label, unsecure=arguments.unsecure)
-    with open_source(spec, access) as source:
-        warn_if_insecure(source, access, recorder)
-        image = resolve(source, Wanted())
-    if arguments.json:
-        answer_json(_data(image))
+    units: Sequence[DiskUnit] | None = None
+    if arguments.services:
+        image, units = _looked_into(spec, access, recorder)
     else:
-        answer(_text(image))
+        with open_source(spec, access) as source:
+            warn_if_insecure(source, access, recorder)
+            image = resolve(source, Wanted())
+    if arguments.json:
+        answer_json(_data(image, units))
+    else:
+        answer(_text(image, units))
     return 0
 
 
-def _data(image: ResolvedImage) -> dict[str, object]:
+def _looked_into(spec: SourceSpec, access: Access, recorder: Recorder) -> tuple[ResolvedImage, list[DiskUnit]]:
+    """Fetch and verify an image, and keep nothing of it but names."""
+    with tempfile.TemporaryDirectory(prefix="bootc-live.") as directory:
+        access.directory = directory
+        path = os.path.join(directory, "layers")
+        readers = skim(path)
+        image = acquire([spec], access, path, recorder, Takers(readers=readers)).image
+        return image.resolved, enabled_disk_units(listing_of_tree(merge(image, readers)))
+
+
+def _data(image: ResolvedImage, units: Sequence[DiskUnit] | None) -> dict[str, object]:
     return {
         "source": image.typed,
         "manifest_digest": image.manifest_digest,
@@ -41,10 +63,11 @@ def _data(image: ResolvedImage) -> dict[str, object]:
             {"digest": layer.digest, "diff_id": diff_id, "size": layer.size, "media_type": layer.media_type}
             for layer, diff_id in zip(image.manifest.layers, image.config.diff_ids, strict=True)
         ],
+        "disk_services": None if units is None else [unit._asdict() for unit in units],
     }
 
 
-def _text(image: ResolvedImage) -> list[str]:
+def _text(image: ResolvedImage, units: Sequence[DiskUnit] | None) -> list[str]:
     lines = [
         f"source    {image.typed}",
         f"manifest  {image.manifest_digest or 'none: a docker-archive'}",
@@ -53,4 +76,8 @@ def _text(image: ResolvedImage) -> list[str]:
         f"layers    {len(image.manifest.layers)}, {mib(image.compressed_size)} to fetch",
     ]
     lines += [f"          {layer.digest}  {mib(layer.size)}" for layer in image.manifest.layers]
-    return lines
+    if units is None:
+        return [*lines, "services  --services fetches the layers, and names those for a system on a disk"]
+    lines.append(f"services  {len(units)} for a system on a disk")
+    lines += [f"          {unit.name} ({unit.origin}) {unit.why.replace('`', '')}" for unit in units]
+    return lines + ([f"          to leave them out: {mask_arguments(units)}"] if units else [])

@@ -77,6 +77,11 @@ def _source(parser: argparse.ArgumentParser) -> None:
 
 def _inspect(parser: argparse.ArgumentParser) -> None:
     _source(parser)
+    parser.add_argument(
+        "--services",
+        action="store_true",
+        help="fetch the layers, too, and name services that fail where the root is on no disk",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 

@@ -25,7 +25,10 @@ NOT_KEPT = b"bootc-live.not-kept"
 _BOOT_NAMES = (b"vmlinuz", b"initramfs", b"initrd")
 _TELLING = (b"modules.dep", b"modules.builtin")
 # Where one of these, or what lies in modules, is no directory any more, all below it is gone.
-_ABOVE = frozenset({b"usr", b"lib", b"modules", b"bootc", b"kargs.d", b"boot", b"efi", b"EFI", b"Linux"})
+_ABOVE = frozenset(
+    {b"usr", b"lib", b"modules", b"bootc", b"kargs.d", b"boot", b"efi", b"EFI", b"Linux", b"etc", b"systemd", b"system"}
+)
+_UNITS = b"systemd/system/"
 _OBJECTS = b"ostree/repo/objects/"
 _SMALL = 64 * 2**10
 _PUNCH = 4 * 2**20
@@ -203,7 +206,7 @@ def _wanted(name: bytes, base: bytes) -> bool:
 
 def _is_known(name: bytes, base: bytes) -> bool:
     """Tell whether it counts that there is such a file, or that it is what another name stands for."""
-    return base.startswith((b".wh.", *_TELLING)) or _OBJECTS in name or _is_above(name, base)
+    return base.startswith((b".wh.", *_TELLING)) or _OBJECTS in name or _UNITS in name or _is_above(name, base)
 
 
 def _is_above(name: bytes, base: bytes) -> bool:

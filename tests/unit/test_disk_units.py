@@ -1,0 +1,118 @@
+"""Services that fail without a disk: which of them an image has enabled, whatever shape it has."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from bootc_live.__main__ import main
+from bootc_live.config.tokens import split_cmdline
+from bootc_live.landing.services import check_services
+from bootc_live.rootfs.disk_units import DISK_UNITS, masked_by
+from tests.lib.oci_writer import Image, Layer, write_archive
+from tests.lib.small_image import HERE
+from tests.lib.tar_writer import directory, file, hardlink, layer, symlink
+
+UNITS = "../../../usr/lib/systemd/system"
+BOOTLOADER, UPDATES, CACHE = "bootloader-update.service", "bootc-fetch-apply-updates.timer", "dnf5-makecache.timer"
+ETC, USR, OSTREE = "etc/systemd/system", "usr/lib/systemd/system", "usr/etc/systemd/system"
+WANTS = f"{ETC}/multi-user.target.wants/{BOOTLOADER}"
+
+# Links and files ("" for their targets) of a tree, and what it has enabled.
+TREES: dict[str, tuple[dict[str, str], list[str]]] = {
+    "nothing": ({}, []),
+    "a unit that nothing asks for": ({f"{USR}/{BOOTLOADER}": ""}, []),
+    "wanted": ({WANTS: f"{UNITS}/{BOOTLOADER}", f"{USR}/{BOOTLOADER}": ""}, [BOOTLOADER]),
+    "required": ({f"{ETC}/boot-complete.target.requires/{BOOTLOADER}": f"{UNITS}/{BOOTLOADER}"}, [BOOTLOADER]),
+    "wanted by the vendor": ({f"{USR}/timers.target.wants/{CACHE}": f"../{CACHE}"}, [CACHE]),
+    "wanted as ostree images have it": ({f"{OSTREE}/timers.target.wants/{UPDATES}": f"{UNITS}/{UPDATES}"}, [UPDATES]),
+    "several": (
+        {f"{ETC}/timers.target.wants/{UPDATES}": f"{UNITS}/{UPDATES}", WANTS: f"{UNITS}/{BOOTLOADER}"},
+        [BOOTLOADER, UPDATES],
+    ),
+    "masked": ({WANTS: f"{UNITS}/{BOOTLOADER}", f"{ETC}/{BOOTLOADER}": "/dev/null"}, []),
+    "masked by the vendor": ({WANTS: f"{UNITS}/{BOOTLOADER}", f"{USR}/{BOOTLOADER}": "/dev/null"}, []),
+    "masked as ostree images have it": ({WANTS: f"{UNITS}/{BOOTLOADER}", f"{OSTREE}/{BOOTLOADER}": "/dev/null"}, []),
+    "only the wish is masked": ({WANTS: "/dev/null"}, []),
+    "other units": ({f"{ETC}/multi-user.target.wants/sshd.service": f"{UNITS}/sshd.service"}, []),
+    "a directory of another kind": ({f"{ETC}/x.service.d/{BOOTLOADER}": ""}, []),
+}
+
+
+def archive(where: Path, tree: dict[str, str], *, objects: bool) -> Path:
+    """Write an image of a tree; with `objects`, names are hard links to what ostree names by its content."""
+    members = [directory("etc/"), directory("usr/")]
+    for number, (name, target) in enumerate(tree.items()):
+        first = f"sysroot/ostree/repo/objects/{number:02}/x.file" if objects else name
+        members.append(symlink(first, target) if target else file(first, "[Unit]\n"))
+        members += [hardlink(name, first)] if objects else []
+    write_archive(where / "image.oci", Image([Layer(layer(*members))], architecture=HERE))
+    return where / "image.oci"
+
+
+@pytest.mark.parametrize("objects", [False, True], ids=["plain", "ostree"])
+@pytest.mark.parametrize(("tree", "enabled"), TREES.values(), ids=TREES)
+def test_inspect(
+    tree: dict[str, str], enabled: list[str], objects: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = str(archive(tmp_path, tree, objects=objects))
+    assert main(["inspect", "--services", "--json", source]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [unit["name"] for unit in told["disk_services"]] == enabled
+    assert main(["inspect", "--services", source]) == 0
+    said = capsys.readouterr().out
+    assert f"services  {len(enabled)} for a system on a disk" in said
+    assert (" ".join(f"systemd.mask={name}" for name in enabled) in said) or not enabled
+    assert main(["inspect", "--json", source]) == 0
+    assert json.loads(capsys.readouterr().out)["disk_services"] is None
+
+
+@pytest.mark.parametrize(("tree", "enabled"), TREES.values(), ids=TREES)
+def test_warning_of_a_boot(tree: dict[str, str], enabled: list[str], tmp_path: Path) -> None:
+    for name, target in tree.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if target:
+            path.symlink_to(target)
+        else:
+            path.touch()
+    said = check_services(str(tmp_path), "docker://a/b", "quiet")
+    assert (said is not None) == bool(enabled)
+    for name in enabled:
+        assert f"systemd.mask={name}" in (said or "")
+    line = " ".join(f"systemd.mask={name}" for name in enabled)
+    assert check_services(str(tmp_path), "docker://a/b", f"quiet {line}") is None
+
+
+@pytest.mark.parametrize(
+    ("line", "masked"),
+    [
+        ("", set()),
+        ("systemd.mask", {""}),
+        ("systemd.mask=a.timer systemd.mask=b", {"a.timer", "b", "b.service"}),
+        ('"systemd.mask=a.timer" rd.systemd.mask=c.timer', {"a.timer"}),
+    ],
+)
+def test_masked_by(line: str, masked: set[str]) -> None:
+    assert masked_by(split_cmdline(line)) >= masked
+    assert "c.timer" not in masked_by(split_cmdline(line))
+
+
+def test_links_out_of_the_tree(tmp_path: Path) -> None:
+    """What lies outside of the image's tree counts for nothing."""
+    outside = tmp_path / "outside/multi-user.target.wants"
+    outside.mkdir(parents=True)
+    os.symlink("x", outside / BOOTLOADER)
+    root = tmp_path / "root"
+    (root / "etc/systemd").mkdir(parents=True)
+    os.symlink(str(tmp_path / "outside"), root / "etc/systemd/system")
+    assert check_services(str(root), "x", "") is None
+
+
+def test_names_are_unique_and_whole() -> None:
+    names = [unit.name for unit in DISK_UNITS]
+    assert len(set(names)) == len(names)
+    assert all(name.endswith((".service", ".timer")) for name in names)
