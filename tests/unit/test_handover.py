@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,11 +15,17 @@ from bootc_live.base.errors import BootcLiveError, ConfigError, ImageError
 from bootc_live.base.log import Recorder
 from bootc_live.config.handover import Handover, read_handover, stage_json
 from bootc_live.config.model import Config
-from bootc_live.config.source_spec import HandedImage, parse_source
+from bootc_live.config.source_spec import ArchiveFile, HandedImage, parse_source
 from bootc_live.image.acquire import Acquired, acquire
 from bootc_live.landing.kexec_receipt import both_stages
 from bootc_live.landing.receipt import Figures, make_receipt
+from bootc_live.source import select
 from bootc_live.source.access import Access
+from bootc_live.source.archive.files import MemoryFiles
+from bootc_live.source.archive.layout import LayoutSource
+from bootc_live.source.archive.opening import open_archive
+from bootc_live.source.descriptor import Descriptor
+from bootc_live.source.handed import HandedSource
 from tests.lib.acquiring import QUICK, contents
 from tests.lib.oci_writer import Image, Layer, write_archive, write_layout
 from tests.lib.small_image import HERE
@@ -28,8 +35,8 @@ TARS = [layer(file(name, name * 5000)) for name in ("one", "two", "three")]
 IMAGE = Image([Layer(tar) for tar in TARS], architecture=HERE)
 
 
-def handed(path: Path, rest: Path) -> HandedImage:
-    return HandedImage(str(path), parse_source(str(rest)), "docker://registry.example/os")
+def handed(path: Path, rest: Path | None) -> HandedImage:
+    return HandedImage(str(path), None if rest is None else parse_source(str(rest)), "docker://registry.example/os")
 
 
 def acquired(where: Path, *specs: HandedImage, pin: str | None = None) -> Acquired:
@@ -69,9 +76,10 @@ def test_damaged_ones_are_an_error(content: str, tmp_path: Path) -> None:
 def test_sources() -> None:
     asked = (parse_source("docker://registry.example/os"), parse_source("/x"))
     assert Handover("sha256:ab", None).sources(asked) == asked
-    first, *others = Handover("sha256:ab", "/layout").sources(asked)
-    assert first == HandedImage("/layout", asked[0], asked[0].typed)
-    assert tuple(others) == asked
+    for missing, rest in (((), None), (("sha256:x",), asked[0])):
+        first, *others = Handover("sha256:ab", "/layout", missing).sources(asked)
+        assert first == HandedImage("/layout", rest, asked[0].typed)
+        assert tuple(others) == asked
 
 
 @pytest.mark.parametrize("used", ["docker://mirror.example/os", "/x"])
@@ -81,7 +89,7 @@ def test_the_source_that_gave_the_image_comes_first(layout: str | None, used: st
     digest = "sha256:" + "ab" * 32
     pinned = f"{used}@{digest}" if used.startswith("docker") else used
     dead, good, last = (parse_source(text) for text in ("docker://registry.example/os", pinned, "/z"))
-    found = Handover(digest, layout, (), {"source": used}).sources((dead, good, last))
+    found = Handover(digest, layout, ("sha256:x",), {"source": used}).sources((dead, good, last))
     if layout is not None:
         assert found[0] == HandedImage(layout, good, good.typed)
         found = found[1:]
@@ -91,7 +99,7 @@ def test_the_source_that_gave_the_image_comes_first(layout: str | None, used: st
 
 def test_all_comes_from_the_layout_and_goes_from_memory(tmp_path: Path) -> None:
     layout = write_layout(tmp_path / "image", IMAGE)
-    found = acquired(tmp_path, handed(layout, tmp_path / "nowhere"))
+    found = acquired(tmp_path, handed(layout, None))
     assert contents(found.image) == TARS
     assert [attempt.error for attempt in found.attempts] == [None]
     assert found.image.resolved.typed == "docker://registry.example/os"
@@ -145,6 +153,68 @@ def test_an_archive_that_is_read_once_cannot_give_the_rest(tmp_path: Path) -> No
         pytest.raises(BootcLiveError, match="can only be read as a whole"),
     ):
         acquired(tmp_path, handed(layout, packed))
+
+
+class Other(MemoryFiles):
+    """Files that tell whether their reading was ended."""
+
+    ended = False
+
+    def interrupt(self) -> None:
+        self.ended = True
+
+
+@pytest.mark.parametrize("gone", [0, 1])
+def test_what_ends_a_fetch_ends_that_of_the_rest(gone: int, tmp_path: Path) -> None:
+    """Whether a blob of it has been asked for or not: the other source is open from the beginning."""
+    layout = write_layout(tmp_path / "image", IMAGE)
+    for blob in layer_files(layout)[:gone]:
+        blob.unlink()
+    files = Other({})
+    source = HandedSource(str(layout), "typed", LayoutSource(files, "rest", None))
+    source.interrupt()
+    assert files.ended
+    HandedSource(str(layout), "typed", None).interrupt()
+
+
+def test_the_rest_is_opened_where_a_signal_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the main thread, and only where something is missing."""
+    threads = []
+
+    @contextmanager
+    def opened(spec: ArchiveFile, _access: Access) -> Iterator[LayoutSource]:
+        threads.append(threading.current_thread())
+        with open_archive(spec.path, spec.typed, None) as source:
+            assert isinstance(source, LayoutSource)
+            yield source
+
+    monkeypatch.setattr(select, "open_source", opened)
+    rest = write_archive(tmp_path / "rest.oci", IMAGE)
+    for number, gone in enumerate((0, 2)):
+        where = tmp_path / str(number)
+        layout = write_layout(where / "image", IMAGE)
+        for blob in layer_files(layout)[:gone]:
+            blob.unlink()
+        assert contents(acquired(where, handed(layout, rest if gone else None)).image) == TARS
+    assert threads == [threading.main_thread()]
+
+
+@pytest.mark.parametrize("here", [True, False])
+def test_wrong_bytes_are_asked_for_elsewhere(here: bool, tmp_path: Path) -> None:
+    """As of the other source itself, where it has several places; never of the directory."""
+    layout = write_layout(tmp_path / "image", IMAGE)
+    blob = layer_files(layout)[0]
+    if not here:
+        blob.unlink()
+
+    class Mirrors(LayoutSource):
+        def distrust(self, _descriptor: Descriptor) -> bool:
+            return True
+
+    source = HandedSource(str(layout), "typed", Mirrors(MemoryFiles({}), "rest", None))
+    descriptor = Descriptor("application/octet-stream", f"sha256:{blob.name}", 1)
+    assert source.distrust(descriptor) is not here
+    assert (source.whence(descriptor) is not None) is here
 
 
 def test_receipt_of_both(tmp_path: Path) -> None:

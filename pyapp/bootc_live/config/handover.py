@@ -14,6 +14,15 @@ STAGE = f"{DIRECTORY}/stage.json"
 LAYOUT = f"{DIRECTORY}/image"
 # Tells the hooks that nothing has to be fetched.
 WHOLE = f"{DIRECTORY}/whole"
+# Files about servers that cannot have their own paths, below the same ones.
+HOST = f"{DIRECTORY}/host"
+_MOUNTED_OVER = ("/run", "/dev", "/proc", "/sys")
+
+
+def is_mounted_over(path: str) -> bool:
+    """Tell whether a file of an initramfs is hidden at an absolute path, by what is mounted over it early."""
+    real = os.path.realpath(path)
+    return any(real == top or real.startswith(f"{top}/") for top in _MOUNTED_OVER)
 
 
 @dataclass(frozen=True)
@@ -37,7 +46,8 @@ class Handover:
         asked = tuple(sorted(asked, key=lambda spec: spec.typed != used and not spec.typed.startswith(f"{used}@")))
         if self.layout is None or not asked:
             return asked
-        return (HandedImage(self.layout, asked[0], asked[0].typed), *asked)
+        rest = asked[0] if self.missing else None
+        return (HandedImage(self.layout, rest, asked[0].typed), *asked)
 
 
 def read_handover(path: str = STAGE) -> Handover | None:

@@ -64,14 +64,22 @@ class DeviceArchive:
 
 @dataclass(frozen=True)
 class HandedImage:
-    """An OCI layout directory that the kernel before this one left; what it lacks is taken from ``rest``."""
+    """An OCI layout directory that the kernel before this one left; what it lacks is taken from ``rest``.
+
+    ``rest`` is None where it lacks nothing.
+    """
 
     path: str
-    rest: SourceSpec
+    rest: SourceSpec | None
     typed: str
 
 
 SourceSpec = ArchiveFile | RegistryImage | WebArchive | HandlerArchive | DeviceArchive | HandedImage
+
+
+def is_remote(spec: SourceSpec) -> bool:
+    """Tell whether a source is reached over the network."""
+    return isinstance(spec, RegistryImage | WebArchive | HandlerArchive)
 
 
 def parse_source(text: str) -> SourceSpec:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from bootc_live.base.errors import SourceError, source_border
 from bootc_live.config.source_spec import (
@@ -17,7 +17,7 @@ from bootc_live.config.source_spec import (
 from bootc_live.source.access import Access
 from bootc_live.source.archive.opening import open_archive
 from bootc_live.source.device import mounted_device
-from bootc_live.source.handed import open_handed
+from bootc_live.source.handed import HandedSource
 from bootc_live.source.handler import fetched_file
 from bootc_live.source.interface import AnySource
 
@@ -38,8 +38,9 @@ def _opened(spec: SourceSpec, access: Access) -> Iterator[AnySource]:
         with open_archive(spec.path, spec.typed, access.label) as source:
             yield source
     elif isinstance(spec, HandedImage):
-        with open_handed(spec.path, spec.typed, lambda: open_source(spec.rest, access)) as handed:
-            yield handed
+        # Opened here, where a signal ends it: not by one of the threads that fetch, which nobody could interrupt.
+        with nullcontext() if spec.rest is None else open_source(spec.rest, access) as rest:
+            yield HandedSource(spec.path, spec.typed, rest)
     elif isinstance(spec, DeviceArchive):
         with (
             mounted_device(spec, access.directory) as path,
