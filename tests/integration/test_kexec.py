@@ -11,11 +11,12 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 from tests.lib.archive_members import tar_of
-from tests.lib.boot_images import BASE, INITRAMFS, KERNEL, VERSION, boot_image, initramfs, kernel_layer
+from tests.lib.boot_images import BASE, INITRAMFS, KERNEL, NETWORK, VERSION, boot_image, initramfs, kernel_layer
 from tests.lib.docker_writer import Saved, docker_members
 from tests.lib.host_files import CERTIFICATES, host_files
 from tests.lib.oci_writer import Image, write_archive, write_layout
@@ -273,13 +274,76 @@ def test_layouts_that_had_to_help_out_are_carried_too(program: Program, kexec_pr
         assert found.file(str(path).lstrip("/")).exists()
 
 
-def test_what_is_fetched_again_needs_a_network(program: Program, kexec_program: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("initrd", "lacking"),
+    [
+        (initramfs(BASE), "bootc-live-net"),
+        (initramfs(BASE, NETWORK, features=("net",)), "bootc-live-registry"),
+        (initramfs(BASE, NETWORK, features=("net", "registry")), None),
+    ],
+)
+def test_what_is_fetched_again_needs_its_modules(
+    initrd: bytes, lacking: str | None, program: Program, kexec_program: Path, tmp_path: Path
+) -> None:
     """The next initramfs has bootc-live, but nothing to reach a registry with: for a layout it needs none."""
-    layout = write_layout(tmp_path / "layout", boot_image(kernel_layer(initramfs(BASE))))
+    layout = write_layout(tmp_path / "layout", boot_image(kernel_layer(initrd)))
     with registry(tmp_path / "registry") as running:
         running.put(layout, "os", "stable")
         kargs = f"root=bootc-live:{running.source('os:stable')} bootc.registry.unsecure bootc.kexec"
-        refused = boot(program, tmp_path, f"{kargs} bootc.kexec.reuse-image=0")
-        refused.error("lacks the dracut module bootc-live-net")
-        assert not (kexec_program / "kernel").exists()
+        fetching = boot(program, tmp_path, f"{kargs} bootc.kexec.reuse-image=0")
+        if lacking is None:
+            fetching.good()
+        else:
+            fetching.error(f"lacks the dracut module {lacking}, so it could not fetch")
+            assert not (kexec_program / "kernel").exists()
         assert loaded(program, tmp_path, kexec_program, kargs).kernel == KERNEL
+
+
+@pytest.fixture
+def in_run() -> Iterator[Path]:
+    """A directory where the next kernel mounts a tmpfs."""
+    with TemporaryDirectory(prefix="bootc-live-test.", dir="/run") as directory:
+        yield Path(directory)
+
+
+def test_archives_where_the_next_kernel_mounts_something(
+    in_run: Path, program: Program, kexec_program: Path, tmp_path: Path
+) -> None:
+    """Handed over as a layout, nobody looks for them; as they are, nobody would find them."""
+    saved = in_run / "image.tar"
+    saved.write_bytes(tar_of(docker_members("skopeo", Saved([part.tar for part in boot_image().layers]))))
+    said = boot(program, tmp_path, f"root=bootc-live:{saved} bootc.kexec").error(saved)
+    assert "the next kernel mounts something over that place" in said
+    assert not (kexec_program / "kernel").exists()
+    archive = write_archive(in_run / "image.oci", boot_image())
+    found = loaded(program, tmp_path, kexec_program, f"root=bootc-live:{archive} bootc.kexec")
+    assert found.file(f"{HANDOVER}/whole").exists()
+    assert not found.file(str(archive).lstrip("/")).exists()
+
+
+def test_an_archive_that_stands_in_for_a_registry(program: Program, kexec_program: Path, tmp_path: Path) -> None:
+    """It is handed over whole: the next kernel has no other way to it, and the same command line."""
+    archive = write_archive(tmp_path / "image.oci", boot_image())
+    dead = "docker://127.0.0.1:1/os:stable"
+    kargs = f"root=bootc-live:{dead} bootc.live.fallback={archive} bootc.live.retry.tries=1 bootc.kexec"
+    found = loaded(program, tmp_path, kexec_program, kargs)
+    assert found.file(f"{HANDOVER}/whole").exists()
+    digest = found.stage["digest"]
+    assert found.cmdline[:2] == [f"root=bootc-live:{dead}@{digest}", f"bootc.live.fallback={archive}"]
+    assert "cannot fall back" not in found.ended.stderr
+    left_out = boot(program, tmp_path, f"{kargs} bootc.kexec.reuse-image=0")
+    assert f"warning: the next kernel cannot fall back to {str(archive)!r}" in left_out.stderr
+    left_out.error(dead)
+
+
+def test_a_fallback_that_stays_behind_is_told(program: Program, kexec_program: Path, tmp_path: Path) -> None:
+    """As long as there is something left to fetch."""
+    layout = write_layout(tmp_path / "layout", boot_image())
+    archive = write_archive(tmp_path / "image.oci", boot_image())
+    said = f"warning: the next kernel cannot fall back to {str(archive)!r}"
+    with registry(tmp_path / "registry") as running:
+        running.put(layout, "os", "stable")
+        sources = f"root=bootc-live:{running.source('os:stable')} bootc.registry.unsecure bootc.live.fallback={archive}"
+        assert said not in loaded(program, tmp_path, kexec_program, f"{sources} bootc.kexec").ended.stderr
+        again = boot(program, tmp_path, f"{sources} bootc.kexec bootc.kexec.reuse-image=0").good()
+        assert again.stderr.count(said) == 1

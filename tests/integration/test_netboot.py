@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from bootc_live.rootfs.initramfs import holds
 from tests.lib.archive_members import tar_of
 from tests.lib.archive_servers import Stored, archive_server
-from tests.lib.boot_images import ALL, BASE, INITRAMFS, KERNEL, VERSION, boot_image, initramfs, kernel_layer
+from tests.lib.boot_images import ALL, BASE, INITRAMFS, KERNEL, NETWORK, VERSION, boot_image, initramfs, kernel_layer
 from tests.lib.docker_writer import Saved, docker_members
 from tests.lib.oci_writer import sha256, write_archive, write_layout
 from tests.lib.program import NOBODY, Program
@@ -162,6 +163,28 @@ def test_more_initrds(program: Program, archive: Path, tmp_path: Path) -> None:
     assert "INITRD initrd.img,site.cpio,keys.img,rootfs.cpio\n" in made["pxelinux.cfg/default"].decode()
 
 
+@pytest.mark.parametrize("behind", ["--add-initrd", "--rootfs"])
+def test_initrds_behind_one_of_lz4(behind: str, program: Program, archive: Path, tmp_path: Path) -> None:
+    """Boot loaders put them one after the other; the kernel finds the end of lz4 by a word of zeros alone."""
+    lz4 = ["lz4", "-q", "-l", "-c"]
+    packed = subprocess.run(lz4, input=initramfs(*ALL, plain=True), stdout=subprocess.PIPE, check=True).stdout
+    first, site = tmp_path / "first.img", tmp_path / "site.cpio"
+    # As it comes, and where the program's own length is a multiple of four.
+    for number in range(4):
+        first.write_bytes(initramfs("early", plain=True) + bytes(number * 4) + packed)
+        site.write_bytes(initramfs("etc/site", plain=True))
+        more = [behind, site, "--rootfs"] if behind == "--add-initrd" else [behind]
+        target = tmp_path / str(number)
+        program.run("netboot", archive, "-o", target, "--initrd", first, *more).good()
+        loaded = b""
+        for line in (target / "boot.ipxe").read_text().splitlines():
+            if line.startswith("initrd "):
+                loaded += bytes(-len(loaded) % 4) + (target / line.removeprefix("initrd ")).read_bytes()
+        for name in (BASE, "rootfs/index.json", *(["etc/site"] if behind == "--add-initrd" else [])):
+            assert holds(iter([loaded]), name) is True
+    content(target)
+
+
 def test_own_root_is_pinned_too(program: Program, archive: Path, tmp_path: Path) -> None:
     own = "root=bootc-live:docker://registry.example/os:stable bootc.registry.unsecure"
     made = program.run("netboot", archive, "-o", tmp_path / "os", "--append", own).good().stdout.split()
@@ -243,6 +266,16 @@ FAILURES = (
     Failure("no initramfs", ("{t}/bare.oci", "--rootfs"), ("'{t}/bare.oci'", "no initramfs", "--initrd")),
     Failure("foreign initramfs", ("{t}/foreign.oci", "--rootfs"), ("none of our dracut modules", "--initrd")),
     Failure("initramfs without network", ("{t}/local.oci", "--url", URL), ("lacks the dracut module bootc-live-net",)),
+    Failure(
+        "initramfs without network for NFS",
+        ("{t}/local.oci", "--append", "root=bootc-live:nfs:192.0.2.1:/os.oci"),
+        ("lacks the dracut module bootc-live-net, which 'nfs:192.0.2.1:/os.oci' needs",),
+    ),
+    Failure(
+        "initramfs without registries",
+        ("{t}/webbed.oci", "--append", "root=bootc-live:docker://registry.example/os"),
+        ("lacks the dracut module bootc-live-registry, which 'docker://registry.example/os' needs", "--initrd"),
+    ),
     Failure("no such initrd", ("{a}", "--rootfs", "--initrd", "{t}/no"), ("'--initrd {t}/no'", "No such file")),
     Failure("initrd is a directory", ("{a}", "--rootfs", "--initrd", "{t}"), ("'--initrd {t}'", "Is a directory")),
     Failure("initrd is a device", ("{a}", "--rootfs", "--initrd", "/dev/null"), ("/dev/null' is no regular file",)),
@@ -268,6 +301,7 @@ def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         "none": boot_image(kernel_layer(version="")),
         "bare": boot_image(kernel_layer(None)),
         "foreign": boot_image(kernel_layer(initramfs("usr/bin/bash"))),
+        "webbed": boot_image(kernel_layer(initramfs(BASE, NETWORK, features=("net",)))),
         "local": boot_image(kernel_layer(initramfs(BASE))),
     }
     for name, image in images.items():

@@ -134,7 +134,7 @@ def test_registry_without_root(nobody: Program, kernel: bytes, keys: tuple[Path,
 
 
 def test_image_with_a_uki(program: Program, kernel: bytes, tmp_path: Path) -> None:
-    """It is taken apart, and another one is made of it: its own command line comes first."""
+    """It is taken apart, and another one is made of it: its own arguments come first, but those for a disk."""
     first = tmp_path / "first.efi"
     argv = ["ukify", "build", f"--linux={STUB}", "--initrd=/dev/stdin", "--cmdline=console=tty0 ro", "--uname=7.7"]
     subprocess.run([*argv, f"--output={first}"], input=INITRAMFS, check=True, capture_output=True)
@@ -142,7 +142,7 @@ def test_image_with_a_uki(program: Program, kernel: bytes, tmp_path: Path) -> No
     image = boot_image(layer(*names, file("boot/EFI/Linux/os.efi", first.read_bytes())))
     program.run("uki", write_layout(tmp_path / "layout", image), "-o", tmp_path / "os.efi", "--rootfs").good()
     found = sections(tmp_path / "os.efi")
-    assert found[".cmdline"]["text"].startswith("console=tty0 ro root=bootc-live:/rootfs bootc.live.digest=")
+    assert found[".cmdline"]["text"].startswith("console=tty0 root=bootc-live:/rootfs bootc.live.digest=")
     assert found[".linux"]["sha256"] == sha256(kernel)
     assert found[".uname"]["text"] == "7.7"
 

@@ -16,15 +16,22 @@ KERNEL: Final = b"no kernel of anybody " + random.Random(5).randbytes(300_000)
 # What tells that our dracut modules are there: the base, and the network.
 BASE: Final = "usr/lib/bootc-live/bootc-live.pyz"
 NETWORK: Final = "usr/lib/bootc-live/fetch-url"
+FEATURES: Final = "usr/lib/bootc-live/features"
 ALL: Final = (BASE, NETWORK, f"usr/lib/modules/{VERSION}/modules.dep")
 
 
-def initramfs(*names: str, plain: bool = False) -> bytes:
-    """A cpio archive with files of these names, compressed with gzip unless it is to be `plain`."""
-    above = [header(name, 0o40755, 0, number) for number, name in enumerate(directories(names), 1)]
+def initramfs(*names: str, plain: bool = False, features: tuple[str, ...] = ()) -> bytes:
+    """A cpio archive with files of these names, compressed with gzip unless it is to be `plain`.
+
+    With `features`, it says what bootc-live was packed for.
+    """
+    contents = {name: f"{name}\n".encode() for name in names}
+    if features:
+        contents[FEATURES] = "".join(f"{feature}\n" for feature in features).encode()
+    above = [header(name, 0o40755, 0, number) for number, name in enumerate(directories(contents), 1)]
     files = [
-        header(name, 0o100644, len(name) + 1, number) + f"{name}\n".encode() + padding(len(name) + 1)
-        for number, name in enumerate(names, len(above) + 1)
+        header(name, 0o100644, len(content), number) + content + padding(len(content))
+        for number, (name, content) in enumerate(contents.items(), len(above) + 1)
     ]
     packed = b"".join([*above, *files, trailer()])
     # As cpio(1) does.

@@ -15,7 +15,7 @@ import pytest
 from bootc_live.base.cpio import header, padding, trailer
 from bootc_live.base.errors import RunError
 from bootc_live.rootfs import decompress
-from bootc_live.rootfs.initramfs import holds
+from bootc_live.rootfs.initramfs import holds, look_for, unpacked_size
 from bootc_live.source import inflate
 from tests.lib.needs import need
 
@@ -131,6 +131,37 @@ def test_reading_ends_where_it_is_found(kind: str) -> None:
 def test_damage_cannot_be_told_from_absence(kind: str) -> None:
     data = packed(kind, "a")
     assert found(data[:200_000], "b") is None
+
+
+@pytest.mark.parametrize("zeros", range(5))
+@pytest.mark.parametrize("kind", ["plain", "gzip", "zstd"])
+def test_only_a_word_of_zeros_ends_lz4(kind: str, zeros: int) -> None:
+    """The kernel takes what follows it for the size of one more block, and unpacks no further."""
+    data = compressed("lz4", "a")
+    data += bytes(-len(data) % 4 + 4) if zeros == 4 else bytes(zeros)
+    if len(data) % 4:
+        # Where no loader would put an archive.
+        return
+    data += packed(kind, "b", b"y" * 300_000)
+    assert found(data, "a") is True
+    assert (found(data, "b") is True) is (zeros == 4)
+
+
+@pytest.mark.parametrize("kind", ["plain", "gzip", "zstd", "lz4"])
+def test_unpacked_size(kind: str) -> None:
+    """Of all archives, in whole pages, as far as they can be read."""
+    assert unpacked_size(iter([packed(kind, "a") + bytes(4) + packed("gzip", "b", b"x")])) == 303_104 + 4096
+    assert unpacked_size(iter([packed("plain", "a") + b"junk"])) == 303_104
+    assert unpacked_size(iter([])) == 0
+
+
+def test_several_members_are_looked_for_at_once() -> None:
+    data = packed("zstd", "usr/lib/a", b"one\ntwo\n") + packed("gzip", "./b", NOISE)
+    contents = look_for(iter([data]), "usr/lib/a", "/b")
+    assert contents.found["usr/lib/a"] == b"one\ntwo\n"
+    assert NOISE.startswith(contents.found["b"])
+    assert look_for(iter([data]), "b", "c").has("c") is False
+    assert look_for(iter([data[:-100_000]]), "b", "c").has("c") is None
 
 
 @pytest.mark.parametrize("behind", [b"junk", b"#BOOTCONFIG\n", b"\x89LZO\0\r\n\x1a\n"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -12,6 +13,8 @@ import pytest
 from bootc_live.base.cpio import read_headers
 from bootc_live.base.errors import OutOfMemoryError
 from bootc_live.base.feed import Feed
+from bootc_live.config.surroundings import read_surroundings
+from bootc_live.landing import next_initrd
 from bootc_live.landing.next_initrd import append_archive, append_file, carried_files
 from bootc_live.rootfs.boot_files import BootFile
 from bootc_live.rootfs.initramfs import holds
@@ -73,13 +76,83 @@ def test_no_room() -> None:
         append_archive({"/a": b"x" * 100_000}, "/dev/full")
 
 
-def test_what_is_carried(tmp_path: Path) -> None:
-    (tmp_path / "certs.d/host").mkdir(parents=True)
-    (tmp_path / "auth.json").write_text("{}")
-    (tmp_path / "certs.d/host/ca.crt").write_text("PEM")
-    found = dict(carried_files(str(tmp_path)))
-    assert found == {f"{tmp_path}/auth.json": b"{}", f"{tmp_path}/certs.d/host/ca.crt": b"PEM"}
-    assert dict(carried_files(str(tmp_path / "nothing"))) == {}
+ENVIRON = {"REGISTRY_AUTH_FILE": "/run/named.json", "XDG_RUNTIME_DIR": "/run/user/0", "HOME": "/root"}
+CREDENTIALS = "run/credentials/@system/bootc-live"
+# As they count, the first one first.
+LOGINS = (
+    *(f"{CREDENTIALS}.auth", "run/named.json", "etc/bootc-live/auth.json", "run/ostree/auth.json"),
+    *("etc/ostree/auth.json", "usr/lib/ostree/auth.json", "run/user/0/containers/auth.json"),
+    *("root/.config/containers/auth.json", "root/.docker/config.json"),
+)
+OTHERS = (
+    *(f"{CREDENTIALS}.ca", f"{CREDENTIALS}.client", "etc/bootc-live/certs.d/site.crt"),
+    *(
+        f"etc/{top}/certs.d/a.example/{name}"
+        for top in ("containers", "docker")
+        for name in ("ca.crt", "x.key", "x.cert")
+    ),
+)
+
+
+def write(root: Path, path: str, content: bytes) -> None:
+    file = root / path.lstrip("/")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(content)
+
+
+def carried(root: Path, next_root: Path, environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
+    """What is carried from one root to the next; what is below /run there is nobody's any more."""
+    monkeypatch.setattr(next_initrd, "_system_bundle", lambda: None)
+    found = dict(carried_files(str(root), environ))
+    for path, content in found.items():
+        write(next_root, path, content)
+    assert not [path for path in found if path.startswith("/run/")]
+    return found
+
+
+@pytest.mark.parametrize("first", range(len(LOGINS)))
+def test_logins_reach_the_next_kernel(first: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From whatever place, and in the same order."""
+    here, there = tmp_path / "here", tmp_path / "there"
+    for path in LOGINS[first:]:
+        login = {"auths": {"a.example": {"username": path, "password": "pw"}}}
+        write(here, path, json.dumps(login).encode())
+    environ = {name: value for name, value in ENVIRON.items() if first < 2 or name != "REGISTRY_AUTH_FILE"}
+    carried(here, there, environ, monkeypatch)
+    for root in (here, there):
+        found = read_surroundings(str(root), environ).logins.find("a.example", "os")
+        assert found is not None
+        assert found.username == LOGINS[first]
+
+
+def test_authorities_and_mirrors_reach_the_next_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    for path in OTHERS:
+        write(here, path, path.encode())
+    write(here, f"{CREDENTIALS}.registries", b"registries: [{prefix: a, location: x}]")
+    write(here, "etc/ssl/other", b"not for servers")
+    assert len(carried(here, there, {}, monkeypatch)) == len(OTHERS) + 1
+
+    def read(paths: tuple[str, ...]) -> list[bytes]:
+        return [Path(path).read_bytes() for path in paths]
+
+    before, after = (read_surroundings(str(root), {}) for root in (here, there))
+    assert {found.rules.resolve("a", "os").origin.host for found in (before, after)} == {"x"}
+    assert read(before.authorities) == read(after.authorities) == [OTHERS[2].encode(), OTHERS[0].encode()]
+    assert before.client is not None
+    assert after.client is not None
+    assert read((after.client,)) == read((before.client,)) == [OTHERS[1].encode()]
+    assert len(after.for_host("a.example").authorities) == 2
+
+
+def test_the_bundle_of_this_system_is_one_more_authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = tmp_path / "bundle.pem"
+    bundle.write_text("PEM")
+    monkeypatch.setattr(next_initrd, "_system_bundle", lambda: str(bundle))
+    ((path, content),) = carried_files(str(tmp_path / "nothing"), {})
+    assert content == b"PEM"
+    write(tmp_path / "next", path, content)
+    assert len(read_surroundings(str(tmp_path / "next"), {}).authorities) == 1
 
 
 @pytest.mark.parametrize("length", [8, 9, 11])

@@ -6,12 +6,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from bootc_live.base.errors import LandingError
+from bootc_live.base.errors import LandingError, OutOfMemoryError
 from bootc_live.cli import next_kernel
-from bootc_live.cli.next_kernel import HandoverRoom, check_next_cmdline
+from bootc_live.cli.next_kernel import HandoverRoom, check_next_cmdline, check_next_memory
 from bootc_live.config.model import Config
+from bootc_live.config.source_spec import parse_source
 from bootc_live.image.estimate import Estimate, LayerEstimate
 from bootc_live.image.unpacked_size import Basis
+from bootc_live.rootfs.boot_files import BootFile
 from bootc_live.rootfs.machine import machine_room, whole_machine
 
 MIB = 2**20
@@ -25,8 +27,13 @@ def room(monkeypatch: pytest.MonkeyPatch, total: int, unpacked: int, *, whole: b
     monkeypatch.setattr(next_kernel, "estimate", lambda _source, _image: Estimate(layers))
     monkeypatch.setattr(next_kernel, "total_bytes", lambda: total * MIB)
     monkeypatch.setattr(next_kernel, "available_bytes", lambda: (total - 100) * MIB)
-    found = HandoverRoom(Config(), whole=whole)
-    found.look(SimpleNamespace(), SimpleNamespace())  # type: ignore[arg-type]
+    archive, registry = parse_source("/root.oci"), parse_source("docker://registry.example/os")
+    found = HandoverRoom(Config(sources=(registry, archive)))
+    assert not found.whole()
+    # Which one is used is told by the last look: an earlier one failed.
+    for used in (registry, archive) if whole else (archive, registry):
+        found.look(SimpleNamespace(typed=used.typed), SimpleNamespace())  # type: ignore[arg-type]
+    assert found.whole() is whole
     return found.bytes()
 
 
@@ -40,12 +47,40 @@ def test_what_is_handed_over_leaves_room_for_the_root(monkeypatch: pytest.Monkey
 
 
 def test_what_can_be_had_nowhere_else_is_handed_over_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whether its root fits, the next kernel says with all its figures."""
+    """An archive of this initramfs, be it the fallback of a registry. Whether its root fits, the next kernel says."""
     assert room(monkeypatch, 2048, 3000, whole=True) == (2048 - 320) * MIB // 2
 
 
 def test_no_more_than_the_call_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 3 * 1024 * MIB < room(monkeypatch, 64 * 1024, 100) < 4 * 1024 * MIB
+
+
+@pytest.mark.parametrize(
+    ("total", "handed", "packed", "unpacked", "said"),
+    [
+        (2048, 800, 30, 60, None),
+        (2048, 0, 30, 60, None),
+        # As small a machine as can be, and an initramfs of usual size: that was counted when it was handed over.
+        (400, 40, 30, 60, None),
+        (2048, 200, 150, 700, None),
+        (2048, 600, 150, 700, "2242.0 MiB to begin with, for its initramfs (150.0 MiB, 700.0 MiB unpacked) and"),
+        (2048, 0, 350, 1600, "(350.0 MiB, 1600.0 MiB unpacked); this machine has 2048.0 MiB"),
+    ],
+)
+def test_large_initramfs(
+    total: int, handed: int, packed: int, unpacked: int, said: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it takes is told while something can be done, not by a kernel that stops."""
+    monkeypatch.setattr(next_kernel, "total_bytes", lambda: total * MIB)
+    monkeypatch.setattr(next_kernel, "unpacked_size", lambda _chunks: unpacked * MIB)
+    initramfs = BootFile("/nowhere", 0, packed * MIB)
+    if said is None:
+        check_next_memory(handed * MIB, initramfs)
+        return
+    with pytest.raises(OutOfMemoryError) as caught:
+        check_next_memory(handed * MIB, initramfs)
+    assert said in caught.value.message
+    assert ("reuse-image=0" in caught.value.hint) is bool(handed)
 
 
 @pytest.mark.parametrize(

@@ -148,7 +148,8 @@ def test_images_of_ostree_have_hard_links(tmp_path: Path) -> None:
 @pytest.mark.parametrize("where", ["boot/EFI/Linux/os.efi", "efi/EFI/Linux/os.efi"])
 def test_a_uki_comes_first_and_is_taken_apart(where: str, tmp_path: Path) -> None:
     kernel, initramfs = KERNEL[::-1], INITRAMFS[::-1]
-    sections = [(".cmdline", b"of root=UUID=1 the rw uki\n"), (".uname", b"7.0"), (".initrd", initramfs), (".linux", kernel)]
+    cmdline = (".cmdline", b"of root=UUID=1 the rw uki\n")
+    sections = [cmdline, (".uname", b"7.0"), (".initrd", initramfs), (".linux", kernel)]
     tree = file(where, pe_file(sections)), file("usr/lib/bootc/kargs.d/1.toml", 'kargs = ["no"]')
     with taken_of(tmp_path, layer(*TREE, *tree)) as found:
         assert found.files.from_uki
@@ -266,7 +267,7 @@ def test_what_does_not_fit_is_left_out(tmp_path: Path) -> None:
 def test_what_has_to_be_whole_does_not_fit(tmp_path: Path) -> None:
     source = write_layout(tmp_path / "image", image(layer(*TREE)))
     with pytest.raises(OutOfMemoryError, match=r"twice of it for a moment; memory does for 4\.0 MiB"):  # noqa: SIM117
-        with taken(source, tmp_path, Keep("a", lambda: 4 * MIB, whole=True)):
+        with taken(source, tmp_path, Keep("a", lambda: 4 * MIB, whole=lambda: True)):
             pass
 
 

@@ -14,11 +14,11 @@ from bootc_live.base.interrupt import ignore_interrupts
 from bootc_live.base.log import Recorder
 from bootc_live.base.memory import PeakMemory, give_back, peak_memory, used_bytes
 from bootc_live.base.units import mib
-from bootc_live.cli.next_kernel import HandoverRoom, check_next_cmdline
+from bootc_live.cli.next_kernel import HandoverRoom, check_next_cmdline, check_next_memory
 from bootc_live.config.handover import LAYOUT
 from bootc_live.config.model import Backing, Config, Kexec
 from bootc_live.config.next_cmdline import next_cmdline
-from bootc_live.config.source_spec import ArchiveFile, HandlerArchive, RegistryImage, SourceSpec, WebArchive
+from bootc_live.config.source_spec import ArchiveFile, SourceSpec
 from bootc_live.landing.kexec import KexecLanding
 from bootc_live.landing.kexec_receipt import first_stage
 from bootc_live.landing.modules import needs_modules
@@ -49,12 +49,12 @@ def boot_by_kexec(config: Config, kexec: Kexec, arguments: argparse.Namespace, r
             "bootc.kexec starts another kernel at once, which only an initramfs may do",
             hint="leave bootc.kexec out, or try it with --dry-run",
         )
-    specs = config.sources if kexec.reuse else _reachable(config.sources)
+    specs = config.sources if kexec.reuse else _reachable(config.sources, recorder)
     taken: list[Taken] = []
     try:
         with peak_memory(used_bytes, _INTERVAL) as peak, ram_workspace(Backing(size=config.backing.size)) as directory:
             access = prepared_access(config, recorder, directory)
-            room = HandoverRoom(config, whole=all(isinstance(spec, ArchiveFile) for spec in specs))
+            room = HandoverRoom(config)
             _go(kexec, specs, access, directory, recorder, arguments, taken.append, peak, room)
             return None
     except (ImageError, LandingError, OutOfMemoryError, RunError) as error:
@@ -92,9 +92,13 @@ def _go(
         rest = taken.layout is None or bool(taken.layout.missing)
         # Where an earlier source gave some of it, too, the rest is in the archive alone.
         carried = local if kexec.reuse and rest else None
-        remote = rest and isinstance(used, RegistryImage | WebArchive | HandlerArchive)
-        landing = KexecLanding(taken, cmdline, directory, recorder, stack, carried, remote)
+        handed = (0 if taken.layout is None else taken.layout.size) + (0 if carried is None else _size(carried))
+        landing = KexecLanding(taken, cmdline, directory, recorder, stack, carried, used if rest else None)
         landing.check()
+        if taken.files.initramfs is not None:
+            check_next_memory(handed, taken.files.initramfs)
+        if rest and carried is None:
+            _tell_of_archives(specs, recorder)
         if local is not None and carried is None and not kexec.boot_on_failure and not arguments.dry_run:
             _give_up(local)
         give_back()
@@ -125,7 +129,7 @@ def _give_up(archive: str) -> None:
             os.unlink(archive)
 
 
-def _reachable(specs: tuple[SourceSpec, ...]) -> tuple[SourceSpec, ...]:
+def _reachable(specs: tuple[SourceSpec, ...], recorder: Recorder) -> tuple[SourceSpec, ...]:
     """Leave out archives in this initramfs, which the next kernel does not have; raises ConfigError if none is left."""
     left = tuple(spec for spec in specs if not isinstance(spec, ArchiveFile))
     if not left:
@@ -134,7 +138,22 @@ def _reachable(specs: tuple[SourceSpec, ...]) -> tuple[SourceSpec, ...]:
             "another initramfs, without that archive",
             hint="leave bootc.kexec.reuse-image=0 out, or name a source that the next kernel can reach, too",
         )
+    _tell_of_archives(specs, recorder)
     return left
+
+
+def _tell_of_archives(specs: tuple[SourceSpec, ...], recorder: Recorder) -> None:
+    """Warn of fallbacks that the next kernel would look for in vain, as long as it has something left to fetch."""
+    archives = " and ".join(repr(spec.typed) for spec in specs if isinstance(spec, ArchiveFile))
+    if archives:
+        recorder.warn(f"the next kernel cannot fall back to {archives}: its initramfs is another one")
+
+
+def _size(path: str) -> int:
+    """Return the size of an archive, or of all files of a layout directory."""
+    if os.path.isdir(path):
+        return sum(os.path.getsize(os.path.join(top, name)) for top, _, names in os.walk(path) for name in names)
+    return os.path.getsize(path)
 
 
 def _check_modules(taken: list[Taken], error: BootcLiveError) -> None:

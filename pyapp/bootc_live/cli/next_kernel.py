@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import os
 
-from bootc_live.base.errors import ConfigError, LandingError
+from bootc_live.base.errors import ConfigError, LandingError, OutOfMemoryError
 from bootc_live.base.memory import available_bytes, total_bytes
+from bootc_live.base.units import mib
 from bootc_live.config.cmdline import parse_cmdline
 from bootc_live.config.model import Config
+from bootc_live.config.source_spec import ArchiveFile
 from bootc_live.image.estimate import estimate
 from bootc_live.image.verified import ResolvedImage
 from bootc_live.rootfs.admission import least, ways
 from bootc_live.rootfs.admitting import present_means
+from bootc_live.rootfs.boot_files import BootFile
+from bootc_live.rootfs.initramfs import unpacked_size
 from bootc_live.rootfs.machine import machine_room, whole_machine
 from bootc_live.rootfs.needs import need_of
 from bootc_live.source.interface import AnySource
 
 # What kernel, initramfs and this program take beside the blobs, at their largest.
 _BESIDE = 192 * 2**20
-# What the next kernel needs for itself, for its initramfs, packed and unpacked, and to begin with its work.
+# What the next kernel needs for itself, for an initramfs of usual size, packed and unpacked, and to begin its work.
 _NEXT = 320 * 2**20
+# The same without the initramfs.
+_NEXT_ALONE = 192 * 2**20
+# An initramfs is measured where one that unpacks to so many times its size might not do.
+_OFTEN_UNPACKED = 12
 # No file may be larger for kexec_file_load(2), and none in a cpio; kernel and initramfs are to go in there, too.
 _MOST = 4 * 2**30 - 512 * 2**20
 # A kernel refuses longer command lines (COMMAND_LINE_SIZE of x86 and arm64).
@@ -27,16 +35,14 @@ _LONGEST = 2047
 
 
 class HandoverRoom:
-    """How much of an image may be handed over in memory.
+    """How much of an image may be handed over in memory, once ``look`` knows it."""
 
-    ``whole`` is for images that the next kernel can have from nowhere else.
-    """
-
-    def __init__(self, config: Config, *, whole: bool) -> None:
-        """``config`` says what root the next kernel will make."""
-        self.whole = whole
+    def __init__(self, config: Config) -> None:
+        """``config`` says what root the next kernel will make, and where images come from."""
         self._config = config
+        self._archives = {spec.typed for spec in config.sources if isinstance(spec, ArchiveFile)}
         self._root = 0
+        self._whole = False
 
     def look(self, source: AnySource, image: ResolvedImage) -> None:
         """Look how much memory the root of an image will take, at the least; see ``image.admit.Admit``."""
@@ -44,6 +50,11 @@ class HandoverRoom:
         content = least(estimate(source, image))
         possible = ways(config.layout, config.compress, present_means(), config.backing.zram)
         self._root = min(need_of(way, content).memory for way in possible)
+        self._whole = source.typed in self._archives
+
+    def whole(self) -> bool:
+        """Tell whether the next kernel can have the image from nowhere else: its archive is in this initramfs."""
+        return self._whole
 
     def bytes(self) -> int:
         """Give how many bytes of blobs.
@@ -52,10 +63,32 @@ class HandoverRoom:
         one holds them while it makes its root.
         """
         room = min((available_bytes() - _BESIDE) // 2, (total_bytes() - _NEXT) // 2, _MOST)
-        if not self.whole:
+        if not self._whole:
             machine = machine_room(whole_machine(total_bytes()), self._config.backing)
             room = min(room, machine.available - self._root)
         return max(0, room)
+
+
+def check_next_memory(handed: int, initramfs: BootFile) -> None:
+    """Raise OutOfMemoryError where the next kernel could not unpack its initrd: it would only stop there.
+
+    ``handed`` are bytes that are handed over in it, which lie in memory twice for a moment.
+    """
+    total = total_bytes()
+    if 2 * handed + _NEXT_ALONE + (1 + _OFTEN_UNPACKED) * initramfs.size <= total:
+        return
+    unpacked = unpacked_size(initramfs.chunks())
+    own = _NEXT_ALONE + initramfs.size + unpacked
+    needed = 2 * handed + own
+    # One of usual size was counted when it was decided how much is handed over.
+    if own > _NEXT and needed > total:
+        also = f" and twice the {mib(handed)} that are handed over" if handed else ""
+        raise OutOfMemoryError(
+            f"the next kernel would need {mib(needed)} to begin with, for its initramfs ({mib(initramfs.size)}, "
+            f"{mib(unpacked)} unpacked){also}; this machine has {mib(total)}",
+            hint="give the machine more memory, make the image's initramfs smaller"
+            + (", or boot with bootc.kexec.reuse-image=0" if handed else ""),
+        )
 
 
 def check_next_cmdline(cmdline: str) -> None:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from bootc_live.base.errors import ConfigError
 from bootc_live.config.credentials import SYSTEM_CREDENTIALS, credential_path
+from bootc_live.config.handover import HOST
 from bootc_live.config.host_identity import host_identity
 from bootc_live.config.logins import Logins, parse_logins
 from bootc_live.config.routes import RegistryRules
 
-RULES = "/etc/bootc-live/registries.yaml"
+_OWN = "/etc/bootc-live"
+RULES = f"{_OWN}/registries.yaml"
 CERTIFICATES = ("/etc/bootc-live/certs.d", "/etc/containers/certs.d", "/etc/docker/certs.d")
 # bootc looks into the three of ostree, podman and docker into the two of a user.
 _LOGINS = (
@@ -79,20 +82,32 @@ def read_surroundings(root: str = "/", environ: Mapping[str, str] = os.environ) 
     """Look at the files and systemd credentials of this host; raises ConfigError for damaged ones.
 
     Every path is taken below ``root``. Logins: the first file that has one for a
-    name wins; rules of the credential come before those of the file.
+    name wins; rules of the credential come before those of the file. What the kernel before this one had at a path
+    comes before what is there now.
     """
-    credentials = _below(root, SYSTEM_CREDENTIALS)
     certificates = [_below(root, path) for path in CERTIFICATES]
     extra = [os.path.join(certificates[0], name) for name in _names(certificates[0]) if name.endswith((".crt", ".pem"))]
-    authority = credential_path("bootc-live.ca", credentials)
+    authority = _credential(root, "ca")
     return Surroundings(
-        rules=_rules([credential_path("bootc-live.registries", credentials), _below(root, RULES)]),
-        logins=Logins(tuple(parse_logins(_read(path), path) for path in _login_files(root, credentials, environ))),
+        rules=_rules([_credential(root, "registries"), _below(root, RULES)]),
+        logins=Logins(tuple(parse_logins(_read(path), path) for path in _login_files(root, environ))),
         authorities=(*extra, *([authority] if authority else [])),
         host_directories=tuple(certificates),
-        client=credential_path("bootc-live.client", credentials),
+        client=_credential(root, "client"),
         identity=host_identity(root),
     )
+
+
+def host_files(root: str = "/", environ: Mapping[str, str] = os.environ) -> Iterator[str]:
+    """Yield the paths, without ``root`` in front, of all files that ``read_surroundings`` might read."""
+    found = {_credential(root, name) for name in ("ca", "client", "registries")}
+    for top in (_OWN, *CERTIFICATES):
+        found |= {os.path.join(where, name) for where, _, names in os.walk(_below(root, top)) for name in names}
+    with suppress(ConfigError):
+        found |= set(_login_files(root, environ))
+    for path in sorted(filter(None, found)):
+        if os.path.isfile(path):
+            yield f"/{os.path.relpath(path, root)}"
 
 
 def _rules(paths: list[str | None]) -> RegistryRules:
@@ -112,13 +127,13 @@ def _rules(paths: list[str | None]) -> RegistryRules:
     return rules
 
 
-def _login_files(root: str, credentials: str, environ: Mapping[str, str]) -> Iterator[str]:
-    credential = credential_path("bootc-live.auth", credentials)
+def _login_files(root: str, environ: Mapping[str, str]) -> Iterator[str]:
+    credential = _credential(root, "auth")
     if credential is not None:
         yield credential
     named = environ.get("REGISTRY_AUTH_FILE")
     if named:
-        path = _below(root, os.path.abspath(named))
+        path = _place(root, os.path.abspath(named))
         if not os.path.isfile(path):
             raise ConfigError(
                 f"the variable REGISTRY_AUTH_FILE names {named!r}, which is not a file",
@@ -126,9 +141,9 @@ def _login_files(root: str, credentials: str, environ: Mapping[str, str]) -> Ite
             )
         yield path
     users = [os.path.join(environ[name], path) for name, path in _USER_LOGINS if environ.get(name)]
-    for path in (*_LOGINS, *users):
-        if os.path.isfile(_below(root, path)):
-            yield _below(root, path)
+    for path in (_place(root, path) for path in (*_LOGINS, *users)):
+        if os.path.isfile(path):
+            yield path
 
 
 def _client_pair(directory: str, names: list[str]) -> tuple[str, str] | None:
@@ -160,6 +175,17 @@ def _read(path: str) -> bytes:
         raise ConfigError(
             f"cannot read {path!r}: {error.strerror}", hint="make it readable, or take it out of the way"
         ) from error
+
+
+def _credential(root: str, name: str) -> str | None:
+    places = (_below(root, f"{top}{SYSTEM_CREDENTIALS}") for top in (HOST, ""))
+    return next(filter(None, (credential_path(f"bootc-live.{name}", place) for place in places)), None)
+
+
+def _place(root: str, path: str) -> str:
+    """Return where to look for a file that the kernel before this one may have had."""
+    handed = _below(root, f"{HOST}{path}")
+    return handed if os.path.isfile(handed) else _below(root, path)
 
 
 def _below(root: str, path: str) -> str:

@@ -66,11 +66,16 @@ class BlobKeeper:
     """Keeps the blobs of one image in the file ``path``, below the directory ``prefix`` of a cpio. See ``BlobsKept``.
 
     ``room`` tells, once the image is known, how many bytes of layers may be kept; those beyond are left out, an
-    error where the image has to be there as a ``whole``.
+    error where ``whole`` tells that the image has to be there as a whole.
     """
 
     def __init__(
-        self, path: str, prefix: str, room: Callable[[], int | None] = lambda: None, *, whole: bool = False
+        self,
+        path: str,
+        prefix: str,
+        room: Callable[[], int | None] = lambda: None,
+        *,
+        whole: Callable[[], bool] = lambda: False,
     ) -> None:
         """Make the file; raises OSError."""
         self.path = path
@@ -148,7 +153,7 @@ class BlobKeeper:
         if config.digest in layers:
             del layers[config.digest]
         room = self._room()
-        if self._whole and room is not None and image.compressed_size > room:
+        if self._whole() and room is not None and image.compressed_size > room:
             raise OutOfMemoryError(
                 f"the layers of {image.typed!r} take {mib(image.compressed_size)}, twice of it for a moment; "
                 f"memory does for {mib(room)} of them",

@@ -12,14 +12,13 @@ from bootc_live.base.errors import LandingError
 from bootc_live.base.holes import punch
 from bootc_live.base.kexec import go_on, loaded_kernel
 from bootc_live.base.log import Recorder
-from bootc_live.config.handover import STAGE, WHOLE, stage_json
+from bootc_live.config.handover import STAGE, WHOLE, is_mounted_over, stage_json
+from bootc_live.config.source_spec import SourceSpec
+from bootc_live.landing.dracut_modules import lacking_module
 from bootc_live.landing.next_initrd import append_archive, append_file, carried_files
 from bootc_live.rootfs.boot_files import BootFile
-from bootc_live.rootfs.initramfs import holds
 from bootc_live.rootfs.take_boot_files import Taken
 
-_PROGRAM = "usr/lib/bootc-live/bootc-live.pyz"
-_NETWORK = "usr/lib/bootc-live/fetch-url"
 _HINT = "build the image's initramfs with the dracut modules of bootc-live that its source needs"
 
 
@@ -28,8 +27,8 @@ class KexecLanding:
     """Go on in the kernel of ``taken`` with the command line; ``prepare`` does all that can fail, ``commit`` jumps.
 
     ``directory`` is a place in RAM for files. ``archive`` is a file of this initramfs that the next one has to have at
-    the same path, None where nothing but the layout of ``taken`` is handed over. ``network`` tells that something is
-    left to fetch over it. The kernel is loaded as long as ``stack`` is open.
+    the same path, None where nothing but the layout of ``taken`` is handed over. ``rest`` is the source that
+    something is left to fetch from, None where there is nothing. The kernel is loaded as long as ``stack`` is open.
     """
 
     taken: Taken
@@ -38,7 +37,7 @@ class KexecLanding:
     recorder: Recorder
     stack: ExitStack = field(default_factory=ExitStack)
     archive: str | None = None
-    network: bool = False
+    rest: SourceSpec | None = None
 
     def check(self) -> None:
         """Raise LandingError for an image whose initramfs could not go on."""
@@ -46,21 +45,30 @@ class KexecLanding:
         initramfs = self.taken.files.initramfs
         if initramfs is None:
             raise LandingError(f"{typed!r} has no initramfs.img beside its kernel {self._version}", hint=_HINT)
-        found = holds(initramfs.chunks(), _PROGRAM)
-        if found is False:
+        if self.archive is not None and is_mounted_over(self.archive):
             raise LandingError(
-                f"the initramfs of {typed!r} (kernel {self._version}) has no bootc-live in it: "
-                f"there is no /{_PROGRAM}, so it could not make a root of the image",
+                f"{self.archive!r} would have to be handed over as it is, but the next kernel mounts something over "
+                "that place before it is looked for",
+                hint="put the archive elsewhere in the initramfs, for example at /root.oci, or make it an OCI archive "
+                "that is not compressed as a whole",
+            )
+        try:
+            lacking = lacking_module(initramfs.chunks(), self.rest)
+        except ValueError as error:
+            self.recorder.warn(f"cannot look into the initramfs of {typed!r}: {error}")
+            return
+        if lacking == "bootc-live":
+            raise LandingError(
+                f"the initramfs of {typed!r} (kernel {self._version}) has no bootc-live in it, "
+                "so it could not make a root of the image",
                 hint=_HINT,
             )
-        if found and self.network and holds(initramfs.chunks(), _NETWORK) is False:
+        if lacking:
             raise LandingError(
-                f"the initramfs of {typed!r} (kernel {self._version}) lacks the dracut module bootc-live-net, "
+                f"the initramfs of {typed!r} (kernel {self._version}) lacks the dracut module {lacking}, "
                 "so it could not fetch what is not handed over",
                 hint=_HINT,
             )
-        if found is None:
-            self.recorder.warn(f"cannot look into the initramfs of {typed!r}: no program for its compression is here")
 
     def prepare(self, receipt: dict[str, object]) -> str:
         """Make the next initrd and load the kernel, give the call that did; ``receipt`` tells the next one of it.

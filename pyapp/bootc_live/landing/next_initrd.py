@@ -15,14 +15,16 @@ from bootc_live.base.errors import OutOfMemoryError
 from bootc_live.base.holes import punch
 from bootc_live.base.memory import available_bytes
 from bootc_live.base.units import mib
+from bootc_live.config.handover import HOST, is_mounted_over
+from bootc_live.config.surroundings import host_files
 from bootc_live.image.space import no_space
 from bootc_live.rootfs.boot_files import BootFile
 
 _DIRECTORY, _FILE = 0o40755, 0o100600
 _ALIGN = 4
 _STEP = 4 * 2**20
-# What this kernel's initramfs was given for servers: logins, certificates, mirrors.
-_CARRIED = "/etc/bootc-live"
+# Beside other authorities, not in their place: the image's initramfs has a bundle of its own.
+_AUTHORITIES = "/etc/bootc-live/certs.d/kernel-before.crt"
 
 
 def append_file(part: BootFile, path: str) -> None:
@@ -78,14 +80,27 @@ def append_archive(files: Mapping[str, bytes | BootFile], path: str) -> None:
         raise
 
 
-def carried_files(directory: str = _CARRIED) -> Iterator[tuple[str, bytes]]:
-    """Give what this initramfs was given for servers, by path: the next one is asked for by the same."""
-    for top, _, names in sorted(os.walk(directory)):
-        for name in sorted(names):
-            path = os.path.join(top, name)
-            if os.path.isfile(path):
-                with open(path, "rb") as file:
-                    yield path, file.read()
+def carried_files(root: str = "/", environ: Mapping[str, str] = os.environ) -> Iterator[tuple[str, bytes]]:
+    """Give what this kernel was given for servers, by the paths it has in the next one, which asks the same ones.
+
+    Those are logins, certificates and mirrors, and the authorities that this system trusts.
+    """
+    for path in host_files(root, environ):
+        with open(os.path.join(root, path.lstrip("/")), "rb") as file:
+            yield f"{HOST}{path}" if is_mounted_over(path) else path, file.read()
+    bundle = _system_bundle()
+    if bundle is not None:
+        with open(bundle, "rb") as file:
+            yield _AUTHORITIES, file.read()
+
+
+def _system_bundle() -> str | None:
+    try:
+        from bootc_live.source.http.trust import system_bundle
+    except ImportError:
+        # Of an initramfs without the network.
+        return None
+    return system_bundle()
 
 
 def _full() -> OutOfMemoryError:

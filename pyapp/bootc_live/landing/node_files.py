@@ -13,12 +13,13 @@ from typing import Protocol
 from bootc_live.base.errors import ConfigError, ImageError
 from bootc_live.base.log import Recorder
 from bootc_live.base.redact import redact_value
-from bootc_live.config.source_spec import ROOT_PREFIX, ArchiveFile, RegistryImage, SourceSpec
+from bootc_live.config.source_spec import ROOT_PREFIX, ArchiveFile, RegistryImage, SourceSpec, parse_source
 from bootc_live.config.tokens import Token, redact_cmdline
 from bootc_live.image.kept import KeptLayout
+from bootc_live.landing.dracut_modules import lacking_module
 from bootc_live.landing.node_cmdline import check_append, goes_on_elsewhere, node_cmdline, node_source
 from bootc_live.rootfs.boot_files import BootFile
-from bootc_live.rootfs.initramfs import holds
+from bootc_live.rootfs.initramfs import LZ4, holds
 from bootc_live.rootfs.take_boot_files import Keep, Taken, taken_boot_files
 from bootc_live.source.access import Access
 
@@ -27,8 +28,6 @@ _LAYOUT = "rootfs"
 _INITRD, _ROOTFS = "initrd.img", "rootfs.cpio"
 # Boot loaders take these as they are.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_PROGRAM = "usr/lib/bootc-live/bootc-live.pyz"
-_NETWORK = "usr/lib/bootc-live/fetch-url"
 _BUILD = "build one with the dracut modules bootc-live and bootc-live-registry, and name it with --initrd"
 
 
@@ -52,6 +51,27 @@ class Initrd(Protocol):
     def chunks(self) -> Iterator[bytes]:
         """Give the content."""
         ...
+
+
+@dataclass(frozen=True)
+class _Ended:
+    """An initrd that others may follow: after it, loaders put no more zeros than up to a multiple of four.
+
+    The legacy format of lz4 has no end of its own: only a word of zeros keeps the kernel from taking the archive behind
+    it for one more block. Elsewhere zeros are passed over.
+    """
+
+    content: BootFile
+
+    def chunks(self) -> Iterator[bytes]:
+        """Give the content, and zeros behind it where something in it might be lz4."""
+        before, found = b"", False
+        for chunk in self.content.chunks():
+            found = found or LZ4 in before + chunk[: len(LZ4)] or LZ4 in chunk
+            before = chunk[-len(LZ4) :]
+            yield chunk
+        if found:
+            yield bytes(-self.content.size % 4 + 4)
 
 
 @dataclass(frozen=True)
@@ -104,7 +124,8 @@ def node_files(
         cmdline = node_cmdline(first, taken.files.arguments, wishes.append, pin)
         if redact_cmdline(cmdline) != cmdline:
             recorder.warn("the kernel command line holds a login or a query, which every user of the machines can read")
-        initrds: dict[str, Initrd] = {_INITRD: _initrd(taken, given, root, recorder), **more}
+        initrds: dict[str, Initrd] = {_INITRD: _Ended(_initrd(taken, given, root, recorder))}
+        initrds |= {name: _Ended(file) for name, file in more.items()}
         if wishes.rootfs:
             initrds[_ROOTFS] = _layout(taken)
         archive = _file(spec.path, "") if served and isinstance(spec, ArchiveFile) else None
@@ -164,16 +185,15 @@ def _initrd(taken: Taken, given: BootFile | None, root: str, recorder: Recorder)
     if initrd is None:
         raise ImageError(f"{typed!r} has a kernel but no initramfs", hint=_BUILD)
     what = f"the initrd {given.path!r}" if given else f"the initramfs of {typed!r}"
-    found = holds(initrd.chunks(), _PROGRAM)
-    if found is None:
-        recorder.warn(f"{what} cannot be looked into: make sure that it has the dracut module bootc-live")
+    try:
+        lacking = lacking_module(initrd.chunks(), parse_source(root))
+    except ValueError as error:
+        recorder.warn(f"{what} cannot be looked into: make sure that it has the dracut module bootc-live ({error})")
         return initrd
-    if not found:
+    if lacking == "bootc-live":
         raise ImageError(f"{what} has none of our dracut modules: it would not find the image", hint=_BUILD)
-    if "://" in root and not holds(initrd.chunks(), _NETWORK):
-        raise ImageError(
-            f"{what} lacks the dracut module bootc-live-net, which {redact_value(root)!r} needs", hint=_BUILD
-        )
+    if lacking:
+        raise ImageError(f"{what} lacks the dracut module {lacking}, which {redact_value(root)!r} needs", hint=_BUILD)
     if given and not holds(initrd.chunks(), f"usr/lib/modules/{version}"):
         recorder.warn(f"{what} has no modules for the image's kernel {version}: was it built for another one?")
     return initrd

@@ -37,12 +37,13 @@ class Keep:
     """Blobs are to be kept in a cpio, below its directory ``prefix``.
 
     ``room`` gives how many bytes of layers at the most, None for all. Where it does not do, the largest are left out,
-    unless they have to be there as a ``whole``: then it is an error. ``admit`` is told of the image before that.
+    unless they have to be there as a ``whole``: then it is an error. ``admit`` is told of the image, and of its
+    source, before either is asked.
     """
 
     prefix: str
     room: Callable[[], int | None] = lambda: None
-    whole: bool = False
+    whole: Callable[[], bool] = lambda: False
     admit: Admit = admit_all
 
 
