@@ -9,6 +9,8 @@ check() {
 
 # called by dracut
 depends() {
+	[[ -d $(dracut_module_path network) ]] ||
+		dfatal "bootc-live-net: dracut's module network is missing: install the package dracut-network"
 	echo bootc-live network
 }
 

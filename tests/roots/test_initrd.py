@@ -357,3 +357,14 @@ def test_no_initrd_without_the_zipapp(root: Root, shared: Path) -> None:
     assert done.returncode != 0
     assert "/nowhere.pyz is missing: install bootc-live, or set BOOTC_LIVE_PYZ" in done.stdout + done.stderr
     assert not path.exists()
+
+
+def test_no_initrd_without_dracut_network(root: Root, shared: Path) -> None:
+    """Which is a package of its own: a container may have dracut without it."""
+    path = shared / f"{root}-none.img"
+    script = 'rm -r /usr/lib/dracut/modules.d/[0-9][0-9]network && exec "$@"'
+    command = (HERE / "build-initrd", path, *root.kernel(), "systemd", "bootc-live bootc-live-registry")
+    done = root.run("sh", "-ec", script, "sh", *command, ok=False)
+    assert done.returncode != 0
+    assert (done.stdout + done.stderr).count("install the package dracut-network") == 1
+    assert not path.exists()
