@@ -182,7 +182,7 @@ def test_initrds_behind_one_of_lz4(behind: str, program: Program, archive: Path,
                 loaded += bytes(-len(loaded) % 4) + (target / line.removeprefix("initrd ")).read_bytes()
         for name in (BASE, "rootfs/index.json", *(["etc/site"] if behind == "--add-initrd" else [])):
             assert holds(iter([loaded]), name) is True
-    content(target)
+        content(target)
 
 
 def test_own_root_is_pinned_too(program: Program, archive: Path, tmp_path: Path) -> None:
