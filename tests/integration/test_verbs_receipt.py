@@ -35,6 +35,7 @@ SCHEMA: dict[str, Any] = {
         "size": int,
         "sha256": type(None),
         "labelled": bool,
+        "asked": {"layout": str, "compression": str},
     },
     "backing": {"kind": str, "size": type(None), "huge": str, "mpol": str, "zram": type(None)},
     "writable": {"root": bool, "etc": bool, "var": bool, "on": str, "state": type(None)},

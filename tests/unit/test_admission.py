@@ -11,7 +11,7 @@ from bootc_live.base.units import MIB, mib
 from bootc_live.config.model import Backing, Compression, Layout, Zram
 from bootc_live.image.estimate import Estimate, LayerEstimate
 from bootc_live.image.unpacked_size import Basis
-from bootc_live.rootfs.admission import Choice, Means, choose, every_way, least, likely, ways
+from bootc_live.rootfs.admission import Choice, Means, candidates, choose, every_way, least, likely
 from bootc_live.rootfs.machine import Room
 from bootc_live.rootfs.needs import RESERVE, Content, Way, need_of
 
@@ -100,9 +100,101 @@ def test_a_stream_cannot_be_packed_on_its_way() -> None:
     ],
 )
 def test_ways(layout: Layout, compress: Compression, means: Means, expected: list[Way]) -> None:
-    assert ways(layout, compress, means) == expected
+    found = candidates(layout, compress, means)
+    assert list(found.ways) == expected
+    assert found.chosen == ("the fastest that fits" if layout is Layout.AUTO else "as asked for")
+    assert (found.obstacles, found.warning) == ("", "")
     on_zram = [replace(way, zram=True, algorithm="zstd") for way in expected]
-    assert ways(layout, compress, means, Zram(MIB, "zstd")) == on_zram
+    assert list(candidates(layout, compress, means, Zram(MIB, "zstd")).ways) == on_zram
+
+
+# Kernels, by what they cannot mount.
+CURRENT: frozenset[Way] = frozenset()
+WITHOUT_ZSTD = frozenset({ZSTD})
+DEBIAN_12 = WITHOUT_ZSTD | {INDEX}
+EL9 = DEBIAN_12 | {LZ4}
+WITHOUT_EROFS = EL9 | {EROFS}
+
+
+def under(kernel: frozenset[Way], means: Means = ALL) -> Means:
+    """The means of a machine whose kernel cannot mount some ways."""
+
+    def obstacle(way: Way) -> str:
+        if Way(way.layout, way.compress) not in kernel:
+            return ""
+        return "no EROFS" if kernel is WITHOUT_EROFS else f"no {way}"
+
+    return replace(means, obstacle=obstacle)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "layout", "compress", "expected", "chosen", "obstacles", "warned"),
+    [
+        (WITHOUT_ZSTD, Layout.INDEX, NO, [INDEX], "as asked for", "", False),
+        (WITHOUT_ZSTD, Layout.EROFS, L, [LZ4], "as asked for", "", False),
+        (WITHOUT_ZSTD, Layout.EROFS, Z, [LZ4], "instead of erofs zstd", "; no erofs zstd", True),
+        (WITHOUT_ZSTD, Layout.AUTO, NO, [INDEX, LZ4], "the fastest that fits", "; no erofs zstd", False),
+        (WITHOUT_ZSTD, Layout.AUTO, Z, [INDEX], "the fastest that fits", "; no erofs zstd", False),
+        (DEBIAN_12, Layout.INDEX, NO, [EROFS], "instead of index", "; no index", False),
+        (DEBIAN_12, Layout.EROFS, NO, [EROFS], "as asked for", "", False),
+        (DEBIAN_12, Layout.AUTO, NO, [EROFS, LZ4], "the fastest that fits", "; no index; no erofs zstd", False),
+        (DEBIAN_12, Layout.AUTO, L, [EROFS, LZ4], "the fastest that fits", "; no index", False),
+        (DEBIAN_12, Layout.TREE, NO, [TREE], "as asked for", "", False),
+        (EL9, Layout.INDEX, NO, [EROFS], "instead of index", "; no index", False),
+        (EL9, Layout.EROFS, Z, [EROFS], "instead of erofs zstd", "; no erofs zstd; no erofs lz4", True),
+        (EL9, Layout.EROFS, L, [EROFS], "instead of erofs lz4", "; no erofs lz4", True),
+        (EL9, Layout.AUTO, NO, [EROFS], "the fastest that fits", "; no index; no erofs lz4; no erofs zstd", False),
+        (WITHOUT_EROFS, Layout.INDEX, NO, [TREE], "instead of index", "; no EROFS", True),
+        (WITHOUT_EROFS, Layout.EROFS, Z, [TREE], "instead of erofs zstd", "; no EROFS", True),
+        (WITHOUT_EROFS, Layout.AUTO, NO, [TREE], "the fastest that fits", "; no EROFS", True),
+        (WITHOUT_EROFS, Layout.TREE, NO, [TREE], "as asked for", "", False),
+    ],
+)
+def test_what_the_kernel_cannot_mount(
+    kernel: frozenset[Way],
+    layout: Layout,
+    compress: Compression,
+    expected: list[Way],
+    chosen: str,
+    obstacles: str,
+    *,
+    warned: bool,
+) -> None:
+    means = under(kernel)
+    found = candidates(layout, compress, means)
+    assert (list(found.ways), found.chosen, found.obstacles) == (expected, chosen, obstacles)
+    assert found.warning == (f"layout {expected[0]} is taken, {chosen}{obstacles}" if warned else "")
+    choice = choose(TYPED, layout, compress, an_estimate(), a_room(2000), means)
+    assert choice.way == expected[0]
+    assert choice.why.startswith(f"layout {expected[0]}, {chosen}: needs ")
+    assert choice.why.endswith(f"of 2000.0 MiB{obstacles}")
+    error = refused(layout, a_room(1), means=means, compress=compress)
+    assert error.message.endswith(f"MiB are available{obstacles}")
+    on_zram = choose(TYPED, layout, compress, an_estimate(), a_room(2000, Backing(zram=Zram(2000 * MIB))), means)
+    assert on_zram.way == replace(expected[0], zram=True)
+
+
+def test_only_what_can_be_mounted_is_proposed() -> None:
+    assert every_way(under(DEBIAN_12)) == [EROFS, LZ4, TREE, replace(TREE, zram=True)]
+    error = refused(Layout.INDEX, a_room(reserve(750)), means=under(DEBIAN_12))
+    assert "layout erofs needs" in error.message
+    assert "what would fit: bootc.live.layout=erofs bootc.live.compress=lz4" in error.hint
+    assert "zstd" not in error.hint
+    assert "layout=index" not in error.hint
+
+
+def test_a_library_that_is_missing_is_no_substitute() -> None:
+    found = candidates(Layout.EROFS, Z, under(WITHOUT_ZSTD, Means(frozenset({NO, Z}), zram=False)))
+    assert found.ways == (EROFS,)
+
+
+def test_what_was_begun_is_kept() -> None:
+    """Layers that were used up on one way cannot be had again for another."""
+    choice = choose(TYPED, Layout.AUTO, NO, an_estimate(), a_room(2000), ALL, ZSTD)
+    assert choice.way == ZSTD
+    assert choice.why.startswith("layout erofs zstd, as begun for another source: needs ")
+    with pytest.raises(AdmissionError, match="layout erofs lz4 needs"):
+        choose(TYPED, Layout.AUTO, NO, an_estimate(), a_room(reserve(need(ZSTD) + 1)), ALL, LZ4)
 
 
 def chosen(
@@ -144,9 +236,15 @@ def test_the_fastest_that_fits(layout: Layout, available: int, way: Way) -> None
     assert (f"index needs {reserve(1010)}.0 MiB" in choice.why) is (choice.way.layout is not layout and way != INDEX)
 
 
-def refused(layout: Layout, room: Room, estimate: Estimate | None = None, means: Means = ALL) -> AdmissionError:
+def refused(
+    layout: Layout,
+    room: Room,
+    estimate: Estimate | None = None,
+    means: Means = ALL,
+    compress: Compression = NO,
+) -> AdmissionError:
     with pytest.raises(OutOfMemoryError) as caught:
-        chosen(layout, room, estimate, means=means)
+        chosen(layout, room, estimate, compress, means)
     assert isinstance(caught.value, AdmissionError)
     assert repr(TYPED) in caught.value.message
     return caught.value

@@ -161,6 +161,7 @@ def test_the_root(image: VerifiedImage) -> None:
     assert found["root"] == {
         "compression": "lz4",
         "library": "lz4 1.10.0",
+        "asked": {"layout": "erofs", "compression": "none"},
         "why": WHY,
         "size": 64 * MIB,
         "sha256": "sha256:" + "a" * 64,

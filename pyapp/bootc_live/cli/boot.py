@@ -23,8 +23,10 @@ from bootc_live.landing.receipt import DEFAULT_PATH, Figures, make_receipt, writ
 from bootc_live.landing.relabel import DEFAULT_DIRECTORY, relabelled
 from bootc_live.landing.services import check_services
 from bootc_live.landing.sysroot import SysrootLanding, check_sysroot
+from bootc_live.rootfs.admitting import present_means
 from bootc_live.rootfs.live_root import mounted_root
 from bootc_live.rootfs.maker import root_maker
+from bootc_live.rootfs.mountable import obstacle, require_overlay
 from bootc_live.rootfs.ram import settle
 from bootc_live.rootfs.state import require_state
 
@@ -51,11 +53,13 @@ def main(arguments: argparse.Namespace) -> int:
     # A partition keeps what is written there: a dry run stays away from it.
     parts = replace(config.parts, state=None, state_required=False) if arguments.dry_run else config.parts
     require_state(parts)
+    require_overlay(config)
+    means = replace(present_means(), obstacle=obstacle)
     in_ram = arguments.workdir is None or config.backing != Backing()
     with (
         peak_memory() as peak,
         workspace(arguments.workdir, config.backing) as directory,
-        root_maker(config, directory, recorder, ours=in_ram) as maker,
+        root_maker(config, directory, recorder, means, ours=in_ram) as maker,
     ):
         access = prepared_access(config, recorder, directory)
         sources = config.sources

@@ -17,6 +17,7 @@ from bootc_live.config.model import Compression, Config, Layout
 from bootc_live.config.values import parse_sha256
 from bootc_live.image.acquire import Acquired, acquire
 from bootc_live.image.tap import Takers
+from bootc_live.rootfs.admitting import present_means
 from bootc_live.rootfs.built import BuiltRoot
 from bootc_live.rootfs.maker import RootMaker, root_maker
 from bootc_live.source.access import Access
@@ -38,7 +39,7 @@ def main(arguments: argparse.Namespace) -> int:
     gc.disable()
     with ExitStack() as stack:
         directory = stack.enter_context(place_beside(arguments.file))
-        maker = stack.enter_context(root_maker(config, directory, recorder, ours=False))
+        maker = stack.enter_context(root_maker(config, directory, recorder, present_means(), ours=False))
         access = Access(recorder.warn, label=arguments.label, unsecure=arguments.unsecure, directory=directory)
         # It goes to a file: how much memory there is does not matter.
         try:

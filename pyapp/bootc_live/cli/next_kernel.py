@@ -12,7 +12,7 @@ from bootc_live.config.model import Config
 from bootc_live.config.source_spec import ArchiveFile
 from bootc_live.image.estimate import estimate
 from bootc_live.image.verified import ResolvedImage
-from bootc_live.rootfs.admission import least, ways
+from bootc_live.rootfs.admission import candidates, least
 from bootc_live.rootfs.admitting import present_means
 from bootc_live.rootfs.boot_files import BootFile
 from bootc_live.rootfs.initramfs import unpacked_size
@@ -48,7 +48,7 @@ class HandoverRoom:
         """Look how much memory the root of an image will take, at the least; see ``image.admit.Admit``."""
         config = self._config
         content = least(estimate(source, image))
-        possible = ways(config.layout, config.compress, present_means(), config.backing.zram)
+        possible = candidates(config.layout, config.compress, present_means(), config.backing.zram).ways
         self._root = min(need_of(way, content).memory for way in possible)
         self._whole = source.typed in self._archives
 
@@ -78,10 +78,8 @@ def check_next_memory(handed: int, initramfs: BootFile) -> None:
     if 2 * handed + _NEXT_ALONE + (1 + _OFTEN_UNPACKED) * initramfs.size <= total:
         return
     unpacked = unpacked_size(initramfs.chunks())
-    own = _NEXT_ALONE + initramfs.size + unpacked
-    needed = 2 * handed + own
-    # One of usual size was counted when it was decided how much is handed over.
-    if own > _NEXT and needed > total:
+    needed = 2 * handed + _NEXT_ALONE + initramfs.size + unpacked
+    if needed > total:
         also = f" and twice the {mib(handed)} that are handed over" if handed else ""
         raise OutOfMemoryError(
             f"the next kernel would need {mib(needed)} to begin with, for its initramfs ({mib(initramfs.size)}, "

@@ -40,6 +40,7 @@ def root_parts(config: Config, figures: Figures, fetched: int, unpacked: int) ->
         "root": {
             "compression": str(way.compress),
             "library": figures.library,
+            "asked": {"layout": str(config.layout), "compression": str(config.compress)},
             "why": _why(figures),
             "size": None if built is None else built.size,
             "sha256": None if built is None else built.sha256,

@@ -6,7 +6,7 @@ might have worked must not fail because somebody guessed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from bootc_live.base.errors import AdmissionError
@@ -17,6 +17,8 @@ from bootc_live.rootfs.machine import Room, larger_machine
 from bootc_live.rootfs.needs import ZRAM_USABLE, Content, Need, Way, need_of
 
 _PACKED = (Compression.LZ4, Compression.ZSTD)
+# What is taken instead of a compression that cannot be mounted.
+_LIGHTER = {Compression.ZSTD: (Compression.LZ4, Compression.NONE), Compression.LZ4: (Compression.NONE,)}
 _BY_MEMORY = "are available"
 _BY_SIZE = "are allowed by bootc.live.size="
 _BY_FREE = "are free in --workdir"
@@ -27,10 +29,14 @@ _ROUND = 64 * MIB
 
 @dataclass(frozen=True)
 class Means:
-    """What can be done here: compressions of the erofs layout, and whether the kernel has zram."""
+    """What can be done here: compressions of the erofs layout, and whether the kernel has zram.
+
+    ``obstacle`` says why the kernel cannot mount the image of a way, and nothing where it can.
+    """
 
     compressions: frozenset[Compression]
     zram: bool
+    obstacle: Callable[[Way], str] = lambda _way: ""
 
 
 @dataclass(frozen=True)
@@ -56,42 +62,94 @@ class Lack:
         return f"needs {mib(self.needed)}, {mib(self.there)} {self.what}"
 
 
-def ways(layout: Layout, compress: Compression, means: Means, zram: Zram | None = None) -> list[Way]:
-    """Give the ways that a layout stands for, fastest first.
+@dataclass(frozen=True)
+class Candidates:
+    """The ways that a layout stands for, fastest first.
 
-    ``auto`` never takes the tree: whoever needs real files asks for them.
+    ``chosen`` relates them to what was asked for; ``obstacles`` is why others are not among them, as it follows a
+    sentence; ``warning`` tells of it where something else is taken that takes more memory, or gives something else.
     """
-    if layout is not Layout.AUTO:
-        found = [Way(layout, compress if layout is Layout.EROFS else Compression.NONE)]
-    else:
+
+    ways: tuple[Way, ...]
+    chosen: str
+    obstacles: str = ""
+    warning: str = ""
+
+
+def candidates(layout: Layout, compress: Compression, means: Means, zram: Zram | None = None) -> Candidates:
+    """Return the ways that a layout stands for and that can be mounted: at least one.
+
+    For what cannot be mounted stands what comes next: for an index the erofs layout, for a compression a lighter one,
+    for all of EROFS the tree. ``auto`` takes the tree only then: whoever needs real files asks for them.
+    """
+    obstacles: dict[str, None] = {}
+
+    def can(way: Way) -> bool:
+        obstacle = means.obstacle(way)
+        if obstacle:
+            obstacles[obstacle] = None
+        return not obstacle
+
+    def first(tried: Sequence[Way]) -> list[Way]:
+        return next(([way] for way in tried if can(way)), [])
+
+    asked = Way(layout, compress if layout is Layout.EROFS else Compression.NONE)
+    if layout is Layout.AUTO:
         wanted = _PACKED if compress is Compression.NONE else (compress,)
-        found = [Way(Layout.INDEX), *(Way(Layout.EROFS, each) for each in wanted if each in means.compressions)]
-    return found if zram is None else [replace(way, zram=True, algorithm=zram.algorithm) for way in found]
+        packed = [Way(Layout.EROFS, each) for each in wanted if each in means.compressions]
+        found = [*first((Way(Layout.INDEX), Way(Layout.EROFS))), *filter(can, packed)]
+    else:
+        lighter = [each for each in _LIGHTER.get(compress, ()) if each in means.compressions]
+        erofs = [Way(Layout.EROFS, each) for each in (compress, *lighter)]
+        tried = {Layout.INDEX: [asked, *erofs], Layout.EROFS: erofs}
+        found = first(tried.get(layout, ()))
+    found = found or [Way(Layout.TREE)]
+    if layout is Layout.AUTO:
+        chosen, notable = "the fastest that fits", found[0].layout is Layout.TREE
+    else:
+        chosen = "as asked for" if found[0] == asked else f"instead of {asked}"
+        # The erofs layout gives the same as an index, a little later.
+        notable = found[0] != asked and (layout, found[0].layout) != (Layout.INDEX, Layout.EROFS)
+    because = "".join(f"; {obstacle}" for obstacle in obstacles)
+    warning = f"layout {found[0]} is taken, {chosen}{because}" if notable else ""
+    if zram is not None:
+        found = [replace(way, zram=True, algorithm=zram.algorithm) for way in found]
+    return Candidates(tuple(found), chosen, because, warning)
 
 
-def choose(typed: str, layout: Layout, compress: Compression, estimate: Estimate, room: Room, means: Means) -> Choice:
-    """Give the first way of a layout that fits; raises AdmissionError where none can, with those that would.
+def choose(
+    typed: str,
+    layout: Layout,
+    compress: Compression,
+    estimate: Estimate,
+    room: Room,
+    means: Means,
+    begun: Way | None = None,
+) -> Choice:
+    """Return the first way of a layout that fits; raise AdmissionError where none can, with those that would.
 
-    ``typed`` is the image as it was written, for messages.
+    ``typed`` is the image as it was written, for messages; ``begun`` is the only way that can still be taken.
     """
-    candidates = ways(layout, compress, means, room.backing.zram)
-    needs = [(way, need_of(way, likely(estimate))) for way in candidates]
+    found = candidates(layout, compress, means, room.backing.zram)
+    if begun is not None:
+        found = Candidates((begun,), "as begun for another source")
+    needs = [(way, need_of(way, likely(estimate))) for way in found.ways]
     for number, (way, need) in enumerate(needs):
         if lack(way, need, room) is None:
-            return Choice(way, need, _why(way, need, room, needs[:number] if layout is Layout.AUTO else None))
+            return Choice(way, need, _why(way, need, room, found, needs[:number]))
     possible = [each for each in needs if lack(each[0], need_of(each[0], least(estimate)), room) is None]
     way, need = min(possible or needs, key=lambda each: each[1].memory)
     short = lack(way, need, room)
     assert short is not None, "it would have been chosen"
     if not possible:
         raise AdmissionError(
-            f"{typed!r} does not fit into memory: layout {way} {short}",
+            f"{typed!r} does not fit into memory: layout {way} {short}{found.obstacles}",
             hint=_remedy(way, need, short, estimate, room, means),
         )
     return Choice(
         way,
         need,
-        f"layout {way}: nothing is sure to fit",
+        f"layout {way}: nothing is sure to fit{found.obstacles}",
         f"{typed!r} may not fit into memory: layout {way} {short}; going on, because that is partly guessed",
     )
 
@@ -123,7 +181,8 @@ def every_way(means: Means) -> list[Way]:
     """Give all ways there are, fastest first."""
     packed = [Way(Layout.EROFS, each) for each in _PACKED if each in means.compressions]
     on_zram = [Way(Layout.INDEX, zram=True), Way(Layout.TREE, zram=True)] if means.zram else []
-    return [Way(Layout.INDEX), Way(Layout.EROFS), *packed, Way(Layout.TREE), *on_zram]
+    every = [Way(Layout.INDEX), Way(Layout.EROFS), *packed, Way(Layout.TREE), *on_zram]
+    return [way for way in every if not means.obstacle(way)]
 
 
 def arguments(way: Way, need: Need) -> str:
@@ -132,10 +191,9 @@ def arguments(way: Way, need: Need) -> str:
     return f"{way.arguments} bootc.zram={size}M" if way.zram else way.arguments
 
 
-def _why(way: Way, need: Need, room: Room, passed: Sequence[tuple[Way, Need]] | None) -> str:
-    chosen = "as asked for" if passed is None else "the fastest that fits"
-    others = "".join(f"; {other} {lack(other, much, room)}" for other, much in passed or ())
-    return f"layout {way}, {chosen}: needs {mib(need.memory)} of {mib(room.available)}{others}"
+def _why(way: Way, need: Need, room: Room, found: Candidates, passed: Sequence[tuple[Way, Need]]) -> str:
+    others = "".join(f"; {other} {lack(other, much, room)}" for other, much in passed)
+    return f"layout {way}, {found.chosen}: needs {mib(need.memory)} of {mib(room.available)}{others}{found.obstacles}"
 
 
 def _remedy(way: Way, need: Need, short: Lack, estimate: Estimate, room: Room, means: Means) -> str:

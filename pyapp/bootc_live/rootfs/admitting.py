@@ -15,6 +15,7 @@ from bootc_live.image.verified import ResolvedImage
 from bootc_live.rootfs.admission import Choice, Means, choose
 from bootc_live.rootfs.compressor import compressor
 from bootc_live.rootfs.machine import Room
+from bootc_live.rootfs.needs import Way
 from bootc_live.source.interface import AnySource
 
 _ZRAM = "/sys/class/zram-control"
@@ -29,6 +30,8 @@ class Admission:
         self.room = room
         self.estimate: Estimate | None = None
         self.choice: Choice | None = None
+        self.begun: Way | None = None
+        """The only way that can still be taken, once layers have been used up on it."""
         self._layout = layout
         self._compress = compress
         self._means = means
@@ -42,7 +45,9 @@ class Admission:
         self._recorder.say(
             f"{mib(self.estimate.size)} to fetch, {mib(self.estimate.unpacked)} unpacked{self._guessed()}"
         )
-        self.choice = choose(image.typed, self._layout, self._compress, self.estimate, self.room, self._means)
+        self.choice = choose(
+            image.typed, self._layout, self._compress, self.estimate, self.room, self._means, self.begun
+        )
         self._recorder.say(self.choice.why)
         if self.choice.warning is not None:
             self._recorder.warn(self.choice.warning)
@@ -75,7 +80,10 @@ def kind_of(path: str, mountinfo: str = "/proc/self/mountinfo") -> str:
 
 
 def present_means(zram: str = _ZRAM, modules: str | None = None) -> Means:
-    """Give what can be done on this system; ``zram`` is the kernel's control directory, ``modules`` that of modules."""
+    """Give what can be done on this system; ``zram`` is the kernel's control directory, ``modules`` that of modules.
+
+    What the kernel can mount is left open: images are also made for others.
+    """
     able = frozenset(each for each in Compression if _loads(each))
     return Means(able, os.path.isdir(zram) or _has_module(modules or f"/lib/modules/{os.uname().release}", "zram"))
 

@@ -13,7 +13,7 @@ from bootc_live.config.model import Layout
 from bootc_live.image.verified import VerifiedImage
 from bootc_live.rootfs.tree import Node
 
-_HINT = "this needs Linux 6.4 or later with EROFS, and with its decompressors for a compressed image; look at dmesg"
+_HINT = "look at dmesg; bootc.live.layout=tree needs no EROFS"
 
 # Changes a merged tree before anything is made of it; for the erofs layout all data has been given back by then.
 Finishing = Callable[[Node, VerifiedImage], None]

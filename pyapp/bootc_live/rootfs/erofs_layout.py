@@ -147,28 +147,7 @@ class ErofsBuilder:
             for node in nodes:
                 node.mtime = node.mtime_ns = 0
         self._forget_hidden(nodes)
-        store = self._store
-        bodies = _ImageBodies(store, self._files)
-        begin = -(-store.end // _PAGE) * _PAGE
-        compressed = store.compression is not Compression.NONE
-        geometry = Geometry(store.block_bits, begin, inline=compressed)
-        made = write_tree(self._merging.root, self._fd, geometry, bodies, _LIMIT << store.block_bits)
-        size = -(-made.end // _PAGE) * _PAGE
-        os.ftruncate(self._fd, size)
-        incompat = (z_erofs.INCOMPAT if compressed else 0) | (INCOMPAT_CHUNKED if bodies.maps else 0)
-        head = Summary(
-            store.block_bits,
-            made.root,
-            made.inodes,
-            size >> store.block_bits,
-            begin >> store.block_bits,
-            incompat,
-            1 << store.algorithm if compressed else 0,
-        ).packed()
-        if compressed:
-            head += z_erofs.configurations(store.algorithm)
-        write_at(self._fd, SUPER_OFFSET, head)
-        return size - begin, size
+        return write_image(self._merging.root, self._store, self._files)
 
     def _forget_hidden(self, nodes: list[Node]) -> None:
         """Give back what upper layers replaced or removed."""
@@ -264,8 +243,36 @@ class _ImageBodies:
             index = z_erofs.packed_index(stored.pieces, self._store.algorithm)
             return Body(z_erofs.COMPRESSED_FULL, stored.blocks, index + stored.pieces[-1].inline)
         if stored.inline:
-            return Body(FLAT_INLINE, 0, stored.inline)
+            return Body(FLAT_INLINE, stored.block, stored.inline)
         return Body(FLAT_PLAIN, stored.block)
+
+
+def write_image(root: Node, store: FileStore, files: dict[int, Stored]) -> tuple[int, int]:
+    """Write what makes an image of the files in a store: of which ``files`` says, by offset, where they are.
+
+    Return how many bytes describe files, and how many there are in all. Raise ValueError and OSError.
+    """
+    bodies = _ImageBodies(store, files)
+    begin = -(-store.end // _PAGE) * _PAGE
+    compressed = store.compression is not Compression.NONE
+    geometry = Geometry(store.block_bits, begin, inline=True)
+    made = write_tree(root, store.fd, geometry, bodies, _LIMIT << store.block_bits)
+    size = -(-made.end // _PAGE) * _PAGE
+    os.ftruncate(store.fd, size)
+    incompat = (z_erofs.INCOMPAT if compressed else 0) | (INCOMPAT_CHUNKED if bodies.maps else 0)
+    head = Summary(
+        store.block_bits,
+        made.root,
+        made.inodes,
+        size >> store.block_bits,
+        begin >> store.block_bits,
+        incompat,
+        1 << store.algorithm if compressed else 0,
+    ).packed()
+    if compressed:
+        head += z_erofs.configurations(store.algorithm)
+    write_at(store.fd, SUPER_OFFSET, head)
+    return size - begin, size
 
 
 @contextmanager

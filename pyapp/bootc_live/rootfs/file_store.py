@@ -16,7 +16,6 @@ from bootc_live.config.model import Compression
 from bootc_live.rootfs import z_erofs
 from bootc_live.rootfs.chunks import chunk_size, windows
 from bootc_live.rootfs.compressor import compressor, decompressor
-from bootc_live.rootfs.erofs_format import BLOCK_BITS
 from bootc_live.rootfs.erofs_writer import write_at
 from bootc_live.rootfs.z_erofs import CLUSTER, EXTENT, INLINE_LIMIT, Piece
 
@@ -36,7 +35,7 @@ Read = Callable[[int, int], bytes]
 
 @dataclass(eq=False, slots=True)
 class Stored:
-    """A file's data: from ``block`` on as it is, ``inline`` behind its inode, in ``pieces``, or in ``extents``.
+    """A file's data: from ``block`` on as it is and its end ``inline`` behind its inode, in ``pieces`` or ``extents``.
 
     The extents begin and end at multiples of ``chunk``, or with the file.
     ``blocks`` is how many blocks it takes in all.
@@ -51,13 +50,17 @@ class Stored:
 
 
 class FileStore:
-    """The data area of an image, which grows at its end. Use ``file_store``."""
+    """The data area of an image, which grows at its end. Use ``file_store``.
+
+    Its blocks have 4 KiB, which every kernel with EROFS can mount, whatever the compression.
+    """
+
+    block_bits = 12
+    block = 1 << block_bits
 
     def __init__(self, fd: int, compression: Compression, pool: Pool) -> None:
         """Begin an empty one; raises RootfsError where the compression is not there."""
         self.compression = compression
-        self.block_bits = BLOCK_BITS if compression is Compression.NONE else 12
-        self.block = 1 << self.block_bits
         self.algorithm = _ALGORITHMS.get(compression, 0)
         self.library = ""
         self.fd, self._pool = fd, pool
@@ -85,9 +88,13 @@ class FileStore:
         """Store a file whose ``size`` bytes begin at ``start``; it is there after ``flush``."""
         stored = Stored()
         if self.compression is Compression.NONE:
-            stored.block = self._end >> self.block_bits
-            self._copy(read, start, size)
-            stored.blocks = (self._end >> self.block_bits) - stored.block
+            rest = size % self.block
+            inline = rest if rest <= INLINE_LIMIT else 0
+            if size > inline:
+                stored.block = self._end >> self.block_bits
+                self._copy(read, start, size - inline)
+                stored.blocks = (self._end >> self.block_bits) - stored.block
+            stored.inline = _exactly(read, start + size - inline, inline)
             return stored
         if size < _WORTH_COMPRESSING:
             stored.inline = _exactly(read, start, size)
@@ -133,7 +140,7 @@ class FileStore:
             return bytes(parts)
         if stored.pieces:
             return b"".join(map(self._piece, stored.pieces))
-        return stored.inline or os.pread(self.fd, size, stored.block << self.block_bits)
+        return os.pread(self.fd, size - len(stored.inline), stored.block << self.block_bits) + stored.inline
 
     def _piece(self, piece: Piece) -> bytes:
         data = piece.inline or os.pread(self.fd, piece.blocks << self.block_bits, piece.block << self.block_bits)

@@ -11,7 +11,8 @@ from bootc_live.base.log import Recorder
 from bootc_live.config.model import Config, Layout
 from bootc_live.image.tap import LayerConsumer, Takers
 from bootc_live.image.verified import VerifiedImage
-from bootc_live.rootfs.admitting import Admission, present_means, present_room
+from bootc_live.rootfs.admission import Means, candidates
+from bootc_live.rootfs.admitting import Admission, present_room
 from bootc_live.rootfs.built import BuiltRoot
 from bootc_live.rootfs.erofs_layout import ErofsBuilder, erofs_builder
 from bootc_live.rootfs.index import index_root
@@ -30,20 +31,38 @@ class RootMaker:
     ``admission`` is asked before fetching; ``path`` is the data file for the layers.
     """
 
-    def __init__(self, config: Config, directory: str, recorder: Recorder, stack: ExitStack, *, ours: bool) -> None:
-        """``directory`` is where to build; ``ours`` tells that its file system is, and lives as long as the root."""
+    def __init__(
+        self, config: Config, directory: str, recorder: Recorder, stack: ExitStack, means: Means, *, ours: bool
+    ) -> None:
+        """``directory`` is where to build; ``ours`` tells that its file system is, and lives as long as the root.
+
+        Raise RootfsError where what was asked for cannot be made of any image.
+        """
         self._config, self._directory, self._recorder, self._stack = config, directory, recorder, stack
         self._ours = ours
         self._builder: ErofsBuilder | None = None
         self.labelled = False
         self.path = os.path.join(directory, "layers")
         self._ahead = stack.enter_context(read_ahead(self.path))
-        room, means = present_room(config.backing, None if ours else directory), present_means()
+        self._check(means)
+        room = present_room(config.backing, None if ours else directory)
         self.admission = Admission(config.layout, config.compress, room, means, recorder)
+
+    def _check(self, means: Means) -> None:
+        """Say what this kernel cannot mount of what was asked for; raise RootfsError where nothing else will do."""
+        layout, compress, wanted = self._config.layout, self._config.compress, self._config.erofs_digest
+        warning = candidates(layout, compress, means).warning
+        if warning and wanted is not None:
+            raise RootfsError(
+                f"'bootc.live.erofs.digest={wanted}' allows nothing else, but {warning}",
+                hint="use a kernel that can, or pin an image with a compression that this one has",
+            )
+        if warning:
+            self._recorder.warn(warning)
 
     @property
     def way(self) -> Way:
-        """What was chosen, with the first source that got so far."""
+        """What was chosen for the source at hand."""
         choice = self.admission.choice
         return Way(self._config.layout, self._config.compress) if choice is None else choice.way
 
@@ -57,6 +76,8 @@ class RootMaker:
         if self._builder is None and self.way.layout is Layout.EROFS:
             path = os.path.join(self._directory, "root.erofs")
             self._builder = self._stack.enter_context(erofs_builder(path, self.path, self.way.compress))
+            # It takes layers as they come: what it has is nowhere else.
+            self.admission.begun = self.way
         return self._builder
 
     @property
@@ -127,7 +148,7 @@ class RootMaker:
 
 
 @contextmanager
-def root_maker(config: Config, directory: str, recorder: Recorder, *, ours: bool) -> Iterator[RootMaker]:
+def root_maker(config: Config, directory: str, recorder: Recorder, means: Means, *, ours: bool) -> Iterator[RootMaker]:
     """Keep a maker, and what it needs, while the block runs; mount what it made within. See ``RootMaker``."""
     with ExitStack() as stack:
-        yield RootMaker(config, directory, recorder, stack, ours=ours)
+        yield RootMaker(config, directory, recorder, stack, means, ours=ours)
