@@ -2,38 +2,7 @@
 # Packs the interpreter, what the zipapp loads of the standard library, and the zipapp.
 # Sourced by module-setup.sh of this and of other bootc-live modules, each with its feature.
 
-# Ends with a reason under a Python that bootc-live cannot run under.
-_bootc_live_try='import sys
-if sys.version_info < (3, 11): sys.exit("is %d.%d" % sys.version_info[:2])
-try: import bz2, ctypes, hashlib, json, lzma, zipfile, zlib
-except ImportError as error: sys.exit("lacks %s" % error.name)'
-
-# bootc_live_python: prints the path of the Python to pack: BOOTC_LIVE_PYTHON, or the newest one that is there.
-bootc_live_python() (
-	newest=$(seq -f python3.%.0f 39 -1 11)
-	refused=
-	for name in ${BOOTC_LIVE_PYTHON:-$newest python3}; do
-		path=$(command -v "$name") || continue
-		if why=$("$path" -I -S -B -c "$_bootc_live_try" 2>&1); then
-			echo "$path"
-			return
-		fi
-		refused="$refused${refused:+, }$path $why"
-	done
-	if [ -n "${BOOTC_LIVE_PYTHON-}" ]; then
-		dfatal "bootc-live: BOOTC_LIVE_PYTHON=$BOOTC_LIVE_PYTHON is no Python 3.11 or later" \
-			"(${refused:-there is no such program}): correct it, or leave it out"
-	else
-		dfatal "bootc-live: there is no Python 3.11 or later (${refused:-none at all}):" \
-			"install the package python3, on EL9 python3.12, or set BOOTC_LIVE_PYTHON to the path of one"
-	fi
-	return 1
-)
-
-# bootc_live_has_zstd: succeeds where that Python decompresses zstd by itself.
-bootc_live_has_zstd() {
-	"$(bootc_live_python)" -I -S -B -c 'import compression.zstd' 2>/dev/null
-}
+. "${moddir:?}/../50bootc-live/bootc-live-python.sh"
 
 bootc_live_pack() {
 	_zipapp=${BOOTC_LIVE_PYZ:-${dracutsysrootdir-}/usr/lib/bootc-live/bootc-live.pyz}

@@ -96,6 +96,7 @@ def test_hooks_parse(root: Root) -> None:
         "bootc-live-lib.sh",
         "bootc-live-net-generator.sh",
         "bootc-live-pack.sh",
+        "bootc-live-python.sh",
         "bootc-live.sh",
         "fetch-url.sh",
         "mount-bootc-live.sh",

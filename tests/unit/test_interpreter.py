@@ -11,8 +11,8 @@ import pytest
 
 from tests.lint.tree import REPO
 
-PACK = REPO / "modules.d/50bootc-live/bootc-live-pack.sh"
-SCRIPT = f'dfatal() {{ echo "fatal: $*"; }}; . "{PACK}"; bootc_live_python'
+CHOICE = REPO / "modules.d/50bootc-live/bootc-live-python.sh"
+SCRIPT = f'dfatal() {{ echo "fatal: $*"; }}; . "{CHOICE}"; bootc_live_python'
 # A Python of another version, or without a module, as far as a program given with -c can tell.
 FAKE = """#!{python}
 import sys
