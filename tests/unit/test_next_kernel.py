@@ -60,8 +60,9 @@ def test_no_more_than_the_call_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (2048, 800, 30, 60, None),
         (2048, 0, 30, 60, None),
-        # As small a machine as can be, and an initramfs of usual size: that was counted when it was handed over.
+        # As much as is ever handed over of layers, and an initramfs of usual size; then an archive as it is.
         (400, 40, 30, 60, None),
+        (400, 70, 30, 60, "422.0 MiB to begin with, for its initramfs (30.0 MiB, 60.0 MiB unpacked) and twice"),
         (2048, 200, 150, 700, None),
         (2048, 600, 150, 700, "2242.0 MiB to begin with, for its initramfs (150.0 MiB, 700.0 MiB unpacked) and"),
         (2048, 0, 350, 1600, "(350.0 MiB, 1600.0 MiB unpacked); this machine has 2048.0 MiB"),
