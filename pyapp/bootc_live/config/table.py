@@ -157,7 +157,8 @@ KARGS: tuple[Karg, ...] = (
         "index",
         "how the root lies in RAM. `index`: the layers' own tar streams with an index in front, the fastest. "
         "`erofs`: one self-contained EROFS image, the smallest when compressed. `tree`: real files. "
-        "`auto`: the fastest one that fits into memory.",
+        "`auto`: the fastest one that fits into memory. Where the kernel cannot mount it, the next one is taken, in "
+        "the order index, erofs, tree; the boot says why.",
         choices=("index", "erofs", "tree", "auto"),
     ),
     Karg("bootc.live.erofs", Kind.BOOLEAN, "0", "the same as `bootc.live.layout=erofs`."),
@@ -165,14 +166,16 @@ KARGS: tuple[Karg, ...] = (
         "bootc.live.compress",
         Kind.CHOICE,
         "none",
-        "compression of the erofs layout; with `bootc.live.layout=auto` it counts where that one is chosen.",
+        "compression of the erofs layout; with `bootc.live.layout=auto` it counts where that one is chosen. Where the "
+        "kernel cannot mount it, a lighter one is taken, with a warning: `zstd`, `lz4`, `none`.",
         choices=("none", "lz4", "zstd"),
     ),
     Karg(
         "bootc.live.erofs.digest",
         Kind.SHA256,
         "",
-        "the only EROFS image that may boot, as `sha256:…` of the whole file, as `bootc-live erofs` makes it.",
+        "the only EROFS image that may boot, as `sha256:…` of the whole file, as `bootc-live erofs` makes it. No other "
+        "layout or compression is taken then.",
     ),
     Karg(
         "bootc.live.erofs.times",
