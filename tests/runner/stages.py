@@ -86,8 +86,8 @@ MADE: Final = {
         Made("artefacts", ("vm/build",), ("image", "root emulator")),
         Made(
             "other images",
-            ("vm/build", "kexec.oci", "live-full.oci", "initrd-container.img"),
-            ("artefacts", "root forky", "root full"),
+            ("vm/build", "kexec.oci", "live-full.oci", "initrd-container.img", "initrd-bookworm.img"),
+            ("artefacts", "root forky", "root full", "root bookworm"),
         ),
         Made("server image", ("vm/build", "server.oci"), ("image", "root server")),
     )

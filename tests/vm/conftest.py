@@ -104,6 +104,7 @@ class Stage:
     def guest(self, row: Row, kind: Kind) -> BaseGuest:
         """The guest of a row, not started yet; its initrds are artefacts, or archives made here."""
         start = Kernel(
+            OUT / row.kernel,
             initrds=[OUT / name if (OUT / name).exists() else self.directory / name for name in row.initrds],
             append=f"{FAILING} {self.fill(row.kargs)}",
         )

@@ -14,6 +14,8 @@ _LIVE: Final = ROOTS / "live"
 _SERVER: Final = ROOTS / "server"
 _OTHER: Final = ROOTS / "forky"
 """Has another kernel than the live root."""
+_OLD: Final = ROOTS / "bookworm"
+"""Has a kernel from before 6.4, and dracut 059."""
 
 _ALL: Final = "bootc-live bootc-live-net bootc-live-registry bootc-live-zram bootc-live-kexec"
 _MODULES: Final = (
@@ -97,10 +99,17 @@ def _initrd(name: str, flavour: str, modules: str, *, default: bool) -> Target:
     )
 
 
-def _make_initrd(flavour: str, added: str, out: Path, root: Path = _LIVE) -> None:
+def _make_initrd(flavour: str, added: str, out: Path, root: Path = _LIVE, dracut: str = "builder") -> None:
     kver = _kernel_of(root)
     modules = root / "usr/lib/modules" / kver
-    enter("builder", VM / "initrd/make", flavour, added, out, kver, modules)
+    enter(dracut, VM / "initrd/make", flavour, added, out, kver, modules)
+
+
+def _old(scratch: Path) -> None:
+    make_root(_OLD.name)
+    _copy(_OLD / f"boot/vmlinuz-{_kernel_of(_OLD)}", scratch / "vmlinuz-bookworm")
+    added = "bootc-live bootc-live-net bootc-live-registry"
+    _make_initrd("systemd", added, scratch / "initrd-bookworm.img", _OLD, _OLD.name)
 
 
 def _live(scratch: Path) -> None:
@@ -162,6 +171,18 @@ TARGETS: Final = {
         _initrd("initrd-net.img", "systemd", "bootc-live bootc-live-net", default=False),
         _initrd("initrd-registry.img", "systemd", _ALL, default=False),
         _initrd("initrd-url.img", "systemd", f"{_ALL} url-lib nfs", default=False),
+        Target(
+            "initrd-bookworm.img",
+            ("initrd-bookworm.img", "vmlinuz-bookworm"),
+            lambda: [
+                *(REPO / "modules.d" / name for name in _MODULES),
+                ZIPAPP,
+                VM / "initrd",
+                VM / "roots/bookworm.conf",
+            ],
+            _old,
+            default=False,
+        ),
         Target(
             "live.oci",
             ("live.oci",),
