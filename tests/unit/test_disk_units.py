@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,12 @@ def test_links_out_of_the_tree(tmp_path: Path) -> None:
     (root / "etc/systemd").mkdir(parents=True)
     os.symlink(str(tmp_path / "outside"), root / "etc/systemd/system")
     assert check_services(str(root), "x", "") is None
+
+
+def test_page_has_the_table(repo: Path) -> None:
+    page = (repo / "docs/distributions.md").read_text()
+    rows = [line for line in page.splitlines() if re.match(r"\| `\S+\.(service|timer)` \|", line)]
+    assert rows == [f"| `{unit.name}` | {unit.origin} | {unit.why} |" for unit in DISK_UNITS]
 
 
 def test_names_are_unique_and_whole() -> None:
