@@ -143,10 +143,12 @@ BOOTS = (
         needs=Needs.KERNEL,
     ),
     Row(
-        "NetworkManager with an address and a name server that the command line gives, registry by name",
+        "NetworkManager with an address and a name server of the command line, registry by name, erofs with zstd",
         ("initrd-container.img",),
         "root=bootc-live:docker://{named}/os/live:stable bootc.registry.unsecure "
-        "ip=10.0.2.15::10.0.2.2:255.255.255.0:::none nameserver=10.0.2.3",
+        "ip=10.0.2.15::10.0.2.2:255.255.255.0:::none nameserver=10.0.2.3 "
+        # User-mode Linux has no EROFS with zstd.
+        "bootc.live.erofs bootc.live.compress=zstd",
         needs=Needs.KERNEL,
     ),
 )

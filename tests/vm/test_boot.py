@@ -141,6 +141,16 @@ def test_receipt_tells_this_boot(booted: Booted, stage: Stage) -> None:
     assert (receipt["root"]["sha256"] is not None) == (booted.row.layout == "erofs")
 
 
+def test_a_compression_that_the_kernel_lacks_is_replaced(booted: Booted) -> None:
+    receipt = booted.ready.receipt or {}
+    lacks = booted.asks("bootc.live.compress=zstd") and booted.kind is Kind.UML
+    told = [warning for warning in receipt["warnings"] if "layout erofs lz4 is taken, instead of erofs zstd" in warning]
+    assert len(told) == lacks
+    if lacks:
+        assert (receipt["root"]["compression"], receipt["root"]["asked"]["compression"]) == ("lz4", "zstd")
+        assert told[0] in booted.guest.console()
+
+
 def test_peak_of_memory(booted: Booted) -> None:
     """What is kept as it is takes its size, what is compressed less; nothing takes a second copy."""
     if not booted.own_kernel:
