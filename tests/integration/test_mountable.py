@@ -19,7 +19,10 @@ from bootc_live.config.model import Compression, Layout
 from bootc_live.rootfs import mountable
 from bootc_live.rootfs.needs import Way
 from tests.lib.booted import booted
+from tests.lib.oci_writer import Image, Layer, compress, write_archive
 from tests.lib.program import Program
+from tests.lib.small_image import HERE
+from tests.lib.tar_writer import file, layer
 
 WAYS = (Way(Layout.INDEX), *(Way(Layout.EROFS, compress) for compress in Compression))
 # The kernel's struct erofs_super_block: of features that a mount must know, and of blocks.
@@ -177,3 +180,22 @@ def test_a_pinned_image_is_not_replaced(zipapp: Path, small: Path, tmp_path: Pat
     done = Program(zipapp, before=WITHOUT_LOOPS).run("boot", "--sysroot", tmp_path / "sysroot", "--cmdline", kargs)
     done.error(f"'bootc.live.erofs.digest={digest}' allows nothing else, but layout tree is taken", OBSTACLE)
     assert "looking up" not in done.stderr
+
+
+def test_what_was_begun_for_one_source_is_kept_for_the_next(program: Program, small: Path, tmp_path: Path) -> None:
+    """The first image fits compressed only, and breaks off in its last layer; an index would do for the second."""
+    text = b"".join(b"line %d of a large file\n" % number for number in range(2_000_000))
+    last = layer(file("last", "x" * 1000))
+    image = Image([Layer(layer(file("large", text))), Layer(last)], architecture=HERE)
+    archive = write_archive(tmp_path / "broken.oci", image)
+    content, blob = archive.read_bytes(), compress(last, "gzip")
+    assert content.count(blob) == 1
+    archive.write_bytes(content.replace(blob, blob[:20] + bytes([blob[20] ^ 1]) + blob[21:]))
+    kargs = f"root=bootc-live:{archive} bootc.live.fallback={small} bootc.live.layout=auto bootc.live.size=42M"
+    with booted(program, kargs, tmp_path) as made:
+        assert [source["used"] for source in made.receipt["sources"]] == [False, True]
+        assert "layout erofs lz4, the fastest that fits" in made.ended.stderr
+        assert made.receipt["layout"] == "erofs"
+        assert made.receipt["root"]["compression"] == "lz4"
+        assert made.receipt["root"]["why"].startswith("layout erofs lz4, as begun for another source: needs ")
+        assert made.receipt["root"]["sha256"] is not None
