@@ -15,6 +15,7 @@ from bootc_live.base.errors import BootcLiveError, ImageError, RunError
 from bootc_live.rootfs import decompress
 from bootc_live.rootfs.pe import sections
 from bootc_live.rootfs.zboot import unwrap
+from bootc_live.source import inflate
 from tests.lib.needs import need
 from tests.unit.pe_files import pe_file
 
@@ -123,6 +124,9 @@ def test_a_program_that_is_missing(compression: str, monkeypatch: pytest.MonkeyP
     def missing(name: str, purpose: str, _package: str) -> str:
         raise RunError(f"{name} is missing to {purpose}", hint="install it")
 
-    monkeypatch.setattr(decompress, "require_program", missing)
+    for module in (decompress, inflate):
+        monkeypatch.setattr(module, "require_program", missing)
+    monkeypatch.setattr(inflate, "find_program", lambda _name: None)
+    monkeypatch.setattr(inflate, "python_zstd", lambda: None)
     with pytest.raises(BootcLiveError, match=f"{compression} is missing to decompress the kernel"):
         unwrapped(zboot(COMPRESSED[compression](KERNEL), compression))
