@@ -114,7 +114,7 @@ def test_layers_have_one_budget(
         for tar in several[:3]:
             data.unlink()
             (found,) = acquired([tar], tmp_path, ahead).layers
-        assert len(list(ahead.members(found) or ())) == 300
+            assert len(list(ahead.members(found) or ())) == 300
 
 
 def test_data_beyond_the_end_is_refused(tmp_path: Path) -> None:

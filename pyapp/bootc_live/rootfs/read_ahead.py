@@ -29,18 +29,18 @@ class ReadAhead:
     def keep_only(self, diff_ids: Collection[str]) -> None:
         """Forget all layers but these."""
         for diff_id in self._readers.keys() - set(diff_ids):
-            self._readers.pop(diff_id).stop()
+            self._forget(diff_id)
 
     @contextmanager
     def layer(self, diff_id: str, offset: int) -> Iterator[GrowingTar]:
         """Read one layer while the block writes it."""
+        self._forget(diff_id)
         reader = LayerReader(self._path, offset, self._held)
         try:
             yield reader.tar
         except BaseException:
             reader.stop()
             raise
-        self.keep_only(self._readers.keys() - {diff_id})
         self._readers[diff_id] = reader
 
     def members(self, layer: VerifiedLayer) -> Iterator[Member] | None:
@@ -53,6 +53,11 @@ class ReadAhead:
             return None
         del self._readers[layer.diff_id]
         return reader.members()
+
+    def _forget(self, diff_id: str) -> None:
+        reader = self._readers.pop(diff_id, None)
+        if reader is not None:
+            reader.stop()
 
     def close(self) -> None:
         """End all readers."""

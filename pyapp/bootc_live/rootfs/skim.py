@@ -49,11 +49,12 @@ class Skim(ReadAhead):
     def keep_only(self, diff_ids: Collection[str]) -> None:
         """Forget all layers but these."""
         for diff_id in self._skimmed.keys() - set(diff_ids):
-            self._skimmed.pop(diff_id).forget()
+            self._forget(diff_id)
 
     @contextmanager
     def layer(self, diff_id: str, offset: int) -> Iterator[GrowingTar]:
         """Skim one layer while the block writes it."""
+        self._forget(diff_id)
         reader = _SkimReader(self._path, offset, self._held)
         try:
             try:
@@ -65,8 +66,12 @@ class Skim(ReadAhead):
             reader.wait()
         finally:
             reader.sieve.close()
-        self.keep_only(self._skimmed.keys() - {diff_id})
         self._skimmed[diff_id] = reader
+
+    def _forget(self, diff_id: str) -> None:
+        reader = self._skimmed.pop(diff_id, None)
+        if reader is not None:
+            reader.forget()
 
     def members(self, layer: VerifiedLayer) -> Iterator[Member] | None:
         """Give those members of a layer that matter, None where it has not been skimmed.

@@ -16,6 +16,7 @@ from typing import Final
 
 from tests.lib import tree_list as listing
 from tests.lib.oci_writer import Image, write_layout
+from tests.lib.small_image import MOUNT_POINTS
 from tests.lib.tree_list import Line, time_of_new_files, tree_list
 
 ANY: Final = "any"
@@ -92,6 +93,13 @@ def _asker() -> bytes:
     program = shutil.which("umoci")
     assert program is not None
     return Path(program).read_bytes() + Path(listing.__file__).read_bytes() + Path(__file__).read_bytes()
+
+
+def as_unpacked(want: Sequence[Line], got: Sequence[Line]) -> list[Line]:
+    """Return the list of a booted root without what it has beside the image's own: an init, and places to mount on."""
+    has = {line.path for line in want}
+    own = {"sbin", "sbin/init"} | ({*MOUNT_POINTS, "var"} - has)
+    return [line for line in got if line.path not in own]
 
 
 def without_new_times(want: Sequence[Line], got: Sequence[Line]) -> tuple[list[Line], list[Line]]:
