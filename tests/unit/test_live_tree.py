@@ -27,7 +27,9 @@ PLACES = {
     "a link to one": ((directory("var/tmp/", mode=0o1777), symlink("tmp", "var/tmp")), {"var/tmp/": 0o1777}),
     "a link to none": ((symlink("tmp", "sysroot/tmp"),), {"sysroot/": 0o755, "sysroot/tmp/": 0o1777}),
     "a link above the root": ((symlink("run", "../../var/run"),), {"var/": 0o755, "var/run/": 0o755}),
-    "by two links": ((symlink("var", "/state/var"), symlink("state", "mnt")), {"mnt/": 0o755, "mnt/var/": 0o755}),
+    "by two links": ((symlink("run", "/state/run"), symlink("state", "mnt")), {"mnt/": 0o755, "mnt/run/": 0o755}),
+    "something else as /var": ((file("var", "", mode=0o600),), {"var": 0o600}),
+    "/var that leads nowhere": ((symlink("var", "nowhere"),), {}),
 }
 
 
@@ -46,7 +48,7 @@ def test_places_to_mount_on(case: str) -> None:
         ((file("dev", ""),), "/dev"),
         ((symlink("proc", "proc"),), "/proc"),
         ((file("etc/passwd", ""), symlink("tmp", "etc/passwd")), "/tmp"),
-        ((file("mnt", ""), symlink("var", "mnt/var")), "/var"),
+        ((file("mnt", ""), symlink("run", "mnt/run")), "/run"),
         ((symlink("sys", "a" * 256),), "/sys"),
     ],
 )

@@ -12,14 +12,16 @@ from bootc_live.base.errors import RootfsError
 from bootc_live.rootfs.tree import Entry, Node, resolve, walk
 
 _OBJECTS = [b"sysroot", b"ostree", b"repo", b"objects"]
-# What the image's system mounts something on, or writes to, before it could make it itself; with their modes.
-_PLACES = {b"dev": 0o755, b"proc": 0o555, b"run": 0o755, b"sys": 0o555, b"tmp": 0o1777, b"var": 0o755}
+# What the image's system mounts something on before it could make it itself, with their modes.
+_PLACES = {b"dev": 0o755, b"proc": 0o555, b"run": 0o755, b"sys": 0o555, b"tmp": 0o1777}
 
 
 def live_tree(root: Node, typed: str) -> None:
     """Change a merged tree in place; ``typed`` is the image. Raises RootfsError for one that cannot be switched to."""
     _forget_objects(root)
     _give_etc(root)
+    if b"var" not in root.directory:
+        _make_place(root, b"var", 0o755)
     for name, mode in _PLACES.items():
         try:
             _make_place(root, name, mode)
@@ -27,7 +29,7 @@ def live_tree(root: Node, typed: str) -> None:
             place = f"/{name.decode()}"
             raise RootfsError(
                 f"{typed!r} cannot be switched to: {place} {error}",
-                hint=f"build the image with a directory {place}, on which its system mounts or keeps something",
+                hint=f"build the image with a directory {place}, on which its system mounts something",
             ) from error
 
 
