@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -110,11 +109,16 @@ def test_layers_have_one_budget(
     data = tmp_path / "layers"
     with made(str(data)) as ahead:
         image = acquired(several, tmp_path, ahead)
-        with pytest.raises(ValueError, match=f"the layers together have more than {most} {what}"):
-            # All of them have been read when the first one ends.
-            list(zip(*(ahead.members(found) or () for found in image.layers), strict=False))
-        # The error that was caught holds what was being read.
-        gc.collect()
+        for thread in threading.enumerate():
+            if thread.name == "headers":
+                thread.join()
+        said = set()
+        for found in image.layers:
+            try:
+                said.add(f"{len(list(ahead.members(found) or ()))} members")
+            except ValueError as error:
+                said.add(str(error))
+        assert f"the layers together have more than {most} {what}" in said
         for tar in several[:3]:
             data.unlink()
             (found,) = acquired([tar], tmp_path, ahead).layers
