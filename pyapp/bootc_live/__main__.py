@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
+import signal
 import sys
 import threading
 import traceback
 
 from bootc_live.base.errors import BootcLiveError
-from bootc_live.base.interrupt import ignore_interrupts, interrupt_once, interruption_waits
+from bootc_live.base.guard import ENDING, EndedError, guarded
 from bootc_live.base.output import append_to, drop_answers, flush_answers, tell, tell_details
 from bootc_live.base.redact import redact
 from bootc_live.cli.parser import make_parser
@@ -20,24 +22,24 @@ _INTERRUPTED = ("interrupted", "nothing was left behind; run it again")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one verb and give its exit code: 0 done, 1 failed with a message, 2 wrong usage, 70 a defect of ours."""
+    """Run one verb and return its exit code: 0 done, 1 failed with a message, 2 wrong usage, 70 a defect of ours."""
     arguments = make_parser().parse_args(argv)
     errors_to: str | None = getattr(arguments, "errors_to", None)
+    try:
+        return guarded(lambda: _work(arguments, errors_to), last=argv is None)
+    except EndedError as ended:
+        _report(*(_INTERRUPTED if ended.number in ENDING else _killed(ended.number)), errors_to)
+        return EXIT_FAILED
+
+
+def _work(arguments: argparse.Namespace, errors_to: str | None) -> int:
     threading.excepthook = _thread_failed
     try:
-        # An orderly end undoes mounts and removes files, whoever asked for it.
-        interrupt_once()
         verb = importlib.import_module(f"bootc_live.cli.{arguments.verb}")
         code: int = verb.main(arguments)
         flush_answers()
-        # Nothing is left to break off.
-        ignore_interrupts()
     except BootcLiveError as error:
-        told = _INTERRUPTED if interruption_waits() else (error.message, error.hint)
-        _report(*told, errors_to)
-        return EXIT_FAILED
-    except KeyboardInterrupt:
-        _report(*_INTERRUPTED, errors_to)
+        _report(error.message, error.hint, errors_to)
         return EXIT_FAILED
     except BrokenPipeError:
         drop_answers()
@@ -51,6 +53,13 @@ def main(argv: list[str] | None = None) -> int:
         _tell_where(error)
         return EXIT_INTERNAL
     return code
+
+
+def _killed(number: int) -> tuple[str, str]:
+    return (
+        f"the program was ended by signal {number} ({signal.Signals(number).name}); nothing was left behind",
+        "look at the kernel log (dmesg): it may be that memory was full",
+    )
 
 
 def _refused(error: OSError | MemoryError) -> tuple[str, str]:
@@ -72,7 +81,6 @@ def _thread_failed(failure: threading.ExceptHookArgs) -> None:
 
 
 def _report(message: str, hint: str, also: str | None) -> None:
-    ignore_interrupts()
     for line in (f"error: {message}", f"what to do: {hint}"):
         tell(line)
         if also is not None:

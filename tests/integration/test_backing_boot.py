@@ -22,11 +22,12 @@ from tests.integration.corpus.bomb import bomb
 from tests.lib.acquiring import acquired
 from tests.lib.booted import booted
 from tests.lib.oci_writer import Image, Layer, write_archive
+from tests.lib.private_mounts import mounted_sources
 from tests.lib.program import Program
 from tests.lib.small_image import BASE, HERE
 from tests.lib.tar_writer import file, layer
 from tests.lib.tree_list import Line, differences, tree_list
-from tests.lib.zram import Device, device, devices, own_size, watched
+from tests.lib.zram import device, devices, own_size, watched
 
 MIB = 2**20
 SECONDS = 120
@@ -158,16 +159,13 @@ def test_an_interrupted_boot(program: Program, tmp_path: Path) -> None:
         while found is None or int(found.read("mm_stat").split()[0]) < 64 * MIB:
             assert time.monotonic() < deadline, (tmp_path / "log").read_text()
             time.sleep(0.01)
-            found = found or next(mounted_devices(), None)
+            found = found or next(map(device, filter(is_zram, mounted_sources(process.pid))), None)
         process.send_signal(signal.SIGTERM)
         assert process.wait(SECONDS) == 1
     assert "error: interrupted" in (tmp_path / "log").read_text()
     assert found.gone()
 
 
-def mounted_devices() -> Iterator[Device]:
-    """The zram devices that are mounted in this namespace."""
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        source = line.partition(" - ")[2].split()[1]
-        if source.startswith("/dev/zram"):
-            yield device(source)
+def is_zram(path: str) -> bool:
+    """Tell a zram device from others."""
+    return path.startswith("/dev/zram")

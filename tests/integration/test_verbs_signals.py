@@ -7,14 +7,13 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.integration.corpus.bomb import bomb
-from tests.lib.leaks import nothing_left
 from tests.lib.oci_writer import Image, Layer, write_archive, write_layout
+from tests.lib.private_mounts import workspaces
 from tests.lib.program import ERROR, Program
 from tests.lib.proxy import Then, limiting
 from tests.lib.registry import Registry, registry
@@ -23,8 +22,6 @@ from tests.lib.tar_writer import file, layer
 
 INTERRUPTED = f"{ERROR}interrupted\n"
 SECONDS = 120
-# Ahead of the system's own in the search path of the program.
-WRAPPERS = Path("/usr/local/sbin")
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +86,7 @@ def test_while_inflating(spawned: Program, tmp_path: Path) -> None:
     log = tmp_path / "log"
     with spawned.started(*verb_command("boot", str(archive), tmp_path), log=log) as process:
         deadline = time.monotonic() + SECONDS
-        while not any(path.stat().st_blocks > 2**11 for path in Path("/run/bootc-live").glob("work.*/*")):
+        while not any(path.stat().st_blocks > 2**11 for path in workspaces(process.pid)):
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.002)
         process.send_signal(signal.SIGTERM)
@@ -107,64 +104,3 @@ def test_twice(served: Registry, spawned: Program, tmp_path: Path) -> None:
                 process.send_signal(signal.SIGINT)
                 time.sleep(0.001)
             assert_interrupted(process, log, tmp_path)
-
-
-@contextmanager
-def signalling(tool: str, call: int, when: str, where: Path) -> Iterator[Path]:
-    """The program ends its caller by SIGTERM before or after it does its work, at its `call`th call; gives the count.
-
-    The real one does the work; it is only started from a script.
-    """
-    count, wrapper = where / f"{tool}.count", WRAPPERS / tool
-    real = subprocess.run(["sh", "-c", f"command -v {tool}"], stdout=subprocess.PIPE, text=True, check=True)
-    end_caller = "kill -TERM $PPID\nsleep 0.1"
-    wrapper.write_text(
-        f"#!/bin/sh\nread n <{count}\nn=$((n + 1))\necho $n >{count}\n"
-        # What the caller kills then is the tool itself.
-        f'if [ $n = {call} ] && [ {when} = before ]; then\n{end_caller}\nexec {real.stdout.strip()} "$@"\nfi\n'
-        f'{real.stdout.strip()} "$@"\nstatus=$?\n'
-        f"if [ $n = {call} ] && [ {when} = after ]; then\n{end_caller}\nfi\n"
-        "exit $status\n"
-    )
-    wrapper.chmod(0o755)
-    count.write_text("0\n")
-    try:
-        yield count
-    finally:
-        wrapper.unlink()
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("tool", ["mount", "umount", "cp"])
-@pytest.mark.parametrize(
-    ("verb", "kargs"),
-    [("boot", ""), ("boot", "rw bootc.live.etc.rw=0 bootc.live.var.rw=0"), ("unpack", "")],
-    ids=["boot", "boot-rw", "unpack"],
-)
-def test_around_every_program(
-    verb: str, kargs: str, tool: str, when: str, spawned: Program, small: Path, tmp_path: Path
-) -> None:
-    """Signals at the worst moments: something is mounted already, but nobody has noted it yet."""
-    log, call, finished = tmp_path / "log", 0, False
-    while not finished:
-        call += 1
-        where = tmp_path / str(call)
-        where.mkdir()
-        with nothing_left(where), signalling(tool, call, when, tmp_path) as count:
-            with spawned.started(*verb_command(verb, str(small), where, kargs), log=log) as process:
-                status = process.wait(SECONDS)
-            finished = int(count.read_text()) < call
-            if status == 0:
-                # Past the point of no return, or there was no such call.
-                assert (where / "root/etc/hostname").exists(), log.read_text()
-                _take_away(verb, where / "root")
-            else:
-                assert not finished, log.read_text()
-                assert_interrupted(process, log, where)
-    assert call > 1 or (tool == "cp" and "var.rw=0" in kargs), "the program was never called"
-
-
-def _take_away(verb: str, root: Path) -> None:
-    if verb == "boot":
-        subprocess.run(["umount", "-R", root], check=True)

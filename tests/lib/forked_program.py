@@ -19,13 +19,12 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import BoundedSemaphore
 from typing import IO, Any, Final
 
 from tests.lib.program import ENVIRONMENT, SECONDS, Ended, Program
-from tests.lib.visits import Visits
 
 _REPO: Final = Path(__file__).resolve().parents[2]
 # What the package imports only where it is used.
@@ -48,16 +47,6 @@ class ForkedProgram(Program):
         """Runs a verb to its end; `env` is added to a small clean environment. `stdin` is always empty here."""
         assert stdin is None, "use Program for that"
         return self._ask({"argv": _words(argv), "env": dict(env or {}), "cwd": str(cwd or Path.cwd())})
-
-    def places(self, files: str, *argv: str | Path) -> list[str]:
-        """The places in some files that a verb comes to, in this order; see `Visits`."""
-        places = self._directory / "places"
-        self._ask({"argv": _words(argv), "files": files, "places": str(places)}).good()
-        return list(json.loads(places.read_text()))
-
-    def interrupted(self, files: str, place: str, *argv: str | Path) -> Ended:
-        """Runs a verb up to one of its places, and interrupts it there."""
-        return self._ask({"argv": _words(argv), "files": files, "stop": place})
 
     def _ask(self, request: Mapping[str, Any]) -> Ended:
         with self._room, tempfile.TemporaryDirectory(dir=self._directory) as place:
@@ -120,14 +109,10 @@ def _run(main: Any, zipapp: str, request: Mapping[str, Any]) -> int:
     _redirected(request["out"], 1)
     _redirected(request["err"], 2)
     sys.argv = [zipapp, *request["argv"]]
-    visits = Visits(request["files"], request.get("stop")) if "files" in request else None
     try:
-        with visits.made() if visits else nullcontext():
-            status = main(request["argv"]) or 0
+        status = main(request["argv"]) or 0
     except SystemExit as stop:
         status = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-    if visits and "places" in request:
-        Path(request["places"]).write_text(json.dumps(list(visits.places)))
     sys.stdout.flush()
     return int(status)
 

@@ -57,18 +57,18 @@ def archive(where: Path, tree: dict[str, str], *, objects: bool) -> Path:
 @pytest.mark.parametrize("objects", [False, True], ids=["plain", "ostree"])
 @pytest.mark.parametrize(("tree", "enabled"), TREES.values(), ids=TREES)
 def test_inspect(
-    tree: dict[str, str], enabled: list[str], objects: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tree: dict[str, str], enabled: list[str], objects: bool, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     source = str(archive(tmp_path, tree, objects=objects))
     assert main(["inspect", "--services", "--json", source]) == 0
-    told = json.loads(capsys.readouterr().out)
+    told = json.loads(capfd.readouterr().out)
     assert [unit["name"] for unit in told["disk_services"]] == enabled
     assert main(["inspect", "--services", source]) == 0
-    said = capsys.readouterr().out
+    said = capfd.readouterr().out
     assert f"services  {len(enabled)} for a system on a disk" in said
     assert (" ".join(f"systemd.mask={name}" for name in enabled) in said) or not enabled
     assert main(["inspect", "--json", source]) == 0
-    assert json.loads(capsys.readouterr().out)["disk_services"] is None
+    assert json.loads(capfd.readouterr().out)["disk_services"] is None
 
 
 @pytest.mark.parametrize(("tree", "enabled"), TREES.values(), ids=TREES)

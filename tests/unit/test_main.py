@@ -46,17 +46,17 @@ def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     monkeypatch.setattr(importlib.import_module("bootc_live.cli.kargs"), "main", fail)
 
 
-def test_done(capsys: pytest.CaptureFixture[str]) -> None:
+def test_done(capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["kargs", "root=bootc-live:/root.oci rw"]) == 0
-    said = capsys.readouterr()
+    said = capfd.readouterr()
     assert "sources: /root.oci\n" in said.out
     assert "parts: / read-write, /etc read-write, /var read-write, on tmpfs\n" in said.out
     assert said.err == ""
 
 
-def test_three_parts(capsys: pytest.CaptureFixture[str]) -> None:
+def test_three_parts(capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["kargs", "bootc.live.etc.rw=maybe"]) == 1
-    said = capsys.readouterr()
+    said = capfd.readouterr()
     assert said.out == ""
     first, second = said.err.splitlines()
     assert first.startswith("bootc-live: error: 'bootc.live.etc.rw=maybe' is not a boolean")
@@ -77,73 +77,94 @@ def test_three_parts(capsys: pytest.CaptureFixture[str]) -> None:
         (["freeze", "/", "wings"], "'wings'"),
     ],
 )
-def test_failures_name_what_was_typed(argv: list[str], typed: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_failures_name_what_was_typed(argv: list[str], typed: str, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(argv) == 1
-    first, second = capsys.readouterr().err.splitlines()
+    first, second = capfd.readouterr().err.splitlines()
     assert first.startswith("bootc-live: error: ")
     assert typed in first
     assert second.startswith("bootc-live: what to do: ")
 
 
 @pytest.mark.parametrize("argv", [[], ["fly"], ["boot"], ["inspect"], ["kargs", "a", "b"], ["--nonsense"]])
-def test_wrong_usage(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_usage(argv: list[str], capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(argv)
     assert caught.value.code == 2
-    assert "usage: bootc-live" in capsys.readouterr().err
+    assert "usage: bootc-live" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("argv", [["--help"], *([verb, "--help"] for verb in ("boot", "inspect", "unpack", "kargs"))])
-def test_help(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_help(argv: list[str], capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(argv)
     assert caught.value.code == 0
-    assert capsys.readouterr().out.startswith("usage: bootc-live")
+    assert capfd.readouterr().out.startswith("usage: bootc-live")
 
 
-def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_names_every_verb(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--help"])
-    said = capsys.readouterr().out
+    said = capfd.readouterr().out
     for verb in ("boot", "inspect", "unpack", "kargs", "status", "freeze"):
         assert f"\n    {verb} " in said
     assert "docker://" in said
 
 
-def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+def test_version(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(["--version"])
     assert caught.value.code == 0
-    assert capsys.readouterr().out == f"bootc-live {__version__}\n"
+    assert capfd.readouterr().out == f"bootc-live {__version__}\n"
 
 
-def test_a_defect_is_told_apart(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_defect_is_told_apart(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     failing(monkeypatch, ZeroDivisionError("division by zero"))
     assert main(["kargs"]) == 70
-    lines = capsys.readouterr().err.splitlines()
+    lines = capfd.readouterr().err.splitlines()
     assert lines[0] == "bootc-live: error: unexpected ZeroDivisionError: division by zero"
     assert "report" in lines[1]
     assert "Traceback" in lines[2]
 
 
-def test_interruption(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    failing(monkeypatch, KeyboardInterrupt())
-    assert main(["kargs"]) == 1
-    assert "bootc-live: error: interrupted" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (signal.SIGINT, "interrupted"),
+        (signal.SIGTERM, "interrupted"),
+        (signal.SIGHUP, "interrupted"),
+        (signal.SIGKILL, "the program was ended by signal 9 (SIGKILL); nothing was left behind"),
+    ],
+)
+def test_interruption(
+    number: signal.Signals,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    def end(_arguments: object) -> int:
+        # SIGKILL would take this test along.
+        os.kill(os.getpid() if number == signal.SIGKILL else os.getppid(), number)
+        while True:
+            signal.pause()
+
+    monkeypatch.setattr(importlib.import_module("bootc_live.cli.boot"), "main", end)
+    assert main(["boot", "--cmdline", "x", "--errors-to", str(tmp_path / "log")]) == 1
+    shown, _ = capfd.readouterr().err.splitlines()
+    assert shown == f"bootc-live: error: {said}"
+    assert (tmp_path / "log").read_text().splitlines()[0] == shown
 
 
-def test_errors_go_to_a_file_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_errors_go_to_a_file_too(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     log = tmp_path / "log"
     log.write_text("before\n")
     assert main(["boot", "--cmdline", "root=bootc-live:ftp://a.example/x", "--errors-to", str(log)]) == 1
-    errors = [line for line in capsys.readouterr().err.splitlines() if "error" in line or "what to do" in line]
+    errors = [line for line in capfd.readouterr().err.splitlines() if "error" in line or "what to do" in line]
     assert log.read_text().splitlines() == ["before", *errors]
     assert len(errors) == 2
 
 
-@pytest.mark.parametrize(
-    "error", [SourceError("it broke", hint="mend it"), ZeroDivisionError("x"), KeyboardInterrupt()]
-)
+@pytest.mark.parametrize("error", [SourceError("it broke", hint="mend it"), ZeroDivisionError("x")])
 def test_every_error_goes_to_the_file(error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_arguments: object) -> int:
         raise error
@@ -155,28 +176,28 @@ def test_every_error_goes_to_the_file(error: BaseException, tmp_path: Path, monk
     assert second.startswith("bootc-live: what to do: ")
 
 
-def test_a_file_that_cannot_be_written_hides_no_error(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_that_cannot_be_written_hides_no_error(capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["boot", "--cmdline", "rw=x", "--errors-to", "/nonexistent/log"]) == 1
-    said = capsys.readouterr().err
+    said = capfd.readouterr().err
     assert "'rw=x' is not a boolean" in said
     assert "cannot write to '/nonexistent/log'" in said
     assert main(["boot", "--cmdline", "rw=x", "--errors-to", "/dev/full"]) == 1
 
 
-def test_inspect(archive: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_inspect(archive: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(archive.parent)
     assert main(["inspect", "image.oci"]) == 0
-    said = capsys.readouterr().out
+    said = capfd.readouterr().out
     assert "layers    1, 0.0 MiB to fetch" in said
     assert main(["inspect", str(archive), "--json"]) == 0
-    assert '"manifest_digest": "sha256:' in capsys.readouterr().out
+    assert '"manifest_digest": "sha256:' in capfd.readouterr().out
 
 
-def test_kargs(capsys: pytest.CaptureFixture[str]) -> None:
+def test_kargs(capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["kargs", "--markdown"]) == 0
-    assert capsys.readouterr().out == markdown()
+    assert capfd.readouterr().out == markdown()
     assert main(["kargs"]) == 0
-    assert "bootclabel (text) [latest]" in capsys.readouterr().out
+    assert "bootclabel (text) [latest]" in capfd.readouterr().out
 
 
 def test_a_closed_pipe_is_no_defect(repo: Path) -> None:

@@ -10,13 +10,7 @@ from pathlib import Path
 import pytest
 
 from bootc_live.base.errors import ConfigError, RootfsError
-from bootc_live.cli import new_results
 from bootc_live.cli.new_results import new_directory, place_beside, publish_file
-
-
-@pytest.fixture(autouse=True)
-def signals_stay(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(new_results, "ignore_interrupts", lambda: None)
 
 
 def no_links(*_paths: object, **_options: object) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from bootc_live.base.errors import LandingError, OutOfMemoryError, RunError
+from bootc_live.base.guard import undone
 from bootc_live.base.memory import available_bytes
 from bootc_live.base.run import find_program, run
 from bootc_live.base.threads import working
@@ -43,16 +44,18 @@ def loaded_kernel(kernel: str, initrd: str, cmdline: str, used_up: Callable[[], 
     ``used_up`` is called once the kernel has read both files, which is before it makes its last copy of them: memory
     they take is better given back by then. Raises LandingError with the reason, OutOfMemoryError and RunError.
     """
-    how = _load(kernel, initrd, cmdline, used_up)
-    try:
-        yield how
-    finally:
-        # What stayed loaded, the next reboot might start.
-        program = None if how == "kexec_file_load" else find_program("kexec")
-        with suppress(OSError, RunError):
-            if program is None:
-                _call(-1, -1, b"", _UNLOAD)
-            else:
+    with undone(_unload):
+        yield _load(kernel, initrd, cmdline, used_up)
+
+
+def _unload() -> None:
+    """Unload what is loaded: the next reboot might start it."""
+    with suppress(OSError, RunError):
+        try:
+            _call(-1, -1, b"", _UNLOAD)
+        except OSError as error:
+            program = find_program("kexec")
+            if error.errno == errno.ENOSYS and program is not None:
                 run([program, "--kexec-syscall", "--unload"], hint=_HINT)
 
 

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from bootc_live.base.errors import RunError
-from bootc_live.base.interrupt import held_off
 from bootc_live.base.run import find_program, run
 
 _CONTROL = "/dev/loop-control"
@@ -35,9 +34,7 @@ def loop_device(fd: int, name: str, block_size: int) -> Iterator[str]:
     device = None
     try:
         for _ in range(_ATTEMPTS):
-            # What is attached and not yet known would stay until this program ends.
-            with held_off():
-                device = _attach(fd, name, block_size)
+            device = _attach(fd, name, block_size)
             if device is not None:
                 yield device[0]
                 return

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from bootc_live.base.run import run
+
+# The same numbers everywhere (open_tree(2), move_mount(2), Linux 5.2).
+_OPEN_TREE, _MOVE_MOUNT = 428, 429
+_AT_FDCWD, _CLONE, _RECURSIVE, _FROM_DESCRIPTOR = -100, 1, 0x8000, 4
 
 
 def mount(kind: str, what: str, where: str, options: str, *, hint: str, cwd: str | None = None) -> None:
@@ -27,21 +32,30 @@ def remount_bound(where: str, options: str, *, hint: str) -> None:
     run(["mount", "-o", ",".join(part for part in ("remount,bind", *options.split(",")) if part), where], hint=hint)
 
 
-def make_private(where: str, *, hint: str) -> None:
-    """Stop a mount and all below it from passing mounts on to others; raises RunError."""
-    run(["mount", "--make-rprivate", where], hint=hint)
+def mount_tree(where: str) -> int:
+    """Return a descriptor of a copy of a mount and all below it, which is attached nowhere. Raises OSError."""
+    return _call(_OPEN_TREE, _AT_FDCWD, os.fsencode(where), _CLONE | _RECURSIVE | os.O_CLOEXEC)
+
+
+def attach_tree(tree: int, where: str) -> None:
+    """Attach such a tree at a directory (move_mount(2)). Raises OSError."""
+    _call(_MOVE_MOUNT, tree, b"", _AT_FDCWD, os.fsencode(where), _FROM_DESCRIPTOR)
+
+
+def _call(number: int, *arguments: int | bytes) -> int:
+    library = ctypes.CDLL(None, use_errno=True)
+    library.syscall.restype = ctypes.c_long
+    longs = [ctypes.c_long(argument) if isinstance(argument, int) else argument for argument in arguments]
+    result = int(library.syscall(ctypes.c_long(number), *longs))
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return result
 
 
 def unmount(where: str) -> None:
     """Take a mount and all below it away, at once for everyone who can name it."""
-    argv, hint = ["umount", "-R", "-l", where], "look at /proc/self/mountinfo"
-    try:
-        run(argv, hint=hint)
-    except KeyboardInterrupt:
-        # It took umount along. There is no second one, see interrupt_once().
-        if is_mount_point(where):
-            run(argv, hint=hint)
-        raise
+    run(["umount", "-R", "-l", where], hint="look at /proc/self/mountinfo")
 
 
 @contextmanager

@@ -10,16 +10,14 @@ import errno
 import os
 import select
 import shutil
-import signal
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import IO
 
 from bootc_live.base.confine import NOBODY, confine_thread
 from bootc_live.base.errors import RunError
-from bootc_live.base.interrupt import held_off, wait_for_the_same
-from bootc_live.base.threads import Pool
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _TAIL = 600
@@ -60,53 +58,25 @@ def run(
     hint: str = "see the message of the program above",
     cwd: str | None = None,
     env: Mapping[str, str] | None = None,
-    group: bool = False,
 ) -> str:
-    """Run a program to its end and give its standard output; ``env`` is added to its environment.
+    """Run a program to its end and return its standard output; ``env`` is added to its environment.
 
-    ``group`` is for scripts: where this is interrupted, what the program started ends with it.
-    Raises RunError with the end of standard error when it cannot be started
-    or exits non-zero.
+    Raises RunError with the end of standard error when it cannot be started or exits non-zero.
     """
-    process: subprocess.Popen[bytes] | None = None
     try:
-        # An interruption between fork and return would leave a process that nobody knows of.
-        with held_off():
-            process = _start(argv, cwd, env or {}, group)
-        stdout, stderr = process.communicate()
+        done = subprocess.run(
+            list(argv),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            env={**environment(), **(env or {})},
+            cwd=cwd,
+            check=False,
+        )
     except OSError as error:
         raise RunError(f"cannot start {argv[0]!r}: {error.strerror}", hint=hint) from error
-    except BaseException:
-        if process is not None:
-            _kill(process, group)
-            # Not communicate(): broken off in the middle, it cannot be called again.
-            with process:
-                pass
-        raise
-    if process.returncode != 0:
-        raise RunError(_failure(argv, process.returncode, stderr), hint=hint)
-    return stdout.decode(errors="replace")
-
-
-def _start(argv: Sequence[str], cwd: str | None, env: Mapping[str, str], group: bool) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        list(argv),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={**environment(), **env},
-        cwd=cwd,
-        process_group=0 if group else None,
-    )
-
-
-def _kill(process: subprocess.Popen[bytes], group: bool) -> None:
-    if not group:
-        process.kill()
-        return
-    # All of the group may have ended by now.
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+    if done.returncode != 0:
+        raise RunError(_failure(argv, done.returncode, done.stderr), hint=hint)
+    return done.stdout.decode(errors="replace")
 
 
 @contextmanager
@@ -124,8 +94,7 @@ def filter_process(
     Raises RunError where it cannot be started.
     """
     try:
-        with held_off():
-            process = _confined(argv, stdin, stdout, most)
+        process = _confined(argv, stdin, stdout, most)
     except OSError as error:
         raise RunError(f"cannot start {argv[0]!r}: {error.strerror}", hint="check that it can run here") from error
     finally:
@@ -158,7 +127,7 @@ def _confined(argv: Sequence[str], stdin: int, stdout: int, most: int) -> subpro
         )
 
     # A thread of its own, which takes along what is confined.
-    with Pool(max_workers=1) as pool:
+    with ThreadPoolExecutor(max_workers=1) as pool:
         try:
             return pool.submit(start, NOBODY if os.geteuid() == 0 else None).result()
         except OSError as error:
@@ -201,7 +170,5 @@ def _failure(argv: Sequence[str], code: int, stderr: bytes) -> str:
     if len(said) > _TAIL:
         # Whole lines only, or the one long last line.
         said = said[-_TAIL:].partition("\n")[2] or said[-_TAIL:]
-    if code < 0:
-        wait_for_the_same(-code)
     how = f"was ended by signal {-code}" if code < 0 else f"exited with {code}"
     return f"{os.path.basename(argv[0])} {how}: {said or 'it said nothing'}"

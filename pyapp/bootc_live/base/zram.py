@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from bootc_live.base.errors import OutOfMemoryError, RunError
-from bootc_live.base.interrupt import held_off
+from bootc_live.base.guard import made
 from bootc_live.base.run import find_program, run
 from bootc_live.base.units import mib
 
@@ -30,23 +30,25 @@ def zram_device(size: int, algorithm: str = "", level: int | None = None, limit:
     OutOfMemoryError where there is no memory for its tables.
     """
     _require_zram()
-    number, patience = None, _PATIENCE
-    try:
-        with held_off():
-            # A device is made whenever this is read.
-            number = int(_read(f"{_CONTROL}/hot_add"))
-        _set_up(number, size, algorithm, level, limit)
-        yield f"/dev/zram{number}"
-        patience = _SHORT_PATIENCE
-    except BaseException:
-        if number is not None:
-            with held_off():
-                _let_go(f"/dev/zram{number}")
-        raise
-    finally:
-        if number is not None:
-            with held_off():
-                _remove(number, patience)
+    with made(_add_device, _remove_device) as device:
+        path = f"/dev/zram{device.result}"
+        try:
+            _set_up(device.result, size, algorithm, level, limit)
+            yield path
+        except BaseException:
+            _let_go(path)
+            raise
+        _remove(device.result, _SHORT_PATIENCE)
+        device.forget()
+
+
+def _add_device() -> int:
+    # A device is made whenever this is read.
+    return int(_read(f"{_CONTROL}/hot_add"))
+
+
+def _remove_device(number: int) -> None:
+    _remove(number, _PATIENCE)
 
 
 def failed_writes(device: str) -> int:

@@ -8,7 +8,6 @@ import os
 from dataclasses import replace
 
 from bootc_live.base.errors import ConfigError
-from bootc_live.base.interrupt import ignore_interrupts
 from bootc_live.base.log import Recorder
 from bootc_live.base.memory import give_back, peak_memory
 from bootc_live.cli.checks import require_root
@@ -19,8 +18,8 @@ from bootc_live.config.handover import read_handover
 from bootc_live.config.model import Backing
 from bootc_live.image.acquire import acquire
 from bootc_live.landing.modules import check_modules
-from bootc_live.landing.receipt import DEFAULT_PATH, Figures, make_receipt, written_receipt
-from bootc_live.landing.relabel import DEFAULT_DIRECTORY, relabelled
+from bootc_live.landing.receipt import DEFAULT_PATH, Figures, make_receipt
+from bootc_live.landing.relabel import DEFAULT_DIRECTORY
 from bootc_live.landing.services import check_services
 from bootc_live.landing.sysroot import SysrootLanding, check_sysroot
 from bootc_live.rootfs.admitting import present_means
@@ -93,12 +92,6 @@ def main(arguments: argparse.Namespace) -> int:
                     state=root.state,
                 )
                 receipt = make_receipt(config, acquired, figures, recorder, before)
-                # The point of no return: a half-attached root, or a receipt without one, is worse than a late end.
-                ignore_interrupts()
-                with (
-                    relabelled(root.unlabelled, arguments.relabel_to or DEFAULT_DIRECTORY),
-                    written_receipt(receipt, arguments.receipt or DEFAULT_PATH),
-                ):
-                    landing.commit()
+                landing.commit(receipt, arguments.receipt or DEFAULT_PATH, arguments.relabel_to or DEFAULT_DIRECTORY)
     recorder.say("dry run: nothing was handed over" if arguments.dry_run else f"the root is at {arguments.sysroot}")
     return 0

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from bootc_live.base.log import Recorder
 from bootc_live.base.output import answer, answer_json
+from bootc_live.base.private import private_directory
 from bootc_live.base.units import mib
 from bootc_live.cli.new_results import room_wanted
 from bootc_live.cli.source_argument import source_argument
@@ -45,7 +46,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 def _looked_into(spec: SourceSpec, access: Access, recorder: Recorder) -> tuple[ResolvedImage, list[DiskUnit]]:
     """Fetch and verify an image, and keep nothing of it but names."""
-    with tempfile.TemporaryDirectory(prefix="bootc-live.") as directory, room_wanted(repr(directory)):
+    with private_directory(tempfile.gettempdir(), "bootc-live.") as directory, room_wanted(repr(directory)):
         access.directory = directory
         path = os.path.join(directory, "layers")
         readers = skim(path)

@@ -10,7 +10,6 @@ from dataclasses import replace
 
 from bootc_live.base.clock import raise_clock
 from bootc_live.base.errors import BootcLiveError, ConfigError, ImageError, LandingError, OutOfMemoryError, RunError
-from bootc_live.base.interrupt import ignore_interrupts
 from bootc_live.base.log import Recorder
 from bootc_live.base.memory import PeakMemory, give_back, peak_memory, used_bytes
 from bootc_live.base.units import mib
@@ -108,7 +107,6 @@ def _go(
         if arguments.dry_run:
             recorder.say(f"{last}; kernel {taken.files.version} can be loaded ({call})")
             return
-        ignore_interrupts()
         _last_words(f"{last}; going on in kernel {taken.files.version} ({call})", arguments.errors_to, recorder)
         landing.commit()
 

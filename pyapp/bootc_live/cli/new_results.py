@@ -5,12 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
 from bootc_live.base.errors import ConfigError, OutOfMemoryError, RootfsError
-from bootc_live.base.interrupt import ignore_interrupts
+from bootc_live.base.guard import commit
+from bootc_live.base.private import private_directory
 
 _PREFIX = ".bootc-live."
 _WITHOUT_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
@@ -23,13 +23,13 @@ def place_beside(typed: str) -> Iterator[str]:
     """Give a private directory on the file system where the new file ``typed`` is to be; raises ConfigError."""
     if os.path.lexists(typed):
         raise ConfigError(f"{typed!r} exists", hint="name a new file")
-    try:
-        made = tempfile.TemporaryDirectory(prefix=_PREFIX, dir=os.path.dirname(os.path.abspath(typed)))
-    except OSError as error:
-        raise ConfigError(
-            f"{typed!r} cannot be made: {error.strerror}", hint="name a file in a directory you may write to"
-        ) from error
-    with made as directory:
+    with ExitStack() as stack:
+        try:
+            directory = stack.enter_context(private_directory(os.path.dirname(os.path.abspath(typed)), _PREFIX))
+        except OSError as error:
+            raise ConfigError(
+                f"{typed!r} cannot be made: {error.strerror}", hint="name a file in a directory you may write to"
+            ) from error
         yield directory
 
 
@@ -40,14 +40,17 @@ def publish_file(made: str, typed: str) -> None:
         # An EFI system partition knows no such modes.
         with suppress(PermissionError):
             os.chmod(made, _FILE)
-        ignore_interrupts()
-        try:
-            # Not replace: nobody's file is taken away, not even one that came in the meantime.
-            os.link(made, target)
-        except OSError as error:
-            if error.errno not in _WITHOUT_LINKS or os.path.lexists(target):
-                raise
-            os.rename(made, target)
+        commit(_give_name, made, target)
+
+
+def _give_name(made: str, target: str) -> None:
+    try:
+        # Not replace: nobody's file is taken away, not even one that came in the meantime.
+        os.link(made, target)
+    except OSError as error:
+        if error.errno not in _WITHOUT_LINKS or os.path.lexists(target):
+            raise
+        os.rename(made, target)
 
 
 @contextmanager
@@ -80,15 +83,15 @@ def new_directory(typed: str) -> Iterator[tuple[str, str]]:
     """
     target = os.path.abspath(typed)
     there = os.path.lexists(target)
-    try:
-        if there and (os.path.islink(target) or not os.path.isdir(target) or os.listdir(target)):
-            raise ConfigError(f"{typed!r} exists and is not an empty directory", hint="name a new directory")
-        made = tempfile.TemporaryDirectory(prefix=_PREFIX, dir=target if there else os.path.dirname(target))
-    except OSError as error:
-        raise ConfigError(
-            f"{typed!r} cannot be made: {error.strerror}", hint="name a directory in one you may write to"
-        ) from error
-    with made as private:
+    with ExitStack() as stack:
+        try:
+            if there and (os.path.islink(target) or not os.path.isdir(target) or os.listdir(target)):
+                raise ConfigError(f"{typed!r} exists and is not an empty directory", hint="name a new directory")
+            private = stack.enter_context(private_directory(target if there else os.path.dirname(target), _PREFIX))
+        except OSError as error:
+            raise ConfigError(
+                f"{typed!r} cannot be made: {error.strerror}", hint="name a directory in one you may write to"
+            ) from error
         result, scratch = os.path.join(private, "result"), os.path.join(private, "scratch")
         os.mkdir(result)
         os.mkdir(scratch)
@@ -96,11 +99,10 @@ def new_directory(typed: str) -> Iterator[tuple[str, str]]:
         with writing(typed):
             with suppress(PermissionError):
                 os.chmod(result, _DIRECTORY)
-            ignore_interrupts()
-            _move(result, target, there=there)
+            commit(_move, result, target, int(there))
 
 
-def _move(result: str, target: str, *, there: bool) -> None:
+def _move(result: str, target: str, there: int) -> None:
     if not there:
         # An empty directory that came in the meantime is replaced, anything else an error.
         os.rename(result, target)

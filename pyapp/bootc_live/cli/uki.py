@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from bootc_live.base.errors import ConfigError
 from bootc_live.base.log import Recorder
 from bootc_live.base.output import answer, answer_json
+from bootc_live.base.private import private_directory
 from bootc_live.base.units import mib
 from bootc_live.cli.new_results import place_beside, publish_file, room_wanted, writing
 from bootc_live.cli.source_argument import source_argument
@@ -59,13 +59,13 @@ def main(arguments: argparse.Namespace) -> int:
 def _scratch() -> Iterator[str]:
     """Give a directory for what is needed on the way: an EFI system partition has no room for that."""
     parent = os.environ.get("TMPDIR") or "/var/tmp"  # noqa: S108 (a private directory is made below it; /tmp may be in RAM)
-    try:
-        made = tempfile.TemporaryDirectory(prefix="bootc-live.", dir=parent)
-    except OSError as error:
-        raise ConfigError(
-            f"cannot work in {parent!r}: {error.strerror}", hint="name a directory with TMPDIR in the environment"
-        ) from error
-    with made as directory:
+    with ExitStack() as stack:
+        try:
+            directory = stack.enter_context(private_directory(parent, "bootc-live."))
+        except OSError as error:
+            raise ConfigError(
+                f"cannot work in {parent!r}: {error.strerror}", hint="name a directory with TMPDIR in the environment"
+            ) from error
         yield directory
 
 

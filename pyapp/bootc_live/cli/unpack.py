@@ -8,14 +8,12 @@ from __future__ import annotations
 import argparse
 import os
 import stat
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
 
 from bootc_live.base.errors import ConfigError, RootfsError
-from bootc_live.base.interrupt import ignore_interrupts
+from bootc_live.base.guard import commit, made
 from bootc_live.base.log import Recorder
-from bootc_live.base.run import run
+from bootc_live.base.private import private_directory, remove_all
 from bootc_live.cli.checks import require_root
 from bootc_live.cli.source_argument import source_argument
 from bootc_live.cli.workspace import workspace
@@ -29,8 +27,6 @@ from bootc_live.rootfs.tree_handles import handles
 from bootc_live.source.access import Access
 
 _HINT = "free some space, or name another DIR"
-# Names of 255 bytes for one program: the kernel takes 2 MiB of arguments, or less.
-_AT_ONCE = 1000
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -81,19 +77,15 @@ def _privileged(root: Node) -> Iterator[str]:
 def _copy(image: VerifiedImage, root: Node, target: str, recorder: Recorder) -> None:
     if os.path.isdir(target):
         # It may be a mount point, or where somebody stands: it is filled, not replaced.
-        with _emptied_on_failure(target):
+        with made(_as_it_is, _empty, target) as emptied:
             _copy_into(image, root, target, recorder)
-            ignore_interrupts()
+            emptied.keep()
         return
-    part = tempfile.mkdtemp(prefix=".bootc-live.", dir=os.path.dirname(target))
-    try:
-        made = os.path.join(part, "tree")
-        os.mkdir(made)
-        _copy_into(image, root, made, recorder)
-        ignore_interrupts()
-        os.rename(made, target)
-    finally:
-        _remove(os.path.dirname(part), [os.path.basename(part)])
+    with private_directory(os.path.dirname(target), ".bootc-live.") as part:
+        tree = os.path.join(part, "tree")
+        os.mkdir(tree)
+        _copy_into(image, root, tree, recorder)
+        commit(os.rename, tree, target)
 
 
 def _copy_into(image: VerifiedImage, root: Node, directory: str, recorder: Recorder) -> None:
@@ -111,20 +103,14 @@ def _copy_into(image: VerifiedImage, root: Node, directory: str, recorder: Recor
         recorder.warn(f"its file system holds no extended attributes {space}.*: {count} are left out")
 
 
-@contextmanager
-def _emptied_on_failure(directory: str) -> Iterator[None]:
+def _as_it_is(directory: str) -> list[str | int]:
     before = os.stat(directory)
-    try:
-        yield
-    except BaseException:
-        _remove(directory, os.listdir(directory))
-        os.chown(directory, before.st_uid, before.st_gid)
-        os.chmod(directory, stat.S_IMODE(before.st_mode))
-        raise
+    return [directory, before.st_uid, before.st_gid, stat.S_IMODE(before.st_mode)]
 
 
-def _remove(directory: str, names: Sequence[str]) -> None:
-    """Remove what was made, however deep it is: Python's own removal ends where its stack or its descriptors do."""
-    for begin in range(0, len(names), _AT_ONCE):
-        argv = ["rm", "-rf", "--one-file-system", "--", *names[begin : begin + _AT_ONCE]]
-        run(argv, hint=_HINT, cwd=directory)
+def _empty(before: list[str | int]) -> None:
+    directory, owner, group, mode = before
+    assert isinstance(directory, str)
+    remove_all(directory, os.listdir(directory))
+    os.chown(directory, int(owner), int(group))
+    os.chmod(directory, int(mode))

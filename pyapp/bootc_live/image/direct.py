@@ -13,13 +13,12 @@ import re
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from bootc_live.base.errors import ImageError, RunError
 from bootc_live.base.holes import punch
 from bootc_live.base.run import Filter, filter_process
-from bootc_live.base.threads import Pool
 from bootc_live.base.units import mib
 from bootc_live.image.space import full
 from bootc_live.image.tap import Tap, wait_for
@@ -79,7 +78,7 @@ class Inflation:
         feed_read, feed_write = make_pipe()
         ours = [feed_write]
         abandoned = threading.Event()
-        with Pool(max_workers=1) as feeder:
+        with ThreadPoolExecutor(max_workers=1) as feeder:
             try:
                 with filter_process(self.program, feed_read, out, (feed_read,), self.end) as program:
                     ours.remove(feed_write)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import FIRST_EXCEPTION, wait
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
 from bootc_live.base.errors import ImageError, OutOfMemoryError, RunError
 from bootc_live.base.log import Progress, Recorder
 from bootc_live.base.memory import available_bytes
-from bootc_live.base.threads import Pool
 from bootc_live.image.resolve import blame
 from bootc_live.image.store import LayerStore, Slot
 from bootc_live.image.tap import LayerReaders, Tap
@@ -136,7 +135,7 @@ def _fetch_all(fetcher: LayerFetcher, readers: LayerReaders | None) -> None:
         except OutOfMemoryError as error:
             starved[key] = error
 
-    with Pool(max_workers=workers(len(os.sched_getaffinity(0)), available_bytes())) as pool:
+    with ThreadPoolExecutor(max_workers=workers(len(os.sched_getaffinity(0)), available_bytes())) as pool:
         # The largest first: the last to start should not be the last to end.
         order = sorted(fetcher.places, key=lambda key: key[1].size, reverse=True)
         try:

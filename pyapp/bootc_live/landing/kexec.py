@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from bootc_live.base.errors import LandingError
+from bootc_live.base.guard import commit
 from bootc_live.base.holes import punch
 from bootc_live.base.kexec import go_on, loaded_kernel
 from bootc_live.base.log import Recorder
@@ -101,7 +102,7 @@ class KexecLanding:
 
     def commit(self) -> None:
         """Start it; returns only by raising LandingError."""
-        go_on()
+        commit(go_on)
 
     @property
     def _version(self) -> str:

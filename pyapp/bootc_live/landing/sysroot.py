@@ -7,13 +7,15 @@ import stat
 from dataclasses import dataclass
 
 from bootc_live.base.errors import LandingError
-from bootc_live.base.mounts import bind, is_mount_point, make_private, unmount
+from bootc_live.base.guard import commit
+from bootc_live.base.mounts import attach_tree, is_mount_point, mount_tree
 from bootc_live.base.rooted import resolve_below
+from bootc_live.landing.receipt import written_receipt
+from bootc_live.landing.relabel import relabelled
 from bootc_live.rootfs.live_root import MountedRoot
 
 # What dracut and systemd switch to, unless told otherwise.
 _INITS = ("usr/lib/systemd/systemd", "sbin/init", "etc/init", "bin/init")
-_HINT = "look at the kernel log (dmesg)"
 
 
 def check_sysroot(sysroot: str) -> None:
@@ -46,16 +48,27 @@ class SysrootLanding:
                 hint="use a bootc image, one with systemd and a kernel inside",
             )
 
-    def commit(self) -> None:
-        """Attach the root with all its parts; from here on only switch-root follows. Raises RunError."""
-        # A shared mount would carry the later unmounting of the first place over to the second.
-        make_private(self.root.path, hint=_HINT)
+    def commit(self, receipt: dict[str, object], path: str, relabel_to: str) -> None:
+        """Attach the root with all its parts, and leave the receipt at ``path``; from here on only switch-root follows.
+
+        Raises LandingError and OSError.
+        """
+        descriptor = mount_tree(self.root.path)
         try:
-            bind(self.root.path, self.sysroot, recursive=True, hint=_HINT)
-        except BaseException:
-            if is_mount_point(self.sysroot):
-                unmount(self.sysroot)
-            raise
+            commit(attach, self.sysroot, receipt, path, self.root.unlabelled, relabel_to, descriptors=[descriptor])
+        finally:
+            os.close(descriptor)
+
+
+def attach(
+    descriptor: int, sysroot: str, receipt: dict[str, object], path: str, unlabelled: list[str], relabel_to: str
+) -> None:
+    """Attach a tree of mounts, with its receipt and what systemd is to label, or leave nothing of it behind."""
+    try:
+        with relabelled(unlabelled, relabel_to), written_receipt(receipt, path):
+            attach_tree(descriptor, sysroot)
+    finally:
+        os.close(descriptor)
 
 
 def _is_program_below(root: str, name: str) -> bool:

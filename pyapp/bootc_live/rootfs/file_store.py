@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from bootc_live.base.holes import punch
 from bootc_live.base.sparse import Extent
-from bootc_live.base.threads import Pool
 from bootc_live.config.model import Compression
 from bootc_live.rootfs import z_erofs
 from bootc_live.rootfs.chunks import chunk_size, windows
@@ -58,7 +57,7 @@ class FileStore:
     block_bits = 12
     block = 1 << block_bits
 
-    def __init__(self, fd: int, compression: Compression, pool: Pool) -> None:
+    def __init__(self, fd: int, compression: Compression, pool: ThreadPoolExecutor) -> None:
         """Begin an empty one; raises RootfsError where the compression is not there."""
         self.compression = compression
         self.algorithm = _ALGORITHMS.get(compression, 0)
@@ -198,7 +197,7 @@ class FileStore:
 @contextmanager
 def file_store(fd: int, compression: Compression) -> Iterator[FileStore]:
     """Keep a store and its threads while the block runs; raises RootfsError."""
-    with Pool(max_workers=len(os.sched_getaffinity(0)), thread_name_prefix="compress") as pool:
+    with ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0)), thread_name_prefix="compress") as pool:
         store = FileStore(fd, compression, pool)
         try:
             yield store

@@ -16,6 +16,7 @@ from dataclasses import replace
 
 from bootc_live.base.errors import RootfsError
 from bootc_live.base.log import Recorder
+from bootc_live.base.private import private_directory
 from bootc_live.base.units import MIB, mib
 from bootc_live.rootfs.erofs_format import TYPES
 from bootc_live.rootfs.tree import Entry, Node, resolve, split
@@ -120,7 +121,7 @@ def _lookup(policy: dict[bytes, bytes], typed: str) -> Iterator[Lookup]:
     library.selabel_close.argtypes = [ctypes.c_void_p]
     library.selabel_lookup_raw.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int]
     library.freecon.argtypes = [ctypes.c_void_p]
-    with tempfile.TemporaryDirectory(prefix="bootc-live.") as directory:
+    with private_directory(tempfile.gettempdir(), "bootc-live.") as directory:
         for name, content in policy.items():
             with open(os.path.join(os.fsencode(directory), name), "wb") as file:
                 file.write(content)

@@ -9,7 +9,6 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 from bootc_live.base.errors import OutOfMemoryError, RootfsError, RunError
-from bootc_live.base.interrupt import held_off
 from bootc_live.base.memory import available_bytes
 from bootc_live.base.mounts import mounted, unmounted_after
 from bootc_live.base.run import find_program, run
@@ -69,13 +68,12 @@ def settle(where: str) -> None:
     device = zram_below(where)
     if device is not None:
         # Left open, it would keep the device from going away with the block that it was made for.
-        with held_off():
-            fd = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                # Writes the file system on the device back, too.
-                fcntl.ioctl(fd, _FLUSH, 0)
-            finally:
-                os.close(fd)
+        fd = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            # Writes the file system on the device back, too.
+            fcntl.ioctl(fd, _FLUSH, 0)
+        finally:
+            os.close(fd)
         _check(device)
 
 

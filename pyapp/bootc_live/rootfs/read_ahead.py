@@ -10,7 +10,6 @@ import threading
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
-from bootc_live.base.interrupt import held_off
 from bootc_live.base.tar_reader import Member, read_members
 from bootc_live.image.verified import VerifiedLayer
 from bootc_live.rootfs.growing import AbandonedError, GrowingTar
@@ -61,9 +60,8 @@ class ReadAhead:
 
     def close(self) -> None:
         """End all readers."""
-        with held_off():
-            for reader in self._readers.values():
-                reader.stop()
+        for reader in self._readers.values():
+            reader.stop()
 
 
 class LayerReader:
@@ -76,7 +74,6 @@ class LayerReader:
         self.tar = self._open(self._fd)
         self._found = PackedMembers(held)
         self._error: Exception | None = None
-        self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="headers")
         self._thread.start()
 
@@ -89,10 +86,7 @@ class LayerReader:
 
     def wait(self) -> None:
         """Wait for the end."""
-        # A thread whose joining is interrupted is lost, see bootc_live.base.threads.
-        self._over.wait()
-        with held_off():
-            self._thread.join()
+        self._thread.join()
 
     def stop(self) -> None:
         """End early, with nothing found."""
@@ -121,7 +115,6 @@ class LayerReader:
         finally:
             self.tar.ignore_rest()
             os.close(self._fd)
-            self._over.set()
 
 
 @contextmanager

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
 from bootc_live.base.errors import OutOfMemoryError, RootfsError
+from bootc_live.base.guard import made
 from bootc_live.base.memory import available_bytes
+from bootc_live.base.private import private_directory
 from bootc_live.base.shared import made_in
 from bootc_live.base.units import mib
 from bootc_live.config.model import Backing
@@ -25,15 +27,20 @@ def ram_workspace(backing: Backing = _PLAIN, base: str = DEFAULT) -> Iterator[st
     Where no size is asked for, it may take all memory that is available now but 64 MiB. What is mounted from it lives
     on after the block. Raises OutOfMemoryError, RootfsError and RunError.
     """
-    try:
-        # A name of its own, so that two runs do not mount over each other.
-        made = made_in(base, lambda: tempfile.TemporaryDirectory(prefix="work.", dir=base))
-        with made as where, _in_ram(backing, where):
-            yield where
-    finally:
+    with made(_make_work, _remove_work, base) as work, _in_ram(backing, work.result):
+        yield work.result
+
+
+def _make_work(base: str) -> str:
+    # A name of its own, so that two runs do not mount over each other.
+    return made_in(base, lambda: tempfile.mkdtemp(prefix="work.", dir=base))
+
+
+def _remove_work(path: str) -> None:
+    for empty in (path, os.path.dirname(path)):
         # Not empty where a receipt lies in it, or another run works there.
         with suppress(OSError):
-            os.rmdir(base)
+            os.rmdir(empty)
 
 
 @contextmanager
@@ -42,15 +49,17 @@ def directory_workspace(parent: str, backing: Backing = _PLAIN) -> Iterator[str]
 
     Where anything special is asked of RAM, a file system in RAM is mounted there. Raises as ``ram_workspace``.
     """
-    try:
-        made = tempfile.TemporaryDirectory(prefix="bootc-live.", dir=parent)
-    except OSError as error:
-        raise RootfsError(f"cannot work in {parent!r}: {error.strerror}", hint="choose another --workdir") from error
-    with made as path:
-        # Absolute, because mount(8) is run from elsewhere.
-        where = os.path.abspath(path)
-        with nullcontext() if backing == _PLAIN else _in_ram(backing, where):
-            yield where
+    with ExitStack() as stack:
+        try:
+            # Absolute, because mount(8) is run from elsewhere.
+            where = stack.enter_context(private_directory(parent, "bootc-live."))
+        except OSError as error:
+            raise RootfsError(
+                f"cannot work in {parent!r}: {error.strerror}", hint="choose another --workdir"
+            ) from error
+        if backing != _PLAIN:
+            stack.enter_context(_in_ram(backing, where))
+        yield where
 
 
 @contextmanager

@@ -31,7 +31,7 @@ def fetched_file(spec: HandlerArchive, directory: str | None, limits: RetryLimit
         )
     with tempfile.TemporaryDirectory(prefix="bootc-live-fetch.", dir=directory) as where:
         try:
-            path = run([_FETCH, spec.url, where], hint=_HINT, env=_patience(limits), group=True).strip()
+            path = run([_FETCH, spec.url, where], hint=_HINT, env=_patience(limits)).strip()
         except RunError as error:
             raise SourceError(f"cannot fetch {spec.typed!r}: {redact(error.message)}", hint=_HINT) from error
         yield path, os.path.dirname(path) == where

@@ -15,11 +15,11 @@ import threading
 import zlib
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType
 
 from bootc_live.base.errors import ImageError, RunError
 from bootc_live.base.run import filter_process, find_program, require_program
-from bootc_live.base.threads import Pool
 
 # Output of one step; a bomb must not fill memory before it fills the file system.
 _STEP = 4 * 1024 * 1024
@@ -157,7 +157,7 @@ def through(argv: list[str], chunks: Iterator[bytes], what: str) -> Generator[by
     out_read, out_write = make_pipe()
     ours = [feed_write, out_read]
     abandoned = threading.Event()
-    with Pool(max_workers=1) as feeder:
+    with ThreadPoolExecutor(max_workers=1) as feeder:
         try:
             with filter_process(argv, feed_read, out_write, closing=(feed_read, out_write)) as program:
                 ours.remove(feed_write)
