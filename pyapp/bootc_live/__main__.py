@@ -10,7 +10,7 @@ import threading
 import traceback
 
 from bootc_live.base.errors import BootcLiveError
-from bootc_live.base.guard import ENDING, EndedError, guarded
+from bootc_live.base.guard import ENDING, EndedError, guarded, own_mounts
 from bootc_live.base.output import append_to, drop_answers, flush_answers, tell, tell_details
 from bootc_live.base.redact import redact
 from bootc_live.cli.parser import make_parser
@@ -35,6 +35,7 @@ def main(argv: list[str] | None = None) -> int:
 def _work(arguments: argparse.Namespace, errors_to: str | None) -> int:
     threading.excepthook = _thread_failed
     try:
+        own_mounts()
         verb = importlib.import_module(f"bootc_live.cli.{arguments.verb}")
         code: int = verb.main(arguments)
         flush_answers()

@@ -10,10 +10,12 @@ left, after it all is there.
 from __future__ import annotations
 
 import ctypes
+import errno
 import importlib
 import itertools
 import json
 import os
+import re
 import select
 import signal
 import threading
@@ -28,7 +30,10 @@ from bootc_live.base.errors import BootcLiveError
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _CLONE_NEWNS = 0x00020000
-_MS_REC_PRIVATE = 0x4000 | 0x40000
+# White space and backslashes in proc_pid_mountinfo(5).
+_ESCAPED = re.compile(rb"\\([0-7]{3})")
+_MS_PRIVATE = 0x40000
+_MS_REC_PRIVATE = 0x4000 | _MS_PRIVATE
 # The same number everywhere.
 _PIDFD_GETFD = 438
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
@@ -171,17 +176,39 @@ def _work(work: Callable[[], int], connection: _Connection, parent: int, signals
         if os.getppid() != parent:
             os._exit(1)
         signals.end(signal.SIG_DFL)
-        _own_mounts()
         _parent = connection
         code = work()
     finally:
         os._exit(code)
 
 
-def _own_mounts() -> None:
-    """Have mounts of our own, which nobody else gets; without the right to that there will be none."""
-    if _libc().unshare(_CLONE_NEWNS) == 0:
-        _checked(_libc().mount(b"none", b"/", None, _MS_REC_PRIVATE, None))
+def own_mounts() -> None:
+    """Give this process mounts of its own, which nobody else sees; without the right to that it will mount nothing.
+
+    Raises OSError.
+    """
+    if _libc().unshare(_CLONE_NEWNS) != 0:
+        return
+    try:
+        _make_private(b"/", _MS_REC_PRIVATE)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        # The root directory is no mount point (chroot(2)).
+        with open("/proc/self/mountinfo", "rb") as file:
+            places = [_ESCAPED.sub(_unescaped, line.split(b" ")[4]) for line in file]
+        for place in places:
+            # What is mounted over is out of reach, also for whoever mounts something now.
+            with suppress(OSError):
+                _make_private(place, _MS_PRIVATE)
+
+
+def _make_private(where: bytes, flags: int) -> None:
+    _checked(_libc().mount(b"none", where, None, flags, None))
+
+
+def _unescaped(character: re.Match[bytes]) -> bytes:
+    return bytes([int(character[1], 8)])
 
 
 def _prctl(option: int, value: int) -> None:
