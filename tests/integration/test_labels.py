@@ -227,6 +227,25 @@ def test_a_policy_without_its_text(case: str, program: Program, tmp_path: Path) 
             assert labels(made.root)["etc/shadow"] == f"{context('shadow')}\0"
 
 
+@pytest.mark.parametrize(
+    "config",
+    [b"SELINUX=Enforcing\nSELINUXTYPE=small\n", b"  SELINUX=permissive # on\nSELINUXTYPE=small \n", ON],
+)
+def test_how_a_policy_is_switched_on(config: bytes, program: Program, tmp_path: Path) -> None:
+    """As libselinux reads it."""
+    image = archive_of(tmp_path / "image.oci", BASE, policy_layer(config))
+    with labelled(program, f"root=bootc-live:{image} {RO}", tmp_path) as made:
+        assert labels(made.root)["."] == context("root") + "\0"
+
+
+def test_places_to_mount_on_are_no_mounts(program: Program, tmp_path: Path) -> None:
+    """Else systemd would leave what the initramfs has there behind."""
+    names = ("run/nologin", "dev/something", "tmp/file", "usr/new")
+    image = archive_of(tmp_path / "image.oci", BASE, UPPER, policy_layer(), layer(*map(file, names)))
+    with labelled(program, f"root=bootc-live:{image} rw", tmp_path) as made:
+        assert made.mounts.keys() == {"/", "/etc", "/usr", "/var", "/sbin"}
+
+
 OFF = {
     "disabled": b"SELINUX=disabled\nSELINUXTYPE=small\n",
     "no type": b"SELINUX=enforcing\n",

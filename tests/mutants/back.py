@@ -171,8 +171,8 @@ BACK = (
     Mutation(
         "guard: a hang-up ends it at once",
         "pyapp/bootc_live/base/guard.py",
-        "ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)",
-        "ENDING = (signal.SIGINT, signal.SIGTERM)",
+        "ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)",
+        "ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)",
         "integration",
         "tests/integration/test_verbs_signals.py::test_while_fetching",
     ),

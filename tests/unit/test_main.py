@@ -132,6 +132,7 @@ def test_a_defect_is_told_apart(monkeypatch: pytest.MonkeyPatch, capfd: pytest.C
         (signal.SIGINT, "interrupted"),
         (signal.SIGTERM, "interrupted"),
         (signal.SIGHUP, "interrupted"),
+        (signal.SIGQUIT, "interrupted"),
         (signal.SIGKILL, "the program was ended by signal 9 (SIGKILL); nothing was left behind"),
     ],
 )

@@ -27,7 +27,7 @@ from typing import Any, NoReturn, Self
 from bootc_live.base import errors
 from bootc_live.base.errors import BootcLiveError
 
-ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 _CLONE_NEWNS = 0x00020000
 # White space and backslashes in proc_pid_mountinfo(5).
@@ -147,7 +147,9 @@ class _Signals:
     def __enter__(self) -> Self:
         self.read, self._write = os.pipe()
         os.set_blocking(self._write, False)
-        self._before = {number: signal.signal(number, lambda *_: None) for number in ENDING}
+        # What is ignored stays so: nohup(1).
+        wanted = [number for number in ENDING if signal.getsignal(number) != signal.SIG_IGN]
+        self._before = {number: signal.signal(number, lambda *_: None) for number in wanted}
         self._wakeup = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         return self
 
@@ -176,6 +178,9 @@ def _work(work: Callable[[], int], connection: _Connection, parent: int, signals
         if os.getppid() != parent:
             os._exit(1)
         signals.end(signal.SIG_DFL)
+        # It is in the background of its terminal, and may say something all the same.
+        for number in (signal.SIGTTOU, signal.SIGTTIN):
+            signal.signal(number, signal.SIG_IGN)
         _parent = connection
         code = work()
     finally:

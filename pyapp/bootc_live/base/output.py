@@ -64,7 +64,9 @@ def append_to(path: str, text: str) -> None:
 
 def flush_answers() -> None:
     """Raise OSError where what was answered cannot be written: a full disk, a reader that has gone."""
-    sys.stdout.flush()
+    # None where it was closed before the start.
+    if sys.stdout is not None:
+        sys.stdout.flush()
 
 
 def drop_answers() -> None:

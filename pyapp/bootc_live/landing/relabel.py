@@ -24,14 +24,14 @@ def relabelled(paths: Sequence[str], directory: str = DEFAULT_DIRECTORY) -> Iter
         return
     path = os.path.join(directory, _NAME)
     try:
-        os.makedirs(directory, exist_ok=True)
-        with open(path, "w", encoding="utf-8") as file:
-            file.writelines(f"{name}\n" for name in paths)
-    except OSError as error:
-        raise LandingError(f"cannot write {path!r}: {error.strerror}", hint="free some space in /run") from error
-    try:
+        try:
+            os.makedirs(directory, exist_ok=True)
+            with open(path, "w", encoding="utf-8") as file:
+                file.writelines(f"{name}\n" for name in paths)
+        except OSError as error:
+            raise LandingError(f"cannot write {path!r}: {error.strerror}", hint="free some space in /run") from error
         yield
     except BaseException:
-        with suppress(FileNotFoundError):
+        with suppress(OSError):
             os.unlink(path)
         raise

@@ -65,6 +65,8 @@ def attach(
 ) -> None:
     """Attach a tree of mounts, with its receipt and what systemd is to label, or leave nothing of it behind."""
     try:
+        # Another boot may have been faster.
+        check_sysroot(sysroot)
         with relabelled(unlabelled, relabel_to), written_receipt(receipt, path):
             attach_tree(descriptor, sysroot)
     finally:

@@ -82,9 +82,14 @@ def _switched_on(root: Node, read: ReadFile) -> bytes | None:
     config = _file(root, _CONFIG)
     if config is None:
         return None
-    settings = dict(line.split(b"=", 1) for line in read(config).splitlines() if b"=" in line and line[:1] != b"#")
-    kind = settings.get(b"SELINUXTYPE", b"").strip()
-    if settings.get(b"SELINUX", b"").strip() not in (b"enforcing", b"permissive") or not kind:
+    mode, kind = b"", b"targeted"
+    # As libselinux reads it: the mode in any case, with anything behind it.
+    for line in map(bytes.strip, read(config).splitlines()):
+        if line.startswith(b"SELINUX="):
+            mode = mode or line.removeprefix(b"SELINUX=").strip().lower()
+        elif line.startswith(b"SELINUXTYPE="):
+            kind = line.removeprefix(b"SELINUXTYPE=").strip()
+    if not mode.startswith((b"enforcing", b"permissive")) or not kind:
         return None
     return POLICY + b"/" + kind + b"/" + _CONTEXTS
 

@@ -11,6 +11,7 @@ from bootc_live.base.errors import RootfsError, RunError
 from bootc_live.base.log import Recorder
 from bootc_live.config.model import Parts
 from bootc_live.rootfs.built import BuiltRoot
+from bootc_live.rootfs.live_tree import PLACES
 from bootc_live.rootfs.state import State, kept_etc, opened_state, var_place
 from bootc_live.rootfs.writable import covered, frozen, is_plain_directory, overlaid, ram_place, seeded
 
@@ -113,6 +114,8 @@ class _Mounting:
         shown = self._stack.enter_context(overlaid(lower, self._make("directories"), self._parts.options, inner))
         with os.scandir(lower) as found:
             names = [entry.name for entry in found if entry.is_dir(follow_symlinks=False) and os.listdir(entry.path)]
+        # Where something is mounted already, systemd moves none of the initramfs's file systems.
+        names = [name for name in names if os.fsencode(name) not in PLACES]
         for name in sorted(names):
             self._stack.enter_context(covered(os.path.join(self._top, name), os.path.join(shown, name)))
 

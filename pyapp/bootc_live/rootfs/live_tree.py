@@ -13,16 +13,18 @@ from bootc_live.rootfs.tree import Entry, Node, resolve, walk
 
 _OBJECTS = [b"sysroot", b"ostree", b"repo", b"objects"]
 # What the image's system mounts something on before it could make it itself, with their modes.
-_PLACES = {b"dev": 0o755, b"proc": 0o555, b"run": 0o755, b"sys": 0o555, b"tmp": 0o1777}
+PLACES = {b"dev": 0o755, b"proc": 0o555, b"run": 0o755, b"sys": 0o555, b"tmp": 0o1777}
 
 
 def live_tree(root: Node, typed: str) -> None:
     """Change a merged tree in place; ``typed`` is the image. Raises RootfsError for one that cannot be switched to."""
-    _forget_objects(root)
+    forgotten = _forget_objects(root)
     _give_etc(root)
+    if forgotten:
+        _separate(root, b"etc")
     if b"var" not in root.directory:
         _make_place(root, b"var", 0o755)
-    for name, mode in _PLACES.items():
+    for name, mode in PLACES.items():
         try:
             _make_place(root, name, mode)
         except ValueError as error:
@@ -41,24 +43,29 @@ def _make_place(root: Node, name: bytes, mode: int) -> None:
         resolve(root, [name], 0).mode = mode
 
 
-def _forget_objects(root: Node) -> None:
-    """Remove the objects of a repository whose files have real names, too: their own names only take memory."""
+def _forget_objects(root: Node) -> bool:
+    """Remove the objects of a repository whose files have real names, too: their own names only take memory.
+
+    Tell whether there were any.
+    """
     parent = root
     for name in _OBJECTS:
         entry = (parent.children or {}).get(name)
         if entry is None or entry.node.children is None:
-            return
+            return False
         parent = entry.node
     objects = {id(node) for node in walk(parent) if node.children is None}
     held = dict(parent.directory)
     parent.directory.clear()
     # A repository that is only carried, for others to install from, stays.
-    if not any(id(node) in objects for node in walk(root)):
+    used = any(id(node) in objects for node in walk(root))
+    if not used:
         parent.directory.update(held)
+    return used
 
 
 def _give_etc(root: Node) -> None:
-    """Give a root that has no /etc a copy of /usr/etc; its files are hard links."""
+    """Give a root that has no /etc a copy of /usr/etc."""
     usr = root.directory.get(b"usr")
     source = (usr.node.children or {}).get(b"etc") if usr else None
     if b"etc" in root.directory or source is None or source.node.children is None:
@@ -74,3 +81,18 @@ def _give_etc(root: Node) -> None:
                 node = replace(node, children={})
                 todo.append((entry.node, node))
             new.directory[name] = Entry(node, entry.layer)
+
+
+def _separate(root: Node, name: bytes) -> None:
+    """Make each name below a directory a file of its own: ostree has one object for all files that are equal.
+
+    Files that can be written must not change one another. Their data is not copied here.
+    """
+    entry = root.directory.get(name)
+    todo = [entry.node] if entry and entry.node.children is not None else []
+    while todo:
+        for below in todo.pop().directory.values():
+            if below.node.children is None:
+                below.node = replace(below.node)
+            else:
+                todo.append(below.node)
