@@ -89,8 +89,8 @@ BACK = (
     Mutation(
         "labels: none where the policy is permissive",
         "pyapp/bootc_live/rootfs/labels.py",
-        'not in (b"enforcing", b"permissive") or not kind:',
-        'not in (b"enforcing",) or not kind:',
+        'mode.startswith((b"enforcing", b"permissive"))',
+        'mode.startswith(b"enforcing")',
         "integration",
         "tests/integration/test_labels.py::test_permissive_is_labelled",
     ),
