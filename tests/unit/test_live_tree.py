@@ -12,12 +12,14 @@ from tests.unit.merging import merged, node_at, paths
 
 MADE = {"dev/": 0o755, "proc/": 0o555, "run/": 0o755, "sys/": 0o555, "tmp/": 0o1777, "var/": 0o755}
 OBJECTS = "sysroot/ostree/repo/objects"
+# What files have, by their size.
+CONTENTS: dict[int, bytes] = {}
 
 
 def live(*members: bytes) -> Node:
     """The live tree of one layer."""
     root = merged(members)
-    live_tree(root, "it")
+    live_tree(root, "it", lambda node: CONTENTS.get(node.size, b""))
     return root
 
 
@@ -124,3 +126,55 @@ def test_a_repository_of_others_stays() -> None:
 @pytest.mark.parametrize("more", [symlink("sysroot", "elsewhere"), file("sysroot/ostree/repo", ""), layer()[:0]])
 def test_no_repository(more: bytes) -> None:
     live(*([more] if more else []))
+
+
+def variant(xattrs: dict[bytes, bytes]) -> bytes:
+    """The attributes as a GVariant a(ayay), for sizes that one byte can say."""
+    pairs = [name + b"\0" + value + bytes([len(name) + 1]) for name, value in xattrs.items()]
+    return b"".join(pairs) + bytes(sum(map(len, pairs[: number + 1])) for number in range(len(pairs)))
+
+
+XATTRS = {b"security.capability": bytes(20), b"security.selinux": b"x_t\0", b"user.mine": b"1"}
+
+
+def test_attributes_come_out_of_the_repository(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Labels do not: they are the policy's. Links have none."""
+    data = variant(XATTRS)
+    monkeypatch.setitem(CONTENTS, len(data), data)
+    root = live(
+        file(f"{OBJECTS}/aa/1.file", "ping"),
+        file(f"{OBJECTS}/bb/shared.file-xattrs", data),
+        hardlink(f"{OBJECTS}/aa/1.file-xattrs-link", f"{OBJECTS}/bb/shared.file-xattrs"),
+        symlink(f"{OBJECTS}/cc/2.file", "ping"),
+        hardlink(f"{OBJECTS}/cc/2.file-xattrs-link", f"{OBJECTS}/bb/shared.file-xattrs"),
+        file(f"{OBJECTS}/dd/3.file", "plain"),
+        file(f"{OBJECTS}/dd/3.file-xattrs-link", ""),
+        hardlink("usr/bin/ping", f"{OBJECTS}/aa/1.file"),
+        hardlink("usr/bin/ping4", f"{OBJECTS}/cc/2.file"),
+        hardlink("usr/bin/plain", f"{OBJECTS}/dd/3.file"),
+    )
+    assert node_at(root, "usr/bin/ping").xattrs == {b"security.capability": bytes(20), b"user.mine": b"1"}
+    assert not node_at(root, "usr/bin/ping4").xattrs
+    assert not node_at(root, "usr/bin/plain").xattrs
+
+
+BROKEN = {
+    "cut": variant(XATTRS)[:-1],
+    "no table": b"\xff" * 40,
+    "table of nothing": b"a\0b\x02\x05",
+    "a name without an end": b"ab\x02\x03",
+    "an empty name": b"\0x\x01\x03"[1:],
+    "out of order": b"a\0b\x02\x04\x02\x04",
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_attributes_that_cannot_be_read(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = BROKEN[case]
+    monkeypatch.setitem(CONTENTS, len(data), data)
+    with pytest.raises(RootfsError, match=r"cannot be read: '1\.file-xattrs-link' "):
+        live(
+            file(f"{OBJECTS}/aa/1.file", "ping"),
+            file(f"{OBJECTS}/aa/1.file-xattrs-link", data),
+            hardlink("usr/bin/ping", f"{OBJECTS}/aa/1.file"),
+        )

@@ -6,19 +6,27 @@ repository first, with its real names as hard links to that; what a machine gets
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from bootc_live.base.errors import RootfsError
-from bootc_live.rootfs.tree import Entry, Node, resolve, walk
+from bootc_live.base.gvariant import read_xattrs
+from bootc_live.rootfs.tree import NAME_MAX, Entry, Node, resolve, walk
 
 _OBJECTS = [b"sysroot", b"ostree", b"repo", b"objects"]
+_LINK = b"-xattrs-link"
+# All attributes of one file, as Linux lists them at the most.
+_MOST_ATTRIBUTES = 64 * 2**10
 # What the image's system mounts something on before it could make it itself, with their modes.
 PLACES = {b"dev": 0o755, b"proc": 0o555, b"run": 0o755, b"sys": 0o555, b"tmp": 0o1777}
 
 
-def live_tree(root: Node, typed: str) -> None:
-    """Change a merged tree in place; ``typed`` is the image. Raises RootfsError for one that cannot be switched to."""
-    forgotten = _forget_objects(root)
+def live_tree(root: Node, typed: str, read: Callable[[Node], bytes]) -> None:
+    """Change a merged tree in place; ``typed`` is the image, ``read`` gives the content of a file.
+
+    Raises RootfsError for one that cannot be switched to.
+    """
+    forgotten = _forget_objects(root, typed, read)
     _give_etc(root)
     if forgotten:
         _separate(root, b"etc")
@@ -43,10 +51,10 @@ def _make_place(root: Node, name: bytes, mode: int) -> None:
         resolve(root, [name], 0).mode = mode
 
 
-def _forget_objects(root: Node) -> bool:
+def _forget_objects(root: Node, typed: str, read: Callable[[Node], bytes]) -> bool:
     """Remove the objects of a repository whose files have real names, too: their own names only take memory.
 
-    Tell whether there were any.
+    Their extended attributes are objects beside them. Tell whether there were any.
     """
     parent = root
     for name in _OBJECTS:
@@ -59,7 +67,9 @@ def _forget_objects(root: Node) -> bool:
     parent.directory.clear()
     # A repository that is only carried, for others to install from, stays.
     used = any(id(node) in objects for node in walk(root))
-    if not used:
+    if used:
+        _take_attributes(held, typed, read)
+    else:
         parent.directory.update(held)
     return used
 
@@ -96,3 +106,39 @@ def _separate(root: Node, name: bytes) -> None:
                 below.node = replace(below.node)
             else:
                 todo.append(below.node)
+
+
+def _take_attributes(objects: Mapping[bytes, Entry], typed: str, read: Callable[[Node], bytes]) -> None:
+    """Give files the attributes that a repository of the mode bare-split-xattrs has for them.
+
+    Those of SUM.file are in SUM.file-xattrs-link, which most often is another name of what many files share.
+    """
+    known: dict[int, dict[bytes, bytes]] = {}
+    for directory in objects.values():
+        for name, entry in (directory.node.children or {}).items():
+            file = (directory.node.children or {}).get(name.removesuffix(_LINK))
+            if not name.endswith(_LINK) or entry.node.kind != "file" or file is None or file.node.kind != "file":
+                continue
+            if id(entry.node) not in known:
+                known[id(entry.node)] = _attributes(entry.node, name, typed, read)
+            if known[id(entry.node)]:
+                file.node.xattrs = {**known[id(entry.node)], **file.node.xattrs}
+
+
+def _attributes(node: Node, name: bytes, typed: str, read: Callable[[Node], bytes]) -> dict[bytes, bytes]:
+    try:
+        if node.size > _MOST_ATTRIBUTES:
+            raise ValueError(f"has {node.size} bytes, {_MOST_ATTRIBUTES} are the most there can be")
+        found = read_xattrs(read(node))
+        for attribute, value in found.items():
+            if len(attribute) > NAME_MAX or b"\0" in attribute or len(value) > _MOST_ATTRIBUTES:
+                raise ValueError("has an attribute that Linux cannot have")
+    except ValueError as error:
+        shown = name.decode(errors="backslashreplace")
+        raise RootfsError(
+            f"{typed!r} has extended attributes of a file in its repository that cannot be read: {shown!r} {error}",
+            hint="build the image anew",
+        ) from error
+    # Labels are those of the policy.
+    found.pop(b"security.selinux", None)
+    return found

@@ -116,7 +116,6 @@ class RootMaker:
         return built
 
     def _finish_tree(self, root: Node, image: VerifiedImage) -> None:
-        live_tree(root, image.resolved.typed)
         builder = self._builder
         with ExitStack() as stack:
             if builder is not None:
@@ -134,6 +133,7 @@ class RootMaker:
                     return bytes(content)
 
             typed = image.resolved.typed
+            live_tree(root, typed, read)
             self.labelled = label_tree(root, read, self._config.selinux, typed, self._recorder)
 
     def _home_of_files(self) -> str:

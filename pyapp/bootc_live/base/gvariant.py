@@ -1,0 +1,44 @@
+"""Read extended attributes as ostree stores them: a GVariant of the type a(ayay) (GVariant Specification, 2.5)."""
+
+from __future__ import annotations
+
+
+def read_xattrs(data: bytes) -> dict[bytes, bytes]:
+    """Return values by name; raises ValueError for what is no such array."""
+    found: dict[bytes, bytes] = {}
+    start = 0
+    for end in _ends(data):
+        if not start <= end:
+            raise ValueError("has elements out of order")
+        name, value = _pair(data[start:end])
+        found[name] = value
+        start = end
+    return found
+
+
+def _ends(data: bytes) -> list[int]:
+    """Return where the elements of an array end: the table of that stands behind them, and ends with its own place."""
+    if not data:
+        return []
+    width = _width(data)
+    table = _number(data[-width:])
+    if len(data) < width or not table < len(data) or (len(data) - table) % width:
+        raise ValueError("has no table of its elements")
+    return [_number(data[place : place + width]) for place in range(table, len(data), width)]
+
+
+def _pair(data: bytes) -> tuple[bytes, bytes]:
+    width = _width(data)
+    end = _number(data[-width:])
+    if len(data) < width or not 0 < end <= len(data) - width or data[end - 1]:
+        raise ValueError("has a name without an end")
+    return data[: end - 1], data[end : len(data) - width]
+
+
+def _width(data: bytes) -> int:
+    """Return how many bytes a place in a container takes: as few as its size needs."""
+    return 1 if len(data) <= 0xFF else 2 if len(data) <= 0xFFFF else 4
+
+
+def _number(data: bytes) -> int:
+    return int.from_bytes(data, "little")
