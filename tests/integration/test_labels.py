@@ -16,7 +16,7 @@ from bootc_live.base.units import MIB
 from tests.lib.booted import Booted, booted
 from tests.lib.erofs_images import mounted
 from tests.lib.program import Program
-from tests.lib.small_image import BASE, CAPABILITY, UPPER, archive_of
+from tests.lib.small_image import BASE, UPPER, archive_of
 from tests.lib.tar_writer import directory, file, hardlink, layer, node, symlink, xattr
 from tests.lib.tree_list import tree_list
 
@@ -244,22 +244,6 @@ def test_places_to_mount_on_are_no_mounts(program: Program, tmp_path: Path) -> N
     image = archive_of(tmp_path / "image.oci", BASE, UPPER, policy_layer(), layer(*map(file, names)))
     with labelled(program, f"root=bootc-live:{image} rw", tmp_path) as made:
         assert made.mounts.keys() == {"/", "/etc", "/usr", "/var", "/sbin"}
-
-
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_attributes_of_ostree_s_repository(layout: str, program: Program, tmp_path: Path) -> None:
-    """They are objects beside the files' (bare-split-xattrs): a GVariant, which is short here."""
-    objects, name = "sysroot/ostree/repo/objects/aa", b"security.capability\0"
-    pair = name + CAPABILITY + bytes([len(name)])
-    content = layer(
-        file(f"{objects}/1.file", "x", mode=0o755),
-        file(f"{objects}/1.file-xattrs-link", pair + bytes([len(pair)])),
-        hardlink("usr/bin/capable", f"{objects}/1.file"),
-    )
-    image = archive_of(tmp_path / "image.oci", BASE, UPPER, content)
-    with booted(program, f"root=bootc-live:{image} {RO} {LAYOUTS[layout]}", tmp_path) as made:
-        assert os.getxattr(made.root / "usr/bin/capable", "security.capability") == CAPABILITY
-        assert os.listdir(made.root / "sysroot/ostree/repo/objects") == []
 
 
 OFF = {
