@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from bootc_live.base.system_call import system_call
 
 # The same numbers everywhere.
 _FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432
@@ -16,31 +17,21 @@ _RDONLY = 1
 
 def require_kind(kind: str) -> None:
     """Raise OSError where the kernel has no file system of that kind; its module is loaded."""
-    os.close(_call(_FSOPEN, kind.encode(), _CLOEXEC))
+    os.close(system_call(_FSOPEN, kind.encode(), _CLOEXEC))
 
 
 @contextmanager
 def detached(kind: str, device: str) -> Iterator[int]:
     """Mount a block device read-only while the block runs; give a descriptor of its top directory. Raise OSError."""
-    context = _call(_FSOPEN, kind.encode(), _CLOEXEC)
+    context = system_call(_FSOPEN, kind.encode(), _CLOEXEC)
     try:
-        _call(_FSCONFIG, context, _SET_FLAG, b"ro", None, 0)
-        _call(_FSCONFIG, context, _SET_STRING, b"source", os.fsencode(device), 0)
-        _call(_FSCONFIG, context, _CREATE, None, None, 0)
-        top = _call(_FSMOUNT, context, _CLOEXEC, _RDONLY)
+        system_call(_FSCONFIG, context, _SET_FLAG, b"ro", None, 0)
+        system_call(_FSCONFIG, context, _SET_STRING, b"source", os.fsencode(device), 0)
+        system_call(_FSCONFIG, context, _CREATE, None, None, 0)
+        top = system_call(_FSMOUNT, context, _CLOEXEC, _RDONLY)
     finally:
         os.close(context)
     try:
         yield top
     finally:
         os.close(top)
-
-
-def _call(number: int, *arguments: int | bytes | None) -> int:
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.syscall.restype = ctypes.c_long
-    result: int = libc.syscall(ctypes.c_long(number), *arguments)
-    if result < 0:
-        error = ctypes.get_errno()
-        raise OSError(error, os.strerror(error))
-    return result

@@ -26,6 +26,7 @@ from typing import Any, NoReturn, Self
 
 from bootc_live.base import errors
 from bootc_live.base.errors import BootcLiveError
+from bootc_live.base.system_call import system_call
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
@@ -98,11 +99,6 @@ def commit(function: Function, *arguments: Any, descriptors: Sequence[int] = ())
     else:
         _parent.ask({"commit": _name(function), "arguments": arguments, "descriptors": descriptors})
     _done.set()
-
-
-def committed() -> bool:
-    """Tell whether the result is visible already."""
-    return _done.is_set()
 
 
 def guarded(work: Callable[[], int], *, last: bool = False) -> int:
@@ -293,7 +289,7 @@ class _Parent:
         """Return a descriptor of the child's as one of ours (pidfd_getfd(2), Linux 5.6)."""
         handle = os.pidfd_open(self._child)
         try:
-            return _checked(_libc().syscall(_PIDFD_GETFD, handle, number, 0))
+            return system_call(_PIDFD_GETFD, handle, number, 0)
         finally:
             os.close(handle)
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from bootc_live.base.run import run
+from bootc_live.base.system_call import system_call
 
 # The same numbers everywhere (open_tree(2), move_mount(2), Linux 5.2).
 _OPEN_TREE, _MOVE_MOUNT = 428, 429
@@ -22,9 +22,9 @@ def mount(kind: str, what: str, where: str, options: str, *, hint: str, cwd: str
     run(["mount", "-t", kind, "-o", options, what, where], hint=hint, cwd=cwd)
 
 
-def bind(what: str, where: str, *, recursive: bool = False, hint: str) -> None:
+def bind(what: str, where: str, *, hint: str) -> None:
     """Show a directory at a second place; raises RunError."""
-    run(["mount", "--rbind" if recursive else "--bind", what, where], hint=hint)
+    run(["mount", "--bind", what, where], hint=hint)
 
 
 def remount_bound(where: str, options: str, *, hint: str) -> None:
@@ -34,23 +34,12 @@ def remount_bound(where: str, options: str, *, hint: str) -> None:
 
 def mount_tree(where: str) -> int:
     """Return a descriptor of a copy of a mount and all below it, which is attached nowhere. Raises OSError."""
-    return _call(_OPEN_TREE, _AT_FDCWD, os.fsencode(where), _CLONE | _RECURSIVE | os.O_CLOEXEC)
+    return system_call(_OPEN_TREE, _AT_FDCWD, os.fsencode(where), _CLONE | _RECURSIVE | os.O_CLOEXEC)
 
 
 def attach_tree(tree: int, where: str) -> None:
     """Attach such a tree at a directory (move_mount(2)). Raises OSError."""
-    _call(_MOVE_MOUNT, tree, b"", _AT_FDCWD, os.fsencode(where), _FROM_DESCRIPTOR)
-
-
-def _call(number: int, *arguments: int | bytes) -> int:
-    library = ctypes.CDLL(None, use_errno=True)
-    library.syscall.restype = ctypes.c_long
-    longs = [ctypes.c_long(argument) if isinstance(argument, int) else argument for argument in arguments]
-    result = int(library.syscall(ctypes.c_long(number), *longs))
-    if result < 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
-    return result
+    system_call(_MOVE_MOUNT, tree, b"", _AT_FDCWD, os.fsencode(where), _FROM_DESCRIPTOR)
 
 
 def unmount(where: str) -> None:
