@@ -10,10 +10,10 @@ import threading
 import traceback
 
 from bootc_live.base.errors import BootcLiveError
-from bootc_live.base.guard import ENDING, EndedError, guarded, own_mounts
 from bootc_live.base.output import append_to, drop_answers, flush_answers, tell, tell_details
 from bootc_live.base.redact import redact
 from bootc_live.cli.parser import make_parser
+from bootc_live.system.cleanup.guard import ENDING, EndedError, guarded, own_mounts
 
 EXIT_FAILED = 1
 EXIT_INTERNAL = 70

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bootc_live.source.descriptor import Descriptor
+from bootc_live.formats.oci.descriptor import Descriptor
 from tests.lib.bench_plugin import figures, pytest_configure, pytest_terminal_summary
 from tests.lib.program import Program
 from tests.lib.registry import Registry, registry

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from bootc_live.base.log import Recorder
-from bootc_live.base.run import find_program
 from bootc_live.config.source_spec import RegistryImage
+from bootc_live.formats.oci.descriptor import Descriptor
 from bootc_live.image.acquire import acquire
 from bootc_live.image.verify import exhaust, verified
 from bootc_live.source.access import Access
-from bootc_live.source.descriptor import Descriptor
 from bootc_live.source.registry.source import open_registry
+from bootc_live.system.run import find_program
 from tests.lib.bench import Figures, best_of
 from tests.lib.fetching import quiet
 from tests.lib.registry import Registry

@@ -10,17 +10,24 @@ from typing import Final
 from unittest.mock import patch
 
 from bootc_live.base.errors import BootcLiveError
-from bootc_live.base.json_text import read_json
-from bootc_live.config.logins import Logins, parse_logins
+from bootc_live.config.host.logins import Logins, parse_logins
+from bootc_live.formats.json_text import read_json
+from bootc_live.formats.oci.descriptor import Descriptor, Platform
+from bootc_live.formats.oci.manifest import (
+    MOST_LAYERS,
+    is_artifact,
+    is_index,
+    parse_config,
+    parse_index,
+    parse_manifest,
+)
+from bootc_live.formats.oci.platform import candidates, check
 from bootc_live.image import resolve, verified
-from bootc_live.image.manifest import is_artifact, is_index, parse_config, parse_index, parse_manifest
-from bootc_live.image.platform import candidates, check
 from bootc_live.image.resolve import Wanted, resolve_image
 from bootc_live.source.archive.docker import docker_image
 from bootc_live.source.archive.files import MemoryFiles
 from bootc_live.source.archive.layout import LayoutSource, blob_name
-from bootc_live.source.descriptor import Descriptor, Platform
-from bootc_live.source.interface import MOST_LAYERS, TopManifest
+from bootc_live.source.interface import TopManifest
 
 _HERE: Final = Platform("linux", "amd64")
 _DIGEST: Final = "sha256:" + "a" * 64

@@ -9,13 +9,13 @@ from contextlib import contextmanager, suppress
 from typing import Final
 from unittest.mock import patch
 
-from bootc_live.base.cpio import CpioFile, header, padding, read_headers, trailer
 from bootc_live.base.errors import ImageError
-from bootc_live.base.feed import Feed
-from bootc_live.rootfs import decompress
-from bootc_live.rootfs.initramfs import holds
-from bootc_live.rootfs.pe import is_uki, sections
-from bootc_live.rootfs.zboot import unwrap
+from bootc_live.base.peekable import PeekableStream
+from bootc_live.formats.cpio import CpioFile, header, padding, read_headers, trailer
+from bootc_live.formats.pe import is_uki, sections
+from bootc_live.rootfs.boot_files.initramfs import holds
+from bootc_live.rootfs.boot_files.zboot import unwrap
+from bootc_live.system import decompress
 
 # What of a kernel is unpacked: eight kilobytes may be eight megabytes.
 _MOST: Final = 2**20
@@ -57,7 +57,7 @@ def archives(data: bytes) -> None:
 
 def _read(data: bytes, step: int) -> tuple[list[CpioFile], bool, int]:
     """Return the members, whether the archive is damaged, and where reading ended."""
-    feed = Feed(data[at : at + step] for at in range(0, len(data), step))
+    feed = PeekableStream(data[at : at + step] for at in range(0, len(data), step))
     members: list[CpioFile] = []
     try:
         members.extend(read_headers(feed))

@@ -6,12 +6,12 @@ import re
 from typing import Final
 
 from bootc_live.base.errors import BootcLiveError
-from bootc_live.config.cmdline import parse_cmdline
-from bootc_live.config.image_kargs import _folded, _is_for_disk, _is_refused
-from bootc_live.config.kargs_d import printable_words
+from bootc_live.config.cmdline.parse import parse_cmdline
+from bootc_live.config.cmdline.tokens import read_word, redact_cmdline, split_cmdline, split_words
 from bootc_live.config.model import Kexec
-from bootc_live.config.next_cmdline import next_cmdline
-from bootc_live.config.tokens import read_word, redact_cmdline, split_cmdline, split_words
+from bootc_live.config.next_kernel.cmdline import next_cmdline
+from bootc_live.config.next_kernel.image_kargs import _folded, _is_for_disk, _is_refused
+from bootc_live.config.next_kernel.kargs_d import printable_words
 from tests.unit.test_tokens import as_the_kernel
 
 _ROOT: Final = "root=bootc-live:docker://registry.example/os:stable"

@@ -9,8 +9,8 @@ from functools import partial
 from typing import Final
 
 from bootc_live.base.redact import redact, redact_value
+from bootc_live.formats.oci.reference import parse_reference
 from bootc_live.source.registry.challenges import Challenge, parse_challenge, repository_in
-from bootc_live.source.registry.reference import parse_reference
 from tests.lib.linear import check_linear
 
 # Texts that are so short are repeated, one of a few: it takes longer than all else.

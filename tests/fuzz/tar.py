@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 from unittest.mock import patch
 
-from bootc_live.base import tar_reader
 from bootc_live.base.numbers import LARGEST_SIZE
-from bootc_live.base.tar_format import checksum_matches
-from bootc_live.base.tar_reader import Buffer, Member, read_members
-from bootc_live.rootfs.growing import GrowingTar
-from bootc_live.rootfs.layers import Merging
-from bootc_live.rootfs.tree import check_name, walk
+from bootc_live.formats.tar import reader as tar_reader
+from bootc_live.formats.tar.header import checksum_matches
+from bootc_live.formats.tar.reader import Buffer, Member, read_members
+from bootc_live.rootfs.tree.follower import TarFollower
+from bootc_live.rootfs.tree.merge import Merging
+from bootc_live.rootfs.tree.node import check_name, walk
 from bootc_live.source.archive.reader import Window
 from bootc_live.source.archive.tar import Entry, Forward, chunks_of, read_entries
 
@@ -112,7 +112,7 @@ def _growing(data: bytes) -> tuple[list[Member], ValueError | None]:
     fd = os.memfd_create("fuzz")
     try:
         os.write(fd, data)
-        tar = GrowingTar(fd, 0, keep=True)
+        tar = TarFollower(fd, 0, keep=True)
         tar.end(len(data))
         return _read(read_members, tar)
     finally:

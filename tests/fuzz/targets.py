@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from bootc_live.base.errors import BootcLiveError
-from bootc_live.config.table import KARGS
+from bootc_live.config.cmdline.table import KARGS
 from tests.fuzz import documents, kernels, lines, names, tar, trees
 from tests.fuzz.target import Target
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final
 
-from bootc_live.base.sparse import Extent
 from bootc_live.config.model import Compression
-from bootc_live.rootfs.erofs_layout import ErofsBuilder
-from bootc_live.rootfs.file_store import file_store
-from bootc_live.rootfs.index_metadata import write_metadata
-from bootc_live.rootfs.tree import Entry, Node, walk
+from bootc_live.formats.tar.sparse import Extent
+from bootc_live.rootfs.layouts.erofs.file_store import file_store
+from bootc_live.rootfs.layouts.erofs.layout import ErofsBuilder
+from bootc_live.rootfs.layouts.index.layout import write_metadata
+from bootc_live.rootfs.tree.node import Entry, Node, walk
 from tests.unit.erofs_reader import Found, Image
 from tests.unit.test_erofs_writer import same_fields
 

@@ -31,7 +31,7 @@ WAYS: Final = ("index", "erofs lz4", "index on zram", "tree")
 
 
 @dataclass(frozen=True)
-class Way:
+class StorageOption:
     """What `bootc-live estimate` says of a way: its name, kernel arguments, and MiB that a machine should have."""
 
     name: str
@@ -63,12 +63,12 @@ class Trials:
 
 
 @pytest.fixture(scope="module")
-def ways() -> list[Way]:
+def ways() -> list[StorageOption]:
     """The ways that are measured."""
     command: list[str | Path] = [sys.executable, ZIPAPP, "estimate", "--json", OUT / "live.oci"]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=True)
     told = json.loads(done.stdout)["layouts"]
-    return [Way(name, told[name]["arguments"], told[name]["machine"] // 2**20) for name in WAYS]
+    return [StorageOption(name, told[name]["arguments"], told[name]["machine"] // 2**20) for name in WAYS]
 
 
 def boot_disk(disk: Path) -> float:
@@ -81,7 +81,7 @@ def boot_disk(disk: Path) -> float:
         return guest.wait_ready(SECONDS).seconds
 
 
-def test_the_smallest_machine(source: str, ways: list[Way], disk: Path, figures: Figures) -> None:
+def test_the_smallest_machine(source: str, ways: list[StorageOption], disk: Path, figures: Figures) -> None:
     rows, wrong = [], []
     for way in ways:
         trials = Trials(f"{FAILING} root=bootc-live:{source} bootc.registry.unsecure {way.kargs}")
@@ -96,7 +96,7 @@ def test_the_smallest_machine(source: str, ways: list[Way], disk: Path, figures:
     assert not wrong, "\n".join(wrong)
 
 
-def row(way: Way, found: int, trials: Trials, from_disk: float) -> Sequence[object]:
+def row(way: StorageOption, found: int, trials: Trials, from_disk: float) -> Sequence[object]:
     """A line of the table."""
     roomy = trials.ready[HIGH]
     receipt = roomy.receipt or {}
@@ -112,7 +112,7 @@ def row(way: Way, found: int, trials: Trials, from_disk: float) -> Sequence[obje
     )
 
 
-def complaints(way: Way, below: int, trials: Trials) -> list[str]:
+def complaints(way: StorageOption, below: int, trials: Trials) -> list[str]:
     """What is wrong with the boot one step below the smallest that does: it must say that memory does not do."""
     if below not in trials.consoles:
         trials.boots(below)

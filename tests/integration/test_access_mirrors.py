@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bootc_live.config.routes import Endpoint
+from bootc_live.config.host.routes import Endpoint
 from bootc_live.source.registry.spread import spread
 from tests.lib.access import Stored, rehearsed
 from tests.lib.dead_servers import closed_port

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from bootc_live.base.errors import OutOfMemoryError
-from bootc_live.base.zram import memory_used, zram_below
 from bootc_live.config.model import Backing, Zram
-from bootc_live.rootfs.index import index_root
+from bootc_live.rootfs.layouts.index.layout import index_root
 from bootc_live.rootfs.ram import settle
 from bootc_live.rootfs.workspace import ram_workspace
+from bootc_live.system.zram import memory_used, zram_below
 from tests.integration.corpus.bomb import bomb
 from tests.lib.acquiring import acquired
 from tests.lib.booted import booted

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from bootc_live.base.errors import RootfsError
-from bootc_live.base.tar_reader import read_members
 from bootc_live.config.model import Compression
-from bootc_live.rootfs.layers import Merging
-from bootc_live.rootfs.tree import Node
+from bootc_live.formats.tar.reader import read_members
+from bootc_live.rootfs.tree.merge import Merging
+from bootc_live.rootfs.tree.node import Node
 from tests.lib.building import Building
 from tests.lib.erofs_images import mounted, read_by_erofs_utils
 from tests.lib.hostile_trees import Hostile

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from bootc_live.base.errors import ImageError
-from bootc_live.base.run import find_program
-from bootc_live.source.inflate import inflate
+from bootc_live.system.inflate import inflate
+from bootc_live.system.run import find_program
 from tests.unit.inflate_cases import GZIP, Stream, cut
 
 

@@ -13,9 +13,9 @@ import pytest
 from bootc_live.base.errors import BootcLiveError, OutOfMemoryError, RootfsError, RunError
 from bootc_live.base.log import Recorder
 from bootc_live.config.model import Zram
-from bootc_live.rootfs.built import BuiltRoot
+from bootc_live.rootfs.layouts.built import BuiltRoot
+from bootc_live.rootfs.layouts.files.layout import build_tree
 from bootc_live.rootfs.ram import RamFs, ram_filesystem, settle
-from bootc_live.rootfs.tree_layout import build_tree
 from tests.integration.corpus import CASES
 from tests.integration.corpus.case import Case
 from tests.integration.corpus.oracle import ask_umoci, without_new_times

@@ -13,18 +13,18 @@ from typing import Any
 
 import pytest
 
-from bootc_live.base.detached import detached, require_kind
-from bootc_live.base.loop import loop_device
 from bootc_live.config.model import Compression, Layout
-from bootc_live.rootfs import mountable
-from bootc_live.rootfs.needs import Way
+from bootc_live.rootfs.layouts import mountable
+from bootc_live.rootfs.memory.need import StorageOption
+from bootc_live.system.loop import loop_device
+from bootc_live.system.mounts import detached, require_kind
 from tests.lib.booted import booted
 from tests.lib.oci_writer import Image, Layer, compress, write_archive
 from tests.lib.program import Program
 from tests.lib.small_image import HERE
 from tests.lib.tar_writer import file, layer
 
-WAYS = (Way(Layout.INDEX), *(Way(Layout.EROFS, compress) for compress in Compression))
+WAYS = (StorageOption(Layout.INDEX), *(StorageOption(Layout.EROFS, compress) for compress in Compression))
 # The kernel's struct erofs_super_block: of features that a mount must know, and of blocks.
 _FEATURES, _BLOCK_BITS = 1024 + 80, 1024 + 12
 
@@ -41,7 +41,7 @@ def mounts() -> str:
 
 
 @pytest.mark.parametrize("way", WAYS, ids=str)
-def test_mounted_and_read(way: Way) -> None:
+def test_mounted_and_read(way: StorageOption) -> None:
     """The kernel decides; what it says is compared with a mount of the same image. Nothing is mounted anywhere."""
     before, opened = mounts(), len(os.listdir("/proc/self/fd"))
     said = mountable.obstacle(way)
@@ -84,7 +84,7 @@ def test_refused_by_the_kernel(at: int, byte: int, error: int | None, monkeypatc
             yield fd, block
 
     monkeypatch.setattr(mountable, "_image", changed)
-    said = mountable.obstacle(Way(Layout.EROFS))
+    said = mountable.obstacle(StorageOption(Layout.EROFS))
     assert said.startswith("this kernel cannot mount EROFS images of the erofs layout (Linux 5.15 and later can): ")
     if error == errno.EIO:
         assert said.endswith("it reads something else")
@@ -98,7 +98,7 @@ WITHOUT_LOOPS = (
     'mount --bind /dev/null /dev/loop-control && exec "$@"',
     "sh",
 )
-ASKED = {"index": Way(Layout.INDEX), "zstd": Way(Layout.EROFS, Compression.ZSTD)}
+ASKED = {"index": StorageOption(Layout.INDEX), "zstd": StorageOption(Layout.EROFS, Compression.ZSTD)}
 OBSTACLE = "cannot use loop devices: Inappropriate ioctl for device"
 
 
@@ -130,7 +130,7 @@ from contextlib import contextmanager
 layout, _, zipapp = sys.argv[1:4]
 sys.argv[:4] = [zipapp]
 sys.path.insert(0, zipapp)
-from bootc_live.rootfs import mountable
+from bootc_live.rootfs.layouts import mountable
 make = mountable._image
 @contextmanager
 def image(kind, compress):

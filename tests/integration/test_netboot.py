@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from bootc_live.rootfs.initramfs import holds
+from bootc_live.rootfs.boot_files.initramfs import holds
 from tests.lib.archive_members import tar_of
 from tests.lib.archive_servers import Stored, archive_server
 from tests.lib.boot_images import ALL, BASE, INITRAMFS, KERNEL, NETWORK, VERSION, boot_image, initramfs, kernel_layer
@@ -293,7 +293,7 @@ FAILURES = (
 
 
 @pytest.fixture(scope="module")
-def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def host_config(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A directory with what the failures need."""
     directory = tmp_path_factory.mktemp("surroundings")
     write_layout(directory / "layout", boot_image())
@@ -318,13 +318,13 @@ def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("row", FAILURES, ids=lambda row: row.name)
-def test_errors_leave_nothing(row: Failure, program: Program, archive: Path, surroundings: Path) -> None:
-    before = sorted(os.walk(surroundings))
-    words = [word.format(a=archive, t=surroundings) for word in (*row.arguments, *row.options)]
+def test_errors_leave_nothing(row: Failure, program: Program, archive: Path, host_config: Path) -> None:
+    before = sorted(os.walk(host_config))
+    words = [word.format(a=archive, t=host_config) for word in (*row.arguments, *row.options)]
     told = program.run("netboot", *words).error()
-    assert sorted(os.walk(surroundings)) == before
+    assert sorted(os.walk(host_config)) == before
     for text in row.told:
-        assert text.format(a=archive, t=surroundings) in told
+        assert text.format(a=archive, t=host_config) in told
 
 
 def test_an_empty_directory_is_filled(program: Program, archive: Path, tmp_path: Path) -> None:

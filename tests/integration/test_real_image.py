@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bootc_live.rootfs.index import IndexImage, build_index, mounted_index
+from bootc_live.rootfs.layouts.index.layout import IndexImage, build_index, mounted_index
 from tests.lib.booted import booted
 from tests.lib.erofs_images import mounted, read_by_erofs_utils
 from tests.lib.fetching import fetched_archive

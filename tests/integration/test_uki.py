@@ -183,7 +183,7 @@ FAILURES = (
 
 
 @pytest.fixture(scope="module")
-def surroundings(kernel: bytes, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def host_config(kernel: bytes, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A directory with what the failures need."""
     where = tmp_path_factory.mktemp("surroundings")
     write_archive(where / "foreign.oci", boot_image(kernel_layer(initramfs("usr/bin/bash"), kernel=kernel)))
@@ -194,19 +194,19 @@ def surroundings(kernel: bytes, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 
 @pytest.mark.parametrize("row", FAILURES, ids=lambda row: row.name)
-def test_errors_leave_nothing(row: Failure, program: Program, archive: Path, surroundings: Path) -> None:
+def test_errors_leave_nothing(row: Failure, program: Program, archive: Path, host_config: Path) -> None:
     hide = 'mount --bind /dev/null "$0"; exec "$@"'
     if row.hidden.startswith("/usr/lib"):
         hide = 'mount -t tmpfs tmpfs "${0%/*}"; exec "$@"'
     before = ("unshare", "--mount", "sh", "-ec", hide, row.hidden)
-    there = sorted(os.walk(surroundings))
-    words = [word.format(a=archive, t=surroundings) for word in row.arguments]
-    words += [] if "-o" in words else ["-o", str(surroundings / "os.efi")]
+    there = sorted(os.walk(host_config))
+    words = [word.format(a=archive, t=host_config) for word in row.arguments]
+    words += [] if "-o" in words else ["-o", str(host_config / "os.efi")]
     runs = Program(program.zipapp, before=before) if row.hidden else program
     told = runs.run("uki", *words).error()
-    assert sorted(os.walk(surroundings)) == there
+    assert sorted(os.walk(host_config)) == there
     for text in row.told:
-        assert text.format(a=archive, t=surroundings) in told
+        assert text.format(a=archive, t=host_config) in told
 
 
 def test_full_scratch(program: Program, archive: Path, tmp_path: Path) -> None:

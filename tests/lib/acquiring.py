@@ -14,9 +14,9 @@ from bootc_live.config.model import RetryLimits
 from bootc_live.config.source_spec import parse_source
 from bootc_live.image.acquire import Acquired, acquire
 from bootc_live.image.fetch import fetch_layers
+from bootc_live.image.fetch_stream import fetch_stream
 from bootc_live.image.resolve import Wanted, resolve_image
-from bootc_live.image.store import layer_store
-from bootc_live.image.stream import fetch_stream
+from bootc_live.image.store.layer_store import layer_store
 from bootc_live.image.verified import VerifiedImage
 from bootc_live.source.access import Access
 from bootc_live.source.archive.stream import StreamArchive

@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
-from bootc_live.base.memory import taken_bytes
+from bootc_live.system.memory import taken_bytes
 
 _INTERVAL: Final = 0.05
 # Seconds to wait for, and bytes given back meanwhile that do not matter.

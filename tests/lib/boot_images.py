@@ -6,7 +6,7 @@ import gzip
 import random
 from typing import Final
 
-from bootc_live.base.cpio import directories, header, padding, trailer
+from bootc_live.formats.cpio import directories, header, padding, trailer
 from tests.lib.oci_writer import Image, Layer
 from tests.lib.small_image import HERE
 from tests.lib.tar_writer import directory, file, layer

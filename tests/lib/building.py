@@ -12,9 +12,9 @@ from bootc_live.base.log import Recorder
 from bootc_live.config.model import Compression, RetryLimits
 from bootc_live.config.source_spec import parse_source
 from bootc_live.image.acquire import Attempt, acquire
-from bootc_live.image.tap import Takers
-from bootc_live.rootfs.built import BuiltRoot, Finishing, unchanged
-from bootc_live.rootfs.erofs_layout import ErofsBuilder, erofs_builder
+from bootc_live.image.sink import Takers
+from bootc_live.rootfs.layouts.built import BuiltRoot, Finishing, unchanged
+from bootc_live.rootfs.layouts.erofs.layout import ErofsBuilder, erofs_builder
 from bootc_live.source.access import Access
 from bootc_live.source.retry import RetryPolicy
 from tests.lib.oci_writer import Image, Layer, write_archive

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
-from bootc_live.source.descriptor import Descriptor
+from bootc_live.formats.oci.descriptor import Descriptor
 from tests.lib.fault_messages import Answer, Log, Request, whole
 from tests.lib.fault_server import fault_server
 from tests.lib.faults import BLOBS, GOOD, Fault, Ranges

@@ -1,4 +1,4 @@
-"""The stages import one way: landing → rootfs → image → source → config → base; cli sits above them all."""
+"""The rooms of the package import one way: each only what stands before it in ``ORDER``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,21 @@ import re
 from collections.abc import Iterator
 
 PACKAGE = "bootc_live"
-ORDER = ("base", "config", "source", "image", "rootfs", "landing", "pack", "cli", "__main__")
+ORDER = (
+    "base",
+    "formats",
+    "system",
+    "config",
+    "source",
+    "image",
+    "rootfs",
+    "receipt",
+    "artifacts",
+    "landing",
+    "freeze",
+    "cli",
+    "__main__",
+)
 _STAGE_NAME = re.compile(rf"{PACKAGE}\.({'|'.join(ORDER)})(\.\w+)*$")
 
 

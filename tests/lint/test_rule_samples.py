@@ -10,12 +10,12 @@ from tests.lint import rule_calls, rule_hooks, rule_imports, rule_text, rule_uni
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("bootc_live.base.run", "import bootc_live.config.model"),
+        ("bootc_live.system.run", "import bootc_live.config.model"),
         ("bootc_live.config", "from bootc_live.source import registry"),
-        ("bootc_live.image.fetch", "def f():\n    from bootc_live.rootfs.index import x"),
+        ("bootc_live.image.fetch", "def f():\n    from bootc_live.rootfs.layouts.index.layout import x"),
         ("bootc_live.image.fetch", "from bootc_live import landing"),
-        ("bootc_live.source.select", "import importlib\nimportlib.import_module('bootc_live.landing.kexec')"),
-        ("bootc_live.landing.sysroot", "if True:\n    import bootc_live.cli as c"),
+        ("bootc_live.source.select", "import importlib\nimportlib.import_module('bootc_live.landing.kexec.kexec')"),
+        ("bootc_live.landing.sysroot.sysroot", "if True:\n    import bootc_live.cli as c"),
         ("bootc_live.cli.boot", "from bootc_live.__main__ import main"),
         ("bootc_live", "from bootc_live.base import errors"),
         ("bootc_live.source.select", "import bootc_live.elsewhere"),
@@ -29,10 +29,13 @@ def test_back_edge_is_found(module: str, source: str) -> None:
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("bootc_live.base.run", "import os, subprocess\nfrom bootc_live.base import errors"),
-        ("bootc_live.landing.sysroot", "from bootc_live.rootfs.index import x\nimport bootc_live.base.run"),
+        ("bootc_live.system.run", "import os, subprocess\nfrom bootc_live.base import errors"),
+        (
+            "bootc_live.landing.sysroot.sysroot",
+            "from bootc_live.rootfs.layouts.index.layout import x\nimport bootc_live.system.run",
+        ),
         ("bootc_live.cli.boot", "from bootc_live import __version__, landing, base"),
-        ("bootc_live.__main__", "from bootc_live.cli import verbs\nNAME = 'bootc_live.landing.kexec'"),
+        ("bootc_live.__main__", "from bootc_live.cli import verbs\nNAME = 'bootc_live.landing.kexec.kexec'"),
     ],
 )
 def test_downward_imports_pass(module: str, source: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,10 +12,12 @@ from tests.lint import rule_calls, rule_hooks, rule_imports, rule_text, rule_uni
 from tests.lint.tree import REPO, files, name_of, python_files, shell_files, text_of
 
 PACKAGE = "pyapp/bootc_live"
-PROCESS_MODULE = f"{PACKAGE}/base/run.py"
+# More in one folder are several subjects.
+MOST_MODULES = 13
+PROCESS_MODULE = f"{PACKAGE}/system/run.py"
 EXIT_MODULE = f"{PACKAGE}/__main__.py"
 # Begins and ends the one child that is this program itself.
-GUARD_MODULE = f"{PACKAGE}/base/guard.py"
+GUARD_MODULE = f"{PACKAGE}/system/cleanup/guard.py"
 OUTPUT_MODULE = f"{PACKAGE}/base/output.py"
 # Its adapter sends one request at a time, for web.py alone.
 REQUESTS_MODULE = f"{PACKAGE}/source/http/connections.py"
@@ -43,6 +46,11 @@ def _package() -> list[Path]:
 
 def test_imports_point_down() -> None:
     _assert_none([edge for path in _package() for edge in rule_imports.back_edges(_module(path), path.read_text())])
+
+
+def test_rooms_are_small() -> None:
+    rooms = Counter(path.parent for path in _package() if path.name != "__init__.py")
+    _assert_none([f"{name_of(room)} has {count} modules" for room, count in rooms.items() if count > MOST_MODULES])
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ BACK = (
     # rootfs
     Mutation(
         "layers: a whiteout hides files of its own layer",
-        "pyapp/bootc_live/rootfs/layers.py",
+        "pyapp/bootc_live/rootfs/tree/merge.py",
         "elif not below and holder[child].layer < layer:",
         "elif not below and holder[child].layer <= layer:",
         "unit",
@@ -16,7 +16,7 @@ BACK = (
     ),
     Mutation(
         "tar: the size of a pax header is passed over",
-        "pyapp/bootc_live/base/tar_reader.py",
+        "pyapp/bootc_live/formats/tar/reader.py",
         'size = extensions.number(b"size", fields[4]) if kind == "file" else 0',
         'size = number(fields[4]) if kind == "file" else 0',
         "unit",
@@ -24,7 +24,7 @@ BACK = (
     ),
     Mutation(
         "sparse: parts may overlap",
-        "pyapp/bootc_live/base/sparse.py",
+        "pyapp/bootc_live/formats/tar/sparse.py",
         "if length < 0 or start < last or start + length > size:",
         "if length < 0 or start + length > size:",
         "unit",
@@ -32,7 +32,7 @@ BACK = (
     ),
     Mutation(
         "EROFS: the end of a file crosses a block",
-        "pyapp/bootc_live/rootfs/erofs_writer.py",
+        "pyapp/bootc_live/rootfs/layouts/erofs/writer.py",
         "while offset % block > block - INODE_SIZE or (tail and (offset + head) % block + tail > block):",
         "while offset % block > block - INODE_SIZE:",
         "unit",
@@ -40,7 +40,7 @@ BACK = (
     ),
     Mutation(
         "EROFS: compressed data begins its blocks",
-        "pyapp/bootc_live/rootfs/file_store.py",
+        "pyapp/bootc_live/rootfs/layouts/erofs/file_store.py",
         r'body = (packed or b"").rjust(blocks * self.block, b"\0")',
         r'body = (packed or b"").ljust(blocks * self.block, b"\0")',
         "unit",
@@ -48,7 +48,7 @@ BACK = (
     ),
     Mutation(
         "admission: a guess refuses an image",
-        "pyapp/bootc_live/rootfs/admission.py",
+        "pyapp/bootc_live/rootfs/memory/choose.py",
         "need_of(each[0], least(estimate)), room) is None]",
         "need_of(each[0], likely(estimate)), room) is None]",
         "unit",
@@ -56,7 +56,7 @@ BACK = (
     ),
     Mutation(
         "writable: the top of an overlay has attributes of its own",
-        "pyapp/bootc_live/rootfs/writable.py",
+        "pyapp/bootc_live/rootfs/writable/overlays.py",
         "        copy_attributes(lower, upper)\n    os.makedirs(work",
         "    os.makedirs(work",
         "integration",
@@ -64,7 +64,7 @@ BACK = (
     ),
     Mutation(
         "live root: changes to /etc of a writable root are not kept",
-        "pyapp/bootc_live/rootfs/live_root.py",
+        "pyapp/bootc_live/rootfs/writable/live_root.py",
         "if (self._parts.etc == self._parts.root and kept is None) or not",
         "if self._parts.etc == self._parts.root or not",
         "integration",
@@ -72,7 +72,7 @@ BACK = (
     ),
     Mutation(
         "state: /var is copied anew at every boot",
-        "pyapp/bootc_live/rootfs/state.py",
+        "pyapp/bootc_live/rootfs/writable/state.py",
         "    if os.path.isdir(made):\n        return made, replace(state, seed=_read_seed(note))\n",
         "    if os.path.isdir(made):\n        shutil.rmtree(made)\n",
         "integration",
@@ -80,7 +80,7 @@ BACK = (
     ),
     Mutation(
         "state: a partition in use is taken",
-        "pyapp/bootc_live/rootfs/state.py",
+        "pyapp/bootc_live/rootfs/writable/state.py",
         "os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC",
         "os.O_RDONLY | os.O_CLOEXEC",
         "integration",
@@ -88,7 +88,7 @@ BACK = (
     ),
     Mutation(
         "labels: none where the policy is permissive",
-        "pyapp/bootc_live/rootfs/labels.py",
+        "pyapp/bootc_live/rootfs/tree/labels.py",
         'mode.startswith((b"enforcing", b"permissive"))',
         'mode.startswith(b"enforcing")',
         "integration",
@@ -96,7 +96,7 @@ BACK = (
     ),
     Mutation(
         "tree: files lose setuid",
-        "pyapp/bootc_live/rootfs/tree_attributes.py",
+        "pyapp/bootc_live/rootfs/layouts/files/attributes.py",
         "        if node.mode & _SPECIAL:\n            os.fchmod(fd, node.mode)\n",
         "",
         "integration",
@@ -104,7 +104,7 @@ BACK = (
     ),
     Mutation(
         "zram: its memory has no limit",
-        "pyapp/bootc_live/base/zram.py",
+        "pyapp/bootc_live/system/zram.py",
         "    if limit:\n        _write(",
         "    if not limit:\n        _write(",
         "integration",
@@ -113,7 +113,7 @@ BACK = (
     # landing
     Mutation(
         "sysroot: /etc and /var are not handed over",
-        "pyapp/bootc_live/base/mounts.py",
+        "pyapp/bootc_live/system/mounts.py",
         "_CLONE | _RECURSIVE | os.O_CLOEXEC",
         "_CLONE | os.O_CLOEXEC",
         "integration",
@@ -121,7 +121,7 @@ BACK = (
     ),
     Mutation(
         "kexec: the next kernel waits for nothing though layers are missing",
-        "pyapp/bootc_live/landing/kexec.py",
+        "pyapp/bootc_live/landing/kexec/kexec.py",
         "if layout is not None and not layout.missing:",
         "if layout is not None:",
         "integration",
@@ -129,7 +129,7 @@ BACK = (
     ),
     Mutation(
         "receipt: the first kernel's insecure transport is forgotten",
-        "pyapp/bootc_live/landing/receipt.py",
+        "pyapp/bootc_live/receipt/receipt.py",
         'resolved.insecure or (before is not None and before.receipt.get("insecure") is True)',
         "resolved.insecure",
         "unit",
@@ -137,7 +137,7 @@ BACK = (
     ),
     Mutation(
         "netboot: a server may not read the files",
-        "pyapp/bootc_live/landing/netboot_files.py",
+        "pyapp/bootc_live/artifacts/netboot/directory.py",
         "_open_up(path, 0o644)",
         "_open_up(path, 0o600)",
         "integration",
@@ -145,7 +145,7 @@ BACK = (
     ),
     Mutation(
         "UKI: it is of the machine that makes it",
-        "pyapp/bootc_live/landing/uki.py",
+        "pyapp/bootc_live/artifacts/uki.py",
         'f"--uname={files.version}", ',
         "",
         "integration",
@@ -154,7 +154,7 @@ BACK = (
     # base
     Mutation(
         "mounts: what a failed step mounted stays",
-        "pyapp/bootc_live/base/mounts.py",
+        "pyapp/bootc_live/system/mounts.py",
         "    try:\n        yield\n    finally:\n        if is_mount_point(where):\n            unmount(where)\n",
         "    yield\n    if is_mount_point(where):\n        unmount(where)\n",
         "integration",
@@ -170,7 +170,7 @@ BACK = (
     ),
     Mutation(
         "guard: a hang-up ends it at once",
-        "pyapp/bootc_live/base/guard.py",
+        "pyapp/bootc_live/system/cleanup/guard.py",
         "ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)",
         "ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)",
         "integration",
@@ -178,7 +178,7 @@ BACK = (
     ),
     Mutation(
         "holes: a page beside the span goes, too",
-        "pyapp/bootc_live/base/holes.py",
+        "pyapp/bootc_live/system/holes.py",
         "begin = -(-offset // page) * page",
         "begin = offset // page * page",
         "unit",
@@ -195,7 +195,7 @@ BACK = (
     ),
     Mutation(
         "new results: a file of somebody's is replaced",
-        "pyapp/bootc_live/cli/new_results.py",
+        "pyapp/bootc_live/system/cleanup/new_results.py",
         "        os.link(made, target)\n",
         "        os.replace(made, target)\n",
         "unit",
@@ -277,7 +277,7 @@ BACK = (
     ),
     Mutation(
         "clock: it is not set",
-        "pyapp/bootc_live/base/clock.py",
+        "pyapp/bootc_live/system/clock.py",
         "    time.clock_settime(time.CLOCK_REALTIME, seconds)\n",
         "    time.gmtime(seconds)\n",
         "vm",
@@ -286,7 +286,7 @@ BACK = (
     ),
     Mutation(
         "guard: what a child made that was killed stays",
-        "pyapp/bootc_live/base/guard.py",
+        "pyapp/bootc_live/system/cleanup/guard.py",
         "in reversed(self._owned.values()):",
         "in []:",
         "unit",
@@ -294,7 +294,7 @@ BACK = (
     ),
     Mutation(
         "kexec: another command for reboot",
-        "pyapp/bootc_live/base/kexec.py",
+        "pyapp/bootc_live/system/kexec.py",
         "_REBOOT_KEXEC = 0x45584543",
         "_REBOOT_KEXEC = 0x45584544",
         "vm",

@@ -8,7 +8,7 @@ FRONT = (
     # config
     Mutation(
         "tokens: a no-break space does not separate",
-        "pyapp/bootc_live/config/tokens.py",
+        "pyapp/bootc_live/config/cmdline/tokens.py",
         r'_SPACE = frozenset(" \t\n\v\f\r\xa0")',
         r'_SPACE = frozenset(" \t\n\v\f\r")',
         "unit",
@@ -16,7 +16,7 @@ FRONT = (
     ),
     Mutation(
         "table: another default on the page",
-        "pyapp/bootc_live/config/table.py",
+        "pyapp/bootc_live/config/cmdline/table.py",
         '"bootc.live.retry.stall",\n        Kind.SECONDS,\n        "30s",',
         '"bootc.live.retry.stall",\n        Kind.SECONDS,\n        "60s",',
         "lint",
@@ -24,7 +24,7 @@ FRONT = (
     ),
     Mutation(
         "cmdline: the first of repeated arguments counts",
-        "pyapp/bootc_live/config/cmdline.py",
+        "pyapp/bootc_live/config/cmdline/parse.py",
         "counting[number if karg is not None and karg.many else name] = Token(token.name, token.value)",
         "counting.setdefault(number if karg is not None and karg.many else name, Token(token.name, token.value))",
         "unit",
@@ -40,7 +40,7 @@ FRONT = (
     ),
     Mutation(
         "logins: the least exact key counts",
-        "pyapp/bootc_live/config/logins.py",
+        "pyapp/bootc_live/config/host/logins.py",
         "for count in range(len(parts), 0, -1):",
         "for count in range(1, len(parts) + 1):",
         "unit",
@@ -48,7 +48,7 @@ FRONT = (
     ),
     Mutation(
         "next command line: a digest is added to a digest",
-        "pyapp/bootc_live/config/next_cmdline.py",
+        "pyapp/bootc_live/config/next_kernel/cmdline.py",
         'token.value.startswith(before) and "@" not in token.value:',
         "token.value.startswith(before):",
         "unit",
@@ -105,7 +105,7 @@ FRONT = (
     ),
     Mutation(
         "routes: a mirror without TLS is asked for tags",
-        "pyapp/bootc_live/config/routes.py",
+        "pyapp/bootc_live/config/host/routes.py",
         '"digest-only" if mirror.insecure else mirror.pull',
         "mirror.pull",
         "unit",
@@ -165,7 +165,7 @@ FRONT = (
     ),
     Mutation(
         "platform: an older ARM gets the newer variant",
-        "pyapp/bootc_live/image/platform.py",
+        "pyapp/bootc_live/formats/oci/platform.py",
         "found.variant > wanted.variant:",
         "found.variant < wanted.variant:",
         "unit",
@@ -181,7 +181,7 @@ FRONT = (
     ),
     Mutation(
         "stream: the digest in a blob's name does not matter",
-        "pyapp/bootc_live/image/stream.py",
+        "pyapp/bootc_live/image/fetch_stream.py",
         "if named is not None and digest != named:",
         "if named is not None and not digest:",
         "unit",
@@ -189,7 +189,7 @@ FRONT = (
     ),
     Mutation(
         "store: a layer grows into the next one",
-        "pyapp/bootc_live/image/store.py",
+        "pyapp/bootc_live/image/store/layer_store.py",
         "if size + len(piece) > slot.size:",
         "if size > slot.size:",
         "unit",

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from bootc_live.base.errors import ConfigError
-from bootc_live.config.cmdline import parse_cmdline
+from bootc_live.config.cmdline.parse import parse_cmdline
+from bootc_live.config.cmdline.tokens import split_cmdline
 from bootc_live.config.source_spec import ROOT_PREFIX
-from bootc_live.config.tokens import split_cmdline
 from tests.roots.root import Root
 
 FLAG = object()

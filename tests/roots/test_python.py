@@ -52,7 +52,7 @@ def test_unpack(root: Root, zipapp: Path, archive: Path) -> None:
 STREAMS = """
 import hashlib, pathlib, sys
 from bootc_live.base.errors import BootcLiveError
-from bootc_live.source.inflate import inflate
+from bootc_live.system.inflate import inflate
 for path in sorted(pathlib.Path(sys.argv[1]).iterdir()):
     data = path.read_bytes()
     for step in (4096, 1 << 20):

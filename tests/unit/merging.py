@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from bootc_live.base.tar_reader import read_members
-from bootc_live.rootfs.layers import Merging
-from bootc_live.rootfs.tree import Node, split
+from bootc_live.formats.tar.reader import read_members
+from bootc_live.rootfs.tree.merge import Merging
+from bootc_live.rootfs.tree.node import Node, split
 from tests.lib.tar_writer import layer
 
 SPACING = 1 << 20

@@ -9,17 +9,17 @@ import pytest
 from bootc_live.base.errors import AdmissionError, OutOfMemoryError
 from bootc_live.base.units import MIB, mib
 from bootc_live.config.model import Backing, Compression, Layout, Zram
-from bootc_live.image.estimate import Estimate, LayerEstimate
-from bootc_live.image.unpacked_size import Basis
-from bootc_live.rootfs.admission import Choice, Means, candidates, choose, every_way, least, likely
-from bootc_live.rootfs.machine import Room
-from bootc_live.rootfs.needs import RESERVE, Content, Way, need_of
+from bootc_live.image.size.estimate import Estimate, LayerEstimate
+from bootc_live.image.size.unpacked import Basis
+from bootc_live.rootfs.memory.choose import Choice, Means, candidates, choose, every_way, least, likely
+from bootc_live.rootfs.memory.machine import Room
+from bootc_live.rootfs.memory.need import RESERVE, Content, StorageOption, memory_need
 
 TYPED = "docker://registry.example/os"
 ALL = Means(frozenset(Compression), zram=True)
 PLAIN = Means(frozenset({Compression.NONE}), zram=False)
-INDEX, TREE, EROFS = Way(Layout.INDEX), Way(Layout.TREE), Way(Layout.EROFS)
-LZ4, ZSTD = Way(Layout.EROFS, Compression.LZ4), Way(Layout.EROFS, Compression.ZSTD)
+INDEX, TREE, EROFS = StorageOption(Layout.INDEX), StorageOption(Layout.TREE), StorageOption(Layout.EROFS)
+LZ4, ZSTD = StorageOption(Layout.EROFS, Compression.LZ4), StorageOption(Layout.EROFS, Compression.ZSTD)
 NO, L, Z = Compression.NONE, Compression.LZ4, Compression.ZSTD
 
 
@@ -33,9 +33,9 @@ def a_room(available: int, backing: Backing | None = None) -> Room:
     return Room(available * MIB, available * MIB + 200 * MIB, backing or Backing())
 
 
-def need(way: Way, unpacked: int = 1000, packing: float | None = 0.4) -> int:
+def need(way: StorageOption, unpacked: int = 1000, packing: float | None = 0.4) -> int:
     """Of memory, in MiB without the reserve."""
-    return (need_of(way, Content(unpacked * MIB, packing)).memory - RESERVE) // MIB
+    return (memory_need(way, Content(unpacked * MIB, packing)).memory - RESERVE) // MIB
 
 
 # Systems as measured: MiB to fetch and unpacked, and what each way took in the file system at its worst, or of zram.
@@ -53,25 +53,25 @@ MEASURED = [
     ("fetched", "unpacked", "way", "peak"),
     [(fetched, unpacked, way, peak) for fetched, unpacked, peaks in MEASURED for way, peak in peaks.items()],
 )
-def test_needs_as_measured(fetched: float, unpacked: float, way: Way, peak: float) -> None:
+def test_needs_as_measured(fetched: float, unpacked: float, way: StorageOption, peak: float) -> None:
     """Never less than it took, and not much more."""
-    found = need_of(way, Content(int(unpacked * MIB), fetched / unpacked))
+    found = memory_need(way, Content(int(unpacked * MIB), fetched / unpacked))
     assert peak <= found.held / MIB <= 1.1 * peak + 20
     assert found.held + RESERVE <= found.memory <= found.held + RESERVE + 0.03 * unpacked * MIB
-    assert need_of(way, Content(int(unpacked * MIB), fetched / unpacked, lucky=True)).held / MIB <= peak * 1.1
+    assert memory_need(way, Content(int(unpacked * MIB), fetched / unpacked, optimistic=True)).held / MIB <= peak * 1.1
 
 
 @pytest.mark.parametrize(
     ("way", "low", "high"),
     [(INDEX, 1000, 1020 + 32), (LZ4, 600, 700 + 64), (TREE, 1050, 1250), (replace(LZ4, zram=True), 600, 700 + 64)],
 )
-def test_needs_are_within_the_bars(way: Way, low: int, high: int) -> None:
+def test_needs_are_within_the_bars(way: StorageOption, low: int, high: int) -> None:
     """1.02 times and 32 MiB, 0.7 times and 64 MiB, 1.25 times; packed once, it is not packed again."""
     assert low <= need(way) <= high
 
 
 @pytest.mark.parametrize("way", [*every_way(ALL), replace(LZ4, zram=True)], ids=str)
-def test_needs_grow_with_content(way: Way) -> None:
+def test_needs_grow_with_content(way: StorageOption) -> None:
     assert need(way, 1000) < need(way, 2000)
     # Data that is packed already takes what it has.
     assert need(way, packing=0.3) <= need(way, packing=0.9) <= need(way, packing=50.0) <= 1300
@@ -80,8 +80,8 @@ def test_needs_grow_with_content(way: Way) -> None:
 
 def test_a_stream_cannot_be_packed_on_its_way() -> None:
     content = Content(1000 * MIB, 0.4)
-    assert need_of(LZ4, replace(content, streamed=True)).memory > need_of(INDEX, content).memory
-    assert need_of(INDEX, replace(content, streamed=True)) == need_of(INDEX, content)
+    assert memory_need(LZ4, replace(content, streamed=True)).memory > memory_need(INDEX, content).memory
+    assert memory_need(INDEX, replace(content, streamed=True)) == memory_need(INDEX, content)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_a_stream_cannot_be_packed_on_its_way() -> None:
         (Layout.AUTO, NO, PLAIN, [INDEX]),
     ],
 )
-def test_ways(layout: Layout, compress: Compression, means: Means, expected: list[Way]) -> None:
+def test_ways(layout: Layout, compress: Compression, means: Means, expected: list[StorageOption]) -> None:
     found = candidates(layout, compress, means)
     assert list(found.ways) == expected
     assert found.chosen == ("the fastest that fits" if layout is Layout.AUTO else "as asked for")
@@ -109,18 +109,18 @@ def test_ways(layout: Layout, compress: Compression, means: Means, expected: lis
 
 
 # Kernels, by what they cannot mount.
-CURRENT: frozenset[Way] = frozenset()
+CURRENT: frozenset[StorageOption] = frozenset()
 WITHOUT_ZSTD = frozenset({ZSTD})
 DEBIAN_12 = WITHOUT_ZSTD | {INDEX}
 EL9 = DEBIAN_12 | {LZ4}
 WITHOUT_EROFS = EL9 | {EROFS}
 
 
-def under(kernel: frozenset[Way], means: Means = ALL) -> Means:
+def under(kernel: frozenset[StorageOption], means: Means = ALL) -> Means:
     """The means of a machine whose kernel cannot mount some ways."""
 
-    def obstacle(way: Way) -> str:
-        if Way(way.layout, way.compress) not in kernel:
+    def obstacle(way: StorageOption) -> str:
+        if StorageOption(way.layout, way.compress) not in kernel:
             return ""
         return "no EROFS" if kernel is WITHOUT_EROFS else f"no {way}"
 
@@ -151,10 +151,10 @@ def under(kernel: frozenset[Way], means: Means = ALL) -> Means:
     ],
 )
 def test_what_the_kernel_cannot_mount(
-    kernel: frozenset[Way],
+    kernel: frozenset[StorageOption],
     layout: Layout,
     compress: Compression,
-    expected: list[Way],
+    expected: list[StorageOption],
     chosen: str,
     obstacles: str,
     *,
@@ -227,11 +227,11 @@ def reserve(mib: int) -> int:
         (Layout.AUTO, need(ZSTD) + 1, ZSTD),
     ],
 )
-def test_the_fastest_that_fits(layout: Layout, available: int, way: Way) -> None:
+def test_the_fastest_that_fits(layout: Layout, available: int, way: StorageOption) -> None:
     choice = chosen(layout, a_room(reserve(available)))
     assert choice.way == way
     assert choice.warning is None
-    assert choice.need == need_of(way, likely(an_estimate()))
+    assert choice.need == memory_need(way, likely(an_estimate()))
     assert ("the fastest that fits" if layout is Layout.AUTO else "as asked for") in choice.why
     assert (f"index needs {reserve(1010)}.0 MiB" in choice.why) is (choice.way.layout is not layout and way != INDEX)
 
@@ -262,9 +262,9 @@ def refused(
         (Layout.TREE, 0, TREE, []),
     ],
 )
-def test_refusals(layout: Layout, available: int, way: Way, fitting: list[str]) -> None:
+def test_refusals(layout: Layout, available: int, way: StorageOption, fitting: list[str]) -> None:
     error = refused(layout, a_room(reserve(available)))
-    needed = mib(need_of(way, likely(an_estimate())).memory)
+    needed = mib(memory_need(way, likely(an_estimate())).memory)
     assert f"layout {way} needs {needed}, {reserve(available)}.0 MiB are available" in error.message
     for text in fitting:
         assert f"bootc.live.layout={text}" in error.hint or text in error.hint
@@ -336,7 +336,7 @@ def test_how_zram_compresses_counts() -> None:
 def test_limits_that_suffice() -> None:
     assert chosen(Layout.INDEX, a_room(5000, Backing(size=1010 * MIB))).way == INDEX
     packed = Backing(size=640 * MIB, zram=Zram(1100 * MIB))
-    assert chosen(Layout.INDEX, a_room(reserve(640), packed)).way == Way(Layout.INDEX, zram=True)
+    assert chosen(Layout.INDEX, a_room(reserve(640), packed)).way == StorageOption(Layout.INDEX, zram=True)
     assert chosen(Layout.AUTO, a_room(5000, Backing(size=800 * MIB))).way == LZ4
 
 
@@ -360,8 +360,8 @@ def test_auto_takes_the_smallest_where_nothing_is_sure() -> None:
 
 def test_how_well_it_packs_is_partly_a_guess() -> None:
     exact = an_estimate()
-    assert need_of(LZ4, least(exact)).memory < need_of(LZ4, likely(exact)).memory
-    assert need_of(INDEX, least(exact)) == need_of(INDEX, likely(exact))
+    assert memory_need(LZ4, least(exact)).memory < memory_need(LZ4, likely(exact)).memory
+    assert memory_need(INDEX, least(exact)) == memory_need(INDEX, likely(exact))
     choice = chosen(Layout.EROFS, a_room(reserve(need(LZ4) - 5)), compress=L)
     assert choice.warning is not None
 
@@ -374,6 +374,6 @@ def test_how_well_it_packs_is_partly_a_guess() -> None:
         (replace(TREE, zram=True), "tree on zram", "bootc.live.layout=tree"),
     ],
 )
-def test_names(way: Way, name: str, arguments: str) -> None:
+def test_names(way: StorageOption, name: str, arguments: str) -> None:
     assert str(way) == name
     assert way.arguments == arguments

@@ -15,11 +15,11 @@ from bootc_live.base.units import MIB
 from bootc_live.config.model import Backing, Compression, Layout
 from bootc_live.config.source_spec import parse_source
 from bootc_live.image.acquire import Acquired, acquire
-from bootc_live.image.tap import Takers
-from bootc_live.rootfs.admission import Means
-from bootc_live.rootfs.admitting import Admission, kind_of, present_means, present_room
-from bootc_live.rootfs.machine import Room
-from bootc_live.rootfs.needs import RESERVE, Way
+from bootc_live.image.sink import Takers
+from bootc_live.rootfs.memory.admitting import Admission, kind_of, present_means, present_room
+from bootc_live.rootfs.memory.choose import Means
+from bootc_live.rootfs.memory.machine import Room
+from bootc_live.rootfs.memory.need import RESERVE, StorageOption
 from bootc_live.source.access import Access
 from tests.lib.acquiring import QUICK, allocated, contents
 from tests.lib.archive_members import oci_members, tar_of
@@ -81,7 +81,7 @@ def test_admitted(large: str, data: Path) -> None:
     made = asked.acquire(data, large)
     assert contents(made.image) == LARGE
     assert asked.admission.choice is not None
-    assert asked.admission.choice.way == Way(Layout.INDEX)
+    assert asked.admission.choice.way == StorageOption(Layout.INDEX)
     assert asked.admission.estimate is not None
     assert asked.admission.estimate.unpacked == sum(map(len, LARGE))
     assert asked.recorder.warnings == []
@@ -176,7 +176,9 @@ def test_the_means_here(tmp_path: Path) -> None:
 
 
 def test_libraries_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bootc_live.rootfs.compressor._NAMES", dict.fromkeys(Compression, "libnothing.so.9"))
+    monkeypatch.setattr(
+        "bootc_live.rootfs.layouts.erofs.compressor._NAMES", dict.fromkeys(Compression, "libnothing.so.9")
+    )
     assert present_means(str(tmp_path), str(tmp_path)).compressions == {Compression.NONE}
 
 

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from bootc_live.base.errors import SourceError
-from bootc_live.image.manifest import parse_index
+from bootc_live.formats.oci.descriptor import Descriptor
+from bootc_live.formats.oci.manifest import MANIFEST_LIMIT, parse_index
 from bootc_live.source.archive.layout import LayoutSource
 from bootc_live.source.archive.opening import open_archive
-from bootc_live.source.descriptor import Descriptor
-from bootc_live.source.interface import MANIFEST_LIMIT, StreamSource, TopManifest
+from bootc_live.source.interface import StreamSource, TopManifest
 from tests.lib.oci_writer import REF_NAME, Image, Index, Layer, sha256, write_archive
 from tests.lib.tar_writer import file, layer
 

@@ -11,11 +11,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from bootc_live.base.sparse import Extent
-from bootc_live.rootfs import chunks
-from bootc_live.rootfs.chunks import ChunkMap, MapBudget, chunk_map, node_chunk, windows
-from bootc_live.rootfs.erofs_format import BLOCK, HOLE
-from bootc_live.rootfs.tree import Node
+from bootc_live.formats.erofs.structures import BLOCK, HOLE
+from bootc_live.formats.tar.sparse import Extent
+from bootc_live.rootfs.layouts.erofs import chunks
+from bootc_live.rootfs.layouts.erofs.chunks import ChunkMap, MapBudget, chunk_map, node_chunk, windows
+from bootc_live.rootfs.tree.node import Node
 from tests.lib.linear import check_linear
 
 Parts = list[tuple[int, int]]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bootc_live.base.clock import raise_clock
+from bootc_live.system.clock import raise_clock
 
 BUILT = 1_700_000_000
 

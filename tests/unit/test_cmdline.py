@@ -7,10 +7,10 @@ import re
 import pytest
 
 from bootc_live.base.errors import ConfigError
-from bootc_live.config.cmdline import HINT, parse_cmdline
+from bootc_live.config.cmdline.parse import HINT, parse_cmdline
+from bootc_live.config.cmdline.table import BY_NAME, EITHER_CASE, KARGS, OWN_PREFIXES, Karg, Kind
 from bootc_live.config.model import Backing, Compression, Config, Kexec, Layout, Mirror, Parts, Proxies, RetryLimits
 from bootc_live.config.source_spec import ArchiveFile, RegistryImage, WebArchive
-from bootc_live.config.table import BY_NAME, EITHER_CASE, KARGS, OWN_PREFIXES, Karg, Kind
 
 ROOT = "root=bootc-live:/root.oci"
 SOURCE = ArchiveFile("/root.oci", "/root.oci")

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from bootc_live.base import confine
 from bootc_live.base.errors import RunError
-from bootc_live.base.run import filter_process
-from bootc_live.image.direct import Inflation
+from bootc_live.image.store.direct import Inflation
+from bootc_live.system import confine
+from bootc_live.system.run import filter_process
 
 # One that nobody may run, too; that of a virtual environment may lie anywhere.
 PYTHON = "/usr/bin/python3"

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from bootc_live.base.cpio import CpioFile, directories, header, padding, read_headers, trailer
 from bootc_live.base.errors import LandingError
-from bootc_live.base.feed import Feed
+from bootc_live.base.peekable import PeekableStream
+from bootc_live.formats.cpio import CpioFile, directories, header, padding, read_headers, trailer
 from tests.lib.needs import needs
 
 FILES = {"usr/lib/x/one": b"1", "usr/lib/x/four": b"four", "usr/share/empty": b"", "é": b"12345"}
@@ -28,7 +28,7 @@ def archive(files: dict[str, bytes]) -> bytes:
 
 def read(data: bytes, step: int = 7) -> list[CpioFile]:
     """The members, read from chunks of a few bytes."""
-    return list(read_headers(Feed(data[at : at + step] for at in range(0, len(data), step))))
+    return list(read_headers(PeekableStream(data[at : at + step] for at in range(0, len(data), step))))
 
 
 def test_header_is_what_the_kernel_documents() -> None:
@@ -95,7 +95,7 @@ def test_several_archives_are_read_on() -> None:
 
 @pytest.mark.parametrize("behind", [b"\x1f\x8bgzip", b"xyz"])
 def test_what_follows_is_left_alone(behind: bytes) -> None:
-    feed = Feed(iter([archive({"a": b"x"}), bytes(8), behind]))
+    feed = PeekableStream(iter([archive({"a": b"x"}), bytes(8), behind]))
     assert [member.name for member in read_headers(feed)] == ["a"]
     assert feed.peek(20) == behind
 
@@ -137,7 +137,7 @@ def chunks(taken: list[bytes]) -> Iterator[bytes]:
 
 def test_a_feed_reads_no_further_than_it_has_to() -> None:
     taken: list[bytes] = []
-    feed = Feed(chunks(taken))
+    feed = PeekableStream(chunks(taken))
     assert (feed.peek(3), feed.take(7), feed.position, len(taken)) == (b"chu", b"chunk0 ", 7, 1)
     assert (feed.take_some(3), feed.position, len(taken)) == (b"chu", 10, 2)
     feed.give_back(2)
@@ -147,6 +147,6 @@ def test_a_feed_reads_no_further_than_it_has_to() -> None:
 
 
 def test_a_feed_passes_over_zeros() -> None:
-    feed = Feed(iter([b"\0\0", b"", b"\0" * 200_000, b"\0\0a\0"]))
+    feed = PeekableStream(iter([b"\0\0", b"", b"\0" * 200_000, b"\0\0a\0"]))
     feed.skip_zeros()
     assert (feed.position, feed.take(9)) == (200_004, b"a\0")

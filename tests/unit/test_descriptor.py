@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bootc_live.source.descriptor import Descriptor, Platform, check_digest, parse_descriptor
+from bootc_live.formats.oci.descriptor import Descriptor, Platform, check_digest, parse_descriptor
 
 SHA256 = "sha256:" + "ab" * 32
 SHA512 = "sha512:" + "cd" * 64

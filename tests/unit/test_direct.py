@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bootc_live.base.errors import BootcLiveError, ImageError, OutOfMemoryError, SourceError
-from bootc_live.image.direct import Inflation
+from bootc_live.image.store.direct import Inflation
 
 MIB = 2**20
 BEGIN = 3 * MIB

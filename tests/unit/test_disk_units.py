@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from bootc_live.__main__ import main
-from bootc_live.config.tokens import split_cmdline
-from bootc_live.landing.services import check_services
+from bootc_live.config.cmdline.tokens import split_cmdline
+from bootc_live.landing.sysroot.services import check_services
 from bootc_live.rootfs.disk_units import DISK_UNITS, masked_by
 from tests.lib.oci_writer import Image, Layer, write_archive
 from tests.lib.small_image import HERE

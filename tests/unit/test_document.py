@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bootc_live.config.document import markdown, plain
-from bootc_live.config.table import KARGS
+from bootc_live.config.cmdline.page import markdown, plain
+from bootc_live.config.cmdline.table import KARGS
 
 
 def rows(text: str) -> list[list[str]]:

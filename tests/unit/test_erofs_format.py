@@ -7,8 +7,8 @@ import struct
 
 import pytest
 
-from bootc_live.rootfs import erofs_format
-from bootc_live.rootfs.erofs_format import (
+from bootc_live.formats.erofs import structures as erofs_format
+from bootc_live.formats.erofs.structures import (
     BLOCK,
     CHUNK_BASED,
     DIRENT_SIZE,

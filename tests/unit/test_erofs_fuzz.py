@@ -8,9 +8,9 @@ from contextlib import suppress
 
 import pytest
 
-from bootc_live.base.tar_reader import read_members
-from bootc_live.rootfs.layers import Merging
-from bootc_live.rootfs.tree import Entry, Node, walk
+from bootc_live.formats.tar.reader import read_members
+from bootc_live.rootfs.tree.merge import Merging
+from bootc_live.rootfs.tree.node import Entry, Node, walk
 from tests.lib.hostile_trees import Hostile
 from tests.lib.tar_writer import layer
 from tests.unit.erofs_reader import Image

@@ -14,9 +14,9 @@ import pytest
 
 from bootc_live.base.errors import ImageError, RootfsError
 from bootc_live.config.model import Compression
+from bootc_live.formats.erofs.compressed import extents
 from bootc_live.image.verified import VerifiedImage
-from bootc_live.rootfs.tree import Node
-from bootc_live.rootfs.z_erofs import extents
+from bootc_live.rootfs.tree.node import Node
 from tests.lib.building import Building
 from tests.lib.tar_writer import directory, file, hardlink, layer, node, sparse_gnu, sparse_pax, symlink, xattr
 from tests.unit.erofs_reader import Image
@@ -376,6 +376,6 @@ def test_the_writer_never_waits_for_ever(
     case: str, compression: Compression, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever a layer is full of, its reader comes by it."""
-    monkeypatch.setattr("bootc_live.rootfs.growing._AHEAD", 64 * KIB)
+    monkeypatch.setattr("bootc_live.rootfs.tree.follower._AHEAD", 64 * KIB)
     found = checked(image_of(tmp_path, compression, *AHEAD[case])).tree()
     assert len(found) == 1 + sum(not part.startswith(b"\0") for part in AHEAD[case])

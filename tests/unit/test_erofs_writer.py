@@ -11,10 +11,10 @@ from collections.abc import Mapping
 
 import pytest
 
-from bootc_live.rootfs import erofs_writer
-from bootc_live.rootfs.erofs_format import BLOCK, device_number, xattr_body
-from bootc_live.rootfs.index_metadata import write_metadata
-from bootc_live.rootfs.tree import Entry, Node, walk
+from bootc_live.formats.erofs.structures import BLOCK, device_number, xattr_body
+from bootc_live.rootfs.layouts.erofs import writer as erofs_writer
+from bootc_live.rootfs.layouts.index.layout import write_metadata
+from bootc_live.rootfs.tree.node import Entry, Node, walk
 from tests.lib.tar_writer import directory, file, hardlink, node, pax_header, sparse_gnu, sparse_pax, symlink, xattr
 from tests.unit.erofs_reader import Found, Image
 from tests.unit.merging import data_file, merged, node_at, paths

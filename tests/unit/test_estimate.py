@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from bootc_live.config.source_spec import parse_source
+from bootc_live.formats.oci.descriptor import Descriptor
 from bootc_live.image.acquire import resolve
-from bootc_live.image.estimate import Estimate, estimate, estimated, worth_a_look
 from bootc_live.image.resolve import Wanted
-from bootc_live.image.unpacked_size import TYPICAL_TIMES, Basis
+from bootc_live.image.size.estimate import Estimate, estimate, estimated, worth_a_look
+from bootc_live.image.size.unpacked import TYPICAL_TIMES, Basis
 from bootc_live.source.access import Access
-from bootc_live.source.descriptor import Descriptor
 from bootc_live.source.select import open_source
 from tests.lib.acquiring import QUICK
 from tests.lib.archive_members import oci_members, tar_of, write_members
@@ -34,7 +34,7 @@ NOISE = random.Random(5)
 @pytest.fixture(autouse=True)
 def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """What answers does so in time, however busy the machine is."""
-    monkeypatch.setattr("bootc_live.image.look.looked_at.__defaults__", (600.0,))
+    monkeypatch.setattr("bootc_live.image.size.probe.run_probes.__defaults__", (600.0,))
 
 
 def half_noise(size: int) -> bytes:
@@ -190,7 +190,7 @@ def test_a_server_that_fails_is_asked_once(status: int) -> None:
 
 
 def test_a_server_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bootc_live.image.look.looked_at.__defaults__", (0.3,))
+    monkeypatch.setattr("bootc_live.image.size.probe.run_probes.__defaults__", (0.3,))
     stored = Stored(ARCHIVE)
 
     def answer(asked: Asked) -> Reply:

@@ -12,16 +12,16 @@ import pytest
 
 from bootc_live.base.errors import BootcLiveError, ImageError, SourceError
 from bootc_live.base.log import Recorder
+from bootc_live.formats.oci.descriptor import Descriptor
+from bootc_live.formats.oci.platform import machine_platform
 from bootc_live.image.fetch import fetch_layers, workers
-from bootc_live.image.platform import machine_platform
 from bootc_live.image.resolve import Wanted, resolve_image
-from bootc_live.image.store import layer_store
+from bootc_live.image.store.layer_store import layer_store
 from bootc_live.image.verified import VerifiedImage
 from bootc_live.source.archive.files import TarFiles
 from bootc_live.source.archive.layout import LayoutSource
 from bootc_live.source.archive.opening import open_archive
 from bootc_live.source.archive.reader import FileReader
-from bootc_live.source.descriptor import Descriptor
 from tests.lib.fetching import fetched_archive
 from tests.lib.oci_writer import Compression, Flavour, Image, Index, Layer, compress, sha256, write_archive
 from tests.lib.small_image import HERE
@@ -122,7 +122,7 @@ def test_two_hundred_layers(tmp_path: Path) -> None:
 def test_refused(
     tmp_path: Path, changed: Callable[[], Image | Index], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bootc_live.source.inflate.find_program", lambda _name: None)
+    monkeypatch.setattr("bootc_live.system.inflate.find_program", lambda _name: None)
     error = failure(tmp_path, changed())
     assert isinstance(error, ImageError)
     with pytest.raises(ImageError, match=message):

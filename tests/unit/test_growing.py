@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bootc_live.rootfs.growing import AbandonedError, GrowingTar
+from bootc_live.rootfs.tree.follower import AbandonedError, TarFollower
 
 MIB = 2**20
 SIZE = 12 * MIB
@@ -25,8 +25,8 @@ class Place:
 
     fd: int
 
-    def tar(self, *, keep: bool = False) -> GrowingTar:
-        return GrowingTar(self.fd, SIZE, keep=keep)
+    def tar(self, *, keep: bool = False) -> TarFollower:
+        return TarFollower(self.fd, SIZE, keep=keep)
 
     def layer(self, begin: int = 0, end: int = SIZE) -> bytes:
         return os.pread(self.fd, end - begin, SIZE + begin)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bootc_live.base.errors import RunError
-from bootc_live.base.guard import ENDING, EndedError, commit, guarded, made, undone
+from bootc_live.system.cleanup.guard import ENDING, EndedError, commit, guarded, made, undone
 
 CONTENT = b"handed over"
 

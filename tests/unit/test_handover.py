@@ -13,18 +13,18 @@ import pytest
 
 from bootc_live.base.errors import BootcLiveError, ConfigError, ImageError
 from bootc_live.base.log import Recorder
-from bootc_live.config.handover import Handover, read_handover, stage_json
 from bootc_live.config.model import Config
+from bootc_live.config.next_kernel.handover import Handover, read_handover, stage_json
 from bootc_live.config.source_spec import ArchiveFile, HandedImage, parse_source
+from bootc_live.formats.oci.descriptor import Descriptor
 from bootc_live.image.acquire import Acquired, acquire
-from bootc_live.landing.kexec_receipt import both_stages
-from bootc_live.landing.receipt import Figures, make_receipt
+from bootc_live.receipt.receipt import Figures, make_receipt
+from bootc_live.receipt.two_kernels import both_stages
 from bootc_live.source import select
 from bootc_live.source.access import Access
 from bootc_live.source.archive.files import MemoryFiles
 from bootc_live.source.archive.layout import LayoutSource
 from bootc_live.source.archive.opening import open_archive
-from bootc_live.source.descriptor import Descriptor
 from bootc_live.source.handed import HandedSource
 from tests.lib.acquiring import QUICK, contents
 from tests.lib.oci_writer import Image, Layer, write_archive, write_layout

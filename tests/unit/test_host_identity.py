@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bootc_live.config.host_identity import host_identity
+from bootc_live.config.host.identity import host_identity
 
 UUID = "4C4C4544-0042-3510-8056-B7C04F4A3332"
 MACHINE = "0123456789abcdef0123456789abcdef"

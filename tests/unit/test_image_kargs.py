@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from bootc_live.config.image_kargs import Verdict, image_may_ask, verdict
-from bootc_live.config.kargs_d import printable_words
-from bootc_live.config.kexec import NAME
+from bootc_live.config.cmdline.kexec import NAME
+from bootc_live.config.cmdline.table import KARGS
 from bootc_live.config.model import Kexec
-from bootc_live.config.next_cmdline import next_cmdline
-from bootc_live.config.table import KARGS
+from bootc_live.config.next_kernel.cmdline import next_cmdline
+from bootc_live.config.next_kernel.image_kargs import Verdict, image_may_ask, verdict
+from bootc_live.config.next_kernel.kargs_d import printable_words
 
 ALLOWED = (
     *("console=ttyS0,115200n8", "quiet", "nosmt", "mitigations=auto,nosmt", "selinux=0", "enforcing=0", "rhgb"),

@@ -11,8 +11,8 @@ from contextlib import suppress
 import pytest
 
 from bootc_live.base.errors import ImageError, RunError, SourceError
-from bootc_live.source import inflate as module
-from bootc_live.source.inflate import inflate
+from bootc_live.system import inflate as module
+from bootc_live.system.inflate import inflate
 from tests.lib.linear import check_linear
 from tests.lib.needs import needs
 from tests.lib.threads import no_thread_left
@@ -165,7 +165,7 @@ def test_failures_leave_nothing_behind() -> None:
 
 
 def test_zstd_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bootc_live.base.run._PATH", "/nonexistent")
+    monkeypatch.setattr("bootc_live.system.run._PATH", "/nonexistent")
     with pytest.raises(RunError) as caught:
         inflated(zstd(b"x"))
     assert "'zstd' is missing; it is needed to decompress zstd layers" in caught.value.message

@@ -12,11 +12,10 @@ from functools import cache
 
 import pytest
 
-from bootc_live.base.cpio import header, padding, trailer
 from bootc_live.base.errors import RunError
-from bootc_live.rootfs import decompress
-from bootc_live.rootfs.initramfs import holds, look_for, unpacked_size
-from bootc_live.source import inflate
+from bootc_live.formats.cpio import header, padding, trailer
+from bootc_live.rootfs.boot_files.initramfs import holds, look_for, unpacked_size
+from bootc_live.system import decompress, inflate
 from tests.lib.needs import need
 
 NOISE = os.urandom(300_000)

@@ -8,7 +8,7 @@ import tracemalloc
 
 import pytest
 
-from bootc_live.base.json_text import DEEPEST, LARGEST, LARGEST_TOGETHER, MOST_SIGNS, Budget, read_json
+from bootc_live.formats.json_text import DEEPEST, LARGEST, LARGEST_TOGETHER, MOST_SIGNS, Budget, read_json
 
 GOOD = [
     b"{}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bootc_live.base.errors import ImageError
-from bootc_live.config.kargs_d import image_arguments
+from bootc_live.config.next_kernel.kargs_d import image_arguments
 
 
 def toml(text: str, machine: str = "x86_64") -> tuple[str, ...]:

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bootc_live.base.cpio import read_headers
-from bootc_live.base.feed import Feed
 from bootc_live.base.log import Recorder
+from bootc_live.base.peekable import PeekableStream
 from bootc_live.config.source_spec import parse_source
-from bootc_live.rootfs.take_boot_files import Keep, Taken, taken_boot_files
+from bootc_live.formats.cpio import read_headers
+from bootc_live.rootfs.boot_files.extract import BootArtifacts, HandoverSpec, extracted_boot_files
 from bootc_live.source.access import Access
 from tests.lib.acquiring import QUICK
 from tests.lib.oci_writer import Image, Layer, write_archive, write_layout
@@ -25,12 +25,12 @@ IMAGE = image(KERNEL_LAYER, NOISE_LAYER)
 
 
 @contextmanager
-def taken(where: Path, *sources: Path) -> Iterator[Taken]:
+def taken(where: Path, *sources: Path) -> Iterator[BootArtifacts]:
     work = where / "work"
     work.mkdir()
     access = Access(lambda _: None, policy=QUICK, directory=str(work))
     specs = [parse_source(str(source)) for source in sources]
-    with taken_boot_files(specs, access, str(work), Recorder(quiet=True), Keep("a")) as found:
+    with extracted_boot_files(specs, access, str(work), Recorder(quiet=True), HandoverSpec("a")) as found:
         yield found
 
 
@@ -49,10 +49,10 @@ def read_once(where: Path, what: Image) -> Path:
     return packed
 
 
-def names(found: Taken) -> list[str]:
+def names(found: BootArtifacts) -> list[str]:
     """What the kernel unpacks; it gives up at what is neither an archive nor zeros."""
     assert found.layout is not None
-    feed = Feed(found.layout.chunks())
+    feed = PeekableStream(found.layout.chunks())
     listed = [member.name for member in read_headers(feed)]
     assert not feed.peek(1)
     return listed

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bootc_live.base.errors import ConfigError
-from bootc_live.config.cmdline import parse_cmdline
+from bootc_live.config.cmdline.parse import parse_cmdline
 from bootc_live.config.model import Kexec
 
 ROOT = "root=bootc-live:/root.oci"

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from bootc_live.base import kexec
 from bootc_live.base.errors import BootcLiveError, LandingError, OutOfMemoryError, RunError
+from bootc_live.system import kexec
 
 Calls = list[tuple[int, int, bytes, int]]
 

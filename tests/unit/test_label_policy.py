@@ -6,8 +6,8 @@ import pytest
 
 from bootc_live.base.errors import RootfsError
 from bootc_live.base.log import Recorder
-from bootc_live.rootfs.labels import label_tree
-from bootc_live.rootfs.tree import Entry, Node, new_directory, resolve, split
+from bootc_live.rootfs.tree.labels import label_tree
+from bootc_live.rootfs.tree.node import Entry, Node, new_directory, resolve, split
 
 
 def test_a_policy_too_large_to_read_is_refused() -> None:

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
-from bootc_live.base.sparse import Extent
-from bootc_live.base.tar_reader import read_members
-from bootc_live.rootfs.layers import Merging
-from bootc_live.rootfs.tree import PARTS, TEXT, XATTRS, Budget
+from bootc_live.formats.tar.reader import read_members
+from bootc_live.formats.tar.sparse import Extent
+from bootc_live.rootfs.tree.merge import Merging
+from bootc_live.rootfs.tree.node import PARTS, TEXT, XATTRS, Budget
 from tests.lib.tar_writer import directory, file, hardlink, layer, node, pax_header, sparse_gnu, symlink, xattr
 from tests.unit.merging import SPACING, data_file, merged, node_at, paths
 

@@ -17,12 +17,12 @@ from pathlib import Path
 import pytest
 
 from bootc_live.base.errors import BootcLiveError, SourceError
-from bootc_live.base.holes import punch
 from bootc_live.source.archive.files import DirectoryFiles, Files, MemoryFiles, TarFiles, plain_name
 from bootc_live.source.archive.labels import choose
 from bootc_live.source.archive.opening import open_archive
 from bootc_live.source.archive.reader import FileReader, Window
 from bootc_live.source.interface import StreamSource
+from bootc_live.system.holes import punch
 from tests.lib.acquiring import acquired, allocated, contents, fetch_opened
 from tests.lib.archive_members import Link, Members, oci_members, tar_of
 from tests.lib.archive_servers import Stored, archive_server

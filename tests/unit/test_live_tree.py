@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from bootc_live.base.errors import RootfsError
-from bootc_live.rootfs.live_tree import live_tree
-from bootc_live.rootfs.tree import Node
+from bootc_live.rootfs.tree.live import live_tree
+from bootc_live.rootfs.tree.node import Node
 from tests.lib.tar_writer import directory, file, hardlink, layer, symlink
 from tests.unit.merging import merged, node_at, paths
 

@@ -6,9 +6,9 @@ import shlex
 
 import pytest
 
+from bootc_live.artifacts.netboot.loader_files import Entry, loader_files
 from bootc_live.base.errors import ConfigError
-from bootc_live.config.tokens import split_cmdline
-from bootc_live.landing.loader_files import Entry, loader_files
+from bootc_live.config.cmdline.tokens import split_cmdline
 
 ROOT = "root=bootc-live:docker://registry.example:5000/os@sha256:00ff"
 LINES = (

@@ -9,7 +9,7 @@ import traceback
 import pytest
 
 from bootc_live.base.errors import ConfigError
-from bootc_live.config.logins import AuthFile, Login, Logins, parse_logins
+from bootc_live.config.host.logins import AuthFile, Login, Logins, parse_logins
 
 FILE = "/etc/bootc-live/auth.json"
 

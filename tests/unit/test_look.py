@@ -8,20 +8,20 @@ from types import SimpleNamespace
 import pytest
 
 from bootc_live.base.errors import SourceError
-from bootc_live.image import look as module
-from bootc_live.image.look import looked_at
+from bootc_live.image.size import probe as module
+from bootc_live.image.size.probe import run_probes
 
 # Seconds that no test takes.
 LONG = 600.0
 
 
 def test_answers() -> None:
-    found = looked_at(range(100), lambda number: None if number % 10 else number * 2, patience=LONG)
+    found = run_probes(range(100), lambda number: None if number % 10 else number * 2, patience=LONG)
     assert sorted(found) == [(number, number * 2) for number in range(0, 100, 10)]
 
 
 def test_nothing_to_ask() -> None:
-    assert looked_at([], lambda thing: thing) == []
+    assert run_probes([], lambda thing: thing) == []
 
 
 def test_several_at_once() -> None:
@@ -30,7 +30,7 @@ def test_several_at_once() -> None:
     def look(_number: int) -> int:
         return meeting.wait(LONG)
 
-    assert len(looked_at(range(8), look, patience=LONG)) == 8
+    assert len(run_probes(range(8), look, patience=LONG)) == 8
 
 
 def test_one_failure_ends_the_asking() -> None:
@@ -49,7 +49,7 @@ def test_one_failure_ends_the_asking() -> None:
         failing[0].join(LONG)
         return number
 
-    found = looked_at(range(1000), look, patience=LONG)
+    found = run_probes(range(1000), look, patience=LONG)
     assert len(asked) <= 8
     assert (3, 3) not in found
 
@@ -78,7 +78,7 @@ def test_patience_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
 
     before = threading.enumerate()
     monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=clock))
-    found = looked_at(range(5), look, patience=LONG / 2)
+    found = run_probes(range(5), look, patience=LONG / 2)
     assert sorted(found) == [(number, number) for number in (0, 1, 3, 4)]
     assert not released.is_set()
     released.set()
@@ -88,5 +88,5 @@ def test_patience_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_all_hang(number: int) -> None:
     """Whoever hangs has an answer in the end."""
     released = threading.Event()
-    assert looked_at(range(number), lambda _: not released.wait(LONG), patience=0.1) == []
+    assert run_probes(range(number), lambda _: not released.wait(LONG), patience=0.1) == []
     released.set()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bootc_live.base.errors import BootcLiveError
-from bootc_live.source.interface import MANIFEST_LIMIT
+from bootc_live.formats.oci.manifest import MANIFEST_LIMIT
 from tests.lib.acquiring import Attempted, contents
 from tests.lib.archive_servers import Answer, ArchiveServer, Asked, Reply, archive_server
 from tests.lib.oci_writer import MEDIA_TYPES, Image, Index, Layer, layout_files, sha256

@@ -6,7 +6,7 @@ import pytest
 
 from bootc_live.base.units import MIB
 from bootc_live.config.model import Backing
-from bootc_live.rootfs.machine import Room, larger_machine, machine_room, smallest_machine, whole_machine
+from bootc_live.rootfs.memory.machine import Room, larger_machine, machine_room, smallest_machine, whole_machine
 
 PLAIN = Backing()
 # Virtual PCs as measured: RAM given, MemTotal and MemAvailable in MiB.

@@ -15,7 +15,7 @@ import pytest
 from bootc_live import __version__
 from bootc_live.__main__ import main
 from bootc_live.base.errors import SourceError
-from bootc_live.config.document import markdown
+from bootc_live.config.cmdline.page import markdown
 from tests.lib.oci_writer import Image, Layer, write_archive
 from tests.lib.small_image import HERE
 from tests.lib.tar_writer import file, layer

@@ -9,9 +9,15 @@ from typing import Any
 import pytest
 
 from bootc_live.base.errors import ImageError
-from bootc_live.image.manifest import is_artifact, is_index, parse_config, parse_index, parse_manifest
-from bootc_live.source.descriptor import Platform
-from bootc_live.source.interface import MOST_LAYERS
+from bootc_live.formats.oci.descriptor import Platform
+from bootc_live.formats.oci.manifest import (
+    MOST_LAYERS,
+    is_artifact,
+    is_index,
+    parse_config,
+    parse_index,
+    parse_manifest,
+)
 from tests.lib.oci_writer import MEDIA_TYPES, Flavour
 
 DIGEST = "sha256:" + "12" * 32

@@ -10,9 +10,9 @@ import pytest
 
 from bootc_live.config.model import Mirror
 from bootc_live.config.source_spec import RegistryImage
+from bootc_live.formats.oci.descriptor import Descriptor
 from bootc_live.image.verify import digest_of
 from bootc_live.source.access import Access
-from bootc_live.source.descriptor import Descriptor
 from bootc_live.source.registry.source import RegistrySource, open_registry
 from tests.lib.acquiring import QUICK
 from tests.lib.archive_servers import ArchiveServer, Reply, Stored, archive_server

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bootc_live.base.errors import LandingError
-from bootc_live.landing.modules import check_modules, have_modules
+from bootc_live.landing.sysroot.modules import check_modules, have_modules
 
 
 @pytest.mark.parametrize("where", ["usr/lib", "lib"])
@@ -31,7 +31,7 @@ def test_a_directory_with_a_kernel_alone_has_none(tmp_path: Path) -> None:
 
 
 def test_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bootc_live.landing.modules._MODULAR", "/proc/self/status")
+    monkeypatch.setattr("bootc_live.landing.sysroot.modules._MODULAR", "/proc/self/status")
     said = check_modules(str(tmp_path), "/x.oci", required=False)
     assert said is not None
     assert said.startswith(f"'/x.oci' has no modules for the running kernel {os.uname().release}")
@@ -41,5 +41,5 @@ def test_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_kernels_without_modules_need_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bootc_live.landing.modules._MODULAR", str(tmp_path / "missing"))
+    monkeypatch.setattr("bootc_live.landing.sysroot.modules._MODULAR", str(tmp_path / "missing"))
     assert check_modules(str(tmp_path), "/x.oci", required=True) is None

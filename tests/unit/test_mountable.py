@@ -10,14 +10,14 @@ from contextlib import AbstractContextManager, contextmanager
 import pytest
 
 from bootc_live.base.errors import RootfsError, RunError
-from bootc_live.config.cmdline import parse_cmdline
+from bootc_live.config.cmdline.parse import parse_cmdline
 from bootc_live.config.model import Compression, Layout
-from bootc_live.rootfs import mountable
-from bootc_live.rootfs.needs import Way
+from bootc_live.rootfs.layouts import mountable
+from bootc_live.rootfs.memory.need import StorageOption
 from tests.unit.erofs_reader import Image
 
-INDEX, EROFS, TREE = Way(Layout.INDEX), Way(Layout.EROFS), Way(Layout.TREE)
-LZ4, ZSTD = Way(Layout.EROFS, Compression.LZ4), Way(Layout.EROFS, Compression.ZSTD)
+INDEX, EROFS, TREE = StorageOption(Layout.INDEX), StorageOption(Layout.EROFS), StorageOption(Layout.TREE)
+LZ4, ZSTD = StorageOption(Layout.EROFS, Compression.LZ4), StorageOption(Layout.EROFS, Compression.ZSTD)
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +31,7 @@ def _forgetful() -> Iterator[None]:
     ("way", "block", "features", "layouts"),
     [(INDEX, 512, 0x4, {0, 4}), (EROFS, 4096, 0x4, {2, 4}), (LZ4, 4096, 0x17, {1, 4}), (ZSTD, 4096, 0x17, {1, 4})],
 )
-def test_images_have_all_that_a_layout_uses(way: Way, block: int, features: int, layouts: set[int]) -> None:
+def test_images_have_all_that_a_layout_uses(way: StorageOption, block: int, features: int, layouts: set[int]) -> None:
     with mountable._image(way.layout, way.compress) as (fd, size):
         reader = Image(os.pread(fd, 2**20, 0))
     assert (reader.block, size, reader.incompatible) == (block, block, features)
@@ -74,7 +74,7 @@ def refusing(number: int, monkeypatch: pytest.MonkeyPatch, *, kind: str = "") ->
         (ZSTD, "EROFS compressed with zstd (Linux 6.10 and later can): Invalid argument"),
     ],
 )
-def test_what_is_said(way: Way, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_said(way: StorageOption, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     refusing(errno.EINVAL, monkeypatch)
     assert mountable.obstacle(way) == f"this kernel cannot mount {said}"
     assert mountable.obstacle(TREE) == ""
@@ -98,7 +98,9 @@ def test_no_loop_devices(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_library_that_is_missing_is_for_others_to_tell(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bootc_live.rootfs.compressor._NAMES", dict.fromkeys(Compression, "libnothing.so.9"))
+    monkeypatch.setattr(
+        "bootc_live.rootfs.layouts.erofs.compressor._NAMES", dict.fromkeys(Compression, "libnothing.so.9")
+    )
     refusing(errno.EINVAL, monkeypatch)
     assert mountable.obstacle(LZ4) == ""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bootc_live.base.errors import ConfigError, RootfsError
-from bootc_live.cli.new_results import new_directory, place_beside, publish_file
+from bootc_live.system.cleanup.new_results import new_directory, place_beside, publish_file
 
 
 def no_links(*_paths: object, **_options: object) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from bootc_live.base.errors import ConfigError
-from bootc_live.config.cmdline import parse_cmdline
+from bootc_live.config.cmdline.parse import parse_cmdline
 from bootc_live.config.model import Kexec
-from bootc_live.config.next_cmdline import next_cmdline
+from bootc_live.config.next_kernel.cmdline import next_cmdline
 
 DIGEST = "sha256:" + "ab" * 32
 OTHER = "sha256:" + "cd" * 32

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from bootc_live.base.cpio import read_headers
 from bootc_live.base.errors import OutOfMemoryError
-from bootc_live.base.feed import Feed
-from bootc_live.config.surroundings import read_surroundings
-from bootc_live.landing import next_initrd
-from bootc_live.landing.next_initrd import append_archive, append_file, carried_files
-from bootc_live.rootfs.boot_files import BootFile
-from bootc_live.rootfs.initramfs import holds
+from bootc_live.base.peekable import PeekableStream
+from bootc_live.config.host.host_config import read_host_config
+from bootc_live.formats.cpio import read_headers
+from bootc_live.landing.kexec import next_initrd
+from bootc_live.landing.kexec.next_initrd import append_archive, append_file, carried_files
+from bootc_live.rootfs.boot_files.files import BootFile
+from bootc_live.rootfs.boot_files.initramfs import holds
 from tests.lib.needs import needs
 
 MIB = 2**20
@@ -67,7 +67,9 @@ def test_contents_may_come_from_a_file(tmp_path: Path) -> None:
 
 def test_members_belong_to_root_alone(tmp_path: Path) -> None:
     append_archive({"/a/secret": b"s"}, str(tmp_path / "initrd"))
-    found = {member.name: member.mode for member in read_headers(Feed(iter([(tmp_path / "initrd").read_bytes()])))}
+    found = {
+        member.name: member.mode for member in read_headers(PeekableStream(iter([(tmp_path / "initrd").read_bytes()])))
+    }
     assert found == {"a": 0o40755, "a/secret": 0o100600}
 
 
@@ -120,7 +122,7 @@ def test_logins_reach_the_next_kernel(first: int, tmp_path: Path, monkeypatch: p
     environ = {name: value for name, value in ENVIRON.items() if first < 2 or name != "REGISTRY_AUTH_FILE"}
     carried(here, there, environ, monkeypatch)
     for root in (here, there):
-        found = read_surroundings(str(root), environ).logins.find("a.example", "os")
+        found = read_host_config(str(root), environ).logins.find("a.example", "os")
         assert found is not None
         assert found.username == LOGINS[first]
 
@@ -136,7 +138,7 @@ def test_authorities_and_mirrors_reach_the_next_kernel(tmp_path: Path, monkeypat
     def read(paths: tuple[str, ...]) -> list[bytes]:
         return [Path(path).read_bytes() for path in paths]
 
-    before, after = (read_surroundings(str(root), {}) for root in (here, there))
+    before, after = (read_host_config(str(root), {}) for root in (here, there))
     assert {found.rules.resolve("a", "os").origin.host for found in (before, after)} == {"x"}
     assert read(before.authorities) == read(after.authorities) == [OTHERS[2].encode(), OTHERS[0].encode()]
     assert before.client is not None
@@ -152,7 +154,7 @@ def test_the_bundle_of_this_system_is_one_more_authority(tmp_path: Path, monkeyp
     ((path, content),) = carried_files(str(tmp_path / "nothing"), {})
     assert content == b"PEM"
     write(tmp_path / "next", path, content)
-    assert len(read_surroundings(str(tmp_path / "next"), {}).authorities) == 1
+    assert len(read_host_config(str(tmp_path / "next"), {}).authorities) == 1
 
 
 @pytest.mark.parametrize("length", [8, 9, 11])

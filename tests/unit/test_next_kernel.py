@@ -7,14 +7,14 @@ from types import SimpleNamespace
 import pytest
 
 from bootc_live.base.errors import LandingError, OutOfMemoryError
-from bootc_live.cli import next_kernel
-from bootc_live.cli.next_kernel import HandoverRoom, check_next_cmdline, check_next_memory
 from bootc_live.config.model import Config
 from bootc_live.config.source_spec import parse_source
-from bootc_live.image.estimate import Estimate, LayerEstimate
-from bootc_live.image.unpacked_size import Basis
-from bootc_live.rootfs.boot_files import BootFile
-from bootc_live.rootfs.machine import machine_room, whole_machine
+from bootc_live.image.size.estimate import Estimate, LayerEstimate
+from bootc_live.image.size.unpacked import Basis
+from bootc_live.landing.kexec import next_kernel
+from bootc_live.landing.kexec.next_kernel import HandoverRoom, check_next_cmdline, check_next_memory
+from bootc_live.rootfs.boot_files.files import BootFile
+from bootc_live.rootfs.memory.machine import machine_room, whole_machine
 
 MIB = 2**20
 ROOT = "root=bootc-live:docker://registry.example/os"

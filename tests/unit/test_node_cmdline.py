@@ -6,10 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bootc_live.base.errors import ConfigError
-from bootc_live.config.source_spec import parse_source
-from bootc_live.config.tokens import Token
-from bootc_live.landing.node_cmdline import (
+from bootc_live.artifacts.node_cmdline import (
     MOST_BYTES,
     check_append,
     check_base,
@@ -17,6 +14,9 @@ from bootc_live.landing.node_cmdline import (
     node_cmdline,
     node_source,
 )
+from bootc_live.base.errors import ConfigError
+from bootc_live.config.cmdline.tokens import Token
+from bootc_live.config.source_spec import parse_source
 
 DIGEST = "sha256:" + "1" * 64
 OTHER = "sha256:" + "2" * 64

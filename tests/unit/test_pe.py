@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bootc_live.base.errors import ImageError
-from bootc_live.rootfs.pe import is_uki, sections
+from bootc_live.formats.pe import is_uki, sections
 from tests.unit.pe_files import pe_file
 
 UKI = [

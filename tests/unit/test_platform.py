@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from bootc_live.image.platform import MisfitError, candidates, check, machine_platform
-from bootc_live.source.descriptor import REF_NAME, Descriptor, Platform
+from bootc_live.formats.oci.descriptor import REF_NAME, Descriptor, Platform
+from bootc_live.formats.oci.platform import MisfitError, candidates, check, machine_platform
 
 
 def index(*names: str) -> list[Descriptor]:

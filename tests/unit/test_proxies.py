@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from bootc_live.base.errors import ConfigError
-from bootc_live.config.cmdline import parse_cmdline
+from bootc_live.config.cmdline.parse import parse_cmdline
+from bootc_live.config.cmdline.proxies import parse_proxy
 from bootc_live.config.model import Proxies
-from bootc_live.config.proxies import parse_proxy
 
 A, B, C, D = ("http://a:1", "http://b:1", "http://c:1", "http://d:1")
 

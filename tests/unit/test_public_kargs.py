@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import pytest
 
-from bootc_live.config.image_kargs import Verdict, verdict
-from bootc_live.config.kargs_d import image_arguments
+from bootc_live.config.next_kernel.image_kargs import Verdict, verdict
+from bootc_live.config.next_kernel.kargs_d import image_arguments
 
 KEPT = {
     "bootc-dev/bootc": ("mitigations=auto,nosmt", "console=ttyS0,114800n8", "console=ttyS0,115200n8", "kargsd-test=1"),

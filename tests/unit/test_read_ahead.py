@@ -11,17 +11,17 @@ import pytest
 
 from bootc_live.base.errors import ImageError
 from bootc_live.base.log import Recorder
-from bootc_live.base.tar_reader import read_members
 from bootc_live.config.model import RetryLimits
 from bootc_live.config.source_spec import parse_source
+from bootc_live.formats.tar.reader import read_members
 from bootc_live.image.acquire import acquire
-from bootc_live.image.tap import Takers
+from bootc_live.image.sink import Takers
 from bootc_live.image.verified import VerifiedImage
-from bootc_live.rootfs.layers import merge
-from bootc_live.rootfs.packed_members import HeldMembers, PackedMembers
-from bootc_live.rootfs.read_ahead import ReadAhead, read_ahead
-from bootc_live.rootfs.skim import skim
-from bootc_live.rootfs.tree import TEXT, Budget, Node
+from bootc_live.rootfs.boot_files.filter import boot_file_filter
+from bootc_live.rootfs.tree.merge import merge
+from bootc_live.rootfs.tree.node import TEXT, Budget, Node
+from bootc_live.rootfs.tree.packed_members import HeldMembers, PackedMembers
+from bootc_live.rootfs.tree.read_ahead import ReadAhead, read_ahead
 from bootc_live.source.access import Access
 from bootc_live.source.retry import RetryPolicy
 from tests.lib.oci_writer import Image, Layer, write_archive
@@ -94,7 +94,9 @@ def test_packed_members_are_the_same() -> None:
     assert list(packed) == list(read_members(tar))
 
 
-@pytest.mark.parametrize("made", [read_ahead, lambda path: nullcontext(skim(path))], ids=["whole", "boot files"])
+@pytest.mark.parametrize(
+    "made", [read_ahead, lambda path: nullcontext(boot_file_filter(path))], ids=["whole", "boot files"]
+)
 @pytest.mark.parametrize(("what", "most"), [("members", 600), (TEXT, 120_000)])
 def test_layers_have_one_budget(
     made: Callable[[str], AbstractContextManager[ReadAhead]],

@@ -15,17 +15,17 @@ from bootc_live.base.log import Recorder
 from bootc_live.base.units import MIB, mib
 from bootc_live.config.model import Backing, Compression, Config, Layout, Parts, Zram
 from bootc_live.image.acquire import Acquired, Attempt
-from bootc_live.image.estimate import Estimate, LayerEstimate
-from bootc_live.image.unpacked_size import Basis
+from bootc_live.image.size.estimate import Estimate, LayerEstimate
+from bootc_live.image.size.unpacked import Basis
 from bootc_live.image.verified import VerifiedImage
-from bootc_live.landing.receipt import Figures, make_receipt, read_receipt, written_receipt
-from bootc_live.landing.receipt_text import describe
-from bootc_live.rootfs.admission import Means, choose
-from bootc_live.rootfs.admitting import Admission
-from bootc_live.rootfs.built import BuiltRoot
-from bootc_live.rootfs.machine import Room
-from bootc_live.rootfs.needs import Content, Way, need_of
-from bootc_live.rootfs.state import State
+from bootc_live.receipt.receipt import Figures, make_receipt, read_receipt, written_receipt
+from bootc_live.receipt.text import describe
+from bootc_live.rootfs.layouts.built import BuiltRoot
+from bootc_live.rootfs.memory.admitting import Admission
+from bootc_live.rootfs.memory.choose import Means, choose
+from bootc_live.rootfs.memory.machine import Room
+from bootc_live.rootfs.memory.need import Content, StorageOption, memory_need
+from bootc_live.rootfs.writable.state import State
 from tests.lib.fetching import fetched_archive
 from tests.lib.oci_writer import Image, Layer, sha256, write_archive
 from tests.lib.small_image import HERE
@@ -132,8 +132,8 @@ def test_damaged_parts_are_shown_as_missing(damaged: dict[str, object]) -> None:
 
 
 ESTIMATE = Estimate((LayerEstimate("sha256:1", 40 * MIB, 100 * MIB, 100 * MIB, Basis.TRAILER),))
-LZ4 = Way(Layout.EROFS, Compression.LZ4)
-NEED = need_of(LZ4, Content(100 * MIB, 0.4)).memory
+LZ4 = StorageOption(Layout.EROFS, Compression.LZ4)
+NEED = memory_need(LZ4, Content(100 * MIB, 0.4)).memory
 WHY = f"layout erofs lz4, as asked for: needs {mib(NEED)} of 900.0 MiB"
 ZRAM = Backing(size=200 * MIB, zram=Zram(300 * MIB, "zstd", 3))
 

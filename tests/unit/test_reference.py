@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bootc_live.base.errors import SourceError
-from bootc_live.source.registry.reference import Reference, parse_reference
+from bootc_live.formats.oci.reference import Reference, parse_reference
 
 SHA256 = "sha256:" + "0123456789abcdef" * 4
 SHA512 = "sha512:" + "0123456789abcdef" * 8

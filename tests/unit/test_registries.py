@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from bootc_live.base.errors import ConfigError
+from bootc_live.config.host.registries import parse_rules
+from bootc_live.config.host.routes import RegistryRules, Rule
 from bootc_live.config.model import Mirror
-from bootc_live.config.registries import parse_rules
-from bootc_live.config.routes import RegistryRules, Rule
 
 FILE = "/etc/bootc-live/registries.yaml"
 GOOD = """

@@ -11,13 +11,12 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
-from bootc_live.base import json_text
 from bootc_live.base.errors import SourceError
 from bootc_live.config.model import RetryLimits
 from bootc_live.config.source_spec import RegistryImage
-from bootc_live.image.manifest import parse_manifest
+from bootc_live.formats import json_text
+from bootc_live.formats.oci.manifest import MANIFEST_LIMIT, parse_manifest
 from bootc_live.source.access import Access
-from bootc_live.source.interface import MANIFEST_LIMIT
 from bootc_live.source.registry.source import open_registry
 from bootc_live.source.retry import RetryPolicy
 from tests.lib.archive_servers import ArchiveServer, Asked, Reply, archive_server

@@ -11,9 +11,9 @@ import pytest
 from bootc_live.base.errors import SourceError
 from bootc_live.config.model import RetryLimits
 from bootc_live.config.source_spec import RegistryImage
+from bootc_live.formats.oci.descriptor import parse_descriptor
 from bootc_live.image.verify import digest_of
 from bootc_live.source.access import Access
-from bootc_live.source.descriptor import parse_descriptor
 from bootc_live.source.http import trust
 from bootc_live.source.interface import TopManifest
 from bootc_live.source.registry.source import open_registry

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from bootc_live.base import json_text
 from bootc_live.base.errors import ImageError
-from bootc_live.image.platform import MisfitError, machine_platform
+from bootc_live.formats import json_text
+from bootc_live.formats.oci.descriptor import Descriptor
+from bootc_live.formats.oci.platform import MisfitError, machine_platform
 from bootc_live.image.resolve import Wanted, resolve_image
 from bootc_live.source.archive.opening import open_archive
-from bootc_live.source.descriptor import Descriptor
 from bootc_live.source.interface import StreamSource, TopManifest
 from tests.lib.oci_writer import MEDIA_TYPES, REF_NAME, sha256
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from bootc_live.base.errors import ConfigError
-from bootc_live.base.memory import total_bytes
 from bootc_live.cli.kargs import main
 from bootc_live.cli.parser import make_parser
-from bootc_live.config.cmdline import parse_cmdline
+from bootc_live.config.cmdline.parse import parse_cmdline
 from bootc_live.config.model import Backing, Compression, Layout, Parts, Zram
+from bootc_live.system.memory import total_bytes
 
 GIB = 2**30
 DIGEST = "sha256:" + "0123456789abcdef" * 4

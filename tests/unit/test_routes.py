@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from bootc_live.base.errors import ConfigError
+from bootc_live.config.host.routes import Endpoint, RegistryRules, Route, Rule, with_mirrors
 from bootc_live.config.model import Mirror
-from bootc_live.config.routes import Endpoint, RegistryRules, Route, Rule, with_mirrors
 
 
 def resolve(name: str, *rules: Rule) -> Route:

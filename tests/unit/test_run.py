@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bootc_live.base.errors import RunError
-from bootc_live.base.run import environment, filter_process, find_program, require_program, run
+from bootc_live.system.run import environment, filter_process, find_program, require_program, run
 
 
 def test_output() -> None:

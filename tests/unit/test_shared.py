@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from bootc_live.base.shared import made_in
-from bootc_live.landing.receipt import read_receipt, written_receipt
+from bootc_live.receipt.receipt import read_receipt, written_receipt
 from bootc_live.rootfs import workspace
 from bootc_live.rootfs.workspace import ram_workspace
+from bootc_live.system.cleanup.shared import made_in
 
 
 class Ending:

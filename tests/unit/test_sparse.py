@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from bootc_live.base.sparse import Extent
-from bootc_live.base.tar_reader import Member, read_members
+from bootc_live.formats.tar.reader import Member, read_members
+from bootc_live.formats.tar.sparse import Extent
 from tests.lib.linear import check_linear
 from tests.lib.tar_writer import Header, file, layer, member, padded, sparse_gnu, sparse_pax
 

@@ -77,7 +77,11 @@ def test_a_boot_from_an_archive_loads_none_either(zipapp: Path, where: Path) -> 
     done = run(zipapp, where, "boot", "--cmdline", cmdline, "--workdir", str(where))
     assert done.returncode == 1
     names = imported(done.stderr)
-    assert {"bootc_live.source.archive.layout", "bootc_live.rootfs.erofs_writer", "bootc_live.landing.sysroot"} <= names
+    assert {
+        "bootc_live.source.archive.layout",
+        "bootc_live.rootfs.layouts.erofs.writer",
+        "bootc_live.landing.sysroot.sysroot",
+    } <= names
     assert {name for name in names if name.partition(".")[0] in NETWORK} == set()
     assert sorted(path.name for path in where.iterdir()) == ["image.oci"]
 
@@ -94,4 +98,4 @@ def test_a_registry_does_load_it(zipapp: Path, where: Path) -> None:
 def test_verbs_load_only_their_own_stages(zipapp: Path, where: Path, argv: list[str]) -> None:
     names = {name for name in imported(run(zipapp, where, *argv).stderr) if name.startswith("bootc_live.")}
     stages = {name.split(".")[1] for name in names} - {"__main__"}
-    assert stages <= {"base", "cli", "config"}
+    assert stages <= {"base", "system", "cli", "config"}

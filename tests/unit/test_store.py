@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from bootc_live.base.errors import ImageError, OutOfMemoryError
-from bootc_live.image.space import full
-from bootc_live.image.store import BLOCK, META, Slot, layer_store, slots, write_layer
+from bootc_live.image.store.layer_store import BLOCK, META, Slot, layer_store, slots, write_layer
+from bootc_live.image.store.space import full
 from bootc_live.image.verified import verified_layer
 from bootc_live.image.verify import digest_of
 

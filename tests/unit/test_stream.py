@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from bootc_live.base.errors import BootcLiveError, ImageError, SourceError
-from bootc_live.image.platform import machine_platform
+from bootc_live.formats.oci.manifest import MOST_LAYERS
+from bootc_live.formats.oci.platform import machine_platform
+from bootc_live.image.fetch_stream import resolve_stream
 from bootc_live.image.resolve import Wanted
-from bootc_live.image.stream import resolve_stream
-from bootc_live.source.interface import MOST_LAYERS
 from tests.lib.acquiring import Streamed, acquired, allocated, contents, streamed
 from tests.lib.archive_members import Link, Members, oci_members, tar_of
 from tests.lib.docker_writer import STYLES, Saved, Style, docker_members

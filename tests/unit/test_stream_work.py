@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from bootc_live.image import manifest as manifest_module
-from bootc_live.image import stream as stream_module
+from bootc_live.formats.oci import manifest as manifest_module
+from bootc_live.image import fetch_stream as stream_module
 from bootc_live.source.archive import docker as docker_module
 from bootc_live.source.archive import layout as layout_module
 from bootc_live.source.archive.layout import blob_name

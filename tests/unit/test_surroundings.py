@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from bootc_live.base.errors import ConfigError
-from bootc_live.config.credentials import credential_path, read_credential
-from bootc_live.config.logins import Logins
-from bootc_live.config.routes import RegistryRules
-from bootc_live.config.surroundings import HostCertificates, Surroundings, read_surroundings
+from bootc_live.config.host.credentials import credential_path, read_credential
+from bootc_live.config.host.host_config import HostCertificates, HostConfig, read_host_config
+from bootc_live.config.host.logins import Logins
+from bootc_live.config.host.routes import RegistryRules
 
 ENVIRON = {"REGISTRY_AUTH_FILE": "/named/auth.json", "XDG_RUNTIME_DIR": "/run/user/0", "HOME": "/root"}
 # As they count, the first one first.
@@ -42,16 +42,16 @@ def login(root: Path, path: str) -> str:
 
 
 def user(root: Path, environ: dict[str, str]) -> str | None:
-    found = read_surroundings(str(root), environ).logins.find("a.example", "os")
+    found = read_host_config(str(root), environ).logins.find("a.example", "os")
     return found.username if found else None
 
 
 def test_a_bare_host(tmp_path: Path) -> None:
-    found = read_surroundings(str(tmp_path), {})
+    found = read_host_config(str(tmp_path), {})
     assert (found.rules, found.logins, found.authorities) == (RegistryRules(), Logins(), ())
     assert (found.client, found.identity) == (None, "")
     assert found.for_host("a.example") == HostCertificates()
-    assert Surroundings().for_host("a.example") == HostCertificates()
+    assert HostConfig().for_host("a.example") == HostCertificates()
 
 
 @pytest.mark.parametrize("first", range(len(AUTH_FILES)))
@@ -73,13 +73,13 @@ def test_without_variables_there_are_no_files_of_a_user(tmp_path: Path) -> None:
 
 def test_a_named_file_must_be_there(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"REGISTRY_AUTH_FILE names '/named/auth.json', which is not a file"):
-        read_surroundings(str(tmp_path), ENVIRON)
+        read_host_config(str(tmp_path), ENVIRON)
 
 
 def test_a_damaged_login_file_is_named(tmp_path: Path) -> None:
     path = write(tmp_path, "etc/ostree/auth.json", "S3CRET")
     with pytest.raises(ConfigError) as caught:
-        read_surroundings(str(tmp_path), {})
+        read_host_config(str(tmp_path), {})
     assert caught.value.message == f"{path!r} is not JSON"
 
 
@@ -88,24 +88,24 @@ def test_an_unreadable_login_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "etc/ostree").mkdir(parents=True)
     (tmp_path / "etc/ostree/auth.json").symlink_to("/proc/self/mem")
     with pytest.raises(ConfigError, match=r"cannot read '.*/etc/ostree/auth\.json': Input/output error"):
-        read_surroundings(str(tmp_path), {})
+        read_host_config(str(tmp_path), {})
 
 
 def test_rules_of_the_credential_come_before_those_of_the_file(tmp_path: Path) -> None:
     write(
         tmp_path, "etc/bootc-live/registries.yaml", "registries: [{prefix: a, location: x}, {prefix: b, location: y}]"
     )
-    rules = read_surroundings(str(tmp_path), {}).rules
+    rules = read_host_config(str(tmp_path), {}).rules
     assert [rules.resolve(name, "os").origin.host for name in "abc"] == ["x", "y", "c"]
     write(tmp_path, "run/credentials/@system/bootc-live.registries", "registries: [{prefix: a, location: z}]")
-    rules = read_surroundings(str(tmp_path), {}).rules
+    rules = read_host_config(str(tmp_path), {}).rules
     assert [rules.resolve(name, "os").origin.host for name in "abc"] == ["z", "y", "c"]
 
 
 def test_damaged_rules_are_named(tmp_path: Path) -> None:
     path = write(tmp_path, "run/credentials/@system/bootc-live.registries", "registries: 5")
     with pytest.raises(ConfigError) as caught:
-        read_surroundings(str(tmp_path), {})
+        read_host_config(str(tmp_path), {})
     assert caught.value.message == f"{path!r} cannot be used: the file: registries is not a list"
 
 
@@ -115,9 +115,9 @@ def test_authorities(tmp_path: Path) -> None:
     for name in ("c.txt", "d.crt/inner.crt", "a.example/ca.crt"):
         write(tmp_path, f"{certs}/{name}")
     write(tmp_path, "etc/containers/certs.d/e.crt")
-    assert read_surroundings(str(tmp_path), {}).authorities == tuple(expected)
+    assert read_host_config(str(tmp_path), {}).authorities == tuple(expected)
     expected.append(write(tmp_path, "run/credentials/@system/bootc-live.ca"))
-    assert read_surroundings(str(tmp_path), {}).authorities == tuple(expected)
+    assert read_host_config(str(tmp_path), {}).authorities == tuple(expected)
 
 
 def test_certificates_of_a_host(tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_certificates_of_a_host(tmp_path: Path) -> None:
     for name in ("client.cert", "client.key"):
         write(tmp_path, f"etc/docker/certs.d/{host}/{name}")
     certificate, key = (write(tmp_path, f"etc/containers/certs.d/{host}/me.{kind}") for kind in ("cert", "key"))
-    found = read_surroundings(str(tmp_path), {})
+    found = read_host_config(str(tmp_path), {})
     assert found.for_host(host) == HostCertificates(tuple(cas), certificate, key)
     assert found.for_host("a.example") == HostCertificates()
     certificate, key = (write(tmp_path, f"{own}/client.{kind}") for kind in ("cert", "key"))
@@ -138,7 +138,7 @@ def test_certificates_of_a_host(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("there", "missing"), [("client.cert", "client.key"), ("client.key", "client.cert")])
 def test_half_a_client_certificate(tmp_path: Path, there: str, missing: str) -> None:
     path = write(tmp_path, f"etc/bootc-live/certs.d/a.example/{there}")
-    found = read_surroundings(str(tmp_path), {})
+    found = read_host_config(str(tmp_path), {})
     with pytest.raises(ConfigError) as caught:
         found.for_host("a.example")
     assert caught.value.message == f"{path!r} has no {missing} beside it"
@@ -149,7 +149,7 @@ def test_the_client_credential_is_for_hosts_without_their_own(tmp_path: Path) ->
     both = write(tmp_path, "run/credentials/@system/bootc-live.client")
     own = [write(tmp_path, f"etc/bootc-live/certs.d/a.example/client.{kind}") for kind in ("cert", "key")]
     authority = write(tmp_path, "etc/bootc-live/certs.d/b.example/ca.crt")
-    found = read_surroundings(str(tmp_path), {})
+    found = read_host_config(str(tmp_path), {})
     assert found.for_host("a.example") == HostCertificates((), *own)
     assert found.for_host("b.example") == HostCertificates((authority,), both, both)
     assert found.for_host("c.example") == HostCertificates((), both, both)
@@ -159,17 +159,17 @@ def test_the_client_credential_is_for_hosts_without_their_own(tmp_path: Path) ->
 def test_a_host_is_no_path(tmp_path: Path, host: str) -> None:
     for path in ("etc/bootc-live/certs.d/a.example/x.crt", "etc/bootc-live/certs.d/y.crt", "etc/bootc-live/z.crt"):
         write(tmp_path, path)
-    assert read_surroundings(str(tmp_path), {}).for_host(host) == HostCertificates()
+    assert read_host_config(str(tmp_path), {}).for_host(host) == HostCertificates()
 
 
 def test_identity(tmp_path: Path) -> None:
     write(tmp_path, "etc/machine-id", "0123\n")
-    assert read_surroundings(str(tmp_path), {}).identity == "0123"
+    assert read_host_config(str(tmp_path), {}).identity == "0123"
 
 
 def test_secrets_do_not_show(tmp_path: Path) -> None:
     write(tmp_path, AUTH_FILES[0], '{"auths": {"a": {"username": "me", "password": "S3CRET"}}}')
-    found = read_surroundings(str(tmp_path), {})
+    found = read_host_config(str(tmp_path), {})
     assert found.logins.find("a", "x") is not None
     assert "S3CRET" not in repr(found)
 

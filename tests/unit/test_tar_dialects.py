@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from bootc_live.base import tar_reader
-from bootc_live.base.tar_format import checksum_matches, number
-from bootc_live.base.tar_reader import Member, read_members
+from bootc_live.formats.tar import reader as tar_reader
+from bootc_live.formats.tar.header import checksum_matches, number
+from bootc_live.formats.tar.reader import Member, read_members
 from tests.lib.tar_writer import (
     Header,
     Name,

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from bootc_live.base.tar_format import HEADER, checksum_matches, number, pax_records, text, timestamp
+from bootc_live.formats.tar.header import HEADER, checksum_matches, number, pax_records, text, timestamp
 from tests.lib import tar_writer
 from tests.lib.linear import check_linear
 from tests.lib.tar_writer import Header, base256, octal

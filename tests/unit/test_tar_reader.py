@@ -7,7 +7,7 @@ import tarfile
 
 import pytest
 
-from bootc_live.base.tar_reader import Member, read_members
+from bootc_live.formats.tar.reader import Member, read_members
 from tests.lib.tar_writer import (
     BLOCK,
     DEFAULT_MTIME,

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from bootc_live.config.tokens import Token, read_word, redact_cmdline, split_cmdline, split_words
+from bootc_live.config.cmdline.tokens import Token, read_word, redact_cmdline, split_cmdline, split_words
 
 SPACE = " \t\n\v\f\r\xa0"
 TABLE: tuple[tuple[str, list[tuple[str, str | None]]], ...] = (

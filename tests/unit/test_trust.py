@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bootc_live.config.surroundings import Surroundings
+from bootc_live.config.host.host_config import HostConfig
 from bootc_live.source.http import trust
 from bootc_live.source.http.trust import Trust, TrustError, system_bundle
 from tests.lib.tls import Certificate, make_authority, make_server
@@ -44,13 +44,13 @@ def names(context: ssl.SSLContext) -> set[str]:
     return {str(one["subject"][0][0][1]).split()[-1] for one in context.get_ca_certs()}
 
 
-def context(surroundings: Surroundings, url: str = URL, *, checked: bool = True) -> ssl.SSLContext:
-    return Trust(surroundings).context(url, checked=checked)
+def context(host_config: HostConfig, url: str = URL, *, checked: bool = True) -> ssl.SSLContext:
+    return Trust(host_config).context(url, checked=checked)
 
 
 @pytest.mark.usefixtures("system")
 def test_system_alone() -> None:
-    made = context(Surroundings())
+    made = context(HostConfig())
     assert names(made) == {"system"}
     assert (made.verify_mode, made.check_hostname) == (ssl.CERT_REQUIRED, True)
     assert not made.verify_flags & ssl.VERIFY_X509_STRICT
@@ -59,9 +59,9 @@ def test_system_alone() -> None:
 def test_none_at_all(system: Path) -> None:
     system.unlink()
     with pytest.raises(TrustError, match=r"who a\.example:5000 is: there are no certificate authorities") as caught:
-        context(Surroundings())
+        context(HostConfig())
     assert "ca-certificates" in caught.value.hint
-    assert context(Surroundings(), checked=False).verify_mode == ssl.CERT_NONE
+    assert context(HostConfig(), checked=False).verify_mode == ssl.CERT_NONE
 
 
 def test_environment_replaces_the_system(
@@ -71,21 +71,21 @@ def test_environment_replaces_the_system(
     monkeypatch.setenv("SSL_CERT_FILE", str(chosen))
     assert system_bundle() == str(system)
     chosen.write_bytes(authority.read_bytes())
-    assert names(context(Surroundings())) == {"authority"}
+    assert names(context(HostConfig())) == {"authority"}
 
 
 @pytest.mark.usefixtures("system")
 def test_nothing_else_of_the_environment_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("SSLKEYLOGFILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
         monkeypatch.setenv(name, str(tmp_path / name))
-    made = context(Surroundings())
+    made = context(HostConfig())
     assert names(made) == {"system"}
     assert not made.keylog_filename
 
 
 @pytest.mark.usefixtures("system")
 def test_extra_files_count_beside_the_system(authority: Path) -> None:
-    assert names(context(Surroundings(authorities=(str(authority),)))) == {"system", "authority"}
+    assert names(context(HostConfig(authorities=(str(authority),)))) == {"system", "authority"}
 
 
 @pytest.mark.usefixtures("system")
@@ -93,7 +93,7 @@ def test_an_authority_of_one_host(authority: Path, tmp_path: Path) -> None:
     own = tmp_path / "certs.d" / "a.example:5000"
     own.mkdir(parents=True)
     (own / "ca.crt").write_bytes(authority.read_bytes())
-    opened = Trust(Surroundings(host_directories=(str(tmp_path / "certs.d"),)))
+    opened = Trust(HostConfig(host_directories=(str(tmp_path / "certs.d"),)))
     assert names(opened.context(URL, checked=True)) == {"system", "authority"}
     assert names(opened.context("https://user:pw@a.example/", checked=True)) == {"system"}
 
@@ -101,7 +101,7 @@ def test_an_authority_of_one_host(authority: Path, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("system")
 def test_who_is_not_checked_shares_nothing() -> None:
     """The context decides who shares connections."""
-    opened = Trust(Surroundings())
+    opened = Trust(HostConfig())
     checked, unchecked = (opened.context(URL, checked=value) for value in (True, False))
     assert checked is not unchecked
     assert opened.context(f"{URL}other", checked=True) is checked
@@ -114,7 +114,7 @@ def test_a_damaged_authority_is_named(tmp_path: Path) -> None:
     path = tmp_path / "a.pem"
     path.write_text("garbage")
     with pytest.raises(TrustError, match=r"a\.pem' cannot be used"):
-        context(Surroundings(authorities=(str(path),)))
+        context(HostConfig(authorities=(str(path),)))
 
 
 @pytest.mark.usefixtures("system")
@@ -122,11 +122,11 @@ def test_client_certificates(tmp_path: Path) -> None:
     own = tmp_path / "certs.d" / "a.example:5000"
     made: Certificate = make_server(own, None, name="client")
     made.certificate.rename(own / "client.cert")
-    surroundings = Surroundings(host_directories=(str(tmp_path / "certs.d"),))
+    host_config = HostConfig(host_directories=(str(tmp_path / "certs.d"),))
     for checked in (True, False):
-        context(surroundings, checked=checked)
+        context(host_config, checked=checked)
     (own / "client.key").write_text("garbage")
-    context(surroundings, "https://b.example/")
+    context(host_config, "https://b.example/")
     for checked in (True, False):
         with pytest.raises(TrustError, match=r"client certificate for a\.example:5000 .* cannot be used"):
-            context(surroundings, checked=checked)
+            context(host_config, checked=checked)

@@ -14,9 +14,9 @@ HEAD = """\
 from bootc_live.image.verified import ResolvedImage, VerifiedImage, VerifiedLayer
 from bootc_live.image.fetch import fetch_layers
 from bootc_live.image.resolve import resolve_image
-from bootc_live.image.store import LayerStore
+from bootc_live.image.store.layer_store import LayerStore
 from bootc_live.base.log import Recorder
-from bootc_live.rootfs.index import IndexImage, build_index
+from bootc_live.rootfs.layouts.index.layout import IndexImage, build_index
 from bootc_live.source.interface import Source
 
 """

@@ -12,8 +12,8 @@ from collections.abc import Callable
 import pytest
 
 from bootc_live.base.errors import SourceError
-from bootc_live.image.unpacked_size import Basis, annotated_size, frame_size, measured, trailer_sizes
-from bootc_live.source.descriptor import Descriptor
+from bootc_live.formats.oci.descriptor import Descriptor
+from bootc_live.image.size.unpacked import Basis, annotated_size, frame_size, measured, trailer_sizes
 from tests.lib.needs import need
 from tests.lib.oci_writer import compress
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bootc_live.config.model import Mirror
-from bootc_live.config.values import (
+from bootc_live.config.cmdline.values import (
     BOOLEAN_WORDS,
     parse_boolean,
     parse_choice,
@@ -20,6 +19,7 @@ from bootc_live.config.values import (
     parse_size,
     parse_text,
 )
+from bootc_live.config.model import Mirror
 
 TRUE = ("1", "yes", "on", "true", "y")
 FALSE = ("0", "no", "off", "false", "n")

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from bootc_live.base.errors import ImageError
+from bootc_live.formats.oci.descriptor import Descriptor
 from bootc_live.image.verify import check_content, digest_of, verified
-from bootc_live.source.descriptor import Descriptor
 
 DATA = bytes(range(256)) * 20
 

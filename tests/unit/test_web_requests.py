@@ -16,8 +16,8 @@ import requests
 from bootc_live.base.errors import SourceError
 from bootc_live.config.model import RetryLimits
 from bootc_live.config.source_spec import RegistryImage
+from bootc_live.formats.oci.descriptor import Descriptor
 from bootc_live.source.access import Access
-from bootc_live.source.descriptor import Descriptor
 from bootc_live.source.http.web import Web, from_asked, opened_web, origin_of
 from bootc_live.source.registry.source import open_registry
 from bootc_live.source.retry import RetryPolicy

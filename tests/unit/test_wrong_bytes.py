@@ -17,15 +17,15 @@ import pytest
 
 from bootc_live.base.errors import AdmissionError, ImageError, OutOfMemoryError
 from bootc_live.base.log import Recorder
+from bootc_live.formats.oci.descriptor import Descriptor
 from bootc_live.image.fetch import fetch_layers
-from bootc_live.image.kept import BlobKeeper
-from bootc_live.image.ordered import fetch_in_order
+from bootc_live.image.fetch_in_order import fetch_in_order
+from bootc_live.image.layout_recorder import LayoutRecorder
 from bootc_live.image.resolve import Wanted, resolve_image
-from bootc_live.image.store import META, LayerStore, Slot, layer_store
+from bootc_live.image.store.layer_store import META, LayerStore, Slot, layer_store
 from bootc_live.image.verified import VerifiedImage
 from bootc_live.source.archive.files import DirectoryFiles
 from bootc_live.source.archive.layout import LayoutSource
-from bootc_live.source.descriptor import Descriptor
 from tests.lib.acquiring import contents, streamed
 from tests.lib.archive_members import tar_of
 from tests.lib.building import Building
@@ -105,7 +105,7 @@ def room(size: int) -> Iterator[None]:
 @pytest.fixture
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Programs would raise their own limit."""
-    monkeypatch.setattr("bootc_live.source.inflate.find_program", lambda _: None)
+    monkeypatch.setattr("bootc_live.system.inflate.find_program", lambda _: None)
 
 
 def fetched(source: TwoPlaces, where: Path) -> tuple[VerifiedImage, list[str]]:
@@ -143,7 +143,7 @@ def test_memory_that_wrong_bytes_took_is_no_lack_of_memory(
                 raise full.pop()
             return super().inflate(slot, chunks, size, *rest)
 
-    monkeypatch.setattr("bootc_live.image.store.LayerStore", Store)
+    monkeypatch.setattr("bootc_live.image.store.layer_store.LayerStore", Store)
     monkeypatch.setattr("bootc_live.image.fetch.workers", lambda *_: 2)
     if liar is None:
         with pytest.raises(OutOfMemoryError):
@@ -183,8 +183,8 @@ def test_a_program_that_has_read_all_and_is_not_done(
     stands = everybodys / "program"
     stands.write_text("#!/bin/sh\ncat >/dev/null\nhead -c 8388608 /dev/zero\n")
     stands.chmod(0o755)
-    monkeypatch.setattr("bootc_live.source.inflate.find_program", lambda _: str(stands))
-    monkeypatch.setattr("bootc_live.source.inflate.require_program", lambda *_: str(stands))
+    monkeypatch.setattr("bootc_live.system.inflate.find_program", lambda _: str(stands))
+    monkeypatch.setattr("bootc_live.system.inflate.require_program", lambda *_: str(stands))
     image = Image([Layer(TARS[1], how)], architecture=HERE)
     good, mirror = (write_layout(tmp_path / name, image) for name in ("registry", "mirror"))
     blob = compress(TARS[1], how)
@@ -231,7 +231,7 @@ def test_layers_that_are_consumed_as_they_come(what: str, tmp_path: Path) -> Non
     with building.builder() as builder, layer_store(str(building.data)) as store:
         known = Wanted()
         resolved = resolve_image(source, known)
-        with closing(BlobKeeper(str(tmp_path / "blobs"), "x")) as keeper:
+        with closing(LayoutRecorder(str(tmp_path / "blobs"), "x")) as keeper:
             kept = keeper.keeping(source, resolved, known.known)
             image = fetch_in_order(kept, resolved, store, recorder, builder)
             layout = keeper.finish(resolved)

@@ -12,10 +12,9 @@ from collections.abc import Callable
 import pytest
 
 from bootc_live.base.errors import BootcLiveError, ImageError, RunError
-from bootc_live.rootfs import decompress
-from bootc_live.rootfs.pe import sections
-from bootc_live.rootfs.zboot import unwrap
-from bootc_live.source import inflate
+from bootc_live.formats.pe import sections
+from bootc_live.rootfs.boot_files.zboot import unwrap
+from bootc_live.system import decompress, inflate
 from tests.lib.needs import need
 from tests.unit.pe_files import pe_file
 

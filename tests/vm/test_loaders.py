@@ -14,7 +14,7 @@ from typing import Final
 
 import pytest
 
-from bootc_live.config.tokens import split_cmdline
+from bootc_live.config.cmdline.tokens import split_cmdline
 from tests.lib.boot_images import BASE, NETWORK, initramfs
 from vmkit.guest import Guest
 from vmkit.network import UserNetwork

@@ -1,1 +1,1 @@
-"""Thin base below every stage: errors, log, processes, mounts."""
+"""What every room uses: errors, the log, sizes, and text that is safe to print."""

@@ -9,25 +9,24 @@ from dataclasses import replace
 
 from bootc_live.base.errors import ConfigError
 from bootc_live.base.log import Recorder
-from bootc_live.base.memory import give_back, peak_memory
-from bootc_live.cli.checks import require_root
+from bootc_live.cli.arguments import require_root, workspace
 from bootc_live.cli.kexec import boot_by_kexec, prepared_access
-from bootc_live.cli.workspace import workspace
-from bootc_live.config.cmdline import HINT, parse_cmdline
-from bootc_live.config.handover import read_handover
+from bootc_live.config.cmdline.parse import HINT, parse_cmdline
 from bootc_live.config.model import Backing
+from bootc_live.config.next_kernel.handover import read_handover
 from bootc_live.image.acquire import acquire
-from bootc_live.landing.modules import check_modules
-from bootc_live.landing.receipt import DEFAULT_PATH, Figures, make_receipt
-from bootc_live.landing.relabel import DEFAULT_DIRECTORY
-from bootc_live.landing.services import check_services
-from bootc_live.landing.sysroot import SysrootLanding, check_sysroot
-from bootc_live.rootfs.admitting import present_means
-from bootc_live.rootfs.live_root import mounted_root
+from bootc_live.landing.sysroot.modules import check_modules
+from bootc_live.landing.sysroot.relabel import DEFAULT_DIRECTORY
+from bootc_live.landing.sysroot.services import check_services
+from bootc_live.landing.sysroot.sysroot import SysrootLanding, check_sysroot
+from bootc_live.receipt.receipt import DEFAULT_PATH, Figures, make_receipt
+from bootc_live.rootfs.layouts.mountable import obstacle, require_overlay
 from bootc_live.rootfs.maker import root_maker
-from bootc_live.rootfs.mountable import obstacle, require_overlay
+from bootc_live.rootfs.memory.admitting import present_means
 from bootc_live.rootfs.ram import settle
-from bootc_live.rootfs.state import require_state
+from bootc_live.rootfs.writable.live_root import mounted_root
+from bootc_live.rootfs.writable.state import require_state
+from bootc_live.system.memory import give_back, peak_memory
 
 
 def main(arguments: argparse.Namespace) -> int:

@@ -11,16 +11,16 @@ from bootc_live.base.errors import ConfigError, OutOfMemoryError
 from bootc_live.base.log import Recorder
 from bootc_live.base.output import answer, answer_json
 from bootc_live.base.units import mib
-from bootc_live.cli.new_results import place_beside, publish_file
-from bootc_live.cli.source_argument import source_argument
+from bootc_live.cli.arguments import source_argument
+from bootc_live.config.cmdline.values import parse_sha256
 from bootc_live.config.model import Compression, Config, Layout
-from bootc_live.config.values import parse_sha256
 from bootc_live.image.acquire import Acquired, acquire
-from bootc_live.image.tap import Takers
-from bootc_live.rootfs.admitting import present_means
-from bootc_live.rootfs.built import BuiltRoot
+from bootc_live.image.sink import Takers
+from bootc_live.rootfs.layouts.built import BuiltRoot
 from bootc_live.rootfs.maker import RootMaker, root_maker
+from bootc_live.rootfs.memory.admitting import present_means
 from bootc_live.source.access import Access
+from bootc_live.system.cleanup.new_results import place_beside, publish_file
 
 
 def main(arguments: argparse.Namespace) -> int:

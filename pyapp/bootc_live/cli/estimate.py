@@ -8,22 +8,22 @@ from dataclasses import asdict, dataclass, replace
 
 from bootc_live.base.errors import AdmissionError, ConfigError
 from bootc_live.base.log import Recorder
-from bootc_live.base.memory import total_bytes
 from bootc_live.base.numbers import decimal
 from bootc_live.base.output import answer, answer_json
 from bootc_live.base.units import MIB, mib
-from bootc_live.cli.source_argument import source_argument
-from bootc_live.config.cmdline import parse_cmdline
+from bootc_live.cli.arguments import source_argument
+from bootc_live.config.cmdline.parse import parse_cmdline
 from bootc_live.config.model import Backing, Compression, Config
 from bootc_live.image.acquire import resolve, warn_if_insecure
-from bootc_live.image.estimate import Estimate, estimate
 from bootc_live.image.resolve import Wanted
+from bootc_live.image.size.estimate import Estimate, estimate
 from bootc_live.image.verified import ResolvedImage
-from bootc_live.rootfs.admission import Means, arguments, choose, every_way, lack, likely
-from bootc_live.rootfs.machine import Room, machine_room, smallest_machine, whole_machine
-from bootc_live.rootfs.needs import Need, Way, need_of
+from bootc_live.rootfs.memory.choose import Means, arguments, choose, every_way, lack, likely
+from bootc_live.rootfs.memory.machine import Room, machine_room, smallest_machine, whole_machine
+from bootc_live.rootfs.memory.need import MemoryNeed, StorageOption, memory_need
 from bootc_live.source.access import access_for
 from bootc_live.source.select import open_source
+from bootc_live.system.memory import total_bytes
 
 # The initramfs may have been built elsewhere: nothing is left out because this system lacks it.
 _ALL = Means(frozenset(Compression), zram=True)
@@ -97,8 +97,8 @@ def _report(config: Config, image: ResolvedImage, estimated: Estimate, memory: i
     return _Report(image, estimated, memory, room, rows, True, choice.warning or choice.why)
 
 
-def _row(way: Way, estimated: Estimate, room: Room) -> _Row:
-    need: Need = need_of(way, likely(estimated))
+def _row(way: StorageOption, estimated: Estimate, room: Room) -> _Row:
+    need: MemoryNeed = memory_need(way, likely(estimated))
     # The limits that were set are for the way that was asked for.
     free = replace(room, backing=Backing())
     return _Row(

@@ -10,8 +10,8 @@ from contextlib import suppress
 
 from bootc_live.base.errors import ConfigError
 from bootc_live.base.output import answer
-from bootc_live.pack.ask import FEATURES, loaded_modules
-from bootc_live.pack.write import APP, write_modules
+from bootc_live.freeze.ask import FEATURES, loaded_modules
+from bootc_live.freeze.write import APP, write_modules
 
 
 def main(arguments: argparse.Namespace) -> int:

@@ -9,20 +9,20 @@ from collections.abc import Sequence
 
 from bootc_live.base.log import Recorder
 from bootc_live.base.output import answer, answer_json
-from bootc_live.base.private import private_directory
 from bootc_live.base.units import mib
-from bootc_live.cli.new_results import room_wanted
-from bootc_live.cli.source_argument import source_argument
+from bootc_live.cli.arguments import source_argument
 from bootc_live.config.source_spec import SourceSpec
 from bootc_live.image.acquire import acquire, resolve, warn_if_insecure
 from bootc_live.image.resolve import Wanted
-from bootc_live.image.tap import Takers
+from bootc_live.image.sink import Takers
 from bootc_live.image.verified import ResolvedImage
+from bootc_live.rootfs.boot_files.filter import boot_file_filter
 from bootc_live.rootfs.disk_units import DiskUnit, enabled_disk_units, listing_of_tree, mask_arguments
-from bootc_live.rootfs.layers import merge
-from bootc_live.rootfs.skim import skim
+from bootc_live.rootfs.tree.merge import merge
 from bootc_live.source.access import Access
 from bootc_live.source.select import open_source
+from bootc_live.system.cleanup.new_results import room_wanted
+from bootc_live.system.cleanup.private import private_directory
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -49,7 +49,7 @@ def _looked_into(spec: SourceSpec, access: Access, recorder: Recorder) -> tuple[
     with private_directory(tempfile.gettempdir(), "bootc-live.") as directory, room_wanted(repr(directory)):
         access.directory = directory
         path = os.path.join(directory, "layers")
-        readers = skim(path)
+        readers = boot_file_filter(path)
         image = acquire([spec], access, path, recorder, Takers(readers=readers)).image
         return image.resolved, enabled_disk_units(listing_of_tree(merge(image, readers)))
 

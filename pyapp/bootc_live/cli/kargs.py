@@ -10,10 +10,10 @@ from dataclasses import fields
 from bootc_live.base.output import answer
 from bootc_live.base.redact import redact_value
 from bootc_live.base.units import mib
-from bootc_live.config.cmdline import parse_cmdline
-from bootc_live.config.document import markdown, plain
+from bootc_live.config.cmdline.page import markdown, plain
+from bootc_live.config.cmdline.parse import parse_cmdline
+from bootc_live.config.cmdline.tokens import redact_cmdline
 from bootc_live.config.model import Backing, Config, Kexec, Mirror, Parts, Proxies, RetryLimits
-from bootc_live.config.tokens import redact_cmdline
 
 
 def main(arguments: argparse.Namespace) -> int:

@@ -8,22 +8,22 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 
-from bootc_live.base.clock import raise_clock
 from bootc_live.base.errors import BootcLiveError, ConfigError, ImageError, LandingError, OutOfMemoryError, RunError
 from bootc_live.base.log import Recorder
-from bootc_live.base.memory import PeakMemory, give_back, peak_memory, used_bytes
 from bootc_live.base.units import mib
-from bootc_live.cli.next_kernel import HandoverRoom, check_next_cmdline, check_next_memory
-from bootc_live.config.handover import LAYOUT
 from bootc_live.config.model import Backing, Config, Kexec
-from bootc_live.config.next_cmdline import next_cmdline
+from bootc_live.config.next_kernel.cmdline import next_cmdline
+from bootc_live.config.next_kernel.handover import LAYOUT
 from bootc_live.config.source_spec import ArchiveFile, SourceSpec
-from bootc_live.landing.kexec import KexecLanding
-from bootc_live.landing.kexec_receipt import first_stage
-from bootc_live.landing.modules import needs_modules
-from bootc_live.rootfs.take_boot_files import Keep, Taken, taken_boot_files
+from bootc_live.landing.kexec.kexec import KexecLanding
+from bootc_live.landing.kexec.next_kernel import HandoverRoom, check_next_cmdline, check_next_memory
+from bootc_live.landing.sysroot.modules import needs_modules
+from bootc_live.receipt.two_kernels import first_stage
+from bootc_live.rootfs.boot_files.extract import BootArtifacts, HandoverSpec, extracted_boot_files
 from bootc_live.rootfs.workspace import ram_workspace
 from bootc_live.source.access import Access, access_for
+from bootc_live.system.clock import raise_clock
+from bootc_live.system.memory import PeakMemory, give_back, peak_memory, used_bytes
 
 _INTERVAL = 0.02
 # Unlike /etc/initrd-release, dracut writes it without systemd, too.
@@ -49,7 +49,7 @@ def boot_by_kexec(config: Config, kexec: Kexec, arguments: argparse.Namespace, r
             hint="leave bootc.kexec out, or try it with --dry-run",
         )
     specs = config.sources if kexec.reuse else _reachable(config.sources, recorder)
-    taken: list[Taken] = []
+    taken: list[BootArtifacts] = []
     try:
         with peak_memory(used_bytes, _INTERVAL) as peak, ram_workspace(Backing(size=config.backing.size)) as directory:
             access = prepared_access(config, recorder, directory)
@@ -72,13 +72,13 @@ def _go(
     directory: str,
     recorder: Recorder,
     arguments: argparse.Namespace,
-    tell: Callable[[Taken], None],
+    tell: Callable[[BootArtifacts], None],
     peak: PeakMemory,
     room: HandoverRoom,
 ) -> None:
-    keep = Keep(LAYOUT.lstrip("/"), room.bytes, whole=room.whole, admit=room.look) if kexec.reuse else None
+    keep = HandoverSpec(LAYOUT.lstrip("/"), room.bytes, whole=room.whole, admit=room.look) if kexec.reuse else None
     with ExitStack() as stack:
-        taken = stack.enter_context(taken_boot_files(specs, access, directory, recorder, keep))
+        taken = stack.enter_context(extracted_boot_files(specs, access, directory, recorder, keep))
         tell(taken)
         resolved = taken.acquired.image.resolved
         used = specs[len(taken.acquired.attempts) - 1]
@@ -99,7 +99,7 @@ def _go(
         if rest and carried is None:
             _tell_of_archives(specs, recorder)
         if local is not None and carried is None and not kexec.boot_on_failure and not arguments.dry_run:
-            _give_up(local)
+            _drop_embedded_archive(local)
         give_back()
         call = landing.prepare(first_stage(taken, access.traffic.hosts, peak.used, recorder))
         seconds = ", ".join(f"{name} {spent} s" for name, spent in recorder.phases.items())
@@ -120,7 +120,7 @@ def _last_words(text: str, log: str | None, recorder: Recorder) -> None:
         file.write(f"<6>bootc-live: {text}\n".encode())
 
 
-def _give_up(archive: str) -> None:
+def _drop_embedded_archive(archive: str) -> None:
     """Remove an archive of this initramfs: all that is needed of it was copied, and it takes as much memory as that."""
     with suppress(OSError):
         if os.path.isfile(archive) and os.stat(archive).st_dev == os.stat("/").st_dev:
@@ -154,7 +154,7 @@ def _size(path: str) -> int:
     return os.path.getsize(path)
 
 
-def _check_modules(taken: list[Taken], error: BootcLiveError) -> None:
+def _check_modules(taken: list[BootArtifacts], error: BootcLiveError) -> None:
     running = os.uname().release
     if needs_modules() and taken and running not in taken[0].modules:
         error.message += f"; nor can this kernel go on, for the image has no modules for {running}"

@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import argparse
 
+from bootc_live.artifacts.netboot.directory import Written, write_netboot
+from bootc_live.artifacts.node_cmdline import check_base
+from bootc_live.artifacts.node_files import ArtifactOptions, NodeFiles, node_files
 from bootc_live.base.log import Recorder
 from bootc_live.base.output import answer, answer_json
 from bootc_live.base.units import mib
-from bootc_live.cli.new_results import new_directory, room_wanted, writing
-from bootc_live.cli.source_argument import source_argument
-from bootc_live.config.tokens import redact_cmdline
-from bootc_live.landing.netboot_files import Written, write_netboot
-from bootc_live.landing.node_cmdline import check_base
-from bootc_live.landing.node_files import NodeFiles, Wishes, node_files
+from bootc_live.cli.arguments import source_argument
+from bootc_live.config.cmdline.tokens import redact_cmdline
 from bootc_live.source.access import Access
+from bootc_live.system.cleanup.new_results import new_directory, room_wanted, writing
 
 
 def main(arguments: argparse.Namespace) -> int:
     """Run the verb; raises BootcLiveError."""
     spec = source_argument(arguments)
     base = None if arguments.url is None else check_base(arguments.url)
-    wishes = Wishes(arguments.initrd, tuple(arguments.add_initrd), " ".join(arguments.append), arguments.rootfs, base)
+    options = ArtifactOptions(
+        arguments.initrd, tuple(arguments.add_initrd), " ".join(arguments.append), arguments.rootfs, base
+    )
     recorder = Recorder()
     with new_directory(arguments.output) as (result, scratch):
         access = Access(recorder.warn, label=arguments.label, unsecure=arguments.unsecure, directory=scratch)
-        with room_wanted(repr(arguments.output)), node_files(spec, access, scratch, recorder, wishes) as files:
+        with room_wanted(repr(arguments.output)), node_files(spec, access, scratch, recorder, options) as files:
             with recorder.phase("write", f"writing to {arguments.output}"), writing(arguments.output):
                 written = write_netboot(result, files, base)
             report = _report(spec.typed, files, written)

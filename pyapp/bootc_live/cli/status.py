@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 
 from bootc_live.base.output import answer, answer_json
-from bootc_live.landing.receipt import DEFAULT_PATH, read_receipt
-from bootc_live.landing.receipt_text import describe
+from bootc_live.receipt.receipt import DEFAULT_PATH, read_receipt
+from bootc_live.receipt.text import describe
 
 
 def main(arguments: argparse.Namespace) -> int:

@@ -7,17 +7,17 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
+from bootc_live.artifacts.node_files import ArtifactOptions, node_files
+from bootc_live.artifacts.uki import Signing, check_tools, make_uki
 from bootc_live.base.errors import ConfigError
 from bootc_live.base.log import Recorder
 from bootc_live.base.output import answer, answer_json
-from bootc_live.base.private import private_directory
 from bootc_live.base.units import mib
-from bootc_live.cli.new_results import place_beside, publish_file, room_wanted, writing
-from bootc_live.cli.source_argument import source_argument
-from bootc_live.config.tokens import redact_cmdline
-from bootc_live.landing.node_files import Wishes, node_files
-from bootc_live.landing.uki import Signing, check_tools, make_uki
+from bootc_live.cli.arguments import source_argument
+from bootc_live.config.cmdline.tokens import redact_cmdline
 from bootc_live.source.access import Access
+from bootc_live.system.cleanup.new_results import place_beside, publish_file, room_wanted, writing
+from bootc_live.system.cleanup.private import private_directory
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -25,14 +25,16 @@ def main(arguments: argparse.Namespace) -> int:
     spec = source_argument(arguments)
     signing = _signing(arguments.sign_key, arguments.sign_cert)
     ukify = check_tools(signing)
-    wishes = Wishes(arguments.initrd, tuple(arguments.add_initrd), " ".join(arguments.append), arguments.rootfs)
+    options = ArtifactOptions(
+        arguments.initrd, tuple(arguments.add_initrd), " ".join(arguments.append), arguments.rootfs
+    )
     recorder = Recorder()
     with place_beside(arguments.output) as beside, _scratch() as scratch:
         made = os.path.join(beside, "made.efi")
         access = Access(recorder.warn, label=arguments.label, unsecure=arguments.unsecure, directory=scratch)
         with (
             room_wanted(f"{scratch!r} (TMPDIR in the environment says where)"),
-            node_files(spec, access, scratch, recorder, wishes) as files,
+            node_files(spec, access, scratch, recorder, options) as files,
             recorder.phase("uki", f"making {arguments.output}"),
             writing(arguments.output),
         ):

@@ -11,20 +11,18 @@ import stat
 from collections.abc import Iterator
 
 from bootc_live.base.errors import ConfigError, RootfsError
-from bootc_live.base.guard import commit, made
 from bootc_live.base.log import Recorder
-from bootc_live.base.private import private_directory, remove_all
-from bootc_live.cli.checks import require_root
-from bootc_live.cli.source_argument import source_argument
-from bootc_live.cli.workspace import workspace
+from bootc_live.cli.arguments import require_root, source_argument, workspace
 from bootc_live.image.acquire import acquire
 from bootc_live.image.verified import VerifiedImage
-from bootc_live.rootfs.layers import merge
-from bootc_live.rootfs.tree import Node, path_of, walk
-from bootc_live.rootfs.tree_data import Data
-from bootc_live.rootfs.tree_files import Files
-from bootc_live.rootfs.tree_handles import handles
+from bootc_live.rootfs.layouts.files.files import Files
+from bootc_live.rootfs.layouts.files.handles import handles
+from bootc_live.rootfs.tree.data import Data
+from bootc_live.rootfs.tree.merge import merge
+from bootc_live.rootfs.tree.node import Node, path_of, walk
 from bootc_live.source.access import Access
+from bootc_live.system.cleanup.guard import commit, made
+from bootc_live.system.cleanup.private import private_directory, remove_all
 
 _HINT = "free some space, or name another DIR"
 

@@ -1,1 +1,1 @@
-"""Text of the kernel command line in, one frozen ``Config`` out."""
+"""Kernel command line and host files in, frozen types such as ``Config`` out."""

@@ -10,11 +10,11 @@ from bootc_live.base.log import Recorder
 from bootc_live.base.output import one_line
 from bootc_live.config.source_spec import SourceSpec
 from bootc_live.image.fetch import fetch_layers
-from bootc_live.image.ordered import fetch_in_order, take_all
+from bootc_live.image.fetch_in_order import fetch_in_order, take_all
+from bootc_live.image.fetch_stream import fetch_stream, resolve_stream
 from bootc_live.image.resolve import Wanted, resolve_image
-from bootc_live.image.store import LayerStore, layer_store
-from bootc_live.image.stream import fetch_stream, resolve_stream
-from bootc_live.image.tap import Takers
+from bootc_live.image.sink import Takers
+from bootc_live.image.store.layer_store import LayerStore, layer_store
 from bootc_live.image.verified import ResolvedImage, VerifiedImage
 from bootc_live.source.access import Access
 from bootc_live.source.interface import AnySource, StreamSource

@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 
 from bootc_live.base.errors import ImageError, OutOfMemoryError, RunError
 from bootc_live.base.log import Progress, Recorder
-from bootc_live.base.memory import available_bytes
+from bootc_live.formats.oci.descriptor import Descriptor
 from bootc_live.image.resolve import blame
-from bootc_live.image.store import LayerStore, Slot
-from bootc_live.image.tap import LayerReaders, Tap
+from bootc_live.image.sink import LayerProgress, LayerReaders
+from bootc_live.image.store.layer_store import LayerStore, Slot
 from bootc_live.image.verified import ResolvedImage, VerifiedImage, verified_image, verified_layer
 from bootc_live.image.verify import Told, WrongBytesError, exhaust, verified
-from bootc_live.source.descriptor import Descriptor
 from bootc_live.source.interface import Mirrored, Source
+from bootc_live.system.memory import available_bytes
 
 # Buffers and an inflating program of one worker at their worst; they may take an eighth of what is free.
 _WORKER_BYTES = 32 * 2**20
@@ -94,7 +94,7 @@ class LayerFetcher:
             else:
                 return
 
-    def fetch(self, key: LayerKey, tap: Tap | None = None) -> None:
+    def fetch(self, key: LayerKey, tap: LayerProgress | None = None) -> None:
         """Fetch, inflate and verify one layer; ``tap`` is told how far it has come. Raises as ``fetch_layers``."""
         diff_id, layer = key
         what, place = self.what(key), self.places[key]
@@ -166,7 +166,7 @@ def _store(
     what: str,
     stop: threading.Event,
     algorithm: str,
-    tap: Tap | None,
+    tap: LayerProgress | None,
 ) -> tuple[str, int]:
     try:
         written = store.inflate(place, checked, size, what, stop.is_set, algorithm, tap)

@@ -7,13 +7,13 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 from bootc_live.base.errors import ImageError
-from bootc_live.base.json_text import Budget
-from bootc_live.image.manifest import is_artifact, is_index, parse_index, parse_manifest
-from bootc_live.image.platform import MisfitError, candidates, check, machine_platform
+from bootc_live.formats.json_text import Budget
+from bootc_live.formats.oci.descriptor import Descriptor, Platform
+from bootc_live.formats.oci.manifest import MANIFEST_LIMIT, is_artifact, is_index, parse_index, parse_manifest
+from bootc_live.formats.oci.platform import MisfitError, candidates, check, machine_platform
 from bootc_live.image.verified import ResolvedImage, resolved_image
 from bootc_live.image.verify import WrongBytesError, check_content, digest_of, verified
-from bootc_live.source.descriptor import Descriptor, Platform
-from bootc_live.source.interface import MANIFEST_LIMIT, Mirrored, Source
+from bootc_live.source.interface import Mirrored, Source
 
 _Opener = Callable[[Descriptor], AbstractContextManager[Iterator[bytes]]]
 

@@ -7,7 +7,7 @@ from dataclasses import InitVar, dataclass
 from typing import Final, final
 
 from bootc_live.base.errors import ImageError
-from bootc_live.image.manifest import ImageConfig, Manifest, parse_config
+from bootc_live.formats.oci.manifest import ImageConfig, Manifest, parse_config
 from bootc_live.image.verify import check_content
 
 

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator
 
 from bootc_live.base.errors import BootcLiveError, ImageError
-from bootc_live.source.descriptor import Descriptor
+from bootc_live.formats.oci.descriptor import Descriptor
 
 _HINT = "the image was changed on its way or in its store: push it again, or check what lies between"
 

@@ -1,1 +1,1 @@
-"""A root in, a running system out."""
+"""What becomes of a finished root: the sysroot of an initramfs, or the image's own kernel."""

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final, NamedTuple
 
 from bootc_live.base.rooted import resolve_below
-from bootc_live.config.tokens import Token
-from bootc_live.rootfs.tree import Node, resolve
+from bootc_live.config.cmdline.tokens import Token
+from bootc_live.rootfs.tree.node import Node, resolve
 
 Listing = Callable[[str], Mapping[str, str]]
 """Gives the names in a directory of a tree, and what those lead to that are symbolic links, "" for all others."""

@@ -9,20 +9,20 @@ from contextlib import ExitStack, contextmanager
 from bootc_live.base.errors import RootfsError
 from bootc_live.base.log import Recorder
 from bootc_live.config.model import Config, Layout
-from bootc_live.image.tap import LayerConsumer, Takers
+from bootc_live.image.sink import LayerConsumer, Takers
 from bootc_live.image.verified import VerifiedImage
-from bootc_live.rootfs.admission import Means, candidates
-from bootc_live.rootfs.admitting import Admission, present_room
-from bootc_live.rootfs.built import BuiltRoot
-from bootc_live.rootfs.erofs_layout import ErofsBuilder, erofs_builder
-from bootc_live.rootfs.index import index_root
-from bootc_live.rootfs.labels import label_tree
-from bootc_live.rootfs.live_tree import live_tree
-from bootc_live.rootfs.needs import Way
+from bootc_live.rootfs.layouts.built import BuiltRoot
+from bootc_live.rootfs.layouts.erofs.layout import ErofsBuilder, erofs_builder
+from bootc_live.rootfs.layouts.files.layout import build_tree
+from bootc_live.rootfs.layouts.index.layout import index_root
+from bootc_live.rootfs.memory.admitting import Admission, present_room
+from bootc_live.rootfs.memory.choose import Means, candidates
+from bootc_live.rootfs.memory.need import StorageOption
 from bootc_live.rootfs.ram import RamFs, ram_filesystem
-from bootc_live.rootfs.read_ahead import read_ahead
-from bootc_live.rootfs.tree import Node
-from bootc_live.rootfs.tree_layout import build_tree
+from bootc_live.rootfs.tree.labels import label_tree
+from bootc_live.rootfs.tree.live import live_tree
+from bootc_live.rootfs.tree.node import Node
+from bootc_live.rootfs.tree.read_ahead import read_ahead
 
 
 class RootMaker:
@@ -61,10 +61,10 @@ class RootMaker:
             self._recorder.warn(warning)
 
     @property
-    def way(self) -> Way:
+    def way(self) -> StorageOption:
         """What was chosen for the source at hand."""
         choice = self.admission.choice
-        return Way(self._config.layout, self._config.compress) if choice is None else choice.way
+        return StorageOption(self._config.layout, self._config.compress) if choice is None else choice.way
 
     @property
     def takers(self) -> Takers:

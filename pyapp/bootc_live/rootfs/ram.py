@@ -9,12 +9,12 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 from bootc_live.base.errors import OutOfMemoryError, RootfsError, RunError
-from bootc_live.base.memory import available_bytes
-from bootc_live.base.mounts import mounted, unmounted_after
-from bootc_live.base.run import find_program, run
 from bootc_live.base.units import mib
-from bootc_live.base.zram import HINT, failed_writes, memory_limit, zram_below, zram_device
 from bootc_live.config.model import Zram
+from bootc_live.system.memory import available_bytes
+from bootc_live.system.mounts import mounted, unmounted_after
+from bootc_live.system.run import find_program, run
+from bootc_live.system.zram import HINT, failed_writes, memory_limit, zram_below, zram_device
 
 # What must stay free for the kernel and programs while the root is made.
 RESERVE = 64 * 2**20

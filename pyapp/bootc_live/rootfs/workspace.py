@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
 from bootc_live.base.errors import OutOfMemoryError, RootfsError
-from bootc_live.base.guard import made
-from bootc_live.base.memory import available_bytes
-from bootc_live.base.private import private_directory
-from bootc_live.base.shared import made_in
 from bootc_live.base.units import mib
 from bootc_live.config.model import Backing
 from bootc_live.rootfs.ram import RESERVE, RamFs, ram_filesystem
+from bootc_live.system.cleanup.guard import made
+from bootc_live.system.cleanup.private import private_directory
+from bootc_live.system.cleanup.shared import made_in
+from bootc_live.system.memory import available_bytes
 
 DEFAULT = "/run/bootc-live"
 _PLAIN = Backing()

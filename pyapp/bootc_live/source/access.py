@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from bootc_live.config.host.host_config import HostConfig, read_host_config
 from bootc_live.config.model import Config, Mirror, Proxies
-from bootc_live.config.surroundings import Surroundings, read_surroundings
 from bootc_live.source.retry import RetryPolicy
 
 
@@ -58,9 +58,9 @@ class Access:
     traffic: Traffic = field(default_factory=Traffic)
 
     @cached_property
-    def surroundings(self) -> Surroundings:
+    def host_config(self) -> HostConfig:
         """Logins, mirrors and certificates of this system, read at first use; raises ConfigError."""
-        return read_surroundings(self.root)
+        return read_host_config(self.root)
 
 
 def access_for(config: Config, tell: Callable[[str], None], directory: str | None) -> Access:

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 from bootc_live.base.errors import RunError, SourceError
-from bootc_live.base.mounts import mounted
 from bootc_live.base.rooted import resolve_below
-from bootc_live.base.run import find_program, run
 from bootc_live.config.source_spec import DeviceArchive
+from bootc_live.system.mounts import mounted
+from bootc_live.system.run import find_program, run
 
 _HINT = "check root=, the device's name (blkid lists them), and that its driver is in the initramfs"
 # What keeps a mount from replaying a journal: the device may belong to a hibernated system.

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from bootc_live.base.errors import SourceError
+from bootc_live.formats.oci.descriptor import Descriptor
 from bootc_live.source.archive.files import DirectoryFiles
 from bootc_live.source.archive.layout import LayoutSource, blob_name
-from bootc_live.source.descriptor import Descriptor
 from bootc_live.source.interface import AnySource, Mirrored, Source, StreamSource, TopManifest
 
 

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 
 from bootc_live.base.errors import RunError, SourceError
 from bootc_live.base.redact import redact
-from bootc_live.base.run import run
 from bootc_live.config.model import RetryLimits
 from bootc_live.config.source_spec import HandlerArchive
+from bootc_live.system.run import run
 
 _FETCH = "/usr/lib/bootc-live/fetch-url"
 _HINT = "check the URL, the server and the network"

@@ -7,14 +7,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from bootc_live.base.json_text import LARGEST
-from bootc_live.source.descriptor import Descriptor
+from bootc_live.formats.oci.descriptor import Descriptor
 
 CHUNK = 1024 * 1024
-# Registries refuse manifests over 4 MiB (distribution-spec, pushing manifests).
-MANIFEST_LIMIT = LARGEST
-# Of one image. Docker makes 127 and overlayfs stacks 500, so that nobody has more who runs it with anything else.
-MOST_LAYERS = 1024
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ from dataclasses import astuple
 from pathlib import Path
 from typing import Final
 
-from bootc_live.base.tar_reader import read_members
-from bootc_live.rootfs.layers import Merging
-from bootc_live.rootfs.tree import Node
+from bootc_live.formats.tar.reader import read_members
+from bootc_live.rootfs.tree.merge import Merging
+from bootc_live.rootfs.tree.node import Node
 from tests.integration.foreign.answers import Answer, data_digest
 from tests.lib.tree_list import NONE, Line, quote
 

@@ -10,11 +10,12 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 from bootc_live.base.errors import SourceError
-from bootc_live.base.json_text import read_json
+from bootc_live.formats.json_text import read_json
+from bootc_live.formats.oci.descriptor import Descriptor
+from bootc_live.formats.oci.manifest import MANIFEST_LIMIT, MOST_LAYERS
 from bootc_live.source.archive.files import TarFiles, plain_name
 from bootc_live.source.archive.labels import choose
-from bootc_live.source.descriptor import Descriptor
-from bootc_live.source.interface import MANIFEST_LIMIT, MOST_LAYERS, Member
+from bootc_live.source.interface import Member
 
 MANIFEST = "manifest.json"
 # Which file of the archive a layer is (annotations.md of the OCI image specification).

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from bootc_live.base.errors import SourceError
-from bootc_live.base.json_text import read_json
+from bootc_live.formats.json_text import read_json
+from bootc_live.formats.oci.descriptor import REF_NAME, Descriptor, parse_descriptor
+from bootc_live.formats.oci.manifest import MANIFEST_LIMIT
 from bootc_live.source.archive.files import HINT, Files
 from bootc_live.source.archive.labels import choose
-from bootc_live.source.descriptor import REF_NAME, Descriptor, parse_descriptor
-from bootc_live.source.interface import MANIFEST_LIMIT, TopManifest
+from bootc_live.source.interface import TopManifest
 
 _NAMES = (REF_NAME, "io.containerd.image.name")
 _INDEX_TYPE = "application/vnd.oci.image.index.v1+json"

@@ -13,8 +13,8 @@ from bootc_live.source.archive.files import HINT, DirectoryFiles, TarFiles
 from bootc_live.source.archive.layout import LayoutSource
 from bootc_live.source.archive.reader import FileReader, Reader
 from bootc_live.source.archive.stream import StreamArchive
-from bootc_live.source.inflate import compressed
 from bootc_live.source.interface import AnySource
+from bootc_live.system.inflate import compressed
 
 _MAGIC = 16
 

@@ -8,8 +8,8 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 from bootc_live.base.errors import SourceError
-from bootc_live.base.holes import punch
 from bootc_live.source.interface import CHUNK
+from bootc_live.system.holes import punch
 
 # One look at a header; the next header of an image's small members is often in it, too.
 _LOOK = 64 * 1024

@@ -8,8 +8,8 @@ from contextlib import AbstractContextManager, closing, contextmanager
 from bootc_live.base.errors import SourceError
 from bootc_live.source.archive.files import plain_name
 from bootc_live.source.archive.tar import Forward, chunks_of, read_entries
-from bootc_live.source.inflate import inflate
 from bootc_live.source.interface import Member
+from bootc_live.system.inflate import inflate
 
 _HINT = "make or copy the archive anew"
 

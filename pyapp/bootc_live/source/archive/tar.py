@@ -6,10 +6,10 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from bootc_live.base.feed import Feed
-from bootc_live.base.sparse import Extent
-from bootc_live.base.tar_format import BLOCK
-from bootc_live.base.tar_reader import Buffer, read_members
+from bootc_live.base.peekable import PeekableStream
+from bootc_live.formats.tar.header import BLOCK
+from bootc_live.formats.tar.reader import Buffer, read_members
+from bootc_live.formats.tar.sparse import Extent
 from bootc_live.source.interface import CHUNK
 
 # Of all headers of an archive, which has a member for each blob of its images (SECURITY.md).
@@ -89,7 +89,7 @@ class Forward:
 
     def __init__(self, pieces: Iterator[bytes]) -> None:
         """Take the pieces of the archive."""
-        self._feed = Feed(pieces)
+        self._feed = PeekableStream(pieces)
         self._size = _UNKNOWN
 
     def __len__(self) -> int:

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 import requests
 
 from bootc_live.base.errors import SourceError
+from bootc_live.formats.oci.manifest import MANIFEST_LIMIT
 from bootc_live.source.http.errors import BROKEN, broken_off
-from bootc_live.source.interface import CHUNK, MANIFEST_LIMIT
+from bootc_live.source.interface import CHUNK
 
 # Bytes a second below which a transfer counts as standing still.
 SLOWEST = 1024

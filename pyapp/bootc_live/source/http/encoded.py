@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 
 from bootc_live.base.errors import SourceError
-from bootc_live.source.interface import MANIFEST_LIMIT
+from bootc_live.formats.oci.manifest import MANIFEST_LIMIT
 
 # No JSON begins like this (RFC 1952, 2.3.1).
 _GZIP = b"\x1f\x8b"

@@ -8,7 +8,7 @@ import threading
 from urllib.parse import urlsplit
 
 from bootc_live.base.errors import SourceError
-from bootc_live.config.surroundings import HostCertificates, Surroundings
+from bootc_live.config.host.host_config import HostCertificates, HostConfig
 from bootc_live.source.http.patience import PatientTLSSocket
 
 SYSTEM_BUNDLES = (
@@ -26,9 +26,9 @@ class TrustError(SourceError):
 class Trust:
     """The TLS contexts of all servers. Whether one is checked is said with each request, and kept nowhere."""
 
-    def __init__(self, surroundings: Surroundings) -> None:
+    def __init__(self, host_config: HostConfig) -> None:
         """Read nothing yet."""
-        self._surroundings = surroundings
+        self._surroundings = host_config
         self._made: dict[tuple[HostCertificates, bool], ssl.SSLContext] = {}
         self._lock = threading.Lock()
 

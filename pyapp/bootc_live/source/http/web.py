@@ -158,7 +158,7 @@ def opened_web(access: Access, typed: str) -> Iterator[Web]:
         sockets = Sockets()
         # What is not checked was told in our own words.
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
-        adapter = PatientAdapter(sockets, Trust(access.surroundings), access.proxies, access.policy.limits.stall)
+        adapter = PatientAdapter(sockets, Trust(access.host_config), access.proxies, access.policy.limits.stall)
         stack.callback(adapter.close)
         # However slowly a server may answer, in headers too: this is the end of it all.
         web = Web(access, typed, adapter, sockets)

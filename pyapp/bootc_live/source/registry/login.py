@@ -17,9 +17,9 @@ import requests
 from oras.auth.token import TokenAuth
 
 from bootc_live.base.errors import SourceError
-from bootc_live.base.json_text import Budget, read_json
 from bootc_live.base.redact import redact
-from bootc_live.config.logins import Login
+from bootc_live.config.host.logins import Login
+from bootc_live.formats.json_text import Budget, read_json
 from bootc_live.source.http.encoded import plain
 from bootc_live.source.http.errors import refused
 from bootc_live.source.registry.challenges import Challenge, parse_challenge, repository_in

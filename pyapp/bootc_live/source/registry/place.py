@@ -13,7 +13,7 @@ import requests
 from oras.provider import Registry
 
 from bootc_live.base.redact import redact
-from bootc_live.config.routes import Endpoint
+from bootc_live.config.host.routes import Endpoint
 from bootc_live.source.http.body import limited
 from bootc_live.source.http.errors import refused
 from bootc_live.source.http.web import Web, from_asked, origin_of
@@ -112,7 +112,7 @@ class Place:
 
     def _make_client(self, *, plain: bool) -> Registry:
         access, endpoint = self._web.access, self.endpoint
-        logins = access.surroundings.logins
+        logins = access.host_config.logins
         # A password crosses the network unprotected only where that was said of this endpoint.
         login = logins.find(endpoint.host, endpoint.repository) if endpoint.login else None
         client = Registry(self.host, insecure=plain)

@@ -11,18 +11,19 @@ from contextlib import closing, contextmanager
 import requests
 
 from bootc_live.base.errors import SourceError
-from bootc_live.base.json_text import read_json
-from bootc_live.config.routes import Endpoint, Route, with_mirrors
+from bootc_live.config.host.routes import Endpoint, Route, with_mirrors
 from bootc_live.config.source_spec import RegistryImage
+from bootc_live.formats.json_text import read_json
+from bootc_live.formats.oci.descriptor import Descriptor, check_digest
+from bootc_live.formats.oci.manifest import MANIFEST_LIMIT
+from bootc_live.formats.oci.reference import Reference, parse_reference
 from bootc_live.source.access import Access
-from bootc_live.source.descriptor import Descriptor, check_digest
 from bootc_live.source.http.body import limited
 from bootc_live.source.http.encoded import plain
 from bootc_live.source.http.ranges import Asking, few
 from bootc_live.source.http.web import Web, opened_web
-from bootc_live.source.interface import MANIFEST_LIMIT, TopManifest
+from bootc_live.source.interface import TopManifest
 from bootc_live.source.registry.place import Place
-from bootc_live.source.registry.reference import Reference, parse_reference
 from bootc_live.source.registry.spread import spread
 from bootc_live.source.retry import TransientError
 
@@ -254,7 +255,7 @@ class RegistrySource:
 def open_registry(spec: RegistryImage, access: Access) -> Iterator[RegistrySource]:
     """Open an image of a registry; connections close with the block. Raises SourceError and ConfigError."""
     reference = parse_reference(spec.reference, spec.typed)
-    route = access.surroundings.rules.resolve(reference.registry, reference.repository)
+    route = access.host_config.rules.resolve(reference.registry, reference.repository)
     if route.blocked:
         raise SourceError(
             f"{spec.typed!r} is blocked by the rule for {route.prefix!r} in registries.yaml",
@@ -262,7 +263,7 @@ def open_registry(spec: RegistryImage, access: Access) -> Iterator[RegistrySourc
         )
     named = with_mirrors(Route(blocked=False, origin=route.origin), access.mirrors, reference.repository).mirrors
     ruled = [endpoint for endpoint in route.mirrors if endpoint not in named]
-    identity = access.surroundings.identity if named or ruled else ""
+    identity = access.host_config.identity if named or ruled else ""
     order: list[Endpoint] = [*spread(named, identity), *spread(ruled, identity), route.origin]
     with opened_web(access, spec.typed) as web:
         places = [Place(web, endpoint, spec.typed, mirror=endpoint is not route.origin) for endpoint in order]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 
-from bootc_live.config.routes import Endpoint
+from bootc_live.config.host.routes import Endpoint
 
 
 def spread(endpoints: Iterable[Endpoint], identity: str) -> list[Endpoint]:

@@ -1,0 +1,65 @@
+"""The directory that a boot server serves: kernel, initrds, configuration of boot loaders, and sums of it all."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from bootc_live.artifacts.netboot.loader_files import Entry, loader_files
+from bootc_live.artifacts.node_cmdline import ARCHIVE
+from bootc_live.artifacts.node_files import NodeFiles
+
+SUMS = "SHA256SUMS"
+_KERNEL = "vmlinuz"
+
+
+@dataclass(frozen=True)
+class Written:
+    """A file of the directory: its name there, its sha256 in hexadecimal digits, its size in bytes."""
+
+    name: str
+    sha256: str
+    size: int
+
+
+def write_netboot(directory: str, files: NodeFiles, base: str | None) -> list[Written]:
+    """Write all of it into an empty directory; gives what was written, by name, and writes that down as SHA256SUMS.
+
+    The same files give the same bytes. ``base`` is the URL the directory will have, where that is known.
+    Raises ConfigError and OSError.
+    """
+    entry = Entry(files.title, _KERNEL, tuple(files.initrds), files.cmdline, base)
+    contents: dict[str, Iterable[bytes]] = {name: [text.encode()] for name, text in loader_files(entry).items()}
+    contents |= {name: initrd.chunks() for name, initrd in files.initrds.items()}
+    contents[_KERNEL] = files.kernel.chunks()
+    if files.archive is not None:
+        contents[ARCHIVE] = files.archive.chunks()
+    written = [_write(directory, name, contents[name]) for name in sorted(contents)]
+    sums = "".join(f"{one.sha256}  {one.name}\n" for one in written)
+    _write(directory, SUMS, [sums.encode()])
+    return written
+
+
+def _write(directory: str, name: str, chunks: Iterable[bytes]) -> Written:
+    path = os.path.join(directory, name)
+    parent = os.path.dirname(path)
+    if not os.path.isdir(parent):
+        os.mkdir(parent)
+        _open_up(parent, 0o755)
+    found, size = hashlib.sha256(), 0
+    with open(path, "xb") as file:
+        for chunk in chunks:
+            file.write(chunk)
+            found.update(chunk)
+            size += len(chunk)
+    _open_up(path, 0o644)
+    return Written(name, found.hexdigest(), size)
+
+
+def _open_up(path: str, mode: int) -> None:
+    """Let a server read it that is not who made it; file systems without modes need no help."""
+    with suppress(PermissionError):
+        os.chmod(path, mode)

@@ -1,0 +1,90 @@
+"""A unified kernel image: kernel, initrds and command line in one program for UEFI, made by systemd's ukify."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from bootc_live.artifacts.node_files import NodeFiles
+from bootc_live.base.errors import ConfigError, ImageError, RunError
+from bootc_live.system.run import find_program, run
+
+_UKIFY = "/usr/lib/systemd/ukify"
+_STUBS = "/usr/lib/systemd/boot/efi/linux*.efi.stub"
+
+
+@dataclass(frozen=True)
+class Signing:
+    """Files with the private key and the certificate for Secure Boot, PEM both."""
+
+    key: str
+    certificate: str
+
+
+def check_tools(signing: Signing | None) -> str:
+    """Give the path of ukify; raises RunError and ConfigError where something to make a UKI with is missing."""
+    ukify = find_program("ukify") or (_UKIFY if os.access(_UKIFY, os.X_OK) else None)
+    if ukify is None:
+        raise _missing("the program 'ukify'", "systemd-ukify")
+    if not glob.glob(_STUBS):
+        raise _missing(f"systemd's stub for UEFI ({_STUBS})", "systemd-boot-efi (Fedora: systemd-boot-unsigned)")
+    if signing is None:
+        return ukify
+    if find_program("sbsign") is None:
+        raise _missing("the program 'sbsign'", "sbsigntool (Fedora: sbsigntools)")
+    for option, path in (("--sign-key", signing.key), ("--sign-cert", signing.certificate)):
+        try:
+            with open(path, "rb") as file:
+                file.read(1)
+        except OSError as error:
+            raise ConfigError(f"'{option} {path}' cannot be read: {error.strerror}", hint="name a PEM file") from error
+    return ukify
+
+
+def make_uki(ukify: str, output: str, files: NodeFiles, directory: str, signing: Signing | None) -> None:
+    """Make the new file ``output``; ``directory`` is for what is needed on the way.
+
+    Raises ImageError, RunError and OSError.
+    """
+    if files.kernel.read_at(0, 2) != b"MZ":
+        raise ImageError(
+            f"the image's kernel {files.version} is no program for UEFI: it was built without CONFIG_EFI_STUB",
+            hint="take another kernel, or boot the image with: bootc-live netboot",
+        )
+    kernel = _write(os.path.join(directory, "uki.linux"), files.kernel.chunks())
+    # From a file it is taken as it is, quotes and blanks and all.
+    cmdline = _write(os.path.join(directory, "uki.cmdline"), [files.cmdline.encode()])
+    argv = [ukify, "build", f"--linux={kernel}", f"--cmdline=@{cmdline}"]
+    argv += [f"--uname={files.version}", f"--os-release={_os_release(files)}"]
+    for number, initrd in enumerate(files.initrds.values()):
+        argv.append(f"--initrd={_write(os.path.join(directory, f'uki.initrd{number}'), initrd.chunks())}")
+    if signing is not None:
+        argv += [f"--secureboot-private-key={signing.key}", f"--secureboot-certificate={signing.certificate}"]
+    # Copies are as large as the result: not into a /tmp that may be in RAM.
+    environment = {"TMPDIR": directory, "SOURCE_DATE_EPOCH": "0"}
+    try:
+        run([*argv, f"--output={output}"], hint="see what ukify said above", env=environment)
+    except RunError as error:
+        # It is a Python program: where it was in its work is not what went wrong.
+        said = error.message.replace("Traceback (most recent call last):", "").splitlines()
+        error.message = " ".join(line.strip() for line in said if not line.startswith(" "))
+        raise
+
+
+def _os_release(files: NodeFiles) -> str:
+    """Give what menus of boot loaders show (os-release(5)): without it, ukify tells of the machine it runs on."""
+    fields = {"ID": "bootc-live", "NAME": "bootc-live", "PRETTY_NAME": files.title, "VERSION_ID": files.version}
+    return "".join(f'{name}="{value}"\n' for name, value in fields.items())
+
+
+def _missing(what: str, package: str) -> RunError:
+    return RunError(f"{what} is missing; it is needed to make a UKI", hint=f"install {package} on this machine")
+
+
+def _write(path: str, chunks: Iterable[bytes]) -> str:
+    with open(path, "xb") as file:
+        for chunk in chunks:
+            file.write(chunk)
+    return path

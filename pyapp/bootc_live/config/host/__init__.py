@@ -1,0 +1,1 @@
+"""What a host brings along: logins, certificates, registries and mirrors, its identity."""

@@ -1,0 +1,143 @@
+"""Which kernel arguments an image may bring along for the kernel that is started next.
+
+An image is chosen and verified by this boot's command line. What it brings along may say how its kernel and its root
+are set up, but not where images come from, what is trusted, or how the network is reached. Nor does it pass on what is
+about a root on a disk: the same image is installed on disks, too, and here its root is in memory.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+
+from bootc_live.config.cmdline.tokens import Token, read_word
+
+# Names as `_folded` makes them. Comments say what they are about.
+_REFUSED = frozenset(
+    {
+        # Source: what becomes the root, a part of it, or the initramfs.
+        *("root", "netroot", "nfsroot", "nbdroot", "nfsaddrs", "bootclabel", "initrd", "noinitrd", "boot_image"),
+        *("live", "ks", "stage2", "repo", "roothash", "usrhash", "systemd.mount_extra", "systemd.swap_extra"),
+        *("systemd.pull", "rd.systemd.pull", "rd.systemd.mount_extra", "bootconfig", "rd.live.image", "initrdmem"),
+        *("rootfallback", "iso_scan/filename", "iscsiroot", "ignition.config.url"),
+        # Network: interfaces, addresses, routes, name servers, where logs go.
+        *("ip", "ifname", "nameserver", "bond", "team", "bridge", "vlan", "bootif", "bootdev", "ethtool", "dhcp"),
+        *("netdev", "netconsole", "nbd", "fcoe", "rd.neednet", "rd.route", "rd.peerdns", "rd.bootif", "rd.vlan"),
+        *("rd.nameserver", "rd.ethtool", "rd.bootdev", "rd.bond", "rd.team", "rd.bridge", "rd.ip", "wifi", "ksdevice"),
+        *("gateway", "netmask", "syslog.server", "rd.nonvmf", "hostaliases", "localdomain", "res_options"),
+        # Proxy.
+        "proxy",
+        # Trust: whose certificates and logins count. The kernel makes variables of names that it does not know.
+        *("rd.noverifyssl", "noverifyssl", "systemd.setenv", "rd.systemd.setenv", "systemd.set_credential"),
+        *("systemd.set_credential_binary", "systemd.import_credentials", "ssl_cert_file", "ssl_cert_dir"),
+        *("curl_ca_bundle", "requests_ca_bundle", "registry_auth_file", "docker_config", "netrc", "cifsuser"),
+        *("cifspass", "cifsdom", "home", "credentials_directory", "path", "env", "bash_env", "sslkeylogfile"),
+    }
+)
+_REFUSED_BELOW = (
+    *("inst.", "live.", "rd.live.", "rd.writable.", "mount.", "systemd.verity", "rd.systemd.verity"),
+    *("rd.net.", "rd.dhcp.", "rd.iscsi.", "iscsi_", "rd.nvmf", "nvmf.", "rd.fcoe", "rd.nbd", "rd.nfs", "rd.znet"),
+    *("rd.zipl", "rd.cifs", "rd.wifi", "rd.virtual_interface", "ld_", "python", "netconsole.", "rd.overlay"),
+    *("rd.ntp", "coreos.live.", "openssl_", "xdg_"),
+)
+_REFUSED_ENDS = ("_proxy",)
+# Of our own arguments, how the root is made; all others are about sources, trust, transfers or kexec.
+_OUR_OWN = "bootc."
+_ALLOWED = frozenset(
+    {
+        *("bootc.quiet", "bootc.live.layout", "bootc.live.erofs", "bootc.live.compress", "bootc.live.erofs.times"),
+        *("bootc.live.etc.rw", "bootc.live.var.rw", "bootc.live.size", "bootc.live.huge", "bootc.live.mpol"),
+        *("bootc.live.root.size", "bootc.live.etc.size", "bootc.live.var.size", "bootc.live.writable"),
+        *("bootc.live.selinux", "bootc.live.modules", "bootc.zram", "bootc.zram.algorithm", "bootc.zram.level"),
+    }
+)
+# A root that lies on a disk. What else root= may say is a source: a URL, NFS, NBD.
+_DISK_ROOT = re.compile(
+    r"(?:block:)?/dev/(?!nfs\b)|(?:block:)?(?:PART)?(?:UUID|LABEL)=|gpt-auto|dissect\Z", re.IGNORECASE
+)
+# Names of arguments about a root on a disk, by who reads them. rootwait and rootdelay are not among them: the kernel
+# reads those only where there is no initramfs.
+_FOR_DISK = frozenset(
+    {
+        # The kernel, dracut and systemd-fstab-generator: what is mounted, and how.
+        *("rootfstype", "rootflags", "rw", "ro", "boot", "systemd.volatile", "systemd.gpt_auto", "rd.systemd.gpt_auto"),
+        # ostree-prepare-root and bootc: which deployment of those on the disk.
+        *("ostree", "composefs"),
+        # What is unlocked or put together before, and waited for.
+        *("luks", "rd.auto", "md", "rd_no_crypttab"),
+    }
+)
+_FOR_DISK_BELOW = (
+    *("ostree.", "composefs.", "resume", "luks.", "rd.luks", "rd.lvm", "rd.md", "rd.dm", "rd.multipath"),
+    *("dm_mod.", "stratis.rootfs.", "rd.dasd", "rd.zfcp"),
+    # Their older spelling, which dracut reads, too.
+    *("rd_luks", "rd_lvm", "rd_md", "rd_dm", "rd_dasd", "rd_zfcp", "rd_no_luks", "rd_no_lvm", "rd_no_md", "rd_no_dm"),
+)
+# What separates arguments for one of their readers: dracut knows no quotes.
+_SEPARATORS = re.compile(r"[\s\xa0\"'\\]+")
+
+
+class Verdict(Enum):
+    """What becomes of an image's argument."""
+
+    KEPT = "it may stand on the next kernel's command line"
+    FOR_DISK = "it is about a root on a disk"
+    REFUSED = "it is about sources, the network, proxies or trust"
+
+
+def image_may_ask(word: str) -> bool:
+    """Tell whether an image's argument, as it is typed, may stand on the next kernel's command line."""
+    return verdict(word) is Verdict.KEPT
+
+
+def verdict(word: str) -> Verdict:
+    """Return what becomes of an image's argument, as it is typed.
+
+    What counts is the worst that one of its readers would find in it: the kernel, dracut or systemd.
+    """
+    token = read_word(word)
+    # As it will stand there: see next_cmdline.
+    unquoted = _unquoted(word + '"' * (word.count('"') % 2))
+    # Everything behind "--" is for init. An open quote or escape takes in what follows.
+    if token.name.startswith("--") or unquoted is None or word.endswith("\\"):
+        return Verdict.REFUSED
+    names = {_folded(part.partition("=")[0]) for part in (*_SEPARATORS.split(word), *unquoted)} | {_folded(token.name)}
+    refused = {name for name in names if _is_refused(name)}
+    if refused - {"root"} or (refused and not _is_disk_root(token)):
+        return Verdict.REFUSED
+    return Verdict.FOR_DISK if refused or any(_is_for_disk(name) for name in names) else Verdict.KEPT
+
+
+def _unquoted(text: str) -> list[str] | None:
+    """Return the arguments that systemd makes of a text: it drops both kinds of quotes wherever they stand.
+
+    None where a quote stays open.
+    """
+    found, quote = [""], ""
+    for character in text:
+        if character in (quote or "\"'"):
+            quote = "" if quote else character
+        elif character.isspace() and not quote:
+            found.append("")
+        else:
+            found[-1] += character
+    return None if quote else found
+
+
+def _is_refused(name: str) -> bool:
+    if name.startswith(_OUR_OWN):
+        return name not in _ALLOWED
+    return name in _REFUSED or name.startswith(_REFUSED_BELOW) or name.endswith(_REFUSED_ENDS)
+
+
+def _is_for_disk(name: str) -> bool:
+    return name in _FOR_DISK or name.startswith(_FOR_DISK_BELOW)
+
+
+def _is_disk_root(token: Token) -> bool:
+    return _folded(token.name) == "root" and _DISK_ROOT.match(token.value or "") is not None
+
+
+def _folded(name: str) -> str:
+    """Return a name as its most lenient reader takes it: the kernel takes "-" for "_", others both cases."""
+    return name.lower().replace("-", "_")

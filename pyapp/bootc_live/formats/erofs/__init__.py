@@ -1,0 +1,1 @@
+"""Structures of the EROFS on-disk format."""

@@ -1,0 +1,1 @@
+"""Documents and names of the OCI image specification: references, descriptors, manifests, platforms."""

@@ -1,0 +1,165 @@
+"""Parse manifests, indexes and image configs (OCI image-spec and Docker schema 2). Pure: bytes in, types out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bootc_live.base.errors import ImageError
+from bootc_live.formats.json_text import LARGEST, read_json
+from bootc_live.formats.oci.descriptor import (
+    CLAIMS,
+    CONFIG_TYPES,
+    INDEX_TYPES,
+    MANIFEST_TYPES,
+    Descriptor,
+    Platform,
+    check_digest,
+    parse_descriptor,
+)
+
+# Registries refuse manifests over 4 MiB (distribution-spec, pushing manifests).
+MANIFEST_LIMIT = LARGEST
+# Of one image. Docker makes at most 127 layers and overlayfs stacks 500.
+MOST_LAYERS = 1024
+_HINT = "check that the source is a container image built for OCI or Docker schema 2"
+_HINT_AMBIGUOUS = "build and push the image again; somebody may want programs to take it for different things"
+_HINT_LAYERS = "build the image with fewer layers, or squash it"
+# What only indexes have, only image manifests, and only manifests of schema 1.
+_OF_INDEXES = frozenset({"manifests"})
+_OF_MANIFESTS = frozenset({"config", "layers"})
+_OF_NEITHER = frozenset({"fslayers", "history"})
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """One image: its config and its layers, base first."""
+
+    config: Descriptor
+    layers: tuple[Descriptor, ...]
+
+
+@dataclass(frozen=True)
+class ImageConfig:
+    """The parts of an image config that booting needs; one diffID a layer, base first."""
+
+    platform: Platform
+    diff_ids: tuple[str, ...]
+
+
+def is_index(content: bytes, media_type: str, what: str) -> bool:
+    """Tell an index from a manifest by its shape, its own mediaType, and the one that is said of it elsewhere.
+
+    Where two of them disagree, another program may read another image out of the same bytes (CVE-2021-41190):
+    raises ImageError. A ``media_type`` that is none of containers, such as application/json, says nothing.
+    """
+    data = _object(content, what, unique=True)
+    # As programs read it that do not care for upper and lower case.
+    names = {name.casefold() for name in data}
+    readings: dict[str, bool | None] = {}
+    if names & _OF_INDEXES:
+        readings["its list of manifests"] = True
+    if names & _OF_MANIFESTS:
+        readings["its config and layers"] = False
+    if names & _OF_NEITHER:
+        readings["its parts of schema 1"] = None
+    own = data.get("mediaType")
+    if own is not None and own != "":
+        readings[f"its mediaType {own!r}"] = _kind(own)
+    if media_type.startswith(CLAIMS):
+        readings[f"the type {media_type!r} it is given as"] = _kind(media_type)
+        if isinstance(own, str) and own and own != media_type:
+            readings["both types, which differ"] = None
+    if len(set(readings.values())) > 1 or None in readings.values():
+        raise ImageError(
+            f"{what} can be taken for different things, going by {', '.join(readings)}", hint=_HINT_AMBIGUOUS
+        )
+    return True in readings.values()
+
+
+def _kind(media_type: object) -> bool | None:
+    if not isinstance(media_type, str):
+        return None
+    return True if media_type in INDEX_TYPES else False if media_type in MANIFEST_TYPES else None
+
+
+def parse_index(content: bytes, what: str) -> tuple[Descriptor, ...]:
+    """Give the manifests of an index (image-index.md); raises ImageError that begins with ``what``."""
+    entries = _object(content, what).get("manifests")
+    if not isinstance(entries, list):
+        raise ImageError(f"{what} has no list of manifests", hint=_HINT)
+    return tuple(_descriptor(entry, what) for entry in entries)
+
+
+def parse_manifest(content: bytes, what: str) -> Manifest:
+    """Read an image manifest (manifest.md); raises ImageError that begins with ``what``."""
+    data = _object(content, what)
+    version = data.get("schemaVersion")
+    # Not 2.0, which others refuse.
+    if not isinstance(version, int) or version != 2:
+        raise ImageError(f"{what} has schemaVersion {version!r}, it must be 2", hint=_HINT)
+    layers = data.get("layers")
+    if not isinstance(layers, list) or not layers:
+        raise ImageError(f"{what} has no layers", hint=_HINT)
+    if len(layers) > MOST_LAYERS:
+        raise ImageError(f"{what} has {len(layers)} layers, {MOST_LAYERS} are the most there can be", hint=_HINT_LAYERS)
+    return Manifest(
+        config=_descriptor(data.get("config"), what),
+        layers=tuple(_descriptor(layer, what) for layer in layers),
+    )
+
+
+def is_artifact(content: bytes, what: str) -> bool:
+    """Tell a manifest that packs something else than an image, such as a signature; raises ImageError."""
+    data = _object(content, what)
+    config, layers = data.get("config"), data.get("layers")
+    listed = layers if isinstance(layers, list) else []
+    kinds = [str(layer.get("mediaType", "")) for layer in listed if isinstance(layer, dict)]
+    return (
+        data.get("artifactType", "") not in ("", *CONFIG_TYPES)
+        or (isinstance(config, dict) and config.get("mediaType", "") not in ("", *CONFIG_TYPES))
+        or any(kind and "tar" not in kind for kind in kinds)
+    )
+
+
+def parse_config(content: bytes, layers: int, what: str) -> ImageConfig:
+    """Read an image config (config.md) for an image of so many layers; raises ImageError as above."""
+    data = _object(content, what)
+    rootfs = data.get("rootfs")
+    diff_ids = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
+    if not isinstance(diff_ids, list) or len(diff_ids) != layers:
+        raise ImageError(f"{what} does not list one diffID for each of the {layers} layers", hint=_HINT)
+    try:
+        checked = tuple(check_digest(diff_id) for diff_id in diff_ids)
+    except ValueError as error:
+        raise ImageError(f"{what} has a bad diffID: {error}", hint=_HINT) from error
+    platform = Platform(
+        os=str(data.get("os", "")),
+        architecture=str(data.get("architecture", "")),
+        variant=str(data.get("variant", "")),
+    )
+    return ImageConfig(platform=platform, diff_ids=checked)
+
+
+def _object(content: bytes, what: str, *, unique: bool = False) -> dict[str, object]:
+    try:
+        data = read_json(content, pairs=_unique if unique else None)
+    except ValueError as error:
+        raise ImageError(f"{what} is not JSON: {error}", hint=_HINT) from error
+    if not isinstance(data, dict):
+        raise ImageError(f"{what} is not a JSON object", hint=_HINT)
+    return data
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Return the object; raises ValueError for a name that stands there twice: programs differ in which one counts."""
+    found = dict(pairs)
+    if len({name.casefold() for name in found}) < len(pairs):
+        raise ValueError("an object has a name twice")
+    return found
+
+
+def _descriptor(data: object, where: str) -> Descriptor:
+    try:
+        return parse_descriptor(data)
+    except ValueError as error:
+        raise ImageError(f"{where} is damaged: {error}", hint=_HINT) from error

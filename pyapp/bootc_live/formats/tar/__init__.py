@@ -1,0 +1,1 @@
+"""Tar archives: ustar, pax and GNU headers, sparse members, and a reader in place."""

@@ -1,0 +1,78 @@
+"""Write loaded modules into the root of an initramfs, compiled: nothing may be left to compile at boot."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import marshal
+import os
+import zipfile
+from collections.abc import Iterable
+
+from bootc_live.freeze.ask import Module
+
+APP = "usr/lib/bootc-live/bootc-live.pyz"
+_DATE = (1980, 1, 1, 0, 0, 0)
+_START = "import sys\nfrom bootc_live.__main__ import main\nsys.exit(main())\n"
+# Header of a pyc that is never compared with a source (PEP 552: hash-based, unchecked).
+_HEADER = importlib.util.MAGIC_NUMBER + (1).to_bytes(4, "little") + bytes(8)
+
+
+def write_modules(root: str, archive: str, modules: Iterable[Module]) -> list[str]:
+    """Write standard library and program below ``root``; give the extension modules that are left to copy."""
+    binaries, ours = [], []
+    for module in modules:
+        if module.path.startswith(archive + os.sep):
+            ours.append(module)
+        elif module.path.endswith(".so"):
+            binaries.append(module.path)
+        elif module.path.endswith(".py"):
+            _write_standard(root, module.path)
+    _write_app(os.path.join(root, APP), archive, ours)
+    return binaries
+
+
+def _write_standard(root: str, path: str) -> None:
+    real = os.path.realpath(path)
+    target = os.path.join(root, real.lstrip("/") + "c")
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    with open(real, "rb") as source, open(target, "wb") as compiled:
+        compiled.write(_bytecode(source.read(), path))
+
+
+def _write_app(target: str, archive: str, modules: list[Module]) -> None:
+    with zipfile.ZipFile(archive) as source:
+        names = {module.name for module in modules}
+        members = {"__main__.pyc": _bytecode(_START.encode(), "__main__.py")}
+        for member in source.namelist():
+            if member.endswith(".py"):
+                name = member.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+                if name in names:
+                    members[f"{member}c"] = _bytecode(source.read(member), member)
+            elif not member.endswith("/") and _belongs(member, names):
+                members[member] = source.read(member)
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    with open(target, "wb") as file:
+        file.write(_zip(members))
+
+
+def _belongs(member: str, names: set[str]) -> bool:
+    """Tell data (schemas, licence texts) of what is packed from data of what is not."""
+    top, _, rest = member.partition("/")
+    if top == "licenses":
+        project = rest.partition("-")[0].lower()
+        return {"attrs": "attr", "pyyaml": "yaml"}.get(project, project) in names
+    return top in names or not rest
+
+
+def _zip(members: dict[str, bytes]) -> bytes:
+    # Stored: the initramfs is compressed as a whole, and better so.
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as archive:
+        for name in sorted(members):
+            archive.writestr(zipfile.ZipInfo(name, _DATE), members[name])
+    return content.getvalue()
+
+
+def _bytecode(source: bytes, name: str) -> bytes:
+    return _HEADER + marshal.dumps(compile(source, name, "exec", dont_inherit=True))

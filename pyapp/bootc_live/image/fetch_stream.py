@@ -1,0 +1,256 @@
+"""An image out of an archive that is read once, in whatever order its members come.
+
+Layers may come before anything says which they are: each is inflated into the store at once, with its digest and
+diffID found on the way, and kept if the image turns out to be made of it.
+
+Nothing is looked at twice: whoever looks for the image asks for one document after the other, and the archive is read
+on until that one has come.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from bootc_live.base.errors import AdmissionError, BootcLiveError, ImageError, OutOfMemoryError, RunError, SourceError
+from bootc_live.base.log import Progress, Recorder
+from bootc_live.formats.oci.descriptor import Descriptor
+from bootc_live.formats.oci.manifest import MANIFEST_LIMIT, Manifest, parse_config
+from bootc_live.formats.oci.platform import check
+from bootc_live.image.admit import Admit, admit_all
+from bootc_live.image.resolve import Wanted, resolve_image
+from bootc_live.image.store.layer_store import LayerStore
+from bootc_live.image.verified import (
+    ResolvedImage,
+    VerifiedImage,
+    VerifiedLayer,
+    resolved_image,
+    verified_image,
+    verified_layer,
+)
+from bootc_live.image.verify import digest_of, exhaust
+from bootc_live.source.archive.docker import MANIFEST, TITLE, docker_image
+from bootc_live.source.archive.files import MemoryFiles
+from bootc_live.source.archive.layout import LayoutSource, blob_name
+from bootc_live.source.interface import Member, StreamSource
+
+_INDEX = "index.json"
+# Of all manifests and configs of an archive together.
+_MOST_SMALL = 16 * MANIFEST_LIMIT
+_HINT = "make the archive anew, for example with: skopeo copy SOURCE oci-archive:FILE.oci:latest"
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """The image, and the names of its layers' members, base first."""
+
+    image: ResolvedImage
+    names: tuple[str, ...]
+
+
+class _Documents(MemoryFiles):
+    """The small JSON of an archive by name; whoever asks for what has not come yet has the archive read on up to it.
+
+    ``others`` gets every member that is none on the way. ``sizes`` are those of all members that came by.
+    """
+
+    def __init__(self, members: Iterator[Member], others: Callable[[Member], None]) -> None:
+        self.content: dict[str, bytes] = {}
+        self.sizes: dict[str, int] = {}
+        super().__init__(self.content)
+        self._members = members
+        self._others = others
+        self._left = _MOST_SMALL
+
+    def size(self, name: str) -> int | None:
+        """Return a document's size in bytes, or None where the archive has no such document."""
+        while name not in self.content and (member := next(self._members, None)) is not None:
+            self._arrive(member)
+        return super().size(name)
+
+    def _arrive(self, member: Member) -> None:
+        self.sizes[member.name] = member.size
+        first = next(member.chunks, b"")
+        chunks = itertools.chain([first], member.chunks)
+        # A layer that looks like a document is found here in the end.
+        if first.lstrip()[:1] in (b"{", b"[") and member.size <= min(MANIFEST_LIMIT, self._left):
+            self._left -= member.size
+            self.content[member.name] = b"".join(chunks)
+        else:
+            self._others(Member(member.name, member.size, chunks))
+
+
+def _find_image(source: StreamSource, wanted: Wanted, documents: _Documents) -> _Plan:
+    """Return the image that is meant, having read no further than that takes; raises SourceError and ImageError."""
+    if not source.docker and documents.size(_INDEX) is not None:
+        layout = LayoutSource(documents, source.typed, source.label, insecure=source.insecure)
+        image = resolve_image(layout, wanted)
+        return _Plan(image, tuple(blob_name(layer.digest) for layer in image.manifest.layers))
+    if documents.size(MANIFEST) is not None:
+        return _find_docker_image(source, wanted, documents)
+    raise SourceError(
+        f"{source.typed!r} is neither an OCI archive nor a docker-archive: it has no {_INDEX}", hint=_HINT
+    )
+
+
+def _find_docker_image(source: StreamSource, wanted: Wanted, documents: _Documents) -> _Plan:
+    typed = source.typed
+    image = docker_image(typed, documents.content[MANIFEST], source.label)
+    if documents.size(image.config) is None:
+        raise SourceError(f"{typed!r} does not hold {image.config!r}, which its {MANIFEST} names", hint=_HINT)
+    content = documents.content[image.config]
+    wanted.check_pin(typed, content)
+    config = Descriptor("", digest_of(content), len(content))
+    diff_ids = parse_config(content, len(image.layers), f"the image config {image.config!r} of {typed!r}").diff_ids
+    layers = [
+        Descriptor("", diff_id, documents.sizes.get(name) or source.size_of(name) or 0, annotations={TITLE: name})
+        for diff_id, name in zip(diff_ids, image.layers, strict=True)
+    ]
+    resolved = resolved_image(
+        typed, Manifest(config, tuple(layers)), content, insecure=source.insecure, manifest_digest=None
+    )
+    check(resolved.config.platform, wanted.platform, typed)
+    return _Plan(resolved, image.layers)
+
+
+def resolve_stream(source: StreamSource, wanted: Wanted) -> ResolvedImage:
+    """Find the image in an archive, reading no further than that takes; raises SourceError and ImageError."""
+    with source.members() as members:
+        return _find_image(source, wanted, _Documents(members, others=lambda _member: None)).image
+
+
+def fetch_stream(
+    source: StreamSource, wanted: Wanted, store: LayerStore, recorder: Recorder, admit: Admit = admit_all
+) -> VerifiedImage:
+    """Read an archive once and put the image's layers into the store.
+
+    ``admit`` is asked as soon as it is known which image it is. Layers that come by before that are in the store by
+    then: most tools write the manifest somewhere among the blobs, and index.json, which names it, last.
+    Raises SourceError, ImageError, RunError and OutOfMemoryError.
+    """
+    with recorder.phase("fetch", "reading the archive and verifying layers"), source.members() as members:
+        progress = Progress(recorder, "fetch", 0)
+        layers = _Layers(source.typed, store)
+        counted = (_counted(member, progress) for member in members)
+        documents = _Documents(counted, others=layers.place)
+        try:
+            plan = _find_image(source, wanted, documents)
+            admit(source, plan.image)
+            _read_on(plan, counted, documents, layers)
+        except BaseException:
+            # Whoever waits for bytes would keep the program waiting.
+            source.interrupt()
+            raise
+        image = _assemble(plan, documents, layers)
+    store.keep_only(image.resolved.config.diff_ids)
+    return image
+
+
+def _read_on(plan: _Plan, members: Iterator[Member], documents: _Documents, layers: _Layers) -> None:
+    """Place the layers that have not come by yet, and read no further than that takes."""
+    missing = list(zip(plan.image.config.diff_ids, plan.names, strict=True))
+    needed: dict[str, list[str]] = {}
+    for diff_id, name in missing:
+        needed.setdefault(name, []).append(diff_id)
+    while missing:
+        diff_id, name = missing[-1]
+        if layers.has(diff_id, name) or name in documents.content:
+            missing.pop()
+            continue
+        member = next(members, None)
+        if member is None:
+            break
+        if not all(layers.has(diff_id, member.name) for diff_id in needed.get(member.name, ())):
+            layers.place(member)
+
+
+@dataclass(frozen=True)
+class _Layers:
+    """Members as layers in the store, by name, and what was wrong with others."""
+
+    typed: str
+    store: LayerStore
+    placed: dict[str, VerifiedLayer] = field(default_factory=dict)
+    wrong: dict[str, BootcLiveError] = field(default_factory=dict)
+
+    def has(self, diff_id: str, name: str) -> bool:
+        """Tell whether a layer came by, under its own name or another one."""
+        return name in self.placed or diff_id in self.store.layers
+
+    def place(self, member: Member) -> None:
+        """Inflate a member into the store. What is wrong with it matters only if the image needs it."""
+        name, store = member.name, self.store
+        what = f"{name!r} of {self.typed!r}"
+        named = _digest_in(name)
+        hasher = hashlib.new(named.partition(":")[0] if named else "sha256")
+        hashed = _hashed(member.chunks, hasher)
+        slot = store.rest()
+        try:
+            found, size = store.inflate(slot, hashed, member.size, what, lambda: False)
+            exhaust(hashed)
+        except OutOfMemoryError as error:
+            # Whether these bytes are the image's own is not known where their name is no digest: not the end of all
+            # then.
+            self.wrong[name] = error if named else AdmissionError(error.message, hint=error.hint)
+            exhaust(hashed)
+            store.has_room()
+        except (ImageError, RunError) as error:
+            self.wrong[name] = error
+            exhaust(hashed)
+        else:
+            self._keep(name, verified_layer(found, found, slot.offset, size, what))
+        digest = f"{hasher.name}:{hasher.hexdigest()}"
+        if named is not None and digest != named:
+            self.wrong[name] = ImageError(f"{what} has the digest {digest}, it must be {named}", hint=_HINT)
+
+    def _keep(self, name: str, layer: VerifiedLayer) -> None:
+        """Keep what has come under its own digest: whatever becomes of this archive, a later source may need it."""
+        kept = self.store.layers.setdefault(layer.diff_id, layer)
+        if kept is not layer:
+            self.store.drop(layer.offset, layer.size)
+        self.placed[name] = kept
+
+
+def _assemble(plan: _Plan, documents: _Documents, layers: _Layers) -> VerifiedImage:
+    typed, store = layers.typed, layers.store
+    pairs = list(zip(plan.image.config.diff_ids, plan.names, strict=True))
+    for number, (diff_id, name) in enumerate(pairs):
+        what = f"layer {number} ({name}) of {typed!r}"
+        if name in documents.content and not layers.has(diff_id, name):
+            content = documents.content[name]
+            layers.place(Member(name, len(content), iter([content])))
+        if name in layers.wrong:
+            raise layers.wrong[name]
+        if diff_id in store.layers:
+            continue
+        if name not in layers.placed:
+            raise SourceError(f"{typed!r} does not hold {name!r}, a layer of its image", hint=_HINT)
+        placed = layers.placed[name]
+        found = store.digest(placed, diff_id.partition(":")[0])
+        store.layers[diff_id] = verified_layer(diff_id, found, placed.offset, placed.size, what)
+    return verified_image(plan.image, store.path, [store.layers[diff_id] for diff_id, _ in pairs])
+
+
+def _counted(member: Member, progress: Progress) -> Member:
+    def counted() -> Iterator[bytes]:
+        for chunk in member.chunks:
+            progress.add(len(chunk))
+            yield chunk
+
+    return Member(member.name, member.size, counted())
+
+
+def _hashed(chunks: Iterator[bytes], hasher: hashlib._Hash) -> Iterator[bytes]:
+    for chunk in chunks:
+        hasher.update(chunk)
+        yield chunk
+
+
+def _digest_in(name: str) -> str | None:
+    """Return the digest that a blob's name says it has (image-layout.md, blobs)."""
+    parts = name.split("/")
+    if len(parts) == 3 and parts[0] == "blobs" and parts[1] in ("sha256", "sha512"):
+        return f"{parts[1]}:{parts[2]}"
+    return None

@@ -1,0 +1,277 @@
+"""Blobs kept on their way, as an OCI layout inside a cpio archive: what an initramfs can be given to boot from.
+
+Where each blob goes is known from the manifest, before its first byte comes. So it is written once, to its final place.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count
+
+from bootc_live.base.errors import OutOfMemoryError
+from bootc_live.base.units import mib
+from bootc_live.formats import cpio
+from bootc_live.formats.oci.descriptor import Descriptor
+from bootc_live.image.store.space import full, no_space
+from bootc_live.image.verified import ResolvedImage
+from bootc_live.source.archive.layout import blob_name
+from bootc_live.source.interface import Mirrored, Source, TopManifest
+from bootc_live.system.holes import punch
+
+_DIRECTORY, _FILE = 0o40755, 0o100644
+_LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
+_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+_CHUNK = 2**20
+_PAGE = mmap.ALLOCATIONGRANULARITY
+
+
+@dataclass(frozen=True)
+class RecordedLayout:
+    """A whole cpio archive, ``size`` bytes at the begin of ``path``, that holds an OCI layout.
+
+    ``digest`` is its image's manifest; ``missing`` are layers that are not in it.
+    """
+
+    path: str
+    size: int
+    digest: str
+    missing: frozenset[str]
+
+    def chunks(self) -> Iterator[bytes]:
+        """Give the archive."""
+        with open(self.path, "rb") as file:
+            left = self.size
+            while left and (chunk := file.read(min(_CHUNK, left))):
+                yield chunk
+                left -= len(chunk)
+
+
+@dataclass
+class _Plan:
+    """Where everything is: the offsets of blobs' headers and data by digest, and where each blob's place ends."""
+
+    image: ResolvedImage
+    heads: dict[str, int]
+    places: dict[str, int]
+    ends: dict[str, int]
+    size: int
+
+
+class LayoutRecorder:
+    """Keeps the blobs of one image in the file ``path``, below the directory ``prefix`` of a cpio. See ``BlobsKept``.
+
+    ``room`` tells, once the image is known, how many bytes of layers may be kept; those beyond are left out, an
+    error where ``whole`` tells that the image has to be there as a whole.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        prefix: str,
+        room: Callable[[], int | None] = lambda: None,
+        *,
+        whole: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Make the file; raises OSError."""
+        self.path = path
+        self._prefix, self._room, self._whole = prefix, room, whole
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        self._plan: _Plan | None = None
+        self._complete: set[str] = set()
+
+    def close(self) -> None:
+        """Close the file, which stays."""
+        os.close(self._fd)
+
+    def keeping(self, source: Source, image: ResolvedImage, known: Mapping[str, bytes]) -> Source:
+        """Give a source that keeps what is read of layers; what an earlier source gave of the same image stays.
+
+        Raises OutOfMemoryError.
+        """
+        digest = image.manifest_digest
+        if digest is None or digest not in known:
+            return source
+        if self._plan is None or self._plan.image.manifest_digest != digest:
+            self._forget()
+            try:
+                self._plan = self._write_plan(image, digest, known)
+            except OSError as error:
+                if no_space(error):
+                    raise full(self._fd, "the image's manifest, kept for the next kernel") from error
+                raise
+        return _Keeping(source, self)
+
+    def finish(self, image: ResolvedImage) -> RecordedLayout | None:
+        """Give what was kept of this image, None where there is nothing; what did not come whole is not in it."""
+        plan = self._plan
+        if plan is None or plan.image.manifest_digest is None or plan.image.manifest_digest != image.manifest_digest:
+            # Of another one, whose source failed.
+            self._forget()
+            return None
+        for digest, head in plan.heads.items():
+            if digest not in self._complete:
+                # An archive that ends here, and holes up to the next one: the kernel passes over zeros.
+                end = cpio.trailer()
+                os.pwrite(self._fd, end, head)
+                self._clear(head + len(end), plan.ends[digest])
+        missing = _needed(plan.image).keys() - self._complete
+        return RecordedLayout(self.path, plan.size, plan.image.manifest_digest, frozenset(missing))
+
+    def kept(self, descriptor: Descriptor, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        """Pass the chunks of a layer on, and write them down."""
+        offset = None if self._plan is None else self._plan.places.get(descriptor.digest)
+        end = 0 if offset is None else offset + descriptor.size
+        for chunk in chunks:
+            if offset is not None:
+                # More than it should have is an error that the reader finds.
+                offset = self._write(offset, memoryview(chunk)[: end - offset], descriptor)
+            yield chunk
+
+    def begun(self, descriptor: Descriptor) -> None:
+        """Count a layer as not there."""
+        self._complete.discard(descriptor.digest)
+
+    def came(self, descriptor: Descriptor) -> None:
+        """Count a layer as there: all of it came, and was found right."""
+        if self._plan is not None and descriptor.digest in self._plan.places:
+            self._complete.add(descriptor.digest)
+
+    def _write_plan(self, image: ResolvedImage, digest: str, known: Mapping[str, bytes]) -> _Plan:
+        config = image.manifest.config
+        small = {
+            "oci-layout": _LAYOUT,
+            "index.json": _index(digest, known[digest]),
+            blob_name(digest): known[digest],
+            blob_name(config.digest): known[config.digest],
+        }
+        layers = _needed(image)
+        if config.digest in layers:
+            del layers[config.digest]
+        room = self._room()
+        if self._whole() and room is not None and image.compressed_size > room:
+            raise OutOfMemoryError(
+                f"the layers of {image.typed!r} take {mib(image.compressed_size)}, twice of it for a moment; "
+                f"memory does for {mib(room)} of them",
+                hint="give the machine more memory, or boot from a registry, where the next kernel can fetch them, too",
+            )
+        layers = _fitting(layers, room)
+        names = [f"{self._prefix}/{name}" for name in (*small, *(blob_name(layer) for layer in layers))]
+        plan = _Plan(image, {}, {}, {}, 0)
+        at, inodes = 0, count(1)
+        for name in cpio.directories(names):
+            at = self._put(at, cpio.header(name, _DIRECTORY, 0, next(inodes)))
+        for name, content in small.items():
+            head = cpio.header(f"{self._prefix}/{name}", _FILE, len(content), next(inodes))
+            at = self._put(at, head + content + cpio.padding(len(content)))
+        for layer, descriptor in layers.items():
+            plan.heads[layer] = at
+            head = cpio.header(f"{self._prefix}/{blob_name(layer)}", _FILE, descriptor.size, next(inodes))
+            at = self._put(at, head)
+            plan.places[layer] = at
+            at += descriptor.size
+            at = plan.ends[layer] = self._put(at, cpio.padding(descriptor.size))
+        plan.size = self._put(at, cpio.trailer())
+        os.ftruncate(self._fd, plan.size)
+        return plan
+
+    def _forget(self) -> None:
+        self._plan = None
+        self._complete.clear()
+        os.ftruncate(self._fd, 0)
+
+    def _clear(self, begin: int, end: int) -> None:
+        """Make zeros of what may hold a part of a blob; only whole pages can be given back."""
+        punch(self._fd, begin, end - begin)
+        for start in (begin, max(begin, end - _PAGE)):
+            os.pwrite(self._fd, bytes(min(_PAGE, end - start)), start)
+
+    def _put(self, offset: int, content: bytes) -> int:
+        os.pwrite(self._fd, content, offset)
+        return offset + len(content)
+
+    def _write(self, offset: int, view: memoryview, descriptor: Descriptor) -> int:
+        try:
+            while view:
+                written = os.pwrite(self._fd, view, offset)
+                view, offset = view[written:], offset + written
+        except OSError as error:
+            if no_space(error):
+                raise full(self._fd, f"the blob {descriptor.digest}, kept for the next kernel") from error
+            raise
+        return offset
+
+
+class _Keeping:
+    """A source whose layers are kept; see ``Source``."""
+
+    def __init__(self, source: Source, keeper: LayoutRecorder) -> None:
+        self._source, self._keeper = source, keeper
+
+    @property
+    def typed(self) -> str:
+        """The source as the user wrote it."""
+        return self._source.typed
+
+    @property
+    def insecure(self) -> bool:
+        """Whether the user chose to talk to it without protection."""
+        return self._source.insecure
+
+    def top(self) -> TopManifest:
+        """Fetch what the name stands for."""
+        return self._source.top()
+
+    @contextmanager
+    def open_manifest(self, descriptor: Descriptor) -> Iterator[Iterator[bytes]]:
+        """Open a manifest."""
+        with self._source.open_manifest(descriptor) as chunks:
+            yield chunks
+
+    @contextmanager
+    def open_blob(self, descriptor: Descriptor) -> Iterator[Iterator[bytes]]:
+        """Open a blob, and keep it if the block ends without an error: then it has been verified."""
+        self._keeper.begun(descriptor)
+        with self._source.open_blob(descriptor) as chunks:
+            yield self._keeper.kept(descriptor, chunks)
+        self._keeper.came(descriptor)
+
+    def whence(self, descriptor: Descriptor) -> str | None:
+        """Say where the bytes of a blob came from."""
+        return self._source.whence(descriptor)
+
+    def distrust(self, descriptor: Descriptor) -> bool:
+        """Ask the places that gave a blob no more, where there are others."""
+        return isinstance(self._source, Mirrored) and self._source.distrust(descriptor)
+
+    def interrupt(self) -> None:
+        """End all reading, for good."""
+        self._source.interrupt()
+
+
+def _needed(image: ResolvedImage) -> dict[str, Descriptor]:
+    """Give the layers that are fetched: of those that unpack to the same, only the last."""
+    distinct = dict(zip(image.config.diff_ids, image.manifest.layers, strict=True))
+    return {layer.digest: layer for layer in distinct.values()}
+
+
+def _index(digest: str, manifest: bytes) -> bytes:
+    kind = json.loads(manifest).get("mediaType") or _MANIFEST
+    entry = {"mediaType": kind, "digest": digest, "size": len(manifest)}
+    return json.dumps({"schemaVersion": 2, "manifests": [entry]}, separators=(",", ":")).encode()
+
+
+def _fitting(layers: Mapping[str, Descriptor], room: int | None) -> dict[str, Descriptor]:
+    """Leave out what does not fit, the largest first: the fewest are fetched once more."""
+    if room is None:
+        return dict(layers)
+    left, keep = room, set[str]()
+    for digest, layer in sorted(layers.items(), key=lambda item: item[1].size):
+        if layer.size <= left:
+            keep.add(digest)
+            left -= layer.size
+    return {digest: layer for digest, layer in layers.items() if digest in keep}

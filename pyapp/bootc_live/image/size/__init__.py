@@ -1,0 +1,1 @@
+"""How large an image is once it is unpacked, asked before it is fetched."""

@@ -1,0 +1,1 @@
+"""The data file: layers are inflated into it and hashed there."""

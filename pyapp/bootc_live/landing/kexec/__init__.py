@@ -1,0 +1,1 @@
+"""Landing in the image's own kernel by kexec."""

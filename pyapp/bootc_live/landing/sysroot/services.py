@@ -1,0 +1,21 @@
+"""Whether an image has services that fail without a disk."""
+
+from __future__ import annotations
+
+from bootc_live.config.cmdline.tokens import split_cmdline
+from bootc_live.rootfs.disk_units import enabled_disk_units, listing_of_directory, mask_arguments, masked_by
+
+
+def check_services(root: str, typed: str, cmdline: str) -> str | None:
+    """Return a warning where the tree ``root`` asks for such services, and the kernel command line does not mask them.
+
+    ``typed`` is the image as the user wrote it.
+    """
+    units = enabled_disk_units(listing_of_directory(root), masked_by(split_cmdline(cmdline)))
+    if not units:
+        return None
+    names = ", ".join(unit.name for unit in units)
+    return (
+        f"{typed!r} has services for a system on a disk, which fail here or fill memory: {names}; to leave them "
+        f"out, add {mask_arguments(units)} to the kernel arguments"
+    )

@@ -1,1 +1,0 @@
-"""What an initramfs needs of Python to run this program: found by asking, compiled, written."""

@@ -1,0 +1,109 @@
+"""What a boot leaves behind for people and programs to read: ``/run/bootc-live/receipt.json``."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from bootc_live import __version__
+from bootc_live.base.errors import LandingError
+from bootc_live.base.log import Recorder
+from bootc_live.base.output import shown_json
+from bootc_live.config.model import Config
+from bootc_live.config.next_kernel.handover import Handover
+from bootc_live.image.acquire import Acquired
+from bootc_live.receipt.figures import Figures, root_parts
+from bootc_live.receipt.two_kernels import both_stages
+from bootc_live.system.cleanup.shared import made_in
+
+__all__ = ["DEFAULT_PATH", "Figures", "make_receipt", "read_receipt", "written_receipt"]
+
+DEFAULT_PATH = "/run/bootc-live/receipt.json"
+
+
+def make_receipt(
+    config: Config, acquired: Acquired, figures: Figures, recorder: Recorder, before: Handover | None = None
+) -> dict[str, object]:
+    """Give the receipt as JSON-ready data; sizes are bytes, phases are seconds.
+
+    ``before`` is what the kernel before this one handed over, where there was one.
+    """
+    image = acquired.image
+    resolved = image.resolved
+    return {
+        "version": __version__,
+        "image": {
+            "reference": resolved.typed,
+            "manifest_digest": resolved.manifest_digest,
+            "config_digest": resolved.manifest.config.digest,
+            "platform": str(resolved.config.platform),
+            "layers": [
+                {"digest": layer.digest, "diff_id": made.diff_id, "size": layer.size, "unpacked": made.size}
+                for layer, made in zip(resolved.manifest.layers, image.layers, strict=True)
+            ],
+        },
+        "source": resolved.typed,
+        "sources": [
+            {"source": attempt.source, "used": attempt.error is None, "error": attempt.error}
+            for attempt in acquired.attempts
+        ],
+        "policy": {
+            "digests": "verified",
+            "pin": config.pin,
+            "signatures": "not checked",
+            # What the kernel before this one fetched was chosen by whoever was on the way there.
+            "insecure": resolved.insecure or (before is not None and before.receipt.get("insecure") is True),
+        },
+        **root_parts(config, figures, resolved.compressed_size, image.size),
+        "phases": dict(recorder.phases),
+        "hosts": dict(figures.hosts),
+        "kexec": both_stages(before, resolved),
+        "warnings": list(recorder.warnings),
+    }
+
+
+@contextmanager
+def written_receipt(receipt: dict[str, object], path: str) -> Iterator[None]:
+    """Write a receipt whole or not at all, before the block; a failure in the block takes it away again.
+
+    Raises LandingError.
+    """
+    # A name of its own: another run may write the same receipt now.
+    part = f"{path}.{os.urandom(8).hex()}.part"
+    try:
+        try:
+            with made_in(os.path.dirname(path) or ".", lambda: open(part, "x", encoding="utf-8")) as file:
+                file.write(f"{shown_json(receipt)}\n")
+            os.replace(part, path)
+        finally:
+            with suppress(FileNotFoundError):
+                os.unlink(part)
+    except OSError as error:
+        raise LandingError(
+            f"cannot write the receipt {path!r}: {error.strerror}", hint="correct --receipt, or free some space"
+        ) from error
+    try:
+        yield
+    except BaseException:
+        # Another run may have taken its own back, of the same name.
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+        raise
+
+
+def read_receipt(path: str) -> dict[str, object]:
+    """Read a receipt; raises LandingError where there is none or it is damaged."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            data = json.load(file)
+    except FileNotFoundError as error:
+        raise LandingError(
+            f"there is no receipt at {path!r}", hint="this system was not booted by bootc-live"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise LandingError(f"the receipt {path!r} cannot be read: {error}", hint="boot again") from error
+    if not isinstance(data, dict):
+        raise LandingError(f"the receipt {path!r} is not a JSON object", hint="boot again")
+    return data

@@ -1,0 +1,61 @@
+"""What a receipt tells of a boot that went through two kernels."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+
+from bootc_live import __version__
+from bootc_live.base.log import Recorder
+from bootc_live.config.next_kernel.handover import Handover
+from bootc_live.image.verified import ResolvedImage
+from bootc_live.rootfs.boot_files.extract import BootArtifacts
+
+
+def first_stage(taken: BootArtifacts, hosts: Mapping[str, int], peak: int, recorder: Recorder) -> dict[str, object]:
+    """Give what the first kernel's work was, as JSON-ready data: bytes, seconds by phase, and why sources failed.
+
+    ``peak`` is how much memory was in use at most so far, the kernel's own included.
+    """
+    resolved = taken.acquired.image.resolved
+    return {
+        "version": __version__,
+        "kernel": os.uname().release,
+        "source": resolved.typed,
+        "sources": [
+            {"source": attempt.source, "used": attempt.error is None, "error": attempt.error}
+            for attempt in taken.acquired.attempts
+        ],
+        "manifest_digest": resolved.manifest_digest,
+        "insecure": resolved.insecure,
+        "bytes": {"fetched": resolved.compressed_size, "transferred": sum(hosts.values())},
+        "hosts": dict(hosts),
+        "peak_memory": peak,
+        "phases": dict(recorder.phases),
+        "warnings": list(recorder.warnings),
+    }
+
+
+def both_stages(before: Handover | None, resolved: ResolvedImage) -> dict[str, object] | None:
+    """Give what the receipt of the second kernel says of both; None where there was but one.
+
+    ``reused`` are bytes of layers that were handed over, ``seconds`` what passed between the first kernel's packing
+    and the start of this one.
+    """
+    if before is None:
+        return None
+    handed = {layer.digest: layer.size for layer in resolved.manifest.layers if layer.digest not in before.missing}
+    at = before.receipt.get("handed_over")
+    seconds = round(time.time() - _uptime() - at, 3) if isinstance(at, float) else None
+    return {
+        "first": before.receipt,
+        "kernel": os.uname().release,
+        "reused": 0 if before.layout is None else sum(handed.values()),
+        # Where a clock was set in between, nobody knows.
+        "seconds": None if seconds is None or seconds < 0 else seconds,
+    }
+
+
+def _uptime() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -1,0 +1,149 @@
+"""What a boot loader takes of an image: kernel, initramfs, and the kernel arguments that come with them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+from bootc_live.base.errors import ImageError
+from bootc_live.config.next_kernel.kargs_d import image_arguments, printable_words
+from bootc_live.formats import pe
+from bootc_live.image.store.space import full, no_space
+from bootc_live.rootfs.boot_files import zboot
+from bootc_live.rootfs.boot_files.filter import NOT_KEPT
+from bootc_live.rootfs.boot_files.kernel_choice import HINT, Chosen, kargs_files, release
+from bootc_live.rootfs.tree.node import Node
+
+_CHUNK = 2**20
+# Arguments and names in a UKI are text of a few lines.
+_MOST_TEXT = 64 * 2**10
+
+ReadAt = Callable[[int, int], bytes]
+
+
+@dataclass(frozen=True)
+class BootFile:
+    """``size`` bytes at ``offset`` of the file ``path``."""
+
+    path: str
+    offset: int
+    size: int
+
+    def chunks(self) -> Iterator[bytes]:
+        """Give the content."""
+        with open(self.path, "rb") as file:
+            file.seek(self.offset)
+            left = self.size
+            while left and (chunk := file.read(min(_CHUNK, left))):
+                yield chunk
+                left -= len(chunk)
+
+    def read(self) -> bytes:
+        """Give the content at once."""
+        return b"".join(self.chunks())
+
+    def part(self, offset: int, size: int) -> BootFile:
+        """Give a part of it."""
+        return BootFile(self.path, self.offset + offset, size)
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Give some bytes of it."""
+        return self.part(offset, max(0, min(length, self.size - offset))).read()
+
+
+@dataclass(frozen=True)
+class BootFiles:
+    """What an image boots with.
+
+    ``version`` is the kernel's release, ``kernel`` can be loaded as it is; ``initramfs`` is None where the image has
+    none. ``arguments`` are those of the image itself, one argument each.
+    """
+
+    version: str
+    kernel: BootFile
+    initramfs: BootFile | None
+    arguments: tuple[str, ...]
+    from_uki: bool
+
+
+def boot_files(chosen: Chosen, path: str, directory: str, machine: str, typed: str) -> BootFiles:
+    """Give the files of the kernel that was chosen out of an image's tree, whose data lies in the file ``path``.
+
+    What has to be unwrapped is put into ``directory``. Raises ImageError.
+    """
+    kernel = _file(chosen.kernel, path, chosen.name, typed)
+    files = {name: _text(node, path, name, typed) for name, node in kargs_files(chosen.root, typed).items()}
+    found = _sections(kernel, chosen.name)
+    if pe.is_uki(found):
+        return _unwrapped(kernel, found, chosen, partial(_plain, directory=directory, typed=typed))
+    initramfs = None if chosen.initramfs is None else _file(chosen.initramfs, path, "initramfs.img", typed)
+    arguments = image_arguments(files, machine)
+    return BootFiles(chosen.version, _plain(kernel, directory, typed), initramfs, arguments, from_uki=False)
+
+
+def _sections(kernel: BootFile, name: str) -> dict[str, tuple[int, int]]:
+    """Give the sections of a UKI, which may be named vmlinuz, too; those of other kernels do not matter."""
+    try:
+        return pe.sections(kernel.read_at, kernel.size)
+    except ImageError:
+        if name.lower().endswith(".efi"):
+            raise
+        return {}
+
+
+def _unwrapped(
+    uki: BootFile, found: dict[str, tuple[int, int]], chosen: Chosen, plain: Callable[[BootFile], BootFile]
+) -> BootFiles:
+    """Take a UKI apart; its own command line is all there is, as where it is booted by firmware."""
+
+    def text(name: str) -> str:
+        offset, size = found.get(name, (0, 0))
+        return uki.read_at(offset, min(size, _MOST_TEXT)).partition(b"\0")[0].decode(errors="replace").strip()
+
+    kernel, initramfs = (uki.part(*found[name]) if name in found else None for name in (".linux", ".initrd"))
+    if kernel is None or not kernel.size:
+        raise ImageError(f"the UKI {chosen.name} has a kernel that is empty", hint=HINT)
+    try:
+        arguments = tuple(printable_words(text(".cmdline")))
+    except ValueError as error:
+        raise ImageError(f"the command line of the UKI {chosen.name} cannot be used: {error}", hint=HINT) from error
+    return BootFiles(release(text(".uname")) or chosen.version, plain(kernel), initramfs, arguments, from_uki=True)
+
+
+def _plain(kernel: BootFile, directory: str, typed: str) -> BootFile:
+    chunks = zboot.unwrap(kernel.read_at, kernel.size)
+    if chunks is None:
+        return kernel
+    path = os.path.join(directory, "vmlinux")
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        for chunk in chunks:
+            view = memoryview(chunk)
+            while view:
+                view = view[os.write(fd, view) :]
+    except OSError as error:
+        if no_space(error):
+            raise full(fd, f"the kernel of {typed!r}, which is compressed") from error
+        raise
+    finally:
+        os.close(fd)
+    return BootFile(path, 0, os.path.getsize(path))
+
+
+def _text(node: Node, path: str, name: str, typed: str) -> bytes:
+    file = _file(node, path, name, typed)
+    if file.size > _MOST_TEXT:
+        raise ImageError(f"{release(name)} of {typed!r} has {file.size} bytes, too many to read", hint=HINT)
+    return file.read()
+
+
+def _file(node: Node, path: str, name: str, typed: str) -> BootFile:
+    name = release(name)
+    if node.kind != "file" or node.extents is not None or not (node.size or NOT_KEPT in node.xattrs):
+        raise ImageError(f"{name} of {typed!r} is empty, sparse, or no regular file", hint=HINT)
+    if NOT_KEPT in node.xattrs:
+        where = node.xattrs[NOT_KEPT].decode(errors="backslashreplace")
+        raise ImageError(f"{name} of {typed!r} is a hard link to {where!r}, whose data was passed over", hint=HINT)
+    return BootFile(path, node.offset, node.size)

@@ -1,0 +1,131 @@
+"""Which kernel of an image is the one to boot, by the rules of bootc.
+
+A unified kernel image below /boot/EFI/Linux comes first. Else it is the one directory below /usr/lib/modules that holds
+a vmlinuz; an image with several is none that bootc would install. Where none does, a unified kernel image beside the
+modules is taken: next to a vmlinuz, distributions put one whose initramfs is for other machines.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from bootc_live.base.errors import ImageError
+from bootc_live.rootfs.tree.node import Node, resolve
+
+HINT = "build the image as bootc wants it: one kernel, /usr/lib/modules/VERSION/vmlinuz with initramfs.img beside it"
+_NO_LINKS = "put the file itself there: what a link leads to, out of kargs.d, is not looked at"
+_MODULES = "usr/lib/modules"
+_KARGS = "usr/lib/bootc/kargs.d"
+_UKIS = ("boot/EFI/Linux", "efi/EFI/Linux")
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A kernel in the tree ``root``: its release, the name of its file for messages, and the files."""
+
+    root: Node
+    version: str
+    name: str
+    kernel: Node
+    initramfs: Node | None
+
+
+def choose_kernel(root: Node, typed: str) -> Chosen:
+    """Give the kernel to boot; raises ImageError where there is none, or more than one."""
+    uki = next(_installed_ukis(root), None)
+    if uki is not None:
+        return uki
+    versions = [name for name, node in _children(root, _MODULES) if node.children and b"vmlinuz" in node.children]
+    if not versions:
+        uki = next(_ukis_beside_modules(root), None)
+        if uki is not None:
+            return uki
+        raise ImageError(f"{typed!r} has no kernel: there is no /{_MODULES}/VERSION/vmlinuz in it", hint=HINT)
+    if len(versions) > 1:
+        listed = ", ".join(map(release, versions))
+        raise ImageError(f"{typed!r} has {len(versions)} kernels below /{_MODULES}: {listed}; which one?", hint=HINT)
+    directory = f"{_MODULES}/{versions[0]}"
+    kernel = _at(root, f"{directory}/vmlinuz")
+    if kernel is None:
+        raise ImageError(f"/{release(directory)}/vmlinuz of {typed!r} leads nowhere", hint=HINT)
+    name = f"/{release(directory)}/vmlinuz"
+    return Chosen(root, release(versions[0]), name, kernel, _at(root, f"{directory}/initramfs.img"))
+
+
+def release(name: str) -> str:
+    """Give a kernel's release as an image names it, without what would mean something to a terminal or in a file."""
+    return re.sub(r"[^A-Za-z0-9.+~_@:/-]", "_", name)
+
+
+def module_versions(root: Node) -> frozenset[str]:
+    """Give the releases of the kernels whose modules the tree has."""
+    return frozenset(
+        name
+        for directory in (_MODULES, "lib/modules")
+        for name, node in _children(root, directory)
+        if node.children and node.children.keys() & {b"modules.dep", b"modules.builtin", b"kernel"}
+    )
+
+
+def kargs_files(root: Node, typed: str) -> dict[str, Node]:
+    """Give the files with kernel arguments by path, in the order of their names.
+
+    Raises ImageError for what is no file: to leave arguments out without a word is not safe.
+    """
+    found: dict[str, Node] = {}
+    for name, _ in _children(root, _KARGS):
+        if name.endswith(".toml"):
+            node = _at(root, f"{_KARGS}/{name}")
+            if node is None:
+                raise ImageError(f"/{_KARGS}/{release(name)} of {typed!r} is no file with arguments", hint=_NO_LINKS)
+            found[f"/{_KARGS}/{name}"] = node
+    return found
+
+
+def _installed_ukis(root: Node) -> Iterator[Chosen]:
+    for directory in _UKIS:
+        for name, node in _programs(root, directory):
+            version = release(name[: -len(".efi")])
+            yield Chosen(root, version, f"/{directory}/{release(name)}", node, None)
+
+
+def _ukis_beside_modules(root: Node) -> Iterator[Chosen]:
+    for version, below in _children(root, _MODULES):
+        for name, node in _programs(root, f"{_MODULES}/{version}") if below.children else ():
+            yield Chosen(root, release(version), f"/{_MODULES}/{release(version)}/{release(name)}", node, None)
+
+
+def _programs(root: Node, directory: str) -> Iterator[tuple[str, Node]]:
+    """Give the programs for UEFI in a directory."""
+    for name, node in _children(root, directory):
+        if name.lower().endswith(".efi") and node.kind == "file":
+            yield name, node
+
+
+def _children(root: Node, path: str) -> list[tuple[str, Node]]:
+    try:
+        found = resolve(root, path.encode(errors="surrogateescape").split(b"/"), None).directory
+    except ValueError:
+        return []
+    return [(name.decode(errors="surrogateescape"), found[name].node) for name in sorted(found)]
+
+
+def _at(root: Node, path: str) -> Node | None:
+    """Give what a path leads to, through links; None for nothing, and for a directory."""
+    parts = path.encode(errors="surrogateescape").split(b"/")
+    for _ in range(40):
+        try:
+            entry = resolve(root, parts[:-1], None).directory.get(parts[-1])
+        except ValueError:
+            return None
+        if entry is None or entry.node.kind == "dir":
+            return None
+        if entry.node.kind != "symlink":
+            return entry.node
+        link = [part for part in entry.node.link.split(b"/") if part and part != b"."]
+        parts = link if entry.node.link.startswith(b"/") else [*parts[:-1], *link]
+        if not parts:
+            return None
+    return None

@@ -1,0 +1,46 @@
+"""Kernels for EFI that decompress themselves, of which kexec can only load what they hold.
+
+The header is that of the kernel's drivers/firmware/efi/libstub/zboot-header.S.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Generator, Iterator
+
+from bootc_live.base.errors import ImageError
+from bootc_live.base.peekable import PeekableStream
+from bootc_live.formats.pe import ReadAt
+from bootc_live.system.decompress import decompressed, is_compressed
+
+# "MZ" and padding, type of image, offset and size of the payload, reserved, type of compression.
+_HEADER = struct.Struct("<2s2x4sII8x32s")
+_CHUNK = 2**20
+
+
+def unwrap(read: ReadAt, size: int) -> Generator[bytes, None, None] | None:
+    """Give the kernel inside a zboot image in pieces, or None where it is none.
+
+    Raises ImageError for a damaged one and RunError where the program to decompress it is missing.
+    """
+    head = read(0, _HEADER.size)
+    if len(head) < _HEADER.size:
+        return None
+    magic, kind, offset, length, compression = _HEADER.unpack(head)
+    if (magic, kind) != (b"MZ", b"zimg"):
+        return None
+    hint = "check the kernel in the image; build it again"
+    if not length or offset < _HEADER.size or offset + length > size:
+        raise ImageError("the kernel is damaged: what its zboot header names is not in the file", hint=hint)
+    feed = PeekableStream(_chunks(read, offset, length))
+    if not is_compressed(feed.peek(6)):
+        named = compression.partition(b"\0")[0].decode(errors="replace")
+        raise ImageError(f"the kernel is compressed with {named!r}, which cannot be decompressed here", hint=hint)
+    return decompressed(feed, "the kernel")
+
+
+def _chunks(read: ReadAt, offset: int, size: int) -> Iterator[bytes]:
+    end = offset + size
+    while offset < end and (chunk := read(offset, min(_CHUNK, end - offset))):
+        yield chunk
+        offset += len(chunk)

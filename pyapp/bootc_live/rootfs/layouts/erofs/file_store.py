@@ -1,0 +1,212 @@
+"""Where the data of files goes in a self-contained EROFS image: one file after the other, compressed side by side."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from bootc_live.config.model import Compression
+from bootc_live.formats.erofs import compressed as z_erofs
+from bootc_live.formats.erofs.compressed import CLUSTER, EXTENT, INLINE_LIMIT, Piece
+from bootc_live.formats.tar.sparse import Extent
+from bootc_live.rootfs.layouts.erofs.chunks import chunk_size, windows
+from bootc_live.rootfs.layouts.erofs.compressor import compressor, decompressor
+from bootc_live.rootfs.layouts.erofs.writer import write_at
+from bootc_live.system.holes import punch
+
+_ALGORITHMS = {Compression.LZ4: z_erofs.LZ4, Compression.ZSTD: z_erofs.ZSTD}
+# A file that small is no smaller for its index.
+_WORTH_COMPRESSING = 256
+_INDEX_OF_ONE = z_erofs.index_size(1)
+# Extents that are being compressed or wait for an earlier one.
+_PENDING = 64
+_STEP = 2**20
+# The superblock, and what describes the compression.
+_HEAD = 4096
+
+# Gives ``length`` bytes of a layer from ``start`` on.
+Read = Callable[[int, int], bytes]
+
+
+@dataclass(eq=False, slots=True)
+class Stored:
+    """A file's data: from ``block`` on as it is and its end ``inline`` behind its inode, in ``pieces`` or ``extents``.
+
+    The extents begin and end at multiples of ``chunk``, or with the file.
+    ``blocks`` is how many blocks it takes in all.
+    """
+
+    block: int = 0
+    blocks: int = 0
+    inline: bytes = b""
+    pieces: list[Piece] = field(default_factory=list)
+    extents: tuple[Extent, ...] | None = None
+    chunk: int = 0
+
+
+class FileStore:
+    """The data area of an image, which grows at its end. Use ``file_store``.
+
+    Its blocks have 4 KiB, which every kernel with EROFS can mount, whatever the compression.
+    """
+
+    block_bits = 12
+    block = 1 << block_bits
+
+    def __init__(self, fd: int, compression: Compression, pool: ThreadPoolExecutor) -> None:
+        """Begin an empty one; raises RootfsError where the compression is not there."""
+        self.compression = compression
+        self.algorithm = _ALGORITHMS.get(compression, 0)
+        self.library = ""
+        self.fd, self._pool = fd, pool
+        self._compress: Callable[[bytes], bytes | None] = lambda _: None
+        if compression is not Compression.NONE:
+            self._compress, self.library = compressor(compression, EXTENT + CLUSTER)
+            self._decompress = decompressor(compression)
+        self._end = _HEAD
+        self._pending: deque[tuple[Future[bytes | None], bytes, Stored, bool]] = deque()
+
+    @property
+    def end(self) -> int:
+        """The first free byte, at a block."""
+        return self._end
+
+    def truncate(self, end: int) -> None:
+        """Forget all that was stored from ``end`` on, and all that is on its way."""
+        for future, *_ in self._pending:
+            future.cancel()
+        self._pending.clear()
+        os.ftruncate(self.fd, end)
+        self._end = end
+
+    def put(self, read: Read, start: int, size: int) -> Stored:
+        """Store a file whose ``size`` bytes begin at ``start``; it is there after ``flush``."""
+        stored = Stored()
+        if self.compression is Compression.NONE:
+            rest = size % self.block
+            inline = rest if rest <= INLINE_LIMIT else 0
+            if size > inline:
+                stored.block = self._end >> self.block_bits
+                self._copy(read, start, size - inline)
+                stored.blocks = (self._end >> self.block_bits) - stored.block
+            stored.inline = _exactly(read, start + size - inline, inline)
+            return stored
+        if size < _WORTH_COMPRESSING:
+            stored.inline = _exactly(read, start, size)
+            return stored
+        end = start + size
+        for length in z_erofs.extents(size):
+            data = _exactly(read, start, length)
+            start += length
+            while len(self._pending) >= _PENDING:
+                self._settle()
+            self._pending.append((self._pool.submit(self._compress, data), data, stored, start == end))
+        return stored
+
+    def put_sparse(self, read: Read, size: int, extents: tuple[Extent, ...]) -> Stored:
+        """Store the parts of a sparse file that are not holes, in whole chunks, as they are."""
+        self.flush()
+        stored, todo, result = Stored(chunk=chunk_size(extents, size, CLUSTER)), list(reversed(extents)), []
+        for start, stop in windows(extents, stored.chunk):
+            self._end = -(-self._end // CLUSTER) * CLUSTER
+            window = self._end
+            os.ftruncate(self.fd, window + stop - start)
+            while todo and todo[-1].start < stop:
+                part = todo.pop()
+                self._end = window + part.start - start
+                self._copy(read, part.data, part.length, pad=False)
+            self._end = window + stop - start
+            result.append(Extent(start, min(stop, size) - start, window))
+            stored.blocks += (stop - start) >> self.block_bits
+        stored.extents = tuple(result)
+        return stored
+
+    def flush(self) -> None:
+        """Write all that is on its way; raises OSError."""
+        while self._pending:
+            self._settle()
+
+    def content(self, stored: Stored, size: int) -> bytes:
+        """Give the ``size`` bytes of a file back that is small enough for memory, after ``flush``."""
+        if stored.extents is not None:
+            parts = bytearray(size)
+            for extent in stored.extents:
+                parts[extent.start : extent.start + extent.length] = os.pread(self.fd, extent.length, extent.data)
+            return bytes(parts)
+        if stored.pieces:
+            return b"".join(map(self._piece, stored.pieces))
+        return os.pread(self.fd, size - len(stored.inline), stored.block << self.block_bits) + stored.inline
+
+    def _piece(self, piece: Piece) -> bytes:
+        data = piece.inline or os.pread(self.fd, piece.blocks << self.block_bits, piece.block << self.block_bits)
+        # Neither LZ4 nor zstd begins with the zeros in front of it.
+        return data[: piece.length] if piece.raw else self._decompress(data.lstrip(b"\0"), piece.length)
+
+    def forget(self, stored: Stored) -> None:
+        """Give the memory of a file back that nobody will see; what is there reads as zeros then."""
+        for piece in stored.pieces:
+            punch(self.fd, piece.block << self.block_bits, piece.blocks << self.block_bits)
+        for extent in stored.extents or ():
+            punch(self.fd, extent.data, -(-extent.length // CLUSTER) * CLUSTER)
+        if stored.block:
+            punch(self.fd, stored.block << self.block_bits, stored.blocks << self.block_bits)
+
+    def _settle(self) -> None:
+        future, data, stored, last = self._pending.popleft()
+        packed = future.result()
+        if last and packed is not None and len(packed) <= INLINE_LIMIT and len(packed) + _INDEX_OF_ONE < len(data):
+            stored.pieces.append(Piece(len(data), 0, 0, inline=packed))
+        elif not stored.pieces and last and len(data) <= INLINE_LIMIT:
+            stored.inline = data
+        else:
+            self._append(data, packed, stored)
+        if last and all(piece.raw for piece in stored.pieces) and stored.pieces:
+            # Nothing of it was worth it: it is a plain file, whose blocks follow each other.
+            stored.block = stored.pieces[0].block
+            stored.pieces.clear()
+
+    def _append(self, data: bytes, packed: bytes | None, stored: Stored) -> None:
+        raw_blocks = -(-len(data) // self.block)
+        blocks = raw_blocks if packed is None else -(-len(packed) // self.block)
+        raw = packed is None or blocks >= raw_blocks or len(data) < CLUSTER
+        if raw:
+            body, blocks = data.ljust(raw_blocks * self.block, b"\0"), raw_blocks
+        else:
+            # The kernel looks for it at the end of its blocks.
+            body = (packed or b"").rjust(blocks * self.block, b"\0")
+        stored.pieces.append(Piece(len(data), self._end >> self.block_bits, blocks, raw=raw))
+        stored.blocks += blocks
+        write_at(self.fd, self._end, body)
+        self._end += len(body)
+
+    def _copy(self, read: Read, start: int, size: int, *, pad: bool = True) -> None:
+        done = 0
+        while done < size:
+            data = _exactly(read, start + done, min(_STEP, size - done))
+            write_at(self.fd, self._end, data)
+            done += len(data)
+            self._end += len(data)
+        if pad:
+            self._end = -(-self._end // self.block) * self.block
+
+
+@contextmanager
+def file_store(fd: int, compression: Compression) -> Iterator[FileStore]:
+    """Keep a store and its threads while the block runs; raises RootfsError."""
+    with ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0)), thread_name_prefix="compress") as pool:
+        store = FileStore(fd, compression, pool)
+        try:
+            yield store
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _exactly(read: Read, start: int, length: int) -> bytes:
+    data = read(start, length)
+    if len(data) != length:
+        raise ValueError(f"the tar ends inside the data of a member, {length - len(data)} bytes too early")
+    return data

@@ -1,0 +1,300 @@
+"""The erofs layout: one self-contained image, made while the layers stream by.
+
+No inflated layer lies in memory as a whole: its files are compressed into the image as they come, and what has been
+read is given back. The same OCI image gives the same bytes, by the order of the layers and of their members.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+from bootc_live.base.errors import ImageError, RootfsError
+from bootc_live.base.threads import working
+from bootc_live.config.model import Compression, Layout
+from bootc_live.formats.erofs import compressed as z_erofs
+from bootc_live.formats.erofs.structures import (
+    CHUNK_BASED,
+    FLAT_INLINE,
+    FLAT_PLAIN,
+    INCOMPAT_CHUNKED,
+    SUPER_OFFSET,
+    Summary,
+)
+from bootc_live.formats.tar.reader import Member, read_members
+from bootc_live.image.store.space import full, no_space
+from bootc_live.image.verified import VerifiedImage
+from bootc_live.rootfs.layouts.built import BuiltRoot, Finishing, mounted_image, unchanged
+from bootc_live.rootfs.layouts.erofs.chunks import ChunkMap, MapBudget
+from bootc_live.rootfs.layouts.erofs.file_store import FileStore, Stored, file_store
+from bootc_live.rootfs.layouts.erofs.writer import NO_ROOM, Body, Geometry, Room, write_at, write_tree
+from bootc_live.rootfs.tree.follower import AbandonedError, TarFollower
+from bootc_live.rootfs.tree.merge import HINT, Merging, Warn, unsaid
+from bootc_live.rootfs.tree.node import Node, walk
+
+_PAGE = 4096
+_STEP = 2**20
+# EROFS counts blocks in 32 bits.
+_LIMIT = 2**32
+
+
+class ErofsBuilder:
+    """Takes the layers of an image (a LayerConsumer), then makes the whole. Use ``erofs_builder``."""
+
+    def __init__(self, path: str, fd: int, data_path: str, store: FileStore) -> None:
+        """Begin with nothing; layers lie in ``data_path`` until they are taken."""
+        self._path, self._fd, self._data_path, self._store = path, fd, data_path, store
+        self.restart()
+
+    @property
+    def taken(self) -> tuple[str, ...]:
+        """The diffIDs of the layers it has, base first."""
+        # What a layer that could not be used has left in the tree makes it nobody's.
+        return (*self._taken, "spoiled") if self._spoiled else tuple(self._taken)
+
+    @property
+    def library(self) -> str:
+        """What compressed the files, with its version; empty for nothing."""
+        return self._store.library
+
+    def restart(self) -> None:
+        """Forget all layers."""
+        self._taken: list[str] = []
+        self._spoiled = False
+        self._merging = Merging()
+        self._files: dict[int, Stored] = {}
+        self._store.truncate(_PAGE)
+
+    @contextmanager
+    def layer(self, diff_id: str, offset: int, what: str, *, keep: bool) -> Iterator[TarFollower]:
+        """Take the next layer while the block writes it; see LayerConsumer."""
+        end = self._store.end
+        fd = os.open(self._data_path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            tar = TarFollower(fd, offset, keep=keep)
+            reader = _LayerReader(tar, self._store, what)
+            try:
+                with working(reader.run, tar.abandon, "layer") as wait:
+                    yield tar
+                    wait()
+                self._apply(reader, len(self._taken), what)
+            except BaseException:
+                self._store.truncate(end)
+                raise
+            finally:
+                tar.drop()
+        finally:
+            os.close(fd)
+        self._taken.append(diff_id)
+
+    def _apply(self, reader: _LayerReader, number: int, what: str) -> None:
+        """Put a verified layer's members into the tree."""
+        # Every layer has its own offsets, which are the keys of its files.
+        base = number << 48
+        for member, stored in reader.members():
+            try:
+                self._merging.apply(member, number, base)
+            except ValueError as error:
+                self._spoiled = True
+                name = member.name.decode(errors="backslashreplace")
+                raise ImageError(f"{what} cannot be used: member {name!r} {error}", hint=HINT) from error
+            if stored is not None:
+                self._files[base + member.offset] = stored
+
+    def content(self, node: Node) -> bytes:
+        """Give the content of a small file of the merged tree back; its layer is no more."""
+        return self._store.content(self._files[node.offset], node.size) if node.size else b""
+
+    def finish(
+        self,
+        image: VerifiedImage,
+        finishing: Finishing = unchanged,
+        *,
+        keep_times: bool = False,
+        warn: Warn = unsaid,
+    ) -> BuiltRoot:
+        """Make the image of all the layers taken, which must be those of a verified image.
+
+        ``finishing`` may change the merged tree; times are at the epoch unless ``keep_times``; ``warn`` is told what
+        Linux cannot have.
+
+        Raises RootfsError for what EROFS cannot hold, and OutOfMemoryError.
+        """
+        if self.taken != image.resolved.config.diff_ids:
+            raise ValueError("layers of another image")
+        self._merging.tell(warn)
+        finishing(self._merging.root, image)
+        try:
+            metadata, size = self._write(keep_times=keep_times)
+            digest = _sha256(self._fd)
+        except ValueError as error:
+            raise RootfsError(
+                f"{image.resolved.typed!r} cannot be made into a root: {error}", hint="build the image anew"
+            ) from error
+        except OSError as error:
+            if not no_space(error):
+                raise
+            raise full(self._fd, f"the EROFS image of {image.resolved.typed!r}") from error
+        mount = partial(mounted_image, self._path, self._store.block)
+        return BuiltRoot(Layout.EROFS, mount, metadata, size, digest)
+
+    def _write(self, *, keep_times: bool) -> tuple[int, int]:
+        nodes = list(walk(self._merging.root))
+        if not keep_times:
+            for node in nodes:
+                node.mtime = node.mtime_ns = 0
+        self._forget_hidden(nodes)
+        return write_image(self._merging.root, self._store, self._files)
+
+    def _forget_hidden(self, nodes: list[Node]) -> None:
+        """Give back what upper layers replaced or removed."""
+        seen = {node.offset for node in nodes if node.kind == "file"}
+        for offset in self._files.keys() - seen:
+            self._store.forget(self._files.pop(offset))
+
+
+class _LayerReader:
+    """Reads one layer while it is written, and stores the data of its files."""
+
+    def __init__(self, tar: TarFollower, store: FileStore, what: str) -> None:
+        self._tar, self._store, self._what = tar, store, what
+        self._found: list[tuple[Member, Stored | None]] = []
+        self._error: Exception | None = None
+
+    def members(self) -> list[tuple[Member, Stored | None]]:
+        """Give all members with what was stored of them; raises ImageError and OutOfMemoryError."""
+        if isinstance(self._error, ValueError):
+            raise ImageError(f"{self._what} cannot be used: {self._error}", hint=HINT) from self._error
+        if isinstance(self._error, OSError) and no_space(self._error):
+            raise full(self._store.fd, self._what) from self._error
+        if self._error is not None:
+            raise self._error
+        return self._found
+
+    def run(self) -> None:
+        """Read the layer to its end, or until the tar is abandoned."""
+        try:
+            for member in read_members(self._tar):
+                self._found.append((member, self._stored(member)))
+            self._store.flush()
+        except AbandonedError:
+            pass
+        except Exception as error:  # noqa: BLE001
+            # Told when the layer is known to be what it should be; until then its bytes may pass.
+            self._error = error
+        finally:
+            self._tar.ignore_rest()
+
+    def _stored(self, member: Member) -> Stored | None:
+        self._tar.release(member.offset)
+        if member.kind != "file" or not member.size:
+            return None
+        if member.extents is not None:
+            return self._store.put_sparse(self._read, member.size, member.extents)
+        stored = self._store.put(self._read, member.offset, member.size)
+        self._tar.release(member.offset + member.size)
+        return stored
+
+    def _read(self, start: int, length: int) -> bytes:
+        data = self._tar.read(start, length)
+        self._tar.release(start)
+        return data
+
+
+class _ImageBodies:
+    """File data as it lies in the image."""
+
+    def __init__(self, store: FileStore, files: dict[int, Stored]) -> None:
+        self._store, self._files = store, files
+        self.maps: dict[int, ChunkMap] = {}
+        self._budget = MapBudget()
+
+    def room(self, node: Node) -> Room:
+        """Make room for an index or a map, and for what is inlined."""
+        stored = self._files.get(node.offset)
+        if stored is None or not node.size:
+            return NO_ROOM
+        if stored.extents is not None:
+            if node.offset not in self.maps:
+                made = self._budget.reserve(node.size, stored.chunk, self._store.block_bits)
+                made.fill(stored.extents, node.size)
+                self.maps[node.offset] = made
+            return Room(table=self.maps[node.offset].reserved * 4)
+        if stored.pieces:
+            return Room(z_erofs.index_size(node.size), len(stored.pieces[-1].inline), 8)
+        return Room(inline=len(stored.inline))
+
+    def place(self, _node: Node, free: int) -> int:
+        """Need nothing: all data stands in front of the inodes."""
+        return free
+
+    def body(self, node: Node) -> Body:
+        """Point at what was stored."""
+        stored = self._files.get(node.offset)
+        if stored is None or not node.size:
+            return Body(FLAT_PLAIN, 0)
+        if stored.extents is not None:
+            made = self.maps[node.offset]
+            return Body(CHUNK_BASED, made.chunk_format, made.packed())
+        if stored.pieces:
+            index = z_erofs.packed_index(stored.pieces, self._store.algorithm)
+            return Body(z_erofs.COMPRESSED_FULL, stored.blocks, index + stored.pieces[-1].inline)
+        if stored.inline:
+            return Body(FLAT_INLINE, stored.block, stored.inline)
+        return Body(FLAT_PLAIN, stored.block)
+
+
+def write_image(root: Node, store: FileStore, files: dict[int, Stored]) -> tuple[int, int]:
+    """Write what makes an image of the files in a store: of which ``files`` says, by offset, where they are.
+
+    Return how many bytes describe files, and how many there are in all. Raise ValueError and OSError.
+    """
+    bodies = _ImageBodies(store, files)
+    begin = -(-store.end // _PAGE) * _PAGE
+    compressed = store.compression is not Compression.NONE
+    geometry = Geometry(store.block_bits, begin, inline=True)
+    made = write_tree(root, store.fd, geometry, bodies, _LIMIT << store.block_bits)
+    size = -(-made.end // _PAGE) * _PAGE
+    os.ftruncate(store.fd, size)
+    incompat = (z_erofs.INCOMPAT if compressed else 0) | (INCOMPAT_CHUNKED if bodies.maps else 0)
+    head = Summary(
+        store.block_bits,
+        made.root,
+        made.inodes,
+        size >> store.block_bits,
+        begin >> store.block_bits,
+        incompat,
+        1 << store.algorithm if compressed else 0,
+    ).packed()
+    if compressed:
+        head += z_erofs.configurations(store.algorithm)
+    write_at(store.fd, SUPER_OFFSET, head)
+    return size - begin, size
+
+
+@contextmanager
+def erofs_builder(path: str, data_path: str, compression: Compression) -> Iterator[ErofsBuilder]:
+    """Make the new image file ``path`` of layers that will lie in ``data_path``; an error takes it away again.
+
+    Raises RootfsError where the compression is not there, and OSError.
+    """
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with file_store(fd, compression) as store:
+            yield ErofsBuilder(path, fd, data_path, store)
+    except BaseException:
+        os.unlink(path)
+        raise
+    finally:
+        os.close(fd)
+
+
+def _sha256(fd: int) -> str:
+    hasher, offset = hashlib.sha256(), 0
+    while data := os.pread(fd, _STEP, offset):
+        hasher.update(data)
+        offset += len(data)
+    return f"sha256:{hasher.hexdigest()}"

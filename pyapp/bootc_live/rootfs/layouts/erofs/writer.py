@@ -1,0 +1,360 @@
+"""Write the EROFS metadata of a tree: inodes, directories, and what stands behind inodes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from bootc_live.formats.erofs.structures import (
+    DIRENT_SIZE,
+    FLAT_INLINE,
+    FLAT_PLAIN,
+    INODE_SIZE,
+    SLOT,
+    Inode,
+    check_dirent,
+    device_number,
+    dirent_block,
+    xattr_body,
+    xattr_count,
+)
+from bootc_live.rootfs.tree.node import PATH_MAX, Node, path_of, walk
+
+_PAGE = 4096
+_WINDOW = 2**18
+# Inodes, directories and maps of one image: more is no image, but something that is to fill memory (SECURITY.md).
+METADATA_MOST = 2**30
+# Attributes that are quicker made again than looked up.
+_FEW = 8
+
+
+class Room(NamedTuple):
+    """What stands behind an inode: a table at a multiple of ``align``, then bytes that no block's end may divide."""
+
+    table: int = 0
+    inline: int = 0
+    align: int = 4
+
+
+NO_ROOM = Room()
+
+
+class Body(NamedTuple):
+    """What an inode says of a file's data: layout, the union of that, and the bytes there is room for behind it."""
+
+    layout: int
+    union: int
+    behind: bytes = b""
+
+
+class FileBodies(Protocol):
+    """Where the data of regular files lies; called for each file in turn, in the order of the tree."""
+
+    def room(self, node: Node) -> Room:
+        """Tell what room a file needs behind its inode; raises ValueError that follows the file's name."""
+
+    def place(self, node: Node, free: int) -> int:
+        """Make what needs the first free byte behind all inodes; gives the next free one. Raises ValueError."""
+
+    def body(self, node: Node) -> Body:
+        """Give what is recorded, as long as the room that was asked for."""
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Bits of a block, and the byte where inodes may begin; ``inline`` lets the ends of directories stand behind them.
+
+    Inodes are numbered from the beginning of the block that ``begin`` is in.
+    """
+
+    block_bits: int
+    begin: int
+    inline: bool = False
+
+    @property
+    def block(self) -> int:
+        """Bytes of a block."""
+        return 1 << self.block_bits
+
+    @property
+    def inline_max(self) -> int:
+        """The longest end that has a place behind every length of attributes without crossing a block."""
+        return self.block - INODE_SIZE
+
+    @property
+    def origin(self) -> int:
+        """Where inodes are counted from, in bytes."""
+        return self.begin // self.block * self.block
+
+    def slot(self, offset: int) -> int:
+        """Give the number of the inode at an offset."""
+        return (offset - self.origin) // SLOT
+
+
+class Metadata(NamedTuple):
+    """What was written: number of inodes, the root's number, the first free byte behind."""
+
+    inodes: int
+    root: int
+    end: int
+
+
+@dataclass(eq=False, slots=True)
+class _Directory:
+    """Names by block, the parent (None for the root), the first block of its own, and the bytes inlined."""
+
+    blocks: list[list[bytes]]
+    inline: int
+    parent: Node | None = None
+    data_block: int = 0
+
+
+def write_tree(root: Node, fd: int, geometry: Geometry, bodies: FileBodies, limit: int) -> Metadata:
+    """Lay a tree's inodes and directories out, and write them to a file; the same tree gives the same bytes.
+
+    ``limit`` is the offset they must not pass; the file is extended to their end where it is shorter. Raises
+    ValueError, before anything is written, that begins with the path of what Linux or EROFS cannot represent; and
+    OSError.
+    """
+    # Everything is worked out twice rather than kept: there may be hundreds of thousands of files, and little memory.
+    nodes, node = list(walk(root)), root
+    writer = _Writer(fd, geometry, bodies)
+    end, most = geometry.begin, min(limit, geometry.begin + METADATA_MOST)
+    try:
+        for node in nodes:
+            end = _within(writer.place(node, end), most)
+        end = _within(writer.place_data(nodes, -(-end // geometry.block)), most)
+        for node in nodes:
+            if node.kind == "file":
+                end = _within(bodies.place(node, end), limit)
+    except ValueError as error:
+        raise ValueError(f"{path_of(root, node)} {error}") from error
+    writer.relate(nodes)
+    for number, node in enumerate(nodes, 1):
+        writer.emit(node, number)
+    writer.flush()
+    if os.fstat(fd).st_size < end:
+        os.ftruncate(fd, end)
+    return Metadata(len(nodes), geometry.slot(root.place), end)
+
+
+class _Window:
+    """Writes what comes in ascending order of offsets, in large pieces; what is between is zeros."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._start = 0
+        self._held = bytearray()
+
+    def put(self, offset: int, data: bytes) -> None:
+        end = self._start + len(self._held)
+        if not self._held or not end <= offset < end + _PAGE or len(self._held) > _WINDOW:
+            # Zeros in front of the first would be written over what others put there.
+            self.flush()
+            self._start = end = offset
+        self._held += bytes(offset - end) + data
+
+    def flush(self) -> None:
+        write_at(self._fd, self._start, self._held)
+        self._start += len(self._held)
+        self._held = bytearray()
+
+
+class _Writer:
+    def __init__(self, fd: int, geometry: Geometry, bodies: FileBodies) -> None:
+        self._geometry = geometry
+        # Inodes come in their order, and so do the blocks of directories and links.
+        self._inodes, self._blocks = _Window(fd), _Window(fd)
+        self._block = geometry.block
+        self._bodies = bodies
+        self._directories: dict[int, _Directory] = {}
+        # First blocks of link targets that are too long to be inlined.
+        self._long_links: dict[int, int] = {}
+        # Many attributes that several inodes share, as those of a global pax header, by the mapping's identity: None
+        # for what one inode has so far. The tree keeps the mappings alive.
+        self._shared: dict[int, bytes | None] = {}
+        self._placed = False
+
+    def place(self, node: Node, after: int) -> int:
+        """Find the place of an inode behind the offset ``after``; give the end of it and of what follows it."""
+        _check(node)
+        if node.children is not None:
+            blocks = self._split(sorted([*node.children, b".", b".."]))
+            tail = _length(blocks[-1])
+            inline = tail if self._geometry.inline and tail <= self._geometry.inline_max // 2 else 0
+            self._directories[id(node)] = _Directory(blocks, inline)
+        elif node.kind in ("char", "block"):
+            # Refused here, while the inode can still be named.
+            device_number(*node.device)
+        room, head = self._room(node), INODE_SIZE + len(self._xattrs(node.xattrs))
+        head = _aligned(head, room.align) + room.table
+        node.place = self._free(after, head, room.inline)
+        return node.place + head + room.inline
+
+    def _xattrs(self, xattrs: Mapping[bytes, bytes]) -> bytes:
+        if len(xattrs) <= _FEW:
+            return xattr_body(xattrs)
+        body = self._shared.get(id(xattrs))
+        if body is None:
+            body = xattr_body(xattrs)
+            # Each is asked for twice: only what comes again before all have been placed is shared.
+            if not self._placed:
+                self._shared[id(xattrs)] = body if id(xattrs) in self._shared else None
+        return body
+
+    def _room(self, node: Node) -> Room:
+        if node.kind == "file":
+            return self._bodies.room(node)
+        if node.children is not None:
+            inline = self._directories[id(node)].inline
+            return Room(inline=inline) if inline else NO_ROOM
+        if node.kind == "symlink" and node.size <= self._geometry.inline_max:
+            return Room(inline=node.size)
+        return NO_ROOM
+
+    def place_data(self, nodes: list[Node], block: int) -> int:
+        """Place directories and long link targets from a block on; give the first free byte, at a page's start."""
+        self._placed = True
+        for node in nodes:
+            if node.children is not None:
+                directory = self._directories[id(node)]
+                directory.data_block = block
+                block += len(directory.blocks) - (1 if directory.inline else 0)
+            elif node.kind == "symlink" and node.size > self._geometry.inline_max:
+                self._long_links[id(node)] = block
+                block += -(-node.size // self._block)
+        return _aligned(block * self._block, _PAGE)
+
+    def _free(self, offset: int, head: int, tail: int) -> int:
+        """Give the next place where an inode does not cross a block and neither does its inline tail."""
+        block = self._block
+        offset = _aligned(offset, SLOT)
+        while offset % block > block - INODE_SIZE or (tail and (offset + head) % block + tail > block):
+            offset += SLOT
+        return offset
+
+    def _split(self, names: list[bytes]) -> list[list[bytes]]:
+        blocks: list[list[bytes]] = []
+        used = self._block
+        for name in names:
+            check_dirent(name)
+            need = DIRENT_SIZE + len(name)
+            if used + need > self._block:
+                blocks.append([])
+                used = 0
+            blocks[-1].append(name)
+            used += need
+        return blocks
+
+    def relate(self, nodes: list[Node]) -> None:
+        """Count links and find parents."""
+        for node in nodes:
+            node.links = 0
+        nodes[0].links = 1
+        for node in nodes:
+            if node.children is None:
+                continue
+            node.links += 1
+            for entry in node.children.values():
+                entry.node.links += 1
+                if entry.node.children is not None:
+                    self._directories[id(entry.node)].parent = node
+                    node.links += 1
+
+    def flush(self) -> None:
+        """Write what is left."""
+        self._inodes.flush()
+        self._blocks.flush()
+
+    def emit(self, node: Node, number: int) -> None:
+        """Write an inode, and what is its own."""
+        body, size = Body(FLAT_PLAIN, 0), node.size
+        if node.children is not None:
+            body, size = self._directory(node, self._directories[id(node)])
+        elif node.kind == "symlink":
+            block = self._long_links.get(id(node))
+            if block is None:
+                body = Body(FLAT_INLINE, 0, node.link)
+            else:
+                body = Body(FLAT_PLAIN, block)
+                self._blocks.put(block * self._block, node.link)
+        elif node.kind == "file":
+            body = self._bodies.body(node)
+        elif node.kind in ("char", "block"):
+            body = Body(FLAT_PLAIN, device_number(*node.device))
+        xattrs = self._xattrs(node.xattrs)
+        head = Inode(
+            node.kind,
+            body.layout,
+            xattr_count(xattrs),
+            node.mode,
+            size,
+            body.union,
+            number,
+            node.uid,
+            node.gid,
+            node.mtime,
+            node.mtime_ns,
+            node.links,
+        ).packed()
+        before = head + xattrs
+        self._inodes.put(node.place, before.ljust(_aligned(len(before), self._room(node).align), b"\0") + body.behind)
+
+    def _directory(self, node: Node, directory: _Directory) -> tuple[Body, int]:
+        children = node.directory
+        size, last = 0, b""
+        for index, names in enumerate(directory.blocks):
+            entries = []
+            for name in names:
+                if name == b".":
+                    target = node
+                elif name == b"..":
+                    target = directory.parent or node
+                else:
+                    target = children[name].node
+                entries.append((name, self._geometry.slot(target.place), target.kind))
+            last = dirent_block(entries)
+            if len(last) > self._block:
+                raise ValueError("has a directory block that is too long")
+            size = index * self._block + len(last)
+            if index + 1 < len(directory.blocks) or not directory.inline:
+                self._blocks.put((directory.data_block + index) * self._block, last)
+        if directory.inline:
+            return Body(FLAT_INLINE, directory.data_block, last), size
+        return Body(FLAT_PLAIN, directory.data_block), size
+
+
+def _check(node: Node) -> None:
+    """Raise ValueError for what an inode cannot say, wherever it came from."""
+    if not (0 <= node.mode < 1 << 12 and 0 <= node.uid < 1 << 32 and 0 <= node.gid < 1 << 32):
+        raise ValueError(f"has the owner and mode {node.uid}:{node.gid} {node.mode:o}, which no inode can have")
+    if not (-(1 << 63) <= node.mtime < 1 << 63 and 0 <= node.mtime_ns < 10**9 and 0 <= node.size < 1 << 63):
+        raise ValueError(f"has the time {node.mtime} and the size {node.size}, which no inode can have")
+    if node.kind == "symlink" and not (0 < len(node.link) == node.size <= PATH_MAX and b"\0" not in node.link):
+        raise ValueError("is a symbolic link that no inode can be")
+    if node.children is not None and (b"." in node.children or b".." in node.children):
+        raise ValueError("has '.' or '..' in it twice")
+
+
+def _within(end: int, limit: int) -> int:
+    if end > limit:
+        raise ValueError(f"is beyond the {limit} bytes of metadata that there can be")
+    return end
+
+
+def _length(names: list[bytes]) -> int:
+    return sum(DIRENT_SIZE + len(name) for name in names)
+
+
+def _aligned(offset: int, unit: int) -> int:
+    return -(-offset // unit) * unit
+
+
+def write_at(fd: int, offset: int, data: bytes | bytearray | memoryview) -> None:
+    """Write all of ``data`` at an offset of a file; raises OSError."""
+    view = memoryview(data)
+    while view:
+        count = os.pwrite(fd, view, offset)
+        view, offset = view[count:], offset + count

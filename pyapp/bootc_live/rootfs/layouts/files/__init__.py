@@ -1,0 +1,1 @@
+"""The tree layout: real files on a tmpfs or on zram."""

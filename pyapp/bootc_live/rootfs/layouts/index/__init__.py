@@ -1,0 +1,1 @@
+"""The index layout: EROFS metadata that points into the layers' own tar streams."""

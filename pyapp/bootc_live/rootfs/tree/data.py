@@ -1,0 +1,87 @@
+"""Copy file data out of the verified data file, and give its memory back on the way."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from bootc_live.rootfs.tree.node import Node
+from bootc_live.system.holes import punch
+
+# So much lies twice at the most; giving back less at a time costs more calls.
+_BATCH = 4 * 2**20
+# Of what no file needs, what is worth a call of its own before the copying begins.
+_WORTH_A_CALL = 64 * 2**10
+# The data file reaches over terabytes, most of them holes: more than some machines have addresses for.
+_MOST_AT_ONCE = 2**30
+# What the kernel says where it cannot copy between these two file systems by itself.
+_ELSEWHERE = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
+
+
+class Data:
+    """The data file while it is emptied: copies have to be asked for in the order of ``span``'s begin."""
+
+    def __init__(self, fd: int) -> None:
+        """Take the data file, open for reading and writing."""
+        self._fd = fd
+        self._given_back = 0
+        self._in_kernel = hasattr(os, "copy_file_range")
+
+    def drop_garbage(self, spans: list[tuple[int, int]]) -> None:
+        """Give back what lies between the sorted spans that are needed: files of lower layers that upper ones hide."""
+        end = 0
+        for begin, until in [*spans, (os.fstat(self._fd).st_size, 0)]:
+            if begin - end >= _WORTH_A_CALL:
+                self._punch(end, begin)
+            end = max(end, until)
+        if spans:
+            self._given_back = spans[0][0]
+
+    def copy(self, node: Node, target: int, needed: int) -> None:
+        """Copy a file's data into a new file; from byte ``needed`` of the data file on others need it, too.
+
+        Holes stay holes. Raises OSError, and ValueError where the data file ends before the file does.
+        """
+        if node.extents is None:
+            self._copy(node.offset, 0, node.size, target, needed)
+            return
+        for extent in node.extents:
+            self._copy(extent.data, extent.start, extent.length, target, needed)
+        os.ftruncate(target, node.size)
+
+    def _copy(self, source: int, start: int, length: int, target: int, needed: int) -> None:
+        end = source + length
+        while source < end:
+            count = self._move(source, start, min(end - source, _BATCH), target)
+            if not count:
+                raise ValueError("has data beyond the end of its layer")
+            source += count
+            start += count
+            free = min(source, needed)
+            if free - self._given_back >= _BATCH:
+                self._punch(self._given_back, free)
+                self._given_back = free
+
+    def _move(self, source: int, start: int, count: int, target: int) -> int:
+        if self._in_kernel:
+            try:
+                return os.copy_file_range(self._fd, target, count, source, start)
+            except OSError as error:
+                if error.errno not in _ELSEWHERE:
+                    raise
+                self._in_kernel = False
+        os.lseek(target, start, os.SEEK_SET)
+        return os.sendfile(target, self._fd, source, count)
+
+    def _punch(self, begin: int, end: int) -> None:
+        for at in range(begin, end, _MOST_AT_ONCE):
+            punch(self._fd, at, min(end - at, _MOST_AT_ONCE))
+
+
+def span(node: Node) -> tuple[int, int]:
+    """Give begin and end of a regular file's data in the data file; both 0 where it has none."""
+    if node.extents is None:
+        return (node.offset, node.offset + node.size) if node.size else (0, 0)
+    if not node.extents:
+        return 0, 0
+    return node.extents[0].data, node.extents[-1].data + node.extents[-1].length

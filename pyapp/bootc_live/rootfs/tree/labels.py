@@ -1,0 +1,195 @@
+"""SELinux labels for a root: those that the policy inside the image wants, in every layout.
+
+Layers of OCI images carry no labels; a kernel that enforces the image's policy would find files that nobody may touch.
+What is where is for libselinux to say, as for setfiles(8): it reads file_contexts(5) and its neighbours of the image.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import stat
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from bootc_live.base.errors import RootfsError
+from bootc_live.base.log import Recorder
+from bootc_live.base.units import MIB, mib
+from bootc_live.formats.erofs.structures import TYPES
+from bootc_live.rootfs.tree.node import Entry, Node, resolve, split
+from bootc_live.system.cleanup.private import private_directory
+
+# Below the root.
+POLICY = b"etc/selinux"
+_CONFIG = POLICY + b"/config"
+_CONTEXTS = b"contexts/files"
+_MAIN = b"file_contexts"
+_ATTRIBUTE = b"security.selinux"
+_LIBRARY = "libselinux.so.1"
+# Of one file of a policy's contexts; real ones have half a megabyte.
+_MOST = 64 * MIB
+_BACKEND_FILE, _OPTION_PATH = 0, 3
+_HINT = "give the initramfs libselinux, or boot with bootc.live.selinux=0 and without SELinux"
+
+ReadFile = Callable[[Node], bytes]
+Lookup = Callable[[bytes, int], bytes | None]
+
+
+class _Option(ctypes.Structure):
+    """struct selinux_opt of selabel_open(3)."""
+
+    _fields_ = (("type", ctypes.c_int), ("value", ctypes.c_char_p))
+
+
+def label_tree(root: Node, read: ReadFile, wanted: bool | None, typed: str, recorder: Recorder) -> bool:
+    """Give every inode the label that the image's own policy has for it; tells whether there was one to follow.
+
+    ``wanted`` None leaves it to the image: /etc/selinux/config there, and what it names. ``read`` gives a file's
+    content. Raises RootfsError where labels are wanted and cannot be had.
+    """
+
+    def limited(node: Node) -> bytes:
+        if node.size > _MOST:
+            raise RootfsError(
+                f"the SELinux policy of {typed!r} has a file of {mib(node.size)}, {mib(_MOST)} is the most", hint=_HINT
+            )
+        return read(node)
+
+    directory = None if wanted is False else _switched_on(root, limited)
+    policy = {} if directory is None else _policy(root, directory, limited)
+    if not policy:
+        if directory is not None:
+            recorder.warn(
+                f"{typed!r} switches SELinux on and has no /{directory.decode(errors='replace')}/{_MAIN.decode()}: "
+                "its files get no labels"
+            )
+        if wanted:
+            raise RootfsError(
+                f"{typed!r} has no SELinux policy that is switched on in /etc/selinux/config, but "
+                "'bootc.live.selinux=1' asks for labels",
+                hint="remove the argument, or add a policy to the image",
+            )
+        return False
+    with recorder.phase("label", "labelling for SELinux"), _lookup(policy, typed) as lookup:
+        _label(root, lookup)
+    return True
+
+
+def _switched_on(root: Node, read: ReadFile) -> bytes | None:
+    """Return where the contexts of the policy are that the image switches on, None where it does not."""
+    config = _file(root, _CONFIG)
+    if config is None:
+        return None
+    mode, kind = b"", b"targeted"
+    # As libselinux reads it: the mode in any case, with anything behind it.
+    for line in map(bytes.strip, read(config).splitlines()):
+        if line.startswith(b"SELINUX="):
+            mode = mode or line.removeprefix(b"SELINUX=").strip().lower()
+        elif line.startswith(b"SELINUXTYPE="):
+            kind = line.removeprefix(b"SELINUXTYPE=").strip()
+    if not mode.startswith((b"enforcing", b"permissive")) or not kind:
+        return None
+    return POLICY + b"/" + kind + b"/" + _CONTEXTS
+
+
+def _policy(root: Node, directory: bytes, read: ReadFile) -> dict[bytes, bytes]:
+    """Return the files of the policy's contexts by name; none where the image lacks the main one."""
+    try:
+        found = resolve(root, split(directory), None).directory
+    except ValueError:
+        return {}
+    nodes = {name: entry.node for name, entry in found.items() if entry.node.kind == "file"}
+    # What is compiled of them is for one version of one library; and which of both counts, for the clock.
+    compiled = _MAIN not in nodes
+    files = {name: read(node) for name, node in nodes.items() if compiled or not name.endswith(b".bin")}
+    return files if files.keys() & {_MAIN, _MAIN + b".bin"} else {}
+
+
+def _file(root: Node, path: bytes) -> Node | None:
+    *parents, name = split(path)
+    try:
+        entry = resolve(root, parents, None).directory.get(name)
+    except ValueError:
+        return None
+    return entry.node if entry is not None and entry.node.kind == "file" else None
+
+
+@contextmanager
+def _lookup(policy: dict[bytes, bytes], typed: str) -> Iterator[Lookup]:
+    try:
+        library = ctypes.CDLL(_LIBRARY, use_errno=True)
+    except OSError as error:
+        raise RootfsError(f"{typed!r} needs SELinux labels, which {_LIBRARY} knows: {error}", hint=_HINT) from error
+    library.selabel_open.restype = ctypes.c_void_p
+    library.selabel_close.argtypes = [ctypes.c_void_p]
+    library.selabel_lookup_raw.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int]
+    library.freecon.argtypes = [ctypes.c_void_p]
+    with private_directory(tempfile.gettempdir(), "bootc-live.") as directory:
+        for name, content in policy.items():
+            with open(os.path.join(os.fsencode(directory), name), "wb") as file:
+                file.write(content)
+        option = _Option(_OPTION_PATH, os.fsencode(os.path.join(directory, "file_contexts")))
+        handle = library.selabel_open(_BACKEND_FILE, ctypes.byref(option), 1)
+        if not handle:
+            reason = os.strerror(ctypes.get_errno())
+            raise RootfsError(f"the SELinux policy of {typed!r} cannot be read: {reason}", hint=_HINT)
+        try:
+            yield lambda path, kind: _label_of(library, handle, path, kind)
+        finally:
+            library.selabel_close(handle)
+
+
+def _label_of(library: ctypes.CDLL, handle: int, path: bytes, kind: int) -> bytes | None:
+    found = ctypes.c_void_p()
+    # No entry, or one that says <<none>>: no label.
+    if library.selabel_lookup_raw(handle, ctypes.byref(found), path, kind):
+        return None
+    try:
+        return ctypes.string_at(found.value or 0)
+    finally:
+        library.freecon(found)
+
+
+def _label(root: Node, lookup: Lookup) -> None:
+    linked = _linked(root)
+    twins: dict[int, dict[bytes | None, Node]] = {}
+    todo = [(b"/", Entry(root, 0))]
+    while todo:
+        path, entry = todo.pop()
+        node = entry.node
+        label = lookup(path, stat.S_IFMT(TYPES[node.kind][0]))
+        if id(node) in linked:
+            # Names of one file that want different labels become names of two files with the same data.
+            known = twins.setdefault(id(node), {})
+            if label in known:
+                entry.node = known[label]
+                continue
+            if known:
+                entry.node = node = replace(node)
+            known[label] = node
+        if label is not None:
+            # As the kernel and setfiles store it: with its NUL.
+            node.xattrs = {**node.xattrs, _ATTRIBUTE: label + b"\0"}
+        else:
+            node.xattrs = {name: value for name, value in node.xattrs.items() if name != _ATTRIBUTE}
+        if node.children is not None:
+            prefix = path if path == b"/" else path + b"/"
+            todo.extend((prefix + name, node.children[name]) for name in sorted(node.children, reverse=True))
+
+
+def _linked(root: Node) -> set[int]:
+    """Return which nodes, by id(), have more than one name."""
+    seen: set[int] = set()
+    linked: set[int] = set()
+    todo = [root]
+    while todo:
+        for entry in todo.pop().directory.values():
+            if entry.node.children is not None:
+                todo.append(entry.node)
+            elif id(entry.node) in seen:
+                linked.add(id(entry.node))
+            else:
+                seen.add(id(entry.node))
+    return linked

@@ -1,0 +1,274 @@
+"""Apply layers to a tree (OCI image-spec, layer.md: changesets, whiteouts, hard links).
+
+Nothing here touches a file system: a name like ``../x`` has nothing to act on.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+
+from bootc_live.base.errors import ImageError
+from bootc_live.formats.tar.header import NO_XATTRS
+from bootc_live.formats.tar.reader import Member, read_members, xattrs_size
+from bootc_live.formats.tar.sparse import Extent
+from bootc_live.image.verified import VerifiedImage, VerifiedLayer
+from bootc_live.rootfs.tree.node import (
+    PARTS,
+    PATH_MAX,
+    TEXT,
+    XATTRS,
+    Budget,
+    Entry,
+    Node,
+    new_directory,
+    resolve,
+    split,
+)
+from bootc_live.rootfs.tree.read_ahead import ReadAhead
+
+HINT = "this layer was not made by a sound tool: build the image anew"
+_WHITEOUT = b".wh."
+_OPAQUE = b".wh..wh..opq"
+_AUFS = b".wh..wh."
+# The overlay file system's own notes would change what an overlay above shows.
+_FOREIGN_XATTR = b"trusted.overlay."
+# No user and no group: chown(2) takes the number for "leave it as it is", and what is unpacked stays root's.
+_NOBODY = 2**32 - 1
+_SPACES = frozenset({b"user.", b"trusted.", b"security.", b"system."})
+_NOT_ON = {
+    "dir": (),
+    "file": (b"system.posix_acl_default",),
+    "symlink": (b"user.", b"system.posix_acl_"),
+}
+_NOT_ON_OTHERS = (b"user.", b"system.posix_acl_default")
+
+Warn = Callable[[str], None]
+
+
+def unsaid(_text: str) -> None:
+    """Say nothing."""
+
+
+def merge(image: VerifiedImage, ahead: ReadAhead | None = None, warn: Warn = unsaid) -> Node:
+    """Return the root of the tree that all layers of a verified image make; ``ahead`` may have read some already.
+
+    ``warn`` is told what Linux cannot have and is left out. Raises ImageError naming the layer and the member that
+    cannot be used.
+    """
+    merging = Merging()
+    fd = os.open(image.path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        for number, layer in enumerate(image.layers):
+            found = None if ahead is None else ahead.members(layer)
+            if found is not None:
+                _apply(merging, found, layer, number, image.resolved.typed)
+            elif layer.size:
+                with mmap.mmap(fd, layer.size, prot=mmap.PROT_READ, offset=layer.offset) as buffer:
+                    _apply(merging, read_members(buffer), layer, number, image.resolved.typed)
+    finally:
+        os.close(fd)
+    merging.tell(warn)
+    return merging.root
+
+
+def _apply(merging: Merging, members: Iterator[Member], layer: VerifiedLayer, number: int, typed: str) -> None:
+    where = ""
+    try:
+        for member in members:
+            where = f"member {member.name[:300].decode(errors='backslashreplace')!r} "
+            merging.apply(member, number, layer.offset)
+            where = ""
+    except ValueError as error:
+        raise ImageError(
+            f"layer {number} ({layer.diff_id}) of {typed!r} cannot be used: {where}{error}",
+            hint=HINT,
+        ) from error
+
+
+class Merging:
+    """The tree that layers make, one member after the other."""
+
+    def __init__(self) -> None:
+        """Begin with an empty root."""
+        self.root = new_directory()
+        self._budget = Budget()
+        self._left_out: Counter[str] = Counter()
+        # What members of a kind had last, what Linux lets them have of it, and what not: what a global header says is
+        # one mapping for all members, and stays one.
+        self._last: dict[str, tuple[Mapping[bytes, bytes], Mapping[bytes, bytes], Counter[str]]] = {}
+        self._begin(0)
+
+    def _begin(self, layer: int) -> None:
+        self._layer = layer
+        # Directories of this layer by the name that led to them.
+        self._parents: dict[bytes, Node] = {}
+        # Directories below which this layer has hidden all that lower ones put there, by identity.
+        self._hidden: dict[int, Node] = {}
+
+    def apply(self, member: Member, layer: int, base: int) -> None:
+        """Apply one member of a layer whose tar begins at ``base`` of the data file.
+
+        Raises ValueError, meant to follow the member's name.
+        """
+        if layer != self._layer:
+            self._begin(layer)
+        self._budget.spend("members")
+        self._budget.spend(TEXT, len(member.name) + len(member.link))
+        parts = self._split(member.name)
+        if not parts:
+            if member.kind != "dir":
+                raise ValueError("takes the place of the root directory")
+            self._describe(self.root, member)
+            return
+        name = parts.pop()
+        if name.startswith(_WHITEOUT):
+            self._whiteout(parts, name)
+            self._parents.clear()
+            return
+        children = self._parent(member, parts).directory
+        present = children.get(name)
+        if member.kind == "dir" and present is not None and present.node.children is not None:
+            present.layer = layer
+            self._describe(present.node, member)
+            return
+        node = self._link_target(member.link) if member.kind == "hardlink" else self._new(member, base)
+        if present is not None and present.node is node:
+            present.layer = layer
+            return
+        if present is not None and present.node.kind in ("dir", "symlink"):
+            # Names may have been resolved through what goes away now.
+            self._parents.clear()
+        children[name] = Entry(node, layer)
+
+    def tell(self, warn: Warn) -> None:
+        """Say what was left out."""
+        for what, count in sorted(self._left_out.items()):
+            warn(f"Linux allows no extended {what}: {count} left out")
+
+    def _split(self, path: bytes) -> list[bytes]:
+        parts = split(path)
+        self._budget.spend(PARTS, len(parts))
+        return parts
+
+    def _parent(self, member: Member, parts: list[bytes]) -> Node:
+        key = b"/".join(parts)
+        found = self._parents.get(key)
+        if found is None:
+            found = resolve(self.root, parts, self._layer, member.mtime, self._budget)
+            self._parents[key] = found
+        return found
+
+    def _whiteout(self, parts: list[bytes], name: bytes) -> None:
+        target = name[len(_WHITEOUT) :]
+        if target in (b"", b".", b".."):
+            raise ValueError("is a whiteout of nothing")
+        try:
+            holder = resolve(self.root, parts, None, budget=self._budget)
+        except ValueError:
+            # Where there is no such directory, there is nothing to hide, and none is made for it.
+            return
+        if name == _OPAQUE:
+            if id(holder) not in self._hidden:
+                for child in list(holder.directory):
+                    self._hide(holder.directory, child)
+                self._hidden[id(holder)] = holder
+        elif not name.startswith(_AUFS) and target in holder.directory:
+            # What aufs kept its books in (.wh..wh.plnk and the like) is not content.
+            self._hide(holder.directory, target)
+
+    def _hide(self, children: dict[bytes, Entry], name: bytes) -> None:
+        """Remove what lower layers put under a name; what this layer put there stays, in any order.
+
+        No directory is gone through twice for one layer: all that comes to it afterwards is of that layer.
+        """
+        layer = self._layer
+        todo = [(children, name)]
+        emptied: list[tuple[dict[bytes, Entry], bytes]] = []
+        while todo:
+            holder, child = todo.pop()
+            node = holder[child].node
+            below = node.children
+            if below and id(node) not in self._hidden:
+                self._hidden[id(node)] = node
+                emptied.append((holder, child))
+                todo.extend((below, grandchild) for grandchild in list(below))
+            elif not below and holder[child].layer < layer:
+                del holder[child]
+        for holder, child in reversed(emptied):
+            entry = holder[child]
+            if not entry.node.children and entry.layer < layer:
+                del holder[child]
+
+    def _link_target(self, link: bytes) -> Node:
+        parts = self._split(link)
+        if not parts:
+            raise ValueError("is a hard link to the root directory")
+        name = parts.pop()
+        shown = repr(link.decode(errors="backslashreplace"))
+        try:
+            entry = resolve(self.root, parts, None, budget=self._budget).directory.get(name)
+        except ValueError as error:
+            raise ValueError(f"is a hard link to {shown}, which {error}") from error
+        if entry is None:
+            raise ValueError(f"is a hard link to {shown}, which does not exist")
+        if entry.node.children is not None:
+            raise ValueError(f"is a hard link to the directory {shown}")
+        return entry.node
+
+    def _new(self, member: Member, base: int) -> Node:
+        node = new_directory() if member.kind == "dir" else Node(kind=member.kind)
+        self._describe(node, member)
+        if member.kind == "symlink":
+            if not member.link or len(member.link) > PATH_MAX:
+                raise ValueError(f"is a symbolic link to a name of {len(member.link)} bytes")
+            if b"\0" in member.link:
+                raise ValueError("is a symbolic link to a name with a NUL byte")
+            node.link, node.size, node.mode = member.link, len(member.link), 0o777
+        elif member.kind == "file":
+            node.size, node.offset = member.size, base + member.offset
+            if member.extents is not None:
+                self._budget.spend("entries in the maps of sparse files", len(member.extents))
+                node.extents = tuple(Extent(part.start, part.length, base + part.data) for part in member.extents)
+        node.device = member.device
+        return node
+
+    def _describe(self, node: Node, member: Member) -> None:
+        node.mode = member.mode
+        node.uid = 0 if member.uid == _NOBODY else member.uid
+        node.gid = 0 if member.gid == _NOBODY else member.gid
+        node.mtime, node.mtime_ns = member.mtime, member.mtime_ns
+        if not 0 <= node.uid < 2**32 or not 0 <= node.gid < 2**32:
+            raise ValueError(f"belongs to {node.uid}:{node.gid}, which is no user and group")
+        if not -(2**63) <= node.mtime < 2**63:
+            raise ValueError(f"has the time {node.mtime}, which Linux cannot hold")
+        node.xattrs = self._xattrs(member) if member.xattrs else NO_XATTRS
+
+    def _xattrs(self, member: Member) -> Mapping[bytes, bytes]:
+        """Return the attributes that Linux lets such a file have, the same in every layout (xattr(7), acl(5))."""
+        # Labels are added to each, and the layout of real files sets each, whether it is shared or not.
+        self._budget.spend(XATTRS, len(member.xattrs))
+        last = self._last.get(member.kind)
+        if last is None or last[0] is not member.xattrs:
+            self._budget.spend(TEXT, xattrs_size(member.xattrs))
+            last = self._last[member.kind] = (member.xattrs, *_allowed(member))
+        self._left_out.update(last[2])
+        return last[1]
+
+
+def _allowed(member: Member) -> tuple[Mapping[bytes, bytes], Counter[str]]:
+    """Return what Linux lets a member have, and count the rest by what it is."""
+    kept, left_out = {}, Counter[str]()
+    for name, value in member.xattrs.items():
+        space = next((space for space in _NOT_ON.get(member.kind, _NOT_ON_OTHERS) if name.startswith(space)), b"")
+        if space:
+            left_out[f"attributes {space.decode()}* on a {member.kind}"] += 1
+        elif not name or name in _SPACES:
+            left_out["attributes without a name"] += 1
+        elif not name.startswith(_FOREIGN_XATTR):
+            kept[name] = value
+    if len(kept) == len(member.xattrs):
+        return member.xattrs, left_out
+    return kept or NO_XATTRS, left_out

@@ -1,0 +1,183 @@
+"""The merged tree of an image: what is where once all layers are applied."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from bootc_live.formats.tar.header import NO_XATTRS
+from bootc_live.formats.tar.sparse import Extent
+
+# Kernel limits: NAME_MAX, and PATH_MAX without its NUL for paths and what links hold.
+NAME_MAX = 255
+PATH_MAX = 4095
+_FOLLOW_MAX = 255
+
+# What a Budget counts for all members.
+TEXT, XATTRS, PARTS = "bytes of names, links and attributes", "extended attributes", "parts of paths"
+
+
+@dataclass(eq=False, slots=True)
+class Node:
+    """One inode. Directories have ``children``; names that share a node are hard links.
+
+    ``offset`` is where a regular file's data begins in the image's data file;
+    ``extents`` replaces it for sparse files, with ``data`` in the same file.
+    ``place`` and ``links`` are for who writes it: where the inode is, and how many names it has.
+    """
+
+    kind: str
+    mode: int = 0o755
+    uid: int = 0
+    gid: int = 0
+    mtime: int = 0
+    mtime_ns: int = 0
+    size: int = 0
+    offset: int = 0
+    link: bytes = b""
+    device: tuple[int, int] = (0, 0)
+    xattrs: Mapping[bytes, bytes] = field(default_factory=lambda: NO_XATTRS)
+    extents: tuple[Extent, ...] | None = None
+    children: dict[bytes, Entry] | None = None
+    place: int = 0
+    links: int = 0
+
+    @property
+    def directory(self) -> dict[bytes, Entry]:
+        """The children of a directory; ValueError for anything else."""
+        if self.children is None:
+            raise ValueError("is not a directory")
+        return self.children
+
+
+@dataclass(eq=False, slots=True)
+class Entry:
+    """A name's node and the number of the layer that put it there."""
+
+    node: Node
+    layer: int
+
+
+def new_directory() -> Node:
+    """Give a directory as an implied one is made: 0755, root, empty."""
+    return Node(kind="dir", children={})
+
+
+def split(path: bytes) -> list[bytes]:
+    """Give the components of a path as it counts from the root.
+
+    Raises ValueError for ``..``, over-long names and paths, and NUL bytes.
+    """
+    if len(path) > PATH_MAX:
+        raise ValueError(f"has a path of {len(path)} bytes, {PATH_MAX} is the most there can be")
+    parts = [part for part in path.split(b"/") if part and part != b"."]
+    for part in parts:
+        if part == b"..":
+            raise ValueError("has '..' in its name")
+        check_name(part)
+    return parts
+
+
+def check_name(part: bytes) -> None:
+    """Raise ValueError for what cannot be the name of a file."""
+    if len(part) > NAME_MAX:
+        raise ValueError(f"has a name of {len(part)} bytes, {NAME_MAX} is the most there can be")
+    if b"\0" in part or b"/" in part or part in (b"", b".", b".."):
+        raise ValueError(f"has a name that no file can have: {_show(part)}")
+
+
+class Budget:
+    """What one image may make of its tree, so that no small layer fills memory or takes for ever (SECURITY.md)."""
+
+    MOST: ClassVar[dict[str, int]] = {
+        "members": 4 * 2**20,
+        "directories that no member is for": 2**20,
+        "steps through symbolic links": 8 * 2**20,
+        "entries in the maps of sparse files": 2**20,
+        # Half a million files, as large images have, come to less than half of these.
+        TEXT: 512 * 2**20,
+        XATTRS: 8 * 2**20,
+        PARTS: 16 * 2**20,
+    }
+
+    def __init__(self) -> None:
+        """Begin with nothing spent."""
+        self._left = dict(self.MOST)
+
+    def spend(self, what: str, count: int = 1) -> None:
+        """Count something; raises ValueError, meant to follow a member's name, where it is too much."""
+        self._left[what] -= count
+        if self._left[what] < 0:
+            raise ValueError(f"is one too many: no image may have more than {self.MOST[what]} {what}")
+
+
+def resolve(root: Node, parts: list[bytes], layer: int | None, mtime: int = 0, budget: Budget | None = None) -> Node:
+    """Give the directory that ``parts`` lead to, following links inside the root.
+
+    Where ``layer`` is a number, missing directories are made as part of that
+    layer; where it is None they raise ValueError, as do files in the way.
+    """
+    budget = Budget() if budget is None else budget
+    stack, todo, followed = [root], parts[::-1], 0
+    while todo:
+        part = todo.pop()
+        if part == b"..":
+            if len(stack) > 1:
+                stack.pop()
+            continue
+        children = stack[-1].directory
+        entry = children.get(part)
+        if entry is None:
+            if layer is None:
+                raise ValueError(f"needs {_show(part)}, which does not exist")
+            # It may come out of a link's target, which nobody has looked at.
+            check_name(part)
+            budget.spend("directories that no member is for")
+            entry = children[part] = Entry(new_directory(), layer)
+            entry.node.mtime = mtime
+        if entry.node.kind == "symlink":
+            followed += 1
+            if followed > _FOLLOW_MAX:
+                raise ValueError("leads through too many symbolic links")
+            target = entry.node.link
+            if target.startswith(b"/"):
+                del stack[1:]
+            found = [p for p in reversed(target.split(b"/")) if p and p != b"."]
+            budget.spend("steps through symbolic links", len(found) + 1)
+            todo += found
+        elif entry.node.children is None:
+            raise ValueError(f"needs {_show(part)} to be a directory, but it is a {entry.node.kind}")
+        else:
+            stack.append(entry.node)
+    return stack[-1]
+
+
+def walk(root: Node) -> Iterator[Node]:
+    """Give every inode of the tree once, the root first, children in byte order of their names."""
+    seen: set[int] = set()
+    todo = [root]
+    while todo:
+        node = todo.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        yield node
+        if node.children:
+            todo.extend(node.children[name].node for name in sorted(node.children, reverse=True))
+
+
+def path_of(root: Node, wanted: Node) -> str:
+    """Give a path of an inode from the root, for messages; empty where it is not in the tree."""
+    todo = [(b"", root)]
+    while todo:
+        path, node = todo.pop()
+        if node is wanted:
+            return _show(path or b"/")
+        if node.children:
+            todo.extend((path + b"/" + name, entry.node) for name, entry in node.children.items())
+    return ""
+
+
+def _show(part: bytes) -> str:
+    return repr(part.decode(errors="backslashreplace"))

@@ -1,0 +1,1 @@
+"""What of a root can be written: overlays, /etc, /var, and state on a partition."""

@@ -1,0 +1,174 @@
+"""A whole live root: what a layout made, with /, /etc and /var as writable as they were asked to be."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from bootc_live.base.errors import RootfsError, RunError
+from bootc_live.base.log import Recorder
+from bootc_live.config.model import Parts
+from bootc_live.rootfs.layouts.built import BuiltRoot
+from bootc_live.rootfs.tree.live import PLACES
+from bootc_live.rootfs.writable.overlays import covered, frozen, is_plain_directory, overlaid, ram_place, seeded
+from bootc_live.rootfs.writable.state import State, kept_etc, opened_state, var_place
+
+_LABELS_LOST = (
+    "SELinux: files on a tmpfs lose their labels, and no one can set them again on a read-only root; "
+    "boot it with rw, with bootc.zram=, or in the layout index or erofs"
+)
+
+
+@dataclass(frozen=True)
+class MountedRoot:
+    """A root mounted with all its parts below ``path``; ``state`` is where they outlive it, None where they do not.
+
+    ``unlabelled`` are directories in it, as absolute paths, that are to be labelled once the kernel has a policy: on a
+    tmpfs, which forgets the labels it was given before.
+    """
+
+    path: str
+    state: State | None = None
+    unlabelled: tuple[str, ...] = ()
+
+
+@contextmanager
+def mounted_root(
+    built: BuiltRoot, directory: str, parts: Parts, recorder: Recorder, origin: str = "", *, labelled: bool = False
+) -> Iterator[MountedRoot]:
+    """Mount a root below ``directory``, which must be an empty one; all mounts end with the block.
+
+    ``origin`` names the image; a partition for state remembers it. ``labelled`` tells that the root's SELinux labels
+    must reach the booted system. Raises RunError with mount(8)'s words, RootfsError where it had options to refuse or a
+    partition for state that must not be done without, and OutOfMemoryError where the image's /var does not fit.
+    """
+    with ExitStack() as stack:
+        with recorder.phase("mount", "mounting the root"):
+            root = _Mounting(stack, directory, parts, recorder, labelled=labelled).all(built, origin)
+        yield root
+
+
+class _Mounting:
+    """What the steps of mounting a root share.
+
+    To set a label on an overlay copies the file, even where it is the same label. So the top directory of an overlay
+    on a tmpfs, which alone would need it, is never shown below / where there are labels: its subdirectories are, which
+    are still the image's own.
+    """
+
+    def __init__(self, stack: ExitStack, directory: str, parts: Parts, recorder: Recorder, *, labelled: bool) -> None:
+        self._forgets = labelled and parts.on == "tmpfs"
+        self._unlabelled: list[str] = []
+        self._stack = stack
+        self._directory = directory
+        self._parts = parts
+        self._recorder = recorder
+        self._top = self._make("root")
+        self._state_at = self._make("state")
+
+    def all(self, built: BuiltRoot, origin: str) -> MountedRoot:
+        """Mount everything."""
+        state = self._stack.enter_context(opened_state(self._parts, self._state_at, self._recorder))
+        lower = self._root(built)
+        self._etc(built, lower, state)
+        return MountedRoot(self._top, self._var(state, origin), tuple(self._unlabelled))
+
+    def _root(self, built: BuiltRoot) -> str:
+        """Mount the root; give where it is without what is written to it."""
+        parts, enter = self._parts, self._stack.enter_context
+        in_place = built.mount_writable if self._forgets else None
+        if in_place:
+            self._unlabelled.append("/")
+        if in_place and not parts.root:
+            self._recorder.warn(_LABELS_LOST)
+        lower, place = self._top, ""
+        overlay = parts.root and not in_place
+        if overlay:
+            lower = enter(built.mount(self._make("lower"), ""))
+            place = self._ram("root", parts.root_size)
+        try:
+            if overlay:
+                enter(overlaid(lower, self._top, parts.options, place))
+            elif parts.root and in_place:
+                enter(in_place(self._top, parts.options))
+            else:
+                enter(built.mount(self._top, parts.options))
+        except RunError as error:
+            if not parts.options:
+                raise
+            raise RootfsError(
+                f"the root cannot be mounted with 'rootflags={parts.options}': {error.message}",
+                hint="correct rootflags=, or leave it out",
+            ) from error
+        if overlay and self._forgets:
+            self._unlabelled.append("/")
+            self._show_directories(lower, place)
+        return lower
+
+    def _show_directories(self, lower: str, place: str) -> None:
+        """Cover the directories of a writable root with those of a second overlay, which nobody labels with it."""
+        inner = os.path.join(place, "directories")
+        os.mkdir(inner)
+        shown = self._stack.enter_context(overlaid(lower, self._make("directories"), self._parts.options, inner))
+        with os.scandir(lower) as found:
+            names = [entry.name for entry in found if entry.is_dir(follow_symlinks=False) and os.listdir(entry.path)]
+        # Where something is mounted already, systemd moves none of the initramfs's file systems.
+        names = [name for name in names if os.fsencode(name) not in PLACES]
+        for name in sorted(names):
+            self._stack.enter_context(covered(os.path.join(self._top, name), os.path.join(shown, name)))
+
+    def _etc(self, built: BuiltRoot, lower: str, state: State | None) -> None:
+        etc, enter = os.path.join(self._top, "etc"), self._stack.enter_context
+        kept = state if self._parts.etc else None
+        # A writable root has a writable /etc; only what outlives it needs an overlay of its own.
+        if (self._parts.etc == self._parts.root and kept is None) or not self._is_directory("etc"):
+            return
+        if kept is not None:
+            enter(kept_etc(os.path.join(lower, "etc"), etc, self._state_at, kept))
+        elif self._parts.etc:
+            self._etc_in_ram(built, etc)
+        else:
+            enter(frozen(etc))
+
+    def _etc_in_ram(self, built: BuiltRoot, etc: str) -> None:
+        enter = self._stack.enter_context
+        if self._forgets and built.mount_writable:
+            self._unlabelled.append("/etc")
+            whole = enter(built.mount_writable(self._make("writable"), ""))
+            enter(covered(etc, os.path.join(whole, "etc")))
+            return
+        place = self._ram("etc", self._parts.etc_size)
+        if self._forgets:
+            whole = enter(overlaid(self._top, self._make("whole"), "", place))
+            enter(covered(etc, os.path.join(whole, "etc")))
+        else:
+            enter(overlaid(etc, etc, "", place))
+
+    def _var(self, state: State | None, origin: str) -> State | None:
+        var, enter = os.path.join(self._top, "var"), self._stack.enter_context
+        if not (self._parts.var or self._parts.root) or not self._is_directory("var"):
+            return state
+        if not self._parts.var:
+            enter(frozen(var))
+        elif state is not None:
+            made, state = var_place(self._state_at, var, origin, state)
+            enter(covered(var, made))
+        else:
+            enter(seeded(var, self._ram("var", self._parts.var_size), "bootc.live.var.size="))
+            if self._forgets:
+                self._unlabelled.append("/var")
+        return state
+
+    def _ram(self, name: str, size: int | None) -> str:
+        place = self._make(f"{name}-rw")
+        return self._stack.enter_context(ram_place(self._parts, size, place, name))
+
+    def _is_directory(self, name: str) -> bool:
+        return is_plain_directory(os.path.join(self._top, name), self._recorder, f"/{name}")
+
+    def _make(self, name: str) -> str:
+        path = os.path.join(self._directory, name)
+        os.mkdir(path, 0o700)
+        return path

@@ -1,0 +1,212 @@
+"""State on a disk: /var and the changes to /etc on a partition, over reboots and newer images."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+
+from bootc_live.base.errors import RootfsError, RunError, SourceError
+from bootc_live.base.log import Recorder
+from bootc_live.base.units import mib
+from bootc_live.config.model import Parts
+from bootc_live.config.source_spec import DeviceArchive
+from bootc_live.rootfs.writable.overlays import copy_tree, is_full, overlaid
+from bootc_live.source.device import find_device
+from bootc_live.system.mounts import mounted
+from bootc_live.system.run import run
+
+# All that is ours on the partition stands below this.
+_OWN = "bootc-live"
+_SEED = "seed.json"
+# What it may refer to in the image below must not outlive that image.
+_OVERLAY = "index=off,redirect_dir=off,metacopy=off"
+_PROBE = "trusted.bootc-live"
+_HINT = "make it with mkfs.ext4 or mkfs.xfs, or leave bootc.live.state= out"
+
+
+@dataclass(frozen=True)
+class State:
+    """Where state is kept: the argument as typed, the device, its file system, and what /var started as.
+
+    ``seed`` names the image that /var was copied from, now or in an earlier boot; None where it is not known.
+    ``first`` tells that this boot has copied it.
+    """
+
+    typed: str
+    device: str
+    kind: str
+    seed: str | None = None
+    first: bool = False
+
+
+class UnusableStateError(RootfsError):
+    """A partition for state is missing, or cannot be used for it."""
+
+
+@contextmanager
+def opened_state(parts: Parts, where: str, recorder: Recorder) -> Iterator[State | None]:
+    """Mount the partition that ``parts`` ask for at the directory ``where``, writable, while the block runs.
+
+    Gives None where none is asked for, and, with a warning, where it cannot be used and is not required. Raises
+    RootfsError where it is.
+    """
+    if parts.state is None:
+        yield None
+        return
+    if not parts.etc and not parts.var:
+        recorder.warn(f"'bootc.live.state={parts.state}' is not used: neither /var nor /etc can be written")
+        yield None
+        return
+    with ExitStack() as stack:
+        found: State | None = None
+        try:
+            found = stack.enter_context(_mounted(parts.state, where))
+        except UnusableStateError as error:
+            if parts.state_required:
+                raise
+            recorder.warn(f"{error.message}; /var and /etc are kept in RAM and lost with it")
+        yield found
+
+
+def require_state(parts: Parts) -> None:
+    """Raise RootfsError where a partition is required that is not there; worth knowing before anything is fetched."""
+    if parts.state is not None and parts.state_required:
+        _find(parts.state)
+
+
+@contextmanager
+def kept_etc(lower: str, etc: str, where: str, state: State) -> Iterator[None]:
+    """Mount ``lower`` writable at ``etc`` while the block runs; the changes go to the partition mounted at ``where``.
+
+    Raises RunError, and RootfsError where there is no room for them.
+    """
+    place = os.path.join(where, _OWN, "etc")
+    with ExitStack() as stack:
+        try:
+            os.makedirs(place, 0o700, exist_ok=True)
+            stack.enter_context(overlaid(lower, etc, _OVERLAY, place))
+            if os.statvfs(etc).f_flag & os.ST_RDONLY:
+                # So the kernel does where it cannot make its scratch directory.
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            raise RootfsError(
+                f"the changes to /etc cannot be kept on {state.typed!r}, {state.device}: {error.strerror}",
+                hint="free some space on it",
+            ) from error
+        yield
+
+
+def var_place(where: str, source: str, origin: str, state: State) -> tuple[str, State]:
+    """Give the directory on the mounted partition for /var; at first use it becomes a copy of ``source``.
+
+    ``origin`` names the image. The copy is there whole or not at all. Raises RootfsError where it does not fit.
+    """
+    own = os.path.join(where, _OWN)
+    made, part, note = (os.path.join(own, name) for name in ("var", "var.part", _SEED))
+    if os.path.isdir(made):
+        return made, replace(state, seed=_read_seed(note))
+    if os.path.lexists(part):
+        shutil.rmtree(part)
+    os.mkdir(part)
+    try:
+        copy_tree(source, part)
+        with open(note, "w", encoding="utf-8") as file:
+            json.dump({"version": 1, "image": origin}, file)
+        # The name says that all is there, so all has to be on the disk before it.
+        os.sync()
+        os.rename(part, made)
+        os.sync()
+    except (OSError, RunError) as error:
+        full = is_full(where)
+        usage = os.statvfs(where)
+        size = mib(usage.f_blocks * usage.f_frsize)
+        shutil.rmtree(part, ignore_errors=True)
+        raise RootfsError(
+            f"the image's /var cannot be copied to {state.typed!r}, {state.device} of {size}: "
+            + ("it is full" if full else str(error)),
+            hint="use a larger partition, or free some space on it",
+        ) from error
+    return made, replace(state, seed=origin, first=True)
+
+
+@contextmanager
+def _mounted(asked: str, where: str) -> Iterator[State]:
+    typed = f"bootc.live.state={asked}"
+    device = _find(asked)
+    _check_unused(typed, device)
+    with ExitStack() as stack:
+        try:
+            kind = _kind(device)
+            if not kind:
+                raise UnusableStateError(f"{typed!r}: {device} holds no file system that is known", hint=_HINT)
+            stack.enter_context(mounted(kind, device, where, "rw", hint=_HINT))
+        except RunError as error:
+            raise UnusableStateError(f"{typed!r}: cannot mount {device}: {error.message}", hint=_HINT) from error
+        _check_writable(typed, device, kind, where)
+        yield State(typed, device, kind)
+
+
+def _find(asked: str) -> str:
+    typed = f"bootc.live.state={asked}"
+    try:
+        device = find_device(DeviceArchive(device=asked, path="/", typed=typed))
+        if not stat.S_ISBLK(os.stat(device).st_mode):
+            raise UnusableStateError(f"{typed!r}: {device} is not a block device", hint="correct bootc.live.state=")
+    except (SourceError, OSError) as error:
+        raise UnusableStateError(
+            f"{typed!r}: there is no block device {asked}",
+            hint="check the name (blkid lists them), and that its driver is in the initramfs",
+        ) from error
+    return device
+
+
+def _kind(device: str) -> str:
+    try:
+        return run(["blkid", "-p", "-o", "value", "-s", "TYPE", device]).strip()
+    except RunError:
+        # Its way to say that there is nothing.
+        return ""
+
+
+def _check_unused(typed: str, device: str) -> None:
+    """Refuse a device that is mounted: two systems that write to one /var would ruin it."""
+    try:
+        # For block devices this fails where anybody else has it (open(2), O_EXCL).
+        os.close(os.open(device, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC))
+    except OSError as error:
+        raise UnusableStateError(
+            f"{typed!r}: {device} cannot be had: {error.strerror}", hint="unmount it, or name another partition"
+        ) from error
+
+
+def _check_writable(typed: str, device: str, kind: str, where: str) -> None:
+    if os.statvfs(where).f_flag & os.ST_RDONLY:
+        raise UnusableStateError(
+            f"{typed!r}: {device} can only be read", hint="unlock the medium, or check its file system with fsck"
+        )
+    own = os.path.join(where, _OWN)
+    try:
+        os.makedirs(own, 0o700, exist_ok=True)
+        os.setxattr(own, _PROBE, b"y")
+        os.removexattr(own, _PROBE)
+    except OSError as error:
+        full = f"{device} is full" if is_full(where) else ""
+        raise UnusableStateError(
+            f"{typed!r}: " + (full or f"{kind} on {device} cannot hold owners and extended attributes"), hint=_HINT
+        ) from error
+
+
+def _read_seed(note: str) -> str | None:
+    try:
+        with open(note, encoding="utf-8") as file:
+            found = json.load(file)
+    except (OSError, ValueError):
+        return None
+    image = found.get("image") if isinstance(found, dict) else None
+    return image if isinstance(image, str) else None

@@ -1,0 +1,150 @@
+"""Decompress what kernels can decompress: kernels themselves and initramfs archives.
+
+Exactly one compressed stream is read, for something else may follow it. What
+it is, its first bytes tell, as in the kernel's lib/decompress.c.
+"""
+
+from __future__ import annotations
+
+import bz2
+import lzma
+import zlib
+from collections.abc import Callable, Generator, Iterator
+from typing import Protocol
+
+from bootc_live.base.errors import ImageError
+from bootc_live.base.peekable import PeekableStream
+from bootc_live.system.inflate import DAMAGED, python_zstd, through, zstd_program
+from bootc_live.system.run import require_program
+
+_STEP = 256 * 2**10
+_LZ4 = b"\x02\x21\x4c\x18"
+# LZ4_compressBound() of the eight MiB that the legacy format takes at once.
+_LZ4_MOST = 8 * 2**20 + 8 * 2**20 // 255 + 16
+
+Decompressor = Callable[[PeekableStream, str], Generator[bytes, None, None]]
+
+
+def decompressed(feed: PeekableStream, what: str) -> Generator[bytes, None, None]:
+    """Give what the compressed stream at the front of a feed holds, and leave the feed behind the stream.
+
+    ``what`` names it in errors. Raises ImageError for what is damaged or in no known format, RunError where the program
+    for it is missing.
+    """
+    first = feed.peek(6)
+    for magic, decompressor in _KNOWN.items():
+        if first.startswith(magic):
+            return decompressor(feed, what)
+    raise ImageError(f"{what} is in an unknown format (it begins with {first.hex()})", hint="compress it with zstd")
+
+
+def is_compressed(first: bytes) -> bool:
+    """Tell by its first six bytes whether ``decompressed`` takes a stream."""
+    return first.startswith(tuple(_KNOWN))
+
+
+def _gzip(feed: PeekableStream, what: str) -> Generator[bytes, None, None]:
+    stream = zlib.decompressobj(wbits=31)
+    ended = False
+    while not ended:
+        data = feed.take_some(_STEP)
+        try:
+            piece = stream.decompress(data, _STEP)
+        except zlib.error as error:
+            raise _damaged(what, error) from error
+        ended = stream.eof
+        if not data and not piece and not ended:
+            raise _cut_short(what)
+        feed.give_back(len(stream.unused_data if ended else stream.unconsumed_tail))
+        yield piece
+
+
+def _lzma(feed: PeekableStream, what: str) -> Generator[bytes, None, None]:
+    return _stepwise(lzma.LZMADecompressor(), feed, what)
+
+
+def _bzip2(feed: PeekableStream, what: str) -> Generator[bytes, None, None]:
+    return _stepwise(bz2.BZ2Decompressor(), feed, what)
+
+
+class _Stream(Protocol):
+    """What the standard library's decompressors have in common."""
+
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def needs_input(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
+    def decompress(self, data: bytes, max_length: int = -1) -> bytes: ...
+
+
+def _stepwise(
+    stream: _Stream, feed: PeekableStream, what: str, failure: type[Exception] = lzma.LZMAError
+) -> Generator[bytes, None, None]:
+    while not stream.eof:
+        data = feed.take_some(_STEP) if stream.needs_input else b""
+        if stream.needs_input and not data:
+            raise _cut_short(what)
+        try:
+            yield stream.decompress(data, max_length=_STEP)
+        except (failure, OSError) as error:
+            raise _damaged(what, error) from error
+    feed.give_back(len(stream.unused_data))
+
+
+def _zstd(feed: PeekableStream, what: str) -> Generator[bytes, None, None]:
+    program = zstd_program(f"decompress {what}")
+    if program is not None:
+        return through(program, _zstd_frame(feed), what)
+    zstd = python_zstd()
+    assert zstd is not None, "a program would have been taken"
+    return _stepwise(zstd.ZstdDecompressor(), feed, what, zstd.ZstdError)
+
+
+def _lz4(feed: PeekableStream, what: str) -> Generator[bytes, None, None]:
+    program = require_program("lz4", f"decompress {what}", "lz4")
+    return through([program, "-d", "-c", "-q"], _lz4_blocks(feed), what)
+
+
+def _zstd_frame(feed: PeekableStream) -> Iterator[bytes]:
+    """Give one frame (RFC 8878, 3.1.1); what is damaged in it, the program says."""
+    head = feed.peek(5)
+    descriptor = head[-1]
+    one_segment = descriptor >> 5 & 1
+    content_size = (one_segment, 2, 4, 8)[descriptor >> 6]
+    yield feed.take(5 + (1 - one_segment) + (0, 1, 2, 4)[descriptor & 3] + content_size)
+    last = False
+    while not last and len(block := feed.take(3)) == 3:
+        yield block
+        number = int.from_bytes(block, "little")
+        last, run_length = bool(number & 1), number >> 1 & 3 == 1
+        yield from feed.pieces(1 if run_length else number >> 3)
+    yield feed.take(4 * (descriptor >> 2 & 1))
+
+
+def _lz4_blocks(feed: PeekableStream) -> Iterator[bytes]:
+    """Give the blocks of the legacy format, which has no end of its own: up to what cannot be the size of a block."""
+    while len(head := feed.peek(4)) == 4 and (head == _LZ4 or 0 < int.from_bytes(head, "little") <= _LZ4_MOST):
+        yield feed.take(4)
+        if head != _LZ4:
+            yield from feed.pieces(int.from_bytes(head, "little"))
+
+
+def _damaged(what: str, error: Exception) -> ImageError:
+    return ImageError(f"{what} is damaged: {error}", hint=DAMAGED)
+
+
+def _cut_short(what: str) -> ImageError:
+    return ImageError(f"{what} is cut short", hint=DAMAGED)
+
+
+_KNOWN: dict[bytes, Decompressor] = {
+    b"\x1f\x8b": _gzip,
+    b"\x1f\x9e": _gzip,
+    b"BZh": _bzip2,
+    b"\x5d\x00\x00": _lzma,
+    b"\xfd7zXZ\0": _lzma,
+    _LZ4: _lz4,
+    b"\x28\xb5\x2f\xfd": _zstd,
+}

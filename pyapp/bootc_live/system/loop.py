@@ -1,0 +1,73 @@
+"""Loop devices by ioctl (loop(4)): no program, and no device left behind by construction."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import struct
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from bootc_live.base.errors import RunError
+from bootc_live.system.run import find_program, run
+
+_CONTROL = "/dev/loop-control"
+_GET_FREE = 0x4C82
+_CONFIGURE = 0x4C0A
+_READ_ONLY, _AUTOCLEAR = 1, 4
+# struct loop_config: fd, block size, loop_info64 (flags at 52, file name at 56), reserved.
+_CONFIG = struct.Struct("<II52sI64s112s64x")
+_ATTEMPTS = 50
+
+
+@contextmanager
+def loop_device(fd: int, name: str, block_size: int) -> Iterator[str]:
+    """Give the path of a read-only loop device over an open file.
+
+    The device lives as long as the block or something mounted from it,
+    whichever is longer: it clears itself at the last close. Raises RunError.
+    """
+    if not os.path.exists(_CONTROL) and find_program("modprobe"):
+        run(["modprobe", "loop"], hint="use a kernel with loop devices")
+    device = None
+    try:
+        for _ in range(_ATTEMPTS):
+            device = _attach(fd, name, block_size)
+            if device is not None:
+                yield device[0]
+                return
+            # Somebody else took the device between asking and taking.
+            time.sleep(0.02)
+    finally:
+        if device is not None:
+            os.close(device[1])
+    raise RunError("no free loop device could be had", hint="detach loop devices with: losetup -D")
+
+
+def _attach(fd: int, name: str, block_size: int) -> tuple[str, int] | None:
+    try:
+        control = os.open(_CONTROL, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            path = f"/dev/loop{fcntl.ioctl(control, _GET_FREE)}"
+        finally:
+            os.close(control)
+        device = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        # udev or devtmpfs has not made the node yet.
+        return None
+    except OSError as error:
+        raise RunError(f"cannot use loop devices: {error.strerror}", hint="use a kernel with loop devices") from error
+    label = os.fsencode(name)[:63]
+    config = _CONFIG.pack(fd, block_size, bytes(52), _READ_ONLY | _AUTOCLEAR, label, bytes(112))
+    try:
+        fcntl.ioctl(device, _CONFIGURE, config)
+    except OSError as error:
+        os.close(device)
+        if error.errno in (errno.EBUSY, errno.ENXIO):
+            return None
+        raise RunError(
+            f"cannot set up {path}: {error.strerror}", hint="use Linux 5.8 or later with loop devices"
+        ) from error
+    return path, device

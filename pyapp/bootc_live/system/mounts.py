@@ -1,0 +1,103 @@
+"""Mounts by mount(8) and umount(8), each undone with its block unless kept."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from bootc_live.system.run import run
+from bootc_live.system.system_call import system_call
+
+# The same numbers everywhere (open_tree(2), move_mount(2), Linux 5.2).
+_OPEN_TREE, _MOVE_MOUNT = 428, 429
+_AT_FDCWD, _CLONE, _RECURSIVE, _FROM_DESCRIPTOR = -100, 1, 0x8000, 4
+
+
+def mount(kind: str, what: str, where: str, options: str, *, hint: str, cwd: str | None = None) -> None:
+    """Put a file system of type ``kind`` at ``where``; raises RunError with the program's own words.
+
+    Relative paths in the options count from ``cwd``.
+    """
+    run(["mount", "-t", kind, "-o", options, what, where], hint=hint, cwd=cwd)
+
+
+def bind(what: str, where: str, *, hint: str) -> None:
+    """Show a directory at a second place; raises RunError."""
+    run(["mount", "--bind", what, where], hint=hint)
+
+
+def remount_bound(where: str, options: str, *, hint: str) -> None:
+    """Give one mount, not its file system, flags of mount(8) such as "ro"; raises RunError."""
+    run(["mount", "-o", ",".join(part for part in ("remount,bind", *options.split(",")) if part), where], hint=hint)
+
+
+def mount_tree(where: str) -> int:
+    """Return a descriptor of a copy of a mount and all below it, which is attached nowhere. Raises OSError."""
+    return system_call(_OPEN_TREE, _AT_FDCWD, os.fsencode(where), _CLONE | _RECURSIVE | os.O_CLOEXEC)
+
+
+def attach_tree(tree: int, where: str) -> None:
+    """Attach such a tree at a directory (move_mount(2)). Raises OSError."""
+    system_call(_MOVE_MOUNT, tree, b"", _AT_FDCWD, os.fsencode(where), _FROM_DESCRIPTOR)
+
+
+def unmount(where: str) -> None:
+    """Take a mount and all below it away, at once for everyone who can name it."""
+    run(["umount", "-R", "-l", where], hint="look at /proc/self/mountinfo")
+
+
+@contextmanager
+def unmounted_after(where: str) -> Iterator[None]:
+    """Take away what the block mounts at ``where``, where nothing was before; also what a broken-off step mounted."""
+    try:
+        yield
+    finally:
+        if is_mount_point(where):
+            unmount(where)
+
+
+@contextmanager
+def mounted(kind: str, what: str, where: str, options: str, *, hint: str) -> Iterator[str]:
+    """Keep a file system mounted while the block runs; gives ``where``."""
+    with unmounted_after(where):
+        mount(kind, what, where, options, hint=hint)
+        yield where
+
+
+def is_mount_point(path: str, mountinfo: str = "/proc/self/mountinfo") -> bool:
+    """Tell whether something is mounted at a path, as proc_pid_mountinfo(5) lists it."""
+    wanted = os.path.realpath(path)
+    for special in "\\ \t\n":
+        wanted = wanted.replace(special, f"\\{ord(special):03o}")
+    with open(mountinfo, encoding="utf-8", errors="surrogateescape") as file:
+        return any(line.split(" ")[4] == wanted for line in file)
+
+
+# The same numbers everywhere.
+_FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432
+_CLOEXEC = 1
+_SET_FLAG, _SET_STRING, _CREATE = 0, 1, 6
+_RDONLY = 1
+
+
+def require_kind(kind: str) -> None:
+    """Raise OSError where the kernel has no file system of that kind; its module is loaded."""
+    os.close(system_call(_FSOPEN, kind.encode(), _CLOEXEC))
+
+
+@contextmanager
+def detached(kind: str, device: str) -> Iterator[int]:
+    """Mount a block device read-only while the block runs; give a descriptor of its top directory. Raise OSError."""
+    context = system_call(_FSOPEN, kind.encode(), _CLOEXEC)
+    try:
+        system_call(_FSCONFIG, context, _SET_FLAG, b"ro", None, 0)
+        system_call(_FSCONFIG, context, _SET_STRING, b"source", os.fsencode(device), 0)
+        system_call(_FSCONFIG, context, _CREATE, None, None, 0)
+        top = system_call(_FSMOUNT, context, _CLOEXEC, _RDONLY)
+    finally:
+        os.close(context)
+    try:
+        yield top
+    finally:
+        os.close(top)

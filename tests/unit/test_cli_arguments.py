@@ -1,0 +1,44 @@
+"""SOURCE as people type it."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pytest
+
+from bootc_live.base.errors import ConfigError
+from bootc_live.cli.arguments import source_argument
+from bootc_live.config.source_spec import ArchiveFile, RegistryImage
+
+
+def test_relative_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "x:1.oci").write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
+    found = source_argument(argparse.Namespace(source="x:1.oci"))
+    assert isinstance(found, ArchiveFile)
+    assert found.path == str(tmp_path / "x:1.oci")
+
+
+def test_url() -> None:
+    assert isinstance(source_argument(argparse.Namespace(source="docker://registry.example/os:1")), RegistryImage)
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("missing.oci", "'missing.oci': there is no such file here"),
+        ("down/missing.oci", "'down/missing.oci': there is no such file here"),
+        ("LABEL=USB", "'LABEL=USB' "),
+        ("/dev/sda1", "'/dev/sda1' "),
+        ("", "'' is neither an absolute path nor a URL"),
+        ("registry.example/os:1", "'registry.example/os:1' is neither an absolute path nor a URL"),
+    ],
+)
+def test_what_is_not_there(typed: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError) as caught:
+        source_argument(argparse.Namespace(source=typed))
+    assert caught.value.message.startswith(said)
+    assert ("no such file" in caught.value.message) == typed.endswith(".oci")
+    assert "docker://" in caught.value.hint or "--help" in caught.value.hint
