@@ -49,8 +49,8 @@ BACK = (
     Mutation(
         "admission: a guess refuses an image",
         "pyapp/bootc_live/rootfs/memory/choose.py",
-        "need_of(each[0], least(estimate)), room) is None]",
-        "need_of(each[0], likely(estimate)), room) is None]",
+        "memory_need(each[0], least(estimate)), room) is None]",
+        "memory_need(each[0], likely(estimate)), room) is None]",
         "unit",
         "tests/unit/test_admission.py",
     ),
