@@ -1,4 +1,4 @@
-"""The one place that prints errors and chooses exit codes."""
+"""Run a verb, print its error and choose the exit code."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import threading
 import traceback
 
 from bootc_live.base.errors import BootcLiveError
-from bootc_live.base.output import append_to, drop_answers, flush_answers, tell, tell_details
+from bootc_live.base.output import append_message, discard_results, flush_results, print_details, print_message
 from bootc_live.base.redact import redact
 from bootc_live.cli.parser import make_parser
 from bootc_live.system.cleanup.guard import ENDING, EndedError, guarded, own_mounts
 
 EXIT_FAILED = 1
 EXIT_INTERNAL = 70
-_MOST_DETAILS = 200
+_MAX_TRACEBACK_LINES = 200
 _INTERRUPTED = ("interrupted", "nothing was left behind; run it again")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one verb and return its exit code: 0 done, 1 failed with a message, 2 wrong usage, 70 a defect of ours."""
+    """Run one verb and return the exit code: 0 success, 1 error, 2 wrong usage, 70 bug in bootc-live."""
     arguments = make_parser().parse_args(argv)
     errors_to: str | None = getattr(arguments, "errors_to", None)
     try:
@@ -38,57 +38,57 @@ def _work(arguments: argparse.Namespace, errors_to: str | None) -> int:
         own_mounts()
         verb = importlib.import_module(f"bootc_live.cli.{arguments.verb}")
         code: int = verb.main(arguments)
-        flush_answers()
+        flush_results()
     except BootcLiveError as error:
         _report(error.message, error.hint, errors_to)
         return EXIT_FAILED
     except BrokenPipeError:
-        drop_answers()
+        discard_results()
         return EXIT_FAILED
     except (OSError, MemoryError) as error:
-        _report(*_refused(error), errors_to)
+        _report(*_os_error(error), errors_to)
         return EXIT_FAILED
     except Exception as error:
-        what = f"unexpected {type(error).__name__}: {redact(str(error))}"
-        _report(what, "this is a defect of bootc-live: report the lines below", errors_to)
-        _tell_where(error)
+        message = f"unexpected {type(error).__name__}: {redact(str(error))}"
+        _report(message, "this is a bug in bootc-live: report the lines below", errors_to)
+        _print_traceback(error)
         return EXIT_INTERNAL
     return code
 
 
 def _killed(number: int) -> tuple[str, str]:
     return (
-        f"the program was ended by signal {number} ({signal.Signals(number).name}); nothing was left behind",
-        "look at the kernel log (dmesg): it may be that memory was full",
+        f"the program was killed by signal {number} ({signal.Signals(number).name}); nothing was left behind",
+        "look at the kernel log (dmesg): memory may have been full",
     )
 
 
-def _refused(error: OSError | MemoryError) -> tuple[str, str]:
-    """Return message and hint for what the system did not let us have."""
+def _os_error(error: OSError | MemoryError) -> tuple[str, str]:
+    """Return message and hint for an error of the operating system."""
     if isinstance(error, MemoryError):
-        return "memory is full", "boot on a machine with more memory, or choose a smaller image or layout"
+        return "memory is full", "use a machine with more memory, a smaller image or another layout"
     where = f"{error.filename!r}: " if error.filename is not None else ""
-    return f"{where}{error.strerror or error}", "check that it exists, may be used and has space"
+    return f"{where}{error.strerror or error}", "check that it exists, its permissions and free space"
 
 
-def _tell_where(error: BaseException) -> None:
-    """Print a traceback by the way that all text goes: its last lines may quote a server."""
-    tell_details(redact("".join(traceback.format_exception(error))).splitlines()[-_MOST_DETAILS:])
+def _print_traceback(error: BaseException) -> None:
+    """Print a redacted traceback: it may quote a server."""
+    print_details(redact("".join(traceback.format_exception(error))).splitlines()[-_MAX_TRACEBACK_LINES:])
 
 
 def _thread_failed(failure: threading.ExceptHookArgs) -> None:
     if failure.exc_value is not None:
-        _tell_where(failure.exc_value)
+        _print_traceback(failure.exc_value)
 
 
 def _report(message: str, hint: str, also: str | None) -> None:
     for line in (f"error: {message}", f"what to do: {hint}"):
-        tell(line)
+        print_message(line)
         if also is not None:
             try:
-                append_to(also, line)
+                append_message(also, line)
             except OSError as error:
-                tell(f"cannot write to {also!r}: {error.strerror}")
+                print_message(f"cannot write to {also!r}: {error.strerror}")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ def test_numbers_are_read_in_one_place() -> None:
     assert paths
     found = [f"{name_of(path)}:{use}" for path in paths for use in conversions(path.read_text())]
     if found:
-        pytest.fail("use decimal() or whole() of base/numbers.py\n" + "\n".join(found), pytrace=False)
+        pytest.fail("use decimal() or bounded_integer() of base/numbers.py\n" + "\n".join(found), pytrace=False)
 
 
 @pytest.mark.parametrize(

@@ -138,15 +138,15 @@ def chunks(taken: list[bytes]) -> Iterator[bytes]:
 def test_a_feed_reads_no_further_than_it_has_to() -> None:
     taken: list[bytes] = []
     feed = PeekableStream(chunks(taken))
-    assert (feed.peek(3), feed.take(7), feed.position, len(taken)) == (b"chu", b"chunk0 ", 7, 1)
-    assert (feed.take_some(3), feed.position, len(taken)) == (b"chu", 10, 2)
-    feed.give_back(2)
-    assert (feed.take(6), feed.position, len(taken)) == (b"hunk1 ", 14, 2)
-    assert (feed.skip(7), feed.take(100), feed.take_some(1), feed.position) == (True, b"chunk3 ", b"", 28)
+    assert (feed.peek(3), feed.read(7), feed.position, len(taken)) == (b"chu", b"chunk0 ", 7, 1)
+    assert (feed.read_some(3), feed.position, len(taken)) == (b"chu", 10, 2)
+    feed.unread(2)
+    assert (feed.read(6), feed.position, len(taken)) == (b"hunk1 ", 14, 2)
+    assert (feed.skip(7), feed.read(100), feed.read_some(1), feed.position) == (True, b"chunk3 ", b"", 28)
     assert feed.skip(1) is False
 
 
 def test_a_feed_passes_over_zeros() -> None:
     feed = PeekableStream(iter([b"\0\0", b"", b"\0" * 200_000, b"\0\0a\0"]))
     feed.skip_zeros()
-    assert (feed.position, feed.take(9)) == (200_004, b"a\0")
+    assert (feed.position, feed.read(9)) == (200_004, b"a\0")

@@ -133,7 +133,7 @@ def test_a_defect_is_told_apart(monkeypatch: pytest.MonkeyPatch, capfd: pytest.C
         (signal.SIGTERM, "interrupted"),
         (signal.SIGHUP, "interrupted"),
         (signal.SIGQUIT, "interrupted"),
-        (signal.SIGKILL, "the program was ended by signal 9 (SIGKILL); nothing was left behind"),
+        (signal.SIGKILL, "the program was killed by signal 9 (SIGKILL); nothing was left behind"),
     ],
 )
 def test_interruption(

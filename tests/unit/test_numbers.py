@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bootc_live.base.numbers import LARGEST_SIZE, decimal, whole
+from bootc_live.base.numbers import LARGEST_SIZE, bounded_integer, decimal
 
 
 @pytest.mark.parametrize(
@@ -54,8 +54,8 @@ def test_a_limit_is_the_last_number() -> None:
 @pytest.mark.parametrize("value", [True, None, 1.0, "1", -1, 10**400, float("inf"), float("nan"), [], {}])
 def test_a_number_in_json_is_whole_and_bounded(value: object) -> None:
     with pytest.raises(ValueError, match="whole"):
-        whole(value, limit=LARGEST_SIZE)
+        bounded_integer(value, limit=LARGEST_SIZE)
 
 
 def test_a_fit_number_in_json_is_returned() -> None:
-    assert [whole(value, limit=5) for value in (0, 5)] == [0, 5]
+    assert [bounded_integer(value, limit=5) for value in (0, 5)] == [0, 5]

@@ -10,7 +10,15 @@ import pytest
 
 from bootc_live.base import output
 from bootc_live.base.log import Recorder
-from bootc_live.base.output import LONGEST, answer, answer_json, append_to, one_line, tell, tell_details
+from bootc_live.base.output import (
+    LONGEST,
+    append_message,
+    one_line,
+    print_details,
+    print_json,
+    print_message,
+    print_results,
+)
 
 # What a terminal acts on, or what ends a line for some reader.
 HARMFUL = [
@@ -61,28 +69,28 @@ def test_every_way_out(capsys: pytest.CaptureFixture[str]) -> None:
     recorder = Recorder()
     recorder.say(FORGED)
     recorder.warn(FORGED)
-    tell(FORGED)
-    tell_details([FORGED, "b"])
+    print_message(FORGED)
+    print_details([FORGED, "b"])
     _held(capsys.readouterr().err, 5)
     assert recorder.warnings == [one_line(FORGED)]
-    answer([FORGED, "b"])
+    print_results([FORGED, "b"])
     _held(capsys.readouterr().out, 2)
-    answer_json({FORGED: FORGED})
+    print_json({FORGED: FORGED})
     shown = capsys.readouterr().out
     _held(shown, 3)
     assert json.loads(shown) == {FORGED: FORGED}
 
 
 def test_files_get_the_same_line(tmp_path: Path) -> None:
-    append_to(str(tmp_path / "errors"), FORGED)
-    append_to(str(tmp_path / "errors"), "b")
+    append_message(str(tmp_path / "errors"), FORGED)
+    append_message(str(tmp_path / "errors"), "b")
     assert (tmp_path / "errors").read_text() == f"bootc-live: {one_line(FORGED)}\nbootc-live: b\n"
 
 
 def test_a_long_line_is_several_records_of_the_kernel_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = tmp_path / "kmsg"
     monkeypatch.setattr(output, "_KERNEL_LOG", str(log))
-    append_to(str(log), "word " * 500)
+    append_message(str(log), "word " * 500)
     records = log.read_bytes().splitlines()
     assert [len(record) <= 903 for record in records] == [True] * 3
     assert all(record.startswith(b"<3>") for record in records)

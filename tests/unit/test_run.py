@@ -58,7 +58,7 @@ def test_descriptors_are_not_inherited() -> None:
         ("exit 3", "sh exited with 3: it said nothing"),
         ("echo out; echo why >&2; exit 1", "sh exited with 1: why"),
         ("printf 'two\\nlines\\n\\n' >&2; exit 2", "sh exited with 2: two\nlines"),
-        ("kill -9 $$", "sh was ended by signal 9: it said nothing"),
+        ("kill -9 $$", "sh was killed by signal 9: it said nothing"),
         ("printf '\\377' >&2; exit 1", "sh exited with 1: \ufffd"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The one exception tree; only ``__main__`` turns it into text and an exit code."""
+"""All errors that a person reads; only ``__main__`` turns them into text and an exit code."""
 
 from __future__ import annotations
 
@@ -9,61 +9,57 @@ from bootc_live.base.redact import redact
 
 
 class BootcLiveError(Exception):
-    """A failure a person has to read.
-
-    ``message`` says what failed and quotes the argument or URL as typed;
-    ``hint`` says what to do about it.
-    """
+    """A failure: ``message`` says what failed and quotes the argument or URL as typed, ``hint`` says what to do."""
 
     def __init__(self, message: str, *, hint: str) -> None:
-        """Keep both parts."""
+        """Set both parts."""
         super().__init__(message)
         self.message = message
         self.hint = hint
 
     def __str__(self) -> str:
-        """Give the message alone, with what was added to it."""
+        """Return the message without the hint."""
         return self.message
 
 
 class ConfigError(BootcLiveError):
-    """The kernel command line or a command's arguments cannot be used."""
+    """The kernel command line or an argument of a command is wrong."""
 
 
 class SourceError(BootcLiveError):
-    """An image could not be fetched or read from where it was said to be."""
+    """An image could not be fetched or read from its source."""
 
 
 class ImageError(BootcLiveError):
-    """What was fetched is not the image it claims to be, or not a usable one."""
+    """The fetched data is not the expected image, or the image is not usable."""
 
 
 class RootfsError(BootcLiveError):
-    """A verified image could not be made into a root file system."""
+    """No root file system could be made from a verified image."""
 
 
 class LandingError(BootcLiveError):
-    """A finished root could not be handed over."""
+    """The boot could not continue in a finished root or in the next kernel."""
 
 
 class RunError(BootcLiveError):
-    """A program this one relies on is missing or failed."""
+    """A required program or kernel feature is missing or failed."""
 
 
 class OutOfMemoryError(BootcLiveError):
-    """RAM (or the file system that stands for it) is full."""
+    """Memory, or the file system that is used instead of it, is full."""
 
 
 class AdmissionError(OutOfMemoryError):
-    """An image would not fit into RAM; known before any of its layers was fetched."""
+    """An image would not fit into memory; raised before any layer is fetched."""
 
 
 @contextmanager
-def source_border(what: str) -> Iterator[None]:
-    """Turn whatever the block raises that is none of these errors into a SourceError about ``what``.
+def unexpected_as_source_error(what: str) -> Iterator[None]:
+    """Raise every other exception of the block, MemoryError and RecursionError too, as a SourceError about ``what``.
 
-    Servers and archives choose the bytes that libraries read, and no list of what those raise is complete:
-    MemoryError and RecursionError are on it, too. It ends one source, never the boot.
+    Servers and archives choose the bytes that libraries parse, so these may raise anything. That must end the use of
+    one source, not the boot.
     """
     try:
         yield
@@ -72,5 +68,5 @@ def source_border(what: str) -> Iterator[None]:
     except Exception as error:
         raise SourceError(
             f"{what} cannot be used: unexpected {type(error).__name__}: {redact(str(error))}",
-            hint="check the source; if it is in order, report this as a defect of bootc-live",
+            hint="check the source; if it is valid, report this as a bug in bootc-live",
         ) from error

@@ -1,8 +1,4 @@
-"""What a person sees while it works: phases, progress, warnings.
-
-Everything goes to standard error: journal and console in a unit, the terminal
-elsewhere. Nothing here decides anything; the receipt reads the recorder.
-"""
+"""Phases, progress and warnings, printed to standard error and recorded for the receipt."""
 
 from __future__ import annotations
 
@@ -11,31 +7,31 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from bootc_live.base.output import one_line, tell
+from bootc_live.base.output import one_line, print_message
 from bootc_live.base.units import MIB, mib
 
 
 @dataclass
 class Recorder:
-    """What has happened so far: seconds per phase and the warnings given."""
+    """Records the seconds of each phase and the warnings."""
 
     quiet: bool = False
     phases: dict[str, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
     def say(self, text: str) -> None:
-        """Print one progress line, unless quiet."""
+        """Print a progress line unless quiet."""
         if not self.quiet:
-            tell(text)
+            print_message(text)
 
     def warn(self, text: str) -> None:
-        """Print a warning, quiet or not, and keep it for the receipt."""
+        """Print a warning, even if quiet, and record it."""
         self.warnings.append(one_line(text))
-        tell(f"warning: {text}")
+        print_message(f"warning: {text}")
 
     @contextmanager
     def phase(self, name: str, text: str) -> Iterator[None]:
-        """Announce a phase and record how many seconds it took."""
+        """Print the start of a phase and record its duration."""
         self.say(text)
         start = time.monotonic()
         try:
@@ -46,14 +42,13 @@ class Recorder:
 
 
 class Progress:
-    """Percent, MiB/s and time left of a transfer whose size is known.
+    """Prints percentage, rate and remaining time of a transfer.
 
-    Fed from several threads; prints at most once in ``interval`` seconds, so
-    that a serial console is not the bottleneck.
+    Prints at most once in ``interval`` seconds, because a serial console is slow.
     """
 
     def __init__(self, recorder: Recorder, name: str, total: int, interval: float = 2.0) -> None:
-        """``total`` is in bytes; 0 means unknown."""
+        """Begin a transfer of ``total`` bytes; 0 means unknown."""
         self._recorder = recorder
         self._name = name
         self._total = total
@@ -62,7 +57,7 @@ class Progress:
         self.done = 0
 
     def add(self, count: int) -> None:
-        """Count bytes that have arrived."""
+        """Count received bytes."""
         self.done += count
         now = time.monotonic()
         if now - self._last >= self._interval:
@@ -70,7 +65,7 @@ class Progress:
             self._recorder.say(self.line(now))
 
     def line(self, now: float) -> str:
-        """Give the progress line for the given monotonic time."""
+        """Return the progress line at a monotonic time."""
         rate = self.done / max(now - self._start, 1e-6)
         if not self._total:
             return f"{self._name}: {self.done // MIB} MiB, {rate / MIB:.1f} MiB/s"

@@ -1,29 +1,28 @@
-"""Read numbers that other people wrote: servers, images, archives, the command line."""
+"""Parse numbers from untrusted input: servers, images, archives, the command line."""
 
 from __future__ import annotations
 
-# What a file system of Linux can say: the largest size and offset of a file.
+# The largest size and offset of a file on Linux.
 LARGEST_SIZE = 2**63 - 1
-# Leading zeros are harmless, a megabyte of them is not.
+# Leading zeros are allowed, but not a megabyte of them.
 _LONGEST = 64
 _DIGITS = frozenset("0123456789")
 
 
 def decimal(text: str | bytes, *, limit: int) -> int:
-    """Return the number that ASCII digits spell, from 0 to ``limit``.
+    """Parse ASCII digits as a number from 0 to ``limit``.
 
-    Everything else that ``int()`` takes raises ``ValueError``: signs, blanks,
-    underscores, digits of other scripts, and whatever is longer or larger than
-    it may be. ``str.isdigit`` does not decide: it takes "²", and ``int`` does not.
+    Raises ValueError for everything else that ``int()`` accepts: signs, blanks, underscores, digits of other scripts.
+    ``str.isdigit`` is no substitute: it is true for "²".
     """
     characters = text.decode("latin-1") if isinstance(text, bytes) else text
     if not 0 < len(characters) <= _LONGEST or not _DIGITS.issuperset(characters):
         raise ValueError("not a decimal number")
-    return whole(int(characters), limit=limit)
+    return bounded_integer(int(characters), limit=limit)
 
 
-def whole(value: object, *, limit: int) -> int:
-    """Return a number out of a JSON document: whole, from 0 to ``limit``, else raise ``ValueError``."""
+def bounded_integer(value: object, *, limit: int) -> int:
+    """Return a value from a JSON document if it is an integer from 0 to ``limit``, else raise ValueError."""
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= limit:
         raise ValueError(f"not a whole number from 0 to {limit}")
     return value

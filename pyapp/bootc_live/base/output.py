@@ -1,4 +1,4 @@
-"""The one way out for text: console, journal, kernel log, terminal. Servers and images choose parts of it."""
+"""The only place that prints. Servers and images choose parts of the text, so control characters are escaped."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import sys
 LONGEST = 4096
 _CUT = " … (cut)"
 _KERNEL_LOG = "/dev/kmsg"
-# The kernel refuses longer records; 3 is its level for errors, which it shows even with "quiet".
+# The kernel rejects longer records. It prints level 3 (error) even with "quiet".
 _RECORD, _LEVEL = 900, b"<3>"
 
 
 def one_line(text: str, limit: int = LONGEST) -> str:
-    """Return a text as one line that a terminal only shows: what is not printable is escaped as in Python's strings.
+    """Return a text as one line with unprintable characters escaped as in Python strings, cut to ``limit`` characters.
 
-    That is so for control characters, line breaks, signs that change the direction of writing, and bytes that are no
-    UTF-8. At most ``limit`` characters are left. Doing it again changes nothing.
+    Escaped are control characters, line breaks, bidirectional controls and bytes that are not UTF-8. Applying it again
+    changes nothing.
     """
     shown = text[: limit + 1]
     if not shown.isprintable():
@@ -25,34 +25,34 @@ def one_line(text: str, limit: int = LONGEST) -> str:
     return shown if len(shown) <= limit else shown[: limit - len(_CUT)] + _CUT
 
 
-def tell(text: str) -> None:
-    """Write one line of ours for a person to standard error: the console and the journal."""
+def print_message(text: str) -> None:
+    """Print a line to standard error, which a unit connects to console and journal."""
     print(f"bootc-live: {one_line(text)}", file=sys.stderr, flush=True)
 
 
-def tell_details(lines: list[str]) -> None:
-    """Write lines to standard error as they are, with nothing in front."""
+def print_details(lines: list[str]) -> None:
+    """Print lines to standard error without a prefix."""
     print("\n".join(map(one_line, lines)), file=sys.stderr, flush=True)
 
 
-def answer(lines: list[str]) -> None:
-    """Write what a verb was asked for to standard output: lines, because a break inside one of them is forged."""
+def print_results(lines: list[str]) -> None:
+    """Print the result of a verb to standard output. Line breaks inside a line are escaped: they are not ours."""
     print("\n".join(map(one_line, lines)))
 
 
-def answer_json(data: object) -> None:
-    """Write what a verb was asked for as JSON."""
-    print(shown_json(data))
+def print_json(data: object) -> None:
+    """Print the result of a verb as JSON."""
+    print(format_json(data))
 
 
-def shown_json(data: object) -> str:
-    """Return JSON that may be looked at on a terminal: lines of printable ASCII, and nothing is cut."""
-    # json leaves the last control character of ASCII alone.
+def format_json(data: object) -> str:
+    """Return indented JSON in printable ASCII, uncut."""
+    # The json module does not escape DEL.
     return json.dumps(data, indent=2).replace("\x7f", "\\u007f")
 
 
-def append_to(path: str, text: str) -> None:
-    """Add the line that ``tell`` writes to a file; in the kernel's log, one write is one record. Raises OSError."""
+def append_message(path: str, text: str) -> None:
+    """Append the line of ``print_message`` to a file. In the kernel log, each write is one record. Raises OSError."""
     line = f"bootc-live: {one_line(text)}".encode()
     with open(path, "ab", buffering=0) as file:
         if path != _KERNEL_LOG:
@@ -62,15 +62,15 @@ def append_to(path: str, text: str) -> None:
             file.write(_LEVEL + line[begin : begin + _RECORD] + b"\n")
 
 
-def flush_answers() -> None:
-    """Raise OSError where what was answered cannot be written: a full disk, a reader that has gone."""
-    # None where it was closed before the start.
+def flush_results() -> None:
+    """Flush standard output. Raises OSError, for example if the disk is full or the reader has closed the pipe."""
+    # None if it was closed before the start.
     if sys.stdout is not None:
         sys.stdout.flush()
 
 
-def drop_answers() -> None:
-    """Let what is not written yet go nowhere, for a reader that has gone."""
+def discard_results() -> None:
+    """Discard unwritten output after the reader has closed the pipe."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

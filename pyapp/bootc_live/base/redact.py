@@ -1,7 +1,7 @@
-"""Hide the secrets that people and servers write into URLs and options, before a text is shown or kept.
+"""Replace secrets in URLs and options before a text is printed or stored.
 
-What holds a login and cannot be taken apart as RFC 3986 does is not shown at all. Every step looks at a character
-once: servers choose texts, too.
+A URL with a login that is not valid by RFC 3986 is hidden completely. Every step has linear time, because servers
+choose some of the texts.
 """
 
 from __future__ import annotations
@@ -11,23 +11,23 @@ import re
 HIDDEN = "***"
 
 _SCHEME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+.-")
-# A torrent may be named by a URL of its own: torrent://https://…
+# A torrent URL may contain another URL: torrent://https://…
 _INNER_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,15}://")
 _AUTHORITY = re.compile(r"[^/?#]*")
 _HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]*)(?::[0-9]{0,5})?")
 _PATH = re.compile(r"[^?#;]*")
-# What follows the "@" of an image reference with a digest: that is no host.
+# Follows the "@" of an image reference; it is not a host.
 _DIGEST = re.compile(r"sha[0-9]+:[0-9a-f]*")
-# What may stand in front of a value: the name of an argument, and how sources of ours and of mount begin.
+# Prefixes of a value: the name of an argument, and the beginning of a source.
 _LEAD = re.compile(r"(?:([A-Za-z0-9_.-]+)=)?[\"']?(?:bootc-live:)?(?:nfs4?:)?", re.IGNORECASE)
-# A scheme with too few slashes, and none at all.
+# A scheme with too few slashes, or none.
 _SHORT_SCHEME = re.compile(r"(?:(?:docker|torrent|socks[45][ah]?|https?|t?ftps?):/?|/)/", re.IGNORECASE)
 _OPTION = re.compile(
     r"(?<![A-Za-z])(?:pass(?:word|wd|phrase)?|pwd|psk|secret|token|auth|sig(?:nature)?|credential(?:s|_binary)?"
     r"|(?:api|access)[_-]?key)=",
     re.IGNORECASE,
 )
-# Before a secret in a header (RFC 7235); shorter words are English.
+# The word before a token in a header (RFC 7235). Words shorter than a token are plain English.
 _HEADERS = frozenset({"bearer", "basic"})
 _SHORTEST_TOKEN = 16
 _OPENING, _CLOSING = "'\"(<{,", "'\"),;:.>}"
@@ -35,24 +35,24 @@ _SPACES = re.compile(r"(\s+)")
 
 
 def redact(text: str) -> str:
-    """Return a text with ``***`` for the secrets of every URL, proxy and option in it; words end at white space.
+    """Replace the secrets of every URL, proxy and option in a text by ``***``; words end at white space.
 
-    These are userinfo, query, parameters and fragment of URLs. ``user:password@host:port`` without a scheme counts,
-    too. References such as ``os:tag@sha256:…`` stay as they are. Giving the result back changes nothing.
+    Secrets are userinfo, query, parameters and fragment of URLs, and ``user:password@host:port`` without a scheme.
+    References such as ``os:tag@sha256:…`` do not change. Applying it again changes nothing.
     """
     pieces = _SPACES.split(text)
     for number in range(0, len(pieces), 2):
         before = pieces[number - 2].lower().lstrip(_OPENING) if number else ""
         shown = _redact_word(pieces[number])
         header = number >= 4 and pieces[number - 4].lower().endswith("authorization:")
-        # It may have become as long as a token just now.
+        # "***" may have made it as long as a token.
         token = before in _HEADERS and (header or max(len(pieces[number]), len(shown)) >= _SHORTEST_TOKEN)
         pieces[number] = HIDDEN if token else shown
     return "".join(pieces)
 
 
 def redact_value(text: str) -> str:
-    """Return a text that is one URL, source, proxy or ``NAME=VALUE``, white space and quotes included, likewise."""
+    """Replace the secrets of a text that is one URL, source, proxy or ``NAME=VALUE``, even if it has white space."""
     return _redact(text, word=False)
 
 
@@ -79,10 +79,10 @@ def _redact_word(word: str) -> str:
 
 
 def _redact_address(text: str, *, docker: bool) -> str:
-    """Redact what stands behind ``://``."""
+    """Redact the part after ``://``."""
     begins = _AUTHORITY.match(text)
-    assert begins is not None, "it matches nothing, too"
-    # An "@" that was quoted, as only one within a password is to be.
+    assert begins is not None, "it matches an empty string"
+    # Only an "@" inside a password is written as %40.
     if "%40" in begins[0] and "@" not in begins[0]:
         return HIDDEN
     kept, at, last = text.rpartition("@")
@@ -97,18 +97,18 @@ def _redact_address(text: str, *, docker: bool) -> str:
 
 
 def _redact_path(text: str) -> str:
-    """Redact what follows a host; a password may have ended up in it, before the "@" that was meant for the host."""
+    """Redact the part after a host; it may contain a password that ends at an "@"."""
     path = _PATH.match(text)
-    assert path is not None, "it matches nothing, too"
+    assert path is not None, "it matches an empty string"
     shown, at, last = path[0].rpartition("@")
     shown = f"/{HIDDEN}@{last}" if at else last
     return shown if path.end() == len(text) else f"{shown}{text[path.end()]}{HIDDEN}"
 
 
 def _redact_bare(text: str, *, word: bool) -> str:
-    """Redact what has no scheme: a path, a proxy, and where it is but a ``word``, a part of a sentence."""
+    """Redact a text without a scheme: a path, a proxy, or a ``word`` of a sentence."""
     lead = _LEAD.match(text)
-    assert lead is not None, "it matches nothing, too"
+    assert lead is not None, "it matches an empty string"
     value = text[lead.end() :]
     if (lead[1] or "").lower().endswith("proxy"):
         return lead[0] + _redact_address(value, docker=False)
@@ -120,7 +120,7 @@ def _redact_bare(text: str, *, word: bool) -> str:
     if colon > 0 and "/" not in before[:colon] and before[colon + 1 : colon + 2] != "/" and value[0] != ".":
         value = _redact_address(value, docker=True)
     query = value.find("?")
-    # It may be the end of a question, or part of a file's name.
+    # "?" may also end a sentence or be part of a file name.
     told = "=" in value[query:] if word or value.startswith("/") else query >= 0
     return lead[0] + (f"{value[:query]}?{HIDDEN}" if query >= 0 and told else value)
 

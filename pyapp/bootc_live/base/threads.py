@@ -1,4 +1,4 @@
-"""A thread that has ended when the block it works for is left."""
+"""A thread that ends with a block."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def working(work: Callable[[], object], stop: Callable[[], None], name: str) -> Iterator[Callable[[], object]]:
-    """Run ``work`` in a thread while the block runs, then call ``stop``, which makes it end soon.
+def background_thread(
+    work: Callable[[], object], stop: Callable[[], None], name: str
+) -> Iterator[Callable[[], object]]:
+    """Run ``work`` in a thread, call ``stop`` at the end of the block, and wait for the thread.
 
-    The block gets a function that waits until ``work`` has ended by itself.
+    Yields a function that waits until ``work`` has returned.
     """
     thread = threading.Thread(target=work, name=name)
     thread.start()

@@ -1,4 +1,4 @@
-"""Sizes for people."""
+"""Sizes in text."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ MIB = 1024 * 1024
 
 
 def mib(count: int) -> str:
-    """Give bytes as MiB with one decimal, such as ``356.9 MiB``."""
+    """Format bytes as MiB with one decimal, such as ``356.9 MiB``."""
     return f"{count / MIB:.1f} MiB"

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 
 from bootc_live.base.errors import ConfigError, OutOfMemoryError
 from bootc_live.base.log import Recorder
-from bootc_live.base.output import answer, answer_json
+from bootc_live.base.output import print_json, print_results
 from bootc_live.base.units import mib
 from bootc_live.cli.arguments import source_argument
 from bootc_live.config.cmdline.values import parse_sha256
@@ -51,9 +51,9 @@ def main(arguments: argparse.Namespace) -> int:
         publish_file(os.path.join(directory, "root.erofs"), arguments.file)
     report = _report(acquired, built, maker)
     if arguments.json:
-        answer_json(report)
+        print_json(report)
     else:
-        answer([f"{report['sha256']}  {arguments.file}"])
+        print_results([f"{report['sha256']}  {arguments.file}"])
     recorder.say(f"{mib(built.size)}, pin it with bootc.live.erofs.digest={built.sha256}")
     return 0
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from bootc_live.base.errors import AdmissionError, ConfigError
 from bootc_live.base.log import Recorder
 from bootc_live.base.numbers import decimal
-from bootc_live.base.output import answer, answer_json
+from bootc_live.base.output import print_json, print_results
 from bootc_live.base.units import MIB, mib
 from bootc_live.cli.arguments import source_argument
 from bootc_live.config.cmdline.parse import parse_cmdline
@@ -69,9 +69,9 @@ def main(arguments: argparse.Namespace) -> int:
         estimated = estimate(source, image)
     report = _report(config, image, estimated, memory)
     if arguments.json:
-        answer_json(_data(report))
+        print_json(_data(report))
     else:
-        answer(_text(report))
+        print_results(_text(report))
     return 0
 
 

@@ -9,7 +9,7 @@ import zipfile
 from contextlib import suppress
 
 from bootc_live.base.errors import ConfigError
-from bootc_live.base.output import answer
+from bootc_live.base.output import print_results
 from bootc_live.freeze.ask import FEATURES, loaded_modules
 from bootc_live.freeze.write import APP, write_modules
 
@@ -31,7 +31,7 @@ def main(arguments: argparse.Namespace) -> int:
     binaries = write_modules(root, archive, modules)
     interpreter = os.path.realpath(sys.executable)
     _link(interpreter, os.path.join(root, os.path.dirname(APP), "python"))
-    answer(sorted({interpreter, *binaries}))
+    print_results(sorted({interpreter, *binaries}))
     return 0
 
 

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Sequence
 
 from bootc_live.base.log import Recorder
-from bootc_live.base.output import answer, answer_json
+from bootc_live.base.output import print_json, print_results
 from bootc_live.base.units import mib
 from bootc_live.cli.arguments import source_argument
 from bootc_live.config.source_spec import SourceSpec
@@ -38,9 +38,9 @@ def main(arguments: argparse.Namespace) -> int:
             warn_if_insecure(source, access, recorder)
             image = resolve(source, Wanted())
     if arguments.json:
-        answer_json(_data(image, units))
+        print_json(_data(image, units))
     else:
-        answer(_text(image, units))
+        print_results(_text(image, units))
     return 0
 
 

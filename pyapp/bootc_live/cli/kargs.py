@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from dataclasses import fields
 
-from bootc_live.base.output import answer
+from bootc_live.base.output import print_results
 from bootc_live.base.redact import redact_value
 from bootc_live.base.units import mib
 from bootc_live.config.cmdline.page import markdown, plain
@@ -19,12 +19,12 @@ from bootc_live.config.model import Backing, Config, Kexec, Mirror, Parts, Proxi
 def main(arguments: argparse.Namespace) -> int:
     """Run the verb; raises ConfigError for a command line with mistakes."""
     if arguments.markdown:
-        answer(markdown().splitlines())
+        print_results(markdown().splitlines())
     elif arguments.cmdline is not None:
         config = parse_cmdline(arguments.cmdline, os.environ)
-        answer([f"{field.name}: {_show(config, field.name)}" for field in fields(Config)])
+        print_results([f"{field.name}: {_show(config, field.name)}" for field in fields(Config)])
     else:
-        answer(plain().splitlines())
+        print_results(plain().splitlines())
     return 0
 
 

@@ -8,7 +8,7 @@ from bootc_live.artifacts.netboot.directory import Written, write_netboot
 from bootc_live.artifacts.node_cmdline import check_base
 from bootc_live.artifacts.node_files import ArtifactOptions, NodeFiles, node_files
 from bootc_live.base.log import Recorder
-from bootc_live.base.output import answer, answer_json
+from bootc_live.base.output import print_json, print_results
 from bootc_live.base.units import mib
 from bootc_live.cli.arguments import source_argument
 from bootc_live.config.cmdline.tokens import redact_cmdline
@@ -31,9 +31,9 @@ def main(arguments: argparse.Namespace) -> int:
                 written = write_netboot(result, files, base)
             report = _report(spec.typed, files, written)
     if arguments.json:
-        answer_json(report)
+        print_json(report)
     else:
-        answer([str(report["cmdline"])])
+        print_results([str(report["cmdline"])])
     recorder.say(f"{len(written)} files, {mib(sum(one.size for one in written))}; the kernel is {files.version}")
     return 0
 

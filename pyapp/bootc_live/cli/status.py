@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from bootc_live.base.output import answer, answer_json
+from bootc_live.base.output import print_json, print_results
 from bootc_live.receipt.receipt import DEFAULT_PATH, read_receipt
 from bootc_live.receipt.text import describe
 
@@ -13,7 +13,7 @@ def main(arguments: argparse.Namespace) -> int:
     """Run the verb; raises LandingError where there is no receipt."""
     receipt = read_receipt(arguments.receipt or DEFAULT_PATH)
     if arguments.json:
-        answer_json(receipt)
+        print_json(receipt)
     else:
-        answer(describe(receipt))
+        print_results(describe(receipt))
     return 0

@@ -11,7 +11,7 @@ from bootc_live.artifacts.node_files import ArtifactOptions, node_files
 from bootc_live.artifacts.uki import Signing, check_tools, make_uki
 from bootc_live.base.errors import ConfigError
 from bootc_live.base.log import Recorder
-from bootc_live.base.output import answer, answer_json
+from bootc_live.base.output import print_json, print_results
 from bootc_live.base.units import mib
 from bootc_live.cli.arguments import source_argument
 from bootc_live.config.cmdline.tokens import redact_cmdline
@@ -50,9 +50,9 @@ def main(arguments: argparse.Namespace) -> int:
         "signed": signing is not None,
     }
     if arguments.json:
-        answer_json(report)
+        print_json(report)
     else:
-        answer([str(report["cmdline"])])
+        print_results([str(report["cmdline"])])
     recorder.say(f"{mib(size)}, {'signed' if signing else 'not signed'}; the kernel is {files.version}")
     return 0
 

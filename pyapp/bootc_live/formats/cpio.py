@@ -76,7 +76,7 @@ def read_headers(feed: PeekableStream) -> Iterator[CpioFile]:
             yield member
         if not feed.skip(member.size):
             raise ValueError(f"the cpio archive ends within {member.name!r}")
-        feed.take(-member.size % 4)
+        feed.read(-member.size % 4)
 
 
 def _header(name: bytes, fields: tuple[int, ...], typed: str) -> bytes:
@@ -91,14 +91,14 @@ def _header(name: bytes, fields: tuple[int, ...], typed: str) -> bytes:
 
 
 def _read_header(feed: PeekableStream) -> CpioFile:
-    head = _HEAD.fullmatch(feed.take(_HEADER))
+    head = _HEAD.fullmatch(feed.read(_HEADER))
     if head is None:
         raise ValueError("a header of the cpio archive is damaged")
     numbers = [int(head[1][at : at + 8], 16) for at in range(0, len(head[1]), 8)]
     mode, size, length = numbers[1], numbers[6], numbers[11]
     if not 0 < length <= _LONGEST_NAME:
         raise ValueError("a name in the cpio archive is damaged")
-    name = feed.take(length + -(_HEADER + length) % 4)
+    name = feed.read(length + -(_HEADER + length) % 4)
     if len(name) < length:
         raise ValueError("the cpio archive ends within a name")
     return CpioFile(os.fsdecode(name[:length].partition(b"\0")[0]), mode, size, feed.position)

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from bootc_live import __version__
 from bootc_live.base.errors import LandingError
 from bootc_live.base.log import Recorder
-from bootc_live.base.output import shown_json
+from bootc_live.base.output import format_json
 from bootc_live.config.model import Config
 from bootc_live.config.next_kernel.handover import Handover
 from bootc_live.image.acquire import Acquired
@@ -75,7 +75,7 @@ def written_receipt(receipt: dict[str, object], path: str) -> Iterator[None]:
     try:
         try:
             with made_in(os.path.dirname(path) or ".", lambda: open(part, "x", encoding="utf-8")) as file:
-                file.write(f"{shown_json(receipt)}\n")
+                file.write(f"{format_json(receipt)}\n")
             os.replace(part, path)
         finally:
             with suppress(FileNotFoundError):

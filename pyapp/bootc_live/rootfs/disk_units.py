@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, NamedTuple
 
-from bootc_live.base.rooted import resolve_below
+from bootc_live.base.paths import resolve_below
 from bootc_live.config.cmdline.tokens import Token
 from bootc_live.rootfs.tree.node import Node, resolve
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 from bootc_live.base.errors import RunError, SourceError
-from bootc_live.base.rooted import resolve_below
+from bootc_live.base.paths import resolve_below
 from bootc_live.config.source_spec import DeviceArchive
 from bootc_live.system.mounts import mounted
 from bootc_live.system.run import find_program, run

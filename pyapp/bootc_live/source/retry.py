@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from bootc_live.base.errors import SourceError, source_border
+from bootc_live.base.errors import SourceError, unexpected_as_source_error
 from bootc_live.config.model import RetryLimits
 
 # Fewer bytes than this between two failures are no progress: a server that gives a little each time is no better
@@ -80,7 +80,7 @@ class Persistence:
         effort = _Effort(self, ways)
         while True:
             try:
-                with source_border(f"an answer about {self.what!r}"):
+                with unexpected_as_source_error(f"an answer about {self.what!r}"):
                     return attempt(effort.way)
             except SourceError as error:
                 effort.failed(error, "")
@@ -99,7 +99,10 @@ class Persistence:
         position, effort = 0, _Effort(self, ways)
         while True:
             try:
-                with source_border(f"a transfer of {self.what!r}"), open_from(effort.way, position) as chunks:
+                with (
+                    unexpected_as_source_error(f"a transfer of {self.what!r}"),
+                    open_from(effort.way, position) as chunks,
+                ):
                     for chunk in chunks:
                         position += len(chunk)
                         effort.progressed(len(chunk))

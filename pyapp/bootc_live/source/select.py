@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
-from bootc_live.base.errors import SourceError, source_border
+from bootc_live.base.errors import SourceError, unexpected_as_source_error
 from bootc_live.config.source_spec import (
     ArchiveFile,
     DeviceArchive,
@@ -28,7 +28,7 @@ def open_source(spec: SourceSpec, access: Access) -> Iterator[AnySource]:
 
     Raises SourceError, also for what the block raises that is no error of ours.
     """
-    with source_border(f"the source {spec.typed!r}"), _opened(spec, access) as source:
+    with unexpected_as_source_error(f"the source {spec.typed!r}"), _opened(spec, access) as source:
         yield source
 
 

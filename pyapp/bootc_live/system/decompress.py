@@ -47,7 +47,7 @@ def _gzip(feed: PeekableStream, what: str) -> Generator[bytes, None, None]:
     stream = zlib.decompressobj(wbits=31)
     ended = False
     while not ended:
-        data = feed.take_some(_STEP)
+        data = feed.read_some(_STEP)
         try:
             piece = stream.decompress(data, _STEP)
         except zlib.error as error:
@@ -55,7 +55,7 @@ def _gzip(feed: PeekableStream, what: str) -> Generator[bytes, None, None]:
         ended = stream.eof
         if not data and not piece and not ended:
             raise _cut_short(what)
-        feed.give_back(len(stream.unused_data if ended else stream.unconsumed_tail))
+        feed.unread(len(stream.unused_data if ended else stream.unconsumed_tail))
         yield piece
 
 
@@ -83,14 +83,14 @@ def _stepwise(
     stream: _Stream, feed: PeekableStream, what: str, failure: type[Exception] = lzma.LZMAError
 ) -> Generator[bytes, None, None]:
     while not stream.eof:
-        data = feed.take_some(_STEP) if stream.needs_input else b""
+        data = feed.read_some(_STEP) if stream.needs_input else b""
         if stream.needs_input and not data:
             raise _cut_short(what)
         try:
             yield stream.decompress(data, max_length=_STEP)
         except (failure, OSError) as error:
             raise _damaged(what, error) from error
-    feed.give_back(len(stream.unused_data))
+    feed.unread(len(stream.unused_data))
 
 
 def _zstd(feed: PeekableStream, what: str) -> Generator[bytes, None, None]:
@@ -113,22 +113,22 @@ def _zstd_frame(feed: PeekableStream) -> Iterator[bytes]:
     descriptor = head[-1]
     one_segment = descriptor >> 5 & 1
     content_size = (one_segment, 2, 4, 8)[descriptor >> 6]
-    yield feed.take(5 + (1 - one_segment) + (0, 1, 2, 4)[descriptor & 3] + content_size)
+    yield feed.read(5 + (1 - one_segment) + (0, 1, 2, 4)[descriptor & 3] + content_size)
     last = False
-    while not last and len(block := feed.take(3)) == 3:
+    while not last and len(block := feed.read(3)) == 3:
         yield block
         number = int.from_bytes(block, "little")
         last, run_length = bool(number & 1), number >> 1 & 3 == 1
-        yield from feed.pieces(1 if run_length else number >> 3)
-    yield feed.take(4 * (descriptor >> 2 & 1))
+        yield from feed.read_pieces(1 if run_length else number >> 3)
+    yield feed.read(4 * (descriptor >> 2 & 1))
 
 
 def _lz4_blocks(feed: PeekableStream) -> Iterator[bytes]:
     """Give the blocks of the legacy format, which has no end of its own: up to what cannot be the size of a block."""
     while len(head := feed.peek(4)) == 4 and (head == _LZ4 or 0 < int.from_bytes(head, "little") <= _LZ4_MOST):
-        yield feed.take(4)
+        yield feed.read(4)
         if head != _LZ4:
-            yield from feed.pieces(int.from_bytes(head, "little"))
+            yield from feed.read_pieces(int.from_bytes(head, "little"))
 
 
 def _damaged(what: str, error: Exception) -> ImageError:

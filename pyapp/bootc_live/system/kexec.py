@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from bootc_live.base.errors import LandingError, OutOfMemoryError, RunError
-from bootc_live.base.threads import working
+from bootc_live.base.threads import background_thread
 from bootc_live.base.units import mib
 from bootc_live.system.cleanup.guard import undone
 from bootc_live.system.memory import available_bytes
@@ -123,7 +123,7 @@ def _told_when_read(size: int, tell: Callable[[], None]) -> Iterator[None]:
                 tell()
                 return
 
-    with working(watch, done.set, "kexec"):
+    with background_thread(watch, done.set, "kexec"):
         yield
 
 

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from bootc_live.base.threads import working
+from bootc_live.base.threads import background_thread
 
 _INTERVAL = 0.1
 
@@ -84,7 +84,7 @@ def peak_memory(measure: Callable[[], int] | None = None, interval: float = _INT
             peak.sample()
 
     try:
-        with working(watch, stop.set, "peak-memory"):
+        with background_thread(watch, stop.set, "peak-memory"):
             yield peak
     finally:
         peak.sample()

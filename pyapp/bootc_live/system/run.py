@@ -170,5 +170,5 @@ def _failure(argv: Sequence[str], code: int, stderr: bytes) -> str:
     if len(said) > _TAIL:
         # Whole lines only, or the one long last line.
         said = said[-_TAIL:].partition("\n")[2] or said[-_TAIL:]
-    how = f"was ended by signal {-code}" if code < 0 else f"exited with {code}"
+    how = f"was killed by signal {-code}" if code < 0 else f"exited with {code}"
     return f"{os.path.basename(argv[0])} {how}: {said or 'it said nothing'}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from bootc_live.base.numbers import LARGEST_SIZE, whole
+from bootc_live.base.numbers import LARGEST_SIZE, bounded_integer
 
 INDEX_TYPES = frozenset(
     {
@@ -93,7 +93,7 @@ def parse_descriptor(data: object) -> Descriptor:
     if not isinstance(data, dict):
         raise ValueError("a descriptor is not an object")
     try:
-        size = whole(data.get("size"), limit=LARGEST_SIZE)
+        size = bounded_integer(data.get("size"), limit=LARGEST_SIZE)
     except ValueError as error:
         raise ValueError(f"a descriptor has a size that is {error}") from error
     annotations = data.get("annotations") or {}

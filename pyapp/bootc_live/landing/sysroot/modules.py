@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from bootc_live.base.errors import LandingError
-from bootc_live.base.rooted import resolve_below
+from bootc_live.base.paths import resolve_below
 
 _HINT = "boot with bootc.kexec to run the image's own kernel, or serve the kernel that the image has modules for"
 # Kernels without loadable modules need none.

@@ -7,7 +7,7 @@ import stat
 from dataclasses import dataclass
 
 from bootc_live.base.errors import LandingError
-from bootc_live.base.rooted import resolve_below
+from bootc_live.base.paths import resolve_below
 from bootc_live.landing.sysroot.relabel import relabelled
 from bootc_live.receipt.receipt import written_receipt
 from bootc_live.rootfs.writable.live_root import MountedRoot

@@ -109,7 +109,7 @@ class Forward:
     def data(self, offset: int, length: int) -> Iterator[bytes]:
         """Return a span as it comes, fewer bytes only at the end."""
         self._pass_to(offset)
-        return self._feed.pieces(length)
+        return self._feed.read_pieces(length)
 
     def _pass_to(self, position: int) -> None:
         if position > self._feed.position:

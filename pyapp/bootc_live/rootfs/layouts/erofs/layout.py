@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from functools import partial
 
 from bootc_live.base.errors import ImageError, RootfsError
-from bootc_live.base.threads import working
+from bootc_live.base.threads import background_thread
 from bootc_live.config.model import Compression, Layout
 from bootc_live.formats.erofs import compressed as z_erofs
 from bootc_live.formats.erofs.structures import (
@@ -77,7 +77,7 @@ class ErofsBuilder:
             tar = TarFollower(fd, offset, keep=keep)
             reader = _LayerReader(tar, self._store, what)
             try:
-                with working(reader.run, tar.abandon, "layer") as wait:
+                with background_thread(reader.run, tar.abandon, "layer") as wait:
                     yield tar
                     wait()
                 self._apply(reader, len(self._taken), what)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bootc_live.base.rooted import resolve_below
+from bootc_live.base.paths import resolve_below
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Paths of a tree that is, or will be, the root for somebody else."""
+"""Paths inside a tree that will be the root of another system."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ _MOST_LINKS = 40
 
 
 def resolve_below(root: str, name: str) -> str | None:
-    """Give the path of ``name`` with links followed as they would be if ``root`` were ``/``.
+    """Return the path of ``name`` with links followed as if ``root`` were ``/``; the result is always below ``root``.
 
-    None where it is not there, or links go round (path_resolution(7)). The result never leaves ``root``.
+    None if it does not exist or links form a loop (path_resolution(7)).
     """
     path, todo, followed = root, _parts(name), 0
     while todo:
