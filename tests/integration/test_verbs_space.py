@@ -81,7 +81,7 @@ def test_metadata_larger_than_the_workdir(program: Program, tmp_path: Path) -> N
         before = free(work)
         command = ["boot", "--cmdline", f"root=bootc-live:{archive}", "--sysroot", str(root)]
         told = program.run(*command, "--workdir", work).error("metadata", archive)
-        assert re.search(r"holds [0-9.]+ MiB, [0-9.]+ MiB of them free", told)
+        assert re.search(r"has [0-9.]+ MiB, [0-9.]+ MiB of them free", told)
         assert free(work) == before
     with tmpfs(tmp_path / "larger", f"size={size * 2}k") as work:
         program.run("unpack", archive, tmp_path / "tree", "--workdir", work).good()

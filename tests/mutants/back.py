@@ -177,8 +177,8 @@ BACK = (
         "tests/integration/test_verbs_signals.py::test_while_fetching",
     ),
     Mutation(
-        "holes: a page beside the span goes, too",
-        "pyapp/bootc_live/system/holes.py",
+        "files: a page beside the span goes, too",
+        "pyapp/bootc_live/system/files.py",
         "begin = -(-offset // page) * page",
         "begin = offset // page * page",
         "unit",

@@ -22,7 +22,7 @@ from bootc_live.source.archive.labels import choose
 from bootc_live.source.archive.opening import open_archive
 from bootc_live.source.archive.reader import FileReader, Window
 from bootc_live.source.interface import StreamSource
-from bootc_live.system.holes import punch
+from bootc_live.system.files import punch_hole
 from tests.lib.acquiring import acquired, allocated, contents, fetch_opened
 from tests.lib.archive_members import Link, Members, oci_members, tar_of
 from tests.lib.archive_servers import Stored, archive_server
@@ -293,7 +293,7 @@ def test_punching_takes_whole_pages_inside(tmp_path: Path) -> None:
     for offset, length in ((0, 40_000), (1, 39_999), (4096, 8192), (5000, 3000), (36_000, 99_999), (0, 0), (50_000, 9)):
         path.write_bytes(content)
         with path.open("r+b") as opened:
-            punch(opened.fileno(), offset, length)
+            punch_hole(opened.fileno(), offset, length)
         now = path.read_bytes()
         assert len(now) == len(content)
         begin, end = -(-offset // 4096) * 4096, min(offset + length, 40_000) // 4096 * 4096

@@ -16,9 +16,9 @@ import pytest
 
 from bootc_live.base.errors import ImageError, OutOfMemoryError
 from bootc_live.image.store.layer_store import BLOCK, META, Slot, layer_store, slots, write_layer
-from bootc_live.image.store.space import full
 from bootc_live.image.verified import verified_layer
 from bootc_live.image.verify import digest_of
+from bootc_live.system.files import full
 
 MIB, GIB, TIB = 2**20, 2**30, 2**40
 END = 2**32 * BLOCK
@@ -171,7 +171,7 @@ def test_full_device() -> None:
         os.close(fd)
     total, free = usage.f_blocks * usage.f_frsize / MIB, usage.f_bavail * usage.f_frsize / MIB
     assert caught.value.message == (
-        f"no space left for layer 2: the file system for it holds {total:.1f} MiB, {free:.1f} MiB of them free"
+        f"no space left for layer 2: its file system has {total:.1f} MiB, {free:.1f} MiB of them free"
     )
     assert "more memory" in caught.value.hint
     assert isinstance(caught.value.__cause__, OSError)
@@ -202,4 +202,4 @@ def test_other_errors_are_not_dressed_up() -> None:
 
 def test_message_of_full(data_file: int) -> None:
     error = full(data_file, "the metadata")
-    assert error.message.startswith("no space left for the metadata: the file system for it holds ")
+    assert error.message.startswith("no space left for the metadata: its file system has ")

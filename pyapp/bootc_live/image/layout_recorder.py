@@ -17,11 +17,10 @@ from bootc_live.base.errors import OutOfMemoryError
 from bootc_live.base.units import mib
 from bootc_live.formats import cpio
 from bootc_live.formats.oci.descriptor import Descriptor
-from bootc_live.image.store.space import full, no_space
 from bootc_live.image.verified import ResolvedImage
 from bootc_live.source.archive.layout import blob_name
 from bootc_live.source.interface import Mirrored, Source, TopManifest
-from bootc_live.system.holes import punch
+from bootc_live.system.files import punch_hole, space_for, write_at
 
 _DIRECTORY, _FILE = 0o40755, 0o100644
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
@@ -98,12 +97,8 @@ class LayoutRecorder:
             return source
         if self._plan is None or self._plan.image.manifest_digest != digest:
             self._forget()
-            try:
+            with space_for("the image's manifest, kept for the next kernel", self._fd):
                 self._plan = self._write_plan(image, digest, known)
-            except OSError as error:
-                if no_space(error):
-                    raise full(self._fd, "the image's manifest, kept for the next kernel") from error
-                raise
         return _Keeping(source, self)
 
     def finish(self, image: ResolvedImage) -> RecordedLayout | None:
@@ -117,7 +112,7 @@ class LayoutRecorder:
             if digest not in self._complete:
                 # An archive that ends here, and holes up to the next one: the kernel passes over zeros.
                 end = cpio.trailer()
-                os.pwrite(self._fd, end, head)
+                write_at(self._fd, head, end)
                 self._clear(head + len(end), plan.ends[digest])
         missing = _needed(plan.image).keys() - self._complete
         return RecordedLayout(self.path, plan.size, plan.image.manifest_digest, frozenset(missing))
@@ -186,24 +181,16 @@ class LayoutRecorder:
 
     def _clear(self, begin: int, end: int) -> None:
         """Make zeros of what may hold a part of a blob; only whole pages can be given back."""
-        punch(self._fd, begin, end - begin)
+        punch_hole(self._fd, begin, end - begin)
         for start in (begin, max(begin, end - _PAGE)):
-            os.pwrite(self._fd, bytes(min(_PAGE, end - start)), start)
+            write_at(self._fd, start, bytes(min(_PAGE, end - start)))
 
     def _put(self, offset: int, content: bytes) -> int:
-        os.pwrite(self._fd, content, offset)
-        return offset + len(content)
+        return write_at(self._fd, offset, content)
 
     def _write(self, offset: int, view: memoryview, descriptor: Descriptor) -> int:
-        try:
-            while view:
-                written = os.pwrite(self._fd, view, offset)
-                view, offset = view[written:], offset + written
-        except OSError as error:
-            if no_space(error):
-                raise full(self._fd, f"the blob {descriptor.digest}, kept for the next kernel") from error
-            raise
-        return offset
+        with space_for(f"the blob {descriptor.digest}, kept for the next kernel", self._fd):
+            return write_at(self._fd, offset, view)
 
 
 class _Keeping:

@@ -19,8 +19,7 @@ from dataclasses import dataclass
 from bootc_live.base.errors import ImageError, RunError
 from bootc_live.base.units import mib
 from bootc_live.image.sink import LayerProgress, wait_for
-from bootc_live.image.store.space import full
-from bootc_live.system.holes import punch
+from bootc_live.system.files import full, punch_hole
 from bootc_live.system.inflate import DAMAGED, feed, make_pipe
 from bootc_live.system.run import Filter, filter_process
 
@@ -65,7 +64,7 @@ class Inflation:
             except BaseException as error:
                 # Before the space is given back: then nobody could tell any more what it was.
                 failure = self._explained(error, out) if isinstance(error, RunError) else None
-                punch(seen, self.begin, os.lseek(out, 0, os.SEEK_CUR) - self.begin + mmap.ALLOCATIONGRANULARITY)
+                punch_hole(seen, self.begin, os.lseek(out, 0, os.SEEK_CUR) - self.begin + mmap.ALLOCATIONGRANULARITY)
                 if failure is not None:
                     raise failure from error
                 raise

@@ -16,9 +16,8 @@ from bootc_live.base.errors import ImageError
 from bootc_live.base.units import mib
 from bootc_live.image.sink import LayerProgress, wait_for
 from bootc_live.image.store.direct import Inflation
-from bootc_live.image.store.space import full, no_space
 from bootc_live.image.verified import VerifiedLayer
-from bootc_live.system.holes import punch
+from bootc_live.system.files import punch_hole, space_for, write_at
 from bootc_live.system.inflate import inflate, inflater, peeked
 
 # EROFS addresses 2^32 blocks; with blocks of 512 bytes, as tar has them, that is the data file's end.
@@ -149,7 +148,7 @@ class LayerStore:
 
     def drop(self, offset: int, size: int) -> None:
         """Give the memory of something written back."""
-        punch(self._fd, offset, size)
+        punch_hole(self._fd, offset, size)
 
     def forget_given_back(self, diff_ids: Collection[str]) -> None:
         """Make layers that are needed once more count as not fetched where their bytes are no more."""
@@ -207,24 +206,13 @@ def write_layer(
                     hint="this is no ordinary image; if it has to be so, squash it into one layer",
                 )
             hasher.update(piece)
-            _write(fd, slot.offset + size, piece, what)
+            with space_for(what, fd):
+                write_at(fd, slot.offset + size, piece)
             size += len(piece)
             if tap is not None:
                 tap.advance(size)
                 wait_for(tap, size, stopped)
     except BaseException:
-        punch(fd, slot.offset, size + _MOST_LOST)
+        punch_hole(fd, slot.offset, size + _MOST_LOST)
         raise
     return f"{algorithm}:{hasher.hexdigest()}", size
-
-
-def _write(fd: int, offset: int, piece: bytes, what: str) -> None:
-    view = memoryview(piece)
-    try:
-        while view:
-            count = os.pwrite(fd, view, offset)
-            view, offset = view[count:], offset + count
-    except OSError as error:
-        if no_space(error):
-            raise full(fd, what) from error
-        raise

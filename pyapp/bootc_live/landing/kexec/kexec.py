@@ -17,7 +17,7 @@ from bootc_live.rootfs.boot_files.dracut_modules import lacking_module
 from bootc_live.rootfs.boot_files.extract import BootArtifacts
 from bootc_live.rootfs.boot_files.files import BootFile
 from bootc_live.system.cleanup.guard import commit
-from bootc_live.system.holes import punch
+from bootc_live.system.files import punch_hole
 from bootc_live.system.kexec import exec_loaded_kernel, loaded_kernel
 
 _HINT = "build the image's initramfs with the dracut modules of bootc-live that its source needs"
@@ -121,6 +121,6 @@ def _empty(*paths: str) -> None:
     for path in paths:
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
-            punch(fd, 0, os.fstat(fd).st_size)
+            punch_hole(fd, 0, os.fstat(fd).st_size)
         finally:
             os.close(fd)

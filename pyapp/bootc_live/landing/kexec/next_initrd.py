@@ -15,9 +15,8 @@ from bootc_live.base.units import mib
 from bootc_live.config.host.host_config import host_files
 from bootc_live.config.next_kernel.handover import HOST, is_mounted_over
 from bootc_live.formats import cpio
-from bootc_live.image.store.space import no_space
 from bootc_live.rootfs.boot_files.files import BootFile
-from bootc_live.system.holes import punch
+from bootc_live.system.files import no_space, punch_hole
 from bootc_live.system.memory import available_bytes
 
 _DIRECTORY, _FILE = 0o40755, 0o100600
@@ -43,7 +42,7 @@ def append_file(part: BootFile, path: str) -> None:
                 moved = os.sendfile(target, source, at, min(_STEP, end - at))
                 if not moved:
                     raise ValueError(f"{part.path} ends at {at}, before {end}")
-                punch(source, at, moved)
+                punch_hole(source, at, moved)
                 at += moved
         except OSError as error:
             if no_space(error):

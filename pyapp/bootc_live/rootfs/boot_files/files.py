@@ -10,11 +10,11 @@ from functools import partial
 from bootc_live.base.errors import ImageError
 from bootc_live.config.next_kernel.kargs_d import image_arguments, printable_words
 from bootc_live.formats import pe
-from bootc_live.image.store.space import full, no_space
 from bootc_live.rootfs.boot_files import zboot
 from bootc_live.rootfs.boot_files.filter import NOT_KEPT
 from bootc_live.rootfs.boot_files.kernel_choice import HINT, Chosen, kargs_files, release
 from bootc_live.rootfs.tree.node import Node
+from bootc_live.system.files import space_for, write_all
 
 _CHUNK = 2**20
 # Arguments and names in a UKI are text of a few lines.
@@ -119,14 +119,9 @@ def _plain(kernel: BootFile, directory: str, typed: str) -> BootFile:
     path = os.path.join(directory, "vmlinux")
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        for chunk in chunks:
-            view = memoryview(chunk)
-            while view:
-                view = view[os.write(fd, view) :]
-    except OSError as error:
-        if no_space(error):
-            raise full(fd, f"the kernel of {typed!r}, which is compressed") from error
-        raise
+        with space_for(f"the kernel of {typed!r}, which is compressed", fd):
+            for chunk in chunks:
+                write_all(fd, chunk)
     finally:
         os.close(fd)
     return BootFile(path, 0, os.path.getsize(path))

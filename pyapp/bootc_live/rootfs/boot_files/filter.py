@@ -17,7 +17,7 @@ from bootc_live.image.verified import VerifiedLayer
 from bootc_live.rootfs.tree.follower import TarFollower
 from bootc_live.rootfs.tree.packed_members import HeldMembers
 from bootc_live.rootfs.tree.read_ahead import LayerReader, ReadAhead
-from bootc_live.system.holes import punch
+from bootc_live.system.files import punch_hole
 
 # Marks a regular file whose data did not stay; its value is where that was.
 NOT_KEPT = b"bootc-live.not-kept"
@@ -184,10 +184,10 @@ class _FilteredTar(TarFollower):
                 if start >= position:
                     break
                 if start > begin:
-                    punch(self._fd, self._begin + begin, start - begin)
+                    punch_hole(self._fd, self._begin + begin, start - begin)
                 begin = max(begin, end)
             if position > begin:
-                punch(self._fd, self._begin + begin, position - begin)
+                punch_hole(self._fd, self._begin + begin, position - begin)
             self._punched = position // _PUNCH * _PUNCH
             # The rest may be looked at once more, and must not be many.
             while self._spans and self._spans[0][1] <= self._punched:

@@ -6,7 +6,7 @@ import errno
 import os
 
 from bootc_live.rootfs.tree.node import Node
-from bootc_live.system.holes import punch
+from bootc_live.system.files import punch_hole
 
 # So much lies twice at the most; giving back less at a time costs more calls.
 _BATCH = 4 * 2**20
@@ -75,7 +75,7 @@ class Data:
 
     def _punch(self, begin: int, end: int) -> None:
         for at in range(begin, end, _MOST_AT_ONCE):
-            punch(self._fd, at, min(end - at, _MOST_AT_ONCE))
+            punch_hole(self._fd, at, min(end - at, _MOST_AT_ONCE))
 
 
 def span(node: Node) -> tuple[int, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 
-from bootc_live.system.holes import punch
+from bootc_live.system.files import punch_hole
 
 # How far what is written may be ahead of what is read; that is how much of a layer lies in memory.
 _AHEAD = 32 * 2**20
@@ -93,11 +93,11 @@ class TarFollower:
 
     def _give_back(self, position: int) -> None:
         if not self._keep and position - self._punched >= _PUNCH:
-            punch(self._fd, self._begin + self._punched, position - self._punched)
+            punch_hole(self._fd, self._begin + self._punched, position - self._punched)
             # Whole pages only: the one it ends in is left for the next time.
             self._punched = position // _PUNCH * _PUNCH
 
     def drop(self) -> None:
         """Give back all that there is of it."""
         if not self._keep:
-            punch(self._fd, self._begin, -(-self._written // _PAGE) * _PAGE)
+            punch_hole(self._fd, self._begin, -(-self._written // _PAGE) * _PAGE)

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from bootc_live.base.errors import SourceError
 from bootc_live.source.interface import CHUNK
-from bootc_live.system.holes import punch
+from bootc_live.system.files import punch_hole
 
 # One look at a header; the next header of an image's small members is often in it, too.
 _LOOK = 64 * 1024
@@ -78,7 +78,7 @@ class FileReader:
     def release(self, offset: int, length: int) -> None:
         """Give the span's memory back, where that was asked for."""
         if self._consume:
-            punch(self._fd, offset, length)
+            punch_hole(self._fd, offset, length)
 
     def interrupt(self) -> None:
         """Do nothing: a file does not keep anybody waiting."""

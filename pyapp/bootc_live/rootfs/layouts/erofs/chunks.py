@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from bootc_live.formats.erofs.structures import BLOCK, BLOCK_BITS, HOLE
 from bootc_live.formats.tar.sparse import Extent
 from bootc_live.rootfs.tree.node import Node
+from bootc_live.system.files import write_at
 
 # Chunk sizes reach from one block to 2^31 blocks.
 _MAX_BITS = 31
@@ -159,7 +160,7 @@ def _copy(fd: int, part: Extent, target: int) -> None:
         data = os.pread(fd, min(2**20, part.length - done), part.data + done)
         if not data:
             raise ValueError("has sparse data beyond the end of its layer")
-        os.pwrite(fd, data, target + done)
+        write_at(fd, target + done, data)
         done += len(data)
 
 

@@ -15,8 +15,7 @@ from bootc_live.formats.erofs.compressed import CLUSTER, EXTENT, INLINE_LIMIT, P
 from bootc_live.formats.tar.sparse import Extent
 from bootc_live.rootfs.layouts.erofs.chunks import chunk_size, windows
 from bootc_live.rootfs.layouts.erofs.compressor import compressor, decompressor
-from bootc_live.rootfs.layouts.erofs.writer import write_at
-from bootc_live.system.holes import punch
+from bootc_live.system.files import punch_hole, write_at
 
 _ALGORITHMS = {Compression.LZ4: z_erofs.LZ4, Compression.ZSTD: z_erofs.ZSTD}
 # A file that small is no smaller for its index.
@@ -149,11 +148,11 @@ class FileStore:
     def forget(self, stored: Stored) -> None:
         """Give the memory of a file back that nobody will see; what is there reads as zeros then."""
         for piece in stored.pieces:
-            punch(self.fd, piece.block << self.block_bits, piece.blocks << self.block_bits)
+            punch_hole(self.fd, piece.block << self.block_bits, piece.blocks << self.block_bits)
         for extent in stored.extents or ():
-            punch(self.fd, extent.data, -(-extent.length // CLUSTER) * CLUSTER)
+            punch_hole(self.fd, extent.data, -(-extent.length // CLUSTER) * CLUSTER)
         if stored.block:
-            punch(self.fd, stored.block << self.block_bits, stored.blocks << self.block_bits)
+            punch_hole(self.fd, stored.block << self.block_bits, stored.blocks << self.block_bits)
 
     def _settle(self) -> None:
         future, data, stored, last = self._pending.popleft()

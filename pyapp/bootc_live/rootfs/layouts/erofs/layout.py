@@ -25,15 +25,15 @@ from bootc_live.formats.erofs.structures import (
     Summary,
 )
 from bootc_live.formats.tar.reader import Member, read_members
-from bootc_live.image.store.space import full, no_space
 from bootc_live.image.verified import VerifiedImage
 from bootc_live.rootfs.layouts.built import BuiltRoot, Finishing, mounted_image, unchanged
 from bootc_live.rootfs.layouts.erofs.chunks import ChunkMap, MapBudget
 from bootc_live.rootfs.layouts.erofs.file_store import FileStore, Stored, file_store
-from bootc_live.rootfs.layouts.erofs.writer import NO_ROOM, Body, Geometry, Room, write_at, write_tree
+from bootc_live.rootfs.layouts.erofs.writer import NO_ROOM, Body, Geometry, Room, write_tree
 from bootc_live.rootfs.tree.follower import AbandonedError, TarFollower
 from bootc_live.rootfs.tree.merge import HINT, Merging, Warn, unsaid
 from bootc_live.rootfs.tree.node import Node, walk
+from bootc_live.system.files import full, no_space, write_at
 
 _PAGE = 4096
 _STEP = 2**20

@@ -21,6 +21,7 @@ from bootc_live.formats.erofs.structures import (
     xattr_count,
 )
 from bootc_live.rootfs.tree.node import PATH_MAX, Node, path_of, walk
+from bootc_live.system.files import write_at
 
 _PAGE = 4096
 _WINDOW = 2**18
@@ -350,11 +351,3 @@ def _length(names: list[bytes]) -> int:
 
 def _aligned(offset: int, unit: int) -> int:
     return -(-offset // unit) * unit
-
-
-def write_at(fd: int, offset: int, data: bytes | bytearray | memoryview) -> None:
-    """Write all of ``data`` at an offset of a file; raises OSError."""
-    view = memoryview(data)
-    while view:
-        count = os.pwrite(fd, view, offset)
-        view, offset = view[count:], offset + count

@@ -15,7 +15,6 @@ from functools import partial
 from bootc_live.base.errors import BootcLiveError, OutOfMemoryError, RootfsError, RunError
 from bootc_live.base.log import Recorder
 from bootc_live.config.model import Layout
-from bootc_live.image.store.space import full, no_space
 from bootc_live.image.verified import VerifiedImage
 from bootc_live.rootfs.layouts.built import BuiltRoot, Finishing, unchanged
 from bootc_live.rootfs.layouts.files.files import Files
@@ -24,6 +23,7 @@ from bootc_live.rootfs.tree.data import Data
 from bootc_live.rootfs.tree.merge import merge
 from bootc_live.rootfs.tree.node import Node, path_of, walk
 from bootc_live.rootfs.tree.read_ahead import ReadAhead
+from bootc_live.system.files import full, no_space
 from bootc_live.system.mounts import bind, remount_bound, unmounted_after
 from bootc_live.system.zram import zram_below
 

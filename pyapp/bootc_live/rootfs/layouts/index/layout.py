@@ -27,15 +27,15 @@ from bootc_live.formats.erofs.structures import (
     Summary,
 )
 from bootc_live.image.store.layer_store import META
-from bootc_live.image.store.space import full, no_space
 from bootc_live.image.verified import VerifiedImage
 from bootc_live.rootfs.layouts.built import BuiltRoot, Finishing, mounted_image, unchanged
 from bootc_live.rootfs.layouts.erofs.chunks import ChunkMap, MapBudget, chunk_map, node_chunk
-from bootc_live.rootfs.layouts.erofs.writer import NO_ROOM, Body, Geometry, Room, write_at, write_tree
+from bootc_live.rootfs.layouts.erofs.writer import NO_ROOM, Body, Geometry, Room, write_tree
 from bootc_live.rootfs.tree.data import Data, span
 from bootc_live.rootfs.tree.merge import Warn, merge, unsaid
 from bootc_live.rootfs.tree.node import Node, walk
 from bootc_live.rootfs.tree.read_ahead import ReadAhead
+from bootc_live.system.files import full, no_space, write_at
 
 _PAGE = 4096
 

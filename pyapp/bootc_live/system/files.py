@@ -1,0 +1,68 @@
+"""Write files completely, and free parts of them."""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from bootc_live.base.errors import OutOfMemoryError
+from bootc_live.base.units import mib
+
+
+def write_all(fd: int, data: bytes | bytearray | memoryview) -> None:
+    """Write all bytes at the current position of a file or pipe; raises OSError."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def write_at(fd: int, offset: int, data: bytes | bytearray | memoryview) -> int:
+    """Write all bytes at an offset of a file and return the offset after them; raises OSError."""
+    view = memoryview(data)
+    while view:
+        count = os.pwrite(fd, view, offset)
+        view, offset = view[count:], offset + count
+    return offset
+
+
+def punch_hole(fd: int, offset: int, length: int) -> None:
+    """Free the whole pages inside a range of a writable file, which then reads as zeros.
+
+    Uses MADV_REMOVE of madvise(2), which tmpfs, ext4 and others implement. Other file systems keep the data.
+    """
+    page = mmap.ALLOCATIONGRANULARITY
+    begin = -(-offset // page) * page
+    end = min(offset + length, os.fstat(fd).st_size) // page * page
+    if end <= begin:
+        return
+    with suppress(OSError, ValueError), mmap.mmap(fd, end - begin, offset=begin) as mapped:
+        mapped.madvise(mmap.MADV_REMOVE)
+
+
+def no_space(error: OSError) -> bool:
+    """Return whether an error means that a file system, a quota or a size limit is exceeded."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def full(fd: int, purpose: str) -> OutOfMemoryError:
+    """Return the error for a full file system, with its size."""
+    usage = os.fstatvfs(fd)
+    return OutOfMemoryError(
+        f"no space left for {purpose}: its file system has {mib(usage.f_blocks * usage.f_frsize)}, "
+        f"{mib(usage.f_bavail * usage.f_frsize)} of them free",
+        hint="give the machine more memory, or use a smaller image",
+    )
+
+
+@contextmanager
+def space_for(purpose: str, fd: int) -> Iterator[None]:
+    """Raise OutOfMemoryError if the file system of ``fd`` becomes full in the block."""
+    try:
+        yield
+    except OSError as error:
+        if no_space(error):
+            raise full(fd, purpose) from error
+        raise
