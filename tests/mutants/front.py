@@ -33,8 +33,8 @@ FRONT = (
     Mutation(
         "source: the first :/ ends a device's name",
         "pyapp/bootc_live/config/source_spec.py",
-        'device, border, path = text.rpartition(":/")',
-        'device, border, path = text.partition(":/")',
+        'device, separator, path = text.rpartition(":/")',
+        'device, separator, path = text.partition(":/")',
         "unit",
         "tests/unit/test_source_spec.py",
     ),

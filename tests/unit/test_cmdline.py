@@ -9,7 +9,17 @@ import pytest
 from bootc_live.base.errors import ConfigError
 from bootc_live.config.cmdline.parse import HINT, parse_cmdline
 from bootc_live.config.cmdline.table import BY_NAME, EITHER_CASE, KARGS, OWN_PREFIXES, Karg, Kind
-from bootc_live.config.model import Backing, Compression, Config, Kexec, Layout, Mirror, Parts, Proxies, RetryLimits
+from bootc_live.config.model import (
+    Backing,
+    Compression,
+    Config,
+    Kexec,
+    Layout,
+    Mirror,
+    Proxies,
+    RetryLimits,
+    WritableParts,
+)
 from bootc_live.config.source_spec import ArchiveFile, RegistryImage, WebArchive
 
 ROOT = "root=bootc-live:/root.oci"
@@ -65,7 +75,9 @@ def test_nothing_asked_for() -> None:
         erofs_digest=None,
         selinux=None,
         backing=Backing(size=None, huge="", mpol="", zram=None),
-        parts=Parts(root=False, etc=True, var=True, on="tmpfs", options="", state=None, state_required=False),
+        parts=WritableParts(
+            root=False, etc=True, var=True, backing="tmpfs", options="", state=None, state_required=False
+        ),
         kexec=None,
         modules_required=False,
         quiet=False,
@@ -79,21 +91,21 @@ def test_nothing_asked_for() -> None:
         ("root=bootc-live:docker://a.example/b", "sources", (RegistryImage("a.example/b", "docker://a.example/b"),)),
         ("bootclabel=stable", "label", "stable"),
         ('bootclabel="two words"', "label", "two words"),
-        ("rw", "parts", Parts(root=True)),
-        ("rw=1", "parts", Parts(root=True)),
-        ("rw=0", "parts", Parts(root=False)),
-        ("rw=Off", "parts", Parts(root=False)),
-        ("rootflags=noatime,nodev", "parts", Parts(options="noatime,nodev")),
-        ("rootflags=context=a:b:c", "parts", Parts(options="context=a:b:c")),
-        ("rootflags=", "parts", Parts(options="")),
-        ("rootflags", "parts", Parts(options="")),
+        ("rw", "parts", WritableParts(root=True)),
+        ("rw=1", "parts", WritableParts(root=True)),
+        ("rw=0", "parts", WritableParts(root=False)),
+        ("rw=Off", "parts", WritableParts(root=False)),
+        ("rootflags=noatime,nodev", "parts", WritableParts(options="noatime,nodev")),
+        ("rootflags=context=a:b:c", "parts", WritableParts(options="context=a:b:c")),
+        ("rootflags=", "parts", WritableParts(options="")),
+        ("rootflags", "parts", WritableParts(options="")),
         ("bootc.quiet", "quiet", True),
         ("bootc.quiet=n", "quiet", False),
-        ("bootc.live.etc.rw=0", "parts", Parts(etc=False)),
-        ("bootc.live.etc.rw=false", "parts", Parts(etc=False)),
-        ("bootc.live.etc.rw", "parts", Parts(etc=True)),
-        ("bootc.live.var.rw=no", "parts", Parts(var=False)),
-        ("bootc.live.var.rw=Y", "parts", Parts(var=True)),
+        ("bootc.live.etc.rw=0", "parts", WritableParts(etc=False)),
+        ("bootc.live.etc.rw=false", "parts", WritableParts(etc=False)),
+        ("bootc.live.etc.rw", "parts", WritableParts(etc=True)),
+        ("bootc.live.var.rw=no", "parts", WritableParts(var=False)),
+        ("bootc.live.var.rw=Y", "parts", WritableParts(var=True)),
         ("bootc.registry.unsecure", "registry_unsecure", True),
         ("bootc.registry.unsecure=TRUE", "registry_unsecure", True),
         ("bootc.registry.unsecure=0", "registry_unsecure", False),
@@ -157,13 +169,13 @@ def test_ro_takes_no_rw_back(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "field", "value"),
     [
-        ("rw rw=0", "parts", Parts(root=False)),
-        ("rw=0 rw", "parts", Parts(root=True)),
+        ("rw rw=0", "parts", WritableParts(root=False)),
+        ("rw=0 rw", "parts", WritableParts(root=True)),
         ("bootclabel=a bootclabel=b", "label", "b"),
         ("root=/dev/sda1 root=bootc-live:/root.oci", "sources", (SOURCE,)),
         ("root=bootc-live:/a root=bootc-live:/root.oci", "sources", (SOURCE,)),
         ("root=bootc-live:/a root=/dev/sda1", "sources", ()),
-        ("rootflags=a rootflags=b", "parts", Parts(options="b")),
+        ("rootflags=a rootflags=b", "parts", WritableParts(options="b")),
         (f"{ROOT} -- root=bootc-live:/init-has-this rw", "sources", (SOURCE,)),
     ],
 )
@@ -221,7 +233,7 @@ def test_a_damaged_root_is_a_root() -> None:
 def test_a_pin_must_be_the_digest_of_the_only_source() -> None:
     root = f"root=bootc-live:docker://a.example/os:tag@{OTHER_DIGEST}"
     (only,) = mistakes(f"{root} bootc.live.digest={DIGEST}")
-    assert only == f"'bootc.live.digest={DIGEST}' is not the digest that '{root}' asks for"
+    assert only == f"'bootc.live.digest={DIGEST}' is not the digest in '{root}'"
     assert parse_cmdline(f"{root} bootc.live.digest={OTHER_DIGEST}").pin == OTHER_DIGEST
     # Another source may have it, and two algorithms cannot be compared.
     assert parse_cmdline(f"{root} bootc.live.digest={DIGEST} bootc.live.fallback=/x").pin == DIGEST

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from bootc_live.config.cmdline.kexec import NAME
 from bootc_live.config.cmdline.table import KARGS
 from bootc_live.config.model import Kexec
 from bootc_live.config.next_kernel.cmdline import next_cmdline
-from bootc_live.config.next_kernel.image_kargs import Verdict, image_may_ask, verdict
+from bootc_live.config.next_kernel.image_kargs import Verdict, verdict
 from bootc_live.config.next_kernel.kargs_d import printable_words
 
 ALLOWED = (
@@ -113,7 +112,7 @@ TWO_READINGS = (
 
 @pytest.mark.parametrize("word", ALLOWED)
 def test_allowed(word: str) -> None:
-    assert image_may_ask(word)
+    assert verdict(word) is Verdict.KEPT
 
 
 @pytest.mark.parametrize("word", [*KERNEL_AND_FSTAB, *OSTREE_AND_BOOTC, *DRACUT, *SPELLED])
@@ -144,7 +143,7 @@ def test_refused(word: str) -> None:
 def test_every_argument_of_ours_was_thought_of(karg: str) -> None:
     """A new one is refused until it is put into the list of those that only say how the root is made."""
     about = ("registry.", "fallback", "digest", "retry.", "state", "kexec", "label", "net.", "proxy")
-    asks = image_may_ask(f"{karg}=x")
+    asks = verdict(f"{karg}=x") is Verdict.KEPT
     of_disks = {"root", "rw", "ro", "rootflags"}
     assert asks == (karg not in of_disks and not any(part in karg for part in about))
 
@@ -153,4 +152,4 @@ def test_what_is_for_init_never_gets_there() -> None:
     """Neither as an argument of init nor by hiding what follows from the kernel."""
     words = printable_words('quiet -- single "--" x')
     assert next_cmdline("root=bootc-live:/x rw", words, Kexec(), None, "") == "quiet root=bootc-live:/x rw"
-    assert not image_may_ask(f"{NAME}.onfail=boot")
+    assert verdict("bootc.kexec.onfail=boot") is Verdict.REFUSED

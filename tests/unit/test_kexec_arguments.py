@@ -41,7 +41,7 @@ def test_what_is_asked_for(text: str, kexec: Kexec | None) -> None:
     "argument", ["bootc.kexec.append=a", "bootc.kexec.remove=a", "bootc.kexec.onfail=boot", "bootc.kexec.remove=a=b"]
 )
 def test_arguments_about_kexec_need_it(argument: str) -> None:
-    assert mistakes(argument) == [f"'{argument}' is about kexec; add bootc.kexec"]
+    assert mistakes(argument) == [f"'{argument}' applies only to kexec; add bootc.kexec"]
     # Switching kexec off for once is no mistake.
     assert parse_cmdline(f"{ROOT} {argument} bootc.kexec=0") == parse_cmdline(ROOT)
     assert parse_cmdline(f"{ROOT} {argument} bootc.kexec").kexec is not None
@@ -58,7 +58,7 @@ def test_one_mistake_is_reported_as_one() -> None:
     assert mistakes("bootc.kexec=perhaps bootc.kexec.append=a") == [
         "'bootc.kexec=perhaps' is not a boolean; use one of 1 yes on true y / 0 no off false n"
     ]
-    assert mistakes("bootc.kexec.onfail=reboot") == ["'bootc.kexec.onfail=reboot' is none of stop, boot"]
+    assert mistakes("bootc.kexec.onfail=reboot") == ["'bootc.kexec.onfail=reboot' is not one of stop, boot"]
 
 
 @pytest.mark.parametrize("value", ["bootc.kexec", "bootc.kexec=0", '"quiet bootc.kexec.reuse-image=0"'])
@@ -72,7 +72,7 @@ def test_kexec_cannot_be_appended(value: str) -> None:
 def test_only_kernel_arguments_can_be_appended(value: str) -> None:
     (only,) = mistakes(f"bootc.kexec bootc.kexec.append={value}")
     typed = value.strip('"')
-    assert only.startswith(f"'bootc.kexec.append={typed}' is no list of kernel arguments")
+    assert only.startswith(f"'bootc.kexec.append={typed}' must contain kernel arguments")
 
 
 def test_what_is_appended_is_checked() -> None:

@@ -124,8 +124,8 @@ def test_the_first_file_with_a_login_counts() -> None:
 def test_helpers_are_named_and_not_asked() -> None:
     files = Logins((parse({"a.example": {}}, credHelpers={"https://gcr.example": "gcr"}), parse({}, credsStore="pass")))
     assert files.find("a.example", "os") is None
-    assert files.helper_for("gcr.example") == f"'{FILE}' leaves it to the program docker-credential-gcr"
-    assert files.helper_for("a.example") == f"'{FILE}' leaves it to the program docker-credential-pass"
+    assert files.helper_for("gcr.example") == f"'{FILE}' names the credential helper docker-credential-gcr"
+    assert files.helper_for("a.example") == f"'{FILE}' names the credential helper docker-credential-pass"
     assert Logins((parse({}),)).helper_for("a.example") is None
 
 
@@ -156,9 +156,9 @@ def test_which_helper_is_named(name: str, helper: str) -> None:
         (b"\xff\xfe\xfd", "is not JSON"),
         (b"[" * 100_000, "is not JSON"),
         (b'"S3CRET"', "is not a JSON object"),
-        (b'{"auths": ["S3CRET"]}', "of a wrong type"),
-        (b'{"credHelpers": "S3CRET"}', "of a wrong type"),
-        (b'{"credsStore": ["S3CRET"]}', "of a wrong type"),
+        (b'{"auths": ["S3CRET"]}', "has the wrong type"),
+        (b'{"credHelpers": "S3CRET"}', "has the wrong type"),
+        (b'{"credsStore": ["S3CRET"]}', "has the wrong type"),
     ],
 )
 def test_damaged_files(text: bytes, said: str) -> None:
@@ -178,9 +178,9 @@ def test_damaged_files(text: bytes, said: str) -> None:
         ({"auth": "/////w=="}, "not base64 of USER:PASSWORD"),
         ({"auth": "\u00e9S3CRET"}, "not base64 of USER:PASSWORD"),
         ({"auth": "   "}, "not base64 of USER:PASSWORD"),
-        ({"password": 5}, "has a password that is not a text"),
-        ({"username": ["S3CRET"]}, "has a username that is not a text"),
-        ({"identitytoken": {}}, "has a identitytoken that is not a text"),
+        ({"password": 5}, "has a password that is not a string"),
+        ({"username": ["S3CRET"]}, "has a username that is not a string"),
+        ({"identitytoken": {}}, "has a identitytoken that is not a string"),
     ],
 )
 def test_a_damaged_entry_is_told_to_who_needs_it(entry: object, said: str) -> None:

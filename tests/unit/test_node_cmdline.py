@@ -46,7 +46,7 @@ def test_kexec_may_be_asked_for() -> None:
     [
         ("bootc.live.layuot=erofs", "'bootc.live.layuot=erofs' is not a known argument; did you mean"),
         ("bootc.live.etc.rw=maybe", "'bootc.live.etc.rw=maybe' is not a boolean"),
-        (f"bootc.live.digest={OTHER}", "is not the digest that"),
+        (f"bootc.live.digest={OTHER}", "is not the digest in"),
         ("x" * MOST_BYTES, f"kernels read {MOST_BYTES} at the most"),
     ],
 )

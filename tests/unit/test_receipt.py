@@ -13,7 +13,7 @@ from bootc_live import __version__
 from bootc_live.base.errors import LandingError
 from bootc_live.base.log import Recorder
 from bootc_live.base.units import MIB, mib
-from bootc_live.config.model import Backing, Compression, Config, Layout, Parts, Zram
+from bootc_live.config.model import Backing, Compression, Config, Layout, WritableParts, Zram
 from bootc_live.image.acquire import Acquired, Attempt
 from bootc_live.image.size.estimate import Estimate, LayerEstimate
 from bootc_live.image.size.unpacked import Basis
@@ -45,7 +45,7 @@ def receipt(image: VerifiedImage) -> dict[str, object]:
     recorder = Recorder(quiet=True, phases={"fetch": 1.5, "index": 0.25}, warnings=["look out"])
     attempts = (Attempt("docker://a.example/os", "cannot reach it"), Attempt("/root.oci", None))
     figures = Figures(4096, 123 * 2**20, {"a.example": 7, "b.example": 8})
-    return make_receipt(Config(parts=Parts(root=True)), Acquired(image, attempts), figures, recorder)
+    return make_receipt(Config(parts=WritableParts(root=True)), Acquired(image, attempts), figures, recorder)
 
 
 def test_content(receipt: dict[str, object], image: VerifiedImage) -> None:

@@ -8,7 +8,7 @@ from bootc_live.base.errors import ConfigError
 from bootc_live.cli.kargs import main
 from bootc_live.cli.parser import make_parser
 from bootc_live.config.cmdline.parse import parse_cmdline
-from bootc_live.config.model import Backing, Compression, Layout, Parts, Zram
+from bootc_live.config.model import Backing, Compression, Layout, WritableParts, Zram
 from bootc_live.system.memory import total_bytes
 
 GIB = 2**30
@@ -47,14 +47,14 @@ def mistakes(text: str) -> list[str]:
         (
             "rw bootc.live.root.size=1G bootc.live.etc.size=1m bootc.live.var.size=512",
             "parts",
-            Parts(root=True, root_size=GIB, etc_size=2**20, var_size=512),
+            WritableParts(root=True, root_size=GIB, etc_size=2**20, var_size=512),
         ),
-        ("bootc.live.writable=zram", "parts", Parts(on="zram")),
-        ("bootc.live.state=LABEL=MY", "parts", Parts(state="LABEL=MY")),
+        ("bootc.live.writable=zram", "parts", WritableParts(backing="zram")),
+        ("bootc.live.state=LABEL=MY", "parts", WritableParts(state="LABEL=MY")),
         (
             "bootc.live.state=/dev/vda2 bootc.live.state.required",
             "parts",
-            Parts(state="/dev/vda2", state_required=True),
+            WritableParts(state="/dev/vda2", state_required=True),
         ),
     ],
 )
@@ -65,46 +65,49 @@ def test_each(text: str, field: str, value: object) -> None:
 def test_the_algorithm_is_for_every_zram() -> None:
     both = parse_cmdline("bootc.zram=1G bootc.zram.algorithm=zstd bootc.zram.level=-5")
     assert both.backing.zram == Zram(GIB, "zstd", -5)
-    assert both.parts == Parts(zram_algorithm="zstd", zram_level=-5)
+    assert both.parts == WritableParts(zram_algorithm="zstd", zram_level=-5)
     parts = parse_cmdline("bootc.live.writable=zram bootc.zram.algorithm=lz4")
     assert parts.backing.zram is None
-    assert parts.parts == Parts(on="zram", zram_algorithm="lz4")
+    assert parts.parts == WritableParts(backing="zram", zram_algorithm="lz4")
 
 
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("bootc.live.layout=flat", "'bootc.live.layout=flat' is none of index, erofs, tree, auto"),
-        ("bootc.live.layout", "'bootc.live.layout' is none of index,"),
+        ("bootc.live.layout=flat", "'bootc.live.layout=flat' is not one of index, erofs, tree, auto"),
+        ("bootc.live.layout", "'bootc.live.layout' is not one of index,"),
         ("bootc.live.layout=tree bootc.live.erofs", "'bootc.live.layout=tree' contradicts 'bootc.live.erofs'"),
         ("bootc.live.layout=auto bootc.live.erofs", "'bootc.live.layout=auto' contradicts 'bootc.live.erofs'"),
-        ("bootc.live.compress=lz4", "'bootc.live.compress=lz4' is about the erofs layout"),
-        ("bootc.live.layout=tree bootc.live.compress=zstd", "'bootc.live.compress=zstd' is about the erofs layout"),
-        ("bootc.live.erofs bootc.live.compress=gzip", "'bootc.live.compress=gzip' is none of none, lz4, zstd"),
-        (f"bootc.live.erofs.digest={DIGEST}", f"'bootc.live.erofs.digest={DIGEST}' is about the erofs layout"),
+        ("bootc.live.compress=lz4", "'bootc.live.compress=lz4' applies only to the erofs layout"),
+        (
+            "bootc.live.layout=tree bootc.live.compress=zstd",
+            "'bootc.live.compress=zstd' applies only to the erofs layout",
+        ),
+        ("bootc.live.erofs bootc.live.compress=gzip", "'bootc.live.compress=gzip' is not one of none, lz4, zstd"),
+        (f"bootc.live.erofs.digest={DIGEST}", f"'bootc.live.erofs.digest={DIGEST}' applies only to the erofs layout"),
         (
             f"bootc.live.layout=auto bootc.live.erofs.digest={DIGEST}",
-            f"'bootc.live.erofs.digest={DIGEST}' is about the erofs layout",
+            f"'bootc.live.erofs.digest={DIGEST}' applies only to the erofs layout",
         ),
-        ("bootc.live.erofs.times=image", "'bootc.live.erofs.times=image' is about the erofs layout"),
-        ("bootc.live.erofs bootc.live.erofs.digest=abc", "'bootc.live.erofs.digest=abc' is not a sha256"),
+        ("bootc.live.erofs.times=image", "'bootc.live.erofs.times=image' applies only to the erofs layout"),
+        ("bootc.live.erofs bootc.live.erofs.digest=abc", "'bootc.live.erofs.digest=abc' is not a SHA-256 digest"),
         (
             f"bootc.live.erofs bootc.live.erofs.digest=sha512:{'0' * 128}",
-            f"'bootc.live.erofs.digest=sha512:{'0' * 128}' is not a sha256",
+            f"'bootc.live.erofs.digest=sha512:{'0' * 128}' is not a SHA-256 digest",
         ),
         ("bootc.live.size=0", "'bootc.live.size=0' is not a size"),
         ("bootc.live.size=0%", "'bootc.live.size=0%' is not a size"),
-        ("bootc.live.huge=yes", "'bootc.live.huge=yes' is none of never,"),
+        ("bootc.live.huge=yes", "'bootc.live.huge=yes' is not one of never,"),
         ("bootc.live.mpol=", "'bootc.live.mpol=' is not a memory policy"),
-        ("bootc.zram=1G bootc.live.huge=always", "'bootc.live.huge=always' is about a tmpfs"),
-        ("bootc.zram=1G bootc.live.mpol=local", "'bootc.live.mpol=local' is about a tmpfs"),
-        ("bootc.zram.algorithm=zstd", "'bootc.zram.algorithm=zstd' is about zram"),
-        ("bootc.zram.level=3", "'bootc.zram.level=3' is about zram"),
-        ("bootc.live.writable=tmpfs bootc.zram.level=3", "'bootc.zram.level=3' is about zram"),
+        ("bootc.zram=1G bootc.live.huge=always", "'bootc.live.huge=always' applies only to a tmpfs"),
+        ("bootc.zram=1G bootc.live.mpol=local", "'bootc.live.mpol=local' applies only to a tmpfs"),
+        ("bootc.zram.algorithm=zstd", "'bootc.zram.algorithm=zstd' applies only to zram"),
+        ("bootc.zram.level=3", "'bootc.zram.level=3' applies only to zram"),
+        ("bootc.live.writable=tmpfs bootc.zram.level=3", "'bootc.zram.level=3' applies only to zram"),
         ("bootc.zram=1G bootc.zram.level=high", "'bootc.zram.level=high' is not a level"),
         ("bootc.zram=1G bootc.zram.algorithm=", "'bootc.zram.algorithm=' needs a value"),
-        ("bootc.live.writable=disk", "'bootc.live.writable=disk' is none of tmpfs, zram"),
-        ("bootc.live.state=STATE", "'bootc.live.state=STATE' names no block device"),
+        ("bootc.live.writable=disk", "'bootc.live.writable=disk' is not one of tmpfs, zram"),
+        ("bootc.live.state=STATE", "'bootc.live.state=STATE' is not a block device"),
         ("bootc.live.state.required", "'bootc.live.state.required' needs a partition"),
     ],
 )

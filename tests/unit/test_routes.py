@@ -106,7 +106,7 @@ def test_a_rule_without_location_leaves_the_name() -> None:
     ],
 )
 def test_no_repository_left_is_an_error(rule: Rule) -> None:
-    with pytest.raises(ConfigError, match=r"'/r\.yaml' sends 'a.example/os' to 'bare.test'") as caught:
+    with pytest.raises(ConfigError, match=r"'/r\.yaml' maps 'a.example/os' to 'bare.test'") as caught:
         resolve("a.example/os", rule)
     assert "'a.example/os'" in caught.value.hint
     assert resolve("a.example/os/x", rule).prefix == "a.example/os"

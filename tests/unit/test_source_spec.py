@@ -121,20 +121,20 @@ def test_block_devices(typed: str, device: str, path: str) -> None:
 @pytest.mark.parametrize(
     ("typed", "reason"),
     [
-        ("LABEL=USB", "no absolute path on it; write LABEL=USB:/path"),
-        ("LABEL=USB:images/root.oci", "no absolute path on it; write LABEL=USB:/path"),
-        ("UUID=1:", "no absolute path on it; write UUID=1:/path"),
-        ("/dev/sda1", "no absolute path on it; write /dev/sda1:/path"),
-        ("/dev/sda1:x", "no absolute path on it; write /dev/sda1:/path"),
-        ("LABEL=USB:/", "no file on the block device; write LABEL=USB:/path"),
-        ("LABEL=:/x", "no block device before the path"),
-        ("/dev/:/x", "no block device before the path"),
+        ("LABEL=USB", "needs an absolute path on the block device; write LABEL=USB:/path"),
+        ("LABEL=USB:images/root.oci", "needs an absolute path on the block device; write LABEL=USB:/path"),
+        ("UUID=1:", "needs an absolute path on the block device; write UUID=1:/path"),
+        ("/dev/sda1", "needs an absolute path on the block device; write /dev/sda1:/path"),
+        ("/dev/sda1:x", "needs an absolute path on the block device; write /dev/sda1:/path"),
+        ("LABEL=USB:/", "needs a file on the block device; write LABEL=USB:/path"),
+        ("LABEL=:/x", "needs a block device before the path"),
+        ("/dev/:/x", "needs a block device before the path"),
     ],
 )
 def test_incomplete_block_devices(typed: str, reason: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_cmdline(f"root=bootc-live:{typed}")
-    assert f"'root=bootc-live:{typed}' names" in caught.value.message
+    assert f"'root=bootc-live:{typed}' needs" in caught.value.message
     assert reason in caught.value.message
 
 
@@ -156,19 +156,19 @@ def test_incomplete_block_devices(typed: str, reason: str) -> None:
     ],
 )
 def test_a_server_is_needed(typed: str) -> None:
-    with pytest.raises(ValueError, match=r"names no server, or .*; write [a-z]+://HOST\[:PORT\]/path"):
+    with pytest.raises(ValueError, match=r"needs a server with a valid port; write [a-z]+://HOST\[:PORT\]/path"):
         parse_source(typed)
 
 
 @pytest.mark.parametrize("typed", ["ftp://a.example", "tftp://a.example/", "nfs://a.example", "torrent://a.example/"])
 def test_handlers_need_a_file(typed: str) -> None:
-    with pytest.raises(ValueError, match="names no file on the server"):
+    with pytest.raises(ValueError, match="needs a file on the server"):
         parse_source(typed)
 
 
 @pytest.mark.parametrize("typed", ["nfs:/x", "nfs:a.example", "nfs4::/x", "nfs4:a.example:/", "nfs:a.example:/x/"])
 def test_incomplete_nfs(typed: str) -> None:
-    with pytest.raises(ValueError, match=r"does not name a server and a file; write nfs4?:SERVER:/path"):
+    with pytest.raises(ValueError, match=r"needs a server and a file; write nfs4?:SERVER:/path"):
         parse_source(typed)
 
 

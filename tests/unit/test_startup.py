@@ -98,4 +98,4 @@ def test_a_registry_does_load_it(zipapp: Path, where: Path) -> None:
 def test_verbs_load_only_their_own_stages(zipapp: Path, where: Path, argv: list[str]) -> None:
     names = {name for name in imported(run(zipapp, where, *argv).stderr) if name.startswith("bootc_live.")}
     stages = {name.split(".")[1] for name in names} - {"__main__"}
-    assert stages <= {"base", "system", "cli", "config"}
+    assert stages <= {"base", "formats", "system", "cli", "config"}

@@ -141,7 +141,7 @@ def test_half_a_client_certificate(tmp_path: Path, there: str, missing: str) -> 
     found = read_host_config(str(tmp_path), {})
     with pytest.raises(ConfigError) as caught:
         found.for_host("a.example")
-    assert caught.value.message == f"{path!r} has no {missing} beside it"
+    assert caught.value.message == f"{path!r} needs the file {missing} in the same directory"
     assert found.for_host("b.example") == HostCertificates()
 
 

@@ -12,7 +12,8 @@ from bootc_live.base.log import Recorder
 from bootc_live.base.output import print_json, print_results
 from bootc_live.base.units import mib
 from bootc_live.cli.arguments import source_argument
-from bootc_live.config.cmdline.values import parse_sha256
+from bootc_live.config.cmdline.table import Kind
+from bootc_live.config.cmdline.values import parse_value
 from bootc_live.config.model import Compression, Config, Layout
 from bootc_live.image.acquire import Acquired, acquire
 from bootc_live.image.sink import Takers
@@ -60,7 +61,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 def _digest(typed: str | None) -> str | None:
     try:
-        return None if typed is None else parse_sha256(typed)
+        return None if typed is None else str(parse_value(Kind.SHA256, typed))
     except ValueError as error:
         raise ConfigError(f"'--digest {typed}' {error}", hint="write it as sha256:…") from error
 

@@ -13,7 +13,7 @@ from bootc_live.base.units import mib
 from bootc_live.config.cmdline.page import markdown, plain
 from bootc_live.config.cmdline.parse import parse_cmdline
 from bootc_live.config.cmdline.tokens import redact_cmdline
-from bootc_live.config.model import Backing, Config, Kexec, Mirror, Parts, Proxies, RetryLimits
+from bootc_live.config.model import Backing, Config, Kexec, Mirror, Proxies, RetryLimits, WritableParts
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -66,12 +66,12 @@ def _backing(backing: Backing) -> str:
     return ", ".join(part for part in kept if part)
 
 
-def _parts(parts: Parts) -> str:
+def _parts(parts: WritableParts) -> str:
     sizes = {"/": parts.root_size, "/etc": parts.etc_size, "/var": parts.var_size}
     writable = {"/": parts.root, "/etc": parts.etc, "/var": parts.var}
     named = [f"{name} {'read-write' if wanted else 'read-only'}" for name, wanted in writable.items()]
     named += [f"{name} {mib(size)} at most" for name, size in sizes.items() if size is not None]
-    named.append(f"on {parts.on}")
+    named.append(f"on {parts.backing}")
     if parts.options:
         named.append(f"rootflags={parts.options}")
     if parts.state is not None:

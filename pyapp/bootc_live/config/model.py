@@ -1,4 +1,4 @@
-"""The frozen result of reading a kernel command line."""
+"""The settings of a boot, as frozen types."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bootc_live.config.source_spec import SourceSpec
 
 @dataclass(frozen=True)
 class RetryLimits:
-    """When to stop trying: attempts in a row without progress, seconds without a byte, seconds altogether."""
+    """Limits of a transfer: ``tries`` in a row without progress; ``stall`` and ``total`` are seconds."""
 
     tries: int = 6
     stall: float = 30.0
@@ -20,10 +20,10 @@ class RetryLimits:
 
 @dataclass(frozen=True)
 class Mirror:
-    """A place to ask before the registry: ``location`` is ``host[:port][/path]``.
+    """A mirror of a registry: ``location`` is ``host[:port][/path]``.
 
-    ``insecure`` is plain HTTP or unverified TLS. ``pull`` says what it is asked
-    for: ``all``, ``digest-only`` or ``tag-only``.
+    ``insecure`` means plain HTTP or unverified TLS. ``pull`` limits the requests: ``all``, ``digest-only`` or
+    ``tag-only``.
     """
 
     location: str
@@ -33,9 +33,9 @@ class Mirror:
 
 @dataclass(frozen=True, repr=False)
 class Proxies:
-    """URLs of the proxies for http and https, with a scheme; ``no_proxy`` lists hosts to reach without.
+    """Proxy URLs for http and https, with their scheme; ``no_proxy`` lists hosts to reach directly.
 
-    The URLs may hold passwords, so ``repr`` hides those.
+    The URLs may contain passwords, which ``repr`` hides.
     """
 
     http: str | None = None
@@ -43,13 +43,13 @@ class Proxies:
     no_proxy: str = ""
 
     def __repr__(self) -> str:
-        """Give the fields without secrets."""
+        """Return the fields, without secrets."""
         http, https = (value if value is None else redact_value(value) for value in (self.http, self.https))
         return f"Proxies(http={http!r}, https={https!r}, no_proxy={self.no_proxy!r})"
 
 
 class Layout(StrEnum):
-    """How the root lies in RAM; ``auto`` is the fastest one that fits."""
+    """The format of the root in RAM; ``auto`` is the fastest one that fits."""
 
     INDEX = "index"
     EROFS = "erofs"
@@ -58,7 +58,7 @@ class Layout(StrEnum):
 
 
 class Compression(StrEnum):
-    """How the erofs layout stores file data."""
+    """The compression of file data in the erofs layout."""
 
     NONE = "none"
     LZ4 = "lz4"
@@ -67,7 +67,10 @@ class Compression(StrEnum):
 
 @dataclass(frozen=True)
 class Zram:
-    """A zram device: ``size`` bytes of uncompressed data; an empty ``algorithm`` and no ``level`` are the kernel's."""
+    """A zram device for ``size`` bytes of uncompressed data.
+
+    An empty ``algorithm`` and a ``level`` of None select the kernel's defaults.
+    """
 
     size: int
     algorithm: str = ""
@@ -76,10 +79,10 @@ class Zram:
 
 @dataclass(frozen=True)
 class Backing:
-    """What holds the image's part of RAM: a tmpfs, or an ext4 on ``zram``.
+    """The storage of the image in RAM: a tmpfs, or an ext4 file system on ``zram``.
 
-    ``size`` limits the tmpfs, or the memory the zram device may take, in bytes. ``huge`` and ``mpol`` are options of
-    tmpfs(5); empty ones are left to the kernel.
+    ``size`` limits the tmpfs, or the memory of the zram device, in bytes. ``huge`` and ``mpol`` are options of
+    tmpfs(5); the empty text selects the kernel's default.
     """
 
     size: int | None = None
@@ -89,12 +92,11 @@ class Backing:
 
 
 @dataclass(frozen=True)
-class Parts:
-    """Which parts of the root can be written, where what is written goes, and how much of it there may be.
+class WritableParts:
+    """The writable parts of the root, their storage, and their size limits in bytes.
 
-    Sizes are bytes. ``on`` is ``tmpfs`` or ``zram``; the latter's algorithm and level are as in ``Zram``. ``options``
-    are mount options for the root's own mount. ``state`` is a device as written, ``LABEL=STATE`` or ``/dev/sda1``,
-    that keeps /var and the changes to /etc.
+    ``backing`` is ``tmpfs`` or ``zram``; algorithm and level are as in ``Zram``. ``options`` are mount options of the
+    root. ``state`` names the device that keeps /var and the changes to /etc, such as ``LABEL=STATE`` or ``/dev/sda1``.
     """
 
     root: bool = False
@@ -103,7 +105,7 @@ class Parts:
     root_size: int | None = None
     etc_size: int | None = None
     var_size: int | None = None
-    on: str = "tmpfs"
+    backing: str = "tmpfs"
     options: str = ""
     state: str | None = None
     state_required: bool = False
@@ -113,10 +115,10 @@ class Parts:
 
 @dataclass(frozen=True)
 class Kexec:
-    """How to go on in the image's own kernel.
+    """How to start the image's own kernel.
 
-    ``reuse`` hands the fetched blobs over. ``append`` holds texts of one or more arguments each, ``remove`` names or
-    whole arguments. ``boot_on_failure`` goes on in the running kernel where it cannot be done.
+    ``reuse`` hands over the fetched blobs. Each text of ``append`` holds one or more arguments, each of ``remove`` a
+    name or a whole argument. ``boot_on_failure`` continues in the running kernel if kexec fails.
     """
 
     reuse: bool = True
@@ -127,13 +129,11 @@ class Kexec:
 
 @dataclass(frozen=True)
 class Config:
-    """What was asked for.
+    """The settings of a boot.
 
-    ``sources`` are tried in order; it is empty only where no ``root=bootc-live:``
-    was given. ``pin`` is the only manifest digest that may boot, ``erofs_digest``
-    the only erofs image. ``selinux`` is None where the image decides, ``kexec``
-    where it was not asked for. ``modules_required`` refuses an image without
-    modules for the running kernel.
+    ``sources`` are tried in order; the tuple is empty only without ``root=bootc-live:``. ``pin`` is the only manifest
+    digest that may boot, ``erofs_digest`` the only erofs image. ``selinux`` is None if the image decides, ``kexec``
+    is None if kexec was not requested. ``modules_required`` refuses an image without modules for the running kernel.
     """
 
     sources: tuple[SourceSpec, ...] = ()
@@ -149,7 +149,7 @@ class Config:
     erofs_digest: str | None = None
     selinux: bool | None = None
     backing: Backing = field(default_factory=Backing)
-    parts: Parts = field(default_factory=Parts)
+    parts: WritableParts = field(default_factory=WritableParts)
     kexec: Kexec | None = None
     modules_required: bool = False
     quiet: bool = False

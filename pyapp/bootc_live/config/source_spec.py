@@ -1,4 +1,4 @@
-"""The grammar of ``root=bootc-live:…``: where an image comes from."""
+"""Parse ``root=bootc-live:…``: the source of an image."""
 
 from __future__ import annotations
 
@@ -8,18 +8,20 @@ from dataclasses import dataclass, field
 from bootc_live.base.redact import redact_value
 
 ROOT_PREFIX = "bootc-live:"
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
-_HOST = re.compile(r"(?:[^\s/?#@]*@)?(?:\[[0-9A-Fa-f:.]+\]|[^\s/?#@:\[\]]+)(?::[0-9]{1,5})?(?=[/?#]|\Z)")
-# The forms that mount and nfsroot= know besides the URL of RFC 2224: nfs[4]:[OPTIONS:]SERVER:/PATH
+SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+# The pattern of [USER:PASSWORD@]HOST[:PORT] in a URL.
+AUTHORITY = r"(?:[^\s/?#@]*@)?(?:\[[0-9A-Fa-f:.]+\]|[^\s/?#@:\[\]]+)(?::[0-9]{1,5})?"
+_SERVER = re.compile(rf"{AUTHORITY}(?=[/?#]|\Z)")
+# The forms of mount and nfsroot=, besides the URL of RFC 2224: nfs[4]:[OPTIONS:]SERVER:/PATH
 _NFS = re.compile(r"(nfs4?):(?!//)(?=.)", re.IGNORECASE)
 _TAG = re.compile(r"(LABEL|UUID|PARTLABEL|PARTUUID)=")
-# Files in memory and open files have names below /dev too.
+# Paths below /dev that are not block devices.
 _DEVICE = re.compile(r"/dev/(?!(?:shm|fd)/|stdin\Z)")
 
 
 @dataclass(frozen=True)
 class ArchiveFile:
-    """An archive (OCI or docker, plain or compressed) or an OCI layout directory at an absolute path."""
+    """An OCI or docker archive, plain or compressed, or an OCI layout directory, at an absolute path."""
 
     path: str
     typed: str
@@ -27,7 +29,7 @@ class ArchiveFile:
 
 @dataclass(frozen=True)
 class RegistryImage:
-    """An image in a registry; ``reference`` has no ``docker://`` in front."""
+    """An image in a registry; ``reference`` does not include ``docker://``."""
 
     reference: str
     typed: str
@@ -35,7 +37,7 @@ class RegistryImage:
 
 @dataclass(frozen=True)
 class WebArchive:
-    """An archive behind an http or https URL, which may hold secrets."""
+    """An archive at an http or https URL, which may contain secrets."""
 
     url: str = field(repr=False)
     typed: str
@@ -43,7 +45,7 @@ class WebArchive:
 
 @dataclass(frozen=True)
 class HandlerArchive:
-    """An archive that a handler of dracut's url-lib fetches; ``scheme`` is what handlers are known by."""
+    """An archive that dracut's url-lib fetches with its handler for ``scheme``."""
 
     url: str = field(repr=False)
     scheme: str
@@ -52,9 +54,9 @@ class HandlerArchive:
 
 @dataclass(frozen=True)
 class DeviceArchive:
-    """An archive or layout directory at ``path`` of the file system on a block device.
+    """An archive or layout directory at ``path`` of a block device's file system.
 
-    ``device`` is as written: ``LABEL=USB`` or ``/dev/sda1``.
+    ``device`` is written as ``LABEL=USB`` or ``/dev/sda1``.
     """
 
     device: str
@@ -64,9 +66,9 @@ class DeviceArchive:
 
 @dataclass(frozen=True)
 class HandedImage:
-    """An OCI layout directory that the kernel before this one left; what it lacks is taken from ``rest``.
+    """An OCI layout directory that the previous kernel left.
 
-    ``rest`` is None where it lacks nothing.
+    ``rest`` is the source of the missing blobs, or None if the directory is complete.
     """
 
     path: str
@@ -78,14 +80,14 @@ SourceSpec = ArchiveFile | RegistryImage | WebArchive | HandlerArchive | DeviceA
 
 
 def is_remote(spec: SourceSpec) -> bool:
-    """Tell whether a source is reached over the network."""
+    """Return whether a source is reached over the network."""
     return isinstance(spec, RegistryImage | WebArchive | HandlerArchive)
 
 
 def parse_source(text: str) -> SourceSpec:
-    """Read a source as it stands after ``root=bootc-live:``.
+    """Return the source that ``text``, the value after ``root=bootc-live:``, names.
 
-    Raises ValueError with the reason, meant to follow the quoted argument.
+    Raise ValueError with a reason that continues the quoted argument.
     """
     if _TAG.match(text) or _DEVICE.match(text):
         return _device(text)
@@ -94,31 +96,31 @@ def parse_source(text: str) -> SourceSpec:
     nfs = _NFS.match(text)
     if nfs is not None:
         return _nfs(text, nfs[1])
-    scheme = _SCHEME.match(text)
+    scheme = SCHEME.match(text)
     if scheme is None:
-        raise ValueError("is neither an absolute path nor a URL such as docker://registry.example/os:stable")
+        raise ValueError("is neither an absolute path nor a URL; write for example docker://registry.example/os:stable")
     return _url(text, scheme[1].lower(), text[scheme.end() :])
 
 
 def _device(text: str) -> DeviceArchive:
-    # A label and a name below /dev/disk/by-path may hold ":", a label even "/"; a directory
-    # whose name ends in ":" is what hardly anybody has. So the last ":/" is the border.
-    device, border, path = text.rpartition(":/")
-    if not border:
+    # Labels and names below /dev/disk/by-path may contain ":", labels even "/". Directory names that end in ":" are
+    # rare, so split at the last ":/".
+    device, separator, path = text.rpartition(":/")
+    if not separator:
         raise ValueError(
-            f"names a block device but no absolute path on it; write {text.partition(':')[0]}:/path/of/root.oci"
+            f"needs an absolute path on the block device; write {text.partition(':')[0]}:/path/of/root.oci"
         )
     if device.endswith("=") or device == "/dev/":
-        raise ValueError("names no block device before the path; write LABEL=USB:/path/of/root.oci")
+        raise ValueError("needs a block device before the path; write LABEL=USB:/path/of/root.oci")
     if not path:
-        raise ValueError(f"names no file on the block device; write {redact_value(device)}:/path/of/root.oci")
+        raise ValueError(f"needs a file on the block device; write {redact_value(device)}:/path/of/root.oci")
     return DeviceArchive(device=device, path=f"/{path}", typed=redact_value(text))
 
 
 def _nfs(text: str, scheme: str) -> HandlerArchive:
-    server, border, path = text[len(scheme) + 1 :].partition(":/")
-    if not border or not server or path.endswith("/") or not path.partition(":")[0]:
-        raise ValueError(f"does not name a server and a file; write {scheme.lower()}:SERVER:/path/of/root.oci")
+    server, separator, path = text[len(scheme) + 1 :].partition(":/")
+    if not separator or not server or path.endswith("/") or not path.partition(":")[0]:
+        raise ValueError(f"needs a server and a file; write {scheme.lower()}:SERVER:/path/of/root.oci")
     return HandlerArchive(url=scheme.lower() + text[len(scheme) :], scheme=scheme.lower(), typed=redact_value(text))
 
 
@@ -126,23 +128,23 @@ def _url(text: str, scheme: str, rest: str) -> SourceSpec:
     if scheme == "docker":
         return RegistryImage(reference=rest, typed=redact_value(text))
     if scheme == "nfs4":
-        raise ValueError("is not how NFS version 4 is written; write nfs4:SERVER:/path/of/root.oci")
+        raise ValueError("is not the form for NFS version 4; write nfs4:SERVER:/path/of/root.oci")
     if scheme not in {"http", "https", "ftp", "tftp", "nfs", "torrent"}:
         raise ValueError(
             f"uses the unknown scheme {scheme}://; use docker://, http://, https://, ftp://, tftp://, nfs://, "
             "torrent:// or an absolute path"
         )
-    # A torrent may be named by a URL of its own: torrent://https://HOST/FILE.torrent
+    # A torrent may contain another URL: torrent://https://HOST/FILE.torrent
     server = re.sub(r"\A[A-Za-z]+://", "", rest) if scheme == "torrent" else rest
-    # NFS is often written with the ":" of mount before the path.
+    # NFS URLs often contain the ":" that mount expects before the path.
     server = server.replace(":/", "/", 1) if scheme == "nfs" else server
-    host = _HOST.match(server)
+    host = _SERVER.match(server)
     if host is None:
-        raise ValueError(f"names no server, or one with a damaged port; write {scheme}://HOST[:PORT]/path/of/root.oci")
-    # Handlers of url-lib are found by comparing letters.
+        raise ValueError(f"needs a server with a valid port; write {scheme}://HOST[:PORT]/path/of/root.oci")
+    # url-lib compares schemes case-sensitively.
     url = f"{scheme}://{rest}"
     if scheme in {"http", "https"}:
         return WebArchive(url=url, typed=redact_value(text))
     if len(server) - host.end() < 2:
-        raise ValueError(f"names no file on the server; write {scheme}://HOST[:PORT]/path/of/root.oci")
+        raise ValueError(f"needs a file on the server; write {scheme}://HOST[:PORT]/path/of/root.oci")
     return HandlerArchive(url=url, scheme=scheme, typed=redact_value(text))

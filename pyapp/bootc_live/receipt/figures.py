@@ -51,7 +51,7 @@ def root_parts(config: Config, figures: Figures, fetched: int, unpacked: int) ->
             "root": parts.root,
             "etc": parts.etc,
             "var": parts.var,
-            "on": parts.on,
+            "on": parts.backing,
             "state": None if figures.state is None else asdict(figures.state),
         },
         "bytes": {

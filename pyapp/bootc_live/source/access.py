@@ -59,12 +59,12 @@ class Access:
 
     @cached_property
     def host_config(self) -> HostConfig:
-        """Logins, mirrors and certificates of this system, read at first use; raises ConfigError."""
+        """Logins, mirrors and certificates of this system, read at first use; raise ConfigError."""
         return read_host_config(self.root)
 
 
 def access_for(config: Config, tell: Callable[[str], None], directory: str | None) -> Access:
-    """Give the access that a kernel command line asks for."""
+    """Return the access that a kernel command line asks for."""
     return Access(
         tell=tell,
         label=config.label,

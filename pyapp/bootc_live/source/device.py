@@ -24,7 +24,7 @@ _NO_CACHE = {"BLKID_FILE": "/dev/null"}
 def mounted_device(spec: DeviceArchive, directory: str | None) -> Iterator[str]:
     """Mount the device and give the archive's path on it; unmounted after the block.
 
-    ``directory`` is a place for the mount point, None for an own one. Raises SourceError.
+    ``directory`` is a place for the mount point, None for an own one. Raise SourceError.
     """
     device = find_device(spec)
     with tempfile.TemporaryDirectory(prefix="bootc-live-medium.", dir=directory) as where, ExitStack() as stack:
@@ -45,7 +45,7 @@ def mounted_device(spec: DeviceArchive, directory: str | None) -> Iterator[str]:
 
 
 def find_device(spec: DeviceArchive, by: str = "/dev/disk") -> str:
-    """Give the path of the block device a spec names; raises SourceError where there is none."""
+    """Return the path of the block device a spec names; raise SourceError where there is none."""
     kind, assigned, name = spec.device.partition("=")
     if not assigned:
         found = spec.device if os.path.exists(spec.device) else None

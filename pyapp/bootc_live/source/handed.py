@@ -20,7 +20,7 @@ class HandedSource:
     """
 
     def __init__(self, path: str, typed: str, rest: AnySource | None) -> None:
-        """Take the other source, open, or None where the directory has all. Raises SourceError for one of no use."""
+        """Take the other source, open, or None where the directory has all. Raise SourceError for one of no use."""
         if isinstance(rest, StreamSource):
             raise SourceError(
                 f"{typed!r} can only be read as a whole, so it cannot give the layers that the kernel before this one "
@@ -34,7 +34,7 @@ class HandedSource:
         self._rest: Source | None = rest
 
     def top(self) -> TopManifest:
-        """Give the manifest."""
+        """Return the manifest."""
         return self._layout.top()
 
     @contextmanager
@@ -45,7 +45,7 @@ class HandedSource:
 
     @contextmanager
     def open_blob(self, descriptor: Descriptor) -> Iterator[Iterator[bytes]]:
-        """Open a blob, which is removed after a block that ends without an error; raises SourceError."""
+        """Open a blob, which is removed after a block that ends without an error; raise SourceError."""
         rest = self._other(descriptor)
         if rest is not None:
             with rest.open_blob(descriptor) as chunks:
@@ -57,7 +57,7 @@ class HandedSource:
             os.unlink(self._file(descriptor))
 
     def peek(self, descriptor: Descriptor, offset: int, length: int) -> bytes:
-        """Give bytes of a blob that is here, unverified; raises SourceError."""
+        """Return bytes of a blob that is here, unverified; raise SourceError."""
         return self._layout.peek(descriptor, offset, length)
 
     def whence(self, descriptor: Descriptor) -> str | None:

@@ -22,7 +22,7 @@ _HINT = "check the URL, the server and the network"
 def fetched_file(spec: HandlerArchive, directory: str | None, limits: RetryLimits) -> Iterator[tuple[str, bool]]:
     """Fetch an archive and give its path, and whether it is ours alone; it is gone after the block if so.
 
-    NFS shares stay mounted, and their files are read in place. Raises SourceError.
+    NFS shares stay mounted, and their files are read in place. Raise SourceError.
     """
     if not os.path.exists(_FETCH):
         raise SourceError(

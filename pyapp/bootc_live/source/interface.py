@@ -37,16 +37,16 @@ class Source(Protocol):
 
     @property
     def insecure(self) -> bool:
-        """Whether the user chose to talk to it without protection."""
+        """Return whether the user chose to talk to it without protection."""
 
     def top(self) -> TopManifest:
-        """Fetch what the name stands for; raises SourceError."""
+        """Fetch what the name stands for; raise SourceError."""
 
     def open_manifest(self, descriptor: Descriptor) -> AbstractContextManager[Iterator[bytes]]:
-        """Open a manifest an index points to; raises SourceError."""
+        """Open a manifest an index points to; raise SourceError."""
 
     def open_blob(self, descriptor: Descriptor) -> AbstractContextManager[Iterator[bytes]]:
-        """Open a config or layer; may be called from several threads; raises SourceError."""
+        """Open a config or layer; may be called from several threads; raise SourceError."""
 
     def whence(self, descriptor: Descriptor) -> str | None:
         """Say where the bytes of a blob came from, where that is not plain from the source's name."""
@@ -77,21 +77,21 @@ class StreamSource(Protocol):
 
     @property
     def insecure(self) -> bool:
-        """Whether the user chose to fetch it without protection."""
+        """Return whether the user chose to fetch it without protection."""
 
     @property
     def docker(self) -> bool:
-        """Whether it is known to be a docker-archive; its manifest.json and config come first then."""
+        """Return whether it is known to be a docker-archive; its manifest.json and config come first then."""
 
     @property
     def label(self) -> str | None:
         """Which image of the archive is meant; None for ``latest``, or the only one."""
 
     def size_of(self, name: str) -> int | None:
-        """Give a member's size in bytes where it is known before it comes."""
+        """Return a member's size in bytes where it is known before it comes."""
 
     def members(self) -> AbstractContextManager[Iterator[Member]]:
-        """Open it from the front; raises SourceError, and ImageError where its compression is damaged."""
+        """Open it from the front; raise SourceError, and ImageError where its compression is damaged."""
 
     def interrupt(self) -> None:
         """End the reading, for good."""
@@ -102,9 +102,9 @@ class Peekable(Protocol):
     """A source that can show a few bytes out of the middle of a blob, beside being a ``Source`` or ``StreamSource``."""
 
     def peek(self, descriptor: Descriptor, offset: int, length: int) -> bytes:
-        """Give bytes of a layer, unverified, fewer only at its end; may be called from several threads.
+        """Return bytes of a layer, unverified, fewer only at its end; may be called from several threads.
 
-        It is tried once, for whoever can do without them; raises SourceError.
+        It is tried once, for whoever can do without them; raise SourceError.
         """
 
 

@@ -39,7 +39,7 @@ class RetryPolicy:
     longest_delay: float = 30.0
 
     def delay(self, failures: int, wait: float | None, spread: Callable[[], float] = random.random) -> float:
-        """Give the pause after so many failures in a row: exponential, with full jitter.
+        """Return the pause after so many failures in a row: exponential, with full jitter.
 
         A thousand nodes that lost the same server do not come back together. What
         the server asked for is granted, up to ``longest_delay``.
@@ -73,7 +73,7 @@ class Persistence:
         self._began = self.clock()
 
     def insist(self, ways: Sequence[_Way], attempt: Callable[[_Way], _Result]) -> _Result:
-        """Give the result of the first attempt that does not fail, over all ways in turn; raises the last SourceError.
+        """Return the result of the first attempt that does not fail, over all ways in turn; raise the last SourceError.
 
         A way that fails for good is not tried again; there is another round as long as one of them may recover.
         """
@@ -91,7 +91,7 @@ class Persistence:
         open_from: Callable[[_Way, int], AbstractContextManager[Iterator[bytes]]],
         size: int | None,
     ) -> Generator[bytes, None, None]:
-        """Give the chunks of a blob across as many transfers as it takes; raises the last SourceError.
+        """Return the chunks of a blob across as many transfers as it takes; raise the last SourceError.
 
         ``open_from`` opens the blob, of ``size`` bytes where that is known, at a byte of one of the ``ways``. Where a
         transfer ends as its own length says, the blob ends, whatever length it should have had.
@@ -117,7 +117,7 @@ class Persistence:
                 effort.failed(error, f", from byte {position}" if position else "")
 
     def spent(self) -> float:
-        """Give the seconds since it was made."""
+        """Return the seconds since it was made."""
         return self.clock() - self._began
 
     def check_time(self) -> None:
@@ -158,7 +158,7 @@ class _Effort(Generic[_Way]):
             self._rounds = 0
 
     def failed(self, error: SourceError, where: str) -> None:
-        """Turn to the next way, after a pause where all have had their turn; raises ``error`` where that is the end."""
+        """Turn to the next way, after a pause where all have had their turn; raise ``error`` where that is the end."""
         self._fresh = 0
         self._check_time(error)
         if isinstance(error, TransientError):
@@ -194,7 +194,7 @@ class _Effort(Generic[_Way]):
 
 
 def skipped(chunks: Iterator[bytes], count: int) -> Iterator[bytes]:
-    """Give what follows the first ``count`` bytes."""
+    """Return what follows the first ``count`` bytes."""
     for chunk in chunks:
         if count < len(chunk):
             yield chunk[count:] if count else chunk

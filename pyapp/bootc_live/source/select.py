@@ -26,7 +26,7 @@ from bootc_live.source.interface import AnySource
 def open_source(spec: SourceSpec, access: Access) -> Iterator[AnySource]:
     """Open the source a spec names; it is closed with the block.
 
-    Raises SourceError, also for what the block raises that is no error of ours.
+    Raise SourceError, also for what the block raises that is no error of ours.
     """
     with unexpected_as_source_error(f"the source {spec.typed!r}"), _opened(spec, access) as source:
         yield source

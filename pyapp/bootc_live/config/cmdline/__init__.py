@@ -1,1 +1,1 @@
-"""The kernel command line: the table of arguments, tokens, values, and the page that documents them."""
+"""The kernel command line: tokens, the table of arguments, their values, and their reference page."""

@@ -28,12 +28,12 @@ credentials instead.
 
 
 def markdown() -> str:
-    """Give the whole page, with a newline at its end."""
+    """Return the whole page, with a newline at its end."""
     return _HEAD + "".join(_row(karg) for karg in KARGS)
 
 
 def plain() -> str:
-    """Give the table for a terminal."""
+    """Return the table for a terminal."""
     lines = []
     for karg in KARGS:
         default = f" [{karg.default}]" if karg.default else ""

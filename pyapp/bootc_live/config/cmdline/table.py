@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Kind(StrEnum):
-    """How the value of an argument is read."""
+    """The type of an argument's value."""
 
     BOOLEAN = "boolean"
     TEXT = "text"
@@ -29,8 +29,7 @@ class Kind(StrEnum):
 class Karg:
     """One kernel argument.
 
-    ``default`` is as a person would type it. Every occurrence of a ``many``
-    argument counts, in order. A choice is between ``choices``.
+    ``default`` is written as on a command line. All occurrences of a ``many`` argument count, in order.
     """
 
     name: str
@@ -299,8 +298,13 @@ KARGS: tuple[Karg, ...] = (
 
 BY_NAME: dict[str, Karg] = {karg.name: karg for karg in KARGS}
 
-# Names below this belong to this project: a stranger there is a typing error.
+# Unknown names with these prefixes are typing errors.
 OWN_PREFIXES = ("bootc.",)
 
-# Variables for which every program accepts both cases.
+# Every program accepts these variables in both cases.
 EITHER_CASE = frozenset({"http_proxy", "https_proxy", "all_proxy", "no_proxy"})
+
+
+def is_about_kexec(name: str) -> bool:
+    """Return whether an argument controls kexec: the next kernel must not get it, or it would start another one."""
+    return name == "bootc.kexec" or name.startswith("bootc.kexec.")

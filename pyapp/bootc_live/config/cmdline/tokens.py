@@ -1,8 +1,7 @@
-"""Split a kernel command line exactly as the kernel does.
+"""Split a kernel command line as ``next_arg()`` in the kernel's ``lib/cmdline.c`` does.
 
-Follows ``next_arg()`` of the kernel's ``lib/cmdline.c``: white space separates,
-double quotes group and are stripped only around a whole argument or a whole
-value, and a lone ``--``, quoted or not, hands the rest to init.
+White space separates arguments. Double quotes group, and are removed only around a whole argument or a whole value.
+A lone ``--``, quoted or not, ends the kernel's arguments; the rest is for init.
 """
 
 from __future__ import annotations
@@ -11,20 +10,20 @@ from typing import NamedTuple
 
 from bootc_live.base.redact import redact, redact_value
 
-# The kernel's isspace() is Latin-1: a no-break space separates too.
+# The kernel's isspace() is Latin-1 and includes the no-break space.
 _SPACE = frozenset(" \t\n\v\f\r\xa0")
 
 
 class Token(NamedTuple):
-    """One argument: ``value`` is None where there was no ``=``."""
+    """One argument; ``value`` is None without ``=``."""
 
     name: str
     value: str | None
 
     def __str__(self) -> str:
-        """Give the argument as it would be typed (quotes only where needed)."""
+        """Return the argument as typed, with quotes only if needed."""
         if not self.name or _SPACE & set(self.name):
-            # Only quotes around the whole take in what stands before "=".
+            # White space in a name needs quotes around the whole argument.
             return f'"{self.name}"' if self.value is None else f'"{self.name}={self.value}"'
         if self.value is None:
             return self.name
@@ -36,12 +35,12 @@ _END = Token("--", None)
 
 
 def split_cmdline(text: str) -> list[Token]:
-    """Give the arguments of a kernel command line, in order, up to a lone ``--``."""
+    """Return the arguments of a kernel command line up to a lone ``--``."""
     return [read_word(word) for word in split_words(text)[0]]
 
 
 def split_words(text: str) -> tuple[list[str], str]:
-    """Give the arguments as they are typed, quotes and all, and what stands behind a lone ``--``."""
+    """Return the arguments as typed, with their quotes, and the text after a lone ``--``."""
     words: list[str] = []
     position, end = 0, len(text)
     while True:
@@ -61,31 +60,27 @@ def split_words(text: str) -> tuple[list[str], str]:
 
 
 def read_word(word: str) -> Token:
-    """Give the argument that is typed as one word."""
+    """Return the token of one argument as typed."""
     whole = word.startswith('"')
     if whole:
         word = word[1:]
-    # The kernel looks for "=" from the second character on: "=x" is a name.
+    # The kernel searches "=" from the second character: "=x" is a name.
     cut = word.find("=", 1)
     if cut < 0:
-        return Token(_drop_end(word) if whole else word, None)
+        return Token(word.removesuffix('"') if whole else word, None)
     value = word[cut + 1 :]
     if value.startswith('"'):
-        return Token(word[:cut], _drop_end(value[1:]))
-    return Token(word[:cut], _drop_end(value) if whole else value)
+        return Token(word[:cut], value[1:].removesuffix('"'))
+    return Token(word[:cut], value.removesuffix('"') if whole else value)
 
 
 def redact_cmdline(text: str) -> str:
-    """Return arguments without their secrets, one by one: a quoted one may hold white space, and so may a password.
+    """Return arguments without their secrets; a text without secrets is returned unchanged.
 
-    What holds no secret comes back as it is.
+    Arguments are redacted one by one, because quoted ones may contain white space.
     """
-    words, behind = split_words(text)
-    shown, shown_behind = [redact_value(word) for word in words], redact(behind)
-    if (shown, shown_behind) == (words, behind):
+    words, for_init = split_words(text)
+    shown, shown_for_init = [redact_value(word) for word in words], redact(for_init)
+    if (shown, shown_for_init) == (words, for_init):
         return text
-    return " ".join([*shown, *(["--", shown_behind] if behind else [])])
-
-
-def _drop_end(text: str) -> str:
-    return text[:-1] if text.endswith('"') else text
+    return " ".join([*shown, *(["--", shown_for_init] if for_init else [])])

@@ -1,1 +1,1 @@
-"""What a host brings along: logins, certificates, registries and mirrors, its identity."""
+"""Settings in files and credentials of the host: logins, certificates, registries, mirrors, identity."""

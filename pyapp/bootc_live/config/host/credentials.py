@@ -1,4 +1,4 @@
-"""systemd credentials handed to the whole system: by SMBIOS, fw_cfg, boot loader or kernel command line."""
+"""Read systemd credentials of the system, passed by SMBIOS, fw_cfg, boot loader or kernel command line."""
 
 from __future__ import annotations
 
@@ -8,16 +8,13 @@ SYSTEM_CREDENTIALS = "/run/credentials/@system"
 
 
 def credential_path(name: str, directory: str = SYSTEM_CREDENTIALS) -> str | None:
-    """Give the path of a credential's file (systemd.system-credentials(7)), or None where there is none.
-
-    None too for those who may not look: the directory belongs to root.
-    """
+    """Return the path of a credential's file (systemd.system-credentials(7)), or None if it cannot be read."""
     path = os.path.join(directory, name)
     return path if os.access(path, os.R_OK) and os.path.isfile(path) else None
 
 
 def read_credential(name: str, directory: str = SYSTEM_CREDENTIALS) -> bytes | None:
-    """Give the content of a credential, or None where there is none. Raises OSError."""
+    """Return the content of a credential, or None without one; raise OSError."""
     path = credential_path(name, directory)
     if path is None:
         return None

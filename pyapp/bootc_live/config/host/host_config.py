@@ -1,4 +1,4 @@
-"""What a host brings along besides the kernel command line: rules, logins and certificates for registries."""
+"""Read the rules, logins and certificates for registries from files and credentials of the host."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bootc_live.config.next_kernel.handover import HOST
 _OWN = "/etc/bootc-live"
 RULES = f"{_OWN}/registries.yaml"
 CERTIFICATES = ("/etc/bootc-live/certs.d", "/etc/containers/certs.d", "/etc/docker/certs.d")
-# bootc looks into the three of ostree, podman and docker into the two of a user.
+# The system paths are those of ostree and bootc, the user's those of podman and docker.
 _LOGINS = (
     "/etc/bootc-live/auth.json",
     "/run/ostree/auth.json",
@@ -33,9 +33,9 @@ _USER_LOGINS = (
 
 @dataclass(frozen=True)
 class HostCertificates:
-    """Paths of PEM files for one server: authorities besides the usual ones, and who we are to it.
+    """Paths of PEM files for one server: additional authorities and the client's certificate and key.
 
-    Certificate and key are either both there or both None; they may be one file.
+    Certificate and key are both None, or both set; they can be one file.
     """
 
     authorities: tuple[str, ...] = ()
@@ -45,12 +45,11 @@ class HostCertificates:
 
 @dataclass(frozen=True)
 class HostConfig:
-    """Everything on this host that says how registries and web servers are to be talked to.
+    """The settings of this host for connections to registries and web servers.
 
-    ``authorities`` are paths of PEM files to trust besides the system's;
-    ``host_directories`` hold one directory per server; ``client`` is a PEM file
-    with certificate and key for servers that have none of their own there;
-    ``identity`` tells this host from others.
+    ``authorities`` are paths of PEM files to trust in addition to the system's. Each of ``host_directories`` has a
+    subdirectory per server. ``client`` is a PEM file with certificate and key for servers without their own.
+    ``identity`` distinguishes this host from others.
     """
 
     rules: RegistryRules = field(default_factory=RegistryRules)
@@ -61,10 +60,10 @@ class HostConfig:
     identity: str = ""
 
     def for_host(self, hostport: str) -> HostCertificates:
-        """Give the certificates for ``host[:port]`` (containers-certs.d(5)).
+        """Return the certificates for ``host[:port]`` (containers-certs.d(5)).
 
-        Authorities of all directories count, and the first client certificate.
-        Raises ConfigError for a client certificate without its key.
+        Use the authorities of all directories, and the first client certificate. Raise ConfigError for a client
+        certificate without its key.
         """
         authorities: list[str] = []
         pair: tuple[str, str] | None = None
@@ -79,11 +78,10 @@ class HostConfig:
 
 
 def read_host_config(root: str = "/", environ: Mapping[str, str] = os.environ) -> HostConfig:
-    """Look at the files and systemd credentials of this host; raises ConfigError for damaged ones.
+    """Return the settings in files and systemd credentials below ``root``; raise ConfigError.
 
-    Every path is taken below ``root``. Logins: the first file that has one for a
-    name wins; rules of the credential come before those of the file. What the kernel before this one had at a path
-    comes before what is there now.
+    Rules of the credential have precedence over those of the file, and files of the previous kernel over those that
+    exist now.
     """
     certificates = [_below(root, path) for path in CERTIFICATES]
     extra = [os.path.join(certificates[0], name) for name in _names(certificates[0]) if name.endswith((".crt", ".pem"))]
@@ -99,7 +97,7 @@ def read_host_config(root: str = "/", environ: Mapping[str, str] = os.environ) -
 
 
 def host_files(root: str = "/", environ: Mapping[str, str] = os.environ) -> Iterator[str]:
-    """Yield the paths, without ``root`` in front, of all files that ``read_host_config`` might read."""
+    """Yield the paths, relative to ``root``, of all files that ``read_host_config`` may read."""
     found = {_credential(root, name) for name in ("ca", "client", "registries")}
     for top in (_OWN, *CERTIFICATES):
         found |= {os.path.join(where, name) for where, _, names in os.walk(_below(root, top)) for name in names}
@@ -115,13 +113,13 @@ def _rules(paths: list[str | None]) -> RegistryRules:
     for path in paths:
         if path is None or not os.path.isfile(path):
             continue
-        # Late, because few hosts have such a file and yaml takes its time to import.
+        # A late import: few hosts have such a file, and importing yaml is slow.
         try:
             from bootc_live.config.host.registries import parse_rules
         except ImportError as error:
             raise ConfigError(
-                f"cannot read {path!r}: this initramfs was built without YAML ({error})",
-                hint="build it again with the dracut module bootc-live-registry, or take that file out",
+                f"cannot read {path!r}: this initramfs contains no YAML support ({error})",
+                hint="rebuild it with the dracut module bootc-live-registry, or remove that file",
             ) from error
         rules = rules.before(parse_rules(_read(path), path))
     return rules
@@ -133,29 +131,29 @@ def _login_files(root: str, environ: Mapping[str, str]) -> Iterator[str]:
         yield credential
     named = environ.get("REGISTRY_AUTH_FILE")
     if named:
-        path = _place(root, os.path.abspath(named))
+        path = _find(root, os.path.abspath(named))
         if not os.path.isfile(path):
             raise ConfigError(
-                f"the variable REGISTRY_AUTH_FILE names {named!r}, which is not a file",
+                f"the environment variable REGISTRY_AUTH_FILE names {named!r}, which is not a file",
                 hint="create that file, or unset the variable",
             )
         yield path
     users = [os.path.join(environ[name], path) for name, path in _USER_LOGINS if environ.get(name)]
-    for path in (_place(root, path) for path in (*_LOGINS, *users)):
+    for path in (_find(root, path) for path in (*_LOGINS, *users)):
         if os.path.isfile(path):
             yield path
 
 
 def _client_pair(directory: str, names: list[str]) -> tuple[str, str] | None:
     for name in names:
-        stem, ending = os.path.splitext(name)
-        missing = {".cert": ".key", ".key": ".cert"}.get(ending)
-        if missing is not None and f"{stem}{missing}" not in names:
+        stem, extension = os.path.splitext(name)
+        other = {".cert": ".key", ".key": ".cert"}.get(extension)
+        if other is not None and f"{stem}{other}" not in names:
             raise ConfigError(
-                f"{os.path.join(directory, name)!r} has no {stem}{missing} beside it",
-                hint="a client certificate is a pair of files: client.cert and client.key",
+                f"{os.path.join(directory, name)!r} needs the file {stem}{other} in the same directory",
+                hint="a client certificate needs two files: client.cert and client.key",
             )
-        if ending == ".cert":
+        if extension == ".cert":
             return os.path.join(directory, name), os.path.join(directory, f"{stem}.key")
     return None
 
@@ -172,18 +170,16 @@ def _read(path: str) -> bytes:
         with open(path, "rb") as file:
             return file.read()
     except OSError as error:
-        raise ConfigError(
-            f"cannot read {path!r}: {error.strerror}", hint="make it readable, or take it out of the way"
-        ) from error
+        raise ConfigError(f"cannot read {path!r}: {error.strerror}", hint="make it readable, or remove it") from error
 
 
 def _credential(root: str, name: str) -> str | None:
-    places = (_below(root, f"{top}{SYSTEM_CREDENTIALS}") for top in (HOST, ""))
-    return next(filter(None, (credential_path(f"bootc-live.{name}", place) for place in places)), None)
+    directories = (_below(root, f"{top}{SYSTEM_CREDENTIALS}") for top in (HOST, ""))
+    return next(filter(None, (credential_path(f"bootc-live.{name}", directory) for directory in directories)), None)
 
 
-def _place(root: str, path: str) -> str:
-    """Return where to look for a file that the kernel before this one may have had."""
+def _find(root: str, path: str) -> str:
+    """Return the path of a file that the previous kernel handed over, else of the current one."""
     handed = _below(root, f"{HOST}{path}")
     return handed if os.path.isfile(handed) else _below(root, path)
 

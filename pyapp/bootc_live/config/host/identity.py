@@ -1,4 +1,4 @@
-"""Something that differs between hosts and stays the same on each: it spreads them over mirrors."""
+"""Return a stable identity of the host, which distributes hosts over mirrors."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from bootc_live.config.cmdline.tokens import split_cmdline
 
 
 def host_identity(root: str = "/") -> str:
-    """Give the MAC addresses of the network hardware, else the DMI product UUID, else the machine id.
+    """Return the MAC addresses of network hardware, else the DMI product UUID, else the machine ID, else ``""``.
 
-    Empty where a host has none of them. ``root`` is where ``/sys``, ``/etc`` and
-    ``/proc`` are looked for. Not a secret, but meant to be hashed.
+    Paths such as ``/sys`` are below ``root``.
     """
     return _addresses(root) or _product(root) or _machine(root)
 
@@ -22,7 +21,7 @@ def _addresses(root: str) -> str:
         names = os.listdir(directory)
     except OSError:
         return ""
-    # Bridges, bonds and tunnels have no device, and some make up an address at every boot.
+    # Bridges, bonds and tunnels have no device, and some get a random address at every boot.
     hardware = [name for name in names if os.path.exists(os.path.join(directory, name, "device"))]
     addresses = {_line(os.path.join(directory, name, "address")).lower() for name in hardware}
     return ",".join(sorted(text for text in addresses if text.strip("0:")))
@@ -30,7 +29,7 @@ def _addresses(root: str) -> str:
 
 def _product(root: str) -> str:
     text = _line(os.path.join(root, "sys/class/dmi/id/product_uuid")).lower()
-    # Boards whose maker left it out have one digit throughout.
+    # Boards without a UUID repeat one digit.
     return text if len(set(text) - {"-"}) > 1 else ""
 
 

@@ -1,4 +1,4 @@
-"""Credentials for registries, as containers-auth.json(5) and docker's config.json hold them."""
+"""Read registry logins from containers-auth.json(5) and docker's config.json."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ _DOCKER_HUB = frozenset({"index.docker.io", "registry-1.docker.io"})
 
 @dataclass(frozen=True, repr=False)
 class Login:
-    """Name and password, or an identity token (OAuth2 refresh token); ``repr`` shows neither."""
+    """User and password, or an identity token (OAuth2 refresh token); ``repr`` hides both."""
 
     username: str | None = None
     password: str | None = None
     identity_token: str | None = None
 
     def __repr__(self) -> str:
-        """Tell only which kind it is."""
+        """Return the kind of the login only."""
         return f"Login({'identity token' if self.identity_token else 'password'}, hidden)"
 
 
 @dataclass(frozen=True)
 class AuthFile:
-    """One file: logins by normal key, and the helper programs it names instead of some.
+    """The logins of one file by normalised key, and its credential helpers.
 
-    An entry that cannot be used is kept as what is wrong with it: it matters only to who needs it.
+    An unusable entry is stored as its error, which is raised only if that login is needed.
     """
 
     origin: str
@@ -42,14 +42,14 @@ class AuthFile:
 
 @dataclass(frozen=True)
 class Logins:
-    """The logins of several files, the most important file first."""
+    """The logins of several files; the first file has precedence."""
 
     files: tuple[AuthFile, ...] = ()
 
     def find(self, registry: str, repository: str) -> Login | None:
-        """Return the login of the first file that has one, there by the key with the most of the name in it.
+        """Return the login from the first file that has one, by its longest matching key.
 
-        Raises ConfigError where that very entry cannot be used.
+        Raise ConfigError if that entry cannot be used.
         """
         for file in self.files:
             for key in _keys(registry, repository):
@@ -61,37 +61,36 @@ class Logins:
         return None
 
     def helper_for(self, registry: str, repository: str = "") -> str | None:
-        """Return the file and the helper program that may know a login; such programs are never started.
+        """Return a text that names the credential helper for a repository, or None; helpers are never started.
 
-        None where no file names a helper. For errors: why there is no login
-        although other programs on this machine have one.
+        Errors show it to explain why other programs on this machine have a login.
         """
         for file in self.files:
             named = (file.helpers[key] for key in _keys(registry, repository) if key in file.helpers)
             helper = next(named, file.store)
             if helper is not None:
-                return f"{file.origin!r} leaves it to the program docker-credential-{helper}"
+                return f"{file.origin!r} names the credential helper docker-credential-{helper}"
         return None
 
 
 def parse_logins(text: bytes, origin: str) -> AuthFile:
-    """Read one file; ``origin`` names it. Raises ConfigError, which quotes nothing of the content.
+    """Return the logins in a file named ``origin``; raise ConfigError, which never quotes the content.
 
-    Entries of its ``auths`` that are damaged raise nothing here: see ``AuthFile``.
+    Unusable entries of ``auths`` raise no error here; see ``AuthFile``.
     """
     try:
         data = json.loads(text)
     except (ValueError, RecursionError):
-        # Not chained: the cause would hold the text with the secrets.
+        # Not chained: the cause contains the text with the secrets.
         raise ConfigError(f"{origin!r} is not JSON", hint=_HINT) from None
     if not isinstance(data, dict):
         raise ConfigError(f"{origin!r} is not a JSON object", hint=_HINT)
     auths, helpers, store = data.get("auths") or {}, data.get("credHelpers") or {}, data.get("credsStore") or None
     if not isinstance(auths, dict) or not isinstance(helpers, dict) or not isinstance(store, str | None):
-        raise ConfigError(f"{origin!r} has auths, credHelpers or credsStore of a wrong type", hint=_HINT)
+        raise ConfigError(f"auths, credHelpers or credsStore of {origin!r} has the wrong type", hint=_HINT)
     logins: dict[str, Login | ConfigError] = {}
-    # A key that needs no rewriting comes before its older spellings.
-    for key, entry, number in sorted(_entries(auths), key=lambda item: _normal(item[0]) != item[0]):
+    # Normalised keys have precedence over other spellings.
+    for number, (key, entry) in sorted(enumerate(auths.items(), 1), key=lambda item: _normal(item[1][0]) != item[1][0]):
         login: Login | ConfigError | None
         try:
             login = _login(entry, f"entry {number} of auths in {origin!r}")
@@ -102,26 +101,21 @@ def parse_logins(text: bytes, origin: str) -> AuthFile:
     return AuthFile(origin, logins, {_normal(key): str(value) for key, value in helpers.items() if value}, store)
 
 
-def _entries(auths: dict[str, object]) -> Iterator[tuple[str, object, int]]:
-    for number, (key, entry) in enumerate(auths.items(), 1):
-        yield key, entry, number
-
-
 def _login(entry: object, where: str) -> Login | None:
-    """Give the login of one entry; None for an empty one, as helper programs leave it."""
+    """Return the login of one entry, or None for an empty one, which credential helpers leave."""
     if not isinstance(entry, dict):
         raise ConfigError(f"{where} is not a JSON object", hint=_HINT)
     auth, username, password, token = (_text(entry, key, where) for key in _FIELDS)
     if auth:
         try:
-            # base64(1) writes it in lines.
+            # base64(1) wraps lines.
             decoded = base64.b64decode("".join(auth.split()), validate=True).decode("utf-8")
         except (binascii.Error, ValueError):
             raise ConfigError(f"{where} has an auth that is not base64 of USER:PASSWORD", hint=_HINT) from None
         username, colon, password = decoded.partition(":")
         if not colon:
             raise ConfigError(f"{where} has an auth that is not base64 of USER:PASSWORD", hint=_HINT)
-        # Old versions of docker filled the decoded text up with these.
+        # Old versions of docker padded the text with zero bytes.
         password = password.rstrip("\0")
     if token:
         return Login(username or None, None, token)
@@ -134,7 +128,7 @@ _FIELDS = ("auth", "username", "password", "identitytoken")
 def _text(entry: dict[str, object], key: str, where: str) -> str | None:
     value = entry.get(key)
     if value is not None and not isinstance(value, str):
-        raise ConfigError(f"{where} has a {key} that is not a text", hint=_HINT)
+        raise ConfigError(f"{where} has a {key} that is not a string", hint=_HINT)
     return value
 
 
@@ -145,7 +139,7 @@ def _keys(registry: str, repository: str) -> Iterator[str]:
 
 
 def _normal(key: str) -> str:
-    """Give a key as ``host[:port][/path]``: without scheme and API version, Docker Hub as docker.io."""
+    """Return a key as ``host[:port][/path]``, without scheme and API version, and with docker.io for Docker Hub."""
     place = key.removeprefix("https://").removeprefix("http://")
     if place != key or place.endswith("/"):
         place = place.rstrip("/")

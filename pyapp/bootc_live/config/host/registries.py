@@ -1,6 +1,6 @@
-"""Read a registries file: YAML, with the words of containers-registries.conf(5).
+"""Read a registries file: YAML with the keys of containers-registries.conf(5).
 
-The only module that imports yaml; imported only where there is such a file.
+Only this module imports yaml, and it is imported only if such a file exists.
 """
 
 from __future__ import annotations
@@ -15,42 +15,38 @@ from bootc_live.base.errors import ConfigError
 from bootc_live.base.redact import redact
 from bootc_live.config.host.routes import RegistryRules, Rule
 from bootc_live.config.model import Mirror
+from bootc_live.formats.oci.reference import HOST, PATH
 
-_HOST = r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?)(?::[0-9]{1,5})?"
-_PATH = r"(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*"
-_LOCATION = re.compile(_HOST + _PATH)
-_PREFIX = re.compile(rf"(?:\*\.)?{_HOST}{_PATH}")
+_LOCATION = re.compile(HOST + PATH)
+_PREFIX = re.compile(rf"(?:\*\.)?{HOST}{PATH}")
 _RULE_KEYS = ("prefix", "location", "insecure", "blocked", "mirrors")
 _MIRROR_KEYS = ("location", "insecure", "pull-from-mirror")
 _PULLS = ("all", "digest-only", "tag-only")
-_HINT = "correct that file; the README shows how registries and mirrors are written"
+_HINT = "correct that file; the README shows its format"
 
-_WORDS = {str: "a text", bool: "true or false"}
+_TYPES = {str: "a string", bool: "true or false"}
 _Kind = TypeVar("_Kind", str, bool)
 
 
 def parse_rules(text: str | bytes, origin: str) -> RegistryRules:
-    """Read the text of a registries file; ``origin`` names it in errors.
-
-    Raises one ConfigError that lists every mistake.
-    """
+    """Return the rules in the registries file ``origin``; raise one ConfigError that lists all mistakes."""
     try:
         data = yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise ConfigError(f"{origin!r} is not YAML: {_problem(error)}", hint=_HINT) from error
-    mistakes: list[str] = []
-    rules = _Reader(origin, mistakes).rules(data)
-    if mistakes:
-        raise ConfigError(f"{origin!r} cannot be used: " + "; ".join(mistakes), hint=_HINT)
+    reader = _Reader(origin)
+    rules = reader.rules(data)
+    if reader.mistakes:
+        raise ConfigError(f"{origin!r} cannot be used: " + "; ".join(reader.mistakes), hint=_HINT)
     return RegistryRules(tuple(rules))
 
 
 class _Reader:
-    """Takes the parsed YAML apart and collects what is wrong with it."""
+    """Converts the parsed YAML to rules and collects the mistakes in it."""
 
-    def __init__(self, origin: str, mistakes: list[str]) -> None:
+    def __init__(self, origin: str) -> None:
         self._origin = origin
-        self._mistakes = mistakes
+        self.mistakes: list[str] = []
 
     def rules(self, data: object) -> list[Rule]:
         if data is None:
@@ -64,7 +60,7 @@ class _Reader:
         seen: set[str] = set()
         for number, rule in enumerate(rules, 1):
             if rule.prefix in seen:
-                self._mistakes.append(f"registry {number} has the prefix {rule.prefix!r} of an earlier one")
+                self.mistakes.append(f"registry {number} repeats the prefix {rule.prefix!r} of an earlier one")
             seen.add(rule.prefix)
         return rules
 
@@ -72,10 +68,10 @@ class _Reader:
         entry = self._mapping(data, where, _RULE_KEYS)
         if entry is None:
             return None
-        location = self._place(entry, "location", where, _LOCATION)
-        prefix = self._place(entry, "prefix", where, _PREFIX) or location
+        location = self._location(entry, "location", where, _LOCATION)
+        prefix = self._location(entry, "prefix", where, _PREFIX) or location
         if not {"prefix", "location"} & entry.keys():
-            self._mistakes.append(f"{where} has neither a prefix nor a location")
+            self.mistakes.append(f"{where} has neither a prefix nor a location")
         rule = Rule(
             prefix=prefix or "",
             location=location,
@@ -92,24 +88,24 @@ class _Reader:
             mirror = self._mapping(data, inner, _MIRROR_KEYS)
             if mirror is None:
                 continue
-            location = self._place(mirror, "location", inner, _LOCATION)
+            location = self._location(mirror, "location", inner, _LOCATION)
             insecure = self._value(mirror, "insecure", inner, bool) or False
-            # What a tag stands for is told without TLS only by a mirror that is named for it.
+            # Without TLS, a mirror serves tags only if the file allows it explicitly.
             pull = self._value(mirror, "pull-from-mirror", inner, str) or ("digest-only" if insecure else "all")
             if pull not in _PULLS:
-                self._mistakes.append(f"{inner}: pull-from-mirror is not one of {', '.join(_PULLS)}")
+                self.mistakes.append(f"{inner}: pull-from-mirror is not one of {', '.join(_PULLS)}")
             if location is not None:
                 yield Mirror(location, insecure, pull)
             elif "location" not in mirror:
-                self._mistakes.append(f"{inner} has no location")
+                self.mistakes.append(f"{inner} has no location")
 
     def _mapping(self, data: object, where: str, known: tuple[str, ...]) -> dict[object, object] | None:
         if not isinstance(data, dict):
-            self._mistakes.append(f"{where} is not a mapping with {', '.join(known)}")
+            self.mistakes.append(f"{where} is not a mapping with {', '.join(known)}")
             return None
         for key in data:
             if key not in known:
-                self._mistakes.append(f"{where} has the unknown key {redact(str(key))!r} (known: {', '.join(known)})")
+                self.mistakes.append(f"{where} has the unknown key {redact(str(key))!r} (known: {', '.join(known)})")
         return data
 
     def _list(self, entry: dict[object, object], key: str, where: str) -> list[object]:
@@ -117,7 +113,7 @@ class _Reader:
         if value is None:
             return []
         if not isinstance(value, list):
-            self._mistakes.append(f"{where}: {key} is not a list")
+            self.mistakes.append(f"{where}: {key} is not a list")
             return []
         return value
 
@@ -125,23 +121,23 @@ class _Reader:
         value = entry.get(key)
         if value is None or isinstance(value, kind):
             return value
-        self._mistakes.append(f"{where}: {key} is not {_WORDS[kind]}")
+        self.mistakes.append(f"{where}: {key} is not {_TYPES[kind]}")
         return None
 
-    def _place(self, entry: dict[object, object], key: str, where: str, form: re.Pattern[str]) -> str | None:
+    def _location(self, entry: dict[object, object], key: str, where: str, form: re.Pattern[str]) -> str | None:
         text = self._value(entry, key, where, str)
         if text is None:
             if key in entry and entry[key] is None:
-                self._mistakes.append(f"{where}: {key} is empty")
+                self.mistakes.append(f"{where}: {key} is empty")
             return None
         if "://" in text:
-            self._mistakes.append(
-                f"{where}: {key} {redact(text)!r} must have no {text.partition('://')[0]}:// in front "
-                "(insecure: true asks for plain HTTP)"
+            self.mistakes.append(
+                f"{where}: {key} {redact(text)!r} must not start with {text.partition('://')[0]}:// "
+                "(insecure: true allows plain HTTP)"
             )
             return None
         if form.fullmatch(text.removesuffix("/")) is None:
-            self._mistakes.append(f"{where}: {key} {redact(text)!r} is not HOST[:PORT][/PATH]")
+            self.mistakes.append(f"{where}: {key} {redact(text)!r} is not HOST[:PORT][/PATH]")
             return None
         return text.removesuffix("/")
 

@@ -1,4 +1,4 @@
-"""Where a repository is really asked for: rewritten locations, mirrors, blocked registries."""
+"""Apply the rules of a registries file to a repository: other locations, mirrors, blocked registries."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from bootc_live.config.model import Mirror
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A place to ask: ``repository`` is the name there; ``pull`` is all, digest-only or tag-only.
+    """A server, and the name of the repository there; ``pull`` is all, digest-only or tag-only.
 
-    ``login`` tells whether it may have a login from auth.json.
+    ``login`` allows to send a login from auth.json.
     """
 
     host: str
@@ -25,7 +25,7 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class Route:
-    """The places for one repository: mirrors in order, then the origin. ``prefix`` is the rule's, or empty."""
+    """The mirrors of one repository, in order, and its origin; ``prefix`` is that of the rule, or empty."""
 
     blocked: bool
     origin: Endpoint
@@ -35,10 +35,7 @@ class Route:
 
 @dataclass(frozen=True)
 class Rule:
-    """One entry of a registries file; a ``location`` of None leaves names as they are.
-
-    ``origin`` is the file it stands in.
-    """
+    """One entry of the registries file ``origin``; without a ``location``, names do not change."""
 
     prefix: str
     location: str | None = None
@@ -48,7 +45,7 @@ class Rule:
     origin: str = ""
 
     def rest_of(self, name: str) -> str | None:
-        """Give what follows the prefix in ``registry/repository``, or None where it does not match."""
+        """Return the part of ``registry/repository`` after the prefix, or None without a match."""
         wanted, given = self.prefix.split("/"), name.split("/")
         if wanted[1:] != given[1 : len(wanted)] or not _host_matches(wanted[0], given[0]):
             return None
@@ -56,22 +53,21 @@ class Rule:
 
     @property
     def weight(self) -> tuple[int, bool, int]:
-        """How exact the prefix is: more path, then a whole host rather than a wildcard, then more letters."""
+        """Return the precision of the prefix: path components, no wildcard, length."""
         return self.prefix.count("/"), not self.prefix.startswith("*."), len(self.prefix)
 
 
 @dataclass(frozen=True)
 class RegistryRules:
-    """What containers-registries.conf(5) calls registries; without rules every name is its own location."""
+    """The rules of containers-registries.conf(5); without a matching rule, a name is its own location."""
 
     rules: tuple[Rule, ...] = ()
 
     def resolve(self, registry: str, repository: str) -> Route:
-        """Give the places for a repository, by the rule with the longest matching prefix.
+        """Return the servers for a repository, by the rule with the longest matching prefix.
 
-        The part of the name after the prefix is added to the location. Docker
-        Hub is ``docker.io``, with ``library/`` in the repository. Raises
-        ConfigError where the rewritten name has no repository.
+        The part of the name after the prefix is appended to the location. Docker Hub is ``docker.io``, with
+        ``library/`` in the repository. Raise ConfigError if the new name has no repository.
         """
         name = f"{registry}/{repository}"
         matching = [(rule, rest) for rule in self.rules if (rest := rule.rest_of(name)) is not None]
@@ -88,16 +84,16 @@ class RegistryRules:
         return Route(rule.blocked, origin, tuple(mirrors), rule.prefix)
 
     def before(self, other: RegistryRules) -> RegistryRules:
-        """Give the rules of both; of two with the same prefix, the one of ``self``."""
+        """Return the rules of both; those of ``self`` have precedence."""
         own = {rule.prefix for rule in self.rules}
         return RegistryRules(self.rules + tuple(rule for rule in other.rules if rule.prefix not in own))
 
 
 def with_mirrors(route: Route, mirrors: Sequence[Mirror], repository: str) -> Route:
-    """Put mirrors of the kernel command line before those of the rules.
+    """Return the route with mirrors of the kernel command line before those of the rules.
 
-    The repository, as in the reference, is added to each one's path. Whoever is on the way to one without TLS must
-    neither choose the image nor see a password: it is asked for digests only, and gets no login.
+    The repository is appended to the path of each mirror. A mirror without TLS serves digests only and gets no login:
+    an attacker on the network can neither choose the image nor read a password.
     """
     named = tuple(
         replace(
@@ -113,8 +109,8 @@ def _endpoint(location: str, rest: str, name: str, rule: Rule, *, insecure: bool
     endpoint = _join(location, rest, insecure, pull)
     if not endpoint.repository:
         raise ConfigError(
-            f"{rule.origin!r} sends {name!r} to {location!r}, where no name of a repository is left",
-            hint=f"add the repository to that location, below the prefix {rule.prefix!r}",
+            f"{rule.origin!r} maps {name!r} to {location!r}, which contains no repository",
+            hint=f"add the repository to the location of the prefix {rule.prefix!r}",
         )
     return endpoint
 

@@ -1,1 +1,1 @@
-"""The command line of the kernel that kexec starts, and what is handed over to it."""
+"""The command line of the kernel that kexec starts, and the files for it."""

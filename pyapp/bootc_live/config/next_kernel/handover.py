@@ -1,4 +1,4 @@
-"""What one kernel hands to the next by kexec, in files of the next one's initramfs."""
+"""Read and write the files that a kernel adds to the next kernel's initramfs at kexec."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from bootc_live.config.source_spec import HandedImage, SourceSpec
 DIRECTORY = "/usr/lib/bootc-live/handover"
 STAGE = f"{DIRECTORY}/stage.json"
 LAYOUT = f"{DIRECTORY}/image"
-# Tells the hooks that nothing has to be fetched.
+# Tells the hooks that nothing must be fetched.
 WHOLE = f"{DIRECTORY}/whole"
-# Files about servers that cannot have their own paths, below the same ones.
+# The settings of the host whose own paths are hidden by mounts; the same paths, below this directory.
 HOST = f"{DIRECTORY}/host"
 _MOUNTED_OVER = ("/run", "/dev", "/proc", "/sys")
 
 
 def is_mounted_over(path: str) -> bool:
-    """Tell whether a file of an initramfs is hidden at an absolute path, by what is mounted over it early."""
+    """Return whether an early mount hides an absolute path of the initramfs."""
     real = os.path.realpath(path)
     return any(real == top or real.startswith(f"{top}/") for top in _MOUNTED_OVER)
 
 
 @dataclass(frozen=True)
 class Handover:
-    """What the kernel before this one found: the image's manifest digest, and the receipt of its own work.
+    """The results of the previous kernel: the image's manifest digest and the receipt.
 
-    ``layout`` is a directory with the image's blobs, ``missing`` are layers that are not in it. Where there is one of
-    these at all, this kernel was started by kexec, and must not do that again.
+    ``layout`` is a directory with the image's blobs, without the ``missing`` layers. A handover means that this kernel
+    was started by kexec, and must not start another one.
     """
 
     digest: str | None = None
@@ -39,10 +39,9 @@ class Handover:
     receipt: dict[str, object] = field(default_factory=dict)
 
     def sources(self, asked: tuple[SourceSpec, ...]) -> tuple[SourceSpec, ...]:
-        """Give where to take the image from: what was handed over, what it came from, then the others asked for."""
+        """Return the sources in the order to try: the handed over image, its original source, all others."""
         used = str(self.receipt.get("source"))
-        # A source that failed the kernel before this one would cost the same time again. The command line of this
-        # one has the digest behind the name of an image in a registry.
+        # Sources that failed before come last. This kernel's command line may have a digest appended to the name.
         asked = tuple(sorted(asked, key=lambda spec: spec.typed != used and not spec.typed.startswith(f"{used}@")))
         if self.layout is None or not asked:
             return asked
@@ -51,7 +50,7 @@ class Handover:
 
 
 def read_handover(path: str = STAGE) -> Handover | None:
-    """Give what was handed over, None where this kernel was not started by kexec; raises ConfigError."""
+    """Return the handover, or None if this kernel was not started by kexec; raise ConfigError."""
     try:
         with open(path, encoding="utf-8") as file:
             data = json.load(file)
@@ -61,8 +60,8 @@ def read_handover(path: str = STAGE) -> Handover | None:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(
-            f"{path!r}, left by the kernel before this one, cannot be read: {error}",
-            hint="boot again; if it stays so, boot without bootc.kexec",
+            f"cannot read {path!r}, which the previous kernel left: {error}",
+            hint="boot again; if this fails again, boot without bootc.kexec",
         ) from error
     layout = os.path.join(os.path.dirname(path), os.path.basename(LAYOUT))
     return Handover(
@@ -74,6 +73,6 @@ def read_handover(path: str = STAGE) -> Handover | None:
 
 
 def stage_json(digest: str | None, missing: frozenset[str], receipt: dict[str, object]) -> bytes:
-    """Give the file that ``read_handover`` reads."""
+    """Return the content of the file that ``read_handover`` reads."""
     data = {"digest": digest, "missing": sorted(missing), "receipt": receipt}
     return json.dumps(data, separators=(",", ":")).encode()

@@ -1,8 +1,8 @@
-"""Which kernel arguments an image may bring along for the kernel that is started next.
+"""Decide which of an image's kernel arguments the next kernel gets.
 
-An image is chosen and verified by this boot's command line. What it brings along may say how its kernel and its root
-are set up, but not where images come from, what is trusted, or how the network is reached. Nor does it pass on what is
-about a root on a disk: the same image is installed on disks, too, and here its root is in memory.
+An image may configure its kernel and its root, but not sources, trust or the network: those belong to the command
+line that chose and verified the image. Arguments for a root on a disk are dropped: the same image can be installed on
+a disk, but here its root is in memory.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ from enum import Enum
 
 from bootc_live.config.cmdline.tokens import Token, read_word
 
-# Names as `_folded` makes them. Comments say what they are about.
+# Names in the form that `_folded` returns.
 _REFUSED = frozenset(
     {
-        # Source: what becomes the root, a part of it, or the initramfs.
+        # Sources of the root, of a part of it, or of the initramfs.
         *("root", "netroot", "nfsroot", "nbdroot", "nfsaddrs", "bootclabel", "initrd", "noinitrd", "boot_image"),
         *("live", "ks", "stage2", "repo", "roothash", "usrhash", "systemd.mount_extra", "systemd.swap_extra"),
         *("systemd.pull", "rd.systemd.pull", "rd.systemd.mount_extra", "bootconfig", "rd.live.image", "initrdmem"),
         *("rootfallback", "iso_scan/filename", "iscsiroot", "ignition.config.url"),
-        # Network: interfaces, addresses, routes, name servers, where logs go.
+        # Network: interfaces, addresses, routes, name servers, remote logs.
         *("ip", "ifname", "nameserver", "bond", "team", "bridge", "vlan", "bootif", "bootdev", "ethtool", "dhcp"),
         *("netdev", "netconsole", "nbd", "fcoe", "rd.neednet", "rd.route", "rd.peerdns", "rd.bootif", "rd.vlan"),
         *("rd.nameserver", "rd.ethtool", "rd.bootdev", "rd.bond", "rd.team", "rd.bridge", "rd.ip", "wifi", "ksdevice"),
         *("gateway", "netmask", "syslog.server", "rd.nonvmf", "hostaliases", "localdomain", "res_options"),
         # Proxy.
         "proxy",
-        # Trust: whose certificates and logins count. The kernel makes variables of names that it does not know.
+        # Trust: certificates and logins. The kernel turns names that it does not know into environment variables.
         *("rd.noverifyssl", "noverifyssl", "systemd.setenv", "rd.systemd.setenv", "systemd.set_credential"),
         *("systemd.set_credential_binary", "systemd.import_credentials", "ssl_cert_file", "ssl_cert_dir"),
         *("curl_ca_bundle", "requests_ca_bundle", "registry_auth_file", "docker_config", "netrc", "cifsuser"),
@@ -41,7 +41,7 @@ _REFUSED_BELOW = (
     *("rd.ntp", "coreos.live.", "openssl_", "xdg_"),
 )
 _REFUSED_ENDS = ("_proxy",)
-# Of our own arguments, how the root is made; all others are about sources, trust, transfers or kexec.
+# Our own arguments for the root; all others control sources, trust, transfers or kexec.
 _OUR_OWN = "bootc."
 _ALLOWED = frozenset(
     {
@@ -51,54 +51,48 @@ _ALLOWED = frozenset(
         *("bootc.live.selinux", "bootc.live.modules", "bootc.zram", "bootc.zram.algorithm", "bootc.zram.level"),
     }
 )
-# A root that lies on a disk. What else root= may say is a source: a URL, NFS, NBD.
+# Values of root= for a root on a disk; all others are sources: URLs, NFS, NBD.
 _DISK_ROOT = re.compile(
     r"(?:block:)?/dev/(?!nfs\b)|(?:block:)?(?:PART)?(?:UUID|LABEL)=|gpt-auto|dissect\Z", re.IGNORECASE
 )
-# Names of arguments about a root on a disk, by who reads them. rootwait and rootdelay are not among them: the kernel
-# reads those only where there is no initramfs.
+# Arguments for a root on a disk, by their readers. The kernel ignores rootwait and rootdelay with an initramfs.
 _FOR_DISK = frozenset(
     {
-        # The kernel, dracut and systemd-fstab-generator: what is mounted, and how.
+        # The kernel, dracut and systemd-fstab-generator: mounts and their options.
         *("rootfstype", "rootflags", "rw", "ro", "boot", "systemd.volatile", "systemd.gpt_auto", "rd.systemd.gpt_auto"),
-        # ostree-prepare-root and bootc: which deployment of those on the disk.
+        # ostree-prepare-root and bootc: the deployment on the disk.
         *("ostree", "composefs"),
-        # What is unlocked or put together before, and waited for.
+        # Encrypted or assembled devices.
         *("luks", "rd.auto", "md", "rd_no_crypttab"),
     }
 )
 _FOR_DISK_BELOW = (
     *("ostree.", "composefs.", "resume", "luks.", "rd.luks", "rd.lvm", "rd.md", "rd.dm", "rd.multipath"),
     *("dm_mod.", "stratis.rootfs.", "rd.dasd", "rd.zfcp"),
-    # Their older spelling, which dracut reads, too.
+    # Older names that dracut still reads.
     *("rd_luks", "rd_lvm", "rd_md", "rd_dm", "rd_dasd", "rd_zfcp", "rd_no_luks", "rd_no_lvm", "rd_no_md", "rd_no_dm"),
 )
-# What separates arguments for one of their readers: dracut knows no quotes.
+# Characters that separate arguments for at least one reader: dracut ignores quotes.
 _SEPARATORS = re.compile(r"[\s\xa0\"'\\]+")
 
 
 class Verdict(Enum):
-    """What becomes of an image's argument."""
+    """The decision about an image's argument."""
 
-    KEPT = "it may stand on the next kernel's command line"
-    FOR_DISK = "it is about a root on a disk"
+    KEPT = "it is allowed on the next kernel's command line"
+    FOR_DISK = "it is for a root on a disk"
     REFUSED = "it is about sources, the network, proxies or trust"
 
 
-def image_may_ask(word: str) -> bool:
-    """Tell whether an image's argument, as it is typed, may stand on the next kernel's command line."""
-    return verdict(word) is Verdict.KEPT
-
-
 def verdict(word: str) -> Verdict:
-    """Return what becomes of an image's argument, as it is typed.
+    """Return the decision about an image's argument as typed.
 
-    What counts is the worst that one of its readers would find in it: the kernel, dracut or systemd.
+    The kernel, dracut and systemd parse arguments differently; the strictest decision applies.
     """
     token = read_word(word)
-    # As it will stand there: see next_cmdline.
+    # next_cmdline closes open quotes in the same way.
     unquoted = _unquoted(word + '"' * (word.count('"') % 2))
-    # Everything behind "--" is for init. An open quote or escape takes in what follows.
+    # The arguments after "--" are for init. An open quote or escape would include the following arguments.
     if token.name.startswith("--") or unquoted is None or word.endswith("\\"):
         return Verdict.REFUSED
     names = {_folded(part.partition("=")[0]) for part in (*_SEPARATORS.split(word), *unquoted)} | {_folded(token.name)}
@@ -109,9 +103,9 @@ def verdict(word: str) -> Verdict:
 
 
 def _unquoted(text: str) -> list[str] | None:
-    """Return the arguments that systemd makes of a text: it drops both kinds of quotes wherever they stand.
+    """Return the arguments in a text as systemd splits it: it removes both kinds of quotes everywhere.
 
-    None where a quote stays open.
+    Return None for an open quote.
     """
     found, quote = [""], ""
     for character in text:
@@ -139,5 +133,5 @@ def _is_disk_root(token: Token) -> bool:
 
 
 def _folded(name: str) -> str:
-    """Return a name as its most lenient reader takes it: the kernel takes "-" for "_", others both cases."""
+    """Return a name as its most lenient readers compare it: the kernel treats "-" as "_", others ignore case."""
     return name.lower().replace("-", "_")

@@ -1,4 +1,4 @@
-"""The kernel arguments that an image brings along in /usr/lib/bootc/kargs.d, as bootc reads them."""
+"""Read an image's kernel arguments from /usr/lib/bootc/kargs.d, as bootc does."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from bootc_live.config.cmdline.tokens import split_words
 
 DIRECTORY = "usr/lib/bootc/kargs.d"
 
-# bootc uses the names of Rust, which are those of uname(2) but for these.
+# bootc uses Rust's architecture names, which differ from those of uname(2) for these.
 _RUST = {"i686": "x86", "armv6l": "arm", "armv7l": "arm", "ppc64": "powerpc64", "ppc64le": "powerpc64"}
 _KNOWN = frozenset({"kargs", "match-architectures"})
 
 
 def image_arguments(files: Mapping[str, bytes], machine: str) -> tuple[str, ...]:
-    """Give the arguments of all files as they are typed, in the order of the files' names.
+    """Return the arguments of all ``.toml`` files as typed, in the order of the files' names.
 
-    ``files`` holds contents by name or path; those that do not end in ``.toml`` do not count. ``machine`` is as
-    uname(2) has it. Raises ImageError naming the file.
+    ``files`` maps names or paths to contents. ``machine`` is an architecture of uname(2). Raise ImageError with the
+    name of the file.
     """
     arguments: list[str] = []
     for name in sorted(files, key=posixpath.basename):
@@ -29,7 +29,7 @@ def image_arguments(files: Mapping[str, bytes], machine: str) -> tuple[str, ...]
 
 
 def _arguments(name: str, content: bytes, architecture: str) -> list[str]:
-    # Late, because few images have such files.
+    # A late import: few images have such files.
     import tomllib
 
     try:
@@ -39,27 +39,27 @@ def _arguments(name: str, content: bytes, architecture: str) -> list[str]:
             raise ValueError(f"the key {unknown[0]!r} is unknown")
         kargs = _strings(document, "kargs")
         matching = _strings(document, "match-architectures") if "match-architectures" in document else [architecture]
-        # One string may hold several arguments.
+        # A string may contain several arguments.
         words = printable_words(" ".join(kargs))
     except (ValueError, RecursionError) as error:
         raise ImageError(
             f"cannot read the kernel arguments in {name!r} of the image: {error}",
-            hint='it has to hold kargs = ["…"], and may hold match-architectures = ["…"]; correct the image',
+            hint='correct the image: the file needs kargs = ["…"], and may contain match-architectures = ["…"]',
         ) from error
     return words if architecture in matching else []
 
 
 def printable_words(text: str) -> list[str]:
-    """Return the arguments as they are typed, and as the last one what stands behind ``--``, with that in front.
+    """Return the arguments as typed, then ``--`` and the text after it as one argument.
 
-    Raises ValueError for what would end a line of a command line.
+    Raise ValueError for unprintable characters, such as line breaks.
     """
     words, to_init = split_words(text)
     if to_init:
         words.append(f"-- {to_init}")
     for word in words:
         if not word.isprintable():
-            raise ValueError(f"the argument {word!r} holds characters that cannot be printed")
+            raise ValueError(f"the argument {word!r} contains unprintable characters")
     return words
 
 

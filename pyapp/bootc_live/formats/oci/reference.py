@@ -9,8 +9,12 @@ from bootc_live.base.errors import SourceError
 from bootc_live.formats.oci.descriptor import check_digest
 
 _DEFAULT_REGISTRY = "docker.io"
-_HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-fA-F:.]+\])(?::[0-9]{1,5})?\Z")
-_COMPONENT = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*\Z")
+# Patterns of a registry's host with an optional port, and of a path below it.
+HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-fA-F:.]+\])(?::[0-9]{1,5})?"
+_NAME = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+PATH = rf"(?:/{_NAME})*"
+_HOST = re.compile(rf"{HOST}\Z")
+_COMPONENT = re.compile(rf"{_NAME}\Z")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}\Z")
 
 

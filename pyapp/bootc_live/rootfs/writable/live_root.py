@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from bootc_live.base.errors import RootfsError, RunError
 from bootc_live.base.log import Recorder
-from bootc_live.config.model import Parts
+from bootc_live.config.model import WritableParts
 from bootc_live.rootfs.layouts.built import BuiltRoot
 from bootc_live.rootfs.tree.live import PLACES
 from bootc_live.rootfs.writable.overlays import covered, frozen, is_plain_directory, overlaid, ram_place, seeded
@@ -36,7 +36,13 @@ class MountedRoot:
 
 @contextmanager
 def mounted_root(
-    built: BuiltRoot, directory: str, parts: Parts, recorder: Recorder, origin: str = "", *, labelled: bool = False
+    built: BuiltRoot,
+    directory: str,
+    parts: WritableParts,
+    recorder: Recorder,
+    origin: str = "",
+    *,
+    labelled: bool = False,
 ) -> Iterator[MountedRoot]:
     """Mount a root below ``directory``, which must be an empty one; all mounts end with the block.
 
@@ -58,8 +64,10 @@ class _Mounting:
     are still the image's own.
     """
 
-    def __init__(self, stack: ExitStack, directory: str, parts: Parts, recorder: Recorder, *, labelled: bool) -> None:
-        self._forgets = labelled and parts.on == "tmpfs"
+    def __init__(
+        self, stack: ExitStack, directory: str, parts: WritableParts, recorder: Recorder, *, labelled: bool
+    ) -> None:
+        self._forgets = labelled and parts.backing == "tmpfs"
         self._unlabelled: list[str] = []
         self._stack = stack
         self._directory = directory

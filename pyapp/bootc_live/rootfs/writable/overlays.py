@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from bootc_live.base.errors import OutOfMemoryError, RunError
 from bootc_live.base.log import Recorder
 from bootc_live.base.units import mib
-from bootc_live.config.model import Parts, Zram
+from bootc_live.config.model import WritableParts, Zram
 from bootc_live.rootfs.ram import RamFs, ram_filesystem
 from bootc_live.system.memory import total_bytes
 from bootc_live.system.mounts import bind, mount, remount_bound, unmounted_after
@@ -29,12 +29,12 @@ _NEARLY_NOTHING = 2**20
 
 
 @contextmanager
-def ram_place(parts: Parts, size: int | None, where: str, name: str) -> Iterator[str]:
+def ram_place(parts: WritableParts, size: int | None, where: str, name: str) -> Iterator[str]:
     """Mount a file system in RAM at the directory ``where``, as the parts are to have it.
 
     ``size`` limits it in bytes; None leaves it half of the RAM. Raises as ``ram_filesystem``.
     """
-    if parts.on == "zram":
+    if parts.backing == "zram":
         device = Zram(size or total_bytes() // _SHARE_OF_RAM, parts.zram_algorithm, parts.zram_level)
         spec = RamFs(size=None, zram=device, mode=0o700, name=name)
     else:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from bootc_live.base.errors import RootfsError, RunError, SourceError
 from bootc_live.base.log import Recorder
 from bootc_live.base.units import mib
-from bootc_live.config.model import Parts
+from bootc_live.config.model import WritableParts
 from bootc_live.config.source_spec import DeviceArchive
 from bootc_live.rootfs.writable.overlays import copy_tree, is_full, overlaid
 from bootc_live.source.device import find_device
@@ -50,7 +50,7 @@ class UnusableStateError(RootfsError):
 
 
 @contextmanager
-def opened_state(parts: Parts, where: str, recorder: Recorder) -> Iterator[State | None]:
+def opened_state(parts: WritableParts, where: str, recorder: Recorder) -> Iterator[State | None]:
     """Mount the partition that ``parts`` ask for at the directory ``where``, writable, while the block runs.
 
     Gives None where none is asked for, and, with a warning, where it cannot be used and is not required. Raises
@@ -74,7 +74,7 @@ def opened_state(parts: Parts, where: str, recorder: Recorder) -> Iterator[State
         yield found
 
 
-def require_state(parts: Parts) -> None:
+def require_state(parts: WritableParts) -> None:
     """Raise RootfsError where a partition is required that is not there; worth knowing before anything is fetched."""
     if parts.state is not None and parts.state_required:
         _find(parts.state)

@@ -33,7 +33,7 @@ class DockerImage:
 
 
 def docker_image(typed: str, content: bytes, label: str | None) -> DockerImage:
-    """Give the image of a manifest.json that a label names; raises SourceError."""
+    """Return the image of a manifest.json that a label names; raise SourceError."""
     try:
         entries = [
             DockerImage(
@@ -70,12 +70,12 @@ class DockerArchive:
         self._files = files
 
     def size_of(self, name: str) -> int | None:
-        """Give a member's size in bytes, or None."""
+        """Return a member's size in bytes, or None."""
         return self._files.size(name)
 
     @contextmanager
     def members(self) -> Iterator[Iterator[Member]]:
-        """Give manifest.json, the config, and the layers of the image that the label names."""
+        """Return manifest.json, the config, and the layers of the image that the label names."""
         yield self._members()
 
     def _members(self) -> Iterator[Member]:
@@ -95,7 +95,7 @@ class DockerArchive:
             yield from chunks
 
     def peek(self, descriptor: Descriptor, offset: int, length: int) -> bytes:
-        """Give bytes of the layer whose annotation names its file; raises SourceError."""
+        """Return bytes of the layer whose annotation names its file; raise SourceError."""
         return self._files.peek(descriptor.annotations[TITLE], offset, length)
 
     def _small(self, name: str) -> bytes:

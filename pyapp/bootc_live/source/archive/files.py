@@ -19,13 +19,13 @@ class Files(Protocol):
     """Files by name, ``/`` between directories."""
 
     def size(self, name: str) -> int | None:
-        """Give a file's size in bytes, or None where there is no such file."""
+        """Return a file's size in bytes, or None where there is no such file."""
 
     def open(self, name: str) -> AbstractContextManager[Iterator[bytes]]:
-        """Open a file that is there; raises SourceError."""
+        """Open a file that is there; raise SourceError."""
 
     def peek(self, name: str, offset: int, length: int) -> bytes:
-        """Give bytes of a file that is there, fewer only at its end, by one try; raises SourceError."""
+        """Return bytes of a file that is there, fewer only at its end, by one try; raise SourceError."""
 
     def interrupt(self) -> None:
         """End all reading, for good."""
@@ -35,7 +35,7 @@ class TarFiles:
     """The regular members of an uncompressed tar archive, read in place; links lead to what they name."""
 
     def __init__(self, reader: Reader, typed: str) -> None:
-        """Look through the headers; raises SourceError for what is no tar archive."""
+        """Look through the headers; raise SourceError for what is no tar archive."""
         self._reader = reader
         self._entries: dict[str, Entry] = {}
         links: dict[str, str] = {}
@@ -56,7 +56,7 @@ class TarFiles:
         entries.update({name: entries[target] for name, target in links.items() if target in entries})
 
     def size(self, name: str) -> int | None:
-        """Give a member's size in bytes, or None."""
+        """Return a member's size in bytes, or None."""
         entry = self._entries.get(name)
         return None if entry is None else entry.size
 
@@ -70,7 +70,7 @@ class TarFiles:
             self._reader.release(extent.data, extent.length)
 
     def peek(self, name: str, offset: int, length: int) -> bytes:
-        """Give bytes of a member, fewer only at its end, by one try; raises SourceError."""
+        """Return bytes of a member, fewer only at its end, by one try; raise SourceError."""
         entry = self._entries[name]
         end = max(offset, min(offset + length, entry.size))
         found = bytearray(end - offset)
@@ -95,13 +95,13 @@ class DirectoryFiles:
         self._typed = typed
 
     def size(self, name: str) -> int | None:
-        """Give a file's size in bytes, or None."""
+        """Return a file's size in bytes, or None."""
         path = os.path.join(self._path, name)
         return os.path.getsize(path) if os.path.isfile(path) else None
 
     @contextmanager
     def open(self, name: str) -> Iterator[Iterator[bytes]]:
-        """Open a file; raises SourceError."""
+        """Open a file; raise SourceError."""
         with closing(self._chunks(name)) as chunks:
             yield chunks
 
@@ -114,7 +114,7 @@ class DirectoryFiles:
             raise unreadable(self._typed, error) from error
 
     def peek(self, name: str, offset: int, length: int) -> bytes:
-        """Give bytes of a file, fewer only at its end; raises SourceError."""
+        """Return bytes of a file, fewer only at its end; raise SourceError."""
         try:
             with open(os.path.join(self._path, name), "rb", buffering=0) as file:
                 return os.pread(file.fileno(), length, offset)
@@ -133,7 +133,7 @@ class MemoryFiles:
         self._content = content
 
     def size(self, name: str) -> int | None:
-        """Give a file's size in bytes, or None."""
+        """Return a file's size in bytes, or None."""
         content = self._content.get(name)
         return None if content is None else len(content)
 
@@ -143,7 +143,7 @@ class MemoryFiles:
         yield iter([self._content[name]])
 
     def peek(self, name: str, offset: int, length: int) -> bytes:
-        """Give bytes of a file, fewer only at its end."""
+        """Return bytes of a file, fewer only at its end."""
         return self._content[name][offset : offset + length]
 
     def interrupt(self) -> None:
@@ -151,5 +151,5 @@ class MemoryFiles:
 
 
 def plain_name(name: str) -> str:
-    """Give a member's name without the ``./`` that some tools put in front."""
+    """Return a member's name without the ``./`` that some tools put in front."""
     return name.removeprefix("./")

@@ -14,9 +14,9 @@ _Entry = TypeVar("_Entry")
 def choose(
     typed: str, entries: Sequence[_Entry], names_of: Callable[[_Entry], set[str]], label: str | None
 ) -> list[_Entry]:
-    """Give the entries that a label names, by whole name or by tag; None takes ``latest``, or the only image.
+    """Return the entries that a label names, by whole name or by tag; None takes ``latest``, or the only image.
 
-    Several have the same set of names, or none has one: an image for several platforms. Raises SourceError listing
+    Several have the same set of names, or none has one: an image for several platforms. Raise SourceError listing
     what there is.
     """
     wanted = label or "latest"

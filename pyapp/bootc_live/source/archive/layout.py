@@ -33,7 +33,7 @@ class LayoutSource:
         self._label = label
 
     def top(self) -> TopManifest:
-        """Give the manifest the label names, or an index of those that share their names, or have none."""
+        """Return the manifest the label names, or an index of those that share their names, or have none."""
         if self._files.size("index.json") is None:
             raise SourceError(f"{self.typed!r} is not an OCI archive or layout: it has no index.json", hint=HINT)
         chosen = _choose(self.typed, self._read("index.json"), self._label)
@@ -49,18 +49,18 @@ class LayoutSource:
 
     @contextmanager
     def open_manifest(self, descriptor: Descriptor) -> Iterator[Iterator[bytes]]:
-        """Open a manifest; raises SourceError where the layout does not hold it."""
+        """Open a manifest; raise SourceError where the layout does not hold it."""
         with self.open_blob(descriptor) as chunks:
             yield chunks
 
     @contextmanager
     def open_blob(self, descriptor: Descriptor) -> Iterator[Iterator[bytes]]:
-        """Open a blob; raises SourceError where the layout does not hold it."""
+        """Open a blob; raise SourceError where the layout does not hold it."""
         with self._files.open(self._blob_name(descriptor)) as chunks:
             yield chunks
 
     def peek(self, descriptor: Descriptor, offset: int, length: int) -> bytes:
-        """Give bytes of a blob, unverified; raises SourceError."""
+        """Return bytes of a blob, unverified; raise SourceError."""
         return self._files.peek(self._blob_name(descriptor), offset, length)
 
     def whence(self, _descriptor: Descriptor) -> str | None:
@@ -90,7 +90,7 @@ class LayoutSource:
 
 
 def blob_name(digest: str) -> str:
-    """Give the name of a blob's file (image-layout.md, blobs)."""
+    """Return the name of a blob's file (image-layout.md, blobs)."""
     algorithm, _, encoded = digest.partition(":")
     return f"blobs/{algorithm}/{encoded}"
 

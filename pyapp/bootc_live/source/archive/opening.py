@@ -24,7 +24,7 @@ def open_archive(path: str, typed: str, label: str | None, *, consume: bool = Fa
     """Open an archive, or an OCI layout directory; it is closed with the block.
 
     ``label`` names the image in it; None takes ``latest``, or the only one there is. ``consume`` gives back the space
-    of what has been read. Raises SourceError.
+    of what has been read. Raise SourceError.
     """
     if os.path.isdir(path):
         yield LayoutSource(DirectoryFiles(path, typed), typed, label)
@@ -46,7 +46,7 @@ def open_archive(path: str, typed: str, label: str | None, *, consume: bool = Fa
 
 
 def read_archive(reader: Reader, typed: str, label: str | None, *, insecure: bool) -> AnySource:
-    """Give the source for an archive's bytes, by what they begin with and what they hold; raises SourceError."""
+    """Return the source for an archive's bytes, by what they begin with and what they hold; raise SourceError."""
     if compressed(reader.read(0, _MAGIC)):
         return StreamArchive(
             lambda: reader.stream(0, reader.size), typed, label, insecure=insecure, interrupt=reader.interrupt

@@ -23,13 +23,13 @@ class Reader(Protocol):
         """How many there are."""
 
     def read(self, offset: int, length: int) -> bytes:
-        """Give bytes, fewer only at the end; raises SourceError."""
+        """Return bytes, fewer only at the end; raise SourceError."""
 
     def peek(self, offset: int, length: int) -> bytes:
-        """Give bytes as ``read`` does, but by one try."""
+        """Return bytes as ``read`` does, but by one try."""
 
     def stream(self, offset: int, length: int) -> AbstractContextManager[Iterator[bytes]]:
-        """Open a span; raises SourceError, also where the bytes end before the span."""
+        """Open a span; raise SourceError, also where the bytes end before the span."""
 
     def release(self, offset: int, length: int) -> None:
         """Hear that a span has been read for the last time."""
@@ -49,14 +49,14 @@ class FileReader:
         self.size = os.fstat(fd).st_size
 
     def read(self, offset: int, length: int) -> bytes:
-        """Give bytes, fewer only at the end; raises SourceError."""
+        """Return bytes, fewer only at the end; raise SourceError."""
         try:
             return os.pread(self._fd, length, offset)
         except OSError as error:
             raise unreadable(self._typed, error) from error
 
     def peek(self, offset: int, length: int) -> bytes:
-        """Give bytes, fewer only at the end; raises SourceError."""
+        """Return bytes, fewer only at the end; raise SourceError."""
         return self.read(offset, length)
 
     @contextmanager
@@ -76,7 +76,7 @@ class FileReader:
             position += len(data)
 
     def release(self, offset: int, length: int) -> None:
-        """Give the span's memory back, where that was asked for."""
+        """Return the span's memory back, where that was asked for."""
         if self._consume:
             punch_hole(self._fd, offset, length)
 
@@ -85,7 +85,7 @@ class FileReader:
 
 
 def unreadable(typed: str, error: OSError) -> SourceError:
-    """Make the error for a file or medium that cannot be read."""
+    """Return the error for a file or medium that cannot be read."""
     return SourceError(
         f"{typed!r} cannot be read: {error.strerror or error}", hint="check the medium, or copy the archive anew"
     )
@@ -104,7 +104,7 @@ class Window:
         return self._reader.size
 
     def __getitem__(self, key: slice, /) -> bytes:
-        """Return bytes, fewer only at the end; raises SourceError."""
+        """Return bytes, fewer only at the end; raise SourceError."""
         start, stop = key.start, min(key.stop, self._reader.size)
         if start >= stop:
             return b""

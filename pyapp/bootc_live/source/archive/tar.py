@@ -34,7 +34,7 @@ class Entry:
 
 
 def read_entries(buffer: Buffer) -> Iterator[Entry]:
-    """Return the members in their order; raises ValueError saying what is wrong."""
+    """Return the members in their order; raise ValueError saying what is wrong."""
     holes = 0
     for member in read_members(_Bounded(buffer)):
         extents = member.extents

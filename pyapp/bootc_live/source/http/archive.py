@@ -25,7 +25,7 @@ _ONE_WAY = (None,)
 
 @contextmanager
 def open_web_archive(spec: WebArchive, access: Access) -> Iterator[AnySource]:
-    """Open an archive; connections close with the block. Raises SourceError."""
+    """Open an archive; connections close with the block. Raise SourceError."""
     insecure = spec.url.startswith("http:")
     with opened_web(access, spec.typed) as web, ExitStack() as stack:
         file = _File(web, spec)
@@ -123,7 +123,7 @@ class WebReader:
         self._head = head
 
     def read(self, offset: int, length: int) -> bytes:
-        """Give bytes, fewer only at the end; raises SourceError."""
+        """Return bytes, fewer only at the end; raise SourceError."""
         length = min(length, self.size - offset)
         if offset + length <= len(self._head):
             return self._head[offset : offset + length]
@@ -131,12 +131,12 @@ class WebReader:
             return b"".join(chunks)
 
     def peek(self, offset: int, length: int) -> bytes:
-        """Give bytes, fewer only at the end, by one request; raises SourceError."""
+        """Return bytes, fewer only at the end, by one request; raise SourceError."""
         return few(self._file.asking(whole=False), offset, min(length, self.size - offset))
 
     @contextmanager
     def stream(self, offset: int, length: int) -> Iterator[Iterator[bytes]]:
-        """Open a span; raises SourceError."""
+        """Open a span; raise SourceError."""
         asking = self._file.asking(whole=self.opened)
 
         @contextmanager

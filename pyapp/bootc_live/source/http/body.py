@@ -26,9 +26,9 @@ def body(
     *,
     begin: Callable[[], None] | None = None,
 ) -> Iterator[bytes]:
-    """Give the bytes of an answer as the server stored them, in pieces of at most 1 MiB.
+    """Return the bytes of an answer as the server stored them, in pieces of at most 1 MiB.
 
-    Raises TransientError where they break off, or where fewer than 1 KiB a second come over ``stall`` seconds of
+    Raise TransientError where they break off, or where fewer than 1 KiB a second come over ``stall`` seconds of
     waiting; the time the reader takes for itself does not count. ``arrived`` hears of every piece's size. ``expected``
     is how many bytes there should be, for answers whose end says nothing: those that only closing the connection ends.
     ``begin`` starts the time within which the next piece must be complete, whatever else comes meanwhile.
@@ -60,7 +60,7 @@ def body(
 
 
 def limited(chunks: Iterator[bytes], typed: str, what: str) -> Iterator[bytes]:
-    """Pass the pieces of ``what`` (such as a manifest) on; raises SourceError where there are too many bytes of it."""
+    """Pass the pieces of ``what`` (such as a manifest) on; raise SourceError where there are too many bytes of it."""
     total = 0
     for chunk in chunks:
         total += len(chunk)

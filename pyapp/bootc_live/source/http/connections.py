@@ -41,7 +41,7 @@ class Sockets:
                 _shut(used)
 
     def sleep(self, seconds: float) -> bool:
-        """Wait so long; gives false at once where all are shut, or get shut meanwhile."""
+        """Wait so long; returns false at once where all are shut, or get shut meanwhile."""
         return not self._shut.wait(seconds)
 
     def shut(self) -> None:
@@ -67,7 +67,7 @@ class PatientAdapter(HTTPAdapter):
         super().__init__(pool_connections=_HOSTS, pool_maxsize=_CONNECTIONS)
 
     def send(self, request: requests.PreparedRequest, *_args: Any, **kwargs: Any) -> requests.Response:
-        """Send a request; raises RequestException and TrustError. With ``verify=False`` the server is not checked."""
+        """Send a request; raise RequestException and TrustError. With ``verify=False`` the server is not checked."""
         proxy = proxy_for(request.url or "", self._proxies)
         return super().send(
             request,

@@ -13,7 +13,7 @@ _GZIP_WINDOW = 16 + zlib.MAX_WBITS
 
 
 def plain(content: bytes, what: str) -> bytes:
-    """Return the JSON document that an answer is, out of gzip where it came in gzip; raises SourceError.
+    """Return the JSON document that an answer is, out of gzip where it came in gzip; raise SourceError.
 
     Its header is not asked: proxies compress without saying so, and say so without compressing.
     """

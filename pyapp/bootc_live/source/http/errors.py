@@ -45,7 +45,7 @@ _UNSECURE = "on a network you trust, set bootc.registry.unsecure"
 
 
 def unreachable(typed: str, url: str, error: Exception, proxy: str | None = None) -> SourceError:
-    """Make the error for a request that got no answer, where it went by a ``proxy`` (``host:port``) or not."""
+    """Return the error for a request that got no answer, where it went by a ``proxy`` (``host:port``) or not."""
     asked = url
     if isinstance(error, requests.RequestException) and error.request is not None and error.request.url:
         # It may have been the target of a redirect that did not answer.
@@ -77,7 +77,7 @@ def unreachable(typed: str, url: str, error: Exception, proxy: str | None = None
 
 
 def refused(typed: str, url: str, response: requests.Response) -> SourceError:
-    """Make the error for an answer that is not the one asked for."""
+    """Return the error for an answer that is not the one asked for."""
     message = f"{redact(url)} (for {typed!r}) answered {response.status_code} {redact(str(response.reason))}"
     hint = _HINTS.get(response.status_code, "check the server, then boot again")
     if response.status_code in _PASSING:
@@ -86,7 +86,7 @@ def refused(typed: str, url: str, response: requests.Response) -> SourceError:
 
 
 def broken_off(typed: str, url: str, error: BaseException | str) -> SourceError:
-    """Make the error for a body that ended early."""
+    """Return the error for a body that ended early."""
     reason = error if isinstance(error, str) else reason_of(error)
     cause = None if isinstance(error, str) else _tls_cause(error)
     if cause is not None and any(alert in str(cause).upper() for alert in _WANTS_CERTIFICATE):
@@ -172,7 +172,7 @@ def retry_after(value: str | None, now: float) -> float | None:
 
 
 def reason_of(error: BaseException) -> str:
-    """Give the innermost cause: the outer layers only say where it passed through."""
+    """Return the innermost cause: the outer layers only say where it passed through."""
     while True:
         inner = error.__cause__ or error.__context__
         reason = getattr(error, "reason", None)

@@ -22,7 +22,7 @@ class Deadline:
         self._end = time.monotonic() + self._patience
 
     def left(self) -> float:
-        """Return the seconds that are left; raises TimeoutError where there are none."""
+        """Return the seconds that are left; raise TimeoutError where there are none."""
         left = self._end - time.monotonic()
         if left <= 0:
             raise TimeoutError(f"no answer, or no piece of it, was complete after {self._patience:g} s")

@@ -12,7 +12,7 @@ from bootc_live.config.model import Proxies
 
 
 def proxy_for(url: str, proxies: Proxies) -> str | None:
-    """Give the proxy's URL for a URL, or None.
+    """Return the proxy's URL for a URL, or None.
 
     ``no_proxy`` is a list of names (with all below them), addresses and networks, each with a port if it should, or
     ``*``, as curl reads it. The environment, which requests would change for a moment, is left alone: threads share it.
@@ -27,12 +27,12 @@ def proxy_for(url: str, proxies: Proxies) -> str | None:
 
 
 def shown_proxy(url: str) -> str:
-    """Give a proxy's ``host:port``, which is all of its URL that may be shown."""
+    """Return a proxy's ``host:port``, which is all of its URL that may be shown."""
     return urlsplit(url).netloc.rpartition("@")[2]
 
 
 def basic_login(url: str) -> str | None:
-    """Give the Authorization header's value for user and password in a URL, as UTF-8 (RFC 7617); None without."""
+    """Return the Authorization header's value for user and password in a URL, as UTF-8 (RFC 7617); None without."""
     parts = urlsplit(url)
     if parts.username is None:
         return None
@@ -41,7 +41,7 @@ def basic_login(url: str) -> str | None:
 
 
 def without_login(url: str) -> str:
-    """Give a URL without user and password."""
+    """Return a URL without user and password."""
     parts = urlsplit(url)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 

@@ -100,9 +100,9 @@ class Asking:
 
     @contextmanager
     def answer(self, begin: int, end: int | None, *, closed: bool = False) -> Iterator[requests.Response]:
-        """Give an answer that has the byte ``begin``; ``closed`` asks for no more than is wanted first.
+        """Return an answer that has the byte ``begin``; ``closed`` asks for no more than is wanted first.
 
-        Raises SourceError; RangeError where that would take reading the whole, and it may not.
+        Raise SourceError; RangeError where that would take reading the whole, and it may not.
         """
         ranges = [(begin, end), (begin, None)] if closed else [(begin, None), (begin, end)]
         if not self._whole:
@@ -128,7 +128,7 @@ class Asking:
         raise AssertionError("there is one way at least")
 
     def pieces(self, begin: int, end: int | None, *, cut: bool = False) -> Generator[bytes, None, None]:
-        """Give what is from ``begin`` on up to ``end``, or to the end of it all; raises SourceError.
+        """Return what is from ``begin`` on up to ``end``, or to the end of it all; raise SourceError.
 
         ``cut`` asks for no more, and gives no more; else it is whoever reads that notices what is too much. A server
         may give less than was asked for (RFC 9110, 15.3.7): then the rest is asked for.
@@ -161,7 +161,7 @@ class Asking:
 
 
 def few(asking: Asking, begin: int, length: int) -> bytes:
-    """Return the bytes at a place by one answer, fewer only at the end; raises SourceError where that is no range."""
+    """Return the bytes at a place by one answer, fewer only at the end; raise SourceError where that is no range."""
     found = b""
     for piece in asking.pieces(begin, begin + length, cut=True):
         found += piece

@@ -33,7 +33,7 @@ class Trust:
         self._lock = threading.Lock()
 
     def context(self, url: str, *, checked: bool) -> ssl.SSLContext:
-        """Return the context for TLS to the server of a URL; raises TrustError and ConfigError.
+        """Return the context for TLS to the server of a URL; raise TrustError and ConfigError.
 
         Connections are shared only by those who have the same one.
         """

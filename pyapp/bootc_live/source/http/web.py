@@ -58,9 +58,9 @@ class Web:
         end: int | None = None,
         send: Send | None = None,
     ) -> Iterator[requests.Response]:
-        """Ask for a URL, from byte ``start`` up to before ``end``; gives the answer with its body still to be read.
+        """Ask for a URL, from byte ``start`` up to before ``end``; returns the answer with its body still to be read.
 
-        An answer to a range is a part that has its first byte (206) or the whole (200); raises SourceError for others.
+        An answer to a range is a part that has its first byte (206) or the whole (200); raise SourceError for others.
         """
         asked = dict(headers)
         if start or end is not None:
@@ -78,7 +78,7 @@ class Web:
     def send(
         self, url: str, headers: dict[str, str], *, checked: bool = True, plain: bool = False
     ) -> requests.Response:
-        """Ask for a URL, and follow its redirects; raises RequestException, ValueError and SourceError.
+        """Ask for a URL, and follow its redirects; raise RequestException, ValueError and SourceError.
 
         Headers with secrets, and leaving the certificate unchecked, are for the origin of the URL alone: from the
         first redirect elsewhere on nobody gets them, not even that origin again. See ``from_asked``.
@@ -124,7 +124,7 @@ class Web:
     ) -> requests.Response:
         """Send one request, with these headers alone, and give the answer to it, a redirect too.
 
-        ``parameters`` are added to the URL's query, ``form`` is the body. Raises RequestException, ValueError and
+        ``parameters`` are added to the URL's query, ``form`` is the body. Raise RequestException, ValueError and
         SourceError.
         """
         request = requests.PreparedRequest()
@@ -136,12 +136,12 @@ class Web:
         return self._adapter.send(request, verify=checked)
 
     def failure(self, typed: str, url: str, error: Exception) -> SourceError:
-        """Make the error for a request that got no answer."""
+        """Return the error for a request that got no answer."""
         proxy = proxy_for(url, self.access.proxies)
         return unreachable(typed, url, error, shown_proxy(proxy) if proxy else None)
 
     def body(self, response: requests.Response, typed: str, expected: int | None = None) -> Iterator[bytes]:
-        """Give the pieces of an answer's body; raises TransientError. See ``body.body``."""
+        """Return the pieces of an answer's body; raise TransientError. See ``body.body``."""
         host = response.url.split("/", 3)[2].rpartition("@")[2]
 
         def arrived(count: int) -> None:
@@ -170,7 +170,7 @@ def opened_web(access: Access, typed: str) -> Iterator[Web]:
 
 
 def _normal(url: str, parameters: dict[str, str] | None = None) -> str:
-    """Return a URL as it will be asked for, so that nobody reads it in another way; raises RequestException."""
+    """Return a URL as it will be asked for, so that nobody reads it in another way; raise RequestException."""
     request = requests.PreparedRequest()
     # A login in a URL is shown by who was told to, in a header.
     request.prepare_url(without_login(url), parameters)
@@ -180,7 +180,7 @@ def _normal(url: str, parameters: dict[str, str] | None = None) -> str:
 
 
 def origin_of(url: str) -> Origin:
-    """Return scheme, host and port of a URL (RFC 6454, 4); raises ValueError."""
+    """Return scheme, host and port of a URL (RFC 6454, 4); raise ValueError."""
     parts = urlsplit(url)
     return parts.scheme, parts.hostname, parts.port or _PORTS.get(parts.scheme)
 

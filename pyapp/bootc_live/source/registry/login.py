@@ -47,7 +47,7 @@ class Ask(Protocol):
         parameters: dict[str, str] | None = None,
         form: dict[str, str] | None = None,
     ) -> requests.Response:
-        """Give the answer; raises SourceError."""
+        """Return the answer; raise SourceError."""
 
 
 class RegistryLogin(TokenAuth):  # type: ignore[misc]
@@ -69,7 +69,7 @@ class RegistryLogin(TokenAuth):  # type: ignore[misc]
     def authenticate_request(
         self, original: requests.Response, headers: dict[str, str], refresh: bool = False
     ) -> tuple[dict[str, str], bool]:
-        """Give the headers to ask again with; raises SourceError where there is no way.
+        """Return the headers to ask again with; raise SourceError where there is no way.
 
         Tokens come first, then the password, if there is one. A token that was shown and refused has run out, and is
         replaced; where that does not help, the password is shown instead.
@@ -100,7 +100,7 @@ class RegistryLogin(TokenAuth):  # type: ignore[misc]
         raise refusal
 
     def known_headers(self) -> dict[str, str]:
-        """Give what is known to be asked for, so that not every request has to be refused first."""
+        """Return what is known to be asked for, so that not every request has to be refused first."""
         basic = self._basic() if self._uses_basic else None
         return {"Authorization": basic} if basic else {}
 
@@ -168,7 +168,7 @@ class RegistryLogin(TokenAuth):  # type: ignore[misc]
         return self._send(realm, {**accept, **({"Authorization": basic} if basic else {})}, parameters=query)
 
     def refusal(self, response: requests.Response) -> SourceError:
-        """Make the error for an answer that no login helps with, or that wants one we do not have."""
+        """Return the error for an answer that no login helps with, or that wants one we do not have."""
         error = refused(self._typed, response.url, response)
         if response.status_code not in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
             return error

@@ -45,11 +45,11 @@ class Place:
         self._client: Registry | None = None
 
     def __str__(self) -> str:
-        """Give host and repository."""
+        """Return host and repository."""
         return f"{self.host}/{self.endpoint.repository}"
 
     def request(self, method: str, url: str, *, headers: dict[str, str], **_more: Any) -> requests.Response:
-        """Send a request, as oras-py wants to; raises SourceError where somebody else than this place wants a login."""
+        """Send a request, as oras-py wants to; raise SourceError where somebody else than this place wants a login."""
         assert method == "GET"
         # Blobs are what their digests say, wherever they come from.
         blob = url.rpartition("/")[0].endswith("/blobs")
@@ -69,7 +69,7 @@ class Place:
         parameters: dict[str, str] | None = None,
         form: dict[str, str] | None = None,
     ) -> requests.Response:
-        """Send one request to a token service; a redirect is an answer like any other. Raises SourceError."""
+        """Send one request to a token service; a redirect is an answer like any other. Raise SourceError."""
         own = f"{self._ready('/v2/').prefix}://{self.host}"
         try:
             # As little is checked as for the registry, where both are one server.
@@ -84,7 +84,7 @@ class Place:
     def get(
         self, kind: str, target: str, accept: str, start: int = 0, end: int | None = None
     ) -> Iterator[requests.Response]:
-        """Ask for a manifest or blob from a byte on, up to before another; gives the answer. Raises SourceError."""
+        """Ask for a manifest or blob from a byte on, up to before another; returns the answer. Raise SourceError."""
         path = f"/v2/{self.endpoint.repository}/{kind}/{target}"
         client = self._ready(path)
         url = f"{client.prefix}://{self.host}{path}"
@@ -127,7 +127,7 @@ class Place:
         return b"".join(limited(self._web.body(response, self._typed), self._typed, what))
 
     def _is_plain(self, path: str) -> bool:
-        """Find out whether it speaks plain HTTP, where either is allowed; raises SourceError where nobody answers."""
+        """Find out whether it speaks plain HTTP, where either is allowed; raise SourceError where nobody answers."""
         url = f"https://{self.host}{path}"
         try:
             self._web.send_once("GET", url, {}, checked=False).close()

@@ -117,7 +117,7 @@ class RegistrySource:
             yield chunks
 
     def _document(self, kind: str, descriptor: Descriptor, accept: str) -> bytes:
-        """Fetch a document by digest, from the next place where one gives anything else; raises SourceError.
+        """Fetch a document by digest, from the next place where one gives anything else; raise SourceError.
 
         What the last place gives is left for the reader to verify.
         """
@@ -142,11 +142,11 @@ class RegistrySource:
             )
 
     def _plain(self, arrived: bytes) -> bytes:
-        """Return the document that arrived, out of gzip where it is in gzip; raises SourceError."""
+        """Return the document that arrived, out of gzip where it is in gzip; raise SourceError."""
         return plain(b"".join(limited(iter([arrived]), self.typed, "a manifest")), f"a manifest for {self.typed!r}")
 
     def peek(self, descriptor: Descriptor, offset: int, length: int) -> bytes:
-        """Give bytes of a blob by one request to the first place; raises SourceError."""
+        """Return bytes of a blob by one request to the first place; raise SourceError."""
         place = self._ways(by_digest=True)[0]
         return few(self._asking(place, "blobs", descriptor, "*/*", whole=False), offset, length)
 
@@ -210,7 +210,7 @@ class RegistrySource:
             yield chunks
 
     def _ways(self, *, by_digest: bool) -> list[Place]:
-        """Give the places to ask, those that failed of late at the end."""
+        """Return the places to ask, those that failed of late at the end."""
         unfit = "tag-only" if self._by_digest else "" if by_digest else "digest-only"
         now = time.monotonic()
         with self._lock:
@@ -221,7 +221,7 @@ class RegistrySource:
         return sorted((place for place in left if place.endpoint.pull != unfit), key=avoided.__contains__)
 
     def _within_share(self, place: Place, chunks: Iterator[bytes]) -> Iterator[bytes]:
-        """Pass the pieces of an answer on; raises TransientError where a mirror takes the registry's time.
+        """Pass the pieces of an answer on; raise TransientError where a mirror takes the registry's time.
 
         A transfer that begins later is one that the registry was asked for in vain: it goes on.
         """
@@ -253,7 +253,7 @@ class RegistrySource:
 
 @contextmanager
 def open_registry(spec: RegistryImage, access: Access) -> Iterator[RegistrySource]:
-    """Open an image of a registry; connections close with the block. Raises SourceError and ConfigError."""
+    """Open an image of a registry; connections close with the block. Raise SourceError and ConfigError."""
     reference = parse_reference(spec.reference, spec.typed)
     route = access.host_config.rules.resolve(reference.registry, reference.repository)
     if route.blocked:

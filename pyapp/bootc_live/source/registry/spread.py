@@ -9,7 +9,7 @@ from bootc_live.config.host.routes import Endpoint
 
 
 def spread(endpoints: Iterable[Endpoint], identity: str) -> list[Endpoint]:
-    """Give the endpoints in the order for the host with this identity, always the same for the same host.
+    """Return the endpoints in the order for the host with this identity, always the same for the same host.
 
     Rendezvous hashing: where a mirror is down, its hosts go on to all the others in equal parts, and a mirror more or
     less moves only the hosts that have to move.

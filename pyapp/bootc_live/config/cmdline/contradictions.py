@@ -1,0 +1,93 @@
+"""Find kernel arguments that contradict each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import cast
+
+from bootc_live.base.redact import redact_value
+from bootc_live.config.cmdline.table import is_about_kexec
+from bootc_live.config.cmdline.tokens import read_word, redact_cmdline, split_cmdline, split_words
+from bootc_live.config.cmdline.values import Values, last
+from bootc_live.config.model import Layout
+from bootc_live.config.source_spec import ROOT_PREFIX, RegistryImage, SourceSpec
+
+_EROFS_ONLY = {"bootc.live.compress": "none", "bootc.live.erofs.times": "epoch", "bootc.live.erofs.digest": None}
+_KEXEC_ONLY = {"bootc.kexec.append": None, "bootc.kexec.remove": None, "bootc.kexec.onfail": "stop"}
+
+
+def find_contradictions(values: Values) -> Iterator[str]:
+    """Yield a message for each contradiction."""
+    yield from _sources(values)
+    yield from _layout(values)
+    yield from _zram(values)
+    if last(values, "bootc.live.state.required", default=False) and "bootc.live.state" not in values:
+        yield "'bootc.live.state.required' needs a partition; add bootc.live.state=LABEL=…"
+    yield from _kexec(values)
+
+
+def _sources(values: Values) -> Iterator[str]:
+    fallbacks = cast("list[SourceSpec]", values.get("bootc.live.fallback", []))
+    if "root" not in values:
+        for spec in fallbacks:
+            yield f"'bootc.live.fallback={spec.typed}' needs a root={ROOT_PREFIX}… as well"
+        return
+    if "bootc.live.fallback" in values:
+        return
+    roots = cast("list[SourceSpec]", values["root"])
+    for root, pin in zip(roots, values.get("bootc.live.digest", []), strict=False):
+        digest = root.reference.partition("@")[2] if isinstance(root, RegistryImage) else ""
+        # Digests of different algorithms can both be right.
+        if digest and digest != pin and digest.partition(":")[0] == str(pin).partition(":")[0]:
+            yield f"'bootc.live.digest={pin}' is not the digest in 'root={ROOT_PREFIX}{root.typed}'"
+
+
+def _layout(values: Values) -> Iterator[str]:
+    layout = last(values, "bootc.live.layout", "")
+    if last(values, "bootc.live.erofs", default=False):
+        if layout not in {"", "erofs"}:
+            yield f"'bootc.live.layout={layout}' contradicts 'bootc.live.erofs'; use one of them"
+        return
+    # An invalid layout is reported already.
+    if layout == Layout.EROFS or values.get("bootc.live.layout") == []:
+        return
+    for name, default in _EROFS_ONLY.items():
+        value = last(values, name, default)
+        if value != default and not (layout == Layout.AUTO and name == "bootc.live.compress"):
+            yield f"'{name}={value}' applies only to the erofs layout; add bootc.live.layout=erofs or remove it"
+
+
+def _zram(values: Values) -> Iterator[str]:
+    if "bootc.zram" in values:
+        names, reason = ("bootc.live.huge", "bootc.live.mpol"), "a tmpfs; remove it or bootc.zram="
+    elif values.get("bootc.live.writable", ["tmpfs"]) == ["tmpfs"]:
+        names, reason = (
+            ("bootc.zram.algorithm", "bootc.zram.level"),
+            "zram; add bootc.zram= or bootc.live.writable=zram",
+        )
+    else:
+        return
+    for name in names:
+        if values.get(name):
+            yield f"'{redact_value(f'{name}={values[name][-1]}')}' applies only to {reason}"
+
+
+def _kexec(values: Values) -> Iterator[str]:
+    for text in cast("list[str]", values.get("bootc.kexec.append", [])):
+        words, for_init = split_words(text)
+        argument = f"bootc.kexec.append={redact_cmdline(text)}"
+        if any(is_about_kexec(token.name) for token in split_cmdline(text)):
+            yield f"'{argument}' would start kexec again in the next kernel; remove bootc.kexec from it"
+        if for_init or not words:
+            yield f"'{argument}' must contain kernel arguments, and no '--'"
+    for text in cast("list[str]", values.get("bootc.kexec.remove", [])):
+        if len(read_word(text).name.split()) != 1:
+            argument = f"bootc.kexec.remove={redact_cmdline(text)}"
+            yield f"'{argument}' must name one argument; repeat bootc.kexec.remove= for each of them"
+    # With bootc.kexec=0, the other arguments may stay.
+    if "bootc.kexec" in values:
+        return
+    for name, default in _KEXEC_ONLY.items():
+        value = last(values, name, default)
+        if value != default:
+            yield f"'{name}={redact_cmdline(str(value))}' applies only to kexec; add bootc.kexec"
