@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from bootc_live.config.cmdline.page import markdown, plain
-from bootc_live.config.cmdline.table import KARGS
+from bootc_live.config.cmdline.parse import parse_cmdline
+from bootc_live.config.cmdline.table import KARGS, SUBJECTS, Karg
+from bootc_live.config.cmdline.tokens import split_cmdline
 
 
 def rows(text: str) -> list[list[str]]:
@@ -22,7 +26,21 @@ def test_rows_have_four_cells() -> None:
         kind = ", ".join(karg.choices[:-1]) + f" or {karg.choices[-1]}" if karg.choices else str(karg.kind)
         assert row[1] == kind + ", repeatable" * karg.many
         assert row[2] == (f"`{karg.default}`" if karg.default else "")
-        assert row[3] == karg.help
+        assert row[3] == f"{karg.help} Example: `{karg.example}`"
+
+
+def test_a_heading_for_each_subject() -> None:
+    headings = [line.removeprefix("## ") for line in markdown().splitlines() if line.startswith("## ")]
+    assert headings == [subject.title for subject in SUBJECTS]
+
+
+@pytest.mark.parametrize("karg", KARGS, ids=lambda karg: karg.name)
+def test_examples_are_command_lines(karg: Karg) -> None:
+    """Each shows its argument last, with a value that is not the default, and parses."""
+    assert parse_cmdline(f"root=bootc-live:/root.oci {karg.example}").sources
+    last = split_cmdline(karg.example)[-1]
+    assert last.name == karg.name
+    assert karg.name == "ro" or (last.value or "1") != karg.default
 
 
 def test_page_ends_with_one_newline() -> None:

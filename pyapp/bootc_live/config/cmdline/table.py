@@ -29,272 +29,447 @@ class Kind(StrEnum):
 class Karg:
     """One kernel argument.
 
-    ``default`` is written as on a command line. All occurrences of a ``many`` argument count, in order.
+    ``default`` and ``example`` are written as on a command line. All occurrences of a ``many`` argument count, in
+    order.
     """
 
     name: str
     kind: Kind
     default: str
     help: str
+    example: str
     many: bool = False
     choices: tuple[str, ...] = ()
 
 
-KARGS: tuple[Karg, ...] = (
-    Karg(
-        "root",
-        Kind.SOURCE,
-        "",
-        "where the image comes from, after `bootc-live:`. "
-        "`/path` in the initramfs: an OCI or docker archive, plain or compressed, or an OCI layout directory. "
-        "`docker://REGISTRY/NAME[:TAG][@DIGEST]`: an image in a registry. "
-        "`http://…` or `https://…`: an archive on a web server. "
-        "`ftp://…`, `tftp://…`, `nfs://HOST/PATH`, `nfs4:HOST:/PATH`, `torrent://…`: an archive that one of dracut's "
-        "own handlers fetches. "
-        "`LABEL=NAME:/path`, `UUID=`, `PARTLABEL=`, `PARTUUID=` or `/dev/NAME:/path`: an archive or layout directory "
-        "on a block device.",
+@dataclass(frozen=True)
+class Subject:
+    """The arguments about one thing, and a sentence or two that they have in common."""
+
+    title: str
+    about: str
+    kargs: tuple[Karg, ...]
+
+
+SUBJECTS: tuple[Subject, ...] = (
+    Subject(
+        "Source",
+        "Where the image comes from.",
+        (
+            Karg(
+                "root",
+                Kind.SOURCE,
+                "",
+                "The image's source, after `bootc-live:`. `/path`: an OCI or docker archive in the initramfs, plain "
+                "or compressed, or an OCI layout directory. `docker://REGISTRY/NAME[:TAG][@DIGEST]`: an image in a "
+                "registry. `http://…`, `https://…`: an archive on a web server. `ftp://…`, `tftp://…`, "
+                "`nfs://HOST/PATH`, `nfs4:HOST:/PATH`, `torrent://…`: an archive that one of dracut's handlers "
+                "fetches. `LABEL=NAME:/path`, `UUID=`, `PARTLABEL=`, `PARTUUID=` or `/dev/NAME:/path`: an archive "
+                "or an OCI layout directory on a block device.",
+                "root=bootc-live:docker://registry.example/os:stable",
+            ),
+            Karg(
+                "bootc.live.fallback",
+                Kind.SOURCE,
+                "",
+                "A further source, written like `root=` without `bootc-live:`. Fallbacks are tried in the given "
+                "order if no source before them can be used.",
+                "bootc.live.fallback=LABEL=RESCUE:/images/os.oci",
+                many=True,
+            ),
+            Karg(
+                "bootclabel",
+                Kind.TEXT,
+                "latest",
+                "The image to boot from an archive that holds several: a name or tag in the archive's index. If "
+                "this argument is not given and no image is called `latest`, the archive's only image is used; of "
+                "one image for several platforms, the one for this machine.",
+                "bootclabel=stable",
+            ),
+            Karg(
+                "bootc.registry.mirror",
+                Kind.MIRROR,
+                "",
+                "A mirror to ask before the registry, as `HOST[:PORT][/PATH]`. The image's name is added to the "
+                "path. With `http://` in front, the mirror is reached over plain HTTP, asked only for digests, and "
+                "never given a login.",
+                "bootc.registry.mirror=cache.example:5000",
+                many=True,
+            ),
+            Karg(
+                "bootc.live.retry.tries",
+                Kind.NUMBER,
+                "6",
+                "Consecutive rounds without progress before a transfer fails. One round asks every mirror, then the "
+                "registry.",
+                "bootc.live.retry.tries=12",
+            ),
+            Karg(
+                "bootc.live.retry.stall",
+                Kind.SECONDS,
+                "30s",
+                "How long a server may send less than 1 KiB/s before the connection is closed and the transfer is "
+                "tried again.",
+                "bootc.live.retry.stall=10s",
+            ),
+            Karg(
+                "bootc.live.retry.total",
+                Kind.SECONDS,
+                "1h",
+                "Time limit for fetching from one source. After it, the source has failed.",
+                "bootc.live.retry.total=20m",
+            ),
+        ),
     ),
-    Karg(
-        "bootc.live.fallback",
-        Kind.SOURCE,
-        "",
-        "a further source, written like `root=` but without `bootc-live:`. They are tried in the order given when "
-        "the earlier ones cannot be used.",
-        many=True,
+    Subject(
+        "Trust",
+        "Which image may boot, and which servers are trusted. Logins and certificates are files of the initramfs or "
+        "systemd credentials: see docs/fleets.md.",
+        (
+            Karg(
+                "bootc.live.digest",
+                Kind.DIGEST,
+                "",
+                "The only manifest digest that may boot. It applies to every source; an image with another digest "
+                "is refused.",
+                "bootc.live.digest=sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+            ),
+            Karg(
+                "bootc.registry.unsecure",
+                Kind.BOOLEAN,
+                "0",
+                "Reach the registry over plain HTTP, or over HTTPS without checking its certificate. This does not "
+                "apply to mirrors, archives on web servers, or token services and storage on other hosts. Insecure: "
+                "use it only on a network you trust. Digests are still checked.",
+                "bootc.registry.unsecure",
+            ),
+        ),
     ),
-    Karg(
-        "bootc.live.digest",
-        Kind.DIGEST,
-        "",
-        "the only manifest digest that may boot, as `sha256:…`. It holds for every source; an image with another "
-        "digest is refused.",
+    Subject(
+        "Root",
+        "How the root file system is made and mounted.",
+        (
+            Karg(
+                "bootc.live.layout",
+                Kind.CHOICE,
+                "index",
+                "How the root is kept in RAM. `index`: the layers' tar streams with an index; the fastest. `erofs`: "
+                "one EROFS image; the smallest if compressed. `tree`: real files. `auto`: the fastest of `index` "
+                "and `erofs` that fits into memory. If the kernel cannot mount the layout, the next of `index`, "
+                "`erofs`, `tree` is used and the boot says why.",
+                "bootc.live.layout=auto",
+                choices=("index", "erofs", "tree", "auto"),
+            ),
+            Karg(
+                "bootc.live.erofs",
+                Kind.BOOLEAN,
+                "0",
+                "The same as `bootc.live.layout=erofs`.",
+                "bootc.live.erofs",
+            ),
+            Karg(
+                "bootc.live.compress",
+                Kind.CHOICE,
+                "none",
+                "Compression of the `erofs` layout. With `bootc.live.layout=auto` it applies if `erofs` is chosen. "
+                "If the kernel cannot mount it, the next of `zstd`, `lz4`, `none` is used, with a warning.",
+                "bootc.live.layout=erofs bootc.live.compress=lz4",
+                choices=("none", "lz4", "zstd"),
+            ),
+            Karg(
+                "bootc.live.erofs.digest",
+                Kind.SHA256,
+                "",
+                "The only EROFS image that may boot: the SHA-256 of the whole file, as `bootc-live erofs` prints "
+                "it. No other layout or compression is used instead.",
+                "bootc.live.erofs "
+                "bootc.live.erofs.digest=sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+            ),
+            Karg(
+                "bootc.live.erofs.times",
+                Kind.CHOICE,
+                "epoch",
+                "Time stamps of files in the EROFS image. `epoch`: 1970-01-01 for every file. `image`: those of the "
+                "image.",
+                "bootc.live.erofs bootc.live.erofs.times=image",
+                choices=("epoch", "image"),
+            ),
+            Karg(
+                "bootc.live.selinux",
+                Kind.BOOLEAN,
+                "",
+                "Whether files get SELinux labels. Default: what the image's `/etc/selinux/config` says.",
+                "bootc.live.selinux=0",
+            ),
+            Karg(
+                "rootflags",
+                Kind.TEXT,
+                "",
+                "More mount options for `/`, separated by commas.",
+                "rootflags=noatime",
+            ),
+        ),
     ),
-    Karg(
-        "bootclabel",
-        Kind.TEXT,
-        "latest",
-        "which image of an archive to take: the name it has in the archive's index. Without it, the only image will do "
-        "as well, or, where none has a name, the first one for this machine.",
+    Subject(
+        "Memory",
+        "How much RAM the image may use, and where it is kept. See docs/memory.md.",
+        (
+            Karg(
+                "bootc.live.size",
+                Kind.SIZE,
+                "",
+                "Size limit of the image's file system. Default: available memory minus 64 MiB. With `bootc.zram=`: "
+                "limit of the memory that the compressed data uses.",
+                "bootc.live.size=60%",
+            ),
+            Karg(
+                "bootc.zram",
+                Kind.SIZE,
+                "",
+                "Keep the image on a zram device (a compressed RAM disk) with room for this many bytes of "
+                "uncompressed data. Works with every layout. The initramfs needs the dracut module "
+                "`bootc-live-zram`.",
+                "bootc.zram=8G",
+            ),
+            Karg(
+                "bootc.zram.algorithm",
+                Kind.TEXT,
+                "",
+                "Compression algorithm of zram devices, one that the kernel lists. Default: the kernel's.",
+                "bootc.zram=8G bootc.zram.algorithm=zstd",
+            ),
+            Karg(
+                "bootc.zram.level",
+                Kind.LEVEL,
+                "",
+                "Level of that algorithm, if it has levels. Default: the kernel's.",
+                "bootc.zram=8G bootc.zram.algorithm=zstd bootc.zram.level=3",
+            ),
+            Karg(
+                "bootc.live.huge",
+                Kind.CHOICE,
+                "",
+                "Huge pages for the image's tmpfs: its mount option `huge=` (tmpfs(5)). Default: the kernel's.",
+                "bootc.live.huge=within.size",
+                choices=("never", "always", "within.size", "advise"),
+            ),
+            Karg(
+                "bootc.live.mpol",
+                Kind.MPOL,
+                "",
+                "NUMA policy of the image's tmpfs: its mount option `mpol=` (tmpfs(5)).",
+                "bootc.live.mpol=interleave",
+            ),
+        ),
     ),
-    Karg("rw", Kind.BOOLEAN, "0", "make all of `/` writable; changes live in RAM. `rw=0` takes an earlier `rw` back."),
-    Karg("ro", Kind.BOOLEAN, "1", "ignored: the root is read-only unless `rw` is given."),
-    Karg("rootflags", Kind.TEXT, "", "mount options added to the mount of `/`, separated by commas."),
-    Karg("bootc.quiet", Kind.BOOLEAN, "0", "no progress on the console; warnings and errors stay."),
-    Karg("bootc.live.etc.rw", Kind.BOOLEAN, "1", "`/etc` is writable (an overlay in RAM)."),
-    Karg(
-        "bootc.live.var.rw",
-        Kind.BOOLEAN,
-        "1",
-        "`/var` is writable (a file system in RAM that starts as the image's `/var`). "
-        "With `0`, services that keep state there fail.",
+    Subject(
+        "Writable parts",
+        "What can be written, and where the changes are kept. See docs/state.md.",
+        (
+            Karg(
+                "rw",
+                Kind.BOOLEAN,
+                "0",
+                "Make all of `/` writable. Changes are kept in RAM. `rw=0` cancels an earlier `rw`.",
+                "rw",
+            ),
+            Karg(
+                "ro",
+                Kind.BOOLEAN,
+                "1",
+                "Ignored. The root is read-only unless `rw` is given.",
+                "ro",
+            ),
+            Karg(
+                "bootc.live.etc.rw",
+                Kind.BOOLEAN,
+                "1",
+                "Make `/etc` writable, by an overlay in RAM.",
+                "bootc.live.etc.rw=0",
+            ),
+            Karg(
+                "bootc.live.var.rw",
+                Kind.BOOLEAN,
+                "1",
+                "Make `/var` writable: a file system in RAM that starts as a copy of the image's `/var`. With `0`, "
+                "services that write below `/var` fail.",
+                "bootc.live.var.rw=0",
+            ),
+            Karg(
+                "bootc.live.root.size",
+                Kind.SIZE,
+                "",
+                "Limit of the changes to `/` with `rw`. Default: half of the RAM.",
+                "rw bootc.live.root.size=1G",
+            ),
+            Karg(
+                "bootc.live.etc.size",
+                Kind.SIZE,
+                "",
+                "Limit of the changes to `/etc`. Default: half of the RAM.",
+                "bootc.live.etc.size=64M",
+            ),
+            Karg(
+                "bootc.live.var.size",
+                Kind.SIZE,
+                "",
+                "Limit of `/var`, including the copy of the image's `/var`. Default: half of the RAM.",
+                "bootc.live.var.size=2G",
+            ),
+            Karg(
+                "bootc.live.writable",
+                Kind.CHOICE,
+                "tmpfs",
+                "File system of the writable parts in RAM: a tmpfs, or ext4 on a zram device, which compresses it. "
+                "zram needs the dracut module `bootc-live-zram`.",
+                "bootc.live.writable=zram",
+                choices=("tmpfs", "zram"),
+            ),
+            Karg(
+                "bootc.live.state",
+                Kind.BLOCK_DEVICE,
+                "",
+                "A partition that keeps `/var` and the changes to `/etc` across reboots: `LABEL=NAME`, `UUID=`, "
+                "`PARTLABEL=`, `PARTUUID=` or `/dev/NAME`. It must already hold a file system. If it cannot be "
+                "used, both are kept in RAM, with a warning.",
+                "bootc.live.state=LABEL=STATE",
+            ),
+            Karg(
+                "bootc.live.state.required",
+                Kind.BOOLEAN,
+                "0",
+                "Stop the boot if that partition is missing or cannot be used.",
+                "bootc.live.state=LABEL=STATE bootc.live.state.required",
+            ),
+        ),
     ),
-    Karg(
-        "bootc.live.retry.tries",
-        Kind.NUMBER,
-        "6",
-        "how many rounds over all places that have it (mirrors, the registry) a transfer is tried in a row "
-        "without progress.",
+    Subject(
+        "Network",
+        "Proxies and waiting. Addresses and name servers are dracut's arguments: `ip=`, `nameserver=` "
+        "(dracut.cmdline(7)).",
+        (
+            Karg(
+                "rd.net.wait-any-if",
+                Kind.BOOLEAN,
+                "0",
+                "Continue as soon as one network interface is online. Without it, all of them are waited for.",
+                "rd.net.wait-any-if",
+            ),
+            Karg(
+                "proxy",
+                Kind.PROXY,
+                "",
+                "The proxy for http and https, as dracut's own downloads use it: "
+                "`[http://][USER:PASSWORD@]HOST[:PORT]`.",
+                "proxy=http://proxy.example:3128",
+            ),
+            Karg(
+                "http_proxy",
+                Kind.PROXY,
+                "",
+                "The proxy for http; it overrides `proxy=`. This argument and the next three may be upper case and "
+                "are also read from the environment; the kernel command line overrides the environment.",
+                "http_proxy=http://proxy.example:3128",
+            ),
+            Karg(
+                "https_proxy",
+                Kind.PROXY,
+                "",
+                "The proxy for https; it overrides `proxy=`.",
+                "https_proxy=http://proxy.example:3128",
+            ),
+            Karg(
+                "all_proxy",
+                Kind.PROXY,
+                "",
+                "The proxy for everything that the three arguments above name none for.",
+                "all_proxy=http://proxy.example:3128",
+            ),
+            Karg(
+                "no_proxy",
+                Kind.TEXT,
+                "",
+                "Hosts and domains to reach without a proxy, separated by commas; `*` means all.",
+                "no_proxy=registry.example,.internal.example",
+            ),
+        ),
     ),
-    Karg(
-        "bootc.live.retry.stall",
-        Kind.SECONDS,
-        "30s",
-        "how long a server may send less than 1 KiB/s before the connection is given up and tried again.",
+    Subject(
+        "Kexec",
+        "Continue in the image's own kernel. See docs/kexec.md.",
+        (
+            Karg(
+                "bootc.kexec",
+                Kind.BOOLEAN,
+                "0",
+                "After the image is verified, start its own kernel and initramfs, which then make the root. That "
+                "initramfs must contain bootc-live. The next command line is the image's arguments "
+                "(`/usr/lib/bootc/kargs.d`), then this one without `bootc.kexec*`, then `bootc.kexec.append=`.",
+                "bootc.kexec",
+            ),
+            Karg(
+                "bootc.kexec.reuse-image",
+                Kind.BOOLEAN,
+                "1",
+                "Hand the fetched layers to the next kernel in memory. With `0`, the next kernel fetches them "
+                "again, by the same digest.",
+                "bootc.kexec bootc.kexec.reuse-image=0",
+            ),
+            Karg(
+                "bootc.kexec.append",
+                Kind.TEXT,
+                "",
+                "Arguments for the next kernel only; several go in double quotes. They come last, so they override "
+                "earlier ones.",
+                'bootc.kexec bootc.kexec.append="quiet loglevel=3"',
+                many=True,
+            ),
+            Karg(
+                "bootc.kexec.remove",
+                Kind.TEXT,
+                "",
+                "An argument that the next kernel does not get, whether from the image or from this boot: `NAME` "
+                "for all of that name, `NAME=VALUE` for one.",
+                "bootc.kexec bootc.kexec.remove=console=ttyS0",
+                many=True,
+            ),
+        ),
     ),
-    Karg(
-        "bootc.live.retry.total",
-        Kind.SECONDS,
-        "1h",
-        "how long fetching from one source may take in all; after that it counts as failed.",
-    ),
-    Karg(
-        "bootc.registry.mirror",
-        Kind.MIRROR,
-        "",
-        "a mirror to ask before the registry, as `HOST[:PORT][/PATH]`; the image's name is added to the path. "
-        "With `http://` in front it is asked over plain HTTP, for digests only and without a login.",
-        many=True,
-    ),
-    Karg(
-        "bootc.registry.unsecure",
-        Kind.BOOLEAN,
-        "0",
-        "talk to the registry over plain HTTP, or over HTTPS without checking its certificate. Mirrors, archives, and "
-        "token services or storage on other servers are not meant. Insecure: use only on a network you trust. Digests "
-        "are checked all the same.",
-    ),
-    Karg(
-        "proxy",
-        Kind.PROXY,
-        "",
-        "the proxy for http and https, as dracut's own downloads use it: `[http://][USER:PASSWORD@]HOST[:PORT]`.",
-    ),
-    Karg(
-        "http_proxy",
-        Kind.PROXY,
-        "",
-        "the proxy for http alone; comes before `proxy=`. This and the next three may be written in upper case, and "
-        "count as variables of the environment too; the command line wins.",
-    ),
-    Karg("https_proxy", Kind.PROXY, "", "the proxy for https alone; comes before `proxy=`."),
-    Karg("all_proxy", Kind.PROXY, "", "the proxy for whatever the other three do not name one for."),
-    Karg(
-        "no_proxy",
-        Kind.TEXT,
-        "",
-        "hosts and domains to reach without a proxy, separated by commas; `*` means all.",
-    ),
-    Karg(
-        "rd.net.wait-any-if",
-        Kind.BOOLEAN,
-        "0",
-        "go on as soon as any network interface is online, instead of waiting for all of them.",
-    ),
-    Karg(
-        "bootc.live.layout",
-        Kind.CHOICE,
-        "index",
-        "how the root lies in RAM. `index`: the layers' own tar streams with an index in front, the fastest. "
-        "`erofs`: one self-contained EROFS image, the smallest when compressed. `tree`: real files. "
-        "`auto`: the fastest one that fits into memory. Where the kernel cannot mount it, the next one is taken, in "
-        "the order index, erofs, tree; the boot says why.",
-        choices=("index", "erofs", "tree", "auto"),
-    ),
-    Karg("bootc.live.erofs", Kind.BOOLEAN, "0", "the same as `bootc.live.layout=erofs`."),
-    Karg(
-        "bootc.live.compress",
-        Kind.CHOICE,
-        "none",
-        "compression of the erofs layout; with `bootc.live.layout=auto` it counts where that one is chosen. Where the "
-        "kernel cannot mount it, a lighter one is taken, with a warning: `zstd`, `lz4`, `none`.",
-        choices=("none", "lz4", "zstd"),
-    ),
-    Karg(
-        "bootc.live.erofs.digest",
-        Kind.SHA256,
-        "",
-        "the only EROFS image that may boot, as `sha256:…` of the whole file, as `bootc-live erofs` makes it. No other "
-        "layout or compression is taken then.",
-    ),
-    Karg(
-        "bootc.live.erofs.times",
-        Kind.CHOICE,
-        "epoch",
-        "time stamps in the EROFS image: the start of 1970 for every file, or those of the image.",
-        choices=("epoch", "image"),
-    ),
-    Karg(
-        "bootc.live.size",
-        Kind.SIZE,
-        "",
-        "limit of the image's part of RAM; without it, what is available at the time but 64 MiB. "
-        "With `bootc.zram=`: how much memory the compressed data may take.",
-    ),
-    Karg(
-        "bootc.live.huge",
-        Kind.CHOICE,
-        "",
-        "huge pages for the image's tmpfs: its option `huge=`, see tmpfs(5). Without it, as the kernel was built.",
-        choices=("never", "always", "within.size", "advise"),
-    ),
-    Karg(
-        "bootc.live.mpol",
-        Kind.MPOL,
-        "",
-        "which NUMA nodes hold the image's tmpfs: its option `mpol=`, see tmpfs(5), such as `interleave`.",
-    ),
-    Karg(
-        "bootc.zram",
-        Kind.SIZE,
-        "",
-        "keep the image's part of RAM compressed, on a zram device for so many bytes of uncompressed data. "
-        "Works with every layout; the initramfs needs the dracut module `bootc-live-zram`.",
-    ),
-    Karg(
-        "bootc.zram.algorithm",
-        Kind.TEXT,
-        "",
-        "compression algorithm of zram devices, one of those the kernel lists, such as `zstd` or `lz4`. "
-        "Without it, the kernel's own choice.",
-    ),
-    Karg(
-        "bootc.zram.level",
-        Kind.LEVEL,
-        "",
-        "level of that algorithm, where it has levels. Without it, the kernel's own choice.",
-    ),
-    Karg("bootc.live.root.size", Kind.SIZE, "", "limit of what may be written to `/` where `rw` makes it writable."),
-    Karg("bootc.live.etc.size", Kind.SIZE, "", "limit of what may be written to `/etc`."),
-    Karg("bootc.live.var.size", Kind.SIZE, "", "limit of what `/var` may hold, what the image has there included."),
-    Karg(
-        "bootc.live.writable",
-        Kind.CHOICE,
-        "tmpfs",
-        "what holds the writable parts: a tmpfs, or a zram device, which compresses them.",
-        choices=("tmpfs", "zram"),
-    ),
-    Karg(
-        "bootc.live.state",
-        Kind.BLOCK_DEVICE,
-        "",
-        "a partition that keeps `/var` and the changes to `/etc` over reboots, as `LABEL=NAME`, `UUID=`, "
-        "`PARTLABEL=`, `PARTUUID=` or `/dev/NAME`. It has to be there with a file system on it; where it is missing, "
-        "both live in RAM as without it.",
-    ),
-    Karg("bootc.live.state.required", Kind.BOOLEAN, "0", "fail where that partition is missing or cannot be used."),
-    Karg(
-        "bootc.live.selinux",
-        Kind.BOOLEAN,
-        "",
-        "whether the root needs SELinux labels. Without it, as the image's own `/etc/selinux/config` says.",
-    ),
-    Karg(
-        "bootc.live.modules",
-        Kind.CHOICE,
-        "warn",
-        "what to do with an image that has no modules for the kernel that runs: `warn` says so and goes on, `required` "
-        "ends the boot before the root is handed over.",
-        choices=("warn", "required"),
-    ),
-    Karg(
-        "bootc.kexec",
-        Kind.BOOLEAN,
-        "0",
-        "go on in the image's own kernel and initramfs: once the image is verified, they are taken out of it and "
-        "started, and the root is made there. The initramfs has to hold bootc-live. The next command line: "
-        "the image's own arguments (`/usr/lib/bootc/kargs.d`), this one without `bootc.kexec*`, then what is appended.",
-    ),
-    Karg(
-        "bootc.kexec.reuse-image",
-        Kind.BOOLEAN,
-        "1",
-        "hand the fetched image over in memory. With `0`, it is fetched again, by the same digest.",
-    ),
-    Karg(
-        "bootc.kexec.append",
-        Kind.TEXT,
-        "",
-        "kernel arguments for the next kernel alone, several in double quotes. They come last, so they win over the "
-        "same ones before.",
-        many=True,
-    ),
-    Karg(
-        "bootc.kexec.remove",
-        Kind.TEXT,
-        "",
-        "a kernel argument that the next kernel does not get, be it the image's or this boot's: `NAME` for every one "
-        "of that name, `NAME=VALUE` for that one.",
-        many=True,
-    ),
-    Karg(
-        "bootc.kexec.onfail",
-        Kind.CHOICE,
-        "stop",
-        "what to do where the image's kernel cannot be started: `stop` ends the boot, `boot` goes on in this kernel "
-        "if the image has modules for it.",
-        choices=("stop", "boot"),
+    Subject(
+        "Failure and output",
+        "What happens if something cannot be done, and what the console shows. What follows a failed boot is "
+        "dracut's `rd.shell` and `rd.emergency`: see docs/troubleshooting.md.",
+        (
+            Karg(
+                "bootc.kexec.onfail",
+                Kind.CHOICE,
+                "stop",
+                "If the image's kernel cannot be started: `stop` ends the boot, `boot` continues in this kernel if "
+                "the image has modules for it.",
+                "bootc.kexec bootc.kexec.onfail=boot",
+                choices=("stop", "boot"),
+            ),
+            Karg(
+                "bootc.live.modules",
+                Kind.CHOICE,
+                "warn",
+                "If the image has no modules for the running kernel: `warn` continues with a warning, `required` "
+                "stops the boot.",
+                "bootc.live.modules=required",
+                choices=("warn", "required"),
+            ),
+            Karg(
+                "bootc.quiet",
+                Kind.BOOLEAN,
+                "0",
+                "No progress on the console. Warnings and errors are still shown.",
+                "bootc.quiet",
+            ),
+        ),
     ),
 )
+
+KARGS: tuple[Karg, ...] = tuple(karg for subject in SUBJECTS for karg in subject.kargs)
 
 BY_NAME: dict[str, Karg] = {karg.name: karg for karg in KARGS}
 
