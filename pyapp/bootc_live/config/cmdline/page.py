@@ -14,7 +14,7 @@ Every argument that bootc-live reads, by subject. `bootc-live kargs TEXT` checks
 
 * The command line is read as the kernel reads it: white space separates arguments, double quotes group, and everything
   after `--` is for init.
-* If an argument is given more than once, the last one counts. Of those marked "repeatable" all count, in the given order.
+* If an argument is given more than once, the last one counts. Of those marked "repeatable", all count, in order.
 * Names are lower case. One of these names with capitals is an error, except for the names of proxies.
 * A boolean is one of `{BOOLEAN_WORDS}`, in any case. An argument without a value means `1`.
 * A duration is a number of seconds, or a number with `s`, `m` or `h`.
