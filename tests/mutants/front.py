@@ -17,8 +17,8 @@ FRONT = (
     Mutation(
         "table: another default on the page",
         "pyapp/bootc_live/config/cmdline/table.py",
-        '"bootc.live.retry.stall",\n        Kind.SECONDS,\n        "30s",',
-        '"bootc.live.retry.stall",\n        Kind.SECONDS,\n        "60s",',
+        '"bootc.live.retry.stall=10s",\n        default="30s",',
+        '"bootc.live.retry.stall=10s",\n        default="60s",',
         "lint",
         "tests/lint/test_kernel_cmdline_page.py",
     ),

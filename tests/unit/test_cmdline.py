@@ -7,8 +7,9 @@ import re
 import pytest
 
 from bootc_live.base.errors import ConfigError
+from bootc_live.config.cmdline.karg import Karg, Kind
 from bootc_live.config.cmdline.parse import HINT, parse_cmdline
-from bootc_live.config.cmdline.table import BY_NAME, EITHER_CASE, KARGS, OWN_PREFIXES, Karg, Kind
+from bootc_live.config.cmdline.table import BY_NAME, EITHER_CASE, KARGS, OWN_PREFIXES
 from bootc_live.config.model import (
     Backing,
     Compression,

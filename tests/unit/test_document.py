@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from bootc_live.config.cmdline.karg import Karg
 from bootc_live.config.cmdline.page import markdown, plain
 from bootc_live.config.cmdline.parse import parse_cmdline
-from bootc_live.config.cmdline.table import KARGS, SUBJECTS, Karg
+from bootc_live.config.cmdline.table import KARGS, SUBJECTS
 from bootc_live.config.cmdline.tokens import split_cmdline
 
 

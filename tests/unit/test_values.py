@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bootc_live.config.cmdline.table import Kind
+from bootc_live.config.cmdline.karg import Kind
 from bootc_live.config.cmdline.values import BOOLEAN_WORDS, parse_choice, parse_size, parse_value
 from bootc_live.config.model import Mirror
 

@@ -12,7 +12,7 @@ from bootc_live.base.log import Recorder
 from bootc_live.base.output import print_json, print_results
 from bootc_live.base.units import mib
 from bootc_live.cli.arguments import source_argument
-from bootc_live.config.cmdline.table import Kind
+from bootc_live.config.cmdline.karg import Kind
 from bootc_live.config.cmdline.values import parse_value
 from bootc_live.config.model import Compression, Config, Layout
 from bootc_live.image.acquire import Acquired, acquire

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from textwrap import wrap
 
-from bootc_live.config.cmdline.table import SUBJECTS, Karg, Subject
+from bootc_live.config.cmdline.karg import Karg, Subject
+from bootc_live.config.cmdline.table import SUBJECTS
 from bootc_live.config.cmdline.values import BOOLEAN_WORDS
 
 _HEAD = f"""# Kernel command line

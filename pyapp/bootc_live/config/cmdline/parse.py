@@ -9,8 +9,9 @@ from typing import cast
 from bootc_live.base.errors import ConfigError
 from bootc_live.base.redact import redact_value
 from bootc_live.config.cmdline.contradictions import find_contradictions
+from bootc_live.config.cmdline.karg import Karg, Kind
 from bootc_live.config.cmdline.proxies import choose_proxies, environment_values
-from bootc_live.config.cmdline.table import BY_NAME, EITHER_CASE, OWN_PREFIXES, Karg, Kind, is_about_kexec
+from bootc_live.config.cmdline.table import BY_NAME, EITHER_CASE, OWN_PREFIXES, is_about_kexec
 from bootc_live.config.cmdline.tokens import Token, split_cmdline
 from bootc_live.config.cmdline.values import Values, last, parse_choice, parse_value
 from bootc_live.config.model import (

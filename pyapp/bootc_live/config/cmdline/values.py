@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TypeVar, cast
 
 from bootc_live.base.numbers import LARGEST_SIZE, decimal
-from bootc_live.config.cmdline.table import Kind
+from bootc_live.config.cmdline.karg import Kind
 from bootc_live.config.model import Mirror
 from bootc_live.config.source_spec import AUTHORITY, SCHEME
 from bootc_live.formats.oci.reference import HOST, PATH
