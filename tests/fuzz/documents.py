@@ -12,7 +12,7 @@ from unittest.mock import patch
 from bootc_live.base.errors import BootcLiveError
 from bootc_live.config.host.logins import Logins, parse_logins
 from bootc_live.formats.json_text import read_json
-from bootc_live.formats.oci.descriptor import Descriptor, Platform
+from bootc_live.formats.oci.descriptor import FIELDS, Descriptor, Platform
 from bootc_live.formats.oci.manifest import (
     MOST_LAYERS,
     is_artifact,
@@ -144,23 +144,21 @@ def _is_plain(data: bytes) -> bool:
     """Tell whether Python's own reader takes it for JSON of the standard, in which no name stands twice."""
     twice: list[str] = []
 
-    def read(pairs: list[tuple[str, object]]) -> None:
-        names = [name.casefold() for name, _ in pairs]
+    def read(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        names = [name for name, _ in pairs]
         twice.extend(name for name in names if names.count(name) > 1)
+        return dict(pairs)
 
-    json.loads(data, object_pairs_hook=read, parse_constant=twice.append)
-    return not twice
+    found = json.loads(data, object_pairs_hook=read, parse_constant=twice.append)
+    # As Go takes one for the other.
+    names = [name.casefold() for name in found]
+    return not twice and all(names.count(name.casefold()) < 2 for name in FIELDS)
 
 
 def _rewritten(data: bytes) -> bytes | None:
     """Return the same document in other words, None where it is none or has a name twice."""
-
-    def once(pairs: list[tuple[str, object]]) -> dict[str, object]:
-        if len({name.casefold() for name, _ in pairs}) < len(pairs):
-            raise ValueError("a name twice")
-        return dict(pairs)
-
     try:
-        return json.dumps(read_json(data, once), allow_nan=False, indent=1).encode()
+        # With any field, a name that stands twice is refused.
+        return json.dumps(read_json(data, {"-"}), allow_nan=False, indent=1).encode()
     except ValueError:
         return None

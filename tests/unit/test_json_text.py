@@ -74,8 +74,33 @@ def test_refused_before_memory_is_taken() -> None:
         tracemalloc.stop()
 
 
-def test_objects_are_made_of_pairs() -> None:
-    assert read_json(b'{"a": 1, "a": 2}', pairs=list) == [("a", 1), ("a", 2)]
+FIELDS = frozenset({"layers", "annotations", "mediaType"})
+
+
+@pytest.mark.parametrize(
+    ("content", "one"),
+    [
+        (b'{"layers": [], "mediaType": "x"}', True),
+        (b'{"a": 1, "A": 2, "more": {"Layers": []}}', True),
+        (b'{"annotations": {"a.b": "1", "A.b": "2", "Layers": "3", "layers": "4"}}', True),
+        (b'{"layers": [{"annotations": {"MediaType": "", "mediatype": ""}}]}', True),
+        (b'{"a": 1, "a": 1}', False),
+        (b'{"annotations": {"a": "1", "a": "2"}}', False),
+        (b'{"layers": [], "Layers": []}', False),
+        (b'{"Layers": []}', False),
+        ('{"layer\u017f": []}'.encode(), False),
+        (b'{"layers": [{"layers": [{"mediatype": "x"}]}]}', False),
+        (b'[[{"Annotations": {}}]]', False),
+    ],
+)
+def test_one_reading(content: bytes, one: bool) -> None:
+    """Fields, not names of annotations, are the same in upper and lower case for programs in Go."""
+    assert read_json(content) == json.loads(content)
+    if one:
+        assert read_json(content, FIELDS) == json.loads(content)
+        return
+    with pytest.raises(ValueError, match=r"has a name twice|in other upper and lower case"):
+        read_json(content, FIELDS)
 
 
 @pytest.mark.parametrize(

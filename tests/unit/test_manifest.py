@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -168,9 +169,6 @@ def test_telling_an_index(data: dict[str, object], media_type: str, index: bool)
         ({"manifests": [], "layers": []}, OCI["index"]),
         ({"manifests": [], "layers": [], "mediaType": OCI["manifest"]}, OCI["manifest"]),
         ({"manifests": [], "config": {}}, ""),
-        ({"manifests": [], "Layers": []}, ""),
-        ({"MANIFESTS": [], "layers": []}, ""),
-        ({"manifests": [], "layer\u017f": []}, ""),
         ({"layers": [], "fsLayers": []}, ""),
         ({"manifests": [], "history": []}, ""),
         ({"layers": [], "mediaType": OCI["index"]}, ""),
@@ -201,11 +199,27 @@ def test_one_document_with_two_readings(data: dict[str, object], media_type: str
         '{"layers": [{"digest": "a"}], "layers": []}',
         '{"layers": [{"digest": "a", "Digest": "b"}]}',
         '{"mediaType": "a", "mediatype": "b"}',
+        '{"manifests": [], "Layers": []}',
+        '{"MANIFESTS": [], "layers": []}',
+        '{"manifests": [], "layer\u017f": []}',
+        '{"layers": [], "FSLayers": []}',
+        '{"manifests": [{"Platform": {}}]}',
+        '{"manifests": [{"platform": {"OS": "linux"}}]}',
     ],
 )
-def test_a_name_that_stands_twice(text: str) -> None:
-    """Programs differ in which of the two counts, and in whether the case of letters does."""
-    assert "has a name twice" in message(lambda: is_index(text.encode(), "", "it"))
+def test_names_that_programs_read_otherwise(text: str) -> None:
+    """Programs differ in which of two counts, and in whether the case of letters does."""
+    readers: tuple[Callable[[bytes, str], object], ...] = (parse_manifest, parse_index, is_artifact)
+    for read in (*readers, lambda content, what: is_index(content, "", what)):
+        said = message(partial(read, text.encode(), "it"))
+        assert "has a name twice" in said or "in other upper and lower case" in said
+
+
+@pytest.mark.parametrize(("here", "elsewhere"), [("rootfs", "RootFS"), ("os", "OS"), ("architecture", "Architecture")])
+def test_config_that_programs_read_otherwise(here: str, elsewhere: str) -> None:
+    for text in (f'{{"{here}": 1, "{here}": 2}}', f'{{"{here}": 1, "{elsewhere}": 2}}', f'{{"{elsewhere}": 2}}'):
+        said = message(partial(parse_config, text.encode(), 1, "it"))
+        assert "has a name twice" in said or "in other upper and lower case" in said
 
 
 @pytest.mark.parametrize(

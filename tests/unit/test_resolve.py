@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from bootc_live.base.errors import ImageError
+from bootc_live.base.errors import ImageError, SourceError
 from bootc_live.formats import json_text
 from bootc_live.formats.oci.descriptor import Descriptor
 from bootc_live.formats.oci.platform import MisfitError, machine_platform
@@ -268,6 +268,39 @@ def test_layouts_without_names(shelf: Shelf, tmp_path: Path) -> None:
     )
     for number, (entries, pin) in enumerate(rows):
         assert chosen_from(laid_out(shelf, entries, tmp_path / f"{number}"), pin=pin) == here["digest"], number
+
+
+def test_names_in_other_case_are_other_names(shelf: Shelf, tmp_path: Path) -> None:
+    """An annotation counts by its name as it is specified; so do labels."""
+    right, wrong = shelf.image(tag="right"), shelf.image(tag="wrong")
+    other = "Org.OpenContainers.Image.Ref.Name"
+    rows: tuple[tuple[Json, Json], ...] = (
+        ({REF_NAME: "v1"}, {other: "v1"}),
+        ({other: "v2", REF_NAME: "v1"}, {REF_NAME: "v2", other: "v1"}),
+        ({REF_NAME: "v1", other: "v2"}, {other: "v1", REF_NAME: "v2"}),
+        ({REF_NAME: "v1"}, {REF_NAME: "V1"}),
+    )
+    for number, (of_right, of_wrong) in enumerate(rows):
+        entries = [{**wrong, "annotations": of_wrong}, {**right, "annotations": of_right}]
+        for order in (entries, entries[::-1]):
+            layout = laid_out(shelf, order, tmp_path / f"{number}{order is entries}")
+            assert chosen_from(layout, "v1") == right["digest"], number
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        '{"manifests": [], "manifests": [%s]}',
+        '{"Manifests": [], "manifests": [%s]}',
+        '{"manifests": [%s], "MANIFESTS": []}',
+        '{"manifests": [{"Annotations": {}}, %s]}',
+    ],
+)
+def test_an_index_json_that_programs_read_otherwise(shelf: Shelf, tmp_path: Path, index: str) -> None:
+    layout = laid_out(shelf, [], tmp_path / "layout")
+    Path(layout, "index.json").write_text(index % json.dumps(shelf.image()))
+    with pytest.raises(SourceError, match=r"damaged index\.json: .*(has a name twice|in other upper and lower case)"):
+        chosen_from(layout)
 
 
 def test_an_index_json_that_is_a_manifest_too(shelf: Shelf, tmp_path: Path) -> None:

@@ -327,7 +327,13 @@ def test_number_of_layers_of_a_docker_archive(count: int, tmp_path: Path) -> Non
     assert "has 1025 layers, 1024 are the most" in failure(archive, tmp_path).message
 
 
-@pytest.mark.parametrize("content", [b"", b"[", b"{}", b"7", b"null", b"[7]", b'[{"Config": 1}]', b"[" * 100_000])
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"", b"[", b"{}", b"7", b"null", b"[7]", b'[{"Config": 1}]', b"[" * 100_000),
+        *(b'[{"Config": "a", "Layers": [], "layers": []}]', b'[{"Config": "a", "Config": "b", "Layers": []}]'),
+    ],
+)
 def test_damaged_docker_manifest(content: bytes, tmp_path: Path) -> None:
     members = {**docker_members("save", Saved(TARS)), "manifest.json": content}
     (tmp_path / "a.tar").write_bytes(tar_of(members))

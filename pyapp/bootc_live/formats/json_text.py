@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from typing import Any, NoReturn
 
 # Of one document. Real ones have some kilobytes, a few hundred brackets and commas, and are six levels deep.
@@ -19,7 +19,8 @@ LARGEST_TOGETHER = 4 * LARGEST
 _STRING = re.compile(r'"(?:[^"\\]++|\\.?)*+(?:"|\Z)', re.DOTALL)
 _NO_STRUCTURE = re.compile(r"[^\[\]{},]+")
 
-Pairs = Callable[[list[tuple[str, object]]], object]
+# Their names are data: upper and lower case are different ones.
+_MAPS = frozenset({"annotations"})
 
 
 class Budget:
@@ -36,8 +37,11 @@ class Budget:
             raise ValueError(f"more than {LARGEST_TOGETHER} bytes of documents")
 
 
-def read_json(content: bytes, pairs: Pairs | None = None) -> Any:
-    """Return what a document in UTF-8 says; ``pairs`` makes its objects. Raises ValueError, and nothing else.
+def read_json(content: bytes, fields: AbstractSet[str] = frozenset()) -> Any:
+    """Return what a document in UTF-8 says. Raises ValueError, and nothing else.
+
+    With ``fields``, by which its parts are found, one that other programs may read otherwise is refused: where a name
+    stands twice in an object, or a field is written in other case, which Go takes for the same.
 
     NaN and Infinity, which are no JSON, are refused. The bounds are checked by looking at brackets and commas:
     an empty list takes two bytes in a document and sixty in memory.
@@ -51,9 +55,32 @@ def read_json(content: bytes, pairs: Pairs | None = None) -> Any:
     if _depth(structure) > DEEPEST:
         raise ValueError(f"it is more than {DEEPEST} levels deep")
     try:
-        return json.loads(text, object_pairs_hook=pairs, parse_constant=_refuse, parse_int=_integer)
+        data = json.loads(
+            text, object_pairs_hook=_unique if fields else None, parse_constant=_refuse, parse_int=_integer
+        )
     except RecursionError as error:
         raise ValueError("it is too deep") from error
+    _check_case(data, fields, {name.casefold() for name in fields})
+    return data
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("an object has a name twice")
+    return found
+
+
+def _check_case(data: object, fields: AbstractSet[str], folded: AbstractSet[str]) -> None:
+    if isinstance(data, list):
+        for item in data:
+            _check_case(item, fields, folded)
+    elif isinstance(data, dict):
+        for name, value in data.items():
+            if name not in fields and name.casefold() in folded:
+                raise ValueError(f"it has the name {name!r}, a known one in other upper and lower case")
+            if name in fields and name not in _MAPS:
+                _check_case(value, fields, folded)
 
 
 def _depth(structure: str) -> int:

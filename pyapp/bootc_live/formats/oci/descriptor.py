@@ -27,6 +27,13 @@ CONFIG_TYPES = frozenset(
         "application/vnd.docker.container.image.v1+json",
     }
 )
+# By what parts of manifests and indexes are found.
+FIELDS = frozenset(
+    {
+        *("schemaVersion", "mediaType", "artifactType", "config", "layers", "manifests"),
+        *("digest", "size", "annotations", "platform", "os", "architecture", "variant"),
+    }
+)
 REF_NAME = "org.opencontainers.image.ref.name"
 # What `cosign save` calls its entries, and what names the signatures of an image have.
 _COSIGN = "dev.cosignproject.cosign/"

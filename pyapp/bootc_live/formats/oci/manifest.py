@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from bootc_live.base.errors import ImageError
@@ -9,6 +10,7 @@ from bootc_live.formats.json_text import LARGEST, read_json
 from bootc_live.formats.oci.descriptor import (
     CLAIMS,
     CONFIG_TYPES,
+    FIELDS,
     INDEX_TYPES,
     MANIFEST_TYPES,
     Descriptor,
@@ -27,7 +29,8 @@ _HINT_LAYERS = "build the image with fewer layers, or squash it"
 # What only indexes have, only image manifests, and only manifests of schema 1.
 _OF_INDEXES = frozenset({"manifests"})
 _OF_MANIFESTS = frozenset({"config", "layers"})
-_OF_NEITHER = frozenset({"fslayers", "history"})
+_OF_NEITHER = frozenset({"fsLayers", "history"})
+_OF_CONFIGS = frozenset({"rootfs", "diff_ids", "os", "architecture", "variant"})
 
 
 @dataclass(frozen=True)
@@ -52,9 +55,8 @@ def is_index(content: bytes, media_type: str, what: str) -> bool:
     Where two of them disagree, another program may read another image out of the same bytes (CVE-2021-41190):
     raises ImageError. A ``media_type`` that is none of containers, such as application/json, says nothing.
     """
-    data = _object(content, what, unique=True)
-    # As programs read it that do not care for upper and lower case.
-    names = {name.casefold() for name in data}
+    data = _object(content, what)
+    names = data.keys()
     readings: dict[str, bool | None] = {}
     if names & _OF_INDEXES:
         readings["its list of manifests"] = True
@@ -123,7 +125,7 @@ def is_artifact(content: bytes, what: str) -> bool:
 
 def parse_config(content: bytes, layers: int, what: str) -> ImageConfig:
     """Read an image config (config.md) for an image of so many layers; raises ImageError as above."""
-    data = _object(content, what)
+    data = _object(content, what, _OF_CONFIGS)
     rootfs = data.get("rootfs")
     diff_ids = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
     if not isinstance(diff_ids, list) or len(diff_ids) != layers:
@@ -140,22 +142,14 @@ def parse_config(content: bytes, layers: int, what: str) -> ImageConfig:
     return ImageConfig(platform=platform, diff_ids=checked)
 
 
-def _object(content: bytes, what: str, *, unique: bool = False) -> dict[str, object]:
+def _object(content: bytes, what: str, fields: AbstractSet[str] = FIELDS | _OF_NEITHER) -> dict[str, object]:
     try:
-        data = read_json(content, pairs=_unique if unique else None)
+        data = read_json(content, fields)
     except ValueError as error:
         raise ImageError(f"{what} is not JSON: {error}", hint=_HINT) from error
     if not isinstance(data, dict):
         raise ImageError(f"{what} is not a JSON object", hint=_HINT)
     return data
-
-
-def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """Return the object; raises ValueError for a name that stands there twice: programs differ in which one counts."""
-    found = dict(pairs)
-    if len({name.casefold() for name in found}) < len(pairs):
-        raise ValueError("an object has a name twice")
-    return found
 
 
 def _descriptor(data: object, where: str) -> Descriptor:

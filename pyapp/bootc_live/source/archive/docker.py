@@ -20,6 +20,7 @@ from bootc_live.source.interface import Member
 MANIFEST = "manifest.json"
 # Which file of the archive a layer is (annotations.md of the OCI image specification).
 TITLE = "org.opencontainers.image.title"
+_FIELDS = frozenset({"Config", "Layers", "RepoTags"})
 _HINT = "make the archive anew, for example with: skopeo copy SOURCE oci-archive:FILE.oci:latest"
 
 
@@ -41,7 +42,7 @@ def docker_image(typed: str, content: bytes, label: str | None) -> DockerImage:
                 layers=tuple(plain_name(str(name)) for name in entry["Layers"]),
                 tags=frozenset(str(tag) for tag in entry.get("RepoTags") or ()),
             )
-            for entry in read_json(content)
+            for entry in read_json(content, _FIELDS)
         ]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise SourceError(f"{typed!r} has a damaged {MANIFEST}: {error!r}", hint=_HINT) from error

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from bootc_live.base.errors import SourceError
 from bootc_live.formats.json_text import read_json
-from bootc_live.formats.oci.descriptor import REF_NAME, Descriptor, parse_descriptor
+from bootc_live.formats.oci.descriptor import FIELDS, REF_NAME, Descriptor, parse_descriptor
 from bootc_live.formats.oci.manifest import MANIFEST_LIMIT
 from bootc_live.source.archive.files import HINT, Files
 from bootc_live.source.archive.labels import choose
@@ -97,7 +97,7 @@ def blob_name(digest: str) -> str:
 
 def _choose(typed: str, index: bytes, label: str | None) -> list[dict[str, object]]:
     try:
-        document = read_json(index)
+        document = read_json(index, FIELDS)
         entries = [entry for entry in document["manifests"] if isinstance(entry, dict)]
         if "layers" in document or "config" in document:
             raise ValueError("it could be taken for a manifest, too")
