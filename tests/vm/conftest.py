@@ -9,17 +9,19 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Final
 
 import pytest
 
 from tests.lib.name_server import name_server
-from tests.lib.registry import GUEST, Registry, registry
+from tests.lib.registry import GUEST, LOOPBACK, Registry, registry
 from tests.lib.tls import make_authority, make_server
 from tests.vm.builder import in_builder
+from tests.vm.hostile import LAYERS, REFUSED
 from tests.vm.images import filled
 from tests.vm.kinds import Kind, obstacle
 from tests.vm.places import CREDENTIAL, Place, credential, places
@@ -73,16 +75,21 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 @dataclass(frozen=True)
 class Stage:
-    """Where the image is to be had: hosts and ports as a guest calls them, and its digest."""
+    """Where the image is to be had: hosts and ports as a guest calls them, and digests by tag."""
 
     directory: Path
     http: str
     https: str
     damaged: str
-    digest: str
+    digests: Mapping[str, str]
     closed: int
     places: dict[str, Place]
     resolver: Path
+
+    @property
+    def digest(self) -> str:
+        """The digest of the image as it is."""
+        return self.digests["stable"]
 
     def fill(self, text: str) -> str:
         """Puts hosts, ports and digest into a text with their names in braces."""
@@ -134,7 +141,8 @@ def stage() -> Iterator[Stage]:
         closed.bind(("127.0.0.1", 0))
         authority = make_authority(directory)
         server = make_server(directory, authority)
-        image = filled("live.oci", "os/live", {"stable": "latest"})
+        stacked = {"hostile": ("stable", LAYERS), "refused": ("stable", REFUSED)}
+        image = filled("live.oci", "os/live", {"stable": "latest"}, stacked)
         digest = image.digests["stable"]
         with (
             registry(directory / "http", storage=image.storage) as plain,
@@ -154,7 +162,7 @@ def stage() -> Iterator[Stage]:
                 http=f"{GUEST}:{plain.port}",
                 https=f"{GUEST}:{secure.port}",
                 damaged=f"{GUEST}:{damaged.port}",
-                digest=digest,
+                digests=image.digests,
                 closed=closed.getsockname()[1],
                 places=misbehaving,
                 resolver=directory / "resolv.conf",
@@ -201,12 +209,17 @@ def pack(directory: Path, name: str, member: str, content: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def umoci_tree() -> list[str]:
-    """The list of what umoci makes of the live image, one line per file (tests/lib/tree-list.sh)."""
-    script = (
-        "mkdir /tmp/layout"
-        " && skopeo copy -q --insecure-policy oci-archive:vm/out/live.oci:latest oci:/tmp/layout:latest"
-        " && umoci unpack --image /tmp/layout:latest /tmp/bundle >/dev/null"
-        " && tests/lib/tree-list.sh /tmp/bundle/rootfs"
-    )
-    return in_builder("sh", "-c", script).splitlines()
+def umoci_tree(stage: Stage) -> Callable[[str], list[str]]:
+    """What gives the list of what umoci makes of the image with a tag, one line per file (tests/lib/tree-list.sh)."""
+
+    @cache
+    def made(tag: str) -> list[str]:
+        source = f"docker://{stage.http.replace(GUEST, LOOPBACK)}/os/live:{tag}"
+        script = (
+            f"skopeo copy -q --insecure-policy --src-tls-verify=false {source} oci:/tmp/layout:latest"
+            " && umoci unpack --image /tmp/layout:latest /tmp/bundle >/dev/null"
+            " && tests/lib/tree-list.sh /tmp/bundle/rootfs"
+        )
+        return in_builder("sh", "-c", script).splitlines()
+
+    return made

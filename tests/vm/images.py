@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tests.lib.registry import registry
+from tests.lib.oci_writer import Image, Layer, write_layout
+from tests.lib.registry import Registry, registry
 from vmkit.paths import OUT
 from vmkit.stale import fingerprint, locked
 
@@ -29,13 +31,18 @@ class Filled:
         return Path(shutil.copytree(self.storage, directory / "storage"))
 
 
-def filled(archive: str, repository: str, tags: Mapping[str, str]) -> Filled:
+Stacked = Mapping[str, tuple[str, Sequence[bytes]]]
+
+
+def filled(archive: str, repository: str, tags: Mapping[str, str], stacked: Stacked | None = None) -> Filled:
     """Return a registry's files with images of `archive`, a name below vm/out, as `repository`.
 
-    `tags` are names in the archive by tag. Nothing may be pushed there: others may serve the same files.
+    `tags` are names in the archive by tag; `stacked` has more tags, for one of these with layers on top. Nothing may be
+    pushed there: others may serve the same files.
     """
     _KEPT.mkdir(parents=True, exist_ok=True)
-    key = fingerprint([OUT / archive])[:16]
+    more = stacked or {}
+    key = hashlib.sha256(f"{fingerprint([OUT / archive])} {sorted(more.items())}".encode()).hexdigest()[:16]
     kept = _KEPT / f"{archive}-{key}"
     with locked(_KEPT / f"{archive}.lock"):
         if not kept.exists():
@@ -47,6 +54,21 @@ def filled(archive: str, repository: str, tags: Mapping[str, str]) -> Filled:
                         tag: running.push(f"oci-archive:{OUT / archive}:{named}", f"{repository}:{tag}")
                         for tag, named in tags.items()
                     }
+                    for tag, (lower, layers) in more.items():
+                        digests[tag] = _stack(running, repository, digests[lower], layers, tag)
                 (running.storage / "digests.json").write_text(json.dumps(digests))
                 running.storage.rename(kept)
     return Filled(kept, json.loads((kept / "digests.json").read_text()))
+
+
+def _stack(running: Registry, repository: str, digest: str, layers: Sequence[bytes], tag: str) -> str:
+    """Put layers on top of an image that a registry has; return the digest of what comes of it."""
+    manifest = json.loads(running.blob(digest).read_bytes())
+    config = json.loads(running.blob(manifest["config"]["digest"]).read_bytes())
+    lower = [
+        Layer(blob=running.blob(layer["digest"]), diff_id=diff_id, media_type=layer["mediaType"])
+        for layer, diff_id in zip(manifest["layers"], config["rootfs"]["diff_ids"], strict=True)
+    ]
+    with tempfile.TemporaryDirectory(dir=_KEPT) as name:
+        image = Image([*lower, *map(Layer, layers)], architecture=config["architecture"])
+        return running.put(write_layout(Path(name), image), repository, tag)

@@ -56,6 +56,11 @@ class Row:
             return "erofs"
         return self.kargs.partition("bootc.live.layout=")[2].split(" ")[0] or "index"
 
+    @property
+    def tag(self) -> str:
+        """The tag of the image that is booted; what is no registry's is that of "stable"."""
+        return "hostile" if ":hostile " in self.kargs else "stable"
+
     def __str__(self) -> str:
         """The row's name, which is the test's."""
         return self.name
@@ -120,9 +125,9 @@ BOOTS = (
         source="LABEL=DISC:/images/root.oci",
     ),
     Row(
-        "registry behind a mirror that accepts and says nothing, one interface of two without a carrier",
+        "hostile layers behind a mirror that accepts and says nothing, one interface of two without a carrier",
         ("initrd.img",),
-        "root=bootc-live:docker://{http}/os/live:stable bootc.registry.unsecure rd.net.wait-any-if "
+        "root=bootc-live:docker://{http}/os/live:hostile bootc.registry.unsecure rd.net.wait-any-if "
         "bootc.registry.mirror=http://{silent} bootc.live.retry.stall=4s",
         unplugged=True,
     ),
@@ -168,6 +173,16 @@ FAILURES = (
         ("initrd.img",),
         "root=bootc-live:docker://{damaged}/os/live:stable bootc.registry.unsecure",
         error=("has the digest sha256:", "it must be sha256:", "docker://{damaged}/os/live:stable", "what to do: "),
+    ),
+    Row(
+        "link to a name that is too long, with a set-uid file behind it",
+        ("initrd.img",),
+        "root=bootc-live:docker://{http}/os/live:refused bootc.registry.unsecure",
+        error=(
+            "cannot be used: member 'usr/h/root' has a name of 256 bytes",
+            "docker://{http}/os/live:",
+            "what to do: ",
+        ),
     ),
     Row(
         "missing archive",
