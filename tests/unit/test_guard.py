@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -39,6 +39,17 @@ def write(descriptor: int, path: str) -> None:
         copy.write(file.read())
 
 
+def named(path: str) -> str:
+    """Make nothing."""
+    return path
+
+
+def end(child: int) -> None:
+    """Do what the child asks for, which is dead when that is done."""
+    os.kill(child, signal.SIGKILL)
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+
+
 def fail(kind: str) -> None:
     """Raise an error of ours or of the system's."""
     if kind == "ours":
@@ -68,8 +79,10 @@ def test_status() -> None:
 @pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
 def test_what_was_made_is_undone(end: Callable[[], None], tmp_path: Path) -> None:
     def work() -> int:
-        with made(make, remove, str(tmp_path / "one")), made(make, remove, str(tmp_path / "two")):
-            assert len(list(tmp_path.iterdir())) == 2
+        one, two = str(tmp_path / "one"), str(tmp_path / "one/two")
+        # What is made last is undone first, also where something cannot be undone.
+        with made(make, remove, one), made(make, remove, two), made(named, fail, "nowhere"):
+            assert os.path.isdir(two)
             end()
         return 0
 
@@ -87,12 +100,22 @@ def test_a_result_stays(end: Callable[[], None], tmp_path: Path) -> None:
             commit(publish, part.result, str(tmp_path / "whole"))
             if end is end_parent:
                 os.kill(os.getppid(), signal.SIGTERM)
-            else:
-                end()
+                # The rest of the work is done, too.
+                commit(publish, str(tmp_path / "whole"), str(tmp_path / "more"))
+                return 3
+            end()
         return 0
 
+    assert guarded(work) == (3 if end is end_parent else 0)
+    assert [path.name for path in tmp_path.iterdir()] == ["more" if end is end_parent else "whole"]
+
+
+def test_a_result_stays_though_nobody_hears_of_it() -> None:
+    def work() -> int:
+        commit(end, os.getpid())
+        return 3
+
     assert guarded(work) == 0
-    assert [path.name for path in tmp_path.iterdir()] == ["whole"]
 
 
 @pytest.mark.parametrize("end", [*ENDS.values(), None], ids=[*ENDS, "nothing"])
@@ -164,10 +187,46 @@ def test_programs_end_with_it(tmp_path: Path) -> None:
     assert not Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}").exists()
 
 
+def test_programs_that_nobody_waits_for_end_with_it(tmp_path: Path) -> None:
+    def work() -> int:
+        subprocess.Popen(["sh", "-c", f"sleep 30; : >{tmp_path}/late"])
+        return 0
+
+    assert guarded(work) == 0
+    assert not (tmp_path / "late").exists()
+
+
+@pytest.fixture
+def ignored() -> Iterator[None]:
+    """SIGHUP is, as nohup(1) has it; SIGINT does something of its own."""
+    before = [signal.signal(signal.SIGHUP, signal.SIG_IGN), signal.signal(signal.SIGINT, lambda *_: None)]
+    yield
+    for number, handler in zip((signal.SIGHUP, signal.SIGINT), before, strict=True):
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("ignored")
 def test_signals_do_what_they_did_afterwards() -> None:
     before = [signal.getsignal(number) for number in ENDING]
     assert guarded(lambda: 0) == 0
     assert [signal.getsignal(number) for number in ENDING] == before
+
+
+@pytest.mark.usefixtures("ignored")
+def test_signals_that_are_ignored_stay_so() -> None:
+    def work() -> int:
+        os.kill(os.getppid(), signal.SIGHUP)
+        commit(named, "x")
+        os.kill(os.getpid(), signal.SIGHUP)
+        return 3
+
+    assert guarded(work) == 3
+
+
+def test_the_terminal_does_not_stop_it() -> None:
+    """It is in the background there."""
+    wanted = (signal.SIGTTOU, signal.SIGTTIN)
+    assert guarded(lambda: sum(signal.getsignal(number) != signal.SIG_IGN for number in wanted)) == 0
 
 
 def test_without_a_child(tmp_path: Path) -> None:

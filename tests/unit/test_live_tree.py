@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from bootc_live.base.errors import RootfsError
+from bootc_live.formats.gvariant import read_xattrs
 from bootc_live.rootfs.tree.live import live_tree
 from bootc_live.rootfs.tree.node import Node
-from tests.lib.tar_writer import directory, file, hardlink, layer, symlink
+from tests.lib.tar_writer import directory, file, hardlink, layer, symlink, xattr
 from tests.unit.merging import merged, node_at, paths
 
 MADE = {"dev/": 0o755, "proc/": 0o555, "run/": 0o755, "sys/": 0o555, "tmp/": 0o1777, "var/": 0o755}
@@ -129,12 +130,26 @@ def test_no_repository(more: bytes) -> None:
 
 
 def variant(xattrs: dict[bytes, bytes]) -> bytes:
-    """The attributes as a GVariant a(ayay), for sizes that one byte can say."""
-    pairs = [name + b"\0" + value + bytes([len(name) + 1]) for name, value in xattrs.items()]
-    return b"".join(pairs) + bytes(sum(map(len, pairs[: number + 1])) for number in range(len(pairs)))
+    """The attributes as a GVariant a(ayay)."""
+    pairs = [framed(name + b"\0" + value, [len(name) + 1]) for name, value in xattrs.items()]
+    return framed(b"".join(pairs), [sum(map(len, pairs[: number + 1])) for number in range(len(pairs))])
 
 
-XATTRS = {b"security.capability": bytes(20), b"security.selinux": b"x_t\0", b"user.mine": b"1"}
+def framed(content: bytes, ends: list[int]) -> bytes:
+    """A container, whose places take as few bytes as its whole size needs."""
+    width = next(width for width in (1, 2, 4) if len(content) + width * len(ends) < 256**width)
+    return content + b"".join(end.to_bytes(width, "little") for end in ends)
+
+
+@pytest.mark.parametrize("around", [256, 65536])
+def test_attributes_of_every_size(around: int) -> None:
+    """Also where they take so many bytes, with all that is around them, that places take one more byte."""
+    for size in range(around - 16, around + 3):
+        for wanted in ({b"user.a": b"1" * size}, {b"user.a": b"", b"user.b": b"1" * (size - 8), b"user.c": b"2"}):
+            assert read_xattrs(variant(wanted)) == wanted
+
+
+XATTRS = {b"security.capability": bytes(20), b"security.selinux": b"x_t\0", b"user.mine": b"1", b"user.own": b"1"}
 
 
 def test_attributes_come_out_of_the_repository(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,7 +157,7 @@ def test_attributes_come_out_of_the_repository(monkeypatch: pytest.MonkeyPatch) 
     data = variant(XATTRS)
     monkeypatch.setitem(CONTENTS, len(data), data)
     root = live(
-        file(f"{OBJECTS}/aa/1.file", "ping"),
+        file(f"{OBJECTS}/aa/1.file", "ping", pax=[xattr("user.own", "its own")]),
         file(f"{OBJECTS}/bb/shared.file-xattrs", data),
         hardlink(f"{OBJECTS}/aa/1.file-xattrs-link", f"{OBJECTS}/bb/shared.file-xattrs"),
         symlink(f"{OBJECTS}/cc/2.file", "ping"),
@@ -153,7 +168,11 @@ def test_attributes_come_out_of_the_repository(monkeypatch: pytest.MonkeyPatch) 
         hardlink("usr/bin/ping4", f"{OBJECTS}/cc/2.file"),
         hardlink("usr/bin/plain", f"{OBJECTS}/dd/3.file"),
     )
-    assert node_at(root, "usr/bin/ping").xattrs == {b"security.capability": bytes(20), b"user.mine": b"1"}
+    assert node_at(root, "usr/bin/ping").xattrs == {
+        b"security.capability": bytes(20),
+        b"user.mine": b"1",
+        b"user.own": b"its own",
+    }
     assert not node_at(root, "usr/bin/ping4").xattrs
     assert not node_at(root, "usr/bin/plain").xattrs
 
@@ -165,6 +184,10 @@ BROKEN = {
     "a name without an end": b"ab\x02\x03",
     "an empty name": b"\0x\x01\x03"[1:],
     "out of order": b"a\0b\x02\x04\x02\x04",
+    "half a place": variant({b"a": b"b" * 300}) + b"\0",
+    "more than Linux lists": variant({b"user.%03d" % number: bytes(1000) for number in range(70)}),
+    "a name with NUL": variant({b"user.a\0b": b""}),
+    "a name that is too long": variant({b"user." + b"a" * 251: b""}),
 }
 
 

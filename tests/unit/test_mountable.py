@@ -33,12 +33,15 @@ def _forgetful() -> Iterator[None]:
 )
 def test_images_have_all_that_a_layout_uses(way: StorageOption, block: int, features: int, layouts: set[int]) -> None:
     with mountable._image(way.layout, way.compress) as (fd, size):
-        reader = Image(os.pread(fd, 2**20, 0))
+        content = os.pread(fd, 2**20, 0)
+    reader = Image(content)
     assert (reader.block, size, reader.incompatible) == (block, block, features)
     found = reader.tree()
     whole, sparse = found[b"whole"], found[b"sparse"]
     assert {whole.layout, sparse.layout} == layouts
     assert whole.data == mountable._CONTENT
+    # Where kernels that know nothing but blocks of 4096 bytes have none.
+    assert (content.find(mountable._CONTENT) % 4096 == 512) == (way is INDEX)
     assert sparse.data == bytes(8192) + mountable._CONTENT[:4096] + bytes(4096)
     if way.compress is not Compression.NONE:
         assert max(count for _, count in reader.taken[whole.nid]) > 1, "no big physical cluster"
