@@ -51,9 +51,12 @@ _ALLOWED = frozenset(
         *("bootc.live.selinux", "bootc.live.modules", "bootc.zram", "bootc.zram.algorithm", "bootc.zram.level"),
     }
 )
-# Values of root= for a root on a disk; all others are sources: URLs, NFS, NBD.
+# Values of root= for a root on a disk, by the kernel (device numbers, too), systemd and dracut modules; all
+# others are sources: URLs, NFS, NBD.
 _DISK_ROOT = re.compile(
-    r"(?:block:)?/dev/(?!nfs\b)|(?:block:)?(?:PART)?(?:UUID|LABEL)=|gpt-auto|dissect\Z", re.IGNORECASE
+    r"(?:block:)?/dev/(?!nfs\b)|(?:block:)?(?:PART)?(?:UUID|LABEL)=|gpt-auto|(?:dissect(?:-force)?|fstab|tmpfs)\Z"
+    r"|[0-9]+:[0-9]+(?::[0-9]*)?\Z|[0-9a-f]{1,8}\Z|(?:mtd|ubi)(?:block)?[0-9:_]|zfs[:=]",
+    re.IGNORECASE,
 )
 # Arguments for a root on a disk, by their readers. The kernel ignores rootwait and rootdelay with an initramfs.
 _FOR_DISK = frozenset(
