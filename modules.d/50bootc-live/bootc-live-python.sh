@@ -9,9 +9,14 @@ except ImportError as error: sys.exit("lacks %s" % error.name)'
 
 # bootc_live_python: prints the path of the Python to pack: BOOTC_LIVE_PYTHON, or the newest one that is there.
 bootc_live_python() (
-	newest=$(seq -f python3.%.0f 39 -1 11)
+	if [ -n "${BOOTC_LIVE_PYTHON-}" ]; then
+		set -- "$BOOTC_LIVE_PYTHON"
+	else
+		# shellcheck disable=SC2046 # a word for each
+		set -- $(seq -f python3.%.0f 39 -1 11) python3
+	fi
 	refused=
-	for name in ${BOOTC_LIVE_PYTHON:-$newest python3}; do
+	for name; do
 		path=$(command -v "$name") || continue
 		if why=$("$path" -I -S -B -c "$_bootc_live_try" 2>&1); then
 			echo "$path"

@@ -41,6 +41,9 @@ def fake(path: Path, version: tuple[int, int, int], missing: str) -> None:
         ({**EL9, "python3.12": ((3, 12, 1), "")}, "{bin}/python3.12", "{bin}/python3.12"),
         ({"python3.13": ((3, 13, 5), ""), "python3.12": ((3, 12, 1), "")}, "python3.12", "{bin}/python3.12"),
         ({"python3.13": ((3, 13, 5), ""), "mine": ((3, 12, 1), "")}, "{bin}/mine", "{bin}/mine"),
+        ({"python3.13": ((3, 13, 5), ""), "my own": ((3, 12, 1), "")}, "{bin}/my own", "{bin}/my own"),
+        ({"python3.13": ((3, 13, 5), ""), "*": ((3, 12, 1), "")}, "{bin}/*", "{bin}/*"),
+        ({"python3": ((3, 13, 5), "")}, "python3 -E", "BOOTC_LIVE_PYTHON=python3 -E is no Python 3.11 or later"),
         (
             EL9,
             None,
