@@ -22,7 +22,12 @@ BOOTLOADER, UPDATES, CACHE = "bootloader-update.service", "bootc-fetch-apply-upd
 ETC, USR, OSTREE = "etc/systemd/system", "usr/lib/systemd/system", "usr/etc/systemd/system"
 WANTS = f"{ETC}/multi-user.target.wants/{BOOTLOADER}"
 
-# Links and files ("" for their targets) of a tree, and what it has enabled.
+PRESET, LATER = "usr/lib/systemd/system-preset/80-x.preset", "usr/lib/systemd/system-preset/90-x.preset"
+ID, OSTREE_ID = "etc/machine-id", "usr/etc/machine-id"
+FIRST, UNIT, MINE = {ID: "text:uninitialized\n"}, {f"{USR}/{BOOTLOADER}": ""}, "etc/systemd/system-preset/80-x.preset"
+
+# Links and files of a tree ("" for one with something in it, "text:" before what is in it), and what it has enabled.
+# None of them is booted for the first time, unless it says so.
 TREES: dict[str, tuple[dict[str, str], list[str]]] = {
     "nothing": ({}, []),
     "a unit that nothing asks for": ({f"{USR}/{BOOTLOADER}": ""}, []),
@@ -38,17 +43,62 @@ TREES: dict[str, tuple[dict[str, str], list[str]]] = {
     "masked by the vendor": ({WANTS: f"{UNITS}/{BOOTLOADER}", f"{USR}/{BOOTLOADER}": "/dev/null"}, []),
     "masked as ostree images have it": ({WANTS: f"{UNITS}/{BOOTLOADER}", f"{OSTREE}/{BOOTLOADER}": "/dev/null"}, []),
     "only the wish is masked": ({WANTS: "/dev/null"}, []),
+    "masked by an empty file": ({WANTS: f"{UNITS}/{BOOTLOADER}", f"{ETC}/{BOOTLOADER}": "text:", **UNIT}, []),
+    "an empty file of the vendor": ({WANTS: f"{UNITS}/{BOOTLOADER}", f"{USR}/{BOOTLOADER}": "text:"}, []),
+    "masked by the vendor, and not here": (
+        {WANTS: f"{UNITS}/{BOOTLOADER}", f"{ETC}/{BOOTLOADER}": "", f"{USR}/{BOOTLOADER}": "/dev/null"},
+        [BOOTLOADER],
+    ),
+    "the wish of the vendor is masked": (
+        {f"{USR}/timers.target.wants/{CACHE}": f"../{CACHE}", f"{ETC}/timers.target.wants/{CACHE}": "/dev/null"},
+        [],
+    ),
+    "preset": ({**FIRST, **UNIT, PRESET: f"text:# x\n; y\n\n  enable\t{BOOTLOADER}\ndisable *\n"}, [BOOTLOADER]),
+    "preset by a pattern": ({**FIRST, **UNIT, PRESET: "text:ignore a\nenable boot[kl]*.service\n"}, [BOOTLOADER]),
+    "preset by none": ({**FIRST, **UNIT, PRESET: "text:enable x.service\n"}, [BOOTLOADER]),
+    "preset to be off": ({**FIRST, **UNIT, PRESET: "text:disable *\n", LATER: f"text:enable {BOOTLOADER}\n"}, []),
+    "preset to be left alone": ({**FIRST, **UNIT, PRESET: f"text:ignore {BOOTLOADER}\nenable *\n"}, []),
+    "preset here, and otherwise by the vendor": (
+        {**FIRST, **UNIT, MINE: "text:disable *\n", PRESET: "text:enable *\n"},
+        [],
+    ),
+    "preset, of another kind": ({**FIRST, **UNIT, PRESET: "text:disable *\n", f"{PRESET}.x": "text:enable *\n"}, []),
+    "preset to be off, and wanted": ({**FIRST, **UNIT, PRESET: "text:disable *\n", WANTS: "x"}, [BOOTLOADER]),
+    "preset, and masked": ({**FIRST, PRESET: "text:enable *\n", f"{ETC}/{BOOTLOADER}": "/dev/null", **UNIT}, []),
+    "preset, and not there": ({**FIRST, PRESET: "text:enable *\n"}, []),
+    "preset, and no ID": ({ID: "no file", **UNIT, PRESET: "text:enable *\n"}, [BOOTLOADER]),
+    "preset, and an empty ID": ({ID: "text:", **UNIT, PRESET: "text:enable *\n"}, []),
+    "preset, and an ID": ({ID: "text:0123456789abcdef0123456789abcdef\n", **UNIT, PRESET: "text:enable *\n"}, []),
+    "preset as ostree images have it": (
+        {ID: "no file", OSTREE_ID: "text:uninitialized\n", **UNIT, PRESET: "text:enable *\n"},
+        [BOOTLOADER],
+    ),
+    "preset, and an empty ID as ostree images have it": (
+        {ID: "no file", OSTREE_ID: "text:", **UNIT, PRESET: "text:enable *\n"},
+        [],
+    ),
     "other units": ({f"{ETC}/multi-user.target.wants/sshd.service": f"{UNITS}/sshd.service"}, []),
     "a directory of another kind": ({f"{ETC}/x.service.d/{BOOTLOADER}": ""}, []),
 }
 
 
+def files(tree: dict[str, str]) -> dict[str, str]:
+    """What there is in a tree, with an ID of the machine that no first boot replaces, unless it says so."""
+    return {name: target for name, target in {ID: "text:", **tree}.items() if target != "no file"}
+
+
+def text(target: str) -> str | None:
+    """What a file has in it; None for a link."""
+    return target.removeprefix("text:") if target.startswith("text:") else None if target else "[Unit]\n"
+
+
 def archive(where: Path, tree: dict[str, str], *, objects: bool) -> Path:
     """Write an image of a tree; with `objects`, names are hard links to what ostree names by its content."""
     members = [directory("etc/"), directory("usr/")]
-    for number, (name, target) in enumerate(tree.items()):
+    for number, (name, target) in enumerate(files(tree).items()):
         first = f"sysroot/ostree/repo/objects/{number:02}/x.file" if objects else name
-        members.append(symlink(first, target) if target else file(first, "[Unit]\n"))
+        content = text(target)
+        members.append(symlink(first, target) if content is None else file(first, content))
         members += [hardlink(name, first)] if objects else []
     write_archive(where / "image.oci", Image([Layer(layer(*members))], architecture=HERE))
     return where / "image.oci"
@@ -73,13 +123,14 @@ def test_inspect(
 
 @pytest.mark.parametrize(("tree", "enabled"), TREES.values(), ids=TREES)
 def test_warning_of_a_boot(tree: dict[str, str], enabled: list[str], tmp_path: Path) -> None:
-    for name, target in tree.items():
+    for name, target in files(tree).items():
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        if target:
+        content = text(target)
+        if content is None:
             path.symlink_to(target)
         else:
-            path.touch()
+            path.write_text(content)
     said = check_services(str(tmp_path), "docker://a/b", "quiet")
     assert (said is not None) == bool(enabled)
     for name in enabled:

@@ -17,7 +17,7 @@ from bootc_live.image.resolve import Wanted
 from bootc_live.image.sink import Takers
 from bootc_live.image.verified import ResolvedImage
 from bootc_live.rootfs.boot_files.filter import boot_file_filter
-from bootc_live.rootfs.disk_units import DiskUnit, enabled_disk_units, listing_of_tree, mask_arguments
+from bootc_live.rootfs.disk_units import DiskUnit, ImageTree, enabled_disk_units, mask_arguments
 from bootc_live.rootfs.tree.merge import merge
 from bootc_live.source.access import Access
 from bootc_live.source.select import open_source
@@ -51,7 +51,7 @@ def _looked_into(spec: SourceSpec, access: Access, recorder: Recorder) -> tuple[
         path = os.path.join(directory, "layers")
         readers = boot_file_filter(path)
         image = acquire([spec], access, path, recorder, Takers(readers=readers)).image
-        return image.resolved, enabled_disk_units(listing_of_tree(merge(image, readers)))
+        return image.resolved, enabled_disk_units(ImageTree(merge(image, readers), path))
 
 
 def _data(image: ResolvedImage, units: Sequence[DiskUnit] | None) -> dict[str, object]:

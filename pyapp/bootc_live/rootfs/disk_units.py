@@ -7,15 +7,28 @@ One table for the program and for docs/distributions.md. What only runs where os
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
-from typing import Final, NamedTuple
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Final, NamedTuple, Protocol
 
 from bootc_live.base.paths import resolve_below
 from bootc_live.config.cmdline.tokens import Token
+from bootc_live.rootfs.boot_files.filter import NOT_KEPT
 from bootc_live.rootfs.tree.node import Node, resolve
 
-Listing = Callable[[str], Mapping[str, str]]
-"""Gives the names in a directory of a tree, and what those lead to that are symbolic links, "" for all others."""
+# Of a preset.
+_MOST_TEXT = 64 * 2**10
+
+
+class UnitTree(Protocol):
+    """A tree in which systemd looks for units."""
+
+    def listing(self, directory: str) -> Mapping[str, str]:
+        """Return the names in a directory, with what symbolic links lead to, ``MASK`` for an empty file, else ""."""
+
+    def content(self, path: str) -> str:
+        """Return the content of a small file, "" where there is none."""
 
 
 class DiskUnit(NamedTuple):
@@ -40,21 +53,57 @@ DISK_UNITS: Final = (
 )
 
 # In images of ostree, what an installed system has in /etc lies in /usr/etc.
-_PLACES = ("etc/systemd/system", "usr/etc/systemd/system", "usr/lib/systemd/system")
+_PLACES = ("etc/systemd", "usr/etc/systemd", "usr/local/lib/systemd", "usr/lib/systemd")
+_MACHINE_IDS = ("etc/machine-id", "usr/etc/machine-id")
 _ASKING = (".wants", ".requires")
-_MASK = "/dev/null"
+MASK: Final = "/dev/null"
 
 
-def enabled_disk_units(listing: Listing, masked: Iterable[str] = ()) -> list[DiskUnit]:
-    """Return those units of the table that something in a tree asks for, and neither it nor ``masked`` masks."""
-    wanted, hidden = set[str](), set(masked)
+def enabled_disk_units(tree: UnitTree, masked: Iterable[str] = ()) -> list[DiskUnit]:
+    """Return those units of the table that will be started in a tree, and that neither it nor ``masked`` masks.
+
+    Something asks for them, or the first boot enables them by presets (systemd.preset(5)). As everywhere in systemd,
+    the first place that has a name counts.
+    """
+    units: dict[str, str] = {}
+    asked: dict[tuple[str, str], str] = {}
     for place in _PLACES:
-        for name, target in listing(place).items():
-            if target == _MASK:
-                hidden.add(name)
-            elif name.endswith(_ASKING):
-                wanted |= {unit for unit, leads in listing(f"{place}/{name}").items() if leads != _MASK}
+        for name, target in tree.listing(f"{place}/system").items():
+            units.setdefault(name, target)
+            if name.endswith(_ASKING):
+                for unit, leads in tree.listing(f"{place}/system/{name}").items():
+                    asked.setdefault((name, unit), leads)
+    wanted = {unit for (_, unit), leads in asked.items() if leads != MASK}
+    if _is_first_boot(tree):
+        rules = _presets(tree)
+        # All of the table have an [Install] section.
+        wanted |= {unit for unit in units if _is_preset(unit, rules)}
+    hidden = {name for name, target in units.items() if target == MASK}.union(masked)
     return [unit for unit in DISK_UNITS if unit.name in wanted - hidden]
+
+
+def _is_first_boot(tree: UnitTree) -> bool:
+    """Tell whether systemd will take the boot for the first one (machine-id(5)): presets count then."""
+    for path in _MACHINE_IDS:
+        directory, _, name = path.rpartition("/")
+        if name in tree.listing(directory):
+            return tree.content(path).startswith("uninitialized")
+    return True
+
+
+def _presets(tree: UnitTree) -> list[list[str]]:
+    """Return the rules of all presets, in the order in which they count: a word, a pattern, and instances."""
+    files: dict[str, str] = {}
+    for place in _PLACES:
+        for name in tree.listing(f"{place}/system-preset"):
+            if name.endswith(".preset"):
+                files.setdefault(name, f"{place}/system-preset/{name}")
+    lines = (line.split() for _, path in sorted(files.items()) for line in tree.content(path).splitlines())
+    return [words for words in lines if len(words) > 1 and words[0] in ("enable", "disable", "ignore")]
+
+
+def _is_preset(unit: str, rules: Iterable[list[str]]) -> bool:
+    return next((rule[0] for rule in rules if fnmatchcase(unit, rule[1])), "enable") == "enable"
 
 
 def mask_arguments(units: Iterable[DiskUnit]) -> str:
@@ -68,27 +117,66 @@ def masked_by(tokens: Iterable[Token]) -> set[str]:
     return names | {f"{name}.service" for name in names}
 
 
-def listing_of_directory(root: str) -> Listing:
-    """Return the listing of a tree of real files; links in it never lead out of it."""
+@dataclass(frozen=True)
+class DirectoryTree:
+    """A tree of real files; links in it never lead out of it."""
 
-    def listing(directory: str) -> Mapping[str, str]:
-        path = resolve_below(root, directory)
+    root: str
+
+    def listing(self, directory: str) -> Mapping[str, str]:
+        """List a directory; see ``UnitTree``."""
+        path = resolve_below(self.root, directory)
         if path is None or not os.path.isdir(path):
             return {}
         with os.scandir(path) as entries:
-            return {entry.name: os.readlink(entry.path) if entry.is_symlink() else "" for entry in entries}
+            return {entry.name: self._leads(entry) for entry in entries}
 
-    return listing
+    def _leads(self, entry: os.DirEntry[str]) -> str:
+        if entry.is_symlink():
+            return os.readlink(entry.path)
+        return MASK if entry.is_file(follow_symlinks=False) and not entry.stat(follow_symlinks=False).st_size else ""
+
+    def content(self, path: str) -> str:
+        """Read a file; see ``UnitTree``."""
+        found = resolve_below(self.root, path)
+        if found is None or not os.path.isfile(found):
+            return ""
+        with open(found, "rb") as file:
+            return file.read(_MOST_TEXT).decode(errors="replace")
 
 
-def listing_of_tree(root: Node) -> Listing:
-    """Return the listing of an image's merged tree."""
+@dataclass(frozen=True)
+class ImageTree:
+    """An image's merged tree, whose data lies in the file ``path``."""
 
-    def listing(directory: str) -> Mapping[str, str]:
+    root: Node
+    path: str
+
+    def listing(self, directory: str) -> Mapping[str, str]:
+        """List a directory; see ``UnitTree``."""
         try:
-            found = resolve(root, directory.encode(errors="surrogateescape").split(b"/"), None).directory
+            found = resolve(self.root, _parts(os.fsencode(directory)), None).directory
         except ValueError:
             return {}
-        return {os.fsdecode(name): os.fsdecode(entry.node.link) for name, entry in found.items()}
+        return {os.fsdecode(name): self._leads(entry.node) for name, entry in found.items()}
 
-    return listing
+    def _leads(self, node: Node) -> str:
+        empty = node.kind == "file" and not node.size and NOT_KEPT not in node.xattrs
+        return MASK if empty else os.fsdecode(node.link)
+
+    def content(self, path: str) -> str:
+        """Read a file; see ``UnitTree``."""
+        *above, name = _parts(os.fsencode(path))
+        try:
+            entry = resolve(self.root, above, None).directory.get(name)
+        except ValueError:
+            entry = None
+        if entry is None or entry.node.kind != "file" or entry.node.extents is not None or not entry.node.size:
+            return ""
+        with open(self.path, "rb") as file:
+            file.seek(entry.node.offset)
+            return file.read(min(entry.node.size, _MOST_TEXT)).decode(errors="replace")
+
+
+def _parts(path: bytes) -> list[bytes]:
+    return [part for part in path.split(b"/") if part]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bootc_live.config.cmdline.tokens import split_cmdline
-from bootc_live.rootfs.disk_units import enabled_disk_units, listing_of_directory, mask_arguments, masked_by
+from bootc_live.rootfs.disk_units import DirectoryTree, enabled_disk_units, mask_arguments, masked_by
 
 
 def check_services(root: str, typed: str, cmdline: str) -> str | None:
@@ -11,7 +11,7 @@ def check_services(root: str, typed: str, cmdline: str) -> str | None:
 
     ``typed`` is the image as the user wrote it.
     """
-    units = enabled_disk_units(listing_of_directory(root), masked_by(split_cmdline(cmdline)))
+    units = enabled_disk_units(DirectoryTree(root), masked_by(split_cmdline(cmdline)))
     if not units:
         return None
     names = ", ".join(unit.name for unit in units)

@@ -7,6 +7,7 @@ that do are hard links to it): there it is told by what the data begins with.
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections import deque
 from collections.abc import Collection, Iterator
@@ -26,7 +27,10 @@ _BOOT_NAMES = (b"vmlinuz", b"initramfs", b"initrd")
 _TELLING = (b"modules.dep", b"modules.builtin")
 # Where one of these, or what lies in modules, is no directory any more, all below it is gone.
 _ABOVE = frozenset(
-    {b"usr", b"lib", b"modules", b"bootc", b"kargs.d", b"boot", b"efi", b"EFI", b"Linux", b"etc", b"systemd", b"system"}
+    {
+        *(b"usr", b"lib", b"modules", b"bootc", b"kargs.d", b"boot", b"efi", b"EFI", b"Linux"),
+        *(b"etc", b"local", b"systemd", b"system", b"system-preset"),
+    }
 )
 _UNITS = b"systemd/system/"
 _OBJECTS = b"ostree/repo/objects/"
@@ -35,6 +39,8 @@ _PUNCH = 4 * 2**20
 # What kernels and UKIs begin with, and initramfs, plain and compressed.
 _KERNEL = (b"MZ",)
 _INITRAMFS = (b"070701", b"070702", b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ", b"\x02\x21\x4c\x18", b"\x5d\0\0")
+# What is in kernel arguments, presets of systemd, and an ID that the first boot replaces.
+_TEXTS = re.compile(rb"kargs|^[ \t]*(?:enable|disable)[ \t]|\Auninitialized", re.MULTILINE)
 _INITRAMFS_SIZE = 4 * 2**20
 
 
@@ -123,7 +129,7 @@ class _FilterReader(LayerReader):
                 self.sieve.keep(begin, begin + size)
             self._keep(member._replace(xattrs={}))
         elif _is_known(member.name, base):
-            self._keep(_lost(member, member.name))
+            self._keep(_lost(member, member.name) if member.size else member._replace(xattrs={}))
         # The size of a sparse one is not that of its data.
         self.sieve.pass_over(max((begin + size for begin, size in spans), default=member.offset))
 
@@ -139,7 +145,7 @@ class _FilterReader(LayerReader):
         if _OBJECTS not in member.name or not member.size:
             return False
         if member.size <= _SMALL:
-            return b"kargs" in self.tar.read(member.offset, member.size)
+            return _TEXTS.search(self.tar.read(member.offset, member.size)) is not None
         first = self.tar.read(member.offset, 8)
         return first.startswith(_KERNEL) or (member.size >= _INITRAMFS_SIZE and first.startswith(_INITRAMFS))
 
@@ -206,7 +212,12 @@ def _base(name: bytes) -> bytes:
 def _wanted(name: bytes, base: bytes) -> bool:
     if base.startswith(_BOOT_NAMES):
         return True
-    return base.lower().endswith(b".efi") or (base.endswith(b".toml") and b"kargs.d/" in name)
+    return (
+        base.lower().endswith(b".efi")
+        or (base.endswith(b".toml") and b"kargs.d/" in name)
+        or (base.endswith(b".preset") and b"system-preset/" in name)
+        or base == b"machine-id"
+    )
 
 
 def _is_known(name: bytes, base: bytes) -> bool:
