@@ -120,16 +120,20 @@ def test_for_people(archive: Path, program: Program) -> None:
         ("2048", "", True, "layout index, as asked for: needs"),
         ("2048", "bootc.live.layout=tree", True, "layout tree, as asked for: needs"),
         ("2048", "bootc.live.layout=auto", True, "layout index, the fastest that fits: needs"),
+        ("2G", "", True, "layout index, as asked for: needs"),
         ("128", "", False, "does not fit into memory: layout index needs"),
+        ("128MiB", "", False, "does not fit into memory: layout index needs"),
         ("2048", "bootc.live.size=2M", False, "2.0 MiB are allowed by bootc.live.size="),
         ("2048", "bootc.zram=3M", False, "of that fit into bootc.zram="),
     ],
 )
 def test_verdicts(memory: str, cmdline: str, boots: bool, verdict: str, archive: Path, program: Program) -> None:
-    data = told(program, "--memory", memory, "--cmdline", cmdline, archive)
+    done = program.run("estimate", "--json", "--memory", memory, "--cmdline", cmdline, archive)
+    assert done.status == (0 if boots else 1)
+    data = json.loads(done.stdout)
     assert data["boots"] is boots
     assert verdict in data["verdict"]
-    assert data["machine"]["memory"] == int(memory) * MIB
+    assert data["machine"]["memory"] == (2048 if memory.startswith("2") else 128) * MIB
     assert data["machine"]["available"] < data["machine"]["memory"]
 
 
@@ -160,8 +164,10 @@ def test_without_root(archive: Path, nobody: Program, tmp_path: Path) -> None:
     ("argv", "named"),
     [
         (["/nowhere.oci"], "'/nowhere.oci'"),
-        (["--memory", "2G", "/nowhere.oci"], "--memory '2G'"),
-        (["--memory", "0", "/nowhere.oci"], "--memory '0'"),
+        *(
+            (["--memory", size, "/nowhere.oci"], f"--memory '{size}'")
+            for size in ("0", "", "x", "50%", "-1", "1K", "2 G")
+        ),
         (["--cmdline", "bootc.live.layout=round", "/nowhere.oci"], "bootc.live.layout=round"),
         (["ftp:/x"], "ftp:/x"),
     ],

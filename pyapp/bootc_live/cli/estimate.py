@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass, replace
 
 from bootc_live.base.errors import AdmissionError, ConfigError
 from bootc_live.base.log import Recorder
-from bootc_live.base.numbers import decimal
 from bootc_live.base.output import print_json, print_results
 from bootc_live.base.units import MIB, mib
 from bootc_live.cli.arguments import source_argument
 from bootc_live.config.cmdline.parse import parse_cmdline
+from bootc_live.config.cmdline.values import parse_size
 from bootc_live.config.model import Backing, Compression, Config
 from bootc_live.image.acquire import resolve, warn_if_insecure
 from bootc_live.image.resolve import Wanted
@@ -27,7 +27,7 @@ from bootc_live.system.memory import total_bytes
 
 # The initramfs may have been built elsewhere: nothing is left out because this system lacks it.
 _ALL = Means(frozenset(Compression), zram=True)
-_HINT = "write the number of MiB, such as --memory 2048"
+_HINT = "write a number of MiB, or a size, such as --memory 2048 or --memory 2G"
 
 
 @dataclass(frozen=True)
@@ -72,19 +72,20 @@ def main(arguments: argparse.Namespace) -> int:
         print_json(_data(report))
     else:
         print_results(_text(report))
-    return 0
+    return 0 if report.boots else 1
 
 
 def _memory(typed: str | None) -> int:
     if typed is None:
         return whole_machine(total_bytes())
     try:
-        size = decimal(typed, limit=2**32)
-    except ValueError:
-        size = 0
-    if not size:
-        raise ConfigError(f"--memory {typed!r} is not a number of MiB", hint=_HINT)
-    return size * MIB
+        size = parse_size(f"{typed}M" if typed.isdecimal() else typed, lambda: 0)
+    except ValueError as error:
+        raise ConfigError(f"--memory {typed!r} is not a size of memory", hint=_HINT) from error
+    # In bytes, it is far from any machine's.
+    if size < MIB:
+        raise ConfigError(f"--memory {typed!r} is less than a MiB", hint=_HINT)
+    return size
 
 
 def _report(config: Config, image: ResolvedImage, estimated: Estimate, memory: int) -> _Report:

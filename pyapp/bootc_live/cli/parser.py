@@ -87,7 +87,9 @@ def _inspect(parser: argparse.ArgumentParser) -> None:
 
 def _estimate(parser: argparse.ArgumentParser) -> None:
     _source(parser)
-    parser.add_argument("--memory", metavar="MIB", help="judge a machine with so much memory [this one]")
+    parser.add_argument(
+        "--memory", metavar="SIZE", help="judge a machine with so much memory, in MiB or such as 2G [this one]"
+    )
     parser.add_argument("--cmdline", metavar="TEXT", help="the kernel command line to judge, for layout and limits")
     parser.add_argument("--json", action="store_true", help="print JSON; all sizes are bytes")
 
