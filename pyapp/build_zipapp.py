@@ -21,8 +21,12 @@ from wheelhouse import LOCK, PYAPP, ROOT, SHIMS, BuildError, Pin, locked_wheels,
 PACKAGE = PYAPP / "bootc_live"
 SHEBANG = b"#!/usr/bin/env python3\n"
 START = b"""\
+import signal
 import sys
 
+# Before there is anything to undo, an interrupt ends it without a traceback.
+if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 if sys.version_info < (3, 11):
     sys.exit("bootc-live needs Python 3.11 or newer; this is " + sys.version.split()[0])
 
