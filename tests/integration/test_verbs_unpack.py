@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
@@ -123,7 +124,7 @@ def test_full_target(where: str, program: Program, tmp_path: Path) -> None:
         if where == "empty":
             target.mkdir()
         told = program.run("unpack", archive, target).error(repr(str(target)), "No space left on device")
-        assert "free some space" in told
+        assert "make room there" in told
         assert names(disk) == (["tree"] if where == "empty" else [])
         assert where == "new" or names(target) == []
 
@@ -189,6 +190,20 @@ def test_what_works_as_root_is_told(uid_mode: int, devices: int, program: Progra
     line = f"the tree has {rights} set-uid or set-gid files and {devices} devices of the image's author"
     assert (line in told) == bool(rights or devices)
     assert (tmp_path / "tree/program").stat().st_mode & 0o7777 == uid_mode
+
+
+def test_an_empty_directory_that_another_fills(program: Program, small: Path, tmp_path: Path) -> None:
+    """What the other made is not taken away, whoever is the first to end."""
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    held = os.open(tree, os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        told = program.run("unpack", small, tree).error(f"{str(tree)!r} is being unpacked to already")
+    finally:
+        os.close(held)
+    assert "name a new directory" in told
+    assert names(tree) == []
 
 
 def test_two_at_once(program: Program, small: Path, wanted: list[Line], tmp_path: Path) -> None:

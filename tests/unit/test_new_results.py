@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bootc_live.base.errors import ConfigError, RootfsError
-from bootc_live.system.cleanup.new_results import new_directory, place_beside, publish_file
+from bootc_live.system.cleanup.new_results import new_directory, place_beside, publish_file, what_to_do
 
 
 def no_links(*_paths: object, **_options: object) -> None:
@@ -51,6 +51,21 @@ def test_a_file_that_is_there_is_refused_at_once(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("nowhere")
     with pytest.raises(ConfigError, match="exists"), place_beside(str(tmp_path / "link")):
         raise AssertionError("begun")
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (errno.ENOSPC, "make room there"),
+        (errno.EDQUOT, "make room there"),
+        (errno.ENOTEMPTY, "something else was made there meanwhile"),
+        (errno.EEXIST, "something else was made there meanwhile"),
+        (errno.EROFS, "check that it can be written to"),
+        (errno.EACCES, "check that it can be written to"),
+    ],
+)
+def test_what_to_do(number: int, said: str) -> None:
+    assert what_to_do(OSError(number, os.strerror(number))).startswith(said)
 
 
 def fill(target: Path, meanwhile: Callable[[], object] = lambda: None) -> None:
@@ -95,11 +110,11 @@ def test_a_failure_while_filling_leaves_nothing(tmp_path: Path, monkeypatch: pyt
     real = os.rename
     moved: list[str] = []
 
-    def rename(source: str, target: str) -> None:
-        if moved:
+    def rename(source: str, target: str, **inside: int) -> None:
+        if moved and not inside:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         moved.append(target)
-        real(source, target)
+        real(source, target, **inside)
 
     monkeypatch.setattr(os, "rename", rename)
     with pytest.raises(RootfsError, match="No space left"):

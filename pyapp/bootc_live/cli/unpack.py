@@ -6,9 +6,11 @@ They are made as the tree layout makes them: no archive member is ever created b
 from __future__ import annotations
 
 import argparse
+import fcntl
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 from bootc_live.base.errors import ConfigError, RootfsError
 from bootc_live.base.log import Recorder
@@ -22,9 +24,10 @@ from bootc_live.rootfs.tree.merge import merge
 from bootc_live.rootfs.tree.node import Node, path_of, walk
 from bootc_live.source.access import Access
 from bootc_live.system.cleanup.guard import commit, made
+from bootc_live.system.cleanup.new_results import what_to_do
 from bootc_live.system.cleanup.private import private_directory, remove_all
 
-_HINT = "free some space, or name another DIR"
+_HINT = "name a new directory"
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -32,7 +35,7 @@ def main(arguments: argparse.Namespace) -> int:
     spec = source_argument(arguments)
     target = os.path.abspath(arguments.directory)
     if os.path.lexists(target) and (os.path.islink(target) or not os.path.isdir(target) or os.listdir(target)):
-        raise ConfigError(f"{arguments.directory!r} exists and is not an empty directory", hint="name a new directory")
+        raise ConfigError(f"{arguments.directory!r} exists and is not an empty directory", hint=_HINT)
     parent = os.path.dirname(target)
     if not os.path.isdir(parent):
         raise ConfigError(
@@ -49,14 +52,16 @@ def main(arguments: argparse.Namespace) -> int:
             recorder.warn(line)
         with recorder.phase("copy", f"copying to {arguments.directory}"):
             try:
-                _copy(image, root, target, recorder)
+                _copy(image, root, arguments.directory, recorder)
             except ValueError as error:
                 raise RootfsError(
                     f"{image.resolved.typed!r} cannot be unpacked to {arguments.directory!r}: {error}",
                     hint="build the image anew",
                 ) from error
             except OSError as error:
-                raise RootfsError(f"cannot unpack to {arguments.directory!r}: {error}", hint=_HINT) from error
+                raise RootfsError(
+                    f"cannot unpack to {arguments.directory!r}: {error.strerror}", hint=what_to_do(error)
+                ) from error
     return 0
 
 
@@ -72,10 +77,11 @@ def _privileged(root: Node) -> Iterator[str]:
         )
 
 
-def _copy(image: VerifiedImage, root: Node, target: str, recorder: Recorder) -> None:
+def _copy(image: VerifiedImage, root: Node, typed: str, recorder: Recorder) -> None:
+    target = os.path.abspath(typed)
     if os.path.isdir(target):
         # It may be a mount point, or where somebody stands: it is filled, not replaced.
-        with made(_as_it_is, _empty, target) as emptied:
+        with _alone(typed), made(_as_it_is, _empty, target) as emptied:
             _copy_into(image, root, target, recorder)
             emptied.keep()
         return
@@ -84,6 +90,22 @@ def _copy(image: VerifiedImage, root: Node, target: str, recorder: Recorder) -> 
         os.mkdir(tree)
         _copy_into(image, root, tree, recorder)
         commit(os.rename, tree, target)
+
+
+@contextmanager
+def _alone(typed: str) -> Iterator[None]:
+    """Keep other programs of ours out of an empty directory: who fails would remove what they made."""
+    fd = os.open(typed, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigError(f"{typed!r} is being unpacked to already", hint=_HINT) from error
+        if os.listdir(fd):
+            raise ConfigError(f"{typed!r} is not empty any more", hint=_HINT)
+        yield
+    finally:
+        os.close(fd)
 
 
 def _copy_into(image: VerifiedImage, root: Node, directory: str, recorder: Recorder) -> None:

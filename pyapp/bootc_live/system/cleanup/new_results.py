@@ -13,6 +13,8 @@ from bootc_live.system.cleanup.guard import commit
 from bootc_live.system.cleanup.private import private_directory
 
 _PREFIX = ".bootc-live."
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_TAKEN = frozenset({errno.EEXIST, errno.ENOTEMPTY})
 _WITHOUT_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 # Whoever serves or boots it need not be who made it.
 _FILE, _DIRECTORY = 0o644, 0o755
@@ -69,9 +71,16 @@ def writing(typed: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise RootfsError(
-            f"{typed!r} cannot be made: {error.strerror}", hint="make room there, or name another place"
-        ) from error
+        raise RootfsError(f"{typed!r} cannot be made: {error.strerror}", hint=what_to_do(error)) from error
+
+
+def what_to_do(error: OSError) -> str:
+    """Return the hint for a place where something could not be written."""
+    if error.errno in _FULL:
+        return "make room there, or name another place"
+    if error.errno in _TAKEN:
+        return "something else was made there meanwhile; look at that, or name another place"
+    return "check that it can be written to, or name another place"
 
 
 @contextmanager

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from bootc_live.base.errors import RunError
 from bootc_live.system.cleanup.guard import made
-from bootc_live.system.run import run
-
-# Names of 255 bytes for one program: the kernel takes 2 MiB of arguments, or less.
-_AT_ONCE = 1000
 
 
 @contextmanager
@@ -28,11 +25,53 @@ def _make(parent: str, prefix: str) -> str:
 
 def remove(path: str) -> None:
     """Remove a directory with all there is in it."""
-    with suppress(RunError):
-        remove_all(os.path.dirname(path), [os.path.basename(path)])
+    with suppress(OSError):
+        remove_all(path, os.listdir(path))
+        os.rmdir(path)
 
 
 def remove_all(directory: str, names: list[str]) -> None:
-    """Remove names, however deep what they have is: Python's own removal ends where its stack or descriptors do."""
-    for begin in range(0, len(names), _AT_ONCE):
-        run(["rm", "-rf", "--one-file-system", "--", *names[begin : begin + _AT_ONCE]], cwd=directory)
+    """Remove names, however deep what they have is; raises OSError for what cannot be removed, such as a mount point.
+
+    Directories are moved to the top, out of which nobody else may look, before they are emptied: no path gets long.
+    """
+    problems: list[OSError] = []
+    top = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    todo = list(names)
+    try:
+        while todo:
+            name = todo.pop()
+            try:
+                if not _is_directory(name, top):
+                    os.unlink(name, dir_fd=top)
+                    continue
+                for inside, below in _listed(name, top):
+                    if _is_directory(inside, below):
+                        moved = f".bootc-live-{os.getpid()}-{next(_numbers)}"
+                        os.rename(inside, moved, src_dir_fd=below, dst_dir_fd=top)
+                        todo.append(moved)
+                    else:
+                        os.unlink(inside, dir_fd=below)
+                os.rmdir(name, dir_fd=top)
+            except OSError as error:
+                problems.append(error)
+    finally:
+        os.close(top)
+    if problems:
+        raise problems[0]
+
+
+def _listed(name: str, top: int) -> Iterator[tuple[str, int]]:
+    """Yield the names in a directory, each with a descriptor of that."""
+    below = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=top)
+    try:
+        yield from ((inside, below) for inside in os.listdir(below))
+    finally:
+        os.close(below)
+
+
+def _is_directory(name: str, top: int) -> bool:
+    return stat.S_ISDIR(os.stat(name, dir_fd=top, follow_symlinks=False).st_mode)
+
+
+_numbers = itertools.count()
