@@ -13,7 +13,7 @@ from bootc_live.base.errors import BootcLiveError
 from bootc_live.base.output import append_message, discard_results, flush_results, print_details, print_message
 from bootc_live.base.redact import redact
 from bootc_live.cli.parser import make_parser
-from bootc_live.system.cleanup.guard import ENDING, EndedError, guarded, own_mounts
+from bootc_live.system.cleanup.guard import ENDING_SIGNALS, EndedError, run_in_child, unshare_mounts
 
 EXIT_FAILED = 1
 EXIT_INTERNAL = 70
@@ -26,16 +26,16 @@ def main(argv: list[str] | None = None) -> int:
     arguments = make_parser().parse_args(argv)
     errors_to: str | None = getattr(arguments, "errors_to", None)
     try:
-        return guarded(lambda: _work(arguments, errors_to), last=argv is None)
+        return run_in_child(lambda: _work(arguments, errors_to), last=argv is None)
     except EndedError as ended:
-        _report(*(_INTERRUPTED if ended.number in ENDING else _killed(ended.number)), errors_to)
+        _report(*(_INTERRUPTED if ended.number in ENDING_SIGNALS else _killed(ended.number)), errors_to)
         return EXIT_FAILED
 
 
 def _work(arguments: argparse.Namespace, errors_to: str | None) -> int:
     threading.excepthook = _thread_failed
     try:
-        own_mounts()
+        unshare_mounts()
         verb = importlib.import_module(f"bootc_live.cli.{arguments.verb}")
         code: int = verb.main(arguments)
         flush_results()

@@ -138,7 +138,7 @@ def test_the_verb_runs_full(kargs: str, layout: str, large: Path, program: Progr
 @pytest.mark.parametrize(
     ("kargs", "named"),
     [
-        ("bootc.zram=64M bootc.zram.algorithm=shrink", "bootc.zram.algorithm=shrink"),
+        ("bootc.zram=64M bootc.zram.algorithm=shrink", "algorithm 'shrink'"),
         ("bootc.zram=4K", "zram device of 0.0 MiB"),
         ("bootc.live.mpol=bind:1000", "bootc.live.mpol=bind:1000"),
     ],

@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
-from bootc_live.system.memory import taken_bytes
+from bootc_live.system.memory import process_bytes
 
 _INTERVAL: Final = 0.05
 # Seconds to wait for, and bytes given back meanwhile that do not matter.
@@ -96,17 +96,17 @@ def in_turns(rounds: int, *works: Callable[[Costs], object]) -> list[Costs]:
 def _wait_for_quiet() -> None:
     """Waits until what an earlier run held is given back: that may take a moment after the last umount."""
     deadline = time.monotonic() + _PATIENCE
-    held = taken_bytes()
+    held = process_bytes()
     while time.monotonic() < deadline:
         time.sleep(4 * _INTERVAL)
-        before, held = held, taken_bytes()
+        before, held = held, process_bytes()
         if before - held < _QUIET:
             return
 
 
 def _machine(there: set[int]) -> int:
     """What all hold but those who were there before: a registry that serves grows, too."""
-    return taken_bytes() - sum(map(_anonymous, there))
+    return process_bytes() - sum(map(_anonymous, there))
 
 
 def _own(there: set[int], devices: set[Path]) -> int:

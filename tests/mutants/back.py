@@ -171,8 +171,8 @@ BACK = (
     Mutation(
         "guard: a hang-up ends it at once",
         "pyapp/bootc_live/system/cleanup/guard.py",
-        "ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)",
-        "ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)",
+        "ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)",
+        "ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)",
         "integration",
         "tests/integration/test_verbs_signals.py::test_while_fetching",
     ),
@@ -196,8 +196,8 @@ BACK = (
     Mutation(
         "new results: a file of somebody's is replaced",
         "pyapp/bootc_live/system/cleanup/new_results.py",
-        "        os.link(made, target)\n",
-        "        os.replace(made, target)\n",
+        "        os.link(finished, target)\n",
+        "        os.replace(finished, target)\n",
         "unit",
         "tests/unit/test_new_results.py",
     ),

@@ -18,7 +18,7 @@ from bootc_live.base.log import Progress, Recorder
 from bootc_live.base.units import mib
 from bootc_live.system import loop, memory
 from bootc_live.system.loop import loop_device
-from bootc_live.system.memory import available_bytes, peak_memory, taken_bytes, total_bytes
+from bootc_live.system.memory import available_bytes, peak_memory, process_bytes, total_bytes
 from bootc_live.system.mounts import is_mount_point
 from tests.lib.threads import no_thread_left
 
@@ -68,7 +68,7 @@ def test_taken_is_what_processes_tmpfs_and_zram_hold(tmp_path: Path) -> None:
     )
     zram = tmp_path / "vmstat"
     zram.write_text("nr_free_pages 5\nnr_zspages 3\nnr_zspages_other 9\n")
-    assert taken_bytes(str(path), str(zram)) == 7 * 1024 + 3 * mmap.PAGESIZE
+    assert process_bytes(str(path), str(zram)) == 7 * 1024 + 3 * mmap.PAGESIZE
 
 
 def test_real_meminfo() -> None:
@@ -78,7 +78,7 @@ def test_real_meminfo() -> None:
 
 def test_peak_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     taken = iter([100, 200, 800, 300])
-    monkeypatch.setattr(memory, "taken_bytes", lambda: next(taken, 150))
+    monkeypatch.setattr(memory, "process_bytes", lambda: next(taken, 150))
     monkeypatch.setattr(memory, "_INTERVAL", 0.001)
     with peak_memory() as peak:
         while peak.used < 700:

@@ -24,7 +24,7 @@ def test_a_clock_that_is_behind_is_set(built: Path) -> None:
     told = raise_clock(str(built), now=lambda: 3600.0, set_clock=calls.append)
     assert calls == [BUILT]
     assert told == (
-        "the clock said 1970-01-01 01:00:00 UTC, before this initramfs was built; it was set to 2023-11-14 22:13:20 UTC"
+        "the clock was 1970-01-01 01:00:00 UTC, before this initramfs was built; it was set to 2023-11-14 22:13:20 UTC"
     )
 
 

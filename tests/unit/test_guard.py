@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bootc_live.base.errors import RunError
-from bootc_live.system.cleanup.guard import ENDING, EndedError, commit, guarded, made, undone
+from bootc_live.system.cleanup.guard import ENDING_SIGNALS, EndedError, commit, owned, run_in_child, undo_at_end
 
 CONTENT = b"handed over"
 
@@ -73,7 +73,7 @@ ENDS: dict[str, Callable[[], None]] = {"signal to the parent": end_parent, "chil
 
 
 def test_status() -> None:
-    assert guarded(lambda: 3) == 3
+    assert run_in_child(lambda: 3) == 3
 
 
 @pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
@@ -81,13 +81,13 @@ def test_what_was_made_is_undone(end: Callable[[], None], tmp_path: Path) -> Non
     def work() -> int:
         one, two = str(tmp_path / "one"), str(tmp_path / "one/two")
         # What is made last is undone first, also where something cannot be undone.
-        with made(make, remove, one), made(make, remove, two), made(named, fail, "nowhere"):
+        with owned(make, remove, one), owned(make, remove, two), owned(named, fail, "nowhere"):
             assert os.path.isdir(two)
             end()
         return 0
 
     with pytest.raises(EndedError):
-        guarded(work)
+        run_in_child(work)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -96,7 +96,7 @@ def test_a_result_stays(end: Callable[[], None], tmp_path: Path) -> None:
     """After it is visible a signal is too late: it all is there."""
 
     def work() -> int:
-        with made(make, remove, str(tmp_path / "part")) as part:
+        with owned(make, remove, str(tmp_path / "part")) as part:
             commit(publish, part.result, str(tmp_path / "whole"))
             if end is end_parent:
                 os.kill(os.getppid(), signal.SIGTERM)
@@ -106,7 +106,7 @@ def test_a_result_stays(end: Callable[[], None], tmp_path: Path) -> None:
             end()
         return 0
 
-    assert guarded(work) == (3 if end is end_parent else 0)
+    assert run_in_child(work) == (3 if end is end_parent else 0)
     assert [path.name for path in tmp_path.iterdir()] == ["more" if end is end_parent else "whole"]
 
 
@@ -115,19 +115,19 @@ def test_a_result_stays_though_nobody_hears_of_it() -> None:
         commit(end, os.getpid())
         return 3
 
-    assert guarded(work) == 0
+    assert run_in_child(work) == 0
 
 
 @pytest.mark.parametrize("end", [*ENDS.values(), None], ids=[*ENDS, "nothing"])
 def test_what_is_kept_stays(end: Callable[[], None] | None, tmp_path: Path) -> None:
     def work() -> int:
-        with made(make, remove, str(tmp_path / "kept")) as kept:
+        with owned(make, remove, str(tmp_path / "kept")) as kept:
             kept.keep()
             if end is end_child:
                 end()
         return 0
 
-    assert guarded(work) == 0
+    assert run_in_child(work) == 0
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
 
 
@@ -142,7 +142,7 @@ def test_errors_of_the_parent_are_those_of_the_child(kind: str) -> None:
             return 0 if (error.errno, error.filename) == (2, kind) else 1
         return 1
 
-    assert guarded(work) == 0
+    assert run_in_child(work) == 0
 
 
 def test_descriptors_are_handed_over(tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_descriptors_are_handed_over(tmp_path: Path) -> None:
         commit(write, str(tmp_path / "copy"), descriptors=[read])
         return 0
 
-    assert guarded(work) == 0
+    assert run_in_child(work) == 0
     assert (tmp_path / "copy").read_bytes() == CONTENT
 
 
@@ -166,7 +166,7 @@ def test_long_messages(tmp_path: Path) -> None:
             commit(fail_long, name)
         return 0
 
-    assert guarded(work) == 0
+    assert run_in_child(work) == 0
 
 
 def fail_long(name: str) -> None:
@@ -183,7 +183,7 @@ def test_programs_end_with_it(tmp_path: Path) -> None:
         return 0
 
     with pytest.raises(EndedError):
-        guarded(work)
+        run_in_child(work)
     assert not Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}").exists()
 
 
@@ -192,7 +192,7 @@ def test_programs_that_nobody_waits_for_end_with_it(tmp_path: Path) -> None:
         subprocess.Popen(["sh", "-c", f"sleep 30; : >{tmp_path}/late"])
         return 0
 
-    assert guarded(work) == 0
+    assert run_in_child(work) == 0
     assert not (tmp_path / "late").exists()
 
 
@@ -207,9 +207,9 @@ def ignored() -> Iterator[None]:
 
 @pytest.mark.usefixtures("ignored")
 def test_signals_do_what_they_did_afterwards() -> None:
-    before = [signal.getsignal(number) for number in ENDING]
-    assert guarded(lambda: 0) == 0
-    assert [signal.getsignal(number) for number in ENDING] == before
+    before = [signal.getsignal(number) for number in ENDING_SIGNALS]
+    assert run_in_child(lambda: 0) == 0
+    assert [signal.getsignal(number) for number in ENDING_SIGNALS] == before
 
 
 @pytest.mark.usefixtures("ignored")
@@ -220,21 +220,21 @@ def test_signals_that_are_ignored_stay_so() -> None:
         os.kill(os.getpid(), signal.SIGHUP)
         return 3
 
-    assert guarded(work) == 3
+    assert run_in_child(work) == 3
 
 
 def test_the_terminal_does_not_stop_it() -> None:
     """It is in the background there."""
     wanted = (signal.SIGTTOU, signal.SIGTTIN)
-    assert guarded(lambda: sum(signal.getsignal(number) != signal.SIG_IGN for number in wanted)) == 0
+    assert run_in_child(lambda: sum(signal.getsignal(number) != signal.SIG_IGN for number in wanted)) == 0
 
 
 def test_without_a_child(tmp_path: Path) -> None:
     """The same calls work where nobody guards."""
-    with made(make, remove, str(tmp_path / "one")) as one:
+    with owned(make, remove, str(tmp_path / "one")) as one:
         assert Path(one.result).is_dir()
     assert list(tmp_path.iterdir()) == []
     called: list[str] = []
-    with undone(called.clear):
+    with undo_at_end(called.clear):
         called.append("x")
     assert called == []

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bootc_live.base.errors import ConfigError, RootfsError
-from bootc_live.system.cleanup.new_results import new_directory, place_beside, publish_file, what_to_do
+from bootc_live.system.cleanup.new_results import new_directory, publish_file, staging_directory, write_error_hint
 
 
 def no_links(*_paths: object, **_options: object) -> None:
@@ -19,7 +19,7 @@ def no_links(*_paths: object, **_options: object) -> None:
 
 
 def make(target: Path, meanwhile: Callable[[], object] = lambda: None) -> None:
-    with place_beside(str(target)) as beside:
+    with staging_directory(str(target)) as beside:
         made = Path(beside, "made")
         made.write_text("new\n")
         meanwhile()
@@ -49,23 +49,23 @@ def test_a_file_that_came_in_the_meantime_stays(links: bool, tmp_path: Path, mon
 
 def test_a_file_that_is_there_is_refused_at_once(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("nowhere")
-    with pytest.raises(ConfigError, match="exists"), place_beside(str(tmp_path / "link")):
+    with pytest.raises(ConfigError, match="exists"), staging_directory(str(tmp_path / "link")):
         raise AssertionError("begun")
 
 
 @pytest.mark.parametrize(
     ("number", "said"),
     [
-        (errno.ENOSPC, "make room there"),
-        (errno.EDQUOT, "make room there"),
-        (errno.ENOTEMPTY, "something else was made there meanwhile"),
-        (errno.EEXIST, "something else was made there meanwhile"),
-        (errno.EROFS, "check that it can be written to"),
-        (errno.EACCES, "check that it can be written to"),
+        (errno.ENOSPC, "free space there"),
+        (errno.EDQUOT, "free space there"),
+        (errno.ENOTEMPTY, "it has been made in the meantime"),
+        (errno.EEXIST, "it has been made in the meantime"),
+        (errno.EROFS, "check that it is writable"),
+        (errno.EACCES, "check that it is writable"),
     ],
 )
-def test_what_to_do(number: int, said: str) -> None:
-    assert what_to_do(OSError(number, os.strerror(number))).startswith(said)
+def test_write_error_hint(number: int, said: str) -> None:
+    assert write_error_hint(OSError(number, os.strerror(number))).startswith(said)
 
 
 def fill(target: Path, meanwhile: Callable[[], object] = lambda: None) -> None:

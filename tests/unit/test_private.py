@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bootc_live.system.cleanup.private import private_directory, remove_all
+from bootc_live.system.cleanup.directories import private_directory, remove_entries
 
 
 def deep(where: Path, levels: int) -> None:
@@ -43,7 +43,7 @@ def test_everything_goes_and_nothing_else(tmp_path: Path) -> None:
 def test_names_alone(tmp_path: Path) -> None:
     for name in ("one", "two", "three"):
         (tmp_path / name / "below").mkdir(parents=True)
-    remove_all(str(tmp_path), ["one", "three"])
+    remove_entries(str(tmp_path), ["one", "three"])
     assert [path.name for path in tmp_path.iterdir()] == ["two"]
 
 
@@ -60,7 +60,7 @@ def test_what_cannot_be_removed_keeps_nothing_else(tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(os, "rename", refuse)
     with pytest.raises(OSError, match="busy"):
-        remove_all(str(tmp_path), ["one", "two", "three"])
+        remove_entries(str(tmp_path), ["one", "two", "three"])
     assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == [
         "two",
         "two/mounted",

@@ -55,10 +55,10 @@ def test_descriptors_are_not_inherited() -> None:
 @pytest.mark.parametrize(
     ("script", "message"),
     [
-        ("exit 3", "sh exited with 3: it said nothing"),
+        ("exit 3", "sh exited with 3: no message"),
         ("echo out; echo why >&2; exit 1", "sh exited with 1: why"),
         ("printf 'two\\nlines\\n\\n' >&2; exit 2", "sh exited with 2: two\nlines"),
-        ("kill -9 $$", "sh was killed by signal 9: it said nothing"),
+        ("kill -9 $$", "sh was killed by signal 9: no message"),
         ("printf '\\377' >&2; exit 1", "sh exited with 1: \ufffd"),
     ],
 )

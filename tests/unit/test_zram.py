@@ -59,13 +59,13 @@ def test_an_algorithm_that_is_in_use_can_be_chosen(known: str, folder: Path) -> 
 def test_an_unknown_algorithm(unknown: str, folder: Path) -> None:
     with pytest.raises(RunError) as caught, zram_device(4096, unknown):
         pytest.fail("it was made")
-    assert f"'bootc.zram.algorithm={unknown}'; it has lzo-rle, lzo, lz4, zstd" in caught.value.message
+    assert f"algorithm {unknown!r}; it has lzo-rle, lzo, lz4, zstd" in caught.value.message
     assert (folder.parent / "hot_remove").read_text() == "7"
 
 
 def test_a_kernel_without_levels(folder: Path) -> None:
     (folder / "algorithm_params").unlink()
-    with pytest.raises(RunError, match=r"no levels to set with 'bootc\.zram\.level=3'") as caught:
+    with pytest.raises(RunError, match="cannot set the level 3") as caught:
         zram_device(4096, level=3).__enter__()
     assert "Linux 6.12 or later" in caught.value.hint
     assert (folder.parent / "hot_remove").read_text() == "7"

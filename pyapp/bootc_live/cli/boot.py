@@ -26,7 +26,7 @@ from bootc_live.rootfs.memory.admitting import present_means
 from bootc_live.rootfs.ram import settle
 from bootc_live.rootfs.writable.live_root import mounted_root
 from bootc_live.rootfs.writable.state import require_state
-from bootc_live.system.memory import give_back, peak_memory
+from bootc_live.system.memory import peak_memory, trim_heap
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -67,7 +67,7 @@ def main(arguments: argparse.Namespace) -> int:
         acquired = acquire(sources, access, maker.path, recorder, maker.takers)
         image = acquired.image
         built = maker.make(image)
-        give_back()
+        trim_heap()
         settle(directory)
         with mounted_root(built, directory, parts, recorder, image.resolved.identity, labelled=maker.labelled) as root:
             landing = SysrootLanding(root, arguments.sysroot, image.resolved.typed)

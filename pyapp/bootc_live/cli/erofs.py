@@ -21,7 +21,7 @@ from bootc_live.rootfs.layouts.built import BuiltRoot
 from bootc_live.rootfs.maker import RootMaker, root_maker
 from bootc_live.rootfs.memory.admitting import present_means
 from bootc_live.source.access import Access
-from bootc_live.system.cleanup.new_results import place_beside, publish_file
+from bootc_live.system.cleanup.new_results import publish_file, staging_directory
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -39,7 +39,7 @@ def main(arguments: argparse.Namespace) -> int:
     # As when booting: all that is made is needed to the end.
     gc.disable()
     with ExitStack() as stack:
-        directory = stack.enter_context(place_beside(arguments.file))
+        directory = stack.enter_context(staging_directory(arguments.file))
         maker = stack.enter_context(root_maker(config, directory, recorder, present_means(), ours=False))
         access = Access(recorder.warn, label=arguments.label, unsecure=arguments.unsecure, directory=directory)
         # It goes to a file: how much memory there is does not matter.

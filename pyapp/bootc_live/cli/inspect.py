@@ -21,8 +21,8 @@ from bootc_live.rootfs.disk_units import DiskUnit, ImageTree, enabled_disk_units
 from bootc_live.rootfs.tree.merge import merge
 from bootc_live.source.access import Access
 from bootc_live.source.select import open_source
-from bootc_live.system.cleanup.new_results import room_wanted
-from bootc_live.system.cleanup.private import private_directory
+from bootc_live.system.cleanup.directories import private_directory
+from bootc_live.system.cleanup.new_results import disk_full_hint
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -46,7 +46,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 def _looked_into(spec: SourceSpec, access: Access, recorder: Recorder) -> tuple[ResolvedImage, list[DiskUnit]]:
     """Fetch and verify an image, and keep nothing of it but names."""
-    with private_directory(tempfile.gettempdir(), "bootc-live.") as directory, room_wanted(repr(directory)):
+    with private_directory(tempfile.gettempdir(), "bootc-live.") as directory, disk_full_hint(repr(directory)):
         access.directory = directory
         path = os.path.join(directory, "layers")
         readers = boot_file_filter(path)

@@ -23,7 +23,7 @@ from bootc_live.rootfs.boot_files.extract import BootArtifacts, HandoverSpec, ex
 from bootc_live.rootfs.workspace import ram_workspace
 from bootc_live.source.access import Access, access_for
 from bootc_live.system.clock import raise_clock
-from bootc_live.system.memory import PeakMemory, give_back, peak_memory, used_bytes
+from bootc_live.system.memory import PeakMemory, peak_memory, trim_heap, unreclaimable_bytes
 
 _INTERVAL = 0.02
 # Unlike /etc/initrd-release, dracut writes it without systemd, too.
@@ -51,7 +51,10 @@ def boot_by_kexec(config: Config, kexec: Kexec, arguments: argparse.Namespace, r
     specs = config.sources if kexec.reuse else _reachable(config.sources, recorder)
     taken: list[BootArtifacts] = []
     try:
-        with peak_memory(used_bytes, _INTERVAL) as peak, ram_workspace(Backing(size=config.backing.size)) as directory:
+        with (
+            peak_memory(unreclaimable_bytes, _INTERVAL) as peak,
+            ram_workspace(Backing(size=config.backing.size)) as directory,
+        ):
             access = prepared_access(config, recorder, directory)
             room = HandoverRoom(config)
             _go(kexec, specs, access, directory, recorder, arguments, taken.append, peak, room)
@@ -61,7 +64,7 @@ def boot_by_kexec(config: Config, kexec: Kexec, arguments: argparse.Namespace, r
             raise
         _check_modules(taken, error)
         recorder.warn(f"kexec cannot be done: {error.message}; going on with this kernel")
-    give_back()
+    trim_heap()
     return replace(config, modules_required=True)
 
 
@@ -100,7 +103,7 @@ def _go(
             _tell_of_archives(specs, recorder)
         if local is not None and carried is None and not kexec.boot_on_failure and not arguments.dry_run:
             _drop_embedded_archive(local)
-        give_back()
+        trim_heap()
         call = landing.prepare(first_stage(taken, access.traffic.hosts, peak.used, recorder))
         seconds = ", ".join(f"{name} {spent} s" for name, spent in recorder.phases.items())
         last = f"{mib(peak.used)} of memory at the peak, for {mib(resolved.compressed_size)} to fetch; {seconds}"

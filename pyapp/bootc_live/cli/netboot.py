@@ -13,7 +13,7 @@ from bootc_live.base.units import mib
 from bootc_live.cli.arguments import source_argument
 from bootc_live.config.cmdline.tokens import redact_cmdline
 from bootc_live.source.access import Access
-from bootc_live.system.cleanup.new_results import new_directory, room_wanted, writing
+from bootc_live.system.cleanup.new_results import disk_full_hint, new_directory, write_errors
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -26,8 +26,8 @@ def main(arguments: argparse.Namespace) -> int:
     recorder = Recorder()
     with new_directory(arguments.output) as (result, scratch):
         access = Access(recorder.warn, label=arguments.label, unsecure=arguments.unsecure, directory=scratch)
-        with room_wanted(repr(arguments.output)), node_files(spec, access, scratch, recorder, options) as files:
-            with recorder.phase("write", f"writing to {arguments.output}"), writing(arguments.output):
+        with disk_full_hint(repr(arguments.output)), node_files(spec, access, scratch, recorder, options) as files:
+            with recorder.phase("write", f"writing to {arguments.output}"), write_errors(arguments.output):
                 written = write_netboot(result, files, base)
             report = _report(spec.typed, files, written)
     if arguments.json:

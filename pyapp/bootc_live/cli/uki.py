@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager
 
 from bootc_live.artifacts.node_files import ArtifactOptions, node_files
 from bootc_live.artifacts.uki import Signing, check_tools, make_uki
@@ -16,8 +15,8 @@ from bootc_live.base.units import mib
 from bootc_live.cli.arguments import source_argument
 from bootc_live.config.cmdline.tokens import redact_cmdline
 from bootc_live.source.access import Access
-from bootc_live.system.cleanup.new_results import place_beside, publish_file, room_wanted, writing
-from bootc_live.system.cleanup.private import private_directory
+from bootc_live.system.cleanup.directories import private_directory
+from bootc_live.system.cleanup.new_results import disk_full_hint, publish_file, staging_directory, write_errors
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -29,14 +28,14 @@ def main(arguments: argparse.Namespace) -> int:
         arguments.initrd, tuple(arguments.add_initrd), " ".join(arguments.append), arguments.rootfs
     )
     recorder = Recorder()
-    with place_beside(arguments.output) as beside, _scratch() as scratch:
+    with staging_directory(arguments.output) as beside, _scratch() as scratch:
         made = os.path.join(beside, "made.efi")
         access = Access(recorder.warn, label=arguments.label, unsecure=arguments.unsecure, directory=scratch)
         with (
-            room_wanted(f"{scratch!r} (TMPDIR in the environment says where)"),
+            disk_full_hint(f"{scratch!r} (TMPDIR in the environment says where)"),
             node_files(spec, access, scratch, recorder, options) as files,
             recorder.phase("uki", f"making {arguments.output}"),
-            writing(arguments.output),
+            write_errors(arguments.output),
         ):
             make_uki(ukify, made, files, scratch, signing)
             size = os.path.getsize(made)
@@ -57,18 +56,10 @@ def main(arguments: argparse.Namespace) -> int:
     return 0
 
 
-@contextmanager
-def _scratch() -> Iterator[str]:
-    """Give a directory for what is needed on the way: an EFI system partition has no room for that."""
+def _scratch() -> AbstractContextManager[str]:
+    """Make a directory for temporary files: an EFI system partition has no space for them."""
     parent = os.environ.get("TMPDIR") or "/var/tmp"  # noqa: S108 (a private directory is made below it; /tmp may be in RAM)
-    with ExitStack() as stack:
-        try:
-            directory = stack.enter_context(private_directory(parent, "bootc-live."))
-        except OSError as error:
-            raise ConfigError(
-                f"cannot work in {parent!r}: {error.strerror}", hint="name a directory with TMPDIR in the environment"
-            ) from error
-        yield directory
+    return private_directory(parent, "bootc-live.", hint="set the environment variable TMPDIR to a writable directory")
 
 
 def _signing(key: str | None, certificate: str | None) -> Signing | None:

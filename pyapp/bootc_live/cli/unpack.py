@@ -23,9 +23,9 @@ from bootc_live.rootfs.tree.data import Data
 from bootc_live.rootfs.tree.merge import merge
 from bootc_live.rootfs.tree.node import Node, path_of, walk
 from bootc_live.source.access import Access
-from bootc_live.system.cleanup.guard import commit, made
-from bootc_live.system.cleanup.new_results import what_to_do
-from bootc_live.system.cleanup.private import private_directory, remove_all
+from bootc_live.system.cleanup.directories import private_directory, remove_entries
+from bootc_live.system.cleanup.guard import commit, owned
+from bootc_live.system.cleanup.new_results import write_error_hint
 
 _HINT = "name a new directory"
 
@@ -60,7 +60,7 @@ def main(arguments: argparse.Namespace) -> int:
                 ) from error
             except OSError as error:
                 raise RootfsError(
-                    f"cannot unpack to {arguments.directory!r}: {error.strerror}", hint=what_to_do(error)
+                    f"cannot unpack to {arguments.directory!r}: {error.strerror}", hint=write_error_hint(error)
                 ) from error
     return 0
 
@@ -81,7 +81,7 @@ def _copy(image: VerifiedImage, root: Node, typed: str, recorder: Recorder) -> N
     target = os.path.abspath(typed)
     if os.path.isdir(target):
         # It may be a mount point, or where somebody stands: it is filled, not replaced.
-        with _alone(typed), made(_as_it_is, _empty, target) as emptied:
+        with _alone(typed), owned(_as_it_is, _empty, target) as emptied:
             _copy_into(image, root, target, recorder)
             emptied.keep()
         return
@@ -131,6 +131,6 @@ def _as_it_is(directory: str) -> list[str | int]:
 def _empty(before: list[str | int]) -> None:
     directory, owner, group, mode = before
     assert isinstance(directory, str)
-    remove_all(directory, os.listdir(directory))
+    remove_entries(directory, os.listdir(directory))
     os.chown(directory, int(owner), int(group))
     os.chmod(directory, int(mode))

@@ -16,7 +16,7 @@ from bootc_live.config.next_kernel.handover import Handover
 from bootc_live.image.acquire import Acquired
 from bootc_live.receipt.figures import Figures, root_parts
 from bootc_live.receipt.two_kernels import both_stages
-from bootc_live.system.cleanup.shared import made_in
+from bootc_live.system.cleanup.directories import make_in
 
 __all__ = ["DEFAULT_PATH", "Figures", "make_receipt", "read_receipt", "written_receipt"]
 
@@ -74,7 +74,7 @@ def written_receipt(receipt: dict[str, object], path: str) -> Iterator[None]:
     part = f"{path}.{os.urandom(8).hex()}.part"
     try:
         try:
-            with made_in(os.path.dirname(path) or ".", lambda: open(part, "x", encoding="utf-8")) as file:
+            with make_in(os.path.dirname(path) or ".", lambda: open(part, "x", encoding="utf-8")) as file:
                 file.write(f"{format_json(receipt)}\n")
             os.replace(part, path)
         finally:

@@ -14,7 +14,7 @@ from bootc_live.config.model import Zram
 from bootc_live.system.memory import available_bytes
 from bootc_live.system.mounts import mounted, unmounted_after
 from bootc_live.system.run import find_program, run
-from bootc_live.system.zram import HINT, failed_writes, memory_limit, zram_below, zram_device
+from bootc_live.system.zram import ZramError, failed_writes, memory_limit, zram_below, zram_device
 
 # What must stay free for the kernel and programs while the root is made.
 RESERVE = 64 * 2**20
@@ -28,6 +28,7 @@ _BYTES_PER_INODE = 4096
 # "sync", because a page that is written back later and does not fit then would be lost without a word.
 _EXT4_OPTIONS = "sync,discard,noatime,noinit_itable,errors=remount-ro"
 _LEAST_INODES = 65536
+_MODULE_HINT = "in an initramfs, add the dracut module bootc-live-zram"
 # BLKFLSBUF of linux/fs.h.
 _FLUSH = 0x1261
 
@@ -119,13 +120,16 @@ def _on_zram(spec: RamFs, zram: Zram, where: str) -> Iterator[str]:
     if find_program("mke2fs") is None:
         raise RunError(
             "the program 'mke2fs' is missing; it is needed to make a file system on zram",
-            hint="install e2fsprogs; in an initramfs, add the dracut module bootc-live-zram",
+            hint=f"install e2fsprogs; {_MODULE_HINT}",
         )
-    with zram_device(zram.size, zram.algorithm, zram.level, limit) as device:
+    with _zram_hints(), zram_device(zram.size, zram.algorithm, zram.level, limit) as device:
         try:
             with unmounted_after(where):
                 _make_ext4(device, zram.size, spec.name)
-                run(["mount", "-t", "ext4", "-o", _EXT4_OPTIONS, device, where], hint=HINT.replace("zram", "ext4", 1))
+                run(
+                    ["mount", "-t", "ext4", "-o", _EXT4_OPTIONS, device, where],
+                    hint=f"use a kernel with ext4; {_MODULE_HINT}",
+                )
                 os.rmdir(os.path.join(where, "lost+found"))
                 os.chmod(where, spec.mode)
                 yield where
@@ -133,6 +137,16 @@ def _on_zram(spec: RamFs, zram: Zram, where: str) -> Iterator[str]:
             # Whatever was seen of it: a short file, a wrong digest, a program that failed.
             _check(device, error)
             raise
+
+
+@contextmanager
+def _zram_hints() -> Iterator[None]:
+    """Add the dracut module or the kernel argument that helps."""
+    try:
+        yield
+    except ZramError as error:
+        error.hint += f", or omit bootc.zram.{error.option}=" if error.option else f"; {_MODULE_HINT}"
+        raise
 
 
 def _make_ext4(device: str, size: int, name: str) -> None:

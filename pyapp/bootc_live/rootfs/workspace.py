@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 
-from bootc_live.base.errors import OutOfMemoryError, RootfsError
+from bootc_live.base.errors import OutOfMemoryError
 from bootc_live.base.units import mib
 from bootc_live.config.model import Backing
 from bootc_live.rootfs.ram import RESERVE, RamFs, ram_filesystem
-from bootc_live.system.cleanup.guard import made
-from bootc_live.system.cleanup.private import private_directory
-from bootc_live.system.cleanup.shared import made_in
+from bootc_live.system.cleanup.directories import make_in, private_directory
+from bootc_live.system.cleanup.guard import owned
 from bootc_live.system.memory import available_bytes
 
 DEFAULT = "/run/bootc-live"
@@ -27,13 +26,13 @@ def ram_workspace(backing: Backing = _PLAIN, base: str = DEFAULT) -> Iterator[st
     Where no size is asked for, it may take all memory that is available now but 64 MiB. What is mounted from it lives
     on after the block. Raises OutOfMemoryError, RootfsError and RunError.
     """
-    with made(_make_work, _remove_work, base) as work, _in_ram(backing, work.result):
+    with owned(_make_work, _remove_work, base) as work, _in_ram(backing, work.result):
         yield work.result
 
 
 def _make_work(base: str) -> str:
     # A name of its own, so that two runs do not mount over each other.
-    return made_in(base, lambda: tempfile.mkdtemp(prefix="work.", dir=base))
+    return make_in(base, lambda: tempfile.mkdtemp(prefix="work.", dir=base))
 
 
 def _remove_work(path: str) -> None:
@@ -49,16 +48,10 @@ def directory_workspace(parent: str, backing: Backing = _PLAIN) -> Iterator[str]
 
     Where anything special is asked of RAM, a file system in RAM is mounted there. Raises as ``ram_workspace``.
     """
-    with ExitStack() as stack:
-        try:
-            # Absolute, because mount(8) is run from elsewhere.
-            where = stack.enter_context(private_directory(parent, "bootc-live."))
-        except OSError as error:
-            raise RootfsError(
-                f"cannot work in {parent!r}: {error.strerror}", hint="choose another --workdir"
-            ) from error
-        if backing != _PLAIN:
-            stack.enter_context(_in_ram(backing, where))
+    with (
+        private_directory(parent, "bootc-live.", hint="choose another --workdir") as where,
+        nullcontext() if backing == _PLAIN else _in_ram(backing, where),
+    ):
         yield where
 
 

@@ -1,4 +1,4 @@
-"""A floor for the wall clock: a machine with an empty battery wakes in 1970, where no certificate is valid."""
+"""Correct a wall clock that is too early, as after an empty battery: no certificate would be valid."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ BUILT = "/usr/lib/bootc-live/built"
 def raise_clock(
     path: str = BUILT, *, now: Callable[[], float] = time.time, set_clock: Callable[[float], None] | None = None
 ) -> str | None:
-    """Set a wall clock that is behind the time in a file to that time; gives a sentence about it, or None.
+    """Set a wall clock that is earlier than the build time of the initramfs to that time; return a message or None.
 
-    The file holds decimal seconds since 1970 (UTC): when the initramfs was
-    built. No file, or a clock that is ahead of it: nothing is done. A clock that
-    cannot be set is not fatal; the sentence says so.
+    The file has the build time as seconds since 1970 (UTC); without it nothing is done. If the clock cannot be set, the
+    message says so.
     """
     try:
         with open(path, encoding="ascii") as file:
@@ -23,16 +22,16 @@ def raise_clock(
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        return f"the build time in {path!r} cannot be read ({error}); the clock stays as it is"
+        return f"the build time in {path!r} cannot be read ({error}); the clock is not changed"
     wrong = now()
     if wrong >= floor:
         return None
-    behind = f"the clock said {_utc(wrong)}, before this initramfs was built"
+    behind = f"the clock was {_utc(wrong)}, before this initramfs was built"
     try:
         (set_clock or _set_clock)(floor)
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
-        return f"{behind}, and could not be set ({reason}): certificates may look as if they were not valid yet"
+        return f"{behind}, and could not be set ({reason}): certificates may seem to be not yet valid"
     return f"{behind}; it was set to {_utc(floor)}"
 
 

@@ -1,9 +1,9 @@
-"""Take from one thread what programs need not have that only turn bytes into other bytes.
+"""Confine a thread that starts filter programs, which only convert bytes.
 
-All of it belongs to the thread alone and is inherited by what it starts (prctl(2), seccomp(2), landlock(7)). So nothing
-runs between fork and exec, and the rest of this program keeps what it has.
+All restrictions apply to one thread and are inherited by the programs it starts (prctl(2), seccomp(2), landlock(7)). So
+no code runs between fork and exec, and other threads are not restricted.
 
-What the kernel does not offer is left out: the kernels that matter have all of it.
+Restrictions that the kernel does not support are skipped; all supported kernels have all of them.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ import os
 import struct
 from contextlib import suppress
 
-# Nobody, by number: an initramfs may have no list of users.
+# The user nobody by number: an initramfs may have no /etc/passwd.
 NOBODY = 65534
 
 _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP, _MODE_FILTER = 38, 22, 2
 _CLONE_NEWNET = 0x40000000
 # The same number everywhere.
 _LANDLOCK_CREATE_RULESET, _LANDLOCK_RESTRICT_SELF = 444, 446
-# Writing files, removing and making entries of all kinds (ABI 1); no rule allows any of it anywhere.
+# Write files, remove and make entries of all kinds (ABI 1); no rule allows any of these.
 _LANDLOCK_CHANGES = sum(1 << bit for bit in (1, *range(4, 13)))
 
-# AUDIT_ARCH_… of the kernel, and the numbers of what is refused. The program's output may be a file that holds data of
-# others: it may be written from front to back and no other way, be it later or by the kernel (aio(7), io_uring(7)). Nor
-# are there sockets, or ways into other processes and what they have open.
+# AUDIT_ARCH_… of the kernel, and the numbers of the refused calls. The output of the program may be a file with data of
+# others: it can only be written sequentially, and not by asynchronous calls (aio(7), io_uring(7)). Sockets are refused,
+# and access to other processes and their descriptors.
 _REFUSED = {
     "x86_64": (
         0xC000003E,
@@ -43,19 +43,19 @@ _REFUSED = {
         | {"copy_file_range": 285, "pwritev2": 287, "io_uring_setup": 425, "pidfd_getfd": 438},
     ),
 }
-# Numbers from here on are those of x32, a second set on x86_64.
+# x32, the second ABI of x86_64, has the numbers from here on.
 _X32 = 0x40000000
 _LOAD, _EQUAL, _AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06
 _KILL, _ALLOW, _ERRNO = 0x80000000, 0x7FFF0000, 0x00050000
 
 
 def confine_thread() -> None:
-    """Confine this thread, for good: no privileges by running programs, no changes of files, no network."""
+    """Permanently forbid this thread to gain privileges, change files or use the network."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     _refuse_changes(libc)
     if not _refuse_calls(libc, os.uname().machine):
-        # Of no use to who is not root.
+        # Fails without root privileges.
         libc.unshare(_CLONE_NEWNET)
 
 
@@ -78,7 +78,7 @@ def _refuse_calls(libc: ctypes.CDLL, machine: str) -> bool:
 
 
 def _program(architecture: int, refused: dict[str, int]) -> bytes:
-    """Return a filter (struct sock_filter of the kernel's filter.h) that refuses the calls with EPERM."""
+    """Return a filter (struct sock_filter of the kernel's filter.h) that makes the calls fail with EPERM."""
     numbers = sorted(refused.values())
     steps = [
         (_LOAD, 0, 0, 4),

@@ -1,7 +1,7 @@
-"""Decompress what kernels can decompress: kernels themselves and initramfs archives.
+"""Decompress kernels and initramfs archives.
 
-Exactly one compressed stream is read, for something else may follow it. What
-it is, its first bytes tell, as in the kernel's lib/decompress.c.
+Reads exactly one compressed stream, because other data may follow. Its first bytes tell the format, as in the kernel's
+lib/decompress.c.
 """
 
 from __future__ import annotations
@@ -14,32 +14,32 @@ from typing import Protocol
 
 from bootc_live.base.errors import ImageError
 from bootc_live.base.peekable import PeekableStream
-from bootc_live.system.inflate import DAMAGED, python_zstd, through, zstd_program
+from bootc_live.system.inflate import DAMAGED, GZIP, ZSTD, python_zstd, through, zstd_program
 from bootc_live.system.run import require_program
 
 _STEP = 256 * 2**10
 _LZ4 = b"\x02\x21\x4c\x18"
-# LZ4_compressBound() of the eight MiB that the legacy format takes at once.
-_LZ4_MOST = 8 * 2**20 + 8 * 2**20 // 255 + 16
+# LZ4_compressBound() of 8 MiB, the block size of the legacy format.
+_LZ4_MAX = 8 * 2**20 + 8 * 2**20 // 255 + 16
 
 Decompressor = Callable[[PeekableStream, str], Generator[bytes, None, None]]
 
 
 def decompressed(feed: PeekableStream, what: str) -> Generator[bytes, None, None]:
-    """Give what the compressed stream at the front of a feed holds, and leave the feed behind the stream.
+    """Decompress the stream at the beginning of ``feed``, and leave ``feed`` after it.
 
-    ``what`` names it in errors. Raises ImageError for what is damaged or in no known format, RunError where the program
-    for it is missing.
+    ``what`` is its name in errors. Raises ImageError for damaged data and unknown formats, RunError if a program is
+    missing.
     """
     first = feed.peek(6)
     for magic, decompressor in _KNOWN.items():
         if first.startswith(magic):
             return decompressor(feed, what)
-    raise ImageError(f"{what} is in an unknown format (it begins with {first.hex()})", hint="compress it with zstd")
+    raise ImageError(f"{what} has an unknown format (it begins with {first.hex()})", hint="compress it with zstd")
 
 
 def is_compressed(first: bytes) -> bool:
-    """Tell by its first six bytes whether ``decompressed`` takes a stream."""
+    """Return whether the first six bytes of a stream are those of a format that ``decompressed`` supports."""
     return first.startswith(tuple(_KNOWN))
 
 
@@ -68,7 +68,7 @@ def _bzip2(feed: PeekableStream, what: str) -> Generator[bytes, None, None]:
 
 
 class _Stream(Protocol):
-    """What the standard library's decompressors have in common."""
+    """The common interface of decompressors in the standard library."""
 
     @property
     def eof(self) -> bool: ...
@@ -98,7 +98,7 @@ def _zstd(feed: PeekableStream, what: str) -> Generator[bytes, None, None]:
     if program is not None:
         return through(program, _zstd_frame(feed), what)
     zstd = python_zstd()
-    assert zstd is not None, "a program would have been taken"
+    assert zstd is not None, "otherwise there is a program"
     return _stepwise(zstd.ZstdDecompressor(), feed, what, zstd.ZstdError)
 
 
@@ -108,7 +108,7 @@ def _lz4(feed: PeekableStream, what: str) -> Generator[bytes, None, None]:
 
 
 def _zstd_frame(feed: PeekableStream) -> Iterator[bytes]:
-    """Give one frame (RFC 8878, 3.1.1); what is damaged in it, the program says."""
+    """Yield one frame (RFC 8878, 3.1.1); the program reports damage."""
     head = feed.peek(5)
     descriptor = head[-1]
     one_segment = descriptor >> 5 & 1
@@ -124,8 +124,8 @@ def _zstd_frame(feed: PeekableStream) -> Iterator[bytes]:
 
 
 def _lz4_blocks(feed: PeekableStream) -> Iterator[bytes]:
-    """Give the blocks of the legacy format, which has no end of its own: up to what cannot be the size of a block."""
-    while len(head := feed.peek(4)) == 4 and (head == _LZ4 or 0 < int.from_bytes(head, "little") <= _LZ4_MOST):
+    """Yield the blocks of the legacy format, which has no end mark: up to a number that cannot be a block size."""
+    while len(head := feed.peek(4)) == 4 and (head == _LZ4 or 0 < int.from_bytes(head, "little") <= _LZ4_MAX):
         yield feed.read(4)
         if head != _LZ4:
             yield from feed.read_pieces(int.from_bytes(head, "little"))
@@ -140,11 +140,11 @@ def _cut_short(what: str) -> ImageError:
 
 
 _KNOWN: dict[bytes, Decompressor] = {
-    b"\x1f\x8b": _gzip,
+    GZIP: _gzip,
     b"\x1f\x9e": _gzip,
     b"BZh": _bzip2,
     b"\x5d\x00\x00": _lzma,
     b"\xfd7zXZ\0": _lzma,
     _LZ4: _lz4,
-    b"\x28\xb5\x2f\xfd": _zstd,
+    ZSTD: _zstd,
 }

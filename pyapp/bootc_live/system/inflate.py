@@ -1,7 +1,6 @@
-"""Decompress a layer while it streams: gzip, zstd or plain, told apart by their first bytes.
+"""Decompress a stream of a layer: gzip, zstd or uncompressed.
 
-The media type is only a claim, and some tools claim wrongly; the diffID decides
-whether the result is right.
+The first bytes decide, because some tools set a wrong media type. The diffID verifies the result.
 """
 
 from __future__ import annotations
@@ -19,25 +18,25 @@ from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType
 
 from bootc_live.base.errors import ImageError, RunError
+from bootc_live.system.files import write_all
 from bootc_live.system.run import filter_process, find_program, require_program
 
-# Output of one step; a bomb must not fill memory before it fills the file system.
+# Maximum output of one step: a decompression bomb must not fill memory.
 _STEP = 4 * 1024 * 1024
-# Input of one step of zlib: what a member leaves of it is copied, and a member may have twenty bytes.
+# Input of one step. The rest after a gzip member is copied, and a member may have only twenty bytes.
 _WINDOW = 16 * 1024
 _PIPE_SIZE = 1024 * 1024
 _F_SETPIPE_SZ = 1031
 GZIP = b"\x1f\x8b"
 ZSTD = b"\x28\xb5\x2f\xfd"
-DAMAGED = "push the image again, or make the archive anew"
+DAMAGED = "push the image again, or create the archive again"
 
 
 def inflate(chunks: Iterator[bytes], what: str) -> Generator[bytes, None, None]:
-    """Give the layer's tar stream in bounded pieces; ``what`` names it in errors.
+    """Yield the tar stream of a layer in bounded pieces; ``what`` is its name in errors.
 
-    The input is read to its end even if the compressed stream ends earlier, so
-    that its digest is checked. Raises ImageError for damaged data and RunError
-    where zstd cannot be decompressed here.
+    Reads the input to its end even if the compressed stream ends earlier, so that the digest is checked. Raises
+    ImageError for damaged data, RunError if there is no decompressor for zstd.
     """
     first, whole = peeked(chunks)
     argv = inflater(first)
@@ -49,7 +48,7 @@ def inflate(chunks: Iterator[bytes], what: str) -> Generator[bytes, None, None]:
 
 
 def peeked(chunks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
-    """Give how a stream begins, enough to tell how it is compressed, and the whole stream."""
+    """Return the first bytes of a stream, enough to detect its compression, and the whole stream."""
     first = next(chunks, b"")
     while 0 < len(first) < len(ZSTD):
         more = next(chunks, b"")
@@ -60,10 +59,10 @@ def peeked(chunks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
 
 
 def inflater(first: bytes) -> list[str] | None:
-    """Give the program for a stream that begins like this, reading its input and writing to its output.
+    """Return the argv of the filter program that decompresses a stream with these first bytes.
 
-    None where no program is needed: for plain data, for gzip where igzip is not packed, and for zstd where that is not
-    packed and Python has it. Raises RunError where there is neither.
+    None if Python does it: for uncompressed data, for gzip without igzip, and for zstd if only Python has a module for
+    it. Raises RunError if there is neither.
     """
     if first.startswith(GZIP):
         igzip = find_program("igzip")
@@ -74,14 +73,14 @@ def inflater(first: bytes) -> list[str] | None:
 
 
 def zstd_program(purpose: str) -> list[str] | None:
-    """Return the program that decompresses zstd, None where Python has to; raise RunError where there is neither."""
+    """Return the argv that decompresses zstd, None if only Python can; raises RunError if neither can."""
     if find_program("zstd") is None and python_zstd() is not None:
         return None
     return [require_program("zstd", purpose, "zstd"), "-d", "-c", "-q", "--no-progress"]
 
 
 def python_zstd() -> ModuleType | None:
-    """Return the standard library's zstd, None before Python 3.14."""
+    """Return the zstd module of the standard library, None before Python 3.14."""
     try:
         return importlib.import_module("compression.zstd")
     except ImportError:
@@ -89,7 +88,7 @@ def python_zstd() -> ModuleType | None:
 
 
 def compressed(first: bytes) -> bool:
-    """Tell gzip and zstd data by their first four bytes."""
+    """Return whether four bytes are the beginning of gzip or zstd data."""
     return first.startswith((GZIP, ZSTD)) or _skippable(first)
 
 
@@ -109,10 +108,10 @@ def _zlib(chunks: Iterator[bytes], what: str) -> Generator[bytes, None, None]:
                     behind = bytes(data[at:])
                     break
                 if data[at : at + len(GZIP)] != GZIP:
-                    # Padding or garbage: igzip passes over it too. The diffID tells whether something is missing.
+                    # Padding or garbage, which igzip ignores, too. The diffID detects missing data.
                     deque(chunks, maxlen=0)
                     return
-                # A new member: RFC 1952 lets a file have several.
+                # A file may have several members (RFC 1952).
                 stream = zlib.decompressobj(wbits=31)
             given = data[at : at + _WINDOW]
             try:
@@ -131,14 +130,14 @@ def _zlib(chunks: Iterator[bytes], what: str) -> Generator[bytes, None, None]:
 
 def _zstd(chunks: Iterator[bytes], what: str) -> Generator[bytes, None, None]:
     zstd = python_zstd()
-    assert zstd is not None, "a program would have been taken"
+    assert zstd is not None, "otherwise there is a program"
     stream = zstd.ZstdDecompressor()
     for chunk in chunks:
         for at in range(0, len(chunk), _WINDOW):
             data = chunk[at : at + _WINDOW]
             while data or not (stream.eof or stream.needs_input):
                 if stream.eof:
-                    # A new frame: a file may have several, some of which hold nothing of it (RFC 8878, 3.1).
+                    # A file may have several frames, some without data (RFC 8878, 3.1).
                     stream = zstd.ZstdDecompressor()
                 try:
                     piece = stream.decompress(data, _STEP)
@@ -152,7 +151,7 @@ def _zstd(chunks: Iterator[bytes], what: str) -> Generator[bytes, None, None]:
 
 
 def through(argv: list[str], chunks: Iterator[bytes], what: str) -> Generator[bytes, None, None]:
-    """Give what a program makes of a stream; the errors are those of ``inflate``. The input is read in a thread."""
+    """Yield the output of a filter program for a stream; a thread writes its input. Raises as ``inflate``."""
     feed_read, feed_write = make_pipe()
     out_read, out_write = make_pipe()
     ours = [feed_write, out_read]
@@ -165,46 +164,41 @@ def through(argv: list[str], chunks: Iterator[bytes], what: str) -> Generator[by
                     fed = feeder.submit(feed, feed_write, chunks, abandoned.is_set)
                     while piece := os.read(out_read, _STEP):
                         yield piece
-                    # What went wrong with the input explains best what the program says.
+                    # An error of the input is the cause of an error of the program.
                     fed.result()
                     try:
                         program.finish()
                     except RunError as error:
                         raise ImageError(f"{what} is damaged: {error.message}", hint=DAMAGED) from error
                 except BaseException:
-                    # Before the program is ended: whoever feeds it must not read on without it.
+                    # Before the program is killed: the feeder must stop reading.
                     abandoned.set()
                     raise
         finally:
-            # Before the feeder is waited for: a dead program's pipe must not keep it.
+            # Before waiting for the feeder: an open pipe would block it.
             for end in ours:
                 os.close(end)
 
 
 def feed(pipe: int, chunks: Iterator[bytes], abandoned: Callable[[], bool]) -> None:
-    """Write chunks into a pipe and close it; a program that wants no more does not keep them from being read."""
+    """Write chunks into a pipe and close it; read all of them even if the program stops reading."""
+    is_open = True
     with open(pipe, "wb", buffering=0):
-        _write_all(pipe, chunks, abandoned)
+        for chunk in chunks:
+            if abandoned():
+                return
+            if is_open:
+                try:
+                    write_all(pipe, chunk)
+                except BrokenPipeError:
+                    # The remaining chunks are read only to hash them.
+                    is_open = False
 
 
 def make_pipe() -> tuple[int, int]:
-    """Give the two ends of a large pipe, reading end first."""
+    """Return the read end and the write end of a large pipe."""
     read, write = os.pipe()
-    # A smaller pipe than asked for is slower, not wrong.
+    # A smaller pipe also works, but slower.
     with contextlib.suppress(OSError):
         fcntl.fcntl(write, _F_SETPIPE_SZ, _PIPE_SIZE)
     return read, write
-
-
-def _write_all(pipe: int, chunks: Iterator[bytes], abandoned: Callable[[], bool]) -> None:
-    open_end = True
-    for chunk in chunks:
-        if abandoned():
-            return
-        view = memoryview(chunk)
-        while view and open_end:
-            try:
-                view = view[os.write(pipe, view) :]
-            except BrokenPipeError:
-                # It has read all it wants; what is left still has to be hashed.
-                open_end = False

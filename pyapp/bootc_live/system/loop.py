@@ -1,4 +1,4 @@
-"""Loop devices by ioctl (loop(4)): no program, and no device left behind by construction."""
+"""Loop devices that detach themselves (loop(4))."""
 
 from __future__ import annotations
 
@@ -24,10 +24,9 @@ _ATTEMPTS = 50
 
 @contextmanager
 def loop_device(fd: int, name: str, block_size: int) -> Iterator[str]:
-    """Give the path of a read-only loop device over an open file.
+    """Attach an open file to a read-only loop device; yields its path. Raises RunError.
 
-    The device lives as long as the block or something mounted from it,
-    whichever is longer: it clears itself at the last close. Raises RunError.
+    The kernel detaches it at the last close: after the block, and after the last unmount.
     """
     if not os.path.exists(_CONTROL) and find_program("modprobe"):
         run(["modprobe", "loop"], hint="use a kernel with loop devices")
@@ -38,12 +37,12 @@ def loop_device(fd: int, name: str, block_size: int) -> Iterator[str]:
             if device is not None:
                 yield device[0]
                 return
-            # Somebody else took the device between asking and taking.
+            # Another process has attached a file to it in the meantime.
             time.sleep(0.02)
     finally:
         if device is not None:
             os.close(device[1])
-    raise RunError("no free loop device could be had", hint="detach loop devices with: losetup -D")
+    raise RunError("no free loop device was found", hint="detach loop devices with: losetup -D")
 
 
 def _attach(fd: int, name: str, block_size: int) -> tuple[str, int] | None:
@@ -55,7 +54,7 @@ def _attach(fd: int, name: str, block_size: int) -> tuple[str, int] | None:
             os.close(control)
         device = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
-        # udev or devtmpfs has not made the node yet.
+        # The device node does not exist yet.
         return None
     except OSError as error:
         raise RunError(f"cannot use loop devices: {error.strerror}", hint="use a kernel with loop devices") from error

@@ -1,4 +1,4 @@
-"""How much RAM there is, and how much a run took at its worst."""
+"""Measure memory: total, available, and the peak of a run."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ _INTERVAL = 0.1
 
 
 def available_bytes(meminfo: str = "/proc/meminfo") -> int:
-    """Give MemAvailable in bytes (proc_meminfo(5)); 0 where it cannot be read."""
+    """Return MemAvailable in bytes (proc_meminfo(5)); 0 if it cannot be read."""
     return _sum(meminfo, ("MemAvailable:",))
 
 
 def total_bytes(meminfo: str = "/proc/meminfo") -> int:
-    """Give MemTotal in bytes (proc_meminfo(5)), of which tmpfs(5) takes its percentages; 0 where it cannot be read."""
+    """Return MemTotal in bytes (proc_meminfo(5)), the base of percentages in tmpfs(5); 0 if it cannot be read."""
     return _sum(meminfo, ("MemTotal:",))
 
 
-def taken_bytes(meminfo: str = "/proc/meminfo", vmstat: str = "/proc/vmstat") -> int:
-    """Give the bytes of RAM that processes, tmpfs and zram hold.
+def process_bytes(meminfo: str = "/proc/meminfo", vmstat: str = "/proc/vmstat") -> int:
+    """Return the bytes of RAM that processes, tmpfs and zram use.
 
-    These are AnonPages and Shmem of proc_meminfo(5), and nr_zspages of proc_vmstat(5). Unlike the fall of
-    MemAvailable, they do not shift with caches of the kernel.
+    The sum of AnonPages and Shmem of proc_meminfo(5) and nr_zspages of proc_vmstat(5). Unlike MemAvailable, it does not
+    depend on caches of the kernel.
     """
     return _sum(meminfo, ("AnonPages:", "Shmem:")) + _sum(vmstat, ("nr_zspages ",), mmap.PAGESIZE)
 
 
-def used_bytes(meminfo: str = "/proc/meminfo") -> int:
-    """Give the bytes of RAM that hold what cannot be dropped, whoever holds it: the kernel for itself, too.
+def unreclaimable_bytes(meminfo: str = "/proc/meminfo") -> int:
+    """Return the bytes of RAM that cannot be reclaimed, memory of the kernel included.
 
-    That is all of proc_meminfo(5) but MemFree, Buffers, SReclaimable, and what of Cached is not Shmem.
+    MemTotal of proc_meminfo(5) minus MemFree, Buffers, SReclaimable, and Cached without Shmem.
     """
     taken = _sum(meminfo, ("MemTotal:", "Shmem:"))
     return taken - _sum(meminfo, ("MemFree:", "Buffers:", "Cached:", "SReclaimable:"))
@@ -49,34 +49,34 @@ def _sum(path: str, fields: tuple[str, ...], unit: int = 1024) -> int:
         return 0
 
 
-def give_back() -> None:
-    """Return memory that this process has freed to the kernel, as malloc_trim(3) does; nothing without glibc."""
+def trim_heap() -> None:
+    """Return freed heap memory of this process to the kernel (malloc_trim(3)); does nothing without glibc."""
     with suppress(AttributeError, OSError):
         ctypes.CDLL(None).malloc_trim(0)
 
 
 class PeakMemory:
-    """The largest growth since the start of what processes, tmpfs and zram hold, or of another measure, sampled."""
+    """The largest sampled growth of used memory, or of another measure, since the start."""
 
     def __init__(self, measure: Callable[[], int] | None = None) -> None:
-        """Take the present as the start; ``measure`` gives bytes."""
-        self._measure = taken_bytes if measure is None else measure
+        """Begin at the current value; ``measure`` returns bytes."""
+        self._measure = process_bytes if measure is None else measure
         self._start = self._measure()
         self._highest = self._start
 
     def sample(self) -> None:
-        """Look once."""
+        """Take a sample."""
         self._highest = max(self._highest, self._measure())
 
     @property
     def used(self) -> int:
-        """Bytes by which it was up at the worst sample."""
+        """The largest growth in bytes."""
         return self._highest - self._start
 
 
 @contextmanager
 def peak_memory(measure: Callable[[], int] | None = None, interval: float = _INTERVAL) -> Iterator[PeakMemory]:
-    """Sample every ``interval`` seconds in the background while the block runs."""
+    """Sample every ``interval`` seconds in a thread during the block."""
     peak, stop = PeakMemory(measure), threading.Event()
 
     def watch() -> None:

@@ -1,4 +1,4 @@
-"""Mounts by mount(8) and umount(8), each undone with its block unless kept."""
+"""Mount and unmount file systems."""
 
 from __future__ import annotations
 
@@ -9,47 +9,51 @@ from contextlib import contextmanager
 from bootc_live.system.run import run
 from bootc_live.system.system_call import system_call
 
-# The same numbers everywhere (open_tree(2), move_mount(2), Linux 5.2).
+# Numbers of system calls since Linux 5.2, the same on all architectures.
 _OPEN_TREE, _MOVE_MOUNT = 428, 429
 _AT_FDCWD, _CLONE, _RECURSIVE, _FROM_DESCRIPTOR = -100, 1, 0x8000, 4
+_FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432
+_CLOEXEC = 1
+_SET_FLAG, _SET_STRING, _CREATE = 0, 1, 6
+_RDONLY = 1
 
 
 def mount(kind: str, what: str, where: str, options: str, *, hint: str, cwd: str | None = None) -> None:
-    """Put a file system of type ``kind`` at ``where``; raises RunError with the program's own words.
+    """Mount a file system of type ``kind`` at ``where``; raises RunError.
 
-    Relative paths in the options count from ``cwd``.
+    Relative paths in the options are relative to ``cwd``.
     """
     run(["mount", "-t", kind, "-o", options, what, where], hint=hint, cwd=cwd)
 
 
 def bind(what: str, where: str, *, hint: str) -> None:
-    """Show a directory at a second place; raises RunError."""
+    """Bind-mount a directory; raises RunError."""
     run(["mount", "--bind", what, where], hint=hint)
 
 
 def remount_bound(where: str, options: str, *, hint: str) -> None:
-    """Give one mount, not its file system, flags of mount(8) such as "ro"; raises RunError."""
+    """Set flags of mount(8) such as "ro" for a mount, not for its file system; raises RunError."""
     run(["mount", "-o", ",".join(part for part in ("remount,bind", *options.split(",")) if part), where], hint=hint)
 
 
 def mount_tree(where: str) -> int:
-    """Return a descriptor of a copy of a mount and all below it, which is attached nowhere. Raises OSError."""
+    """Clone a mount with all mounts below it; return the descriptor of the detached clone. Raises OSError."""
     return system_call(_OPEN_TREE, _AT_FDCWD, os.fsencode(where), _CLONE | _RECURSIVE | os.O_CLOEXEC)
 
 
 def attach_tree(tree: int, where: str) -> None:
-    """Attach such a tree at a directory (move_mount(2)). Raises OSError."""
+    """Attach a detached mount tree to a directory (move_mount(2)). Raises OSError."""
     system_call(_MOVE_MOUNT, tree, b"", _AT_FDCWD, os.fsencode(where), _FROM_DESCRIPTOR)
 
 
 def unmount(where: str) -> None:
-    """Take a mount and all below it away, at once for everyone who can name it."""
+    """Unmount recursively and lazily; raises RunError."""
     run(["umount", "-R", "-l", where], hint="look at /proc/self/mountinfo")
 
 
 @contextmanager
 def unmounted_after(where: str) -> Iterator[None]:
-    """Take away what the block mounts at ``where``, where nothing was before; also what a broken-off step mounted."""
+    """Unmount what the block mounts at ``where``, even if the block fails."""
     try:
         yield
     finally:
@@ -59,14 +63,14 @@ def unmounted_after(where: str) -> Iterator[None]:
 
 @contextmanager
 def mounted(kind: str, what: str, where: str, options: str, *, hint: str) -> Iterator[str]:
-    """Keep a file system mounted while the block runs; gives ``where``."""
+    """Mount a file system for the block; yields ``where``."""
     with unmounted_after(where):
         mount(kind, what, where, options, hint=hint)
         yield where
 
 
 def is_mount_point(path: str, mountinfo: str = "/proc/self/mountinfo") -> bool:
-    """Tell whether something is mounted at a path, as proc_pid_mountinfo(5) lists it."""
+    """Return whether proc_pid_mountinfo(5) lists a mount at a path."""
     wanted = os.path.realpath(path)
     for special in "\\ \t\n":
         wanted = wanted.replace(special, f"\\{ord(special):03o}")
@@ -74,21 +78,14 @@ def is_mount_point(path: str, mountinfo: str = "/proc/self/mountinfo") -> bool:
         return any(line.split(" ")[4] == wanted for line in file)
 
 
-# The same numbers everywhere.
-_FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432
-_CLOEXEC = 1
-_SET_FLAG, _SET_STRING, _CREATE = 0, 1, 6
-_RDONLY = 1
-
-
 def require_kind(kind: str) -> None:
-    """Raise OSError where the kernel has no file system of that kind; its module is loaded."""
+    """Raise OSError if the kernel has no file system of a type; this loads its module."""
     os.close(system_call(_FSOPEN, kind.encode(), _CLOEXEC))
 
 
 @contextmanager
 def detached(kind: str, device: str) -> Iterator[int]:
-    """Mount a block device read-only while the block runs; give a descriptor of its top directory. Raise OSError."""
+    """Mount a block device read-only for the block; yields a descriptor of its root directory. Raises OSError."""
     context = system_call(_FSOPEN, kind.encode(), _CLOEXEC)
     try:
         system_call(_FSCONFIG, context, _SET_FLAG, b"ro", None, 0)

@@ -1,7 +1,7 @@
-"""The only place that starts processes.
+"""The only module that starts processes.
 
-Programs get an argv list, a null standard input, a clean environment and the C
-locale; what they say on standard error travels in the error that is raised.
+Programs get an argv list, an empty standard input, a clean environment and the C locale. RunError has the end of their
+standard error.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from bootc_live.system.confine import NOBODY, confine_thread
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _TAIL = 600
-# For programs that inflate: zstd's window is 128 MiB at the most, and they open nothing but their libraries. A shell
-# sets the limits, because nobody else may do it for another user's process, and Python not between fork and exec.
+# For decompressors: the window of zstd has at most 128 MiB, and they open only libraries. A shell sets the limits,
+# because this process cannot set those of another user's process, nor run Python code between fork and exec.
 _LIMITED = 'ulimit -c 0; ulimit -v 1048576; ulimit -n 32; ulimit -f $1; shift; exec "$@"'
-# Bytes, of ulimit -f in POSIX shells.
+# Bytes per unit of ulimit -f in POSIX shells.
 _LIMIT_UNIT = 512
 
 
 def environment() -> dict[str, str]:
-    """Give the environment children get: PATH, the C locale, TMPDIR where it is set."""
+    """Return the environment of programs: PATH, the C locale, and TMPDIR if it is set."""
     env = {"PATH": _PATH, "LC_ALL": "C.UTF-8"}
     if "TMPDIR" in os.environ:
         env["TMPDIR"] = os.environ["TMPDIR"]
@@ -37,17 +37,17 @@ def environment() -> dict[str, str]:
 
 
 def find_program(name: str) -> str | None:
-    """Give the path of a program on the fixed search path, or None."""
+    """Return the path of a program on the fixed search path, or None."""
     return shutil.which(name, path=_PATH)
 
 
 def require_program(name: str, purpose: str, package: str) -> str:
-    """Give the path of a program; raise RunError naming its package if it is missing."""
+    """Return the path of a program; raises RunError that names its package if it is missing."""
     found = find_program(name)
     if found is None:
         raise RunError(
             f"the program {name!r} is missing; it is needed to {purpose}",
-            hint=f"install {package} on the machine that builds the initramfs and build it again",
+            hint=f"install {package}; for an initramfs, install it on the machine that builds it, and build it again",
         )
     return found
 
@@ -59,9 +59,9 @@ def run(
     cwd: str | None = None,
     env: Mapping[str, str] | None = None,
 ) -> str:
-    """Run a program to its end and return its standard output; ``env`` is added to its environment.
+    """Run a program and return its standard output; ``env`` is added to its environment.
 
-    Raises RunError with the end of standard error when it cannot be started or exits non-zero.
+    Raises RunError if it cannot be started or fails.
     """
     try:
         done = subprocess.run(
@@ -83,15 +83,12 @@ def run(
 def filter_process(
     argv: Sequence[str], stdin: int, stdout: int, closing: Sequence[int], most: int = 0
 ) -> Iterator[Filter]:
-    """Run a program between two descriptors, confined; it is gone when the block ends.
+    """Run a confined program between two descriptors; an exception in the block kills it.
 
-    What it reads may be meant to make it do something else than it should. So it is nobody's, may change no file but
-    write its output from front to back, and reaches no network (see ``system.confine``). Where it writes at or beyond
-    byte ``most`` of a file, a signal ends it.
+    Its input may exploit a bug in it. So it runs as nobody, can only write its output sequentially, and has no network
+    (see ``system.confine``). A signal ends it if it writes at or beyond byte ``most`` of a file.
 
-    The caller keeps the other ends; those in ``closing`` are closed here once
-    the program has them. Leaving the block by an exception kills the program.
-    Raises RunError where it cannot be started.
+    The descriptors in ``closing`` are closed here after the start. Raises RunError if it cannot be started.
     """
     try:
         process = _confined(argv, stdin, stdout, most)
@@ -126,12 +123,12 @@ def _confined(argv: Sequence[str], stdin: int, stdout: int, most: int) -> subpro
             extra_groups=None if user is None else (),
         )
 
-    # A thread of its own, which takes along what is confined.
+    # Only this thread is confined.
     with ThreadPoolExecutor(max_workers=1) as pool:
         try:
             return pool.submit(start, NOBODY if os.geteuid() == 0 else None).result()
         except OSError as error:
-            # A container may have no such user.
+            # A container may not have this user.
             if error.errno not in (errno.EPERM, errno.EINVAL):
                 raise
             return pool.submit(start, None).result()
@@ -141,13 +138,13 @@ class Filter:
     """A running filter program."""
 
     def __init__(self, argv: Sequence[str], process: subprocess.Popen[bytes]) -> None:
-        """Wrap a process made by ``filter_process``."""
+        """Wrap a process of ``filter_process``."""
         self._argv = argv
         self._process = process
 
     @contextmanager
     def watched(self) -> Iterator[Callable[[float], bool]]:
-        """Give a function that waits so many seconds at most and tells whether the program has ended."""
+        """Yield a function that waits at most some seconds and returns whether the program has ended."""
         handle = os.pidfd_open(self._process.pid)
         try:
             poller = select.poll()
@@ -157,7 +154,7 @@ class Filter:
             os.close(handle)
 
     def finish(self) -> None:
-        """Wait for the end; raise RunError with what the program said if it failed."""
+        """Wait for the end; raises RunError with the standard error of the program if it failed."""
         stderr: IO[bytes] | None = self._process.stderr
         said = stderr.read() if stderr is not None else b""
         code = self._process.wait()
@@ -168,7 +165,7 @@ class Filter:
 def _failure(argv: Sequence[str], code: int, stderr: bytes) -> str:
     said = stderr.decode(errors="replace").strip()
     if len(said) > _TAIL:
-        # Whole lines only, or the one long last line.
+        # Whole lines only, or the end of a long last line.
         said = said[-_TAIL:].partition("\n")[2] or said[-_TAIL:]
     how = f"was killed by signal {-code}" if code < 0 else f"exited with {code}"
-    return f"{os.path.basename(argv[0])} {how}: {said or 'it said nothing'}"
+    return f"{os.path.basename(argv[0])} {how}: {said or 'no message'}"

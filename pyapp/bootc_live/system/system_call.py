@@ -1,4 +1,4 @@
-"""System calls that neither Python nor the C library has a function for."""
+"""System calls that Python has no function for."""
 
 from __future__ import annotations
 
@@ -7,11 +7,21 @@ import os
 
 
 def system_call(number: int, *arguments: int | bytes | None) -> int:
-    """Return what a system call gives; raises OSError. Whole numbers are passed as the registers that they are."""
-    library = ctypes.CDLL(None, use_errno=True)
-    library.syscall.restype = ctypes.c_long
+    """Make a system call by number and return its result; raises OSError."""
+    return _call("syscall", ctypes.c_long, (number, *arguments))
+
+
+def libc_call(name: str, *arguments: int | bytes | None) -> int:
+    """Call a function of the C library that returns an int and sets errno; raises OSError."""
+    return _call(name, ctypes.c_int, arguments)
+
+
+def _call(name: str, kind: type[ctypes.c_long | ctypes.c_int], arguments: tuple[int | bytes | None, ...]) -> int:
+    function = getattr(ctypes.CDLL(None, use_errno=True), name)
+    function.restype = kind
+    # As wide as a register, for variadic functions.
     words = [ctypes.c_long(argument) if isinstance(argument, int) else argument for argument in arguments]
-    result = int(library.syscall(ctypes.c_long(number), *words))
+    result = int(function(*words))
     if result < 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))

@@ -1,4 +1,4 @@
-"""zram devices by sysfs: RAM that compresses what is written to it (Documentation/admin-guide/blockdev/zram.rst)."""
+"""zram devices: compressed block devices in RAM (kernel: Documentation/admin-guide/blockdev/zram.rst)."""
 
 from __future__ import annotations
 
@@ -10,27 +10,35 @@ from contextlib import contextmanager, suppress
 
 from bootc_live.base.errors import OutOfMemoryError, RunError
 from bootc_live.base.units import mib
-from bootc_live.system.cleanup.guard import made
+from bootc_live.system.cleanup.guard import owned
 from bootc_live.system.run import find_program, run
 
-HINT = "use a kernel with zram; in an initramfs, add the dracut module bootc-live-zram"
+_HINT = "use a kernel with zram"
 _CONTROL = "/sys/class/zram-control"
 _BLOCK = "/sys/block"
-# udev looks at new devices; what is still mounted has it for good, and nobody may have to wait for that.
-_PATIENCE, _SHORT_PATIENCE = 2.0, 0.1
+# Seconds to wait for udev, which opens new devices. A device that is still mounted stays busy.
+_TIMEOUT, _SHORT_TIMEOUT = 2.0, 0.1
 _STEP = 0.01
+
+
+class ZramError(RunError):
+    """The kernel has no zram, or rejects the ``option`` "algorithm" or "level" of a device."""
+
+    def __init__(self, message: str, *, hint: str, option: str = "") -> None:
+        """Set all parts."""
+        super().__init__(message, hint=hint)
+        self.option = option
 
 
 @contextmanager
 def zram_device(size: int, algorithm: str = "", level: int | None = None, limit: int = 0) -> Iterator[str]:
-    """Give the path of a new zram device for ``size`` bytes, which may take ``limit`` bytes of memory; 0 is no limit.
+    """Make a zram device of ``size`` bytes that uses at most ``limit`` bytes of memory; yields its path. 0 is no limit.
 
-    An empty ``algorithm`` and no ``level`` are the kernel's own choice. The device is gone after the block, unless
-    something is still mounted from it. Raises RunError, also for algorithms that the kernel does not have, and
-    OutOfMemoryError where there is no memory for its tables.
+    The kernel chooses the default algorithm and level. The device is removed after the block unless it is mounted.
+    Raises ZramError, RunError, and OutOfMemoryError if there is no memory for its tables.
     """
     _require_zram()
-    with made(_add_device, _remove_device) as device:
+    with owned(_add_device, _remove_device) as device:
         path = f"/dev/zram{device.result}"
         try:
             _set_up(device.result, size, algorithm, level, limit)
@@ -38,37 +46,37 @@ def zram_device(size: int, algorithm: str = "", level: int | None = None, limit:
         except BaseException:
             _detach_fds(path)
             raise
-        _remove(device.result, _SHORT_PATIENCE)
+        _remove(device.result, _SHORT_TIMEOUT)
         device.forget()
 
 
 def _add_device() -> int:
-    # A device is made whenever this is read.
+    # Reading this file makes a device.
     return int(_read(f"{_CONTROL}/hot_add"))
 
 
 def _remove_device(number: int) -> None:
-    _remove(number, _PATIENCE)
+    _remove(number, _TIMEOUT)
 
 
 def failed_writes(device: str) -> int:
-    """Give how many writes a zram device could not take: data that is lost, whether somebody was told or not."""
+    """Return the number of failed writes of a zram device; their data is lost even if no program got an error."""
     return int(_read(f"{_BLOCK}/{os.path.basename(device)}/io_stat").split()[1])
 
 
 def memory_used(device: str) -> tuple[int, int]:
-    """Give how many bytes of data a zram device holds, and how many bytes of memory it takes for them."""
+    """Return the bytes of data in a zram device, and the bytes of memory that it uses."""
     fields = _memory(device)
     return fields[0], fields[2]
 
 
 def memory_limit(device: str) -> int:
-    """Give how many bytes of memory a zram device may take; 0 is no limit."""
+    """Return the memory limit of a zram device in bytes; 0 is no limit."""
     return _memory(device)[3]
 
 
 def zram_below(where: str) -> str | None:
-    """Give the path of the zram device that the file system of ``where`` lies on, if it lies on one."""
+    """Return the path of the zram device that holds the file system of ``where``, or None."""
     number = os.stat(where).st_dev
     link = f"/sys/dev/block/{os.major(number)}:{os.minor(number)}"
     name = os.path.basename(os.path.realpath(link)) if os.path.exists(link) else ""
@@ -80,11 +88,11 @@ def _memory(device: str) -> list[int]:
 
 
 def _require_zram() -> None:
-    # Without a number of devices the module makes zram0, and leaves it for the swap of the system that is booted.
+    # The module also makes zram0, which stays for the swap of the booted system.
     if not os.path.isdir(_CONTROL) and find_program("modprobe"):
-        run(["modprobe", "zram"], hint=HINT)
+        run(["modprobe", "zram"], hint=_HINT)
     if not os.path.isdir(_CONTROL):
-        raise RunError("this kernel has no zram", hint=HINT)
+        raise ZramError("this kernel has no zram", hint=_HINT)
 
 
 def _set_up(number: int, size: int, algorithm: str, level: int | None, limit: int) -> None:
@@ -102,26 +110,28 @@ def _set_up(number: int, size: int, algorithm: str, level: int | None, limit: in
             ) from error
         raise RunError(
             f"a zram device of {mib(size)} cannot be set up: {error.strerror}",
-            hint="correct its size, bootc.zram.algorithm= and bootc.zram.level=; look at the kernel log (dmesg)",
+            hint="correct its size, algorithm and level; look at the kernel log (dmesg)",
         ) from error
     if limit:
         _write(f"{folder}/mem_limit", str(limit))
 
 
 def _choose(folder: str, algorithm: str) -> None:
-    # The one in use stands in brackets.
+    # The current one is in brackets.
     known = _read(f"{folder}/comp_algorithm").replace("[", "").replace("]", "").split()
     if algorithm not in known:
-        raise RunError(
-            f"zram of this kernel has no algorithm 'bootc.zram.algorithm={algorithm}'; it has {', '.join(known)}",
-            hint="use one of those, or leave bootc.zram.algorithm= out",
+        raise ZramError(
+            f"zram of this kernel has no algorithm {algorithm!r}; it has {', '.join(known)}",
+            hint="use one of those",
+            option="algorithm",
         )
     try:
         _write(f"{folder}/comp_algorithm", algorithm)
     except OSError as error:
-        raise RunError(
-            f"zram refuses 'bootc.zram.algorithm={algorithm}': {error.strerror}",
-            hint="use another one, or pack its kernel module into the initramfs",
+        raise ZramError(
+            f"zram refuses the algorithm {algorithm!r}: {error.strerror}",
+            hint="use another one, or install its kernel module",
+            option="algorithm",
         ) from error
 
 
@@ -129,20 +139,18 @@ def _set_level(folder: str, level: int) -> None:
     try:
         _write(f"{folder}/algorithm_params", f"level={level}")
     except FileNotFoundError as error:
-        raise RunError(
-            f"zram of this kernel has no levels to set with 'bootc.zram.level={level}'",
-            hint="use Linux 6.12 or later, or leave bootc.zram.level= out",
+        raise ZramError(
+            f"zram of this kernel cannot set the level {level}", hint="use Linux 6.12 or later", option="level"
         ) from error
     except OSError as error:
-        raise RunError(
-            f"zram refuses 'bootc.zram.level={level}': {error.strerror}",
-            hint="use another level, or leave bootc.zram.level= out",
+        raise ZramError(
+            f"zram refuses the level {level}: {error.strerror}", hint="use another one", option="level"
         ) from error
 
 
-def _remove(number: int, patience: float) -> None:
-    """Take a device away once nothing has it open; give up without a word where something keeps it."""
-    deadline = time.monotonic() + patience
+def _remove(number: int, timeout: float) -> None:
+    """Remove a device when nothing has it open; leave it if it stays busy."""
+    deadline = time.monotonic() + timeout
     while True:
         try:
             _write(f"{_CONTROL}/hot_remove", str(number))
@@ -154,9 +162,9 @@ def _remove(number: int, patience: float) -> None:
 
 
 def _detach_fds(device: str) -> None:
-    """Point what this program still has open of a device, or of the file system on it, elsewhere.
+    """Redirect the descriptors of this process for a device, or for files on it, to /dev/null.
 
-    What failed may have left it open, and nobody will use it again; but somebody may yet close it, by its number.
+    A failed step may have left them open. They are not closed, because their numbers may still be closed later.
     """
     with suppress(OSError), open(os.devnull, "rb") as nothing:
         number = os.stat(device).st_rdev
@@ -168,7 +176,7 @@ def _detach_fds(device: str) -> None:
 
 
 def _read(path: str) -> str:
-    # One call: the kernel acts on each of them.
+    # A single read: the kernel acts on each one.
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         return os.read(fd, 4096).decode("ascii").strip()
@@ -179,7 +187,7 @@ def _read(path: str) -> str:
 
 
 def _write(path: str, text: str) -> None:
-    # Not O_CREAT: sysfs answers that with another error than that there is no such file.
+    # Without O_CREAT: with it sysfs does not report ENOENT.
     fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
         os.write(fd, text.encode("ascii"))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
-from bootc_live.base.errors import LandingError
+from bootc_live.base.errors import LandingError, OutOfMemoryError
 from bootc_live.base.log import Recorder
 from bootc_live.config.next_kernel.handover import STAGE, WHOLE, is_mounted_over, stage_json
 from bootc_live.config.source_spec import SourceSpec
@@ -96,9 +97,9 @@ class KexecLanding:
             if layout is not None and not layout.missing:
                 files[WHOLE] = b""
             append_archive(files, initrd)
-        with self.recorder.phase("load", f"loading kernel {self._version}"):
-            used_up = partial(_empty, kernel, initrd)
-            return self.stack.enter_context(loaded_kernel(kernel, initrd, self.cmdline, used_up))
+        with self.recorder.phase("load", f"loading kernel {self._version}"), _load_hints():
+            after_read = partial(_empty, kernel, initrd)
+            return self.stack.enter_context(loaded_kernel(kernel, initrd, self.cmdline, after_read))
 
     def commit(self) -> None:
         """Start it; returns only by raising LandingError."""
@@ -107,6 +108,19 @@ class KexecLanding:
     @property
     def _version(self) -> str:
         return self.taken.files.version
+
+
+@contextmanager
+def _load_hints() -> Iterator[None]:
+    """Add the kernel arguments that help if a kernel cannot be loaded."""
+    try:
+        yield
+    except OutOfMemoryError as error:
+        error.hint += ", or boot with bootc.kexec.reuse-image=0"
+        raise
+    except LandingError as error:
+        error.hint += "; boot without bootc.kexec, or with bootc.kexec.reuse-image=0 if the initrd is too large"
+        raise
 
 
 def _files_of(archive: str) -> dict[str, bytes | BootFile]:

@@ -19,7 +19,7 @@ from bootc_live.base.log import Recorder
 from bootc_live.base.units import MIB, mib
 from bootc_live.formats.erofs.structures import TYPES
 from bootc_live.rootfs.tree.node import Entry, Node, resolve, split
-from bootc_live.system.cleanup.private import private_directory
+from bootc_live.system.cleanup.directories import private_directory
 
 # Below the root.
 POLICY = b"etc/selinux"

@@ -1,15 +1,13 @@
-"""Do the work in a child process, and own from outside of it what would outlive it.
+"""Run the work in a child process, and clean up in the parent.
 
-The child has a mount namespace of its own: whatever ends it, at any line, the kernel takes its mounts, loop devices and
-files in RAM along. What is kept elsewhere (a directory on a disk, a zram device, a loaded kernel) is made by the parent
-or known to it before it is made, and undone by the parent when the child has ended without having done so. The step
-that makes a result visible is the parent's, too. So a signal to the parent has one meaning: before that step nothing is
-left, after it all is there.
+The child has its own mount namespace, so its mounts, loop devices and files in RAM are gone when it ends, whatever the
+reason. Other resources (a directory on a disk, a zram device, a loaded kernel) are made by the parent, or registered
+there before they are made, and the parent removes those that the child has not removed. The parent also executes the
+step that makes a result visible. So a signal before that step leaves nothing behind, and a signal after it is ignored.
 """
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import importlib
 import itertools
@@ -26,12 +24,13 @@ from typing import Any, NoReturn, Self
 
 from bootc_live.base import errors
 from bootc_live.base.errors import BootcLiveError
-from bootc_live.system.system_call import system_call
+from bootc_live.system.files import write_all
+from bootc_live.system.system_call import libc_call, system_call
 
-ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 _CLONE_NEWNS = 0x00020000
-# White space and backslashes in proc_pid_mountinfo(5).
+# How proc_pid_mountinfo(5) writes white space and backslashes.
 _ESCAPED = re.compile(rb"\\([0-7]{3})")
 _MS_PRIVATE = 0x40000
 _MS_REC_PRIVATE = 0x4000 | _MS_PRIVATE
@@ -39,60 +38,60 @@ _MS_REC_PRIVATE = 0x4000 | _MS_PRIVATE
 _PIDFD_GETFD = 438
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 
-# A function of a module, which the other process finds by its name.
+# A function at the top level of a module: the other process finds it by name.
 Function = Callable[..., Any]
 
 
 @dataclass
-class Made:
-    """What the parent made for this process; ``result`` is what making it gave."""
+class Owned:
+    """A resource that the parent owns; ``result`` is what ``make`` returned."""
 
     result: Any
     number: int
-    left: bool = False
+    released: bool = False
 
     def keep(self) -> None:
-        """Let it stay, as what this program was to make; from here on a signal is too late."""
-        self.left = True
+        """Keep it as the result of the program; from now on signals are ignored."""
+        self.released = True
         _forget(self.number, kept=True)
         _done.set()
 
     def forget(self) -> None:
-        """Take care of it no more: it is undone already, or must stay for others."""
-        self.left = True
+        """Release it: it is already removed, or others still use it."""
+        self.released = True
         _forget(self.number, kept=False)
 
 
 @contextmanager
-def made(make: Function, undo: Function, *arguments: Any) -> Iterator[Made]:
-    """Have something made, and undone when the block ends or this process does, unless the block kept it.
+def owned(make: Function, undo: Function, *arguments: Any) -> Iterator[Owned]:
+    """Make a resource, and undo it when the block or this process ends, unless the block keeps or releases it.
 
-    ``undo`` gets what ``make`` gave for the arguments. Both are functions of modules; all values are what JSON has.
-    Raises what ``make`` raises of BootcLiveError and OSError.
+    Calls ``undo`` with the result of ``make(*arguments)``. Both are top-level functions, and all values can be written
+    as JSON. Raises BootcLiveError and OSError of ``make``.
     """
     number = next(_numbers)
     request = {"make": _name(make), "undo": _name(undo), "number": number, "arguments": arguments}
-    found = Made(make(*arguments) if _parent is None else _parent.ask(request), number)
+    resource = Owned(make(*arguments) if _parent is None else _parent.ask(request), number)
     try:
-        yield found
+        yield resource
     finally:
-        if not found.left:
-            undo(*([] if found.result is None else [found.result]))
+        if not resource.released:
+            undo(*([] if resource.result is None else [resource.result]))
             _forget(number, kept=False)
 
 
 @contextmanager
-def undone(undo: Function) -> Iterator[None]:
-    """Call a function of a module when the block ends, or this process does, even before there is anything to undo."""
-    with made(_nothing, undo):
+def undo_at_end(undo: Function) -> Iterator[None]:
+    """Call a top-level function when the block or this process ends."""
+    with owned(_nothing, undo):
         yield
 
 
 def commit(function: Function, *arguments: Any, descriptors: Sequence[int] = ()) -> None:
-    """Call a function where no signal breaks it off: it makes the result visible, and no one undoes that.
+    """Call a top-level function that makes the result visible; no signal can interrupt it.
 
-    It gets the descriptors, as its own, before the arguments, which are what JSON has. Raises what it raises of
-    ``BootcLiveError`` and OSError.
+    Its arguments are duplicates of the descriptors, which it has to close, and values that can be written as JSON.
+    Raises its BootcLiveError and OSError.
     """
     if _parent is None:
         function(*map(os.dup, descriptors), *arguments)
@@ -101,15 +100,15 @@ def commit(function: Function, *arguments: Any, descriptors: Sequence[int] = ())
     _done.set()
 
 
-def guarded(work: Callable[[], int], *, last: bool = False) -> int:
-    """Return the status of ``work``, which is done in a child; raises EndedError where a signal or a kill ended it.
+def run_in_child(work: Callable[[], int], *, last: bool = False) -> int:
+    """Run ``work`` in a child and return its status; raises EndedError if a signal ended it.
 
-    Where it is the ``last`` thing that this process does, signals that come later are too late for anything.
+    ``last`` means that this process exits afterwards, so it ignores later signals.
     """
     _done.clear()
     requests, answers = os.pipe(), os.pipe()
     with _Signals(signal.SIG_IGN if last else None) as signals:
-        _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+        libc_call("prctl", _PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         parent, child = os.getpid(), os.fork()
         if child == 0:
             os.close(requests[0])
@@ -125,26 +124,26 @@ def guarded(work: Callable[[], int], *, last: bool = False) -> int:
 
 
 class EndedError(Exception):
-    """The work was ended from outside, before it had a result; ``number`` is the signal."""
+    """The signal ``number`` ended the work before it had a result."""
 
     def __init__(self, number: int) -> None:
-        """Keep the signal."""
+        """Set the signal."""
         super().__init__(signal.Signals(number).name)
         self.number = number
 
 
 class _Signals:
-    """The signals that ask to end, as bytes of a pipe."""
+    """Reads signals that end the program from a pipe."""
 
     def __init__(self, afterwards: signal.Handlers | None) -> None:
-        """Begin with none; ``afterwards`` None leaves them as they were."""
+        """Prepare; at the end ``afterwards`` becomes the handler, None restores the previous ones."""
         self._afterwards = afterwards
 
     def __enter__(self) -> Self:
         self.read, self._write = os.pipe()
         os.set_blocking(self._write, False)
-        # What is ignored stays so: nohup(1).
-        wanted = [number for number in ENDING if signal.getsignal(number) != signal.SIG_IGN]
+        # Ignored signals stay ignored: nohup(1).
+        wanted = [number for number in ENDING_SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
         self._before = {number: signal.signal(number, lambda *_: None) for number in wanted}
         self._wakeup = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         return self
@@ -153,15 +152,15 @@ class _Signals:
         self.end(self._afterwards)
 
     def end(self, handler: signal.Handlers | None) -> None:
-        """Take no more of them: give them a handler, or back the ones that they had."""
+        """Stop reading; set a handler, None restores the previous ones."""
         for number, before in self._before.items():
             signal.signal(number, before if handler is None else handler)
         signal.set_wakeup_fd(self._wakeup)
         os.close(self.read)
         os.close(self._write)
 
-    def came(self) -> int:
-        """Return one that came."""
+    def receive(self) -> int:
+        """Return a received signal."""
         return os.read(self.read, 1)[0]
 
 
@@ -170,11 +169,11 @@ def _work(work: Callable[[], int], connection: _Connection, parent: int, signals
     code = 70
     try:
         os.setpgid(0, 0)
-        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        libc_call("prctl", _PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != parent:
             os._exit(1)
         signals.end(signal.SIG_DFL)
-        # It is in the background of its terminal, and may say something all the same.
+        # It is a background process of its terminal, and must still be able to print.
         for number in (signal.SIGTTOU, signal.SIGTTIN):
             signal.signal(number, signal.SIG_IGN)
         _parent = connection
@@ -183,41 +182,36 @@ def _work(work: Callable[[], int], connection: _Connection, parent: int, signals
         os._exit(code)
 
 
-def own_mounts() -> None:
-    """Give this process mounts of its own, which nobody else sees; without the right to that it will mount nothing.
-
-    Raises OSError.
-    """
-    if _libc().unshare(_CLONE_NEWNS) != 0:
+def unshare_mounts() -> None:
+    """Put this process into a mount namespace of its own; do nothing without the privilege. Raises OSError."""
+    try:
+        libc_call("unshare", _CLONE_NEWNS)
+    except OSError:
         return
     try:
         _make_private(b"/", _MS_REC_PRIVATE)
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
-        # The root directory is no mount point (chroot(2)).
+        # The root directory is not a mount point, as after chroot(2).
         with open("/proc/self/mountinfo", "rb") as file:
             places = [_ESCAPED.sub(_unescaped, line.split(b" ")[4]) for line in file]
         for place in places:
-            # What is mounted over is out of reach, also for whoever mounts something now.
+            # A mount that another one covers cannot be reached, and nothing can be mounted on it.
             with suppress(OSError):
                 _make_private(place, _MS_PRIVATE)
 
 
 def _make_private(where: bytes, flags: int) -> None:
-    _checked(_libc().mount(b"none", where, None, flags, None))
+    libc_call("mount", b"none", where, None, flags, None)
 
 
 def _unescaped(character: re.Match[bytes]) -> bytes:
     return bytes([int(character[1], 8)])
 
 
-def _prctl(option: int, value: int) -> None:
-    _libc().prctl(option, value, 0, 0, 0)
-
-
 class _Parent:
-    """The other end: it owns, commits, waits."""
+    """The parent: serves requests of the child and cleans up after it."""
 
     def __init__(self, connection: _Connection, child: int, signals: _Signals) -> None:
         self._connection, self._child, self._signals = connection, child, signals
@@ -226,15 +220,15 @@ class _Parent:
 
     def wait(self) -> int:
         """Serve the child until it ends; return its status."""
-        # Whoever comes first.
+        # The child does the same; whichever runs first.
         with suppress(PermissionError, ProcessLookupError):
             os.setpgid(self._child, self._child)
         while not self._ended_by:
             ready, _, _ = select.select([self._connection.read, self._signals.read], [], [])
             if self._signals.read in ready and not _done.is_set():
-                self._ended_by = self._signals.came()
+                self._ended_by = self._signals.receive()
             elif self._signals.read in ready:
-                self._signals.came()
+                self._signals.receive()
             elif not self._serve():
                 break
         if self._ended_by:
@@ -251,9 +245,8 @@ class _Parent:
         raise EndedError(self._ended_by or -status)
 
     def _reap(self) -> int:
-        """Wait for the child and all programs that it left; return its status, as subprocess has it."""
+        """Kill the remaining processes of the child; return its status in the form of subprocess."""
         status = os.waitstatus_to_exitcode(os.waitpid(self._child, 0)[1])
-        # Those of its group that it started.
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._child, signal.SIGKILL)
         with suppress(ChildProcessError):
@@ -262,7 +255,7 @@ class _Parent:
         return status
 
     def _serve(self) -> bool:
-        """Answer one request; return False at the end."""
+        """Answer one request; return False if the child has ended."""
         request = self._connection.receive()
         if request is None:
             return False
@@ -276,17 +269,17 @@ class _Parent:
                 _done.set()
             answer = {"result": None}
         else:
-            descriptors = [self._taken(number) for number in request["descriptors"]]
+            descriptors = [self._duplicate(number) for number in request["descriptors"]]
             answer = self._call(request["commit"], [*descriptors, *request["arguments"]])
             if "result" in answer:
                 _done.set()
-        # The child may have been killed meanwhile.
+        # The child may have been killed in the meantime.
         with suppress(BrokenPipeError):
             self._connection.send(answer)
         return True
 
-    def _taken(self, number: int) -> int:
-        """Return a descriptor of the child's as one of ours (pidfd_getfd(2), Linux 5.6)."""
+    def _duplicate(self, number: int) -> int:
+        """Duplicate a descriptor of the child (pidfd_getfd(2), Linux 5.6)."""
         handle = os.pidfd_open(self._child)
         try:
             return system_call(_PIDFD_GETFD, handle, number, 0)
@@ -304,14 +297,14 @@ class _Parent:
 
 @dataclass
 class _Connection:
-    """Lines of JSON by two pipes."""
+    """Messages as lines of JSON over two pipes."""
 
     read: int
     write: int
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def ask(self, request: dict[str, Any]) -> Any:
-        """Return what came of a request; raises that."""
+        """Send a request; return its result or raise its error."""
         with self.lock:
             self.send(request)
             answer = self.receive()
@@ -325,12 +318,10 @@ class _Connection:
 
     def send(self, message: dict[str, Any]) -> None:
         """Send a message; raises BrokenPipeError."""
-        left = memoryview(json.dumps(message).encode() + b"\n")
-        while left:
-            left = left[os.write(self.write, left) :]
+        write_all(self.write, json.dumps(message).encode() + b"\n")
 
     def receive(self) -> dict[str, Any] | None:
-        """Return the next message; None at the end."""
+        """Return the next message, or None at the end."""
         line = b""
         while not line.endswith(b"\n"):
             part = os.read(self.read, 1 << 16)
@@ -341,24 +332,13 @@ class _Connection:
         return message
 
 
-def _libc() -> ctypes.CDLL:
-    return ctypes.CDLL(None, use_errno=True)
-
-
-def _checked(result: int) -> int:
-    if result < 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
-    return result
-
-
 def _forget(number: int, *, kept: bool) -> None:
     if _parent is not None:
         _parent.ask({"forget": number, "kept": kept})
 
 
 def _nothing() -> None:
-    """Make nothing: whoever undoes it looks for what there is."""
+    """Make nothing: the undo function checks by itself what exists."""
 
 
 def _name(function: Callable[..., object]) -> str:

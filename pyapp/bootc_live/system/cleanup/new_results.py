@@ -1,4 +1,4 @@
-"""Files and directories that a verb makes: whole or not at all, and never in the place of anybody's."""
+"""Create result files and directories completely or not at all, and never replace existing ones."""
 
 from __future__ import annotations
 
@@ -6,117 +6,111 @@ import errno
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 
 from bootc_live.base.errors import ConfigError, OutOfMemoryError, RootfsError
+from bootc_live.system.cleanup.directories import private_directory
 from bootc_live.system.cleanup.guard import commit
-from bootc_live.system.cleanup.private import private_directory
 
 _PREFIX = ".bootc-live."
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-_TAKEN = frozenset({errno.EEXIST, errno.ENOTEMPTY})
-_WITHOUT_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
-# Whoever serves or boots it need not be who made it.
+_EXISTS = frozenset({errno.EEXIST, errno.ENOTEMPTY})
+_NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+# Readable by everyone: another user may serve or boot it.
 _FILE, _DIRECTORY = 0o644, 0o755
+_WRITABLE = "name a directory that you may write to"
 
 
 @contextmanager
-def place_beside(typed: str) -> Iterator[str]:
-    """Give a private directory on the file system where the new file ``typed`` is to be; raises ConfigError."""
-    if os.path.lexists(typed):
-        raise ConfigError(f"{typed!r} exists", hint="name a new file")
-    with ExitStack() as stack:
-        try:
-            directory = stack.enter_context(private_directory(os.path.dirname(os.path.abspath(typed)), _PREFIX))
-        except OSError as error:
-            raise ConfigError(
-                f"{typed!r} cannot be made: {error.strerror}", hint="name a file in a directory you may write to"
-            ) from error
+def staging_directory(path: str) -> Iterator[str]:
+    """Make a private directory on the file system of the new file ``path``; raises ConfigError."""
+    if os.path.lexists(path):
+        raise ConfigError(f"{path!r} exists", hint="name a new file")
+    with private_directory(
+        os.path.dirname(os.path.abspath(path)), _PREFIX, purpose=repr(path), hint="name a file in a writable directory"
+    ) as directory:
         yield directory
 
 
-def publish_file(made: str, typed: str) -> None:
-    """Give a finished file its name; raises RootfsError."""
-    target = os.path.abspath(typed)
-    with writing(typed):
-        # An EFI system partition knows no such modes.
+def publish_file(finished: str, path: str) -> None:
+    """Move a finished file to ``path``; raises RootfsError."""
+    with write_errors(path):
+        # An EFI system partition has no modes.
         with suppress(PermissionError):
-            os.chmod(made, _FILE)
-        commit(_give_name, made, target)
+            os.chmod(finished, _FILE)
+        commit(_link, finished, os.path.abspath(path))
 
 
-def _give_name(made: str, target: str) -> None:
+def _link(finished: str, target: str) -> None:
     try:
-        # Not replace: nobody's file is taken away, not even one that came in the meantime.
-        os.link(made, target)
+        # Unlike rename(2), link(2) never replaces a file, not even a new one.
+        os.link(finished, target)
     except OSError as error:
-        if error.errno not in _WITHOUT_LINKS or os.path.lexists(target):
+        if error.errno not in _NO_LINKS or os.path.lexists(target):
             raise
-        os.rename(made, target)
+        os.rename(finished, target)
 
 
 @contextmanager
-def room_wanted(place: str) -> Iterator[None]:
-    """Say of a full file system in the block what to do about it: no memory is meant here."""
+def disk_full_hint(place: str) -> Iterator[None]:
+    """Replace the hint of OutOfMemoryError: not memory is full, but the file system of ``place``."""
     try:
         yield
     except OutOfMemoryError as error:
-        error.hint = f"make room where {place} is to be, or name a place on another file system"
+        error.hint = f"free space on the file system of {place}, or use another file system"
         raise
 
 
 @contextmanager
-def writing(typed: str) -> Iterator[None]:
-    """Make what goes wrong with files in the block an error about ``typed``; raises RootfsError."""
+def write_errors(path: str) -> Iterator[None]:
+    """Raise OSError of the block as a RootfsError about ``path``."""
     try:
         yield
     except OSError as error:
-        raise RootfsError(f"{typed!r} cannot be made: {error.strerror}", hint=what_to_do(error)) from error
+        raise RootfsError(f"{path!r} cannot be made: {error.strerror}", hint=write_error_hint(error)) from error
 
 
-def what_to_do(error: OSError) -> str:
-    """Return the hint for a place where something could not be written."""
+def write_error_hint(error: OSError) -> str:
+    """Return the hint for an error of writing to a place that the user has named."""
     if error.errno in _FULL:
-        return "make room there, or name another place"
-    if error.errno in _TAKEN:
-        return "something else was made there meanwhile; look at that, or name another place"
-    return "check that it can be written to, or name another place"
+        return "free space there, or name another path"
+    if error.errno in _EXISTS:
+        return "it has been made in the meantime: look at it, or name another path"
+    return "check that it is writable, or name another path"
 
 
 @contextmanager
-def new_directory(typed: str) -> Iterator[tuple[str, str]]:
-    """Give two private directories: for what becomes the directory ``typed``, and for what goes away again.
+def new_directory(path: str) -> Iterator[tuple[str, str]]:
+    """Make two private directories: one that becomes the directory ``path``, and one for temporary files.
 
-    When the block is left without an exception, everything in the first one is in ``typed``, which had to be new or
-    empty; after an exception nothing is there. Raises ConfigError and RootfsError.
+    ``path`` must be new or empty. It is filled when the block ends without an exception, else it does not change.
+    Raises ConfigError and RootfsError.
     """
-    target = os.path.abspath(typed)
-    there = os.path.lexists(target)
-    with ExitStack() as stack:
-        try:
-            if there and (os.path.islink(target) or not os.path.isdir(target) or os.listdir(target)):
-                raise ConfigError(f"{typed!r} exists and is not an empty directory", hint="name a new directory")
-            private = stack.enter_context(private_directory(target if there else os.path.dirname(target), _PREFIX))
-        except OSError as error:
-            raise ConfigError(
-                f"{typed!r} cannot be made: {error.strerror}", hint="name a directory in one you may write to"
-            ) from error
+    target = os.path.abspath(path)
+    exists = os.path.lexists(target)
+    try:
+        if exists and (os.path.islink(target) or not os.path.isdir(target) or os.listdir(target)):
+            raise ConfigError(f"{path!r} exists and is not an empty directory", hint="name a new directory")
+    except OSError as error:
+        raise ConfigError(f"{path!r} cannot be read: {error.strerror}", hint=_WRITABLE) from error
+    parent = target if exists else os.path.dirname(target)
+    with private_directory(parent, _PREFIX, purpose=repr(path), hint=_WRITABLE) as private:
         result, scratch = os.path.join(private, "result"), os.path.join(private, "scratch")
         os.mkdir(result)
         os.mkdir(scratch)
         yield result, scratch
-        with writing(typed):
+        with write_errors(path):
             with suppress(PermissionError):
                 os.chmod(result, _DIRECTORY)
-            commit(_move, result, target, int(there))
+            commit(_move, result, target, int(exists))
 
 
-def _move(result: str, target: str, there: int) -> None:
-    if not there:
-        # An empty directory that came in the meantime is replaced, anything else an error.
+def _move(result: str, target: str, exists: int) -> None:
+    if not exists:
+        # rename(2) replaces an empty directory that was made in the meantime, and fails for anything else.
         os.rename(result, target)
         return
-    # It may be a mount point, or where somebody stands: it is filled, not replaced.
+    # It may be a mount point or a current directory, so it is filled, not replaced.
     moved: list[str] = []
     try:
         for name in os.listdir(result):

@@ -12,7 +12,7 @@ import pytest
 from bootc_live.receipt.receipt import read_receipt, written_receipt
 from bootc_live.rootfs import workspace
 from bootc_live.rootfs.workspace import ram_workspace
-from bootc_live.system.cleanup.shared import made_in
+from bootc_live.system.cleanup.directories import make_in
 
 
 class Ending:
@@ -60,17 +60,17 @@ def gone_once(directory: Path) -> Callable[[], str]:
 
 
 def test_gone_in_between(tmp_path: Path) -> None:
-    assert made_in(str(tmp_path / "a/b"), gone_once(tmp_path / "a/b")) == "made"
+    assert make_in(str(tmp_path / "a/b"), gone_once(tmp_path / "a/b")) == "made"
     assert os.listdir(tmp_path / "a/b") == ["made"]
 
 
 def test_a_file_of_somebody_s_stays(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("mine")
     with pytest.raises(FileExistsError):
-        made_in(str(tmp_path / "a"), lambda: None)
+        make_in(str(tmp_path / "a"), lambda: None)
     (tmp_path / "link").symlink_to("nowhere")
     with pytest.raises(FileExistsError):
-        made_in(str(tmp_path / "link"), lambda: None)
+        make_in(str(tmp_path / "link"), lambda: None)
     assert (tmp_path / "a").read_text() == "mine"
 
 

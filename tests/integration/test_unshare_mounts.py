@@ -26,10 +26,10 @@ exec "$@"
 WORK = """
 import os, sys
 sys.path.insert(0, sys.argv[1])
-from bootc_live.system.cleanup.guard import own_mounts
+from bootc_live.system.cleanup.guard import unshare_mounts
 os.chroot(sys.argv[2])
 os.chdir("/")
-own_mounts()
+unshare_mounts()
 print(open("/proc/self/mountinfo").read())
 """
 

@@ -1,0 +1,110 @@
+"""Private directories, and directories that several runs of the program share."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import stat
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from typing import TypeVar
+
+from bootc_live.base.errors import ConfigError
+from bootc_live.system.cleanup.guard import owned
+
+# Another run may remove the directory at each try.
+_TRIES = 1000
+
+_Made = TypeVar("_Made")
+
+
+@contextmanager
+def private_directory(
+    parent: str, prefix: str, *, purpose: str = "", hint: str = "check its permissions and free space"
+) -> Iterator[str]:
+    """Make a new directory with mode 0700 for the block, and return its absolute path.
+
+    Raises ConfigError; ``purpose`` is the subject of the message, by default the directory.
+    """
+    with ExitStack() as stack:
+        try:
+            directory = stack.enter_context(owned(_make, remove_tree, os.path.abspath(parent), prefix))
+        except OSError as error:
+            subject = purpose or f"a directory in {parent!r}"
+            raise ConfigError(f"{subject} cannot be made: {error.strerror}", hint=hint) from error
+        yield directory.result
+
+
+def _make(parent: str, prefix: str) -> str:
+    return tempfile.mkdtemp(prefix=prefix, dir=parent)
+
+
+def remove_tree(path: str) -> None:
+    """Remove a directory and everything in it, as far as possible."""
+    with suppress(OSError):
+        remove_entries(path, os.listdir(path))
+        os.rmdir(path)
+
+
+def remove_entries(directory: str, names: list[str]) -> None:
+    """Remove entries of a directory, of any depth; raises OSError if one cannot be removed, such as a mount point.
+
+    Moves each subdirectory to ``directory`` before it empties it, so that no path gets long and no recursion is needed.
+    """
+    problems: list[OSError] = []
+    top = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    todo = list(names)
+    try:
+        while todo:
+            name = todo.pop()
+            try:
+                if not _is_directory(name, top):
+                    os.unlink(name, dir_fd=top)
+                    continue
+                for inside, below in _listed(name, top):
+                    if _is_directory(inside, below):
+                        moved = f".bootc-live-{os.getpid()}-{next(_numbers)}"
+                        os.rename(inside, moved, src_dir_fd=below, dst_dir_fd=top)
+                        todo.append(moved)
+                    else:
+                        os.unlink(inside, dir_fd=below)
+                os.rmdir(name, dir_fd=top)
+            except OSError as error:
+                problems.append(error)
+    finally:
+        os.close(top)
+    if problems:
+        raise problems[0]
+
+
+def _listed(name: str, top: int) -> Iterator[tuple[str, int]]:
+    """Yield the names in a directory, each with a descriptor of the directory."""
+    below = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=top)
+    try:
+        yield from ((inside, below) for inside in os.listdir(below))
+    finally:
+        os.close(below)
+
+
+def _is_directory(name: str, top: int) -> bool:
+    return stat.S_ISDIR(os.stat(name, dir_fd=top, follow_symlinks=False).st_mode)
+
+
+def make_in(directory: str, make: Callable[[], _Made]) -> _Made:
+    """Call ``make``, which makes something in a directory that other runs remove when it is empty; raises OSError."""
+    for _ in range(_TRIES - 1):
+        try:
+            os.makedirs(directory, exist_ok=True)
+            return make()
+        except FileNotFoundError:
+            continue
+        except FileExistsError:
+            # A file is there, or the directory has been removed in the meantime.
+            if os.path.lexists(directory) and not os.path.isdir(directory):
+                raise
+    os.makedirs(directory, exist_ok=True)
+    return make()
+
+
+_numbers = itertools.count()
