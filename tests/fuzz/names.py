@@ -62,8 +62,8 @@ def _written(challenge: Challenge) -> str:
 def references(data: bytes) -> None:
     """Read a reference, write it, and read that."""
     text = data.decode("utf-8", "surrogateescape")
-    found = parse_reference(text, text)
-    again = parse_reference(str(found), text)
+    found = parse_reference(text)
+    again = parse_reference(str(found))
     # A tag that stands beside a digest says nothing.
     assert (again.registry, again.repository, again.target) == (found.registry, found.repository, found.target)
     assert str(again) == str(found)

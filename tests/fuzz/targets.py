@@ -49,7 +49,7 @@ _ALL: Final = (
     Target(
         "references",
         names.references,
-        refusals=(BootcLiveError,),
+        refusals=(ValueError,),
         largest=512,
         words=(
             *(b"docker.io/", b"library/", b"localhost:5000/", b"[::1]:443/", b"registry-1.docker.io/", b":latest"),

@@ -226,7 +226,7 @@ def test_what_is_mounted_elsewhere_lives_on(
     where: Path, tmp_path: Path, made: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As after a boot: the root is bound somewhere else when all of this ends, and no time is lost then."""
-    monkeypatch.setattr("bootc_live.system.zram._PATIENCE", 120.0)
+    monkeypatch.setattr("bootc_live.system.zram._TIMEOUT", 120.0)
     other = tmp_path / "other"
     other.mkdir()
     with on_zram(where, 64 * MIB) as found:

@@ -18,7 +18,7 @@ from bootc_live.formats.erofs.structures import (
     INODE_SIZE,
     TYPES,
     Inode,
-    Summary,
+    Superblock,
     device_number,
     dirent_block,
     xattr_body,
@@ -32,12 +32,12 @@ def inode(kind: str, layout: int) -> bytes:
 
 def test_sizes() -> None:
     assert (BLOCK, INODE_SIZE, DIRENT_SIZE) == (512, 64, 12)
-    assert len(Summary(9, 36, 1, 8, 0).packed()) == 128
+    assert len(Superblock(9, 36, 1, 8, 0).packed()) == 128
     assert len(inode("file", FLAT_PLAIN)) == INODE_SIZE
 
 
 def test_superblock_fields() -> None:
-    found = Summary(9, 36, 1000, 5000, 7, INCOMPAT_CHUNKED).packed()
+    found = Superblock(9, 36, 1000, 5000, 7, INCOMPAT_CHUNKED).packed()
     assert found[:4] == b"\xe2\xe1\xf5\xe0"
     assert found[12] == 9
     assert struct.unpack_from("<H", found, 14) == (36,)
@@ -46,12 +46,12 @@ def test_superblock_fields() -> None:
     assert found[48:64] == bytes(16)
     assert found[64:80] == b"bootc-live".ljust(16, b"\0")
     assert struct.unpack_from("<I", found, 80) == (4,)
-    assert struct.unpack_from("<I", Summary(9, 36, 1, 1, 0).packed(), 80) == (0,)
+    assert struct.unpack_from("<I", Superblock(9, 36, 1, 1, 0).packed(), 80) == (0,)
 
 
 def test_no_feature_that_old_kernels_lack() -> None:
     """The compatible ones may be ignored; of the others only chunks, and no checksum to be wrong."""
-    found = Summary(9, 36, 1, 1, 0).packed()
+    found = Superblock(9, 36, 1, 1, 0).packed()
     assert struct.unpack_from("<II", found, 4) == (0, 2)
 
 

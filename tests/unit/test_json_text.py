@@ -8,7 +8,7 @@ import tracemalloc
 
 import pytest
 
-from bootc_live.formats.json_text import DEEPEST, LARGEST, LARGEST_TOGETHER, MOST_SIGNS, Budget, read_json
+from bootc_live.formats.json_text import LARGEST, LARGEST_TOGETHER, MAX_DEPTH, MAX_STRUCTURE, Budget, read_json
 
 GOOD = [
     b"{}",
@@ -18,9 +18,9 @@ GOOD = [
     '{"ü": "漢\\u0000\\ud800"}'.encode(),
     rb'{"a": "[[[[{{{{,,,,\"[[[[\\", "\\\"": "}"}',
     b"[%s, -%s]" % (b"9" * 64, b"9" * 63),
-    b"[" * DEEPEST + b"]" * DEEPEST,
+    b"[" * MAX_DEPTH + b"]" * MAX_DEPTH,
     json.dumps(["[" * 1000, '"' * 1000, "\\" * 1000] * 100).encode(),
-    b"[" + b"0," * (MOST_SIGNS - 2) + b"0]",
+    b"[" + b"0," * (MAX_STRUCTURE - 2) + b"0]",
 ]
 BAD = {
     "empty": b"",
@@ -35,7 +35,7 @@ BAD = {
     "too many digits": b'{"a": ' + b"1" * 65 + b"}",
     "far too many digits": b'{"a": -' + b"1" * 5000 + b"}",
     "too large": b" " * (LARGEST + 1),
-    "too deep": b"[" * (DEEPEST + 1) + b"]" * (DEEPEST + 1),
+    "too deep": b"[" * (MAX_DEPTH + 1) + b"]" * (MAX_DEPTH + 1),
     "too deep, and open": b"[" * LARGEST,
     "objects": b'{"a":' * (LARGEST // 5),
     "closed first": b"]" * 1000 + b"[" * 1000,
@@ -99,7 +99,7 @@ def test_one_reading(content: bytes, one: bool) -> None:
     if one:
         assert read_json(content, FIELDS) == json.loads(content)
         return
-    with pytest.raises(ValueError, match=r"has a name twice|in other upper and lower case"):
+    with pytest.raises(ValueError, match=r"has a name twice|only in upper and lower case"):
         read_json(content, FIELDS)
 
 

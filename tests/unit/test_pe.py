@@ -79,15 +79,15 @@ def damaged(at: int, number: int, size: int) -> bytes:
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (b"", "does not begin like one"),
-        (b"MZ", "does not begin like one"),
-        (b"\x7fELF" + bytes(100), "does not begin like one"),
+        (b"", "has no MZ header"),
+        (b"MZ", "has no MZ header"),
+        (b"\x7fELF" + bytes(100), "has no MZ header"),
         (damaged(0x3C, 2**31, 4), "its header is missing"),
         (damaged(0x3C, 0, 4), "its header is damaged"),
         (damaged(0x46, 0, 2), "its header is damaged"),
         (damaged(0x46, 97, 2), "its header is damaged"),
         (pe_file(UKI)[:400], "its table of sections is cut short"),
-        (pe_file(UKI)[:-600], "its section '.linux' ends behind the end of the file"),
+        (pe_file(UKI)[:-600], "its section '.linux' ends after the end of the file"),
     ],
 )
 def test_damage_is_told(data: bytes, reason: str) -> None:

@@ -69,7 +69,7 @@ def test_layers_are_read_on_their_way(tmp_path: Path) -> None:
 def test_damage_is_told_when_the_layer_counts(tmp_path: Path) -> None:
     with read_ahead(str(tmp_path / "layers")) as ahead:
         image = acquired((BASE, b"x" * 1024), tmp_path, ahead)
-        with pytest.raises(ImageError, match=r"layer 1 .*holds no tar header"):
+        with pytest.raises(ImageError, match=r"layer 1 .*no tar header"):
             merge(image, ahead)
 
 
@@ -135,5 +135,5 @@ def test_data_beyond_the_end_is_refused(tmp_path: Path) -> None:
         where.mkdir()
         with read_ahead(str(where / "layers")) as ahead:
             image = acquired(tars, where, ahead)
-            with pytest.raises(ImageError, match="more than there"):
+            with pytest.raises(ImageError, match="beyond"):
                 merge(image, ahead)

@@ -145,10 +145,10 @@ PYTHONS = [b"0o17", b"0O7", b"1_0", b"+7", b"-7", b"0x7", b"0b1", b"1e1", b"7L",
 
 @pytest.mark.parametrize("field", [*PYTHONS[:9], b"\0x", b" 8", b"\0+1", b"1\t2"])
 def test_no_other_forms_of_octal(field: bytes) -> None:
-    with pytest.raises(ValueError, match="holds no octal number"):
+    with pytest.raises(ValueError, match="is not an octal number"):
         number(field.ljust(12, b"\0"))
     for name in FIELDS:
-        with pytest.raises(ValueError, match="holds no octal number"):
+        with pytest.raises(ValueError, match="is not an octal number"):
             members(with_field(file("a"), name, field))
 
 
@@ -157,7 +157,7 @@ def test_no_other_forms_of_octal(field: bytes) -> None:
     "value", [*PYTHONS, b" 7", b"7 ", b"7\n", b"7\0", b"\xef\xbc\x97", b"\xb2", b"1" * 65, b"9" * 5000, b"1.0"]
 )
 def test_no_other_forms_of_decimal(keyword: str, value: bytes) -> None:
-    with pytest.raises(ValueError, match=f"the {keyword} that pax says is not a"):
+    with pytest.raises(ValueError, match=f"the {keyword} in a pax header is not a"):
         members(file("a", "x", pax=[(keyword, value)]))
 
 
@@ -209,7 +209,7 @@ def test_a_sparse_header_of_gnu_needs_gnus_magic() -> None:
     """In ustar the prefix stands where the map does."""
     part = sparse_gnu("s", 5000, [(512, b"x" * 512)])
     for magic in (b"ustar\x0000", V7):
-        with pytest.raises(ValueError, match="its header is not GNU's"):
+        with pytest.raises(ValueError, match="its header is not of GNU tar"):
             members(summed(part[:257] + magic + part[265:512]) + part[512:])
 
 
@@ -267,7 +267,7 @@ def test_names_of_attributes_are_those_that_linux_can_list() -> None:
 
 
 def test_what_all_members_have_is_little() -> None:
-    with pytest.raises(ValueError, match="say more than 16384 bytes about every member"):
+    with pytest.raises(ValueError, match="have more than 16384 bytes"):
         members(*(pax_header([xattr(f"user.{number}", "v" * 5000)], "g") for number in range(4)), file("a"))
     members(*[pax_header([xattr("user.a", "v" * 5000), ("comment", "c" * 99_999)], "g") for _ in range(4)], file("a"))
 

@@ -258,17 +258,17 @@ def test_content_that_looks_like_headers_is_content() -> None:
 @pytest.mark.parametrize(
     ("tar", "message"),
     [
-        (file("a") + b"x" * 512, "offset 512 holds no tar header"),
-        (Header(b"a", checksum_error=1).encode(), "offset 0 holds no tar header"),
+        (file("a") + b"x" * 512, "there is no tar header at offset 512"),
+        (Header(b"a", checksum_error=1).encode(), "there is no tar header at offset 0"),
         (file("a") + file("b")[:100], "ends inside a header"),
         (file("a") + b"x", "ends inside a header"),
-        (file("a", b"x" * 1000)[:1000], "member 'a' claims 1000 bytes of data, more than there are"),
+        (file("a", b"x" * 1000)[:1000], "member 'a' claims 1000 bytes of data, beyond the end of the tar"),
         (layer(file("a", "x", size=10**12)), r"member 'a' claims 10{12} bytes of data"),
         (layer(file("a", "x", size=-1)), "member 'a' claims -1 bytes of data"),
-        (layer(file("a", pax=[("size", "-5")])), "the size that pax says is not a decimal number"),
+        (layer(file("a", pax=[("size", "-5")])), "the size in a pax header is not a decimal number"),
         (layer(file("a", pax=[("size", "99999999")])), "member 'a' claims 99999999 bytes of data"),
-        (layer(file("a", pax=[("size", "5x")])), "the size that pax says is not a decimal number"),
-        (layer(file("a", pax=[("uid", "root")])), "the uid that pax says is not a decimal number"),
+        (layer(file("a", pax=[("size", "5x")])), "the size in a pax header is not a decimal number"),
+        (layer(file("a", pax=[("uid", "root")])), "the uid in a pax header is not a decimal number"),
         (layer(file("a", pax=[("mtime", "now")])), "a pax time is not a number"),
         (member(Header(b"x", b"x", size=7), b"garbage") + file("a"), "a pax record"),
         (member(Header(b"x", b"x", size=2**21), b"") + file("a"), "claims 2097152 bytes"),
@@ -299,7 +299,7 @@ def test_bad_octal_fields() -> None:
         header[at : at + width] = b"z" * width
         header[148:156] = b" " * 8
         header[148:156] = b"%06o\0 " % sum(header)
-        with pytest.raises(ValueError, match="holds no octal number"):
+        with pytest.raises(ValueError, match="is not an octal number"):
             members(bytes(header) + end())
 
 

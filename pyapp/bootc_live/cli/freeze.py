@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from bootc_live.base.errors import ConfigError
 from bootc_live.base.output import print_results
-from bootc_live.freeze.ask import FEATURES, loaded_modules
+from bootc_live.freeze.modules import FEATURES, loaded_modules
 from bootc_live.freeze.write import APP, write_modules
 
 
@@ -25,7 +25,7 @@ def main(arguments: argparse.Namespace) -> int:
     archive = os.path.realpath(sys.argv[0])
     if not zipfile.is_zipfile(archive):
         raise ConfigError("freeze works only from the zipapp", hint="run build/bootc-live.pyz freeze DIR")
-    # Everybody has to be able to read the library: what inflates layers is nobody's.
+    # Everybody has to be able to read the library: decompressors run as nobody.
     os.umask(0o022)
     modules = loaded_modules(archive, _remembered(root, set(arguments.feature)))
     binaries = write_modules(root, archive, modules)

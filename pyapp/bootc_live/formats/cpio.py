@@ -1,7 +1,7 @@
-"""The cpio format "newc" that kernels unpack initramfs images from.
+"""The cpio format "newc" of initramfs archives.
 
-As in Documentation/driver-api/early-userspace/buffer-format.rst: a header of
-hexadecimal numbers, the name, the data, each padded to four bytes.
+See Documentation/driver-api/early-userspace/buffer-format.rst of the kernel: a header of hexadecimal numbers, the name,
+and the data, each padded to four bytes.
 """
 
 from __future__ import annotations
@@ -12,20 +12,19 @@ import stat
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from bootc_live.base.errors import LandingError
 from bootc_live.base.peekable import PeekableStream
 
 _MAGIC = b"070701"
-# "2" is the same with checksums, which kernels do not look at.
+# "2" is the same with checksums, which kernels ignore.
 _HEAD = re.compile(rb"07070[12]([0-9A-Fa-f]{104})")
 _HEADER = 110
 _TRAILER = "TRAILER!!!"
-_MOST = 0xFFFFFFFF
+_MAX = 0xFFFFFFFF
 _LONGEST_NAME = 4096
 
 
 class CpioFile(NamedTuple):
-    """A member: ``size`` bytes of data at ``offset``, counted from where reading began."""
+    """A member with ``size`` bytes of data at ``offset`` from the begin of reading."""
 
     name: str
     mode: int
@@ -34,25 +33,25 @@ class CpioFile(NamedTuple):
 
 
 def header(name: str, mode: int, size: int, ino: int, mtime: int = 0) -> bytes:
-    """Give what stands before the data of a member that belongs to root.
+    """Return the header of a member that belongs to root; its data follows.
 
-    ``mode`` holds the type of file, too; ``ino`` tells members apart. Raises LandingError for data that is too large.
+    ``mode`` includes the file type; each member has its own ``ino``. Raises ValueError for data that is too large.
     """
     return _header(os.fsencode(name) + b"\0", (ino, mode, 0, 0, 2 if stat.S_ISDIR(mode) else 1, mtime, size), name)
 
 
 def trailer() -> bytes:
-    """Give the end of an archive."""
+    """Return the end of an archive."""
     return _header(_TRAILER.encode() + b"\0", (0, 0, 0, 0, 1, 0, 0), _TRAILER)
 
 
 def padding(size: int) -> bytes:
-    """Give what follows ``size`` bytes of data."""
+    """Return the padding after ``size`` bytes of data."""
     return bytes(-size % 4)
 
 
 def directories(names: Iterable[str]) -> list[str]:
-    """Give the directories above ``names``, each once and after its own parent: the kernel makes none by itself."""
+    """Return the parent directories of ``names``, top-down, each once: the kernel does not make them by itself."""
     found: dict[str, None] = {}
     for name in names:
         parts = name.split("/")[:-1]
@@ -61,14 +60,13 @@ def directories(names: Iterable[str]) -> list[str]:
 
 
 def read_headers(feed: PeekableStream) -> Iterator[CpioFile]:
-    """Give the members of the archives at the front of a stream, one archive after the other.
+    """Yield the members of all archives at the beginning of a stream.
 
-    Ends, like the kernel, at the end of the stream and before what begins with neither a header nor zeros. Raises
-    ValueError for what is damaged.
+    Stops, like the kernel, before data that begins with neither a header nor zeros. Raises ValueError for damage.
     """
     while True:
         feed.skip_zeros()
-        # Behind other data an archive is looked for at multiples of four only.
+        # Archives begin at multiples of four.
         if feed.peek(1) != b"0" or feed.position % 4:
             return
         member = _read_header(feed)
@@ -79,12 +77,9 @@ def read_headers(feed: PeekableStream) -> Iterator[CpioFile]:
         feed.read(-member.size % 4)
 
 
-def _header(name: bytes, fields: tuple[int, ...], typed: str) -> bytes:
-    if max(fields) > _MOST:
-        raise LandingError(
-            f"{typed!r} has {fields[-1]} bytes, more than a cpio archive can hold in one file (4 GiB)",
-            hint="leave the image out of the initramfs: bootc.kexec.reuse-image=0, or no --rootfs",
-        )
+def _header(name: bytes, fields: tuple[int, ...], text: str) -> bytes:
+    if max(fields) > _MAX:
+        raise ValueError(f"{text!r} has {fields[-1]} bytes, the limit of a file in a cpio archive is 4 GiB")
     numbers = (*fields, 0, 0, 0, 0, len(name), 0)
     whole = _MAGIC + b"".join(b"%08X" % number for number in numbers) + name
     return whole + padding(len(whole))

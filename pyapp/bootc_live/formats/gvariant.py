@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def read_xattrs(data: bytes) -> dict[bytes, bytes]:
-    """Return values by name; raises ValueError for what is no such array."""
+    """Return the values by name; raises ValueError if the data is not such an array."""
     found: dict[bytes, bytes] = {}
     start = 0
     for end in _ends(data):
@@ -16,13 +16,13 @@ def read_xattrs(data: bytes) -> dict[bytes, bytes]:
 
 
 def _ends(data: bytes) -> list[int]:
-    """Return where the elements of an array end: the table of that stands behind them, and ends with its own place."""
+    """Return the ends of the elements of an array; the table of ends begins at the end of the last element."""
     if not data:
         return []
     width = _width(data)
     table = _number(data[-width:])
     if len(data) < width or not table < len(data) or (len(data) - table) % width:
-        raise ValueError("has no table of its elements")
+        raise ValueError("has no table of elements")
     return [_number(data[place : place + width]) for place in range(table, len(data), width)]
 
 
@@ -35,7 +35,7 @@ def _pair(data: bytes) -> tuple[bytes, bytes]:
 
 
 def _width(data: bytes) -> int:
-    """Return how many bytes a place in a container takes: as few as its size needs."""
+    """Return the bytes of an offset in a container: as few as its size needs."""
     return 1 if len(data) <= 0xFF else 2 if len(data) <= 0xFFFF else 4
 
 

@@ -1,4 +1,4 @@
-"""Read JSON that servers and archives send, within bounds that hold before anything is made of it."""
+"""Parse untrusted JSON; size and depth are checked before parsing."""
 
 from __future__ import annotations
 
@@ -7,53 +7,52 @@ import re
 from collections.abc import Set as AbstractSet
 from typing import Any, NoReturn
 
-# Of one document. Real ones have some kilobytes, a few hundred brackets and commas, and are six levels deep.
+# Limits of a document. Real ones have a few kilobytes, a few hundred brackets and commas, and six levels.
 LARGEST = 4 * 1024 * 1024
-MOST_SIGNS = 100_000
-DEEPEST = 64
-_MOST_DIGITS = 64
-# Of all documents that one source leads to.
+MAX_STRUCTURE = 100_000
+MAX_DEPTH = 64
+_MAX_DIGITS = 64
+# Limit of all documents of a source together.
 LARGEST_TOGETHER = 4 * LARGEST
 
-# Both always match up to the end of what they began with, so that no sign is looked at again from another start.
+# Both always match to the end of what they begin with, so that the time is linear.
 _STRING = re.compile(r'"(?:[^"\\]++|\\.?)*+(?:"|\Z)', re.DOTALL)
 _NO_STRUCTURE = re.compile(r"[^\[\]{},]+")
 
-# Their names are data: upper and lower case are different ones.
+# Names in these objects are data, so case matters.
 _MAPS = frozenset({"annotations"})
 
 
 class Budget:
-    """What the documents that a source leads to may have together."""
+    """Limits the size of all documents of a source together."""
 
     def __init__(self) -> None:
-        """Begin with nothing spent."""
+        """Begin with the full budget."""
         self._left = LARGEST_TOGETHER
 
     def spend(self, size: int) -> None:
-        """Count a document of so many bytes; raises ValueError where all have too many."""
+        """Subtract the size of a document; raises ValueError if the budget is exceeded."""
         self._left -= size
         if self._left < 0:
             raise ValueError(f"more than {LARGEST_TOGETHER} bytes of documents")
 
 
 def read_json(content: bytes, fields: AbstractSet[str] = frozenset()) -> Any:
-    """Return what a document in UTF-8 says. Raises ValueError, and nothing else.
+    """Parse a JSON document in UTF-8. Raises only ValueError, also for NaN and Infinity.
 
-    With ``fields``, by which its parts are found, one that other programs may read otherwise is refused: where a name
-    stands twice in an object, or a field is written in other case, which Go takes for the same.
+    ``fields`` are the names that the caller reads. With them, documents that other programs may read differently are
+    rejected: an object has a name twice, or a field in another case, which Go accepts as the same name.
 
-    NaN and Infinity, which are no JSON, are refused. The bounds are checked by looking at brackets and commas:
-    an empty list takes two bytes in a document and sixty in memory.
+    Brackets and commas are counted before parsing: an empty list has two bytes in a document and sixty in memory.
     """
     if len(content) > LARGEST:
         raise ValueError(f"it has more than {LARGEST} bytes")
     text = content.decode("utf-8")
     structure = _NO_STRUCTURE.sub("", _STRING.sub("", text))
-    if len(structure) > MOST_SIGNS:
-        raise ValueError(f"it has more than {MOST_SIGNS} brackets and commas")
-    if _depth(structure) > DEEPEST:
-        raise ValueError(f"it is more than {DEEPEST} levels deep")
+    if len(structure) > MAX_STRUCTURE:
+        raise ValueError(f"it has more than {MAX_STRUCTURE} brackets and commas")
+    if _depth(structure) > MAX_DEPTH:
+        raise ValueError(f"it is more than {MAX_DEPTH} levels deep")
     try:
         data = json.loads(
             text, object_pairs_hook=_unique if fields else None, parse_constant=_refuse, parse_int=_integer
@@ -78,7 +77,7 @@ def _check_case(data: object, fields: AbstractSet[str], folded: AbstractSet[str]
     elif isinstance(data, dict):
         for name, value in data.items():
             if name not in fields and name.casefold() in folded:
-                raise ValueError(f"it has the name {name!r}, a known one in other upper and lower case")
+                raise ValueError(f"the name {name!r} differs from a known one only in upper and lower case")
             if name in fields and name not in _MAPS:
                 _check_case(value, fields, folded)
 
@@ -95,10 +94,10 @@ def _depth(structure: str) -> int:
 
 
 def _integer(digits: str) -> int:
-    if len(digits) > _MOST_DIGITS:
-        raise ValueError(f"it has a number of more than {_MOST_DIGITS} digits")
+    if len(digits) > _MAX_DIGITS:
+        raise ValueError(f"it has a number of more than {_MAX_DIGITS} digits")
     return int(digits)
 
 
 def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no number")
+    raise ValueError(f"{constant} is not a number")

@@ -7,50 +7,50 @@ from collections.abc import Callable, Mapping
 
 from bootc_live.base.errors import ImageError
 
-# Gives as many bytes as there are, from an offset on.
+# Reads up to a number of bytes from an offset.
 ReadAt = Callable[[int, int], bytes]
 
 _PE_OFFSET = 0x3C
 # Signature, machine, number of sections, times and symbols, size of the optional header, characteristics.
 _FILE_HEADER = struct.Struct("<4s2xH12xH2x")
-# Name, VirtualSize, VirtualAddress, SizeOfRawData, PointerToRawData, what linkers need.
+# Name, VirtualSize, VirtualAddress, SizeOfRawData, PointerToRawData, fields of linkers.
 _SECTION = struct.Struct("<8sI4xII16x")
-_MOST_SECTIONS = 96
+_MAX_SECTIONS = 96
 _PROFILE = ".profile"
 
 
 def sections(read: ReadAt, size: int) -> dict[str, tuple[int, int]]:
-    """Give offset and size in the file of every section, by name.
+    """Return offset and size of every section by name.
 
-    Of a UKI with several profiles (UKI specification, Multi-Profile UKIs), these are the sections of the default one:
-    its own, then those of the base profile. Raises ImageError for a file that is damaged or no PE file.
+    For a UKI with several profiles (UKI specification, Multi-Profile UKIs), these are the sections of the default
+    profile and of the base profile. Raises ImageError if the file is damaged or not a PE file.
     """
     profiles: list[dict[str, tuple[int, int]]] = [{}]
     for name, offset, length in _table(read, size):
         if offset + length > size:
-            raise _damaged(f"its section {name!r} ends behind the end of the file")
+            raise _damaged(f"its section {name!r} ends after the end of the file")
         if name == _PROFILE:
             profiles.append({})
-        # Only .dtb may stand more than once.
+        # Only .dtb may occur more than once.
         profiles[-1].setdefault(name, (offset, length))
     return {**profiles[0], **(profiles[1] if len(profiles) > 1 else {})}
 
 
 def is_uki(found: Mapping[str, tuple[int, int]]) -> bool:
-    """Tell by its sections whether a PE file is a unified kernel image (UKI specification, UKI Components)."""
+    """Return whether a PE file with these sections is a unified kernel image (UKI specification, UKI Components)."""
     return ".linux" in found
 
 
 def _table(read: ReadAt, size: int) -> list[tuple[str, int, int]]:
     start = read(0, _PE_OFFSET + 4)
     if len(start) < _PE_OFFSET + 4 or not start.startswith(b"MZ"):
-        raise _damaged("it does not begin like one")
+        raise _damaged("it has no MZ header")
     at = int.from_bytes(start[_PE_OFFSET:], "little")
     head = read(at, _FILE_HEADER.size) if at < size else b""
     if len(head) < _FILE_HEADER.size:
         raise _damaged("its header is missing")
     signature, count, optional = _FILE_HEADER.unpack(head)
-    if signature != b"PE\0\0" or not 0 < count <= _MOST_SECTIONS:
+    if signature != b"PE\0\0" or not 0 < count <= _MAX_SECTIONS:
         raise _damaged("its header is damaged")
     table = read(at + _FILE_HEADER.size + optional, count * _SECTION.size)
     if len(table) < count * _SECTION.size:
@@ -59,7 +59,7 @@ def _table(read: ReadAt, size: int) -> list[tuple[str, int, int]]:
 
 
 def _section(name: bytes, virtual: int, raw: int, offset: int) -> tuple[str, int, int]:
-    # What is raw is padded to the file's alignment; where less is there than in memory, the rest is zeros.
+    # Raw data is padded to the alignment of the file; a section that is larger in memory ends with zeros.
     length = min(virtual, raw) if virtual else raw
     return name.rstrip(b"\0").decode("ascii", "backslashreplace"), offset if length else 0, length
 

@@ -1,4 +1,4 @@
-"""Write loaded modules into the root of an initramfs, compiled: nothing may be left to compile at boot."""
+"""Write modules into the root of an initramfs, compiled in advance because the boot should not compile them."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import os
 import zipfile
 from collections.abc import Iterable
 
-from bootc_live.freeze.ask import Module
+from bootc_live.freeze.modules import Module
 
 APP = "usr/lib/bootc-live/bootc-live.pyz"
 _DATE = (1980, 1, 1, 0, 0, 0)
 _START = "import sys\nfrom bootc_live.__main__ import main\nsys.exit(main())\n"
-# Header of a pyc that is never compared with a source (PEP 552: hash-based, unchecked).
+# Header of a pyc that is not compared with its source (PEP 552: hash-based, unchecked).
 _HEADER = importlib.util.MAGIC_NUMBER + (1).to_bytes(4, "little") + bytes(8)
 
 
 def write_modules(root: str, archive: str, modules: Iterable[Module]) -> list[str]:
-    """Write standard library and program below ``root``; give the extension modules that are left to copy."""
+    """Write standard library and program below ``root``; return the extension modules, which are not copied."""
     binaries, ours = [], []
     for module in modules:
         if module.path.startswith(archive + os.sep):
@@ -57,7 +57,7 @@ def _write_app(target: str, archive: str, modules: list[Module]) -> None:
 
 
 def _belongs(member: str, names: set[str]) -> bool:
-    """Tell data (schemas, licence texts) of what is packed from data of what is not."""
+    """Return whether a data file (schema, licence) belongs to a packed module."""
     top, _, rest = member.partition("/")
     if top == "licenses":
         project = rest.partition("-")[0].lower()
@@ -66,7 +66,7 @@ def _belongs(member: str, names: set[str]) -> bool:
 
 
 def _zip(members: dict[str, bytes]) -> bytes:
-    # Stored: the initramfs is compressed as a whole, and better so.
+    # Not compressed: the initramfs is compressed as a whole, which is smaller.
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as archive:
         for name in sorted(members):

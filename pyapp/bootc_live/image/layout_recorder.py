@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 
-from bootc_live.base.errors import OutOfMemoryError
+from bootc_live.base.errors import LandingError, OutOfMemoryError
 from bootc_live.base.units import mib
 from bootc_live.formats import cpio
 from bootc_live.formats.oci.descriptor import Descriptor
@@ -98,7 +98,13 @@ class LayoutRecorder:
         if self._plan is None or self._plan.image.manifest_digest != digest:
             self._forget()
             with space_for("the image's manifest, kept for the next kernel", self._fd):
-                self._plan = self._write_plan(image, digest, known)
+                try:
+                    self._plan = self._write_plan(image, digest, known)
+                except ValueError as error:
+                    raise LandingError(
+                        f"{image.typed!r} cannot be part of an initramfs: {error}",
+                        hint="leave the image out of it: bootc.kexec.reuse-image=0, or no --rootfs",
+                    ) from error
         return _Keeping(source, self)
 
     def finish(self, image: ResolvedImage) -> RecordedLayout | None:

@@ -1,7 +1,7 @@
 """Compressed files of EROFS: full (8-byte) indexes, big physical clusters, inlined tails.
 
-Follows erofs_fs.h and Documentation/filesystems/erofs.rst of the kernel. Files are cut into extents of whole logical
-clusters, and each is compressed by itself; the kernel's word for what comes out is physical cluster.
+See erofs_fs.h and Documentation/filesystems/erofs.rst of the kernel. A file is divided into extents of whole logical
+clusters. Each extent is compressed separately into a physical cluster.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from itertools import repeat
 
 CLUSTER = 4096
-# As large as reading any byte of it is to cost; larger ones compress no better.
+# Reading any byte decompresses a whole extent. Larger extents compress no better.
 EXTENT = 128 * 1024
-# What is compressed to less than this stands behind its inode instead of in a block of its own.
+# Compressed data of less than this size follows the inode and needs no block.
 INLINE_LIMIT = 2048
 
 COMPRESSED_FULL = 1
 INCOMPAT = 0x1 | 0x2 | 0x10
-"""Compressed data ends at the end of its blocks; configurations and big physical clusters; inlined tails."""
+"""Zero padding before compressed data; configurations and big physical clusters; inlined tails."""
 
 _PLAIN, _HEAD, _NONHEAD = 0, 1, 2
 _BIG, _INLINE = 0x2, 0x8
@@ -33,9 +33,9 @@ _WINDOW_MIN = 10
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One extent: ``length`` bytes of the file, in ``blocks`` blocks from ``block`` on.
+    """An extent: ``length`` bytes of the file in ``blocks`` blocks from ``block`` on.
 
-    ``raw`` data is as it was; an ``inline`` piece has no blocks, and is the last of its file.
+    ``raw`` data is not compressed. ``inline`` data has no blocks, and only the last extent of a file has it.
     """
 
     length: int
@@ -46,7 +46,7 @@ class Piece:
 
 
 def configurations(algorithm: int) -> bytes:
-    """Give what stands behind the superblock for an algorithm: its number of bytes, and its settings."""
+    """Return the configuration of an algorithm that follows the superblock: its length and its settings."""
     if algorithm == LZ4:
         return _LZ4_CONFIG.pack(_LZ4_CONFIG.size - 2, 0, (EXTENT + CLUSTER) // CLUSTER)
     return _ZSTD_CONFIG.pack(_ZSTD_CONFIG.size - 2, 0, (EXTENT + CLUSTER).bit_length() - _WINDOW_MIN)
@@ -56,23 +56,23 @@ LZ4, ZSTD = 0, 3
 
 
 def extents(size: int) -> Iterator[int]:
-    """Cut a file into lengths to compress: no short one at its end, which would need a block of its own."""
+    """Yield the lengths of the extents of a file; the last one includes a short rest, which would need a block."""
     whole, rest = divmod(size, EXTENT)
     if whole and rest < CLUSTER:
         whole, rest = whole - 1, EXTENT + rest
-    # Not as a list: a tar may claim any size.
+    # Not a list: a tar may claim any size.
     yield from repeat(EXTENT, whole)
     if rest:
         yield rest
 
 
 def index_size(size: int) -> int:
-    """Give the bytes that the index of a file takes behind its inode."""
+    """Return the size of the index that follows the inode of a file."""
     return _HEADER.size + -(-size // CLUSTER) * _ENTRY.size
 
 
 def packed_index(pieces: Sequence[Piece], algorithm: int) -> bytes:
-    """Give the index of a file: a header and one entry for each logical cluster."""
+    """Return the index of a file: a header and one entry for each logical cluster."""
     tail = pieces[-1].inline
     parts = [_HEADER.pack(0, len(tail), _BIG | (_INLINE if tail else 0), algorithm, 0)]
     for piece in pieces:
@@ -88,10 +88,10 @@ def _entries(piece: Piece) -> list[bytes]:
     whole, rest = divmod(piece.length, CLUSTER)
     result = [_ENTRY.pack(_HEAD, 0, piece.block)]
     for number in range(1, whole):
-        # The first of these has the number of blocks where the others have the way back.
+        # The first entry has the number of blocks, the others the distance to the head.
         back = (piece.blocks or 1) | _COUNT_FLAG if number == 1 else number
         result.append(_ENTRY.pack(_NONHEAD, 0, back | (whole - number) << 16))
     if whole and rest:
-        # Nothing begins there any more: it tells where the extent ends.
+        # This entry only marks the end of the extent.
         result.append(_ENTRY.pack(_PLAIN, rest, 0))
     return result

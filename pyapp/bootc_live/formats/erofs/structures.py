@@ -1,8 +1,8 @@
 """Structures of the EROFS on-disk format (kernel: Documentation/filesystems/erofs.rst, fs/erofs/erofs_fs.h).
 
-Only what we write: extended inodes, flat and chunk-based data, inline extended attributes; compressed data is in
-z_erofs.py. An index has blocks of 512 bytes (Linux 6.4 and later), so that the data of a tar member, which begins at
-a multiple of 512, can be pointed at.
+Only the parts that are written here: extended inodes, flat and chunk-based data, inline extended attributes. Compressed
+data is in compressed.py. An index has blocks of 512 bytes (Linux 6.4 and later), because the data of tar members begins
+at multiples of 512.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ BLOCK = 1 << BLOCK_BITS
 SLOT = 32
 SUPER_OFFSET = 1024
 INODE_SIZE = 64
-# The root's number has 16 bits in the superblock.
 FLAT_PLAIN, FLAT_INLINE, CHUNK_BASED = 0, 2, 4
 HOLE = 0xFFFFFFFF
 
@@ -55,8 +54,8 @@ _XATTR_NAME_MAX = 255
 _XATTR_LIST_MAX = 65536
 
 
-class Summary(NamedTuple):
-    """What a superblock records; ``blocks`` and ``meta_block`` count blocks, ``root`` slots from there."""
+class Superblock(NamedTuple):
+    """The superblock. ``meta_block`` is the block where inodes begin, ``root`` the slot of the root inode (16 bits)."""
 
     block_bits: int
     root: int
@@ -67,7 +66,7 @@ class Summary(NamedTuple):
     algorithms: int = 0
 
     def packed(self) -> bytes:
-        """Give the 128 bytes that stand at offset 1024; the UUID is null and no time is recorded."""
+        """Return the 128 bytes at offset 1024, with a null UUID and without a time."""
         return _SUPER.pack(
             _MAGIC,
             0,
@@ -95,7 +94,7 @@ class Summary(NamedTuple):
 
 
 class Inode(NamedTuple):
-    """What an extended inode records; ``union`` is a block address, a device or a chunk format."""
+    """An extended inode; ``union`` is a block address, a device or a chunk format."""
 
     kind: str
     layout: int
@@ -111,7 +110,7 @@ class Inode(NamedTuple):
     links: int
 
     def packed(self) -> bytes:
-        """Give its 64 bytes. Raises ValueError for what they cannot say."""
+        """Return its 64 bytes. Raises ValueError if a value does not fit."""
         if any(value >> 32 for value in (self.union, self.number, self.uid, self.gid, self.mtime_ns, self.links)):
             raise ValueError("does not fit into an inode")
         return _INODE.pack(1 | self.layout << 1, self.xattr_count, TYPES[self.kind][0] | self.mode, 0, *self[4:])
@@ -125,10 +124,10 @@ def device_number(major: int, minor: int) -> int:
 
 
 def xattr_body(xattrs: Mapping[bytes, bytes]) -> bytes:
-    """Give the extended attributes that follow an inode; empty where there are none.
+    """Return the extended attributes that follow an inode; empty without attributes.
 
-    Raises ValueError for names or values that Linux cannot have. Attributes of
-    name spaces that EROFS does not know are left out, as on any other file system.
+    Omits attributes of namespaces that EROFS does not support. Raises ValueError for names or values that are
+    invalid in Linux.
     """
     entries = []
     if sum(map(len, xattrs)) + len(xattrs) > _XATTR_LIST_MAX:
@@ -149,14 +148,14 @@ def xattr_body(xattrs: Mapping[bytes, bytes]) -> bytes:
 
 
 def xattr_count(body: bytes) -> int:
-    """Give i_xattr_icount for a body: its length in 4-byte units, the head counted as one."""
+    """Return i_xattr_icount of a body: its length in 4-byte units, with the head as one."""
     return (len(body) - _XATTR_HEAD.size) // 4 + 1 if body else 0
 
 
 def dirent_block(entries: list[tuple[bytes, int, str]]) -> bytes:
-    """Give one directory block, unpadded, for (name, nid, kind) in byte order of names.
+    """Return a directory block without padding, for (name, nid, kind) in byte order of names.
 
-    Raises ValueError for what the format cannot say, whoever let it come so far.
+    Raises ValueError for invalid names.
     """
     offset = len(entries) * DIRENT_SIZE
     heads, names = [], []
@@ -169,14 +168,14 @@ def dirent_block(entries: list[tuple[bytes, int, str]]) -> bytes:
 
 
 def check_dirent(name: bytes) -> None:
-    """Raise ValueError for what no directory can hold: the kernel ends a name at NUL, and takes 255 bytes."""
+    """Raise ValueError for an invalid name of a directory entry: the kernel allows 255 bytes without NUL and slash."""
     if not 0 < len(name) <= NAME_MAX or b"\0" in name or b"/" in name:
         raise ValueError(f"has a name that no directory can hold: {name[:300]!r}")
 
 
 def _prefix(name: bytes) -> tuple[int, bytes]:
     for prefix, index in _PREFIXES:
-        # Some are whole names, others have to be followed by something.
+        # Some are complete names, those with a dot at the end are prefixes.
         if name.startswith(prefix) and prefix.endswith(b".") == (len(name) > len(prefix)):
             return index, name[len(prefix) :]
     return 0, b""

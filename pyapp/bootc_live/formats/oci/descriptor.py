@@ -19,7 +19,7 @@ MANIFEST_TYPES = frozenset(
         "application/vnd.docker.distribution.manifest.v2+json",
     }
 )
-# Media types that are a statement about what a document is; others, such as application/json, say nothing.
+# Prefixes of media types that identify a document; others, such as application/json, do not.
 CLAIMS = ("application/vnd.oci.", "application/vnd.docker.")
 CONFIG_TYPES = frozenset(
     {
@@ -35,7 +35,7 @@ FIELDS = frozenset(
     }
 )
 REF_NAME = "org.opencontainers.image.ref.name"
-# What `cosign save` calls its entries, and what names the signatures of an image have.
+# Names of the entries of `cosign save`, and of the signatures of an image.
 _COSIGN = "dev.cosignproject.cosign/"
 _SIGNATURE = re.compile(r"(?:.*:)?sha256-[0-9a-f]{64}(?:\.[a-z]+)?\Z")
 _DIGEST = re.compile(r"(?:sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})\Z")
@@ -43,20 +43,20 @@ _DIGEST = re.compile(r"(?:sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})\Z")
 
 @dataclass(frozen=True)
 class Platform:
-    """The platform an image is for; ``variant`` is empty where there is none."""
+    """The platform of an image; ``variant`` may be empty."""
 
     os: str
     architecture: str
     variant: str = ""
 
     def __str__(self) -> str:
-        """Give the usual ``os/architecture/variant``."""
+        """Return ``os/architecture/variant``."""
         return "/".join(part for part in (self.os, self.architecture, self.variant) if part)
 
 
 @dataclass(frozen=True)
 class Descriptor:
-    """What a blob must be: its digest and size (image-spec, descriptor.md)."""
+    """Digest and size of a blob (image-spec, descriptor.md)."""
 
     media_type: str
     digest: str
@@ -67,7 +67,7 @@ class Descriptor:
 
     @property
     def is_artifact(self) -> bool:
-        """Whether it says of itself that it is no image: a signature, an attestation, a bill of materials, a chart."""
+        """Whether it is marked as another artifact than an image: a signature, an attestation, an SBOM, a chart."""
         kind = self.annotations.get("kind", "")
         return (
             "vnd.docker.reference.type" in self.annotations
@@ -79,24 +79,24 @@ class Descriptor:
 
     @property
     def algorithm(self) -> str:
-        """The hashlib name of the digest's algorithm."""
+        """The name of the hash algorithm in hashlib."""
         return self.digest.partition(":")[0]
 
     @property
     def encoded(self) -> str:
-        """The digest's hexadecimal part."""
+        """The hexadecimal part of the digest."""
         return self.digest.partition(":")[2]
 
 
 def check_digest(text: object) -> str:
-    """Give the digest back; raises ValueError where it is not sha256 or sha512 in lower-case hexadecimal."""
+    """Return a valid digest; raises ValueError if it is not sha256 or sha512 in lower-case hexadecimal."""
     if not isinstance(text, str) or _DIGEST.match(text) is None:
         raise ValueError(f"{text!r} is not a sha256 or sha512 digest")
     return text
 
 
 def parse_descriptor(data: object) -> Descriptor:
-    """Read one descriptor from decoded JSON; raises ValueError saying what is wrong with it."""
+    """Parse a descriptor from decoded JSON; raises ValueError with the fault."""
     if not isinstance(data, dict):
         raise ValueError("a descriptor is not an object")
     try:

@@ -1,4 +1,4 @@
-"""Parse manifests, indexes and image configs (OCI image-spec and Docker schema 2). Pure: bytes in, types out."""
+"""Parse manifests, indexes and image configs (OCI image-spec and Docker schema 2)."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from bootc_live.formats.oci.descriptor import (
 
 # Registries refuse manifests over 4 MiB (distribution-spec, pushing manifests).
 MANIFEST_LIMIT = LARGEST
-# Of one image. Docker makes at most 127 layers and overlayfs stacks 500.
+# Docker makes at most 127 layers, and overlayfs has a limit of 500.
 MOST_LAYERS = 1024
 _HINT = "check that the source is a container image built for OCI or Docker schema 2"
-_HINT_AMBIGUOUS = "build and push the image again; somebody may want programs to take it for different things"
+_HINT_AMBIGUOUS = "build and push the image again; it may be an attack that makes programs read different images"
 _HINT_LAYERS = "build the image with fewer layers, or squash it"
-# What only indexes have, only image manifests, and only manifests of schema 1.
-_OF_INDEXES = frozenset({"manifests"})
-_OF_MANIFESTS = frozenset({"config", "layers"})
-_OF_NEITHER = frozenset({"fsLayers", "history"})
-_OF_CONFIGS = frozenset({"rootfs", "diff_ids", "os", "architecture", "variant"})
+# Fields that only indexes have, only image manifests, only manifests of schema 1, and only configs.
+_INDEX_FIELDS = frozenset({"manifests"})
+_MANIFEST_FIELDS = frozenset({"config", "layers"})
+_SCHEMA_1_FIELDS = frozenset({"fsLayers", "history"})
+_CONFIG_FIELDS = frozenset({"rootfs", "diff_ids", "os", "architecture", "variant"})
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """One image: its config and its layers, base first."""
+    """The config and the layers of an image, base layer first."""
 
     config: Descriptor
     layers: tuple[Descriptor, ...]
@@ -43,37 +43,37 @@ class Manifest:
 
 @dataclass(frozen=True)
 class ImageConfig:
-    """The parts of an image config that booting needs; one diffID a layer, base first."""
+    """The used parts of an image config: the platform and one diffID for each layer, base layer first."""
 
     platform: Platform
     diff_ids: tuple[str, ...]
 
 
 def is_index(content: bytes, media_type: str, what: str) -> bool:
-    """Tell an index from a manifest by its shape, its own mediaType, and the one that is said of it elsewhere.
+    """Return whether a document is an index and not a manifest, by its fields, its mediaType and ``media_type``.
 
-    Where two of them disagree, another program may read another image out of the same bytes (CVE-2021-41190):
-    raises ImageError. A ``media_type`` that is none of containers, such as application/json, says nothing.
+    Raises ImageError if these disagree, because other programs may read another image from the same bytes
+    (CVE-2021-41190). A general ``media_type``, such as application/json, is ignored.
     """
     data = _object(content, what)
     names = data.keys()
     readings: dict[str, bool | None] = {}
-    if names & _OF_INDEXES:
+    if names & _INDEX_FIELDS:
         readings["its list of manifests"] = True
-    if names & _OF_MANIFESTS:
+    if names & _MANIFEST_FIELDS:
         readings["its config and layers"] = False
-    if names & _OF_NEITHER:
-        readings["its parts of schema 1"] = None
+    if names & _SCHEMA_1_FIELDS:
+        readings["its fields of schema 1"] = None
     own = data.get("mediaType")
     if own is not None and own != "":
         readings[f"its mediaType {own!r}"] = _kind(own)
     if media_type.startswith(CLAIMS):
-        readings[f"the type {media_type!r} it is given as"] = _kind(media_type)
+        readings[f"the type {media_type!r} of its descriptor or answer"] = _kind(media_type)
         if isinstance(own, str) and own and own != media_type:
             readings["both types, which differ"] = None
     if len(set(readings.values())) > 1 or None in readings.values():
         raise ImageError(
-            f"{what} can be taken for different things, going by {', '.join(readings)}", hint=_HINT_AMBIGUOUS
+            f"{what} is ambiguous: it can be read in different ways, by {', '.join(readings)}", hint=_HINT_AMBIGUOUS
         )
     return True in readings.values()
 
@@ -85,7 +85,7 @@ def _kind(media_type: object) -> bool | None:
 
 
 def parse_index(content: bytes, what: str) -> tuple[Descriptor, ...]:
-    """Give the manifests of an index (image-index.md); raises ImageError that begins with ``what``."""
+    """Return the manifests of an index (image-index.md); raises ImageError that begins with ``what``."""
     entries = _object(content, what).get("manifests")
     if not isinstance(entries, list):
         raise ImageError(f"{what} has no list of manifests", hint=_HINT)
@@ -93,17 +93,17 @@ def parse_index(content: bytes, what: str) -> tuple[Descriptor, ...]:
 
 
 def parse_manifest(content: bytes, what: str) -> Manifest:
-    """Read an image manifest (manifest.md); raises ImageError that begins with ``what``."""
+    """Parse an image manifest (manifest.md); raises ImageError that begins with ``what``."""
     data = _object(content, what)
     version = data.get("schemaVersion")
-    # Not 2.0, which others refuse.
+    # 2.0 is invalid, because other programs reject it.
     if not isinstance(version, int) or version != 2:
         raise ImageError(f"{what} has schemaVersion {version!r}, it must be 2", hint=_HINT)
     layers = data.get("layers")
     if not isinstance(layers, list) or not layers:
         raise ImageError(f"{what} has no layers", hint=_HINT)
     if len(layers) > MOST_LAYERS:
-        raise ImageError(f"{what} has {len(layers)} layers, {MOST_LAYERS} are the most there can be", hint=_HINT_LAYERS)
+        raise ImageError(f"{what} has {len(layers)} layers, the limit is {MOST_LAYERS}", hint=_HINT_LAYERS)
     return Manifest(
         config=_descriptor(data.get("config"), what),
         layers=tuple(_descriptor(layer, what) for layer in layers),
@@ -111,7 +111,7 @@ def parse_manifest(content: bytes, what: str) -> Manifest:
 
 
 def is_artifact(content: bytes, what: str) -> bool:
-    """Tell a manifest that packs something else than an image, such as a signature; raises ImageError."""
+    """Return whether a manifest is another artifact than an image, such as a signature; raises ImageError."""
     data = _object(content, what)
     config, layers = data.get("config"), data.get("layers")
     listed = layers if isinstance(layers, list) else []
@@ -124,8 +124,8 @@ def is_artifact(content: bytes, what: str) -> bool:
 
 
 def parse_config(content: bytes, layers: int, what: str) -> ImageConfig:
-    """Read an image config (config.md) for an image of so many layers; raises ImageError as above."""
-    data = _object(content, what, _OF_CONFIGS)
+    """Parse the config (config.md) of an image with ``layers`` layers; raises ImageError that begins with ``what``."""
+    data = _object(content, what, _CONFIG_FIELDS)
     rootfs = data.get("rootfs")
     diff_ids = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
     if not isinstance(diff_ids, list) or len(diff_ids) != layers:
@@ -142,7 +142,7 @@ def parse_config(content: bytes, layers: int, what: str) -> ImageConfig:
     return ImageConfig(platform=platform, diff_ids=checked)
 
 
-def _object(content: bytes, what: str, fields: AbstractSet[str] = FIELDS | _OF_NEITHER) -> dict[str, object]:
+def _object(content: bytes, what: str, fields: AbstractSet[str] = FIELDS | _SCHEMA_1_FIELDS) -> dict[str, object]:
     try:
         data = read_json(content, fields)
     except ValueError as error:

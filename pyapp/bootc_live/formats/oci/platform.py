@@ -1,4 +1,4 @@
-"""Which of an index's images runs on this machine."""
+"""Find the images of an index that run on a platform."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from bootc_live.base.errors import ImageError
 from bootc_live.formats.oci.descriptor import Descriptor, Platform
 
-# Names of machines to GOARCH and variant, as image indexes use them; first those of uname(2).
+# GOARCH and variant by the names of machines in uname(2).
 _SPELLINGS = {
     "x86_64": ("amd64", ""),
     "i686": ("386", ""),
@@ -19,7 +19,7 @@ _SPELLINGS = {
     "ppc64le": ("ppc64le", ""),
     "s390x": ("s390x", ""),
     "loongarch64": ("loong64", ""),
-    # Other names of the same, of distributions and of people; all in lower case.
+    # Other common names, all in lower case.
     "x86-64": ("amd64", ""),
     "x64": ("amd64", ""),
     "i386": ("386", ""),
@@ -47,20 +47,20 @@ _HINT = "build the image for this machine, or name another image"
 
 
 def machine_platform(machine: str | None = None) -> Platform:
-    """Give the platform of this machine, or of one with the given uname name."""
+    """Return the platform of this machine, or of a machine name of uname(2)."""
     name = machine or os.uname().machine
-    return _plain(Platform("linux", name))
+    return _normalized(Platform("linux", name))
 
 
 class MisfitError(ImageError):
-    """An image is not the one that is meant: it is for other machines, or not the pinned one, or no image at all."""
+    """An image is not the requested one: it is for other machines, has another digest, or is not an image."""
 
 
 def candidates(entries: Sequence[Descriptor], wanted: Platform, typed: str, pin: str | None = None) -> list[Descriptor]:
-    """Return the entries of an index that may run on a platform: the same variant first, then any, then unnamed ones.
+    """Return the entries of an index that may run on a platform: same variant, other variants, without a platform.
 
-    The one with the digest ``pin`` is the only one where it is there. Signatures and the like are passed over. Raises
-    MisfitError listing what there is.
+    If an entry has the digest ``pin``, it is the only one. Signatures and other artifacts are ignored. Raises
+    MisfitError with the platforms of the index.
     """
     pinned = [entry for entry in entries if entry.digest == pin]
     if pinned:
@@ -80,13 +80,13 @@ def candidates(entries: Sequence[Descriptor], wanted: Platform, typed: str, pin:
 
 
 def check(found: Platform, wanted: Platform, typed: str) -> None:
-    """Raise MisfitError where an image's config says it is for another machine."""
+    """Raise MisfitError if the config of an image is for another platform."""
     if not _runs(found, wanted):
         raise MisfitError(f"{typed!r} is made for {found}, this machine is {wanted}", hint=_HINT)
 
 
-def _plain(platform: Platform) -> Platform:
-    """Return a platform in the spelling of image indexes: ``X86_64`` is ``amd64``, ``arm64/v8`` in one word is two."""
+def _normalized(platform: Platform) -> Platform:
+    """Return a platform with normal names: ``X86_64`` is ``amd64``, ``arm64/v8`` is an architecture and a variant."""
     name, _, rest = platform.architecture.strip().lower().partition("/")
     variant = platform.variant.strip().lower() or rest
     architecture, implied = _SPELLINGS.get(name, (name, ""))
@@ -97,16 +97,15 @@ def _plain(platform: Platform) -> Platform:
 
 
 def _runs(platform: Platform, wanted: Platform) -> bool:
-    found = _plain(platform)
+    found = _normalized(platform)
     if found.architecture == wanted.architecture == "arm" and found.variant > wanted.variant:
-        # v6 machines do not run what is made for v7; the other way round they do.
+        # v6 machines cannot run images for v7; v7 machines can run those for v6.
         return False
     return found.os in ("", "linux") and found.architecture in ("", wanted.architecture)
 
 
 def _variant(platform: Platform) -> str:
-    # arm64 has one variant, and most tools leave it out; v1 of amd64 is what every such machine has.
-    plain = _plain(platform)
-    return (
-        "" if plain.architecture == "arm64" or (plain.architecture, plain.variant) == ("amd64", "v1") else plain.variant
-    )
+    # arm64 has only one variant, which most tools omit; every amd64 machine is v1.
+    normal = _normalized(platform)
+    only_one = normal.architecture == "arm64" or (normal.architecture, normal.variant) == ("amd64", "v1")
+    return "" if only_one else normal.variant

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from bootc_live.base.errors import SourceError
 from bootc_live.formats.oci.descriptor import check_digest
 
 _DEFAULT_REGISTRY = "docker.io"
@@ -29,46 +28,38 @@ class Reference:
 
     @property
     def host(self) -> str:
-        """The host to talk to: Docker Hub's API lives under another name."""
+        """The host of the API; Docker Hub has another one than in its references."""
         return "registry-1.docker.io" if self.registry == _DEFAULT_REGISTRY else self.registry
 
     @property
     def target(self) -> str:
-        """What to ask for: the digest where there is one, else the tag."""
+        """The digest if there is one, else the tag."""
         return self.digest or self.tag
 
     def __str__(self) -> str:
-        """Give the full reference."""
+        """Return the full reference."""
         end = f"@{self.digest}" if self.digest else f":{self.tag}"
         return f"{self.registry}/{self.repository}{end}"
 
 
-def parse_reference(text: str, typed: str) -> Reference:
-    """Read ``[HOST[:PORT]/]NAME[:TAG][@DIGEST]``; raises SourceError quoting ``typed``."""
+def parse_reference(text: str) -> Reference:
+    """Parse ``[HOST[:PORT]/]NAME[:TAG][@DIGEST]``; raises ValueError with the fault."""
     rest, at, digest_text = text.partition("@")
-    digest: str | None = None
-    try:
-        if at:
-            digest = check_digest(digest_text)
-        first, slash, others = rest.partition("/")
-        if slash and (first == "localhost" or any(mark in first for mark in ".:[")):
-            registry, rest = first, others
-        else:
-            registry = _DEFAULT_REGISTRY
-        name, colon, tag = rest.rpartition(":")
-        if not colon:
-            name, tag = rest, "latest"
-        if registry == _DEFAULT_REGISTRY and "/" not in name:
-            name = f"library/{name}"
-        if _HOST.match(registry) is None:
-            raise ValueError(f"{registry!r} is not a host with an optional port")
-        if not all(_COMPONENT.match(part) for part in name.split("/")):
-            raise ValueError(f"{name!r} is not a repository name (lower-case letters, digits, . _ - and /)")
-        if _TAG.match(tag) is None:
-            raise ValueError(f"{tag!r} is not a tag")
-    except ValueError as error:
-        raise SourceError(
-            f"{typed!r} is not an image reference: {error}",
-            hint="write docker://REGISTRY[:PORT]/NAME[:TAG][@sha256:DIGEST]",
-        ) from error
+    digest = check_digest(digest_text) if at else None
+    first, slash, others = rest.partition("/")
+    if slash and (first == "localhost" or any(mark in first for mark in ".:[")):
+        registry, rest = first, others
+    else:
+        registry = _DEFAULT_REGISTRY
+    name, colon, tag = rest.rpartition(":")
+    if not colon:
+        name, tag = rest, "latest"
+    if registry == _DEFAULT_REGISTRY and "/" not in name:
+        name = f"library/{name}"
+    if _HOST.match(registry) is None:
+        raise ValueError(f"{registry!r} is not a host with an optional port")
+    if not all(_COMPONENT.match(part) for part in name.split("/")):
+        raise ValueError(f"{name!r} is not a repository name (lower-case letters, digits, . _ - and /)")
+    if _TAG.match(tag) is None:
+        raise ValueError(f"{tag!r} is not a tag")
     return Reference(registry, name, tag, digest)

@@ -11,23 +11,22 @@ from types import MappingProxyType
 BLOCK = 512
 ZERO_BLOCK = bytes(BLOCK)
 HEADER = struct.Struct("100s8s8s8s12s12s8sc100s8s32s32s8s8s155s12x")
-# Most files have none; one empty mapping does for all of them.
+# The shared value of all files without attributes.
 NO_XATTRS: Mapping[bytes, bytes] = MappingProxyType({})
 _ADLER = 65521
 _NANO = 1_000_000_000
 _LENGTH_DIGITS = 20
 _TIME = re.compile(rb"(-?)([0-9]{1,64})(?:\.([0-9]*))?\Z")
-# Blanks and NULs may stand in front (some old tars write them); behind the digits come blanks, then NUL or the end.
+# Some old tars write blanks and NULs before the digits. After the digits come blanks, then NUL or the end.
 _OCTAL = re.compile(rb"[\s\0]*+([0-7]*)\s*+(?:\0|\Z)")
 _NO_NUL = frozenset({b"path", b"linkpath", b"uname", b"gname", b"GNU.sparse.name"})
 
 
 def checksum_matches(header: bytes, field: bytes) -> bool:
-    """Compare a header's checksum field with the sum of its bytes.
+    """Return whether the checksum field of a header is the sum of its bytes; some old tars sum signed bytes.
 
-    adler32's low half is one plus the byte sum modulo 65521, computed in C; a
-    sum of 512 bytes wraps it at most once, which tells any real damage. Some
-    old tars summed the bytes as signed ones.
+    The low half of adler32 is 1 plus the sum of the bytes modulo 65521, and computed in C. A sum of 512 bytes exceeds
+    the modulus at most once, so damage is still detected.
     """
     try:
         given = number(field)
@@ -41,7 +40,7 @@ def checksum_matches(header: bytes, field: bytes) -> bool:
 
 
 def number(field: bytes) -> int:
-    """Read a numeric field: octal, or base-256 where the first bit is set (GNU). Raises ValueError."""
+    """Read a numeric field: octal, or base-256 if the first bit is set (GNU). Raises ValueError."""
     first = field[0]
     if first & 0x80:
         value = int.from_bytes(field, "big") & ((1 << (len(field) * 8 - 1)) - 1)
@@ -50,20 +49,17 @@ def number(field: bytes) -> int:
         return value
     match = _OCTAL.match(field)
     if match is None:
-        raise ValueError(f"a field of a tar header holds no octal number: {field!r}")
+        raise ValueError(f"a field of a tar header is not an octal number: {field!r}")
     return int(match[1], 8) if match[1] else 0
 
 
 def text(field: bytes) -> bytes:
-    """Read a text field: up to its NUL."""
+    """Return a text field up to its NUL."""
     return field.partition(b"\0")[0]
 
 
 def pax_records(data: bytes) -> list[tuple[bytes, bytes]]:
-    """Split the body of a pax header into (keyword, value), in order.
-
-    Raises ValueError, also for NUL bytes where there is a name.
-    """
+    """Split the body of a pax header into (keyword, value) in order. Raises ValueError, also for NUL bytes in names."""
     records, position = [], 0
     while position < len(data):
         space = data.find(b" ", position, position + _LENGTH_DIGITS)

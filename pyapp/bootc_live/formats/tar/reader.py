@@ -1,4 +1,4 @@
-"""Read the members of a layer's tar file in place, without touching any file system."""
+"""Read the headers of the members of a tar in place."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from bootc_live.formats.tar.header import (
 )
 from bootc_live.formats.tar.sparse import Extent, SparseFile, gnu_old_sparse, pax_sparse
 
-# What one tar may hold. Beyond this it is no image, but something that is to fill memory (SECURITY.md).
+# Limits of one tar, so that it cannot fill memory (SECURITY.md).
 MOST_MEMBERS = 2 * 2**20
 MOST_MAP_ENTRIES = 2**20
-# Of names, links and attributes. Half a million files with paths of 100 bytes and two attributes each have 220 MiB.
+# Names, links and attributes. Half a million files with paths of 100 bytes and two attributes each have 220 MiB.
 MOST_TEXT = 512 * 2**20
 _EXTENSION_LIMIT = 2**20
-# Of what global headers say: every member has all of it.
+# Global headers apply to every member.
 _GLOBAL_LIMIT = 16 * 2**10
-# XATTR_LIST_MAX of the kernel's include/uapi/linux/limits.h: names of one file, a NUL behind each.
+# XATTR_LIST_MAX of the kernel's include/uapi/linux/limits.h: all names of a file, each with a NUL.
 _XATTR_NAMES_LIMIT = 2**16
-# Bytes of the heap for each attribute beside its name and value: two objects, and a place in a table.
+# Heap bytes of each attribute in addition to its name and value: two objects and a table entry.
 _XATTR_OBJECTS = 128
 
 _XATTR = b"SCHILY.xattr."
 _SPARSE = b"GNU.sparse."
-# Of sparse format 0.0, which repeats them; joined they are the map of 0.1.
+# Repeated keywords of sparse format 0.0; joined they are the map of 0.1.
 _SPARSE_PAIRS = frozenset({b"GNU.sparse.offset", b"GNU.sparse.numbytes"})
 _SPARSE_MAP = b"GNU.sparse.map"
 _READ = frozenset({b"path", b"linkpath", b"size", b"uid", b"gid", b"mtime"})
 _USTAR, _GNU = b"ustar\0", b"ustar  \0"
-# What pax says about the next member; Solaris has a letter of its own for the same.
+# Types of pax headers for the next member; X is the one of Solaris.
 _PAX = frozenset({b"x", b"X"})
 _EXTENSIONS = _PAX | {b"g", b"L", b"K"}
 _REGULAR = frozenset(b"\x0007")
@@ -48,17 +48,17 @@ _KINDS = {b"1": "hardlink", b"2": "symlink", b"3": "char", b"4": "block", b"5": 
 
 
 class Buffer(Protocol):
-    """What holds the tar bytes: an mmap, or a tar that is still being written."""
+    """The bytes of a tar: an mmap, or a tar that is still being written."""
 
     def __len__(self) -> int:
-        """Give its size in bytes, or more than a tar can have as long as that is not known."""
+        """Return the size in bytes; more than a tar can have while it is unknown."""
 
     def __getitem__(self, key: slice, /) -> bytes:
-        """Give a part of it, once that is there; shorter where the tar ends."""
+        """Wait for a part and return it; shorter at the end of the tar."""
 
 
 class Member(NamedTuple):
-    """One member as its headers describe it; ``offset`` and ``size`` locate its data in the tar."""
+    """A member as described by its headers; its data is at ``offset`` of the tar."""
 
     name: bytes
     kind: str
@@ -76,25 +76,25 @@ class Member(NamedTuple):
 
 
 class _Extensions:
-    """What pax and GNU extension headers say about the next member, and pax global ones about all that follow."""
+    """Extension headers: pax and GNU for the next member, pax global ones for all following members."""
 
     def __init__(self) -> None:
         self._globals: dict[bytes, bytes] = {}
         self._global_size = 0
-        # None where it has to be made of what global headers said.
+        # None until it is made from the global headers.
         self._global_xattrs: Mapping[bytes, bytes] | None = NO_XATTRS
-        # Bytes of the heap for all attributes that were given.
-        self.held = 0
+        # Heap bytes of all returned attributes.
+        self.xattr_bytes = 0
         self.reset()
 
     def reset(self) -> None:
-        """Forget what was said about a member that has been read."""
+        """Forget the headers of the last member."""
         self._own: dict[bytes, bytes] = {}
         self.name: bytes | None = None
         self.link: bytes | None = None
 
     def add(self, kind: bytes, body: bytes) -> None:
-        """Take one extension header in; of several of a kind the last counts. Raises ValueError."""
+        """Add an extension header; the last one of a type counts. Raises ValueError."""
         if kind in _PAX:
             self._own = _keywords(body)
         elif kind == b"g":
@@ -103,62 +103,59 @@ class _Extensions:
                 self._global_size += len(value) + (len(keyword) if before is None else -len(before))
                 self._globals[keyword] = value
             if self._global_size > _GLOBAL_LIMIT:
-                raise ValueError(f"global pax headers say more than {_GLOBAL_LIMIT} bytes about every member")
+                raise ValueError(f"global pax headers have more than {_GLOBAL_LIMIT} bytes")
             self._global_xattrs = None
         elif kind == b"L":
             self.name = text(body)
         else:
             self.link = text(body)
 
-    def said(self, keyword: bytes) -> bytes:
-        """Return what pax says; an empty value takes back what was said elsewhere (POSIX pax)."""
+    def pax_value(self, keyword: bytes) -> bytes:
+        """Return the value of a pax keyword; an empty one cancels other values (POSIX pax)."""
         own = self._own.get(keyword)
         return self._globals.get(keyword, b"") if own is None else own
 
     def number(self, keyword: bytes, field: bytes) -> int:
-        """Return a number, which stands in the header's ``field`` where pax says nothing; raises ValueError."""
-        said = self.said(keyword)
-        if not said:
+        """Return a number of the pax header, by default of the ``field``; raises ValueError."""
+        value = self.pax_value(keyword)
+        if not value:
             return number(field)
         try:
-            return decimal(said, limit=LARGEST_SIZE)
+            return decimal(value, limit=LARGEST_SIZE)
         except ValueError as error:
-            raise ValueError(f"the {keyword.decode()} that pax says is {error}: {said[:40]!r}") from error
+            raise ValueError(f"the {keyword.decode()} in a pax header is {error}: {value[:40]!r}") from error
 
     @property
     def sparse(self) -> dict[bytes, bytes]:
-        """What makes the next member a sparse one; empty where nothing does."""
+        """Keywords of a sparse member; empty for other members."""
         return {keyword: value for keyword, value in self._own.items() if keyword.startswith(_SPARSE)}
 
     def xattrs(self) -> Mapping[bytes, bytes]:
         """Return the extended attributes of the next member; raises ValueError."""
         if any(keyword.startswith(_XATTR) for keyword in self._own):
             found = _xattrs({**self._globals, **self._own})
-            self.held += xattrs_size(found)
+            self.xattr_bytes += xattrs_size(found)
             return found
         if self._global_xattrs is None:
-            # One mapping for all members.
+            # Members share one mapping.
             self._global_xattrs = _xattrs(self._globals)
-            self.held += xattrs_size(self._global_xattrs)
+            self.xattr_bytes += xattrs_size(self._global_xattrs)
         return self._global_xattrs
 
 
 def xattrs_size(xattrs: Mapping[bytes, bytes]) -> int:
-    """Return about how many bytes of the heap attributes take."""
+    """Return the approximate heap size of attributes."""
     return sum(len(name) + len(value) + _XATTR_OBJECTS for name, value in xattrs.items())
 
 
 def read_members(buffer: Buffer) -> Iterator[Member]:
-    """Return the members of a tar, in order.
-
-    Raises ValueError saying what is wrong and where.
-    """
+    """Yield the members of a tar in order. Raises ValueError with the fault and its offset."""
     position = reach = members = map_entries = names = 0
     extensions = _Extensions()
     while len(header := buffer[position : position + BLOCK]) == BLOCK:
         if header == ZERO_BLOCK:
             if buffer[position + BLOCK : position + 2 * BLOCK].strip(b"\0"):
-                raise ValueError(f"the tar has a lone zero block at offset {position}, and more behind it")
+                raise ValueError(f"the tar has a lone zero block at offset {position}, and data after it")
             break
         fields = _fields(header, position)
         position += BLOCK
@@ -173,15 +170,15 @@ def read_members(buffer: Buffer) -> Iterator[Member]:
         member, reach, entries = _member(buffer, position, fields, extensions, MOST_MAP_ENTRIES - map_entries)
         map_entries += entries
         names += len(member.name) + len(member.link)
-        if names + extensions.held > MOST_TEXT:
+        if names + extensions.xattr_bytes > MOST_TEXT:
             raise ValueError(f"the tar has more than {MOST_TEXT} bytes of names, links and attributes")
         position = _padded(reach)
         extensions.reset()
         yield member
     else:
-        # The size of a tar that is still being written is known only now.
+        # Only now is the size known of a tar that is still being written.
         if reach > len(buffer):
-            raise ValueError(f"its last header claims data up to offset {reach}, more than there is")
+            raise ValueError(f"its last header claims data up to offset {reach}, beyond its end")
         if header.strip(b"\0"):
             raise ValueError("the tar ends inside a header")
 
@@ -189,32 +186,32 @@ def read_members(buffer: Buffer) -> Iterator[Member]:
 def _fields(header: bytes, position: int) -> tuple[bytes, ...]:
     fields = HEADER.unpack(header)
     if not checksum_matches(header, fields[6]):
-        raise ValueError(f"offset {position} holds no tar header (its checksum is wrong)")
+        raise ValueError(f"there is no tar header at offset {position} (wrong checksum)")
     return fields
 
 
 def _member(
-    buffer: Buffer, position: int, fields: tuple[bytes, ...], extensions: _Extensions, most: int
+    buffer: Buffer, position: int, fields: tuple[bytes, ...], extensions: _Extensions, limit: int
 ) -> tuple[Member, int, int]:
-    """Return a member, where its data ends, and how many entries its map has; ``most`` is the most it may have."""
+    """Return a member, the end of its data, and the entries of its sparse map, up to ``limit``."""
     name, flag = _name(fields, extensions), fields[7]
     kind = _kind(fields, name)
-    # What is no file has no data, whatever its size field says.
+    # Only files have data, whatever the size field says.
     size = extensions.number(b"size", fields[4]) if kind == "file" else 0
     found: SparseFile | None = None
     start = position
     if flag == b"S":
-        found = gnu_old_sparse(buffer, position, most)
+        found = gnu_old_sparse(buffer, position, limit)
         start = found.data
     elif kind == "file" and (sparse := extensions.sparse):
-        found = pax_sparse(buffer, position, size, sparse, most)
+        found = pax_sparse(buffer, position, size, sparse, limit)
         name = sparse.get(b"GNU.sparse.name", name)
     extents = None if found is None else found.extents
     end = start + size
     if not 0 <= size <= LARGEST_SIZE or end > len(buffer) or (extents and sum(extents[-1][1:]) > end):
-        raise ValueError(f"member {_show(name)} claims {size} bytes of data, more than there are")
-    said = extensions.said(b"mtime")
-    mtime, mtime_ns = timestamp(said) if said else (number(fields[5]), 0)
+        raise ValueError(f"member {_show(name)} claims {size} bytes of data, beyond the end of the tar")
+    precise = extensions.pax_value(b"mtime")
+    mtime, mtime_ns = timestamp(precise) if precise else (number(fields[5]), 0)
     member = Member(
         name=name,
         kind=kind,
@@ -223,7 +220,7 @@ def _member(
         gid=extensions.number(b"gid", fields[3]),
         mtime=mtime,
         mtime_ns=mtime_ns,
-        link=extensions.said(b"linkpath") or extensions.link or text(fields[8]),
+        link=extensions.pax_value(b"linkpath") or extensions.link or text(fields[8]),
         device=(number(fields[12]), number(fields[13])) if flag in b"34" else (0, 0),
         offset=position if found is None else found.data,
         size=size if found is None else found.size,
@@ -234,7 +231,7 @@ def _member(
 
 
 def _keywords(body: bytes) -> dict[bytes, bytes]:
-    """Return what a pax header says that matters here."""
+    """Return the used keywords of a pax header."""
     found: dict[bytes, bytes] = {}
     pairs = []
     for keyword, value in pax_records(body):
@@ -248,7 +245,7 @@ def _keywords(body: bytes) -> dict[bytes, bytes]:
 
 
 def _xattrs(pax: dict[bytes, bytes]) -> Mapping[bytes, bytes]:
-    # POSIX: an empty value takes back what was said before.
+    # POSIX: an empty value cancels an earlier one.
     found = {key[len(_XATTR) :]: value for key, value in pax.items() if value and key.startswith(_XATTR)}
     if sum(map(len, found)) + len(found) > _XATTR_NAMES_LIMIT:
         raise ValueError(f"a member has {len(found)} extended attributes, whose names are more than Linux can list")
@@ -258,13 +255,13 @@ def _xattrs(pax: dict[bytes, bytes]) -> Mapping[bytes, bytes]:
 def _kind(fields: tuple[bytes, ...], name: bytes) -> str:
     flag = fields[7]
     if flag == _BEFORE_USTAR and name.endswith(b"/"):
-        # That is how directories were told from files then.
+        # In v7 archives the slash marks a directory.
         return "dir"
     if ord(flag) in _REGULAR:
         return "file"
     if flag == b"S":
         if fields[9] != _GNU:
-            raise ValueError(f"member {_show(name)} is a sparse file of GNU's old form, but its header is not GNU's")
+            raise ValueError(f"member {_show(name)} is a GNU sparse file, but its header is not of GNU tar")
         return "file"
     found = _KINDS.get(flag)
     if found is None:
@@ -273,12 +270,11 @@ def _kind(fields: tuple[bytes, ...], name: bytes) -> str:
 
 
 def _name(fields: tuple[bytes, ...], extensions: _Extensions) -> bytes:
-    said = extensions.said(b"path") or extensions.name
-    if said:
-        return said
+    long_name = extensions.pax_value(b"path") or extensions.name
+    if long_name:
+        return long_name
     name = text(fields[0])
-    # The magic alone tells: whatever version follows it, ustar has a prefix. GNU headers ("ustar  ") keep other things
-    # in its place.
+    # Only ustar headers, of any version, have a prefix. GNU headers ("ustar  ") have other fields there.
     if fields[9].startswith(_USTAR) and (prefix := text(fields[14])):
         return prefix + b"/" + name
     return name

@@ -16,7 +16,7 @@ class _Bytes(Protocol):
 
 
 class Extent(NamedTuple):
-    """``length`` bytes of data that belong at ``start`` of the file and lie at ``data`` of the tar."""
+    """``length`` bytes of data for offset ``start`` of the file, at offset ``data`` of the tar."""
 
     start: int
     length: int
@@ -24,7 +24,7 @@ class Extent(NamedTuple):
 
 
 class SparseFile(NamedTuple):
-    """What a sparse member says of itself; ``data`` is where its data begins, ``entries`` the length of its map."""
+    """A sparse member; ``data`` is the offset of its data, ``entries`` the length of its map."""
 
     extents: tuple[Extent, ...]
     size: int
@@ -32,40 +32,37 @@ class SparseFile(NamedTuple):
     entries: int
 
 
-def gnu_old_sparse(buffer: _Bytes, position: int, most: int) -> SparseFile:
-    """Read the map of a type ``S`` header that ends at ``position``; it may have ``most`` entries.
-
-    Raises ValueError.
-    """
+def gnu_old_sparse(buffer: _Bytes, position: int, limit: int) -> SparseFile:
+    """Read the map of a type ``S`` header that ends at ``position``, up to ``limit`` entries. Raises ValueError."""
     header = buffer[position - BLOCK : position]
     pairs = _pairs(header[_OLD_MAP : _OLD_MAP + 4 * 24])
-    _bounded(len(pairs), most)
+    _bounded(len(pairs), limit)
     more = header[_OLD_EXTENDED]
     while more:
         block = buffer[position : position + BLOCK]
         if len(block) < BLOCK:
             raise ValueError("the map of a sparse member is damaged")
         pairs += _pairs(block[: 21 * 24])
-        _bounded(len(pairs), most)
+        _bounded(len(pairs), limit)
         more = block[504]
         position += BLOCK
     size = number(header[_OLD_REAL_SIZE : _OLD_REAL_SIZE + 12])
     return SparseFile(_extents(pairs, size, position), size, position, len(pairs))
 
 
-def pax_sparse(buffer: _Bytes, position: int, size: int, pax: dict[bytes, bytes], most: int) -> SparseFile:
-    """Read the map of a pax sparse member whose body of ``size`` bytes begins at ``position``.
+def pax_sparse(buffer: _Bytes, position: int, size: int, pax: dict[bytes, bytes], limit: int) -> SparseFile:
+    """Read the map of a pax sparse member with a body of ``size`` bytes at ``position``, up to ``limit`` entries.
 
-    It may have ``most`` entries. Raises ValueError.
+    Raises ValueError.
     """
     real = pax.get(b"GNU.sparse.realsize") or pax.get(b"GNU.sparse.size")
     real_size = _number(real) if real else size
     if pax.get(b"GNU.sparse.major") == b"1":
-        numbers, data = _map_in_body(buffer, position, position + size, most)
+        numbers, data = _map_in_body(buffer, position, position + size, limit)
     else:
-        # Format 0.0 repeats keywords, which the reader joins into the map of 0.1.
+        # The reader has joined the repeated keywords of format 0.0 into the map of 0.1.
         parts = [part for part in pax.get(b"GNU.sparse.map", b"").split(b",") if part]
-        _bounded(len(parts) // 2, most)
+        _bounded(len(parts) // 2, limit)
         numbers, data = [_number(part) for part in parts], position
     if len(numbers) % 2:
         raise ValueError("the map of a sparse member is damaged")
@@ -73,16 +70,16 @@ def pax_sparse(buffer: _Bytes, position: int, size: int, pax: dict[bytes, bytes]
     return SparseFile(_extents(pairs, real_size, data), real_size, data, len(numbers) // 2)
 
 
-def _map_in_body(buffer: _Bytes, position: int, end: int, most: int) -> tuple[list[int], int]:
+def _map_in_body(buffer: _Bytes, position: int, end: int, limit: int) -> tuple[list[int], int]:
     start, numbers, wanted, rest = position, list[int](), 1, b""
-    # A member may claim to be larger than all there is.
+    # A member may claim a size beyond the end of the tar.
     while position < end and len(rest) < BLOCK and (block := buffer[position : position + BLOCK]):
         *lines, rest = (rest + block).split(b"\n")
         position += BLOCK
         for line in lines:
             numbers.append(_number(line))
             if len(numbers) == 1:
-                _bounded(numbers[0], most)
+                _bounded(numbers[0], limit)
                 wanted += 2 * numbers[0]
             if len(numbers) == wanted:
                 return numbers[1:], position
@@ -93,11 +90,11 @@ def _number(digits: bytes) -> int:
     try:
         return decimal(digits, limit=LARGEST_SIZE)
     except ValueError as error:
-        raise ValueError(f"the map of a sparse member holds {error}: {digits[:40]!r}") from error
+        raise ValueError(f"the map of a sparse member contains {error}: {digits[:40]!r}") from error
 
 
-def _bounded(entries: int, most: int) -> None:
-    if entries > most:
+def _bounded(entries: int, limit: int) -> None:
+    if entries > limit:
         raise ValueError("the maps of sparse members have too many entries")
 
 

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator, Mapping
 from itertools import count
 
-from bootc_live.base.errors import OutOfMemoryError
+from bootc_live.base.errors import LandingError, OutOfMemoryError
 from bootc_live.base.units import mib
 from bootc_live.config.host.host_config import host_files
 from bootc_live.config.next_kernel.handover import HOST, is_mounted_over
@@ -73,6 +73,10 @@ def append_archive(files: Mapping[str, bytes | BootFile], path: str) -> None:
                 file.writelines([content] if isinstance(content, bytes) else content.chunks())
                 file.write(cpio.padding(size))
             file.write(cpio.trailer())
+    except ValueError as error:
+        raise LandingError(
+            f"the next kernel's initrd cannot be made: {error}", hint="boot with bootc.kexec.reuse-image=0"
+        ) from error
     except OSError as error:
         if no_space(error):
             raise _full() from error

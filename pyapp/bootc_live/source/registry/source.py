@@ -254,7 +254,13 @@ class RegistrySource:
 @contextmanager
 def open_registry(spec: RegistryImage, access: Access) -> Iterator[RegistrySource]:
     """Open an image of a registry; connections close with the block. Raise SourceError and ConfigError."""
-    reference = parse_reference(spec.reference, spec.typed)
+    try:
+        reference = parse_reference(spec.reference)
+    except ValueError as error:
+        raise SourceError(
+            f"{spec.typed!r} is not an image reference: {error}",
+            hint="write docker://REGISTRY[:PORT]/NAME[:TAG][@sha256:DIGEST]",
+        ) from error
     route = access.host_config.rules.resolve(reference.registry, reference.repository)
     if route.blocked:
         raise SourceError(

@@ -22,7 +22,7 @@ from bootc_live.formats.erofs.structures import (
     FLAT_PLAIN,
     INCOMPAT_CHUNKED,
     SUPER_OFFSET,
-    Summary,
+    Superblock,
 )
 from bootc_live.formats.tar.reader import Member, read_members
 from bootc_live.image.verified import VerifiedImage
@@ -260,7 +260,7 @@ def write_image(root: Node, store: FileStore, files: dict[int, Stored]) -> tuple
     size = -(-made.end // _PAGE) * _PAGE
     os.ftruncate(store.fd, size)
     incompat = (z_erofs.INCOMPAT if compressed else 0) | (INCOMPAT_CHUNKED if bodies.maps else 0)
-    head = Summary(
+    head = Superblock(
         store.block_bits,
         made.root,
         made.inodes,

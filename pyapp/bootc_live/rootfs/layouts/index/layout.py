@@ -24,7 +24,7 @@ from bootc_live.formats.erofs.structures import (
     HOLE,
     INCOMPAT_CHUNKED,
     SUPER_OFFSET,
-    Summary,
+    Superblock,
 )
 from bootc_live.image.store.layer_store import META
 from bootc_live.image.verified import VerifiedImage
@@ -143,7 +143,7 @@ def write_metadata(root: Node, fd: int, limit: int, data_bytes: int) -> int:
     bodies = _TarBodies(fd)
     made = write_tree(root, fd, Geometry(BLOCK_BITS, _FIRST), bodies, limit)
     # Inodes begin behind the superblock, and are counted from the block that it ends in.
-    head = Summary(
+    head = Superblock(
         BLOCK_BITS,
         made.root,
         made.inodes,

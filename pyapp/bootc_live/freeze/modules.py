@@ -1,7 +1,7 @@
-"""Ask the program which modules it loads, by loading them in an interpreter of its own.
+"""Find the modules that the program needs, by loading them in a new interpreter.
 
-A hand-kept list would go stale; static analysis would take in half the standard
-library. What is loaded only on use is used once.
+A static list would become outdated, and static analysis would find half of the standard library. Modules that are
+loaded on use are used once.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ import bootc_live
 from bootc_live.system.run import run
 
 FEATURES = ("net", "registry")
-# Packages and modules of ours that only a feature needs; without it their libraries stay out.
+# Our packages and modules that only one feature needs.
 _ONLY_FOR = {
     "bootc_live.source.http": "net",
     "bootc_live.source.registry": "registry",
     "bootc_live.config.host.registries": "registry",
 }
-# What a feature cannot do without.
+# Features that a feature needs.
 _NEEDS = {"registry": ("net",)}
-# What makes an initramfs is not needed inside one, nor is what imports it.
+# Neither this package nor modules that import it are needed in an initramfs.
 _PACKER = "bootc_live.freeze"
 _LIBRARIES = {"registry": ("oras.provider",)}
 
-# Runs with nothing imported but what the interpreter starts with.
+# Runs in an interpreter that has imported only its own start modules.
 _CHILD = """
 import sys
 archive, network, *names = sys.argv[1:]
 sys.path.insert(0, archive)
 for name in names:
     __import__(name)
-# What the interpreter itself needs to run a zip.
+# The interpreter needs it to run a zip.
 import runpy
 import hashlib
 for algorithm in ("sha256", "sha512"):
@@ -48,7 +48,7 @@ import codecs
 for encoding in ("ascii", "latin-1", "unicode_escape", "utf-8"):
     codecs.lookup(encoding)
 try:
-    # Decompresses layers where the program zstd is not there.
+    # Decompresses layers without the program zstd.
     import compression.zstd
 except ImportError:
     pass
@@ -70,7 +70,7 @@ print(json.dumps(found))
 
 @dataclass(frozen=True)
 class Module:
-    """A loaded module: its name, the file or zip member it came from, and whether it is a package."""
+    """A loaded module with its file or zip member."""
 
     name: str
     path: str
@@ -78,10 +78,9 @@ class Module:
 
 
 def loaded_modules(archive: str, features: Iterable[str]) -> list[Module]:
-    """Give the modules that are loaded once everything for the features is; sorted by name.
+    """Return the modules that features need, sorted by name. Raises RunError if one cannot be imported.
 
-    ``archive`` is the zipapp, or the directory the package lies in. Raises
-    RunError where one of them cannot be imported.
+    ``archive`` is the zipapp, or the directory that contains the package.
     """
     wanted = {needed for feature in features for needed in (feature, *_NEEDS.get(feature, ()))}
     names = sorted(set(_own_modules(wanted)) | {name for feature in wanted for name in _LIBRARIES.get(feature, ())})
@@ -107,7 +106,7 @@ def _wanted(name: str, features: set[str]) -> bool:
 
 
 def _imports(name: str) -> Iterable[str]:
-    """Give what a module of ours imports anywhere, inside functions too."""
+    """Yield all imports of one of our modules, also those inside functions."""
     spec = find_spec(name)
     get_source = getattr(spec.loader if spec else None, "get_source", None)
     for node in ast.walk(ast.parse(get_source(name) if get_source else "")):
