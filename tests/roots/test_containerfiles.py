@@ -38,7 +38,7 @@ vm/buildah build --file docs/containerfiles/fedora --target initrd --output type
 def test_fedora(shared: Path) -> None:
     where, python = shared / "fedora", "python3.12"
     modules = where / "base/usr/lib/modules/6.17.1-300.fc43.x86_64"
-    for directory in (modules, where / "base/bin", where / "base/usr/lib/dracut/modules.d"):
+    for directory in (modules, *(where / "base" / name for name in ("bin", "usr/bin", "usr/lib/dracut/modules.d"))):
         directory.mkdir(parents=True)
     for name, script in {"dnf": TOLD, "bootc": TOLD, "dracut": DRACUT}.items():
         (where / "base/bin" / name).write_text(script)
