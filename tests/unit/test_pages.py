@@ -1,4 +1,4 @@
-"""Every command of a page is found, and every link between pages leads somewhere."""
+"""Commands of pages are found; links, files, kernel arguments, options and messages that pages name exist."""
 
 from __future__ import annotations
 
@@ -7,7 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from bootc_live.cli.parser import make_parser
+from bootc_live.config.cmdline.table import BY_NAME
 from tests.lib.pages import Block, blocks
+
+# A verb of ours and what follows it, in code.
+COMMAND = re.compile(r"(?:^|[^/\w-])bootc-live(?:\.pyz)? ([a-z]+(?![\w-])[^|;#)\n]*)")
+# What pages say that there is not, and what is a name of something else.
+NO_ARGUMENTS = {"bootc.host"}
+# Parts of messages by dracut and by ip(8).
+OTHERS_SAY = {"bootc-live:…", "ip link", "lo"}
 
 PAGE = """# Top
 text
@@ -48,16 +57,81 @@ def anchor(heading: str) -> str:
     return re.sub(r"[^a-z0-9_ -]", "", heading.lower()).replace(" ", "-")
 
 
+def pages(repo: Path) -> list[Path]:
+    """All pages."""
+    return [*repo.glob("*.md"), *repo.glob("docs/*.md"), repo / "tests/README.md"]
+
+
 def test_links_lead_somewhere(repo: Path) -> None:
-    pages = [*repo.glob("*.md"), *repo.glob("docs/*.md"), repo / "tests/README.md"]
     headings = {
-        page: {anchor(found) for found in re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)} for page in pages
+        page: {anchor(found) for found in re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)}
+        for page in pages(repo)
     }
-    assert len(pages) > 10
-    for page in pages:
+    assert len(headings) > 15
+    for page in headings:
         for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
             name, _, part = link.partition("#")
             target = (page.parent / name).resolve() if name else page
             if "://" not in link:
                 assert target.exists(), f"{page.name}: {link}"
                 assert not part or part in headings[target], f"{page.name}: {link}"
+
+
+def test_every_page_can_be_reached(repo: Path) -> None:
+    readme = (repo / "README.md").read_text()
+    for page in [*repo.glob("docs/*.md"), *repo.glob("docs/containerfiles/*")]:
+        assert f"]({page.relative_to(repo)}" in readme, page.name
+
+
+def code(page: Path) -> list[str]:
+    """What a page shows as code: inline, indented or fenced."""
+    text = page.read_text()
+    shown = [line for line in text.splitlines() if line.startswith("    ")]
+    return shown + [block.text for block in blocks(text)] + re.findall(r"`([^`\n]+)`", text)
+
+
+def test_files_of_the_repository_are_there(repo: Path) -> None:
+    found = 0
+    for page in pages(repo):
+        for text in code(page):
+            for name in re.findall(r"(?<![\w/.-])(?:docs|modules\.d|pyapp|tests|vm)/[\w./-]*\w(?![\w*?/.-])", text):
+                if not name.startswith("vm/out"):
+                    assert (repo / name).exists(), f"{page.name}: {name}"
+                    found += 1
+    assert found > 40
+
+
+def test_kernel_arguments_are_known(repo: Path) -> None:
+    for page in pages(repo):
+        if page.name == "CHANGELOG.md":
+            continue
+        for text in code(page):
+            for name in re.findall(r"(?<![\w./-])bootc\.[a-z][a-z.-]*[a-z]", text):
+                known = [karg for karg in BY_NAME if karg == name or karg.startswith(f"{name}.")]
+                assert known or name in NO_ARGUMENTS, f"{page.name}: {name}"
+
+
+def test_verbs_and_options_are_known(repo: Path) -> None:
+    verbs = next(action.choices for action in make_parser()._actions if action.dest == "verb")
+    assert isinstance(verbs, dict)
+    found = 0
+    for page in pages(repo):
+        for text in code(page):
+            for command in COMMAND.findall(text.replace("\\\n", "")):
+                verb, *words = command.split()
+                assert verb in verbs, f"{page.name}: {command}"
+                options = {word.partition("=")[0] for word in words if word.startswith("-") and word != "-"}
+                assert options <= set(verbs[verb]._option_string_actions), f"{page.name}: {command}"
+                found += 1
+    assert found > 20
+
+
+def test_messages_are_those_of_the_program(repo: Path) -> None:
+    """The parts in code of the first column of the table of messages."""
+    sources = "".join(path.read_text() for path in (repo / "pyapp/bootc_live").rglob("*.py"))
+    _, _, table = (repo / "docs/troubleshooting.md").read_text().partition("| message | cause |")
+    rows = table.partition("\n\n")[0].splitlines()[2:]
+    parts = [part for row in rows for part in re.findall(r"`([^`]+)`", row.split(" | ")[0])]
+    assert len(parts) > 20
+    for part in parts:
+        assert part in OTHERS_SAY or re.sub("[0-9]+$", "", part) in sources, part
