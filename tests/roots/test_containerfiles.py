@@ -21,8 +21,8 @@ while [ $# -gt 1 ]; do
 	shift
 done
 [ "$DRACUT_NO_XATTR" = 1 ] && [ -d "/usr/lib/modules/$kver" ] && [ -d /usr/lib/dracut/modules.d/50bootc-live ] || exit 4
-[ -s /usr/lib/bootc-live/bootc-live.pyz ] || exit 5
-{ echo "$add" && busybox cat /told; } >"$1"
+[ -s /usr/lib/bootc-live/bootc-live.pyz ] && [ -x /usr/bin/bootc-live ] || exit 5
+{ echo "$add" && busybox cat /told /usr/bin/bootc-live; } >"$1"
 """
 BUILD = """
 cd "$1" && shift
@@ -30,6 +30,7 @@ for file in /bin/busybox $(ldd /bin/busybox | grep -o '/[^ ]*'); do
 	install -D "$file" "base$file"
 done
 ln -s busybox base/bin/sh
+ln -s busybox base/bin/chmod
 vm/buildah build --tag base base >/dev/null
 vm/buildah build --file docs/containerfiles/fedora --target initrd --output type=local,dest=made "$@" context >/dev/null
 """
@@ -51,6 +52,7 @@ def test_fedora(shared: Path) -> None:
     script = BUILD.replace("vm/", f"{REPO}/vm/").replace("docs/", f"{REPO}/docs/")
     BUILDER.run("sh", "-ec", script, "sh", where, *arguments)
     assert (where / "made/vmlinuz").read_text() == "kernel"
-    added, installed, *_ = (where / "made/initramfs.img").read_text().splitlines()
+    added, installed, *_, ours = (where / "made/initramfs.img").read_text().splitlines()
     assert added == "bootc-live bootc-live-registry"
     assert {"install", "-y", "dracut-network", "NetworkManager", python} <= set(installed.split())
+    assert ours == f'exec {python} /usr/lib/bootc-live/bootc-live.pyz "$@"'
