@@ -1,6 +1,6 @@
 #!/bin/sh
-# Hands the text of the command line over; what it means is decided in Python alone.
-# Errors also go to the kernel log, which shows them on every console.
+# Runs the boot; Python parses the command line.
+# Errors also go to the kernel log, which prints them on every console.
 
 command -v getcmdline >/dev/null || . /lib/dracut-lib.sh
 

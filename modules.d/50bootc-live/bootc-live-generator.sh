@@ -1,6 +1,6 @@
 #!/bin/sh
-# Takes /sysroot from systemd-fstab-generator where root= is ours: it would wait for a device
-# of that name. The early directory ($2) goes before the one it writes to.
+# Replaces the sysroot.mount of systemd-fstab-generator for root=bootc-live:…, which would wait for a
+# device of that name. Units in the early directory ($2) have priority.
 
 . /usr/lib/bootc-live/lib.sh
 
@@ -10,7 +10,7 @@ bootc-live:*) ;;
 *) exit 0 ;;
 esac
 
-# Found mounted by the time it is started, because bootc-live.service has mounted it.
+# Already mounted by bootc-live.service when systemd starts it.
 cat >"$early_dir/sysroot.mount" <<-EOF
 	[Unit]
 	Description=Root in RAM made by bootc-live
@@ -24,11 +24,11 @@ EOF
 mkdir -p "$early_dir/initrd-root-fs.target.requires"
 ln -sf ../sysroot.mount "$early_dir/initrd-root-fs.target.requires/sysroot.mount"
 
-# No timer of the program's own fires while it hangs in a library or a system call.
+# The program cannot stop itself while it hangs in a library or a system call.
 mkdir -p "$early_dir/bootc-live.service.d"
 printf '%s\n' "[Service]" "TimeoutStartSec=$(/usr/lib/bootc-live/time-limit)" >"$early_dir/bootc-live.service.d/limit.conf"
 
-# Archives in the initramfs need neither devices nor network: they need not wait for them.
+# Archives in the initramfs do not have to wait for devices or the network.
 after="dracut-initqueue.service dracut-pre-mount.service"
 if bootc_live_needs network; then
 	set -- Wants=network-online.target "After=network-online.target $after"

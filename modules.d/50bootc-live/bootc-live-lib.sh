@@ -1,15 +1,16 @@
 #!/bin/sh
-# What the shell side knows of sources: where they are typed, and what must be there to read them.
+# Sources of the image: their kernel arguments, and whether they need the network or a device.
 
 command -v getarg >/dev/null || . /lib/dracut-lib.sh
 
-# Prints every source in the order in which they are tried, one a line, each after what it needs:
-# "network", "device" or "nothing". Fails where root= is not ours. A kernel before this one may have left all of it.
+# Prints the sources in their order, one per line, each after what it needs: "network", "device" or
+# "nothing". Fails if root= is not of bootc-live. An earlier kernel may have handed over the image.
+# Python has the same patterns (config/source_spec.py), but its start would delay every boot.
 bootc_live_sources() (
 	first=$(getarg root=)
 	[ "$first" != "${first#bootc-live:}" ] || return 1
-	left=/usr/lib/bootc-live/handover
-	[ ! -e $left/whole ] || { echo "nothing $left/image" && return; }
+	handover=/usr/lib/bootc-live/handover
+	[ ! -e $handover/whole ] || { echo "nothing $handover/image" && return; }
 	{
 		printf '%s\n' "${first#bootc-live:}"
 		getargs bootc.live.fallback=
@@ -25,13 +26,13 @@ bootc_live_sources() (
 	done
 )
 
-# Whether a source needs $1.
+# Succeeds if a source needs $1.
 bootc_live_needs() {
 	[ -n "$(bootc_live_sources | sed -n "/^$1 /p")" ]
 }
 
-# Whether the block device $1 is there; blkid knows labels that udev spells as dracut does not.
-bootc_live_there() {
+# Succeeds if the block device $1 exists. udev and dracut encode some labels differently; blkid finds these.
+bootc_live_exists() {
 	[ -e "$(label_uuid_to_dev "$1")" ] || case $1 in
 	*=*[!A-Za-z0-9#+.:=@_\ /-]*) blkid -l -o device -t "$1" >/dev/null ;;
 	*) false ;;

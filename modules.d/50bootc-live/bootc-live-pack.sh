@@ -1,6 +1,6 @@
 #!/bin/sh
-# Packs the interpreter, what the zipapp loads of the standard library, and the zipapp.
-# Sourced by module-setup.sh of this and of other bootc-live modules, each with its feature.
+# Packs the interpreter, the used modules of the standard library, and the zipapp.
+# Sourced by module-setup.sh of all bootc-live modules; the arguments are features.
 
 . "${moddir:?}/../50bootc-live/bootc-live-python.sh"
 
@@ -11,10 +11,10 @@ bootc_live_pack() {
 		return 1
 	fi
 	_python=$(bootc_live_python) || return 1
-	# It links /usr/lib/bootc-live/python to the interpreter, whatever that is called.
+	# It makes the link /usr/lib/bootc-live/python to the interpreter.
 	_binaries=$("$_python" -I -S -B "$_zipapp" freeze "$initdir" "$@") || return 1
-	# Extension modules are not marked executable, so dracut does not look at what they link to.
-	# shellcheck disable=SC2086 # one path in a word, none of them has blanks
+	# dracut finds the libraries of executable files only; extension modules are not executable.
+	# shellcheck disable=SC2086 # paths without blanks
 	_libraries=$(ldd $_binaries | sed -n 's,.*=> \(/[^ ]*\) .*,\1,p' | sort -u)
 	# shellcheck disable=SC2086
 	inst_multiple $_binaries $_libraries || return 1

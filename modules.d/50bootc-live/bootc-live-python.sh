@@ -1,18 +1,18 @@
 #!/bin/sh
-# Finds the interpreter to pack: on EL9 python3 is 3.9, and newer ones have names of their own.
+# Finds the interpreter to pack: on EL9 python3 is 3.9, and newer versions have other names.
 
-# Ends with a reason under a Python that bootc-live cannot run under.
+# Exits with a reason if bootc-live cannot run with this Python.
 _bootc_live_try='import sys
 if sys.version_info < (3, 11): sys.exit("is %d.%d" % sys.version_info[:2])
 try: import bz2, ctypes, hashlib, json, lzma, zipfile, zlib
 except ImportError as error: sys.exit("lacks %s" % error.name)'
 
-# bootc_live_python: prints the path of the Python to pack: BOOTC_LIVE_PYTHON, or the newest one that is there.
+# bootc_live_python: prints the path of the Python to pack: BOOTC_LIVE_PYTHON, or the newest one.
 bootc_live_python() (
 	if [ -n "${BOOTC_LIVE_PYTHON-}" ]; then
 		set -- "$BOOTC_LIVE_PYTHON"
 	else
-		# shellcheck disable=SC2046 # a word for each
+		# shellcheck disable=SC2046 # names without blanks
 		set -- $(seq -f python3.%.0f 39 -1 11) python3
 	fi
 	refused=
@@ -25,16 +25,16 @@ bootc_live_python() (
 		refused="$refused${refused:+, }$path $why"
 	done
 	if [ -n "${BOOTC_LIVE_PYTHON-}" ]; then
-		dfatal "bootc-live: BOOTC_LIVE_PYTHON=$BOOTC_LIVE_PYTHON is no Python 3.11 or later" \
-			"(${refused:-there is no such program}): correct it, or leave it out"
+		dfatal "bootc-live: BOOTC_LIVE_PYTHON=$BOOTC_LIVE_PYTHON is not a Python 3.11 or later" \
+			"(${refused:-program not found}): correct or unset it"
 	else
-		dfatal "bootc-live: there is no Python 3.11 or later (${refused:-none at all}):" \
+		dfatal "bootc-live: no Python 3.11 or later was found (${refused:-no Python}):" \
 			"install the package python3, on EL9 python3.12, or set BOOTC_LIVE_PYTHON to the path of one"
 	fi
 	return 1
 )
 
-# bootc_live_has_zstd: succeeds where that Python decompresses zstd by itself.
+# bootc_live_has_zstd: succeeds if this Python can decompress zstd.
 bootc_live_has_zstd() {
 	"$(bootc_live_python)" -I -S -B -c 'import compression.zstd' 2>/dev/null
 }

@@ -1,4 +1,4 @@
 #!/bin/sh
-# bootc-live in the initramfs, for the boot and for the emergency shell.
-# -I -S -B: nothing but the packed modules, no site packages, no bytecode written.
+# Runs bootc-live in the initramfs.
+# -I -S -B: use only the packed modules, without site packages, and write no bytecode.
 exec /usr/lib/bootc-live/python -I -S -B /usr/lib/bootc-live/bootc-live.pyz "$@"

@@ -1,10 +1,10 @@
 #!/bin/sh
-# Makes the root where dracut's own init runs the initramfs.
-# A mount hook: the network is up and devices have settled by then.
+# Makes the root if dracut's own init runs the initramfs.
+# A mount hook, because the network and the devices are ready then.
 
 case "${root-}" in
 bootc-live:*)
-	# The loop around mount hooks would try twenty times; once is the truth.
+	# dracut would run a failed mount hook twenty times.
 	timeout -k 60 "$(/usr/lib/bootc-live/time-limit)" /usr/lib/bootc-live/boot ||
 		die "bootc-live could not make the root; its error is above, or it took too long"
 	;;

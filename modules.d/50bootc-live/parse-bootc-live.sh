@@ -1,7 +1,7 @@
 #!/bin/sh
-# Claims root=bootc-live:… and asks for what it needs: the network, block devices.
-# A cmdline hook, because the network modules read what is asked for right after these, and
-# the initqueue, which waits for devices, comes later.
+# Accepts root=bootc-live:… and requests what it needs: the network, block devices.
+# A cmdline hook, because the network modules read rd.neednet directly after these hooks, and the
+# initqueue, which waits for devices, runs later.
 
 case "${root-}" in
 bootc-live:*)
@@ -13,8 +13,8 @@ bootc-live:*)
 	fi
 	for what in device state; do
 		! "/usr/lib/bootc-live/wait-for-$what" || continue
-		# After two thirds of rd.retry= the initqueue runs what is below "timeout": no more
-		# waiting then, for bootc-live itself says what is missing, or can do without.
+		# After two thirds of rd.retry= the initqueue runs the hooks below "timeout". They end
+		# the wait: bootc-live reports what is missing, or does not need it.
 		/sbin/initqueue --finished --unique --name "bootc-live-$what" "/usr/lib/bootc-live/wait-for-$what"
 		/sbin/initqueue --timeout --onetime --unique --name "bootc-live-$what" \
 			rm -f "${hookdir:?}/initqueue/finished/bootc-live-$what.sh"

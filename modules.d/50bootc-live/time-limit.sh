@@ -1,7 +1,7 @@
 #!/bin/sh
-# Prints after how many seconds the program must hang: it may take bootc.live.retry.total= for each
-# source, and half an hour to build a root. No timer of its own fires while it is in a library or a
-# system call. What Python does not understand either counts as one hour; Python will tell.
+# Prints the time limit of the program in seconds: bootc.live.retry.total= for each source, and half an
+# hour to build the root. The program cannot stop itself while it hangs in a library or a system
+# call. An invalid value counts as one hour; Python rejects it later.
 
 . /usr/lib/bootc-live/lib.sh
 

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Succeeds as soon as the boot need not wait for a block device: where the first source that may
-# be usable is none, or is on a device that is there. A device behind such a source is not waited
-# for: a stick that is a mere fallback must not hold a boot up that can do without.
+# Exits with 0 as soon as the boot need not wait for a block device: the first usable source is not on
+# a device, or its device exists. Later sources do not count: a boot must not wait for a USB stick
+# that is only a fallback.
 
 . /usr/lib/bootc-live/lib.sh
 
@@ -11,8 +11,8 @@ need_not_wait() {
 		network) return 0 ;;
 		nothing) [ ! -e "$source" ] || return 0 ;;
 		device)
-			# What stands behind the last ":/" is the path on the device.
-			bootc_live_there "${source%:/*}"
+			# The path on the device follows the last ":/".
+			bootc_live_exists "${source%:/*}"
 			return
 			;;
 		esac

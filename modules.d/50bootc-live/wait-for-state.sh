@@ -1,24 +1,21 @@
 #!/bin/sh
-# Succeeds as soon as the boot need not wait for the partition of bootc.live.state=: where none is
-# asked for, or it is there; and, unless it is required, ten seconds after this was first asked.
+# Exits with 0 as soon as the boot need not wait for the partition of bootc.live.state=: without the
+# argument, when the partition exists, and, unless it is required, ten seconds after the first call.
 
 . /usr/lib/bootc-live/lib.sh
 
 need_not_wait() {
 	device=$(getarg bootc.live.state=) || return 0
-	! bootc_live_there "$device" || return 0
-	# Python alone reads booleans: what is no clear "no" here is at worst waited for too long.
-	if required=$(getarg bootc.live.state.required); then
-		case $required in
-		0 | [Nn]* | [Oo][Ff][Ff] | [Ff]*) ;;
-		*) return 1 ;;
-		esac
+	! bootc_live_exists "$device" || return 0
+	# An invalid value counts as required; Python rejects it later.
+	if /usr/lib/bootc-live/is-on bootc.live.state.required || [ $? = 2 ]; then
+		return 1
 	fi
 	read -r now _ </proc/uptime
 	now=${now%%.*}
-	asked=/run/bootc-live-state-wait
-	[ -e "$asked" ] || echo "$now" >"$asked"
-	read -r first <"$asked"
+	first_call=/run/bootc-live-state-wait
+	[ -e "$first_call" ] || echo "$now" >"$first_call"
+	read -r first <"$first_call"
 	[ "$((now - first))" -ge 10 ]
 }
 

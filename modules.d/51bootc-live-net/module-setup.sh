@@ -1,6 +1,6 @@
 #!/bin/bash
-# The network for bootc-live, certificates for HTTPS, and the way to dracut's url-lib, whose
-# handlers (dracut modules url-lib and nfs) are packed by whoever wants them.
+# Network support for bootc-live, certificates for HTTPS, and the interface to dracut's url-lib. Its
+# handlers are in the dracut modules url-lib and nfs, which must be added separately.
 
 # called by dracut
 check() {
@@ -24,14 +24,13 @@ install() {
 	}
 	inst_multiple -o /etc/ssl/certs/ca-certificates.crt \
 		/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem
-	# Authorities, and below HOST[:PORT]/ those of a host and certificates to show to it.
+	# CA certificates; those in HOST[:PORT]/ and client certificates are for one host.
 	while read -r _file; do
 		inst_simple "/etc/bootc-live/certs.d/$_file"
 	done < <(find "${dracutsysrootdir-}/etc/bootc-live/certs.d" ! -type d -printf '%P\n' 2>/dev/null)
 	inst_libdir_file "libnss_dns.so.*" "libnss_files.so.*"
 
 	inst_script "$moddir/name-servers.sh" /usr/lib/bootc-live/name-servers
-	inst_script "$moddir/any-interface.sh" /usr/lib/bootc-live/any-interface
 	inst_script "$moddir/fetch-url.sh" /usr/lib/bootc-live/fetch-url
 	inst_multiple -o timeout
 	inst_simple "$moddir/nfs-url.sh" /usr/lib/bootc-live/nfs-url

@@ -1,9 +1,9 @@
 #!/bin/sh
-# NFS for fetch-url: says the URL as url-lib understands it with a port, an IPv6 address or a file
-# at the top of an export, and soft where no options were typed: a hard mount waits for ever.
+# NFS for fetch-url: converts URLs with a port, an IPv6 address or a file at the top of an export for
+# url-lib, and adds the option soft if there are no options, because a hard mount never times out.
 
-# nfs_typed URL: nfs[4]:SERVER:/PATH:OPTIONS; a form with options of its own stays.
-nfs_typed() (
+# nfs_url URL: prints nfs[4]:SERVER:/PATH:OPTIONS; a URL with options does not change.
+nfs_url() (
 	options=ro,soft,timeo=100,retrans=2,retry=1
 	case $1 in
 	nfs://*)
@@ -12,7 +12,7 @@ nfs_typed() (
 		case ${host##*]} in
 		*:*) options=$options,port=${host##*:} host=${host%:*} ;;
 		esac
-		# url-lib mounts the directory, which is not to be empty.
+		# url-lib mounts the directory of the file, which must not be empty.
 		[ "${path%/*}" ] || path=/$path
 		printf 'nfs:%s:%s:%s' "$host" "$path" "$options"
 		;;
@@ -26,12 +26,12 @@ nfs_typed() (
 	esac
 )
 
-# fetch_nfs URL: prints where the file is; takes the mount back if it is not there.
+# fetch_nfs URL: prints the path of the file; unmounts if it does not exist.
 fetch_nfs() {
-	fetch_url "$(nfs_typed "$1")" && return
+	fetch_url "$(nfs_url "$1")" && return
 	set -- $?
 	if umount /run/nfs_mnt* 2>/dev/null; then
-		echo "the directory is there, and in it no such file" >&2
+		echo "the directory exists, but it has no such file" >&2
 		rm -f "${hookdir:?}"/pre-pivot/99url-lib-umount-nfs-*
 	fi
 	return "$1"

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Registries as a source: the Python modules for HTTP, TLS and the distribution API.
+# Registries as sources: the Python modules for HTTP, TLS and the distribution API.
 
 # called by dracut
 check() {
@@ -13,7 +13,7 @@ depends() {
 
 # called by dracut
 install() {
-	# Credentials and mirrors of the building machine.
+	# Credentials and mirrors of the build machine.
 	inst_multiple -o /etc/bootc-live/auth.json /etc/bootc-live/registries.yaml
 	. "$moddir/../50bootc-live/bootc-live-pack.sh"
 	bootc_live_pack registry || {

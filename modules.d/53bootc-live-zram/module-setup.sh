@@ -1,5 +1,5 @@
 #!/bin/bash
-# RAM that compresses: zram, its compressors, and what makes a file system on it.
+# Compressed RAM: zram, its compressors, and the program that makes a file system.
 
 # called by dracut
 check() {
@@ -14,7 +14,7 @@ depends() {
 
 # called by dracut
 installkernel() {
-	# Older kernels look the compressors up by name in their crypto layer, so nothing depends on those.
+	# Older kernels load compressors by name, so zram has no dependency on them.
 	hostonly='' instmods zram ext4 lzo lzo-rle lz4 lz4hc zstd
 }
 

@@ -1,6 +1,6 @@
 #!/bin/bash
-# On into the image's own kernel: programs that look into its initramfs, and that load kernels where the kernel's
-# own call for files is missing. bootc-live itself makes that call.
+# Boot into the kernel of the image: programs that decompress its initramfs, and kexec for kernels without
+# kexec_file_load(2).
 
 # called by dracut
 check() {

@@ -36,11 +36,11 @@ def liar(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("kargs", "told"),
     [
-        (f"bootc.live.layout=index bootc.live.size={ROOM}M", f"no space left for layer .* holds {ROOM}.0 MiB"),
-        (f"bootc.live.layout=tree bootc.live.size={ROOM}M", f"no space left for layer .* holds {ROOM}.0 MiB"),
+        (f"bootc.live.layout=index bootc.live.size={ROOM}M", f"no space left for layer .* has {ROOM}.0 MiB"),
+        (f"bootc.live.layout=tree bootc.live.size={ROOM}M", f"no space left for layer .* has {ROOM}.0 MiB"),
         (f"bootc.live.layout=erofs bootc.live.size={ROOM}M", "no space left for .* holds"),
         (f"bootc.live.layout=erofs bootc.live.compress=lz4 bootc.live.size={ROOM}M", "no space left for .* holds"),
-        (f"bootc.live.layout=auto bootc.live.size={ROOM}M", f"no space left for layer .* holds {ROOM}.0 MiB"),
+        (f"bootc.live.layout=auto bootc.live.size={ROOM}M", f"no space left for layer .* has {ROOM}.0 MiB"),
         ("bootc.live.layout=index bootc.zram=62M", "no space left for layer .* holds"),
         ("bootc.live.layout=erofs bootc.live.compress=lz4 bootc.zram=62M", "no space left for .* holds"),
         ("bootc.live.layout=index bootc.zram=512M bootc.live.size=48M", "zram could not take all data"),

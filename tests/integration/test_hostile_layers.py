@@ -131,7 +131,7 @@ def test_bomb(compression: Compression, hidden: tuple[str, ...], verb: str, serv
     with small_tmpfs(place.work):
         result = run(verb, image, place, server, hidden)
         assert not list(place.work.iterdir())
-        assert f"holds {SMALL}.0 MiB" in the_error(result, place.archive)
+        assert f"has {SMALL}.0 MiB" in the_error(result, place.archive)
     assert not list(place.root.iterdir())
 
 

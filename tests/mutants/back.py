@@ -259,8 +259,8 @@ BACK = (
         "tests/roots/test_initrd.py::test_everything_is_there",
     ),
     Mutation(
-        "any-interface: an empty value is no",
-        "modules.d/51bootc-live-net/any-interface.sh",
+        "is-on: an empty value is off",
+        "modules.d/50bootc-live/is-on.sh",
         "'' | 1 | [Yy]",
         "1 | [Yy]",
         "roots",

@@ -36,7 +36,7 @@ def test_no_handler(root: Root, url: str, libraries: str, needs: str) -> None:
     done = root.stage(ASK, "", (url, libraries), among=ASKED)
     assert done.stdout == "status=254\n"
     scheme = url.partition(":")[0]
-    assert done.stderr == f"nothing in this initramfs handles {scheme}: URLs; build it with {needs}\n"
+    assert done.stderr == f"this initramfs has no handler for {scheme}: URLs; build it with {needs}\n"
 
 
 # The real libraries of dracut; only the kernel's part is not here: what mount is asked for is what counts.
@@ -97,7 +97,7 @@ def test_nfs(root: Root, url: str, asked: str) -> None:
 def test_nfs_without_the_file(root: Root) -> None:
     said, errors = mounted(root, MISSING, no_file="1")
     assert said == ["status=253", "umount /run/nfs_mnt0"]
-    assert errors[-1] == "the directory is there, and in it no such file"
+    assert errors[-1] == "the directory exists, but it has no such file"
 
 
 # A swarm without a peer, where ctorrent makes the file it wants to fill and waits for ever; or ends well.

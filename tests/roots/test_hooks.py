@@ -90,7 +90,6 @@ def test_version(every_root: Root) -> None:
 def test_hooks_parse(root: Root) -> None:
     script = 'for file in "$hooks"/*.sh; do dash -n "$file" && echo "${file##*/}"; done'
     assert root.stage(script).stdout.split() == [
-        "any-interface.sh",
         "bootc-live-boot.sh",
         "bootc-live-generator.sh",
         "bootc-live-lib.sh",
@@ -99,6 +98,7 @@ def test_hooks_parse(root: Root) -> None:
         "bootc-live-python.sh",
         "bootc-live.sh",
         "fetch-url.sh",
+        "is-on.sh",
         "mount-bootc-live.sh",
         "name-servers.sh",
         "nfs-url.sh",

@@ -58,6 +58,7 @@ def test_everything_is_there(initrd: Initrd) -> None:
         "usr/lib/bootc-live/boot",
         "usr/lib/bootc-live/bootc-live.pyz",
         "usr/lib/bootc-live/built",
+        "usr/lib/bootc-live/is-on",
         "usr/lib/bootc-live/lib.sh",
         "usr/lib/bootc-live/python",
         "usr/lib/bootc-live/time-limit",
@@ -69,7 +70,6 @@ def test_everything_is_there(initrd: Initrd) -> None:
     }
     if initrd.flavour == "systemd":
         wanted |= {
-            "usr/lib/bootc-live/any-interface",
             "usr/lib/bootc-live/fetch-url",
             "usr/lib/bootc-live/name-servers",
             "usr/lib/bootc-live/nfs-url",
@@ -98,7 +98,7 @@ def test_hooks_and_generator_can_be_run(initrd: Initrd) -> None:
     for path in initrd.tree.rglob("*bootc-live*"):
         if path.suffix == ".sh" or path.name in ("bootc-live", "bootc-live-generator", "bootc-live-net-generator"):
             assert path.is_dir() or path.stat().st_mode & 0o111 == 0o111, path
-    for name in ("boot", "wait-for-device", "any-interface", "fetch-url", "name-servers"):
+    for name in ("boot", "wait-for-device", "is-on", "fetch-url", "name-servers"):
         path = initrd.tree / "usr/lib/bootc-live" / name
         assert not path.exists() or path.stat().st_mode & 0o111 == 0o111, path
 

@@ -43,28 +43,28 @@ def fake(path: Path, version: tuple[int, int, int], missing: str) -> None:
         ({"python3.13": ((3, 13, 5), ""), "mine": ((3, 12, 1), "")}, "{bin}/mine", "{bin}/mine"),
         ({"python3.13": ((3, 13, 5), ""), "my own": ((3, 12, 1), "")}, "{bin}/my own", "{bin}/my own"),
         ({"python3.13": ((3, 13, 5), ""), "*": ((3, 12, 1), "")}, "{bin}/*", "{bin}/*"),
-        ({"python3": ((3, 13, 5), "")}, "python3 -E", "BOOTC_LIVE_PYTHON=python3 -E is no Python 3.11 or later"),
+        ({"python3": ((3, 13, 5), "")}, "python3 -E", "BOOTC_LIVE_PYTHON=python3 -E is not a Python 3.11 or later"),
         (
             EL9,
             None,
-            f"fatal: bootc-live: there is no Python 3.11 or later ({OLD}): install the package python3, on EL9",
+            f"fatal: bootc-live: no Python 3.11 or later was found ({OLD}): install the package python3, on EL9",
         ),
         (
             {**EL9, "python3.12": ((3, 12, 1), "lzma")},
             None,
-            f"there is no Python 3.11 or later ({{bin}}/python3.12 lacks lzma, {OLD}): install",
+            f"no Python 3.11 or later was found ({{bin}}/python3.12 lacks lzma, {OLD}): install",
         ),
-        ({}, None, "fatal: bootc-live: there is no Python 3.11 or later (none at all): install the package python3"),
+        ({}, None, "fatal: bootc-live: no Python 3.11 or later was found (no Python): install the package python3"),
         # What was named is not replaced.
         (
             {**EL9, "python3.12": ((3, 12, 1), "")},
             "python3",
-            f"BOOTC_LIVE_PYTHON=python3 is no Python 3.11 or later ({OLD})",
+            f"BOOTC_LIVE_PYTHON=python3 is not a Python 3.11 or later ({OLD})",
         ),
         (
             {"python3": ((3, 13, 5), "")},
             "/nowhere/python",
-            "BOOTC_LIVE_PYTHON=/nowhere/python is no Python 3.11 or later",
+            "BOOTC_LIVE_PYTHON=/nowhere/python is not a Python 3.11 or later",
         ),
     ],
 )
