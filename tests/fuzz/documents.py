@@ -61,7 +61,7 @@ class _Parts:
 
     open_blob = open_manifest
 
-    def whence(self, _descriptor: Descriptor) -> str | None:
+    def served_by(self, _descriptor: Descriptor) -> str | None:
         return None
 
     def interrupt(self) -> None:

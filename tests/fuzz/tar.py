@@ -16,8 +16,8 @@ from bootc_live.formats.tar.reader import Buffer, Member, read_members
 from bootc_live.rootfs.tree.follower import TarFollower
 from bootc_live.rootfs.tree.merge import Merging
 from bootc_live.rootfs.tree.node import check_name, walk
-from bootc_live.source.archive.reader import Window
-from bootc_live.source.archive.tar import Entry, Forward, chunks_of, read_entries
+from bootc_live.source.archive.reader import HeaderBuffer
+from bootc_live.source.archive.tar import Entry, StreamBuffer, chunks_of, read_entries
 
 _KINDS: Final = frozenset({"file", "dir", "symlink", "hardlink", "char", "block", "fifo"})
 # Longer members are not read: they are holes.
@@ -60,7 +60,7 @@ def headers(data: bytes) -> None:
         members, refused = _read(read_members, data)
         for member in members:
             _check(member, len(data))
-        for found, error in (_read(read_members, Window(_Memory(data))), _growing(data)):
+        for found, error in (_read(read_members, HeaderBuffer(_Memory(data))), _growing(data)):
             assert (found, error is None) == (members, refused is None), "another way of reading finds something else"
         _archive(data, members, refused)
     _merge(members)
@@ -122,11 +122,11 @@ def _growing(data: bytes) -> tuple[list[Member], ValueError | None]:
 def _archive(data: bytes, members: list[Member], refused: ValueError | None) -> None:
     """Read it as an archive of images: by position, and as a stream that is not looked ahead into."""
     reader = _Memory(data)
-    entries, error = _read(read_entries, Window(reader))
+    entries, error = _read(read_entries, HeaderBuffer(reader))
     assert len(entries) == len(members) or error is not None
     assert refused is None or error is not None
     contents = [_content(entry, chunks_of(entry, reader.stream)) for entry in entries]
-    stream = Forward(data[at : at + _PIECE] for at in range(0, len(data), _PIECE))
+    stream = StreamBuffer(data[at : at + _PIECE] for at in range(0, len(data), _PIECE))
 
     @contextmanager
     def opener(offset: int, length: int) -> Iterator[Iterator[bytes]]:

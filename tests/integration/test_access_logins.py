@@ -162,7 +162,7 @@ def test_missing_login(kind: str, program: Program, guarded: Mapping[str, Guarde
     for text in (auth_json({}), auth_json({"other.example": USER.entry}), one(there.registry, {})):
         with logins(text, "file", tmp_path):
             ended = secret(program.run("inspect", "--unsecure", source), *there.secrets)
-        told = ended.error(repr(source), "401", "there is none for it")
+        told = ended.error(repr(source), "401", "none is configured")
         assert "/etc/bootc-live/auth.json" in told
         assert "bootc-live.auth" in told
 

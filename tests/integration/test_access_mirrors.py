@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bootc_live.config.host.routes import Endpoint
-from bootc_live.source.registry.spread import spread
+from bootc_live.source.registry.source import order_for_host
 from tests.lib.access import Stored, rehearsed
 from tests.lib.dead_servers import closed_port
 from tests.lib.fault_boot import PATIENT, boot
@@ -41,7 +41,7 @@ def endpoints(*hosts: str) -> list[Endpoint]:
 def firsts(among: list[Endpoint]) -> Counter[str]:
     """How many of the hosts ask which endpoint first."""
     return Counter(
-        spread(among, f"52:54:00:00:{number >> 8:02x}:{number & 255:02x}")[0].host for number in range(HOSTS)
+        order_for_host(among, f"52:54:00:00:{number >> 8:02x}:{number & 255:02x}")[0].host for number in range(HOSTS)
     )
 
 
@@ -63,16 +63,17 @@ def test_a_host_keeps_its_order() -> None:
     """Whatever order they are written in; and without one of them the others stay in theirs."""
     among = endpoints("a.example", "b.example", "c.example", "d.example")
     for identity in ("one", "two", "three", ""):
-        order = spread(among, identity)
-        assert spread(list(reversed(among)), identity) == order
+        order = order_for_host(among, identity)
+        assert order_for_host(list(reversed(among)), identity) == order
         assert all(
-            spread([e for e in among if e != gone], identity) == [e for e in order if e != gone] for gone in among
+            order_for_host([e for e in among if e != gone], identity) == [e for e in order if e != gone]
+            for gone in among
         )
 
 
 def test_hosts_of_a_dead_mirror_spread_over_the_rest() -> None:
     among = endpoints("a.example", "b.example", "c.example")
-    orders = [spread(among, str(number)) for number in range(600)]
+    orders = [order_for_host(among, str(number)) for number in range(600)]
     seconds = Counter(order[1].host for order in orders if order[0].host == "a.example")
     assert min(seconds["b.example"], seconds["c.example"]) >= 70, seconds
 
@@ -103,7 +104,7 @@ def test_other_hosts_ask_other_mirrors(program: Program, three: list[FaultServer
     """By the machine id here: every one asks whom it should."""
     home, *mirrors = three
     among = endpoints(*(mirror.host for mirror in mirrors))
-    wanted = [spread(among, machine)[0].host for machine in MACHINES]
+    wanted = [order_for_host(among, machine)[0].host for machine in MACHINES]
     (tmp_path / "sysroot").mkdir()
     asked = []
     plain = [{"location": m.host, "insecure": True, "pull-from-mirror": "all"} for m in mirrors]

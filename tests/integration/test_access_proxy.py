@@ -14,7 +14,7 @@ import requests
 
 from bootc_live.config.host.host_config import HostConfig
 from bootc_live.config.model import Proxies
-from bootc_live.source.http.connections import PatientAdapter, Sockets
+from bootc_live.source.http.connections import RequestAdapter, SocketSet
 from bootc_live.source.http.trust import Trust
 from tests.lib.access import ARCHIVE, LAYERS, Stored, rehearsed, secret
 from tests.lib.dead_servers import closed_port
@@ -318,7 +318,7 @@ def test_environment_is_left_alone(no_proxy: str, monkeypatch: pytest.MonkeyPatc
     proxies = Proxies(http="http://127.0.0.1:1", no_proxy=no_proxy)
     request = requests.Request("GET", f"http://{LOOPBACK}/").prepare()
     with monkeypatch.context() as patch:
-        adapter = PatientAdapter(Sockets(), Trust(HostConfig()), proxies, 5.0)
+        adapter = RequestAdapter(SocketSet(), Trust(HostConfig()), proxies, 5.0)
         patch.setattr(os, "environ", MappingProxyType(dict(os.environ)))
         with pytest.raises(requests.exceptions.ProxyError):
             adapter.send(request)

@@ -168,14 +168,14 @@ def test_client_certificate_that_does_not_do(
             trusted = {CERTIFICATES / "ca.crt": keys.authority.certificate}
             with host_files(trusted) if shown is None else showing(shown, port, "host", keys.authority):
                 ended = program.run("inspect", source(port))
-            told = ended.error(source(port), f"https://{LOOPBACK}:{port}/v2/os/", "client's certificate")
+            told = ended.error(source(port), f"https://{LOOPBACK}:{port}/v2/os/", "another client certificate")
             assert "client.cert" in told
             assert "trying again" not in ended.stderr
 
 
 def test_client_certificate_of_another_host(program: Program, guarded: int, keys: Keys) -> None:
     with showing(keys.client, guarded + 1, "host", keys.authority):
-        program.run("inspect", source(guarded)).error(source(guarded), "client's certificate")
+        program.run("inspect", source(guarded)).error(source(guarded), "another client certificate")
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -264,7 +264,7 @@ def test_archive_for_known_clients(version: str, program: Program, image: Stored
             with showing(keys.client, port, place, keys.authority):
                 found(program.run("inspect", "--json", url), image)
         with host_files({CERTIFICATES / "ca.crt": keys.authority.certificate}):
-            rehearsed(program, url, tmp_path).error(repr(url), "client's certificate")
+            rehearsed(program, url, tmp_path).error(repr(url), "another client certificate")
 
 
 def test_archive_that_nobody_vouches_for(program: Program, image: Stored, tmp_path: Path) -> None:
@@ -301,7 +301,7 @@ def test_unsecure_does_not_hide_what_is_wrong(
     """A server that speaks TLS, and refuses us, is not one that speaks plain HTTP."""
     with tls_front(image.registry.port, keys.server, clients=keys.authority, version=VERSIONS[version]) as port:
         ended = rehearsed(program, source(port), tmp_path, "bootc.registry.unsecure")
-        ended.error(source(port), "client's certificate")
+        ended.error(source(port), "another client certificate")
 
 
 def test_unsecure_and_a_bad_moment(program: Program, image: Stored, keys: Keys, tmp_path: Path) -> None:

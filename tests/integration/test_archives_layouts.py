@@ -76,7 +76,7 @@ def test_labels(program: Program, layout: Path, tmp_path: Path) -> None:
     for label, layers in (("small", 2), ("more", 3)):
         seen = json.loads(program.run("inspect", "--json", "--label", label, layout).good().stdout)
         assert len(seen["layers"]) == layers
-    assert "it holds: more, small" in program.run("unpack", layout, tmp_path / "tree").error(layout)
+    assert "it contains: more, small" in program.run("unpack", layout, tmp_path / "tree").error(layout)
 
 
 def test_boot(program: Program, layout: Path, tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def test_real_archives(
     for label in (NAME, "v1"):
         program.run("inspect", archives[kind], "--label", label).good()
     told = program.run("unpack", archives[kind], tmp_path / "tree", "--label", "v2").error(archives[kind])
-    assert f"it holds: {NAME}" in told
+    assert f"it contains: {NAME}" in told
 
 
 @pytest.mark.parametrize("how", COMPRESSORS)
@@ -144,7 +144,7 @@ def test_several_images_of_skopeo(program: Program, layout: Path, wanted: list[L
     run("tar", "-C", both, "-cf", path, ".")
     for source_path in (path, both):
         unpacked(program, source_path, wanted, tmp_path, "--label", "one")
-    assert "it holds: one, two" in program.run("unpack", path, tmp_path / "tree").error(path)
+    assert "it contains: one, two" in program.run("unpack", path, tmp_path / "tree").error(path)
 
 
 def test_inspect(program: Program, archives: dict[str, Path], layout: Path) -> None:

@@ -66,16 +66,16 @@ FRONT = (
     Mutation(
         "registry: digest-only mirrors are asked for tags",
         "pyapp/bootc_live/source/registry/source.py",
-        'unfit = "tag-only" if self._by_digest else "" if by_digest else "digest-only"',
-        'unfit = "tag-only" if self._by_digest else ""',
+        'unfit = "tag-only" if self._pinned else "" if by_digest else "digest-only"',
+        'unfit = "tag-only" if self._pinned else ""',
         "integration",
         "tests/integration/test_access_rules.py::test_what_mirrors_are_for",
     ),
     Mutation(
         "login: it is sent unencrypted where a registry says so",
         "pyapp/bootc_live/source/registry/login.py",
-        'if self._login is not None and asked.startswith("https:") and realm.startswith("http:"):',
-        'if self._login is not None and asked.startswith("http:") and realm.startswith("http:"):',
+        'if self._login is not None and url.startswith("https:") and realm.startswith("http:"):',
+        'if self._login is not None and url.startswith("http:") and realm.startswith("http:"):',
         "integration",
         "tests/integration/test_access_logins.py::test_no_login_over_plain_http_for_a_registry_with_tls",
     ),
@@ -89,15 +89,15 @@ FRONT = (
     ),
     Mutation(
         "web: a redirect takes secrets along",
-        "pyapp/bootc_live/source/http/web.py",
-        "at_home = at_home and origin_of(target) == origin_of(response.url)",
-        "at_home = at_home and bool(origin_of(target))",
+        "pyapp/bootc_live/source/http/client.py",
+        "at_origin = at_origin and origin_of(target) == origin_of(response.url)",
+        "at_origin = at_origin and bool(origin_of(target))",
         "unit",
         "tests/unit/test_web_requests.py",
     ),
     Mutation(
-        "place: a token service is trusted as little as its registry has to be",
-        "pyapp/bootc_live/source/registry/place.py",
+        "registry server: a token service is trusted as little as its registry has to be",
+        "pyapp/bootc_live/source/registry/server.py",
         "checked = not self.insecure or origin_of(realm) != origin_of(own)",
         "checked = not self.insecure",
         "integration",
@@ -114,8 +114,8 @@ FRONT = (
     Mutation(
         "retry: one round too many",
         "pyapp/bootc_live/source/retry.py",
-        "if self._rounds >= self._persistence.policy.limits.tries:",
-        "if self._rounds > self._persistence.policy.limits.tries:",
+        "if self._rounds >= self._retries.policy.limits.tries:",
+        "if self._rounds > self._retries.policy.limits.tries:",
         "unit",
         "tests/unit/test_retry.py",
     ),
@@ -123,8 +123,8 @@ FRONT = (
         "archive: a short file is a short member",
         "pyapp/bootc_live/source/archive/reader.py",
         "raise SourceError(\n"
-        '                    f"{self._typed!r} is cut short: it ends inside a member", '
-        'hint="copy or make the archive anew"\n'
+        '                    f"{self._typed!r} is truncated: it ends inside a member", '
+        'hint="copy or make the archive again"\n'
         "                )",
         "return",
         "unit",

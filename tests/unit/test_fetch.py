@@ -147,7 +147,7 @@ def test_a_wrong_digest_is_told_even_where_inflating_fails_first(tmp_path: Path,
 
 def test_missing_blob(tmp_path: Path) -> None:
     digest = sha256(compress(TARS[1], "gzip"))
-    with pytest.raises(SourceError, match=f"does not hold the blob {digest}"):
+    with pytest.raises(SourceError, match=f"does not contain the blob {digest}"):
         fetched(tmp_path, image(), without=(f"blobs/sha256/{digest.partition(':')[2]}",))
     assert os.listdir(tmp_path) == ["a.oci"]
 

@@ -104,7 +104,7 @@ def test_no_handler_here(scheme: str, work: Path, tmp_path: Path, monkeypatch: p
     monkeypatch.setattr("bootc_live.source.handler._FETCH", str(tmp_path / "missing"))
     spec = parse_source(f"{scheme}://server.example/root.oci")
     assert isinstance(spec, HandlerArchive)
-    with pytest.raises(SourceError, match=f"{scheme}:// needs dracut's url-lib") as caught:
+    with pytest.raises(SourceError, match=f"{scheme}:// requires dracut's url-lib") as caught:
         acquired(work / "data", f"{scheme}://server.example/root.oci")
     assert "bootc-live-net" in caught.value.hint
     assert os.listdir(work) == []

@@ -15,7 +15,7 @@ from bootc_live.base.errors import BootcLiveError, ConfigError, ImageError
 from bootc_live.base.log import Recorder
 from bootc_live.config.model import Config
 from bootc_live.config.next_kernel.handover import Handover, read_handover, stage_json
-from bootc_live.config.source_spec import ArchiveFile, HandedImage, parse_source
+from bootc_live.config.source_spec import ArchiveFile, HandoverImage, parse_source
 from bootc_live.formats.oci.descriptor import Descriptor
 from bootc_live.image.acquire import Acquired, acquire
 from bootc_live.receipt.receipt import Figures, make_receipt
@@ -25,7 +25,7 @@ from bootc_live.source.access import Access
 from bootc_live.source.archive.files import MemoryFiles
 from bootc_live.source.archive.layout import LayoutSource
 from bootc_live.source.archive.opening import open_archive
-from bootc_live.source.handed import HandedSource
+from bootc_live.source.handover import HandoverSource
 from tests.lib.acquiring import QUICK, contents
 from tests.lib.oci_writer import Image, Layer, write_archive, write_layout
 from tests.lib.small_image import HERE
@@ -35,11 +35,11 @@ TARS = [layer(file(name, name * 5000)) for name in ("one", "two", "three")]
 IMAGE = Image([Layer(tar) for tar in TARS], architecture=HERE)
 
 
-def handed(path: Path, rest: Path | None) -> HandedImage:
-    return HandedImage(str(path), None if rest is None else parse_source(str(rest)), "docker://registry.example/os")
+def handed(path: Path, rest: Path | None) -> HandoverImage:
+    return HandoverImage(str(path), None if rest is None else parse_source(str(rest)), "docker://registry.example/os")
 
 
-def acquired(where: Path, *specs: HandedImage, pin: str | None = None) -> Acquired:
+def acquired(where: Path, *specs: HandoverImage, pin: str | None = None) -> Acquired:
     access = Access(lambda _: None, policy=QUICK, pin=pin)
     return acquire(specs, access, str(where / "layers"), Recorder(quiet=True))
 
@@ -78,7 +78,7 @@ def test_sources() -> None:
     assert Handover("sha256:ab", None).sources(asked) == asked
     for missing, rest in (((), None), (("sha256:x",), asked[0])):
         first, *others = Handover("sha256:ab", "/layout", missing).sources(asked)
-        assert first == HandedImage("/layout", rest, asked[0].typed)
+        assert first == HandoverImage("/layout", rest, asked[0].typed)
         assert tuple(others) == asked
 
 
@@ -91,7 +91,7 @@ def test_the_source_that_gave_the_image_comes_first(layout: str | None, used: st
     dead, good, last = (parse_source(text) for text in ("docker://registry.example/os", pinned, "/z"))
     found = Handover(digest, layout, ("sha256:x",), {"source": used}).sources((dead, good, last))
     if layout is not None:
-        assert found[0] == HandedImage(layout, good, good.typed)
+        assert found[0] == HandoverImage(layout, good, good.typed)
         found = found[1:]
     assert found == (good, dead, last)
     assert Handover(digest, None, (), {"source": "/elsewhere"}).sources((dead, good)) == (dead, good)
@@ -123,7 +123,7 @@ def test_a_damaged_blob_leads_to_the_next_source(tmp_path: Path) -> None:
     content[len(content) // 2] ^= 1
     blob.write_bytes(content)
     rest = write_archive(tmp_path / "rest.oci", IMAGE)
-    with pytest.raises(ImageError, match="the kernel before this one"):
+    with pytest.raises(ImageError, match="the previous kernel"):
         acquired(tmp_path, handed(layout, rest))
     access = Access(lambda _: None, policy=QUICK)
     specs = (handed(layout, rest), parse_source(str(rest)))
@@ -171,10 +171,10 @@ def test_what_ends_a_fetch_ends_that_of_the_rest(gone: int, tmp_path: Path) -> N
     for blob in layer_files(layout)[:gone]:
         blob.unlink()
     files = Other({})
-    source = HandedSource(str(layout), "typed", LayoutSource(files, "rest", None))
+    source = HandoverSource(str(layout), "typed", LayoutSource(files, "rest", None))
     source.interrupt()
     assert files.ended
-    HandedSource(str(layout), "typed", None).interrupt()
+    HandoverSource(str(layout), "typed", None).interrupt()
 
 
 def test_the_rest_is_opened_where_a_signal_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,10 +211,10 @@ def test_wrong_bytes_are_asked_for_elsewhere(here: bool, tmp_path: Path) -> None
         def distrust(self, _descriptor: Descriptor) -> bool:
             return True
 
-    source = HandedSource(str(layout), "typed", Mirrors(MemoryFiles({}), "rest", None))
+    source = HandoverSource(str(layout), "typed", Mirrors(MemoryFiles({}), "rest", None))
     descriptor = Descriptor("application/octet-stream", f"sha256:{blob.name}", 1)
     assert source.distrust(descriptor) is not here
-    assert (source.whence(descriptor) is not None) is here
+    assert (source.served_by(descriptor) is not None) is here
 
 
 def test_receipt_of_both(tmp_path: Path) -> None:

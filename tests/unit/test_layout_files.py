@@ -20,7 +20,7 @@ from bootc_live.base.errors import BootcLiveError, SourceError
 from bootc_live.source.archive.files import DirectoryFiles, Files, MemoryFiles, TarFiles, plain_name
 from bootc_live.source.archive.labels import choose
 from bootc_live.source.archive.opening import open_archive
-from bootc_live.source.archive.reader import FileReader, Window
+from bootc_live.source.archive.reader import FileReader, HeaderBuffer
 from bootc_live.source.interface import StreamSource
 from bootc_live.system.files import punch_hole
 from tests.lib.acquiring import acquired, allocated, contents, fetch_opened
@@ -80,7 +80,7 @@ def read(files: Files, name: str) -> bytes:
 def test_window_reads_what_there_is() -> None:
     content = NOISE.randbytes(300_000)
     reader = Counted(content)
-    window = Window(reader)
+    window = HeaderBuffer(reader)
     assert len(window) == len(content)
     for _ in range(500):
         start = NOISE.randrange(len(content) + 10_000)
@@ -310,7 +310,7 @@ def test_the_reader_of_a_file(tmp_path: Path) -> None:
         assert (reader.size, reader.read(3, 4), reader.read(8, 4), reader.read(20, 4)) == (10, b"3456", b"89", b"")
         with reader.stream(2, 5) as chunks:
             assert b"".join(chunks) == b"23456"
-        with reader.stream(8, 5) as chunks, pytest.raises(SourceError, match="'typed' is cut short"):
+        with reader.stream(8, 5) as chunks, pytest.raises(SourceError, match="'typed' is truncated"):
             list(chunks)
         reader.release(0, 10)
         reader.interrupt()
@@ -340,10 +340,10 @@ def test_labels(names: list[list[str]], label: str | None, chosen: list[int]) ->
 @pytest.mark.parametrize(
     ("names", "label", "message"),
     [
-        ([["a:v1"], ["b:v1"]], "v1", "holds several images called 'v1' (it holds: a:v1, b:v1)"),
-        ([["a:v1", "a:v2"], ["a:v1"]], "a:v1", "holds several images called 'a:v1'"),
-        ([["a:v1"]], "v", "no image called 'v' (it holds: a:v1)"),
-        ([["a:v1"], ["b:v2"]], None, "no image called 'latest' (it holds: a:v1, b:v2)"),
+        ([["a:v1"], ["b:v1"]], "v1", "contains several images called 'v1' (it contains: a:v1, b:v1)"),
+        ([["a:v1", "a:v2"], ["a:v1"]], "a:v1", "contains several images called 'a:v1'"),
+        ([["a:v1"]], "v", "no image called 'v' (it contains: a:v1)"),
+        ([["a:v1"], ["b:v2"]], None, "no image called 'latest' (it contains: a:v1, b:v2)"),
     ],
 )
 def test_labels_that_do_not_name_one(names: list[list[str]], label: str | None, message: str) -> None:
@@ -385,7 +385,7 @@ def test_docker_archives_name_what_they_miss_before_anything_is_read(tmp_path: P
     gone = f"{sha256(TARS[1]).partition(':')[2]}.tar"
     del members[gone]
     (tmp_path / "a").write_bytes(tar_of(members))
-    with pytest.raises(SourceError, match=f"does not hold '{gone}', which its manifest.json names"):
+    with pytest.raises(SourceError, match=f"does not contain '{gone}', which its manifest.json names"):
         acquired(tmp_path / "data", str(tmp_path / "a"))
 
 

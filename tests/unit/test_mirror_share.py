@@ -35,12 +35,12 @@ def opened(mirror: ArchiveServer, home: ArchiveServer, root: Path) -> Iterator[R
 def test_half_of_the_time_is_the_registry_s(spent: float, switched: bool, tmp_path: Path) -> None:
     with archive_server(Stored(BLOB)) as mirror, archive_server(Stored(BLOB)) as home:
         with opened(mirror, home, tmp_path) as source:
-            persistence = source._web.persistence
+            retries = source._http.retries
             with source.open_blob(DESCRIPTOR) as chunks:
                 first = next(chunks)
-                began = persistence.clock() - persistence.spent()
+                began = retries.clock() - retries.elapsed()
                 # As if the first piece had taken so long.
-                persistence.clock = lambda: began + spent * TOTAL
+                retries.clock = lambda: began + spent * TOTAL
                 assert b"".join([first, *chunks]) == BLOB
         assert len(mirror.asked) == 1
         asked = [one.span for one in home.asked if one.span != (0, 0)]
@@ -53,9 +53,9 @@ def test_mirrors_that_had_their_share_come_last(there: bool, tmp_path: Path) -> 
     missing = Reply(404)
     with archive_server(Stored(BLOB)) as mirror, archive_server(Stored(BLOB) if there else lambda _: missing) as home:
         with opened(mirror, home, tmp_path) as source:
-            persistence = source._web.persistence
-            began = persistence.clock() - persistence.spent()
-            persistence.clock = lambda: began + 0.6 * TOTAL
+            retries = source._http.retries
+            began = retries.clock() - retries.elapsed()
+            retries.clock = lambda: began + 0.6 * TOTAL
             with source.open_blob(DESCRIPTOR) as chunks:
                 assert b"".join(chunks) == BLOB
         assert bool(mirror.asked) != there

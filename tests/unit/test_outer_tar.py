@@ -19,7 +19,7 @@ from bootc_live.source.archive import tar
 from bootc_live.source.archive.files import TarFiles
 from bootc_live.source.archive.opening import open_archive
 from bootc_live.source.archive.reader import FileReader
-from bootc_live.source.archive.tar import Forward, read_entries
+from bootc_live.source.archive.tar import StreamBuffer, read_entries
 from bootc_live.source.interface import Member, StreamSource
 from tests.lib.acquiring import Streamed, acquired, contents
 from tests.lib.archive_members import oci_members
@@ -217,7 +217,7 @@ def test_a_stream_may_be_taken_in_part() -> None:
     with tarfile.open(fileobj=io.BytesIO(raw)) as oracle:
         wanted = [(member.name, member.size) for member in oracle]
     for taken in (0, 1, 5000):
-        archive = Forward(iter([raw[at : at + 999] for at in range(0, len(raw), 999)]))
+        archive = StreamBuffer(iter([raw[at : at + 999] for at in range(0, len(raw), 999)]))
         found = []
         for made in read_entries(archive):
             found.append((made.name, made.size))

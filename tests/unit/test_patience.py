@@ -17,8 +17,8 @@ import requests
 from bootc_live.base.errors import SourceError
 from bootc_live.config.model import RetryLimits
 from bootc_live.source.access import Access
-from bootc_live.source.http.patience import Deadline
-from bootc_live.source.http.web import Web, opened_web
+from bootc_live.source.http.client import HttpClient, http_client
+from bootc_live.source.http.deadline import Deadline
 from bootc_live.source.retry import RetryPolicy
 from tests.lib.fetching import quiet
 from tests.lib.tls import make_server
@@ -63,16 +63,16 @@ def dripping(begin: bytes, more: bytes, pause: float, tls: ssl.SSLContext | None
         thread.join()
 
 
-def read(web: Web, url: str) -> bytes:
+def read(web: HttpClient, url: str) -> bytes:
     with closing(web.send(url, {}, checked=False)) as response:
-        return b"".join(web.body(response, "typed"))
+        return b"".join(web.body(response))
 
 
 def check_end(begin: bytes, more: bytes, pause: float, root: Path, tls: ssl.SSLContext | None = None) -> None:
     policy = RetryPolicy(RetryLimits(tries=1, stall=STALL, total=90.0))
     with (
         dripping(begin, more, pause, tls) as url,
-        opened_web(Access(quiet, policy=policy, root=str(root)), "typed") as web,
+        http_client(Access(quiet, policy=policy, root=str(root)), "typed") as web,
     ):
         start = time.monotonic()
         with pytest.raises((requests.RequestException, SourceError)):

@@ -45,7 +45,7 @@ def failure(reference: str, root: Path, *, unsecure: bool = False) -> SourceErro
 
 def test_https_needs_authorities(tmp_path: Path) -> None:
     error = failure("a.example/os", tmp_path)
-    assert "there are no certificate authorities here" in error.message
+    assert "there are no certificate authorities" in error.message
     assert "ca-certificates" in error.hint
 
 
@@ -53,7 +53,7 @@ def test_a_damaged_authority_is_named(tmp_path: Path) -> None:
     path = tmp_path / "etc/bootc-live/certs.d/a.pem"
     path.parent.mkdir(parents=True)
     path.write_text("garbage")
-    assert "a.pem' cannot be used" in failure("a.example/os", tmp_path).message
+    assert "a.pem': " in failure("a.example/os", tmp_path).message
 
 
 def test_unsecure_needs_none(tmp_path: Path) -> None:

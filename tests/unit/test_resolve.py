@@ -73,7 +73,7 @@ class Shelf:
 
     open_manifest = open_blob
 
-    def whence(self, _descriptor: Descriptor) -> str | None:
+    def served_by(self, _descriptor: Descriptor) -> str | None:
         """See `Source`."""
         return None
 
@@ -305,5 +305,5 @@ def test_an_index_json_that_programs_read_otherwise(shelf: Shelf, tmp_path: Path
 
 def test_an_index_json_that_is_a_manifest_too(shelf: Shelf, tmp_path: Path) -> None:
     layout = laid_out(shelf, [shelf.image()], tmp_path / "layout", layers=[])
-    with pytest.raises(Exception, match="could be taken for a manifest"):
+    with pytest.raises(Exception, match="it is a manifest, too"):
         chosen_from(layout)

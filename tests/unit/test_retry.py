@@ -14,7 +14,7 @@ from bootc_live.image.verify import verified
 from bootc_live.source.access import Access
 from bootc_live.source.http.errors import retry_after
 from bootc_live.source.registry.source import RegistrySource, open_registry
-from bootc_live.source.retry import Persistence, RetryPolicy, TransientError, skipped
+from bootc_live.source.retry import Retries, RetryPolicy, TransientError, skip_bytes
 from tests.lib.faulty_registry import Fault, FaultyRegistry, faulty_registry
 
 MIB = 1024 * 1024
@@ -37,8 +37,8 @@ class World:
         self.now += seconds
         return self._awake
 
-    def persistence(self, policy: RetryPolicy) -> Persistence:
-        return Persistence(policy, "typed", self.said.append, self.sleep, lambda: self.now)
+    def retries(self, policy: RetryPolicy) -> Retries:
+        return Retries(policy, "typed", self.said.append, self.sleep, lambda: self.now)
 
 
 def failing(times: int, wait: float | None = None) -> Iterator[TransientError]:
@@ -104,9 +104,9 @@ def test_an_error_that_nobody_thought_of_ends_one_way(error: Exception) -> None:
             raise error
         return way
 
-    assert World().persistence(QUICK).insist(["bad", "good"], attempt) == "good"
+    assert World().retries(QUICK).run(["bad", "good"], attempt) == "good"
     with pytest.raises(SourceError, match=type(error).__name__):
-        World().persistence(QUICK).insist(["bad"], attempt)
+        World().retries(QUICK).run(["bad"], attempt)
 
 
 def test_insists_until_it_works() -> None:
@@ -117,7 +117,7 @@ def test_insists_until_it_works() -> None:
             raise error
         return "done"
 
-    assert world.persistence(RetryPolicy(RetryLimits(tries=4))).insist(ONE_WAY, attempt) == "done"
+    assert world.retries(RetryPolicy(RetryLimits(tries=4))).run(ONE_WAY, attempt) == "done"
     assert len(world.pauses) == len(world.said) == 3
     assert world.said[0].startswith("failure 0; trying again in ")
 
@@ -129,7 +129,7 @@ def test_gives_up_after_so_many_tries() -> None:
         raise next(errors)
 
     with pytest.raises(TransientError, match="failure 3"):
-        world.persistence(RetryPolicy(RetryLimits(tries=4))).insist(ONE_WAY, attempt)
+        world.retries(RetryPolicy(RetryLimits(tries=4))).run(ONE_WAY, attempt)
 
 
 def test_gives_up_when_all_the_time_is_gone() -> None:
@@ -139,7 +139,7 @@ def test_gives_up_when_all_the_time_is_gone() -> None:
         raise next(errors)
 
     with pytest.raises(SourceError, match="'typed' was not fetched within 95 s; the last failure: failure"):
-        world.persistence(RetryPolicy(RetryLimits(tries=1000, total=95))).insist(ONE_WAY, attempt)
+        world.retries(RetryPolicy(RetryLimits(tries=1000, total=95))).run(ONE_WAY, attempt)
     # Full jitter leaves the pauses between 10 and 30 seconds.
     assert 95 < world.now <= 125
 
@@ -151,7 +151,7 @@ def test_an_interrupted_pause_is_the_end() -> None:
         raise next(errors)
 
     with pytest.raises(TransientError, match="failure 0"):
-        world.persistence(RetryPolicy()).insist(ONE_WAY, attempt)
+        world.retries(RetryPolicy()).run(ONE_WAY, attempt)
 
 
 def test_other_errors_are_final() -> None:
@@ -164,7 +164,7 @@ def test_other_errors_are_final() -> None:
         yield iter(())
 
     with pytest.raises(SourceError, match="no"):
-        list(world.persistence(RetryPolicy()).resumed(ONE_WAY, open_from, 10))
+        list(world.retries(RetryPolicy()).stream(ONE_WAY, open_from, 10))
     assert world.pauses == []
 
 
@@ -180,13 +180,13 @@ def test_a_whole_blob_needs_no_orderly_end() -> None:
         yield rest
         raise TransientError("no end", hint="-")
 
-    assert b"".join(world.persistence(RetryPolicy()).resumed(ONE_WAY, open_from, 10)) == b"0123456789"
+    assert b"".join(world.retries(RetryPolicy()).stream(ONE_WAY, open_from, 10)) == b"0123456789"
     assert opened == [0]
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 4, 5, 9, 10, 11])
 def test_skipped(count: int) -> None:
-    assert b"".join(skipped(iter([b"0123", b"", b"456", b"789"]), count)) == b"0123456789"[count:]
+    assert b"".join(skip_bytes(iter([b"0123", b"", b"456", b"789"]), count)) == b"0123456789"[count:]
 
 
 def opened(registry: FaultyRegistry, said: list[str]) -> AbstractContextManager[RegistrySource]:

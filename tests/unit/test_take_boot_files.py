@@ -283,6 +283,6 @@ def test_a_missing_blob(tmp_path: Path) -> None:
     source = write_layout(tmp_path / "image", image(layer(*TREE), layer(file("other", "x"))))
     largest = max((source / "blobs/sha256").iterdir(), key=lambda path: path.stat().st_size)
     largest.unlink()
-    with pytest.raises(SourceError, match="does not hold the blob"):  # noqa: SIM117
+    with pytest.raises(SourceError, match="does not contain the blob"):  # noqa: SIM117
         with taken(source, tmp_path, HandoverSpec("a")):
             pass

@@ -31,11 +31,11 @@ def hint(code: int, typed: str = REGISTRY, failed: str = URL, failure: Failure =
     ("codes", "said", "unsaid"),
     [
         ((2, 18, 19, 20, 21), "/etc/bootc-live/certs.d", "clock"),
-        ((62, 64), "by a name that its certificate has", "certs.d"),
-        ((9,), "not valid yet, by this machine's clock", "certs.d"),
-        ((10,), "has expired, by this machine's clock", "certs.d"),
+        ((62, 64), "a server name that is in its certificate", "certs.d"),
+        ((9,), "not valid yet according to this machine's clock", "certs.d"),
+        ((10,), "has expired according to this machine's clock", "certs.d"),
         ((66, 67, 68), "a longer key and a newer hash", "certs.d"),
-        ((24, 26, 79, 92, 10**6), "certificate or its authority's made again", "clock"),
+        ((24, 26, 79, 92, 10**6), "issue new certificates for the server or its authority", "clock"),
     ],
 )
 def test_hints_fit_the_failure(codes: tuple[int, ...], said: str, unsaid: str) -> None:

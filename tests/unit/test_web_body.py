@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bootc_live.source.http.body import SLOWEST, body
+from bootc_live.source.http.body import SLOWEST, read_body
 from bootc_live.source.retry import TransientError
 
 STALL = 10.0
@@ -49,7 +49,7 @@ class Slow:
         counted: list[int] = []
         pieces = []
         answer: Any = self
-        for piece in body(answer, "typed", STALL, counted.append, expected, lambda: self.now):
+        for piece in read_body(answer, "typed", STALL, counted.append, expected, lambda: self.now):
             pieces.append(piece)
             self.now += pause
         return pieces, counted
@@ -76,7 +76,7 @@ def test_pieces_are_passed_on_and_counted() -> None:
     ids=["trickle", "just too slow", "slows down", "late"],
 )
 def test_too_slow(steps: list[tuple[float, bytes | Exception]]) -> None:
-    with pytest.raises(TransientError, match=r"broke off: only \d+ bytes came in \d+ s") as caught:
+    with pytest.raises(TransientError, match=r"broke off: only \d+ bytes arrived in \d+ s") as caught:
         Slow(steps).read()
     assert "secret" not in caught.value.message
     assert "'typed'" in caught.value.message

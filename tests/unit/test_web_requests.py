@@ -18,7 +18,7 @@ from bootc_live.config.model import RetryLimits
 from bootc_live.config.source_spec import RegistryImage
 from bootc_live.formats.oci.descriptor import Descriptor
 from bootc_live.source.access import Access
-from bootc_live.source.http.web import Web, from_asked, opened_web, origin_of
+from bootc_live.source.http.client import HttpClient, from_requested_origin, http_client, origin_of
 from bootc_live.source.registry.source import open_registry
 from bootc_live.source.retry import RetryPolicy
 from tests.lib.archive_servers import Answer, ArchiveServer, Asked, Framing, Reply, archive_server
@@ -42,10 +42,10 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Certificat
 
 
 @pytest.fixture
-def web(certificate: Certificate, tmp_path: Path) -> Iterator[Web]:
+def web(certificate: Certificate, tmp_path: Path) -> Iterator[HttpClient]:
     """It trusts whoever has that certificate."""
     assert certificate.key.exists()
-    with opened_web(Access(quiet, policy=POLICY, root=str(tmp_path)), "typed") as opened:
+    with http_client(Access(quiet, policy=POLICY, root=str(tmp_path)), "typed") as opened:
         yield opened
 
 
@@ -80,7 +80,7 @@ def servers(certificate: Certificate) -> Iterator[Servers]:
 
 
 @contextmanager
-def sent(web: Web, url: str, headers: Mapping[str, str] = HEADERS) -> Iterator[requests.Response]:
+def sent(web: HttpClient, url: str, headers: Mapping[str, str] = HEADERS) -> Iterator[requests.Response]:
     with closing(web.send(url, dict(headers))) as response:
         yield response
 
@@ -91,20 +91,20 @@ def told(asked: Asked) -> set[str]:
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_nothing_secret_leaves_the_origin(status: int, web: Web, servers: Servers) -> None:
+def test_nothing_secret_leaves_the_origin(status: int, web: HttpClient, servers: Servers) -> None:
     servers.table["/a"] = moved("/b", status)
     servers.table["/b"] = moved(servers.away.url("/c"), status)
     servers.table["/c"] = moved(servers.home.url("/d"), status)
     with sent(web, servers.home.url("/a")) as response:
         assert [hop.status_code for hop in response.history] == [status] * 3
-        assert not from_asked(response)
+        assert not from_requested_origin(response)
     first, second, last = servers.home.asked
     assert told(first) == told(second) == set(HEADERS)
     # Not even the first origin is trusted with it again: another server chose what to ask it for.
     assert told(last) == told(servers.away.asked[0]) == {"Accept", "Range", "If-Range"}
 
 
-def test_scheme_and_port_are_part_of_an_origin(web: Web, servers: Servers) -> None:
+def test_scheme_and_port_are_part_of_an_origin(web: HttpClient, servers: Servers) -> None:
     servers.table["/a"] = moved(servers.secure.url("/b"))
     with sent(web, servers.home.url("/a")) as response:
         assert response.status_code == 200
@@ -135,7 +135,7 @@ def test_plain_servers_are_asked_nothing(
     headers: dict[str, str],
     plain: bool,
     followed: bool,
-    web: Web,
+    web: HttpClient,
     servers: Servers,
 ) -> None:
     """A redirect from HTTPS to one of them is refused before anything is sent to it."""
@@ -201,7 +201,7 @@ def test_origins(one: str, other: str, same: bool) -> None:
     assert (origin_of(one) == origin_of(other)) == same
 
 
-def test_what_is_added(web: Web, servers: Servers) -> None:
+def test_what_is_added(web: HttpClient, servers: Servers) -> None:
     with sent(web, servers.home.url("/"), {}):
         pass
     headers = dict(servers.home.asked[0].headers)
@@ -209,7 +209,7 @@ def test_what_is_added(web: Web, servers: Servers) -> None:
     assert headers == {"accept": "*/*", "accept-encoding": "identity", "user-agent": "bootc-live"}
 
 
-def test_cookies_stay_nowhere(web: Web, servers: Servers) -> None:
+def test_cookies_stay_nowhere(web: HttpClient, servers: Servers) -> None:
     cookie = {"Set-Cookie": "session=1; Path=/"}
     servers.table["/a"] = moved("/b", more=cookie)
     servers.table["/b"] = Reply(200, headers=cookie)
@@ -220,7 +220,7 @@ def test_cookies_stay_nowhere(web: Web, servers: Servers) -> None:
 
 
 @pytest.mark.parametrize("login", ["u:p", "u"])
-def test_logins_in_urls_are_not_sent(login: str, web: Web, servers: Servers) -> None:
+def test_logins_in_urls_are_not_sent(login: str, web: HttpClient, servers: Servers) -> None:
     """Neither one that was typed, which is shown in a header, nor one that a server writes."""
     servers.table["/a"] = moved(servers.away.url("/b", login=login))
     with sent(web, servers.home.url("/a", login=login), {}):
@@ -229,7 +229,7 @@ def test_logins_in_urls_are_not_sent(login: str, web: Web, servers: Servers) -> 
 
 
 def test_the_environment_does_not_count(
-    web: Web, servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    web: HttpClient, servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / ".netrc").write_text("machine 127.0.0.1 login me password secret\n")
     (tmp_path / ".netrc").chmod(0o600)
@@ -245,35 +245,35 @@ def test_the_environment_does_not_count(
 
 @pytest.mark.parametrize("framing", Framing)
 @pytest.mark.parametrize("encoding", ["gzip", "identity"])
-def test_bodies_of_redirects_are_not_read(framing: Framing, encoding: str, web: Web, servers: Servers) -> None:
+def test_bodies_of_redirects_are_not_read(framing: Framing, encoding: str, web: HttpClient, servers: Servers) -> None:
     """What is left of one after the sockets' buffers are full is never sent."""
     content = gzip.compress(b"x") if encoding == "gzip" else b""
     reply = moved("/b", more={"Content-Encoding": encoding})
     servers.table["/a"] = Reply(302, content + bytes(1 << 26), reply.headers, framing)
     with sent(web, servers.home.url("/a"), {}) as response:
-        assert b"".join(web.body(response, "typed")) == b"end"
+        assert b"".join(web.body(response)) == b"end"
     assert servers.home.sent < 1 << 25
 
 
-def test_bodies_come_as_they_are(web: Web, servers: Servers) -> None:
+def test_bodies_come_as_they_are(web: HttpClient, servers: Servers) -> None:
     packed = gzip.compress(bytes(1 << 20))
     servers.table["/a"] = Reply(200, packed, {"Content-Encoding": "gzip"})
     with sent(web, servers.home.url("/a"), {}) as response:
-        assert b"".join(web.body(response, "typed")) == packed
+        assert b"".join(web.body(response)) == packed
 
 
 @pytest.mark.parametrize(
     "target",
     ["file:///etc/passwd", "ftp://127.0.0.1/", "gopher://127.0.0.1:70/x", "data:,x", "javascript:0", "httpx://a"],
 )
-def test_only_http_is_followed(target: str, web: Web, servers: Servers) -> None:
+def test_only_http_is_followed(target: str, web: HttpClient, servers: Servers) -> None:
     servers.table["/a"] = moved(target)
     with pytest.raises((requests.RequestException, ValueError)), sent(web, servers.home.url("/a")):
         pass
 
 
 @pytest.mark.parametrize("target", ["/a", "?again", "http://127.0.0.1:{port}/a"])
-def test_redirects_end(target: str, web: Web, servers: Servers) -> None:
+def test_redirects_end(target: str, web: HttpClient, servers: Servers) -> None:
     loop = moved(target.format(port=servers.home.port))
     servers.table.update({"/a": loop, "/a?again": loop})
     with pytest.raises(requests.TooManyRedirects), sent(web, servers.home.url("/a")):
@@ -281,7 +281,7 @@ def test_redirects_end(target: str, web: Web, servers: Servers) -> None:
     assert len(servers.home.asked) == 11
 
 
-def test_targets_are_not_endless(web: Web, servers: Servers) -> None:
+def test_targets_are_not_endless(web: HttpClient, servers: Servers) -> None:
     """Neither one that is long, nor one that grows from hop to hop."""
     for target in (f"/{'a' * 20_000}", "x/" * 2000):
         servers.table["/a/"] = moved(target)
@@ -290,7 +290,7 @@ def test_targets_are_not_endless(web: Web, servers: Servers) -> None:
             pass
 
 
-def test_answers_that_only_look_like_redirects(web: Web, servers: Servers) -> None:
+def test_answers_that_only_look_like_redirects(web: HttpClient, servers: Servers) -> None:
     for number, reply in enumerate((Reply(302), moved("/b", 300), moved("/b", 304), moved("/b", 201))):
         servers.table["/a"] = reply
         with sent(web, servers.home.url("/a")) as response:
@@ -299,7 +299,7 @@ def test_answers_that_only_look_like_redirects(web: Web, servers: Servers) -> No
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_one_request_is_one_request(status: int, web: Web, servers: Servers) -> None:
+def test_one_request_is_one_request(status: int, web: HttpClient, servers: Servers) -> None:
     servers.table["/a?x=1&y=2"] = moved(servers.away.url("/b"), status)
     form = {"refresh_token": "secret"}
     with closing(
@@ -310,7 +310,7 @@ def test_one_request_is_one_request(status: int, web: Web, servers: Servers) -> 
     assert servers.away.asked == []
 
 
-def test_failures_are_not_repeated(web: Web, servers: Servers) -> None:
+def test_failures_are_not_repeated(web: HttpClient, servers: Servers) -> None:
     servers.table["/a"] = Reply(503, headers={"Retry-After": "0"})
     with sent(web, servers.home.url("/a")) as response:
         assert response.status_code == 503
@@ -323,7 +323,7 @@ def test_unchecked_is_said_of_one_origin(tmp_path: Path) -> None:
     with archive_server(fixed(Reply(200, b"end")), tls=nobody) as other:
         with (
             archive_server(fixed(moved(other.url("/b"))), tls=nobody) as first,
-            opened_web(Access(quiet, policy=POLICY, root=str(tmp_path)), "typed") as web,
+            http_client(Access(quiet, policy=POLICY, root=str(tmp_path)), "typed") as web,
         ):
             with closing(web.send_once("GET", first.url("/a"), {}, checked=False)) as response:
                 assert response.status_code == 302

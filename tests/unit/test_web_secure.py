@@ -93,7 +93,7 @@ def test_unknown_authority(name: str, served: ArchiveServer, authority: Certific
 @pytest.mark.usefixtures("system")
 def test_damaged_authority(served: ArchiveServer, tmp_path: Path) -> None:
     attempted = Attempted({"root": certificates(tmp_path, "ours.crt", b"garbage")})
-    with pytest.raises(SourceError, match=r"cannot fetch 'https://.*ours\.crt' cannot be used"):
+    with pytest.raises(SourceError, match=r"cannot fetch 'https://.*cannot use the CA file '.*ours\.crt'"):
         attempted.acquire(tmp_path / "data", served.url())
     # Trying again does not mend it.
     assert attempted.said == []

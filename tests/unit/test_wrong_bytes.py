@@ -125,7 +125,7 @@ def test_the_next_place_has_its_turn(liar: str, how: Compression, what: str, tmp
     assert contents(image) == TARS
     assert len(warnings) == 1
     assert "it must be" in warnings[0] or "manifest gives" in warnings[0]
-    assert warnings[0].endswith("going on without that place")
+    assert warnings[0].endswith("continuing without that server")
 
 
 @pytest.mark.parametrize("liar", ["small", None])

@@ -200,7 +200,7 @@ FAILURES = (
         "redirect loop",
         ("initrd.img",),
         "root=bootc-live:docker://{looping}/os/live:stable bootc.registry.unsecure",
-        error=("docker://{looping}/os/live:stable", "redirects round and round", "what to do: "),
+        error=("docker://{looping}/os/live:stable", "redirects too many times", "what to do: "),
     ),
     Row(
         "missing device",

@@ -65,7 +65,7 @@ class DeviceArchive:
 
 
 @dataclass(frozen=True)
-class HandedImage:
+class HandoverImage:
     """An OCI layout directory that the previous kernel left.
 
     ``rest`` is the source of the missing blobs, or None if the directory is complete.
@@ -76,7 +76,7 @@ class HandedImage:
     typed: str
 
 
-SourceSpec = ArchiveFile | RegistryImage | WebArchive | HandlerArchive | DeviceArchive | HandedImage
+SourceSpec = ArchiveFile | RegistryImage | WebArchive | HandlerArchive | DeviceArchive | HandoverImage
 
 
 def is_remote(spec: SourceSpec) -> bool:

@@ -90,7 +90,7 @@ class LayerFetcher:
                 if not isinstance(self.source, Mirrored) or not self.source.distrust(key[1]):
                     raise
                 self.wrong.set()
-                self.warn(f"{error.message}; going on without that place")
+                self.warn(f"{error.message}; continuing without that server")
             else:
                 return
 
@@ -105,7 +105,7 @@ class LayerFetcher:
                     self.store, place, checked, layer.size, what, self.stop, diff_id.partition(":")[0], tap
                 )
         except ImageError as error:
-            blame(error, self.source.whence(layer))
+            blame(error, self.source.served_by(layer))
             raise
         try:
             self.store.layers[diff_id] = verified_layer(diff_id, found, place.offset, size, what)

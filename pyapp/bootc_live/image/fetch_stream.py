@@ -99,7 +99,7 @@ def _find_docker_image(source: StreamSource, wanted: Wanted, documents: _Documen
     typed = source.typed
     image = docker_image(typed, documents.content[MANIFEST], source.label)
     if documents.size(image.config) is None:
-        raise SourceError(f"{typed!r} does not hold {image.config!r}, which its {MANIFEST} names", hint=_HINT)
+        raise SourceError(f"{typed!r} does not contain {image.config!r}, which its {MANIFEST} names", hint=_HINT)
     content = documents.content[image.config]
     wanted.check_pin(typed, content)
     config = Descriptor("", digest_of(content), len(content))
@@ -226,7 +226,7 @@ def _assemble(plan: _Plan, documents: _Documents, layers: _Layers) -> VerifiedIm
         if diff_id in store.layers:
             continue
         if name not in layers.placed:
-            raise SourceError(f"{typed!r} does not hold {name!r}, a layer of its image", hint=_HINT)
+            raise SourceError(f"{typed!r} does not contain {name!r}, a layer of its image", hint=_HINT)
         placed = layers.placed[name]
         found = store.digest(placed, diff_id.partition(":")[0])
         store.layers[diff_id] = verified_layer(diff_id, found, placed.offset, placed.size, what)

@@ -233,9 +233,9 @@ class _Keeping:
             yield self._keeper.kept(descriptor, chunks)
         self._keeper.came(descriptor)
 
-    def whence(self, descriptor: Descriptor) -> str | None:
+    def served_by(self, descriptor: Descriptor) -> str | None:
         """Say where the bytes of a blob came from."""
-        return self._source.whence(descriptor)
+        return self._source.served_by(descriptor)
 
     def distrust(self, descriptor: Descriptor) -> bool:
         """Ask the places that gave a blob no more, where there are others."""

@@ -53,7 +53,7 @@ def resolve_image(source: Source, wanted: Wanted | None = None) -> ResolvedImage
     """
     wanted = wanted or Wanted()
     top = source.top()
-    what = f"the manifest of {source.typed!r}" + (f" from {top.whence}" if top.whence else "")
+    what = f"the manifest of {source.typed!r}" + (f" from {top.served_by}" if top.served_by else "")
     if top.digest is not None:
         check_content(top.content, top.digest, top.size, what)
     reader = _Reader(source, wanted.known)
@@ -168,12 +168,12 @@ class _Reader:
                 with opener(descriptor) as chunks:
                     return b"".join(verified(chunks, descriptor, what))
             except WrongBytesError as error:
-                blame(error, self.source.whence(descriptor))
+                blame(error, self.source.served_by(descriptor))
                 if not isinstance(self.source, Mirrored) or not self.source.distrust(descriptor):
                     raise
 
 
-def blame(error: ImageError, whence: str | None) -> None:
+def blame(error: ImageError, served_by: str | None) -> None:
     """Add to an error where the bytes came from, where the source's name does not say it."""
-    if whence is not None:
-        error.message += f"; it came from {whence}"
+    if served_by is not None:
+        error.message += f"; it came from {served_by}"

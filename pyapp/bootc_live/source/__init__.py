@@ -1,1 +1,1 @@
-"""A source spec in, manifest bytes and blob streams out. Nothing is verified here."""
+"""Open sources of images: manifest bytes and blob streams, which are not verified here."""

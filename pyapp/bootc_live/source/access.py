@@ -1,4 +1,4 @@
-"""All that a source needs to know beside its name."""
+"""The settings for opening a source, besides its name."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ from bootc_live.source.retry import RetryPolicy
 
 
 class Traffic:
-    """Bytes that came over the network, by the host they came from."""
+    """The bytes received from each host; can be used by several threads."""
 
     def __init__(self) -> None:
-        """Begin with none."""
+        """Start with no bytes."""
         self._lock = threading.Lock()
         self._hosts: Counter[str] = Counter()
 
     def add(self, host: str, count: int) -> None:
-        """Count bytes; may be called from several threads."""
+        """Count bytes from a host."""
         with self._lock:
             self._hosts[host] += count
 
     @property
     def hosts(self) -> dict[str, int]:
-        """Bytes by ``host[:port]``."""
+        """Return the bytes by ``host[:port]``."""
         with self._lock:
             return dict(self._hosts)
 
     @property
     def total(self) -> int:
-        """All bytes."""
+        """Return the bytes from all hosts."""
         return sum(self.hosts.values())
 
 
 @dataclass
 class Access:
-    """How sources are reached: what the kernel command line says, what lies around, and whom to tell.
+    """The settings for opening sources, from the kernel command line and the host.
 
-    ``label`` names the image in archives, ``pin`` is the only manifest digest that may be used, ``directory`` is a
-    private place for mount points and files, None where there is none.
+    ``tell`` reports warnings. ``label`` names the image in archives, ``pin`` is the only manifest digest allowed.
+    ``directory`` is a private directory for mount points and files, or None.
     """
 
     tell: Callable[[str], None]
@@ -59,12 +59,12 @@ class Access:
 
     @cached_property
     def host_config(self) -> HostConfig:
-        """Logins, mirrors and certificates of this system, read at first use; raise ConfigError."""
+        """Return the logins, mirrors and certificates of this host, read at first use; raise ConfigError."""
         return read_host_config(self.root)
 
 
 def access_for(config: Config, tell: Callable[[str], None], directory: str | None) -> Access:
-    """Return the access that a kernel command line asks for."""
+    """Return the access with the settings of a kernel command line."""
     return Access(
         tell=tell,
         label=config.label,

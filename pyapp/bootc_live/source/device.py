@@ -1,4 +1,4 @@
-"""Archives on block devices: found by what udev knows of them, mounted read-only for as long as they are read."""
+"""Find block devices, and mount them read-only while an archive on them is read."""
 
 from __future__ import annotations
 
@@ -14,51 +14,49 @@ from bootc_live.system.mounts import mounted
 from bootc_live.system.run import find_program, run
 
 _HINT = "check root=, the device's name (blkid lists them), and that its driver is in the initramfs"
-# What keeps a mount from replaying a journal: the device may belong to a hibernated system.
-_UNTOUCHED = {"ext3": "noload", "ext4": "noload", "xfs": "norecovery", "btrfs": "rescue=nologreplay"}
-# What blkid kept of a device may be of another medium by now, and its file would stay behind.
+# Options against replaying a journal: the device may belong to a hibernated system.
+_NO_REPLAY = {"ext3": "noload", "ext4": "noload", "xfs": "norecovery", "btrfs": "rescue=nologreplay"}
+# blkid's cache can be outdated, and its file would remain.
 _NO_CACHE = {"BLKID_FILE": "/dev/null"}
 
 
 @contextmanager
 def mounted_device(spec: DeviceArchive, directory: str | None) -> Iterator[str]:
-    """Mount the device and give the archive's path on it; unmounted after the block.
+    """Mount the device, and yield the path of the archive on it; unmount it after the block. Raise SourceError.
 
-    ``directory`` is a place for the mount point, None for an own one. Raise SourceError.
+    ``directory`` is the parent of the mount point, or None for the system's directory for temporary files.
     """
-    device = find_device(spec)
+    device = find_device(spec.device)
+    if device is None:
+        raise SourceError(f"{spec.typed!r}: there is no block device {spec.device}", hint=_HINT)
     with tempfile.TemporaryDirectory(prefix="bootc-live-medium.", dir=directory) as where, ExitStack() as stack:
         try:
             kind = run(["blkid", "-p", "-o", "value", "-s", "TYPE", device], hint=_HINT).strip()
-            options = ",".join(part for part in ("ro", _UNTOUCHED.get(kind, "")) if part)
+            options = ",".join(part for part in ("ro", _NO_REPLAY.get(kind, "")) if part)
             stack.enter_context(mounted(kind or "auto", device, where, options, hint=_HINT))
         except RunError as error:
             raise SourceError(f"{spec.typed!r}: cannot mount {device}: {error.message}", hint=_HINT) from error
-        # A link on the medium leads to the medium, not into the running system.
+        # Resolve links on the device itself, not in the running system.
         path = resolve_below(where, spec.path)
         if path is None:
             raise SourceError(
-                f"{spec.typed!r}: there is no {spec.path!r} on {device}",
+                f"{spec.typed!r}: {device} does not contain {spec.path!r}",
                 hint="copy the archive there, or correct root=",
             )
         yield path
 
 
-def find_device(spec: DeviceArchive, by: str = "/dev/disk") -> str:
-    """Return the path of the block device a spec names; raise SourceError where there is none."""
-    kind, assigned, name = spec.device.partition("=")
+def find_device(device: str, by: str = "/dev/disk") -> str | None:
+    """Return the path of a block device, named as ``LABEL=USB`` or ``/dev/sda1``, or None."""
+    kind, assigned, name = device.partition("=")
     if not assigned:
-        found = spec.device if os.path.exists(spec.device) else None
-    else:
-        link = os.path.join(by, f"by-{kind.lower()}", udev_name(name))
-        found = link if os.path.exists(link) else _ask_blkid(spec.device)
-    if found is None:
-        raise SourceError(f"{spec.typed!r}: there is no block device {spec.device}", hint=_HINT)
-    return found
+        return device if os.path.exists(device) else None
+    link = os.path.join(by, f"by-{kind.lower()}", udev_name(name))
+    return link if os.path.exists(link) else _ask_blkid(device)
 
 
 def udev_name(name: str) -> str:
-    r"""Give a label as it stands in the names of udev's links below /dev/disk: odd characters are ``\xNN``."""
+    r"""Return a label as in the names of udev's links below /dev/disk: special characters are ``\xNN``."""
     plain = "#+-.:=@_"
     return "".join(
         char if (char.isascii() and char.isalnum()) or char in plain or not char.isascii() else f"\\x{ord(char):02x}"
@@ -67,7 +65,7 @@ def udev_name(name: str) -> str:
 
 
 def _ask_blkid(tag: str) -> str | None:
-    """Where no udev makes links, as in some containers, the devices themselves are looked at."""
+    """Return the device with a tag in its superblock, for systems without udev, such as containers."""
     if find_program("blkid") is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""Archives that dracut's url-lib fetches: ftp, tftp, nfs, torrent, by whatever handlers the initramfs has."""
+"""Fetch archives with the handlers of dracut's url-lib in the initramfs: ftp, tftp, nfs, torrent."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ _HINT = "check the URL, the server and the network"
 
 @contextmanager
 def fetched_file(spec: HandlerArchive, directory: str | None, limits: RetryLimits) -> Iterator[tuple[str, bool]]:
-    """Fetch an archive and give its path, and whether it is ours alone; it is gone after the block if so.
+    """Fetch an archive; yield its path, and whether it is a private copy, which is removed after the block.
 
     NFS shares stay mounted, and their files are read in place. Raise SourceError.
     """
     if not os.path.exists(_FETCH):
         raise SourceError(
-            f"cannot fetch {spec.typed!r}: {spec.scheme}:// needs dracut's url-lib, which only an initramfs has",
-            hint="in an initramfs, add the dracut modules bootc-live-net and url-lib (for nfs, also nfs)",
+            f"cannot fetch {spec.typed!r}: {spec.scheme}:// requires dracut's url-lib in an initramfs",
+            hint="add the dracut modules bootc-live-net and url-lib (for nfs, also nfs) to the initramfs",
         )
     with tempfile.TemporaryDirectory(prefix="bootc-live-fetch.", dir=directory) as where:
         try:
-            path = run([_FETCH, spec.url, where], hint=_HINT, env=_patience(limits)).strip()
+            path = run([_FETCH, spec.url, where], hint=_HINT, env=_environment(limits)).strip()
         except RunError as error:
             raise SourceError(f"cannot fetch {spec.typed!r}: {redact(error.message)}", hint=_HINT) from error
         yield path, os.path.dirname(path) == where
 
 
-def _patience(limits: RetryLimits) -> dict[str, str]:
+def _environment(limits: RetryLimits) -> dict[str, str]:
     return {
-        # The shell of an initramfs knows no other locale, and would say so.
+        # The shell in an initramfs has no other locale, and would print a warning.
         "LC_ALL": "C",
         "BOOTC_LIVE_STALL": str(math.ceil(limits.stall)),
         "BOOTC_LIVE_TOTAL": str(math.ceil(limits.total)),

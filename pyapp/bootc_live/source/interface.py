@@ -1,4 +1,4 @@
-"""What every source offers to the image stage."""
+"""The interface of all sources."""
 
 from __future__ import annotations
 
@@ -14,52 +14,51 @@ CHUNK = 1024 * 1024
 
 @dataclass(frozen=True)
 class TopManifest:
-    """The manifest or index a name stands for, as the source gave it: unverified.
+    """The unverified manifest or index that a source names.
 
-    ``digest`` is what it must hash to where the name or an enclosing index
-    pins it, else None; ``size`` is the number of bytes an index gives;
-    ``whence`` says where it came from where the source's name does not.
+    ``digest`` is the digest that it must have, or None if nothing pins it. ``size`` is the size in an index.
+    ``served_by`` names the server, unless the name of the source does.
     """
 
     content: bytes
     media_type: str
     digest: str | None
     size: int | None = None
-    whence: str | None = None
+    served_by: str | None = None
 
 
 class Source(Protocol):
-    """Bytes of one image. The iterators give chunks; whoever reads them verifies."""
+    """One image. Blobs are iterators of chunks that the caller must verify."""
 
     @property
     def typed(self) -> str:
-        """The source as the user wrote it."""
+        """Return the source as the user wrote it, without secrets."""
 
     @property
     def insecure(self) -> bool:
-        """Return whether the user chose to talk to it without protection."""
+        """Return whether the user allowed unprotected transfers."""
 
     def top(self) -> TopManifest:
-        """Fetch what the name stands for; raise SourceError."""
+        """Fetch the manifest or index; raise SourceError."""
 
     def open_manifest(self, descriptor: Descriptor) -> AbstractContextManager[Iterator[bytes]]:
-        """Open a manifest an index points to; raise SourceError."""
+        """Open a manifest from an index; raise SourceError."""
 
     def open_blob(self, descriptor: Descriptor) -> AbstractContextManager[Iterator[bytes]]:
-        """Open a config or layer; may be called from several threads; raise SourceError."""
+        """Open a config or layer, also from several threads; raise SourceError."""
 
-    def whence(self, descriptor: Descriptor) -> str | None:
-        """Say where the bytes of a blob came from, where that is not plain from the source's name."""
+    def served_by(self, descriptor: Descriptor) -> str | None:
+        """Return the origin of the bytes of a blob, unless the name of the source shows it."""
 
     def interrupt(self) -> None:
-        """End all that is being read, for good: a thread that waits for bytes would keep the program waiting."""
+        """End all reading: threads that wait for bytes would keep the program running."""
 
 
 @dataclass(frozen=True)
 class Member:
-    """A regular file in an archive that is read once, from front to back; ``size`` is in bytes.
+    """A regular file of ``size`` bytes in an archive that is read once, from start to end.
 
-    ``chunks`` is good until the next member is asked for; what is left of it then is passed over.
+    ``chunks`` can be read until the next member is requested; the rest is skipped then.
     """
 
     name: str
@@ -69,51 +68,51 @@ class Member:
 
 @runtime_checkable
 class StreamSource(Protocol):
-    """An archive that can only be read from front to back, in whatever order its members come."""
+    """An archive that can only be read from start to end, with its members in any order."""
 
     @property
     def typed(self) -> str:
-        """The source as the user wrote it."""
+        """Return the source as the user wrote it, without secrets."""
 
     @property
     def insecure(self) -> bool:
-        """Return whether the user chose to fetch it without protection."""
+        """Return whether the user allowed unprotected transfers."""
 
     @property
     def docker(self) -> bool:
-        """Return whether it is known to be a docker-archive; its manifest.json and config come first then."""
+        """Return whether this is a docker-archive with its manifest.json and config first."""
 
     @property
     def label(self) -> str | None:
-        """Which image of the archive is meant; None for ``latest``, or the only one."""
+        """Return the name of the image in the archive; None selects ``latest``, or the only one."""
 
     def size_of(self, name: str) -> int | None:
-        """Return a member's size in bytes where it is known before it comes."""
+        """Return the size of a member in bytes, if it is already known."""
 
     def members(self) -> AbstractContextManager[Iterator[Member]]:
-        """Open it from the front; raise SourceError, and ImageError where its compression is damaged."""
+        """Open the archive at its start; raise SourceError, and ImageError if its compression is damaged."""
 
     def interrupt(self) -> None:
-        """End the reading, for good."""
+        """End all reading."""
 
 
 @runtime_checkable
 class Peekable(Protocol):
-    """A source that can show a few bytes out of the middle of a blob, beside being a ``Source`` or ``StreamSource``."""
+    """A ``Source`` or ``StreamSource`` that can read a few bytes inside a blob."""
 
     def peek(self, descriptor: Descriptor, offset: int, length: int) -> bytes:
-        """Return bytes of a layer, unverified, fewer only at its end; may be called from several threads.
+        """Return unverified bytes of a layer, fewer only at its end, also from several threads.
 
-        It is tried once, for whoever can do without them; raise SourceError.
+        Try once, because the bytes are optional; raise SourceError.
         """
 
 
 @runtime_checkable
 class Mirrored(Protocol):
-    """A source that may have the same blobs from several places, beside being a ``Source``."""
+    """A ``Source`` with several servers for the same blobs."""
 
     def distrust(self, descriptor: Descriptor) -> bool:
-        """Ask the places that gave a blob no more, for its bytes were wrong; tell whether others are left."""
+        """Stop using the servers that sent wrong bytes of a blob; return whether to try again."""
 
 
 AnySource = Source | StreamSource

@@ -1,4 +1,4 @@
-"""Transfers that survive what networks do: try again, elsewhere too, and continue at the byte where it broke off."""
+"""Retry transfers, also on other servers, and continue them at the byte where they broke off."""
 
 from __future__ import annotations
 
@@ -12,26 +12,24 @@ from typing import Generic, TypeVar
 from bootc_live.base.errors import SourceError, unexpected_as_source_error
 from bootc_live.config.model import RetryLimits
 
-# Fewer bytes than this between two failures are no progress: a server that gives a little each time is no better
-# than one that gives nothing.
+# Fewer bytes between two failures are no progress, so that a server cannot cause endless retries with a few bytes.
 PROGRESS = 64 * 1024
 
 
 class TransientError(SourceError):
-    """A failure that may be gone at the next try; ``wait`` is how many seconds the server asked for, or None."""
+    """A failure that may not occur at the next try."""
 
     def __init__(self, message: str, *, hint: str, wait: float | None = None) -> None:
-        """Keep the server's wish beside message and hint."""
+        """``wait`` is the number of seconds that the server asks to wait, or None."""
         super().__init__(message, hint=hint)
         self.wait = wait
 
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How often and how long to try; times in seconds.
+    """The limits of retries, and the delays in seconds.
 
-    ``limits.tries`` counts failures without progress in between, ``limits.total``
-    is the end of it all, whatever the progress.
+    ``limits.tries`` counts failures without progress in between; ``limits.total`` applies regardless of progress.
     """
 
     limits: RetryLimits = field(default_factory=RetryLimits)
@@ -39,30 +37,30 @@ class RetryPolicy:
     longest_delay: float = 30.0
 
     def delay(self, failures: int, wait: float | None, spread: Callable[[], float] = random.random) -> float:
-        """Return the pause after so many failures in a row: exponential, with full jitter.
+        """Return the delay after consecutive failures: exponential, with full jitter.
 
-        A thousand nodes that lost the same server do not come back together. What
-        the server asked for is granted, up to ``longest_delay``.
+        Jitter keeps many nodes from returning to a server at the same time. A server can ask for up to
+        ``longest_delay``.
         """
         longest = min(self.longest_delay, self.first_delay * 2.0 ** (failures - 1))
         pause = longest * spread()
         return pause if wait is None else min(self.longest_delay, max(pause, wait))
 
 
-_Way = TypeVar("_Way")
+_Server = TypeVar("_Server")
 _Result = TypeVar("_Result")
 
 
 @dataclass
-class Persistence:
-    """A policy, and what it needs of the world; its total time runs from when it was made.
+class Retries:
+    """The retries for one source; its total time starts when this object is created.
 
-    ``what`` is fetched, for messages; ``tell`` hears of every new try; ``sleep`` gives false where it was cut short, as
-    all are once everything is ended for good; ``clock`` counts seconds.
+    ``typed`` is the source, for messages. ``tell`` reports each retry. ``sleep`` returns False if the program ends all
+    transfers. ``clock`` returns seconds.
     """
 
     policy: RetryPolicy
-    what: str
+    typed: str
     tell: Callable[[str], None]
     sleep: Callable[[float], bool]
     clock: Callable[[], float] = time.monotonic
@@ -72,129 +70,125 @@ class Persistence:
         """Start the clock."""
         self._began = self.clock()
 
-    def insist(self, ways: Sequence[_Way], attempt: Callable[[_Way], _Result]) -> _Result:
-        """Return the result of the first attempt that does not fail, over all ways in turn; raise the last SourceError.
+    def run(self, servers: Sequence[_Server], attempt: Callable[[_Server], _Result]) -> _Result:
+        """Return the first result of ``attempt`` without an error, on one server after the other.
 
-        A way that fails for good is not tried again; there is another round as long as one of them may recover.
+        A server with a permanent failure is not tried again. Start new rounds while a server may recover, then raise
+        the last SourceError.
         """
-        effort = _Effort(self, ways)
+        attempts = _Attempts(self, servers)
         while True:
             try:
-                with unexpected_as_source_error(f"an answer about {self.what!r}"):
-                    return attempt(effort.way)
+                with unexpected_as_source_error(f"a response for {self.typed!r}"):
+                    return attempt(attempts.server)
             except SourceError as error:
-                effort.failed(error, "")
+                attempts.failed(error, "")
 
-    def resumed(
+    def stream(
         self,
-        ways: Sequence[_Way],
-        open_from: Callable[[_Way, int], AbstractContextManager[Iterator[bytes]]],
+        servers: Sequence[_Server],
+        open_from: Callable[[_Server, int], AbstractContextManager[Iterator[bytes]]],
         size: int | None,
     ) -> Generator[bytes, None, None]:
-        """Return the chunks of a blob across as many transfers as it takes; raise the last SourceError.
+        """Yield the chunks of a file from as many transfers as necessary; raise the last SourceError.
 
-        ``open_from`` opens the blob, of ``size`` bytes where that is known, at a byte of one of the ``ways``. Where a
-        transfer ends as its own length says, the blob ends, whatever length it should have had.
+        ``open_from`` opens the file on a server, from a byte on. ``size`` is that of the file, or None. A transfer
+        that ends without an error ends the file, even before ``size``.
         """
-        position, effort = 0, _Effort(self, ways)
+        position, attempts = 0, _Attempts(self, servers)
         while True:
             try:
                 with (
-                    unexpected_as_source_error(f"a transfer of {self.what!r}"),
-                    open_from(effort.way, position) as chunks,
+                    unexpected_as_source_error(f"a transfer of {self.typed!r}"),
+                    open_from(attempts.server, position) as chunks,
                 ):
                     for chunk in chunks:
                         position += len(chunk)
-                        effort.progressed(len(chunk))
+                        attempts.progressed(len(chunk))
                         yield chunk
                         self.check_time()
-                # An orderly end that comes too early is no accident: verifying says what it is.
+                # The verification reports a file that is too short.
                 return
             except SourceError as error:
                 if isinstance(error, TransientError) and size is not None and position >= size:
-                    # All came, and only the connection's end was rough: there is no byte to ask for.
+                    # All bytes arrived before the connection broke.
                     return
-                effort.failed(error, f", from byte {position}" if position else "")
+                attempts.failed(error, f", from byte {position}" if position else "")
 
-    def spent(self) -> float:
-        """Return the seconds since it was made."""
+    def elapsed(self) -> float:
+        """Return the seconds since the start."""
         return self.clock() - self._began
 
     def check_time(self) -> None:
-        """Raise SourceError where the total time is over."""
+        """Raise SourceError after the total time."""
         total = self.policy.limits.total
-        if self.spent() >= total:
+        if self.elapsed() >= total:
             raise _OutOfTimeError(
-                f"{self.what!r} was not fetched within {total:g} s",
+                f"{self.typed!r} was not fetched within {total:g} s",
                 hint="check the network and the server, or allow more time with bootc.live.retry.total=",
             )
 
 
 class _OutOfTimeError(SourceError):
-    """The end of all tries."""
+    """The total time is over."""
 
 
-class _Effort(Generic[_Way]):
-    """What has been tried of one transfer."""
+class _Attempts(Generic[_Server]):
+    """The state of one operation: the servers left, the one to try now, and the failures so far."""
 
-    def __init__(self, persistence: Persistence, ways: Sequence[_Way]) -> None:
-        """Begin with the first way."""
-        self._persistence = persistence
-        self._left = list(ways)
+    def __init__(self, retries: Retries, servers: Sequence[_Server]) -> None:
+        self._retries = retries
+        self._left = list(servers)
         self._turn = 0
         self._rounds = 0
-        self._fresh = 0
+        self._recent = 0
         self._wait: float | None = None
 
     @property
-    def way(self) -> _Way:
-        """The way whose turn it is."""
+    def server(self) -> _Server:
         return self._left[self._turn]
 
     def progressed(self, count: int) -> None:
-        """Count bytes that came."""
-        self._fresh += count
-        if self._fresh >= PROGRESS:
+        self._recent += count
+        if self._recent >= PROGRESS:
             self._rounds = 0
 
-    def failed(self, error: SourceError, where: str) -> None:
-        """Turn to the next way, after a pause where all have had their turn; raise ``error`` where that is the end."""
-        self._fresh = 0
+    def failed(self, error: SourceError, position: str) -> None:
+        """Select the next server, after a delay at the end of a round; raise ``error`` if no try is left."""
+        self._recent = 0
         self._check_time(error)
         if isinstance(error, TransientError):
             self._turn += 1
             self._wait = error.wait if self._wait is None else max(self._wait, error.wait or 0.0)
         else:
             del self._left[self._turn]
-        if not self._left:
-            raise error
-        if not self._persistence.sleep(0):
+        if not self._left or not self._retries.sleep(0):
             raise error
         if self._turn < len(self._left):
-            self._persistence.tell(f"{error.message}; going on with {self.way}{where}")
+            self._retries.tell(f"{error.message}; continuing with {self.server}{position}")
             return
         self._turn = 0
         self._rounds += 1
-        if self._rounds >= self._persistence.policy.limits.tries:
+        if self._rounds >= self._retries.policy.limits.tries:
             raise error
-        pause = self._persistence.policy.delay(self._rounds, self._wait)
+        pause = self._retries.policy.delay(self._rounds, self._wait)
         self._wait = None
-        self._persistence.tell(f"{error.message}; trying again in {pause:.1f} s{where}")
-        if not self._persistence.sleep(pause):
+        self._retries.tell(f"{error.message}; trying again in {max(pause, 0.1):.1f} s{position}")
+        if not self._retries.sleep(pause):
             raise error
 
     def _check_time(self, error: SourceError) -> None:
         if isinstance(error, _OutOfTimeError):
             raise error
         try:
-            self._persistence.check_time()
+            self._retries.check_time()
         except _OutOfTimeError as end:
             end.message += f"; the last failure: {error.message}"
             raise end from error
 
 
-def skipped(chunks: Iterator[bytes], count: int) -> Iterator[bytes]:
-    """Return what follows the first ``count`` bytes."""
+def skip_bytes(chunks: Iterator[bytes], count: int) -> Iterator[bytes]:
+    """Yield the chunks without their first ``count`` bytes."""
     for chunk in chunks:
         if count < len(chunk):
             yield chunk[count:] if count else chunk

@@ -1,4 +1,4 @@
-"""From a source spec to an open source."""
+"""Open the source that a source spec names."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from bootc_live.base.errors import SourceError, unexpected_as_source_error
 from bootc_live.config.source_spec import (
     ArchiveFile,
     DeviceArchive,
-    HandedImage,
     HandlerArchive,
+    HandoverImage,
     SourceSpec,
     WebArchive,
 )
 from bootc_live.source.access import Access
 from bootc_live.source.archive.opening import open_archive
 from bootc_live.source.device import mounted_device
-from bootc_live.source.handed import HandedSource
 from bootc_live.source.handler import fetched_file
+from bootc_live.source.handover import HandoverSource
 from bootc_live.source.interface import AnySource
 
 
@@ -37,10 +37,10 @@ def _opened(spec: SourceSpec, access: Access) -> Iterator[AnySource]:
     if isinstance(spec, ArchiveFile):
         with open_archive(spec.path, spec.typed, access.label) as source:
             yield source
-    elif isinstance(spec, HandedImage):
-        # Opened here, where a signal ends it: not by one of the threads that fetch, which nobody could interrupt.
+    elif isinstance(spec, HandoverImage):
+        # Opened by the main thread, which signals can interrupt.
         with nullcontext() if spec.rest is None else open_source(spec.rest, access) as rest:
-            yield HandedSource(spec.path, spec.typed, rest)
+            yield HandoverSource(spec.path, spec.typed, rest)
     elif isinstance(spec, DeviceArchive):
         with (
             mounted_device(spec, access.directory) as path,
@@ -54,24 +54,24 @@ def _opened(spec: SourceSpec, access: Access) -> Iterator[AnySource]:
         ):
             yield source
     elif isinstance(spec, WebArchive):
-        with _needing("bootc-live-net", spec.typed):
-            # Late, because the network libraries take longer to import than an archive to open.
+        with _requiring("bootc-live-net", spec.typed):
+            # A late import: loading the network libraries takes longer than opening an archive.
             from bootc_live.source.http.archive import open_web_archive
         with open_web_archive(spec, access) as source:
             yield source
     else:
-        with _needing("bootc-live-registry", spec.typed):
+        with _requiring("bootc-live-registry", spec.typed):
             from bootc_live.source.registry.source import open_registry
         with open_registry(spec, access) as source:
             yield source
 
 
 @contextmanager
-def _needing(module: str, typed: str) -> Iterator[None]:
+def _requiring(module: str, typed: str) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
         raise SourceError(
-            f"cannot fetch {typed!r}: this initramfs was built without support for it ({error})",
-            hint=f"build it again with the dracut module {module}",
+            f"cannot fetch {typed!r}: this initramfs contains no support for it ({error})",
+            hint=f"rebuild it with the dracut module {module}",
         ) from error

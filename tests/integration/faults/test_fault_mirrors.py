@@ -173,7 +173,7 @@ def test_mirror_that_lies_about_a_digest(
     """It is told with the host it came from, and costs one try."""
     with fault_proxy(image.registry, Rule(image.last.digest, fault, times=None)) as mirror:
         booted = boot(program, home.source(NAME), tmp_path, through(mirror.host)).of(image)
-        (told,) = (line for line in booted.ended.stderr.splitlines() if "going on without that place" in line)
+        (told,) = (line for line in booted.ended.stderr.splitlines() if "continuing without that server" in line)
         assert image.last.digest in told
         assert mirror.host in told
         assert len(mirror.asked(image.last.digest)) == 1
@@ -205,7 +205,7 @@ def test_mirror_whose_manifest_has_not_the_digest_it_names(
         kargs = f"bootc.registry.unsecure {PATIENT} bootc.registry.mirror={mirror.host}"
         trusting = {"SSL_CERT_FILE": str(authority.certificate)}
         booted = boot(program, home.source(NAME), tmp_path, kargs, env=trusting).of(image)
-        (told,) = (line for line in booted.ended.stderr.splitlines() if mirror.host in line and "gave" in line)
+        (told,) = (line for line in booted.ended.stderr.splitlines() if mirror.host in line and "sent" in line)
         assert image.digest in told
         assert len(mirror.asked()) == 1
     assert home.asked(f"{MANIFESTS}latest")
@@ -223,7 +223,7 @@ def test_forged_tag_and_a_digest(program: Program, image: Published, home: Fault
     with fault_proxy(image.registry, rule) as mirror:
         source = home.source(f"{NAME}:latest@{image.digest}")
         booted = boot(program, source, tmp_path, through(mirror.host)).of(image)
-        assert f"{mirror.host}/{NAME} gave another manifest than {image.digest}" in booted.ended.stderr
+        assert f"{mirror.host}/{NAME} sent another manifest than {image.digest}" in booted.ended.stderr
 
 
 def test_logins_of_the_registry_are_not_for_mirrors(program: Program, image: Published, tmp_path: Path) -> None:

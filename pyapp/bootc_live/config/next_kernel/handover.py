@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass, field
 
 from bootc_live.base.errors import ConfigError
-from bootc_live.config.source_spec import HandedImage, SourceSpec
+from bootc_live.config.source_spec import HandoverImage, SourceSpec
 
 DIRECTORY = "/usr/lib/bootc-live/handover"
 STAGE = f"{DIRECTORY}/stage.json"
@@ -46,7 +46,7 @@ class Handover:
         if self.layout is None or not asked:
             return asked
         rest = asked[0] if self.missing else None
-        return (HandedImage(self.layout, rest, asked[0].typed), *asked)
+        return (HandoverImage(self.layout, rest, asked[0].typed), *asked)
 
 
 def read_handover(path: str = STAGE) -> Handover | None:

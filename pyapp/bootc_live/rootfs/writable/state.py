@@ -11,11 +11,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
-from bootc_live.base.errors import RootfsError, RunError, SourceError
+from bootc_live.base.errors import RootfsError, RunError
 from bootc_live.base.log import Recorder
 from bootc_live.base.units import mib
 from bootc_live.config.model import WritableParts
-from bootc_live.config.source_spec import DeviceArchive
 from bootc_live.rootfs.writable.overlays import copy_tree, is_full, overlaid
 from bootc_live.source.device import find_device
 from bootc_live.system.mounts import mounted
@@ -152,17 +151,17 @@ def _mounted(asked: str, where: str) -> Iterator[State]:
         yield State(typed, device, kind)
 
 
-def _find(asked: str) -> str:
-    typed = f"bootc.live.state={asked}"
-    try:
-        device = find_device(DeviceArchive(device=asked, path="/", typed=typed))
-        if not stat.S_ISBLK(os.stat(device).st_mode):
-            raise UnusableStateError(f"{typed!r}: {device} is not a block device", hint="correct bootc.live.state=")
-    except (SourceError, OSError) as error:
+def _find(name: str) -> str:
+    device = find_device(name)
+    if device is None or not os.path.exists(device):
         raise UnusableStateError(
-            f"{typed!r}: there is no block device {asked}",
+            f"'bootc.live.state={name}': there is no block device {name}",
             hint="check the name (blkid lists them), and that its driver is in the initramfs",
-        ) from error
+        )
+    if not stat.S_ISBLK(os.stat(device).st_mode):
+        raise UnusableStateError(
+            f"'bootc.live.state={name}': {device} is not a block device", hint="correct bootc.live.state="
+        )
     return device
 
 

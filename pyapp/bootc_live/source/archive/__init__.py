@@ -1,1 +1,1 @@
-"""Images in files: OCI archives, OCI layout directories, docker-archives; whole files or streams."""
+"""Read images from files: OCI archives, OCI layout directories and docker-archives, as files or streams."""

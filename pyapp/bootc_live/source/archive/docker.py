@@ -1,6 +1,6 @@
-"""The docker-archive format (``docker save``, ``skopeo copy … docker-archive:``): which files make the image.
+"""Read the docker-archive format (``docker save``, ``skopeo copy … docker-archive:``).
 
-It names no digests of layers; the image config's diffIDs say what they must unpack to.
+The format has no digests of layers; the diffIDs in the image config are those of the unpacked layers.
 """
 
 from __future__ import annotations
@@ -12,21 +12,20 @@ from dataclasses import dataclass
 from bootc_live.base.errors import SourceError
 from bootc_live.formats.json_text import read_json
 from bootc_live.formats.oci.descriptor import Descriptor
-from bootc_live.formats.oci.manifest import MANIFEST_LIMIT, MOST_LAYERS
-from bootc_live.source.archive.files import TarFiles, plain_name
+from bootc_live.formats.oci.manifest import MOST_LAYERS
+from bootc_live.source.archive.files import HINT, TarFiles, plain_name, read_small
 from bootc_live.source.archive.labels import choose
 from bootc_live.source.interface import Member
 
 MANIFEST = "manifest.json"
-# Which file of the archive a layer is (annotations.md of the OCI image specification).
+# The annotation with the file of a layer (annotations.md of the OCI image specification).
 TITLE = "org.opencontainers.image.title"
 _FIELDS = frozenset({"Config", "Layers", "RepoTags"})
-_HINT = "make the archive anew, for example with: skopeo copy SOURCE oci-archive:FILE.oci:latest"
 
 
 @dataclass(frozen=True)
 class DockerImage:
-    """The names of one image's files in the archive; layers base first."""
+    """The names of the files of an image in the archive, with the base layer first."""
 
     config: str
     layers: tuple[str, ...]
@@ -34,7 +33,7 @@ class DockerImage:
 
 
 def docker_image(typed: str, content: bytes, label: str | None) -> DockerImage:
-    """Return the image of a manifest.json that a label names; raise SourceError."""
+    """Return the image with a label from a manifest.json; raise SourceError."""
     try:
         entries = [
             DockerImage(
@@ -45,26 +44,26 @@ def docker_image(typed: str, content: bytes, label: str | None) -> DockerImage:
             for entry in read_json(content, _FIELDS)
         ]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise SourceError(f"{typed!r} has a damaged {MANIFEST}: {error!r}", hint=_HINT) from error
+        raise SourceError(f"{typed!r} has a damaged {MANIFEST}: {error!r}", hint=HINT) from error
     found = choose(typed, entries, lambda entry: set(entry.tags), label)
     if len(set(found)) > 1:
-        named = "with the same names" if found[0].tags else "none with a name"
-        raise SourceError(f"{typed!r} holds {len(found)} images, {named}", hint=_HINT)
+        named = "with the same names" if found[0].tags else "without names"
+        raise SourceError(f"{typed!r} contains {len(found)} images {named}", hint=HINT)
     if len(found[0].layers) > MOST_LAYERS:
         raise SourceError(
-            f"the image of {typed!r} has {len(found[0].layers)} layers, {MOST_LAYERS} are the most there can be",
+            f"the image of {typed!r} has {len(found[0].layers)} layers, more than {MOST_LAYERS}",
             hint="build the image with fewer layers, or squash it",
         )
     return found[0]
 
 
 class DockerArchive:
-    """A docker-archive whose members can be had in any order; see ``StreamSource``."""
+    """A docker-archive with random access to its members; see ``StreamSource``."""
 
     docker = True
 
     def __init__(self, files: TarFiles, typed: str, label: str | None, *, insecure: bool) -> None:
-        """Take the archive's files."""
+        """``label`` names the image."""
         self.typed = typed
         self.label = label
         self.insecure = insecure
@@ -80,18 +79,18 @@ class DockerArchive:
         yield self._members()
 
     def _members(self) -> Iterator[Member]:
-        content = self._small(MANIFEST)
+        content = read_small(self._files, MANIFEST, self.typed)
         yield Member(MANIFEST, len(content), iter([content]))
         image = docker_image(self.typed, content, self.label)
         for name in dict.fromkeys((image.config, *image.layers)):
             size = self._files.size(name)
             if size is None:
-                raise SourceError(f"{self.typed!r} does not hold {name!r}, which its {MANIFEST} names", hint=_HINT)
+                raise SourceError(f"{self.typed!r} does not contain {name!r}, which its {MANIFEST} names", hint=HINT)
             with closing(self._chunks(name)) as chunks:
                 yield Member(name, size, chunks)
 
     def _chunks(self, name: str) -> Generator[bytes, None, None]:
-        """Open a member once it is read: it may not be needed."""
+        """Open a member when its first chunk is read, because it may not be needed."""
         with self._files.open(name) as chunks:
             yield from chunks
 
@@ -99,13 +98,6 @@ class DockerArchive:
         """Return bytes of the layer whose annotation names its file; raise SourceError."""
         return self._files.peek(descriptor.annotations[TITLE], offset, length)
 
-    def _small(self, name: str) -> bytes:
-        size = self._files.size(name) or 0
-        if size > MANIFEST_LIMIT:
-            raise SourceError(f"{self.typed!r} has a {name} of {size} bytes, too large", hint=_HINT)
-        with self._files.open(name) as chunks:
-            return b"".join(chunks)
-
     def interrupt(self) -> None:
-        """End all reading, for good."""
+        """End all reading."""
         self._files.interrupt()

@@ -1,4 +1,4 @@
-"""Named files to read in any order: members of a tar archive, of a directory, or in memory."""
+"""Random access to named files in a tar archive, in a directory, or in memory."""
 
 from __future__ import annotations
 
@@ -8,41 +8,42 @@ from contextlib import AbstractContextManager, closing, contextmanager
 from typing import Protocol
 
 from bootc_live.base.errors import SourceError
-from bootc_live.source.archive.reader import Reader, Window, unreadable
+from bootc_live.formats.oci.manifest import MANIFEST_LIMIT
+from bootc_live.source.archive.reader import HeaderBuffer, Reader, unreadable
 from bootc_live.source.archive.tar import Entry, chunks_of, read_entries
 from bootc_live.source.interface import CHUNK
 
-HINT = "make the archive anew, for example with: skopeo copy SOURCE oci-archive:FILE.oci:latest"
+HINT = "make the archive again, for example with: skopeo copy SOURCE oci-archive:FILE.oci:latest"
 
 
 class Files(Protocol):
-    """Files by name, ``/`` between directories."""
+    """Files by name, with ``/`` between directories."""
 
     def size(self, name: str) -> int | None:
-        """Return a file's size in bytes, or None where there is no such file."""
+        """Return a file's size in bytes, or None without such a file."""
 
     def open(self, name: str) -> AbstractContextManager[Iterator[bytes]]:
-        """Open a file that is there; raise SourceError."""
+        """Open an existing file; raise SourceError."""
 
     def peek(self, name: str, offset: int, length: int) -> bytes:
-        """Return bytes of a file that is there, fewer only at its end, by one try; raise SourceError."""
+        """Return bytes of an existing file, fewer only at its end, by one try; raise SourceError."""
 
     def interrupt(self) -> None:
-        """End all reading, for good."""
+        """End all reading."""
 
 
 class TarFiles:
-    """The regular members of an uncompressed tar archive, read in place; links lead to what they name."""
+    """The regular members of an uncompressed tar archive, read in place; links are resolved."""
 
     def __init__(self, reader: Reader, typed: str) -> None:
-        """Look through the headers; raise SourceError for what is no tar archive."""
+        """Read all headers; raise SourceError if this is not a tar archive."""
         self._reader = reader
         self._entries: dict[str, Entry] = {}
         links: dict[str, str] = {}
         try:
             if not reader.size:
                 raise ValueError("it is empty")
-            for entry in read_entries(Window(reader)):
+            for entry in read_entries(HeaderBuffer(reader)):
                 name = plain_name(entry.name)
                 if entry.kind == "file":
                     self._entries[name] = entry
@@ -82,7 +83,7 @@ class TarFiles:
         return bytes(found)
 
     def interrupt(self) -> None:
-        """End all reading, for good."""
+        """End all reading."""
         self._reader.interrupt()
 
 
@@ -90,7 +91,7 @@ class DirectoryFiles:
     """The files below a directory."""
 
     def __init__(self, path: str, typed: str) -> None:
-        """Take the directory's path, and how it was typed."""
+        """``typed`` is the source, for messages."""
         self._path = path
         self._typed = typed
 
@@ -122,14 +123,14 @@ class DirectoryFiles:
             raise unreadable(self._typed, error) from error
 
     def interrupt(self) -> None:
-        """Do nothing: a file does not keep anybody waiting."""
+        """Do nothing: reading a file does not block."""
 
 
 class MemoryFiles:
-    """Files whose content is at hand."""
+    """Files in memory."""
 
     def __init__(self, content: Mapping[str, bytes]) -> None:
-        """Take them by name."""
+        """``content`` is by name."""
         self._content = content
 
     def size(self, name: str) -> int | None:
@@ -147,9 +148,18 @@ class MemoryFiles:
         return self._content[name][offset : offset + length]
 
     def interrupt(self) -> None:
-        """Do nothing: memory does not keep anybody waiting."""
+        """Do nothing: reading memory does not block."""
 
 
 def plain_name(name: str) -> str:
-    """Return a member's name without the ``./`` that some tools put in front."""
+    """Return a member's name without the leading ``./`` of some tools."""
     return name.removeprefix("./")
+
+
+def read_small(files: Files, name: str, typed: str) -> bytes:
+    """Return the content of a document; raise SourceError if it is too large."""
+    size = files.size(name) or 0
+    if size > MANIFEST_LIMIT:
+        raise SourceError(f"{name} in {typed!r} has {size} bytes, more than {MANIFEST_LIMIT}", hint=HINT)
+    with files.open(name) as chunks:
+        return b"".join(chunks)

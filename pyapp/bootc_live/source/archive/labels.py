@@ -1,4 +1,4 @@
-"""Which image of an archive a label means."""
+"""Choose the image in an archive by its label."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from bootc_live.base.errors import SourceError
+from bootc_live.source.archive.files import HINT
 
 _Entry = TypeVar("_Entry")
 
@@ -27,13 +28,13 @@ def choose(
         found = list(entries)
     if not found:
         raise SourceError(
-            f"{typed!r} holds no image called {wanted!r} (it holds: {_listed(entries, names_of)})",
+            f"{typed!r} contains no image called {wanted!r} (it contains: {_listed(entries, names_of)})",
             hint=_advice(entries, names_of),
         )
-    # Images for several platforms share all their names; others only happen to have the same tag.
+    # Images for several platforms share all their names, not only the tag.
     if not _one_image(found, names_of):
         raise SourceError(
-            f"{typed!r} holds several images called {wanted!r} (it holds: {_listed(found, names_of)})",
+            f"{typed!r} contains several images called {wanted!r} (it contains: {_listed(found, names_of)})",
             hint=_advice(found, names_of),
         )
     return found
@@ -44,24 +45,22 @@ def _one_image(entries: Sequence[_Entry], names_of: Callable[[_Entry], set[str]]
 
 
 def _advice(entries: Sequence[_Entry], names_of: Callable[[_Entry], set[str]]) -> str:
-    """Say what can be done: name an image by a name that it shares with no other, if there is one."""
+    """Return a hint with the unique name of an image, if there is one."""
     images = {frozenset(names_of(entry)) for entry in entries}
     named = Counter(name for names in images for name in names)
-    good = sorted(name for name, count in named.items() if count == 1)
-    if good:
-        return f"give the whole name of one of them with bootclabel=, such as bootclabel={good[0]}"
+    unique = sorted(name for name, count in named.items() if count == 1)
+    if unique:
+        return f"select one by its full name with bootclabel= (or --label), such as bootclabel={unique[0]}"
     if entries and not named:
-        return "leave bootclabel= out: what runs on this machine is chosen then"
-    return (
-        "make the archive anew with a name for the image, for example: skopeo copy SOURCE oci-archive:FILE.oci:latest"
-    )
+        return "leave out bootclabel= (or --label) to select the image for this machine"
+    return f"the image needs a name; {HINT}"
 
 
 def _listed(entries: Sequence[_Entry], names_of: Callable[[_Entry], set[str]]) -> str:
-    return ", ".join(sorted({name for entry in entries for name in names_of(entry)})) or "none with a name"
+    return ", ".join(sorted({name for entry in entries for name in names_of(entry)})) or "no names"
 
 
 def _tag(name: str) -> str:
-    # podman writes the whole reference where skopeo writes the tag alone.
+    # podman writes the whole reference, skopeo only the tag.
     last = name.rpartition("/")[2]
     return last.partition(":")[2]

@@ -1,4 +1,4 @@
-"""The OCI image layout (image-layout.md of the OCI image specification), in whatever holds its files."""
+"""Read an OCI image layout (image-layout.md of the OCI image specification)."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from contextlib import contextmanager
 from bootc_live.base.errors import SourceError
 from bootc_live.formats.json_text import read_json
 from bootc_live.formats.oci.descriptor import FIELDS, REF_NAME, Descriptor, parse_descriptor
-from bootc_live.formats.oci.manifest import MANIFEST_LIMIT
-from bootc_live.source.archive.files import HINT, Files
+from bootc_live.source.archive.files import HINT, Files, read_small
 from bootc_live.source.archive.labels import choose
 from bootc_live.source.interface import TopManifest
 
@@ -19,11 +18,11 @@ _INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 
 
 class MissingBlobError(SourceError):
-    """A layout does not hold what it names."""
+    """A layout does not contain a blob."""
 
 
 class LayoutSource:
-    """The image of a layout that a label names; see ``Source``."""
+    """The image with a label in a layout; see ``Source``."""
 
     def __init__(self, files: Files, typed: str, label: str | None, *, insecure: bool = False) -> None:
         """``label`` names the image in index.json; None takes ``latest``, or the only one there is."""
@@ -36,7 +35,7 @@ class LayoutSource:
         """Return the manifest the label names, or an index of those that share their names, or have none."""
         if self._files.size("index.json") is None:
             raise SourceError(f"{self.typed!r} is not an OCI archive or layout: it has no index.json", hint=HINT)
-        chosen = _choose(self.typed, self._read("index.json"), self._label)
+        chosen = _choose(self.typed, read_small(self._files, "index.json", self.typed), self._label)
         if len(chosen) > 1:
             text = json.dumps({"schemaVersion": 2, "manifests": chosen}).encode()
             return TopManifest(content=text, media_type=_INDEX_TYPE, digest=None)
@@ -44,49 +43,36 @@ class LayoutSource:
             descriptor = parse_descriptor(chosen[0])
         except ValueError as error:
             raise SourceError(f"{self.typed!r} has a damaged index.json: {error}", hint=HINT) from error
-        content = self._read(self._blob_name(descriptor))
+        content = read_small(self._files, self._blob_name(descriptor), self.typed)
         return TopManifest(content, descriptor.media_type, descriptor.digest, descriptor.size)
 
     @contextmanager
-    def open_manifest(self, descriptor: Descriptor) -> Iterator[Iterator[bytes]]:
-        """Open a manifest; raise SourceError where the layout does not hold it."""
-        with self.open_blob(descriptor) as chunks:
-            yield chunks
-
-    @contextmanager
     def open_blob(self, descriptor: Descriptor) -> Iterator[Iterator[bytes]]:
-        """Open a blob; raise SourceError where the layout does not hold it."""
+        """Open a blob; raise MissingBlobError without one."""
         with self._files.open(self._blob_name(descriptor)) as chunks:
             yield chunks
+
+    open_manifest = open_blob
 
     def peek(self, descriptor: Descriptor, offset: int, length: int) -> bytes:
         """Return bytes of a blob, unverified; raise SourceError."""
         return self._files.peek(self._blob_name(descriptor), offset, length)
 
-    def whence(self, _descriptor: Descriptor) -> str | None:
-        """Say nothing: it is all in one place."""
+    def served_by(self, _descriptor: Descriptor) -> str | None:
+        """Return None: there is only one origin."""
         return None
 
     def interrupt(self) -> None:
-        """End all reading, for good."""
+        """End all reading."""
         self._files.interrupt()
 
     def _blob_name(self, descriptor: Descriptor) -> str:
         name = blob_name(descriptor.digest)
         if self._files.size(name) is None:
             raise MissingBlobError(
-                f"{self.typed!r} does not hold the blob {descriptor.digest} that its manifest names", hint=HINT
+                f"{self.typed!r} does not contain the blob {descriptor.digest}, which its manifest names", hint=HINT
             )
         return name
-
-    def _read(self, name: str) -> bytes:
-        size = self._files.size(name) or 0
-        if size > MANIFEST_LIMIT:
-            raise SourceError(
-                f"{self.typed!r} has a member {name} of {size} bytes, too large for a manifest", hint=HINT
-            )
-        with self._files.open(name) as chunks:
-            return b"".join(chunks)
 
 
 def blob_name(digest: str) -> str:
@@ -100,7 +86,7 @@ def _choose(typed: str, index: bytes, label: str | None) -> list[dict[str, objec
         document = read_json(index, FIELDS)
         entries = [entry for entry in document["manifests"] if isinstance(entry, dict)]
         if "layers" in document or "config" in document:
-            raise ValueError("it could be taken for a manifest, too")
+            raise ValueError("it is a manifest, too")
     except (ValueError, KeyError, TypeError) as error:
         raise SourceError(f"{typed!r} has a damaged index.json: {error}", hint=HINT) from error
     images = [entry for entry in entries if not _is_artifact(entry)] if label is None else entries

@@ -1,4 +1,4 @@
-"""From a path or a reader to an open archive, whatever kind it is of."""
+"""Open an archive of any kind, at a path or through a reader."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ _MAGIC = 16
 
 @contextmanager
 def open_archive(path: str, typed: str, label: str | None, *, consume: bool = False) -> Iterator[AnySource]:
-    """Open an archive, or an OCI layout directory; it is closed with the block.
+    """Open an archive or an OCI layout directory, which closes with the block.
 
-    ``label`` names the image in it; None takes ``latest``, or the only one there is. ``consume`` gives back the space
-    of what has been read. Raise SourceError.
+    ``label`` names the image; None selects ``latest``, or the only one. ``consume`` frees the space of the parts that
+    have been read. Raise SourceError.
     """
     if os.path.isdir(path):
         yield LayoutSource(DirectoryFiles(path, typed), typed, label)
         return
     try:
-        # A pipe without anybody at its other end would keep us waiting.
+        # Without O_NONBLOCK, opening a pipe waits for a writer.
         fd = os.open(path, (os.O_RDWR if consume else os.O_RDONLY) | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise SourceError(
@@ -46,7 +46,7 @@ def open_archive(path: str, typed: str, label: str | None, *, consume: bool = Fa
 
 
 def read_archive(reader: Reader, typed: str, label: str | None, *, insecure: bool) -> AnySource:
-    """Return the source for an archive's bytes, by what they begin with and what they hold; raise SourceError."""
+    """Return the source for an archive of any kind; raise SourceError."""
     if compressed(reader.read(0, _MAGIC)):
         return StreamArchive(
             lambda: reader.stream(0, reader.size), typed, label, insecure=insecure, interrupt=reader.interrupt

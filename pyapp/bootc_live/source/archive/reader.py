@@ -1,4 +1,4 @@
-"""An archive's bytes by position, from a file here; ``source.http.archive`` has the same over the network."""
+"""Read the bytes of an archive by position in a local file; ``source.http.archive`` does so over the network."""
 
 from __future__ import annotations
 
@@ -11,38 +11,38 @@ from bootc_live.base.errors import SourceError
 from bootc_live.source.interface import CHUNK
 from bootc_live.system.files import punch_hole
 
-# One look at a header; the next header of an image's small members is often in it, too.
-_LOOK = 64 * 1024
+# Bytes to read at a header, which often include the headers of the next small members.
+_READ_AHEAD = 64 * 1024
 
 
 class Reader(Protocol):
-    """Bytes by position; may be used by several threads at once."""
+    """Bytes by position; can be used by several threads."""
 
     @property
     def size(self) -> int:
-        """How many there are."""
+        """Return the number of bytes."""
 
     def read(self, offset: int, length: int) -> bytes:
         """Return bytes, fewer only at the end; raise SourceError."""
 
     def peek(self, offset: int, length: int) -> bytes:
-        """Return bytes as ``read`` does, but by one try."""
+        """Return bytes as ``read`` does, but try once."""
 
     def stream(self, offset: int, length: int) -> AbstractContextManager[Iterator[bytes]]:
-        """Open a span; raise SourceError, also where the bytes end before the span."""
+        """Open a part; raise SourceError, also if the bytes end before it does."""
 
     def release(self, offset: int, length: int) -> None:
-        """Hear that a span has been read for the last time."""
+        """Free the space of a part, which is not read again."""
 
     def interrupt(self) -> None:
-        """End all reading, for good."""
+        """End all reading."""
 
 
 class FileReader:
     """A file, read in place."""
 
     def __init__(self, fd: int, typed: str, *, consume: bool = False) -> None:
-        """``consume`` gives back the memory or disk of what has been read, for files that are ours alone."""
+        """``consume`` frees the space of parts that have been read; only for private files."""
         self._fd = fd
         self._typed = typed
         self._consume = consume
@@ -61,7 +61,7 @@ class FileReader:
 
     @contextmanager
     def stream(self, offset: int, length: int) -> Iterator[Iterator[bytes]]:
-        """Open a span."""
+        """Open a part."""
         yield self._chunks(offset, offset + length)
 
     def _chunks(self, position: int, end: int) -> Iterator[bytes]:
@@ -69,33 +69,33 @@ class FileReader:
             data = self.read(position, min(CHUNK, end - position))
             if not data:
                 raise SourceError(
-                    f"{self._typed!r} is cut short: it ends inside a member", hint="copy or make the archive anew"
+                    f"{self._typed!r} is truncated: it ends inside a member", hint="copy or make the archive again"
                 )
             yield data
             self.release(position, len(data))
             position += len(data)
 
     def release(self, offset: int, length: int) -> None:
-        """Return the span's memory back, where that was asked for."""
+        """Free the space of a part if ``consume`` is set."""
         if self._consume:
             punch_hole(self._fd, offset, length)
 
     def interrupt(self) -> None:
-        """Do nothing: a file does not keep anybody waiting."""
+        """Do nothing: reading a file does not block."""
 
 
 def unreadable(typed: str, error: OSError) -> SourceError:
-    """Return the error for a file or medium that cannot be read."""
+    """Return the error for a file or device that cannot be read."""
     return SourceError(
-        f"{typed!r} cannot be read: {error.strerror or error}", hint="check the medium, or copy the archive anew"
+        f"cannot read {typed!r}: {error.strerror or error}", hint="check the device, or copy the archive again"
     )
 
 
-class Window:
-    """The headers of a reader's tar, as a Buffer: one look ahead, no more."""
+class HeaderBuffer:
+    """The headers of a tar archive as a Buffer, with one read ahead."""
 
     def __init__(self, reader: Reader) -> None:
-        """Begin at the front."""
+        """Start at the first header."""
         self._reader = reader
         self._start, self._seen = 0, b""
 
@@ -110,5 +110,5 @@ class Window:
             return b""
         if not self._start <= start <= stop <= self._start + len(self._seen):
             self._start = start
-            self._seen = self._reader.read(start, max(stop - start, _LOOK))
+            self._seen = self._reader.read(start, max(stop - start, _READ_AHEAD))
         return self._seen[start - self._start : stop - self._start]

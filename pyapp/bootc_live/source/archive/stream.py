@@ -1,4 +1,4 @@
-"""An archive read once from front to back: compressed ones, and those of servers without ranges."""
+"""Read an archive once from start to end: compressed archives, and those on servers without ranges."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from contextlib import AbstractContextManager, closing, contextmanager
 
 from bootc_live.base.errors import SourceError
 from bootc_live.source.archive.files import plain_name
-from bootc_live.source.archive.tar import Forward, chunks_of, read_entries
+from bootc_live.source.archive.tar import StreamBuffer, chunks_of, read_entries
 from bootc_live.source.interface import Member
 from bootc_live.system.inflate import inflate
 
-_HINT = "make or copy the archive anew"
+_HINT = "make or copy the archive again"
 
 
 class StreamArchive:
@@ -28,7 +28,7 @@ class StreamArchive:
         insecure: bool,
         interrupt: Callable[[], None],
     ) -> None:
-        """``open_bytes`` opens the stream from the front; ``interrupt`` ends it."""
+        """``open_bytes`` opens the stream at its start; ``interrupt`` ends it."""
         self.typed = typed
         self.label = label
         self.insecure = insecure
@@ -36,18 +36,18 @@ class StreamArchive:
         self._open_bytes = open_bytes
 
     def size_of(self, _name: str) -> int | None:
-        """Say that it is not known."""
+        """Return None: sizes are not known in advance."""
         return None
 
     @contextmanager
     def members(self) -> Iterator[Iterator[Member]]:
-        """Open it from the front."""
+        """Open the archive at its start."""
         with self._open_bytes() as chunks, closing(inflate(chunks, f"the archive {self.typed!r}")) as plain:
             yield self._members(plain)
 
     def _members(self, plain: Iterator[bytes]) -> Iterator[Member]:
         seen = False
-        archive = Forward(plain)
+        archive = StreamBuffer(plain)
 
         @contextmanager
         def opener(offset: int, length: int) -> Iterator[Iterator[bytes]]:
@@ -60,14 +60,14 @@ class StreamArchive:
                     with closing(chunks_of(entry, opener)) as chunks:
                         yield Member(plain_name(entry.name), entry.size, chunks)
         except ValueError as error:
-            what = "is cut short or damaged" if seen else "cannot be read as an OCI archive"
-            raise SourceError(f"{self.typed!r} {what}: {error}", hint=_HINT) from error
+            problem = "is truncated or damaged" if seen else "cannot be read as an OCI archive"
+            raise SourceError(f"{self.typed!r} {problem}: {error}", hint=_HINT) from error
         if not seen:
-            raise SourceError(f"{self.typed!r} cannot be read as an OCI archive: it holds nothing", hint=_HINT)
+            raise SourceError(f"{self.typed!r} cannot be read as an OCI archive: it is empty", hint=_HINT)
 
     def _whole(self, chunks: Iterator[bytes], length: int) -> Iterator[bytes]:
         for chunk in chunks:
             length -= len(chunk)
             yield chunk
         if length:
-            raise SourceError(f"{self.typed!r} is cut short or damaged: it ends inside a member", hint=_HINT)
+            raise SourceError(f"{self.typed!r} is truncated or damaged: it ends inside a member", hint=_HINT)

@@ -1,4 +1,4 @@
-"""The members of an archive of images, read by the same code as layers: from a file, over a network, or as a stream."""
+"""Read the members of an archive of images, from a file, over the network, or in a stream."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from bootc_live.formats.tar.reader import Buffer, read_members
 from bootc_live.formats.tar.sparse import Extent
 from bootc_live.source.interface import CHUNK
 
-# Of all headers of an archive, which has a member for each blob of its images (SECURITY.md).
+# The limit for all headers of an archive, which has a member for each blob (SECURITY.md).
 MOST_HEADERS = 64 * 2**20
-# Of all zeros that stand nowhere in the archive: they have to be hashed all the same.
+# The limit for the bytes in holes, which must be hashed although the archive does not contain them.
 MOST_HOLES = 2**37
 _ZEROS = bytes(CHUNK)
 _UNKNOWN = 2**62
@@ -24,7 +24,7 @@ Opener = Callable[[int, int], AbstractContextManager[Iterator[bytes]]]
 
 @dataclass(frozen=True)
 class Entry:
-    """One member: ``kind`` and ``link`` as in ``tar_reader``, ``size`` in bytes, and where its data lies."""
+    """One member; ``kind`` and ``link`` are as in ``formats.tar.reader``, ``size`` is in bytes."""
 
     name: str
     kind: str
@@ -34,7 +34,7 @@ class Entry:
 
 
 def read_entries(buffer: Buffer) -> Iterator[Entry]:
-    """Return the members in their order; raise ValueError saying what is wrong."""
+    """Yield the members in their order; raise ValueError with the reason."""
     holes = 0
     for member in read_members(_Bounded(buffer)):
         extents = member.extents
@@ -47,7 +47,7 @@ def read_entries(buffer: Buffer) -> Iterator[Entry]:
 
 
 def chunks_of(entry: Entry, opener: Opener) -> Generator[bytes, None, None]:
-    """Return the content of a member, holes as zeros; ``opener`` opens spans of the archive."""
+    """Yield the content of a member, with zeros for holes; ``opener`` opens parts of the archive."""
     position = 0
     for extent in entry.extents:
         yield from _zeros(extent.start - position)
@@ -68,7 +68,7 @@ def _text(name: bytes) -> str:
 
 
 class _Bounded:
-    """A Buffer that is asked for so many bytes and no more: what is asked for are headers."""
+    """A Buffer with a limit for the bytes that are read: those of headers."""
 
     def __init__(self, buffer: Buffer) -> None:
         self._buffer = buffer
@@ -80,37 +80,37 @@ class _Bounded:
     def __getitem__(self, key: slice, /) -> bytes:
         self._left -= key.stop - key.start
         if self._left < 0:
-            raise ValueError(f"its headers take more than {MOST_HEADERS} bytes")
+            raise ValueError(f"its headers have more than {MOST_HEADERS} bytes")
         return self._buffer[key]
 
 
-class Forward:
-    """A Buffer over bytes that come once, from front to back; the data of members is taken out in between."""
+class StreamBuffer:
+    """A Buffer over a stream; the data of members is read between the headers."""
 
     def __init__(self, pieces: Iterator[bytes]) -> None:
-        """Take the pieces of the archive."""
-        self._feed = PeekableStream(pieces)
+        """``pieces`` are the bytes of the archive."""
+        self._stream = PeekableStream(pieces)
         self._size = _UNKNOWN
 
     def __len__(self) -> int:
-        """Return the size, or a very large one as long as it is not known."""
+        """Return the size, or a very large number while it is unknown."""
         return self._size
 
     def __getitem__(self, key: slice, /) -> bytes:
-        """Return bytes, fewer only at the end; none before those that were asked for last."""
-        # The block before is looked at once more for the map of a sparse member.
+        """Return bytes, fewer only at the end; positions must not decrease."""
+        # The map of a sparse member needs the previous block.
         self._pass_to(key.start - BLOCK)
-        wanted = key.stop - self._feed.position
-        found = self._feed.peek(wanted)
+        wanted = key.stop - self._stream.position
+        found = self._stream.peek(wanted)
         if len(found) < wanted:
-            self._size = self._feed.position + len(found)
-        return found[key.start - self._feed.position :]
+            self._size = self._stream.position + len(found)
+        return found[key.start - self._stream.position :]
 
     def data(self, offset: int, length: int) -> Iterator[bytes]:
-        """Return a span as it comes, fewer bytes only at the end."""
+        """Yield the bytes of a part, fewer only at the end."""
         self._pass_to(offset)
-        return self._feed.read_pieces(length)
+        return self._stream.read_pieces(length)
 
     def _pass_to(self, position: int) -> None:
-        if position > self._feed.position:
-            self._feed.skip(position - self._feed.position)
+        if position > self._stream.position:
+            self._stream.skip(position - self._stream.position)

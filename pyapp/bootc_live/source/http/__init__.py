@@ -1,1 +1,1 @@
-"""HTTP and HTTPS: whom to trust, how long to wait, and reading bodies that may break off."""
+"""Fetch over HTTP and HTTPS: trust, proxies, deadlines, ranges, and bodies that break off."""

@@ -1,4 +1,4 @@
-"""Archives behind http and https URLs: read by ranges like a local file, or streamed where the server has none."""
+"""Open archives at http and https URLs: with ranges like local files, or as streams without them."""
 
 from __future__ import annotations
 
@@ -12,111 +12,102 @@ from bootc_live.config.source_spec import WebArchive
 from bootc_live.source.access import Access
 from bootc_live.source.archive.opening import read_archive
 from bootc_live.source.archive.stream import StreamArchive
+from bootc_live.source.http.client import HttpClient, http_client
 from bootc_live.source.http.proxies import basic_login, without_login
-from bootc_live.source.http.ranges import Asking, DoubtfulRangeError, RangeError, few, part_of
-from bootc_live.source.http.web import Web, opened_web
+from bootc_live.source.http.ranges import RangeError, RangeReader, TransientRangeError, content_range
 from bootc_live.source.interface import AnySource
 
-# The first question asks for this much: it tells whether there are ranges, how long the file is, and how it begins.
+# The size of the first request, which shows support of ranges, the size of the file, and its first bytes.
 _FIRST = 64 * 1024
-# There is one way to a web server.
-_ONE_WAY = (None,)
+# Unlike a registry, a web archive has one server.
+_SERVERS = (None,)
 
 
 @contextmanager
 def open_web_archive(spec: WebArchive, access: Access) -> Iterator[AnySource]:
     """Open an archive; connections close with the block. Raise SourceError."""
     insecure = spec.url.startswith("http:")
-    with opened_web(access, spec.typed) as web, ExitStack() as stack:
-        file = _File(web, spec)
-        # A stream begins with the very answer to the first question.
-        asking = file.asking()
-        first = web.persistence.insist(
-            _ONE_WAY, lambda _way: stack.enter_context(asking.answer(0, _FIRST, closed=True))
-        )
-        part = part_of(first)
+    with http_client(access, spec.typed) as client, ExitStack() as stack:
+        file = _File(client, spec)
+        # A stream continues the response to the first request.
+        reader = file.range_reader()
+        first = client.retries.run(_SERVERS, lambda _: stack.enter_context(reader.response(0, _FIRST, closed=True)))
+        part = content_range(first)
         stream = _Stream(file, first if part is None else None)
         source: AnySource = StreamArchive(
-            stream.open, spec.typed, access.label, insecure=insecure, interrupt=web.interrupt
+            stream.open, spec.typed, access.label, insecure=insecure, interrupt=client.interrupt
         )
         if part is not None and part.size is not None:
-            reader = WebReader(file, part.size, _head(file, first))
+            web_file = WebFile(file, part.size, _head(file, first))
             try:
-                source = read_archive(reader, spec.typed, access.label, insecure=insecure)
-            except (RangeError, DoubtfulRangeError) as error:
-                # The headers alone would take reading it once for each of them.
-                access.tell(f"{error.message}; it is read as a whole")
-            reader.opened = True
+                source = read_archive(web_file, spec.typed, access.label, insecure=insecure)
+            except (RangeError, TransientRangeError) as error:
+                # Without ranges, each header of the archive would cost a transfer of the whole file.
+                access.tell(f"{error.message}; reading the whole file instead")
+            web_file.opened = True
         yield source
 
 
 class _File:
     """A file on a server."""
 
-    def __init__(self, web: Web, spec: WebArchive) -> None:
-        self.web = web
-        self.typed = spec.typed
+    def __init__(self, client: HttpClient, spec: WebArchive) -> None:
+        self.client = client
         self._version: str | None = None
         login = basic_login(spec.url)
         self._url = without_login(spec.url)
-        self._login = {"Authorization": login} if login else {}
+        self._headers = {"Authorization": login} if login else {}
 
-    def asking(self, *, whole: bool = True) -> Asking:
-        """Return a way to ask for it; see ``Asking``."""
-        return Asking(self._get, self._read, self.typed, whole=whole)
+    def range_reader(self, *, whole: bool = True) -> RangeReader:
+        return RangeReader(self._get, self.client.body, self.client.typed, whole=whole)
 
     @contextmanager
     def _get(self, start: int, end: int | None) -> Iterator[requests.Response]:
-        with self.web.get(self._url, self.typed, self._login, start, end) as answer:
-            version = answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
+        with self.client.get(self._url, self._headers, start, end) as response:
+            version = response.headers.get("ETag") or response.headers.get("Last-Modified") or ""
             if self._version not in (None, version, ""):
-                self.web.access.tell(
-                    f"{self.typed!r} has changed on its server while it was read, or is on several servers that "
-                    f"disagree on its version; digests will tell"
+                self.client.access.tell(
+                    f"{self.client.typed!r} changed while it was read, or its servers report different versions; "
+                    "digests will verify it"
                 )
-                # Once is enough.
+                # Warn once.
                 version = ""
             self._version = version if self._version is None else self._version and version
-            yield answer
-
-    def _read(self, answer: requests.Response, expected: int | None) -> Iterator[bytes]:
-        return self.web.body(answer, self.typed, expected)
+            yield response
 
 
 class _Stream:
-    """A file read from the front: where it breaks off, by a range if there is one, else from the front again."""
+    """A file read from the start, which continues with a range, if possible, or restarts when it breaks off."""
 
     def __init__(self, file: _File, first: requests.Response | None) -> None:
-        self._file = file
-        self._asking = file.asking()
+        self._client = file.client
+        self._reader = file.range_reader()
         self._unread = first
         self._size = _number(first.headers.get("Content-Length", "")) if first is not None else None
 
     @contextmanager
     def open(self) -> Iterator[Iterator[bytes]]:
-        """Open it from the front."""
-        resumed = self._file.web.persistence.resumed(_ONE_WAY, self._open_from, self._size)
-        with closing(resumed) as chunks:
+        with closing(self._client.retries.stream(_SERVERS, self._open_from, self._size)) as chunks:
             yield chunks
 
     @contextmanager
-    def _open_from(self, _way: None, start: int) -> Iterator[Iterator[bytes]]:
+    def _open_from(self, _: None, start: int) -> Iterator[Iterator[bytes]]:
         if self._unread is not None and start == 0:
-            answer, self._unread = self._unread, None
-            yield self._file.web.body(answer, self._file.typed)
+            response, self._unread = self._unread, None
+            yield self._client.body(response)
             return
-        with closing(self._asking.pieces(start, self._size)) as pieces:
-            yield pieces
+        with closing(self._reader.chunks(start, self._size)) as chunks:
+            yield chunks
 
 
-class WebReader:
-    """A file on a server that answers ranges; see ``archive.reader.Reader``.
+class WebFile:
+    """A file on a server with ranges; see ``archive.reader.Reader``.
 
-    Once it is ``opened``, a server that stops answering them is put up with: all before a span is read and passed over.
+    Once it is ``opened``, it also works without ranges: the bytes before the wanted ones are read and skipped.
     """
 
     def __init__(self, file: _File, size: int, head: bytes) -> None:
-        """Take the file, its size in bytes, and how it begins, which is looked at more than once."""
+        """``head`` has the first bytes, which are read several times."""
         self.size = size
         self.opened = False
         self._file = file
@@ -132,40 +123,40 @@ class WebReader:
 
     def peek(self, offset: int, length: int) -> bytes:
         """Return bytes, fewer only at the end, by one request; raise SourceError."""
-        return few(self._file.asking(whole=False), offset, min(length, self.size - offset))
+        return self._file.range_reader(whole=False).read(offset, min(length, self.size - offset))
 
     @contextmanager
     def stream(self, offset: int, length: int) -> Iterator[Iterator[bytes]]:
-        """Open a span; raise SourceError."""
-        asking = self._file.asking(whole=self.opened)
+        """Open a part of the file; raise SourceError."""
+        reader = self._file.range_reader(whole=self.opened)
 
         @contextmanager
-        def open_from(_way: None, start: int) -> Iterator[Iterator[bytes]]:
-            with closing(asking.pieces(offset + start, offset + length, cut=True)) as pieces:
-                yield pieces
+        def open_from(_: None, start: int) -> Iterator[Iterator[bytes]]:
+            with closing(reader.chunks(offset + start, offset + length, cut=True)) as chunks:
+                yield chunks
 
-        with closing(self._file.web.persistence.resumed(_ONE_WAY, open_from, length)) as chunks:
+        with closing(self._file.client.retries.stream(_SERVERS, open_from, length)) as chunks:
             yield chunks
 
     def release(self, _offset: int, _length: int) -> None:
-        """Do nothing: nothing is kept."""
+        """Do nothing: nothing is stored."""
 
     def interrupt(self) -> None:
         """End all transfers."""
-        self._file.web.interrupt()
+        self._file.client.interrupt()
 
 
 def _head(file: _File, first: requests.Response) -> bytes:
-    unread, asking = [first], file.asking()
+    unread, reader = [first], file.range_reader()
 
-    def attempt(_way: None) -> bytes:
-        answered = file.web.body(unread.pop(), file.typed) if unread else asking.pieces(0, _FIRST, cut=True)
+    def attempt(_: None) -> bytes:
+        chunks = file.client.body(unread.pop()) if unread else reader.chunks(0, _FIRST, cut=True)
         head = b""
-        while len(head) < _FIRST and (piece := next(answered, b"")):
-            head += piece
+        while len(head) < _FIRST and (chunk := next(chunks, b"")):
+            head += chunk
         return head[:_FIRST]
 
-    return file.web.persistence.insist(_ONE_WAY, attempt)
+    return file.client.retries.run(_SERVERS, attempt)
 
 
 def _number(text: str) -> int | None:

@@ -1,8 +1,9 @@
-"""Bodies of answers, read as they come: one that stops or trickles is given up."""
+"""Read the bodies of responses, and give up those that stop or are too slow."""
 
 from __future__ import annotations
 
 import time
+import zlib
 from collections.abc import Callable, Iterator
 
 import requests
@@ -12,11 +13,14 @@ from bootc_live.formats.oci.manifest import MANIFEST_LIMIT
 from bootc_live.source.http.errors import BROKEN, broken_off
 from bootc_live.source.interface import CHUNK
 
-# Bytes a second below which a transfer counts as standing still.
+# A transfer with fewer bytes per second has stalled.
 SLOWEST = 1024
+# No JSON document begins with these bytes (RFC 1952, 2.3.1).
+_GZIP = b"\x1f\x8b"
+_GZIP_WINDOW = 16 + zlib.MAX_WBITS
 
 
-def body(
+def read_body(
     response: requests.Response,
     typed: str,
     stall: float,
@@ -26,47 +30,63 @@ def body(
     *,
     begin: Callable[[], None] | None = None,
 ) -> Iterator[bytes]:
-    """Return the bytes of an answer as the server stored them, in pieces of at most 1 MiB.
+    """Yield the bytes of a response as the server stores them, in chunks of at most 1 MiB.
 
-    Raise TransientError where they break off, or where fewer than 1 KiB a second come over ``stall`` seconds of
-    waiting; the time the reader takes for itself does not count. ``arrived`` hears of every piece's size. ``expected``
-    is how many bytes there should be, for answers whose end says nothing: those that only closing the connection ends.
-    ``begin`` starts the time within which the next piece must be complete, whatever else comes meanwhile.
+    Raise TransientError if the transfer breaks off, or if fewer than 1 KiB/s arrive during ``stall`` seconds of
+    waiting; the time between reads does not count. ``arrived`` gets the size of each chunk. ``expected`` is the size
+    of a response whose headers do not give one. ``begin`` starts the deadline of the next chunk.
     """
-    promised = response.headers.get("Content-Length", "")
-    chunked = "chunked" in response.headers.get("Transfer-Encoding", "")
-    waited, came, total = 0.0, 0, 0
+    has_end = response.headers.get("Content-Length") or "chunked" in response.headers.get("Transfer-Encoding", "")
+    waited, recent, total = 0.0, 0, 0
     while True:
         began = clock()
         if begin is not None:
             begin()
         try:
-            piece: bytes = response.raw.read1(CHUNK, decode_content=False)
+            chunk: bytes = response.raw.read1(CHUNK, decode_content=False)
         except BROKEN as error:
             raise broken_off(typed, response.url, error) from error
         waited += clock() - began
-        came += len(piece)
-        total += len(piece)
-        if not piece:
+        recent += len(chunk)
+        total += len(chunk)
+        if not chunk:
             break
-        arrived(len(piece))
-        yield piece
+        arrived(len(chunk))
+        yield chunk
         if waited >= stall:
-            if came < SLOWEST * stall:
-                raise broken_off(typed, response.url, f"only {came} bytes came in {waited:.0f} s")
-            waited, came = 0.0, 0
-    if not promised and not chunked and expected is not None and total < expected:
+            if recent < SLOWEST * stall:
+                raise broken_off(typed, response.url, f"only {recent} bytes arrived in {waited:.0f} s")
+            waited, recent = 0.0, 0
+    if not has_end and expected is not None and total < expected:
         raise broken_off(typed, response.url, f"it ended after {total} of {expected} bytes")
 
 
-def limited(chunks: Iterator[bytes], typed: str, what: str) -> Iterator[bytes]:
-    """Pass the pieces of ``what`` (such as a manifest) on; raise SourceError where there are too many bytes of it."""
-    total = 0
+def read_limited(chunks: Iterator[bytes]) -> bytes:
+    """Return the joined chunks, up to the first one that exceeds the size limit of a document."""
+    content = bytearray()
     for chunk in chunks:
-        total += len(chunk)
-        if total > MANIFEST_LIMIT:
-            raise SourceError(
-                f"the registry answers {typed!r} with {what} of more than {MANIFEST_LIMIT} bytes",
-                hint="check that the reference names a container image",
-            )
-        yield chunk
+        content += chunk
+        if len(content) > MANIFEST_LIMIT:
+            break
+    return bytes(content)
+
+
+def decode_document(content: bytes, name: str) -> bytes:
+    """Return a JSON document, decompressed if it is in gzip; raise SourceError.
+
+    The Content-Encoding header is ignored: some proxies compress without it, others set it without compressing.
+    """
+    document = content
+    if content.startswith(_GZIP):
+        inflater = zlib.decompressobj(_GZIP_WINDOW)
+        try:
+            document = inflater.decompress(content, MANIFEST_LIMIT + 1)
+        except zlib.error as error:
+            raise SourceError(f"the gzip data of {name} is damaged: {error}", hint="check the server") from error
+        if len(document) <= MANIFEST_LIMIT and (not inflater.eof or inflater.unused_data):
+            raise SourceError(f"the gzip data of {name} is incomplete, or has trailing data", hint="check the server")
+    if max(len(content), len(document)) > MANIFEST_LIMIT:
+        raise SourceError(
+            f"{name} has more than {MANIFEST_LIMIT} bytes", hint="check that the reference names a container image"
+        )
+    return document

@@ -1,6 +1,6 @@
-"""What went wrong between an HTTP server and us, as errors for people; which of them may pass is in their type.
+"""Turn failures of HTTP requests into errors; a TransientError may succeed at the next try.
 
-No URL is shown with its user information or its query: both may be secrets.
+URLs are shown without user information and query, which can be secrets.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from bootc_live.base.numbers import decimal
 from bootc_live.base.redact import redact
 from bootc_live.source.retry import TransientError
 
-# What requests and urllib3 raise while a body is read.
+# The exceptions of requests and urllib3 while reading a body.
 BROKEN = (OSError, requests.RequestException, HTTPError)
-# Too many requests, and servers that have a bad moment (RFC 9110, 15.5 and 15.6; RFC 6585).
-_PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
-_LOGIN = "check the user and the password in the URL (https://USER:PASSWORD@HOST/…), or what the server allows"
+# Too many requests, and temporary failures of servers (RFC 9110, 15.5 and 15.6; RFC 6585).
+_TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
+_LOGIN = "check the user and password in the URL (https://USER:PASSWORD@HOST/…), and the permissions on the server"
 _HINTS = {
     401: _LOGIN,
     403: _LOGIN,
     404: "check the repository and the tag or digest, or the path: the server does not have it",
-    407: "the proxy wants a login: write proxy=http://USER:PASSWORD@HOST:PORT",
+    407: "the proxy requires a login: write proxy=http://USER:PASSWORD@HOST:PORT",
 }
-# Longer than any boot waits, and than any date of HTTP.
+# No boot waits longer, and no HTTP date is longer.
 _LONGEST_WAIT, _LONGEST_DATE = 10**9, 64
 # Verification results of OpenSSL, x509_vfy.h.
 _NOT_YET_VALID, _EXPIRED = 9, 10
@@ -39,19 +39,19 @@ _UNKNOWN_ISSUER = frozenset({2, 18, 19, 20, 21})
 _OTHER_NAME = frozenset({62, 64})
 _TOO_WEAK = frozenset({66, 67, 68})
 _CA_FILES = "put the CA certificate of the server into /etc/bootc-live/certs.d of the initramfs"
-# TLS alerts by which a server says that it wants another certificate of ours.
+# TLS alerts of servers that do not accept the client's certificate.
 _WANTS_CERTIFICATE = ("CERTIFICATE_REQUIRED", "HANDSHAKE_FAILURE", "UNKNOWN_CA", "BAD_CERTIFICATE", "ALERT_CERTIFICATE")
-_UNSECURE = "on a network you trust, set bootc.registry.unsecure"
+_UNSECURE = "on a network you trust, set bootc.registry.unsecure (--unsecure)"
 
 
 def unreachable(typed: str, url: str, error: Exception, proxy: str | None = None) -> SourceError:
-    """Return the error for a request that got no answer, where it went by a ``proxy`` (``host:port``) or not."""
-    asked = url
+    """Return the error for a request without a response, sent through a ``proxy`` (``host:port``) or directly."""
+    requested = url
     if isinstance(error, requests.RequestException) and error.request is not None and error.request.url:
-        # It may have been the target of a redirect that did not answer.
+        # The target of a redirect may have failed.
         url = error.request.url
-    # What is said of a registry does not count for whom it names, nor for a proxy on the way.
-    registry = typed.startswith("docker:") and urlsplit(url).netloc == urlsplit(asked).netloc
+    # bootc.registry.unsecure applies to the registry alone, not to other servers that it names, nor to proxies.
+    registry = typed.startswith("docker:") and urlsplit(url).netloc == urlsplit(requested).netloc
     registry = registry and not isinstance(error, requests.exceptions.ProxyError)
     where = f"{redact(url)} (for {typed!r})"
     by = f" through the proxy {proxy}" if proxy else ""
@@ -59,38 +59,38 @@ def unreachable(typed: str, url: str, error: Exception, proxy: str | None = None
     if cause is not None:
         return _tls_error(f"{where}{by}", cause, registry=registry)
     if isinstance(error, ValueError) and not isinstance(error, requests.RequestException):
-        return SourceError(f"{where} cannot be asked for: {reason_of(error)}", hint="check the URL and the server")
+        return SourceError(f"cannot request {where}: {reason_of(error)}", hint="check the URL and the server")
     if isinstance(error, requests.TooManyRedirects):
         return SourceError(
-            f"{redact(asked)} (for {typed!r}) redirects round and round",
-            hint="correct the server, or name another source",
+            f"{redact(requested)} (for {typed!r}) redirects too many times",
+            hint="correct the server, or use another source",
         )
     if isinstance(error, (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema)):
-        return SourceError(f"{where} is not a URL to fetch from: {redact(str(error))}", hint="correct the URL")
+        return SourceError(f"{where} is not a valid URL: {redact(str(error))}", hint="correct the URL")
     if isinstance(error, requests.exceptions.ProxyError):
         return _proxy_error(f"cannot reach {where}{by}: {reason_of(error)}")
     return TransientError(
         f"cannot reach {where}{by}: {reason_of(error)}",
-        hint="check the name, the port and the network (ip=)"
-        + (", and bootc.registry.unsecure for plain HTTP" if registry else ""),
+        hint="check the name, the port and the network (at boot: ip=)"
+        + (", and bootc.registry.unsecure (--unsecure) for plain HTTP" if registry else ""),
     )
 
 
 def refused(typed: str, url: str, response: requests.Response) -> SourceError:
-    """Return the error for an answer that is not the one asked for."""
+    """Return the error for a response with an unexpected status."""
     message = f"{redact(url)} (for {typed!r}) answered {response.status_code} {redact(str(response.reason))}"
     hint = _HINTS.get(response.status_code, "check the server, then boot again")
-    if response.status_code in _PASSING:
+    if response.status_code in _TRANSIENT:
         return TransientError(message, hint=hint, wait=retry_after(response.headers.get("Retry-After"), time.time()))
     return SourceError(message, hint=hint)
 
 
 def broken_off(typed: str, url: str, error: BaseException | str) -> SourceError:
-    """Return the error for a body that ended early."""
+    """Return the error for a body that broke off."""
     reason = error if isinstance(error, str) else reason_of(error)
     cause = None if isinstance(error, str) else _tls_cause(error)
     if cause is not None and any(alert in str(cause).upper() for alert in _WANTS_CERTIFICATE):
-        # TLS 1.3 servers refuse a client only after the handshake.
+        # TLS 1.3 servers reject a client certificate only after the handshake.
         return _tls_error(f"{redact(url)} (for {typed!r})", cause, registry=typed.startswith("docker:"))
     return TransientError(
         f"the transfer from {redact(url)} for {typed!r} broke off: {reason}",
@@ -99,7 +99,7 @@ def broken_off(typed: str, url: str, error: BaseException | str) -> SourceError:
 
 
 def _tls_cause(error: BaseException | None) -> ssl.SSLError | None:
-    """Find what TLS has against it for good; a connection that only ended in the middle may pass."""
+    """Return the permanent TLS failure in a chain of exceptions; an early end of a connection is not one."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
@@ -115,33 +115,33 @@ def _inside(error: BaseException) -> BaseException | None:
 
 
 def _proxy_error(message: str) -> SourceError:
-    # What http.client says of an answer to CONNECT.
+    # The message of http.client for a refused CONNECT request.
     refused_by = re.search(r"Tunnel connection failed: ([0-9]{3})\b", message)
     status = decimal(refused_by[1], limit=999) if refused_by else 0
     hint = _HINTS[407] if status == 407 else "check proxy= (or http_proxy=, https_proxy=) and the proxy itself"
-    passing = not status or status in _PASSING
-    return TransientError(message, hint=hint) if passing else SourceError(message, hint=hint)
+    transient = not status or status in _TRANSIENT
+    return TransientError(message, hint=hint) if transient else SourceError(message, hint=hint)
 
 
 def _tls_error(where: str, cause: ssl.SSLError, *, registry: bool) -> SourceError:
     text = reason_of(cause)
     code = getattr(cause, "verify_code", None)
     if "WRONG_VERSION_NUMBER" in text or "HTTP_REQUEST" in text:
-        # What OpenSSL makes of an answer that is no TLS at all.
-        instead = _UNSECURE if registry else "have it asked for by http://"
+        # OpenSSL's error for a response without TLS.
+        instead = _UNSECURE if registry else "use an http:// URL"
         return SourceError(
             f"{where} does not speak TLS", hint=f"if the server speaks plain HTTP, {instead}, or correct the port"
         )
     if any(alert in text.upper() for alert in _WANTS_CERTIFICATE):
-        hint = "put a client certificate that the server accepts into /etc/bootc-live/certs.d/HOST:PORT/client.cert "
         return SourceError(
-            f"{where} refuses this client's certificate, or the lack of one: {text}", hint=f"{hint}and client.key"
+            f"{where} requires another client certificate: {text}",
+            hint="put one that the server accepts into /etc/bootc-live/certs.d/HOST:PORT/client.cert and client.key",
         )
     if code in (_NOT_YET_VALID, _EXPIRED):
         clock = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
         when = "is not valid yet" if code == _NOT_YET_VALID else "has expired"
         return SourceError(
-            f"{where}: the server's certificate {when}, by this machine's clock ({clock})",
+            f"{where}: the server's certificate {when} according to this machine's clock ({clock})",
             hint="set the machine's clock, or renew the server's certificate",
         )
     return SourceError(f"{where} failed the TLS check: {text}", hint=_tls_hint(code, registry=registry))
@@ -151,28 +151,28 @@ def _tls_hint(code: int | None, *, registry: bool) -> str:
     if code in _UNKNOWN_ISSUER:
         hint = _CA_FILES
     elif code in _OTHER_NAME:
-        hint = "ask for the server by a name that its certificate has, or have a certificate made for this name"
+        hint = "use a server name that is in its certificate, or issue a certificate for this name"
     elif code in _TOO_WEAK:
-        hint = "have the server's certificate made again with a longer key and a newer hash: OpenSSL takes this no more"
+        hint = "issue a new server certificate with a longer key and a newer hash; OpenSSL rejects this one"
     else:
-        hint = f"have the server's certificate or its authority's made again; if the authority is unknown, {_CA_FILES}"
+        hint = f"issue new certificates for the server or its authority; if the authority is unknown, {_CA_FILES}"
     return f"{hint}, or, {_UNSECURE}" if registry else hint
 
 
 def retry_after(value: str | None, now: float) -> float | None:
-    """Return what a Retry-After header asks for, seconds or a date (RFC 9110, 10.2.3), as seconds from ``now``."""
+    """Return the seconds from ``now`` in a Retry-After header, which has seconds or a date (RFC 9110, 10.2.3)."""
     if value is None:
         return None
     with suppress(ValueError):
         return float(decimal(value.strip(), limit=_LONGEST_WAIT))
-    # The standard library makes datetime and struct_time of any digits that it finds.
+    # The standard library accepts any digits in a date.
     with suppress(ValueError, OverflowError, TypeError, IndexError):
         return min(max(0.0, parsedate_to_datetime(value[:_LONGEST_DATE]).timestamp() - now), _LONGEST_WAIT)
     return None
 
 
 def reason_of(error: BaseException) -> str:
-    """Return the innermost cause: the outer layers only say where it passed through."""
+    """Return the text of the innermost cause; the outer exceptions only tell where it passed."""
     while True:
         inner = error.__cause__ or error.__context__
         reason = getattr(error, "reason", None)

@@ -1,4 +1,4 @@
-"""Which proxy a request goes by, and how we show ourselves to it."""
+"""Choose the proxy of a request, and handle logins in URLs."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from bootc_live.config.model import Proxies
 
 
 def proxy_for(url: str, proxies: Proxies) -> str | None:
-    """Return the proxy's URL for a URL, or None.
+    """Return the URL of the proxy for a URL, or None.
 
-    ``no_proxy`` is a list of names (with all below them), addresses and networks, each with a port if it should, or
-    ``*``, as curl reads it. The environment, which requests would change for a moment, is left alone: threads share it.
+    As in curl, ``no_proxy`` lists names (which include their subdomains), addresses and networks, each with an
+    optional port, or ``*``. The environment is not used: requests would modify it, and threads share it.
     """
     parts = urlsplit(url)
     chosen = proxies.https if parts.scheme == "https" else proxies.http
@@ -26,24 +26,25 @@ def proxy_for(url: str, proxies: Proxies) -> str | None:
     return None if any(_matches(entry, parts.hostname, port) for entry in entries) else chosen
 
 
-def shown_proxy(url: str) -> str:
-    """Return a proxy's ``host:port``, which is all of its URL that may be shown."""
+def host_of(url: str) -> str:
+    """Return ``host[:port]`` of a URL, without user and password."""
     return urlsplit(url).netloc.rpartition("@")[2]
 
 
+def basic_header(username: str, password: str) -> str:
+    """Return the value of an Authorization header (RFC 7617)."""
+    return f"Basic {base64.b64encode(f'{username}:{password}'.encode()).decode('ascii')}"
+
+
 def basic_login(url: str) -> str | None:
-    """Return the Authorization header's value for user and password in a URL, as UTF-8 (RFC 7617); None without."""
+    """Return the value of an Authorization header for user and password in a URL, or None without them."""
     parts = urlsplit(url)
-    if parts.username is None:
-        return None
-    pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
-    return f"Basic {base64.b64encode(pair).decode('ascii')}"
+    return None if parts.username is None else basic_header(unquote(parts.username), unquote(parts.password or ""))
 
 
 def without_login(url: str) -> str:
     """Return a URL without user and password."""
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    return urlsplit(url)._replace(netloc=host_of(url)).geturl()
 
 
 def _matches(entry: str, host: str, port: int) -> bool:

@@ -1,7 +1,7 @@
-"""Parts of what a server has (RFC 9110, 14): they save time, and a server that has none of them gives the whole.
+"""Request parts of a file (RFC 9110, 14), or the whole file from servers without ranges.
 
-Nothing is compared but the places of bytes: entity tags differ between the nodes of a network and stay the same for
-other content. Digests tell what came.
+Only byte positions are compared: entity tags differ between the nodes of a network, and can stay the same for other
+content. Digests verify the result.
 """
 
 from __future__ import annotations
@@ -17,36 +17,36 @@ import requests
 from bootc_live.base.errors import SourceError
 from bootc_live.base.numbers import LARGEST_SIZE, decimal
 from bootc_live.source.http.errors import broken_off, refused
-from bootc_live.source.retry import TransientError, skipped
+from bootc_live.source.retry import TransientError, skip_bytes
 
 _CONTENT_RANGE = re.compile(r"bytes[ =]+([0-9]+)-([0-9]+)/([0-9]+|\*)\s*\Z", re.IGNORECASE)
-# Answers that would be the same without a range: who may ask, and what is not there.
-_OF_OTHER_THINGS = frozenset({401, 403, 404, 407, 410, 451})
-# What servers with defects answer to a range each time, others once in a while.
+# Statuses that do not depend on the range: no permission, or no such file.
+_OTHER_CAUSES = frozenset({401, 403, 404, 407, 410, 451})
+# Servers with defects always answer ranges like this, others only sometimes.
 _DOUBTFUL = frozenset({500, 502})
-# An open range, a closed one, the whole.
-_MOST_WAYS = 3
+# An open range, a closed range, and the whole file.
+_FORMS = 3
 
 
 class RangeError(SourceError):
-    """A server gives no such part; it may give another one, or the whole."""
+    """A server refused a range; another range, or the whole file, may work."""
 
 
-class DoubtfulRangeError(TransientError):
-    """A server failed over a part; it may do so each time."""
+class TransientRangeError(TransientError):
+    """A server failed at a range; the failure can be permanent."""
 
 
 @dataclass(frozen=True)
-class Part:
-    """The bytes of an answer: the places of the first and the last one, and how many the whole has, if that is told."""
+class ContentRange:
+    """The positions of the first and the last byte of a response, and the size of the file, or None if unknown."""
 
     first: int
     last: int
     size: int | None
 
 
-def part_of(response: requests.Response) -> Part | None:
-    """Return which part an answer is; None for the whole, and for what does not say, or not clearly, what it is."""
+def content_range(response: requests.Response) -> ContentRange | None:
+    """Return the range in a response, or None for the whole file or contradictory headers."""
     match = _CONTENT_RANGE.match(response.headers.get("Content-Range", ""))
     if response.status_code != HTTPStatus.PARTIAL_CONTENT or match is None:
         return None
@@ -55,98 +55,100 @@ def part_of(response: requests.Response) -> Part | None:
         size = None if match[3] == "*" else decimal(match[3], limit=LARGEST_SIZE)
     except ValueError:
         return None
-    stated = response.headers.get("Content-Length", "").strip()
-    # A server that contradicts itself is not believed.
-    return Part(first, last, size) if first <= last and stated in ("", str(last + 1 - first)) else None
+    length = response.headers.get("Content-Length", "").strip()
+    return ContentRange(first, last, size) if first <= last and length in ("", str(last + 1 - first)) else None
 
 
-def check_answer(typed: str, url: str, response: requests.Response, start: int | None) -> None:
-    """Raise SourceError for an answer that has not got the byte ``start``; None where no part was asked for.
+def check_response(typed: str, url: str, response: requests.Response, start: int | None) -> None:
+    """Raise SourceError for a response without the byte ``start``, which is None for a request without a range.
 
-    It is RangeError where asking for another part, or for the whole, may help.
+    Raise RangeError if another range, or the whole file, may work.
     """
     if response.status_code == HTTPStatus.OK:
         return
-    part = part_of(response)
+    part = content_range(response)
     if part is not None and part.first <= (start or 0) <= part.last:
         return
     error = refused(typed, url, response)
-    if start is None or response.status_code in _OF_OTHER_THINGS:
+    if start is None or response.status_code in _OTHER_CAUSES:
         raise error
     if not isinstance(error, TransientError):
         raise RangeError(error.message, hint=error.hint)
     if response.status_code in _DOUBTFUL:
-        raise DoubtfulRangeError(error.message, hint=error.hint, wait=error.wait)
+        raise TransientRangeError(error.message, hint=error.hint, wait=error.wait)
     raise error
 
 
-Ask = Callable[[int, int | None], AbstractContextManager[requests.Response]]
-"""Asks for a byte and what follows, up to before another; for 0 and None, without a range, for the whole."""
-Read = Callable[[requests.Response, int | None], Iterator[bytes]]
-"""Gives the body of an answer, of so many bytes where that is known."""
+Request = Callable[[int, int | None], AbstractContextManager[requests.Response]]
+"""Requests the bytes from a position up to another one; 0 and None request the whole file, without a range."""
+ReadBody = Callable[[requests.Response, int | None], Iterator[bytes]]
+"""Yields the body of a response, of a size that may be unknown."""
 
 
-class Asking:
-    """Asks one server for one thing, each time in another way than was refused: two kinds of range, the whole."""
+class RangeReader:
+    """Reads parts of one file: with an open range, a closed range, or the whole file, until the server accepts one."""
 
-    def __init__(self, ask: Ask, read: Read, typed: str, *, parts: bool = True, whole: bool = True) -> None:
-        """``parts`` allows to ask for ranges, ``whole`` to read all that is before the part that is wanted."""
-        self._ask = ask
+    def __init__(
+        self, request: Request, read: ReadBody, typed: str, *, ranges: bool = True, whole: bool = True
+    ) -> None:
+        """``ranges`` allows to request ranges, ``whole`` to read the file from the start to the wanted part."""
+        self._request = request
         self._read = read
         self._typed = typed
-        self._parts = parts
+        self._ranges = ranges
         self._whole = whole
+        # How many of the forms the server refused.
         self._refused = 0
 
     @contextmanager
-    def answer(self, begin: int, end: int | None, *, closed: bool = False) -> Iterator[requests.Response]:
-        """Return an answer that has the byte ``begin``; ``closed`` asks for no more than is wanted first.
+    def response(self, begin: int, end: int | None, *, closed: bool = False) -> Iterator[requests.Response]:
+        """Open a response that contains the byte ``begin``; ``closed`` prefers a range that stops at ``end``.
 
-        Raise SourceError; RangeError where that would take reading the whole, and it may not.
+        Raise SourceError, and RangeError if only the whole file would help, which is not allowed.
         """
         ranges = [(begin, end), (begin, None)] if closed else [(begin, None), (begin, end)]
         if not self._whole:
-            # Who can do without asks once.
+            # Optional reads try once.
             ranges = ranges[:1]
-        ways = [*(ranges if self._parts else []), *([(0, None)] if self._whole else [])]
-        ways = list(dict.fromkeys(ways))
+        forms = [*(ranges if self._ranges else []), *([(0, None)] if self._whole else [])]
         with ExitStack() as stack:
-            yield self._answer(ways, stack)
+            yield self._first_accepted(list(dict.fromkeys(forms)), stack)
 
-    def _answer(self, ways: Sequence[tuple[int, int | None]], stack: ExitStack) -> requests.Response:
-        last = len(ways) - 1
-        for number in range(min(self._refused, last), len(ways)):
+    def _first_accepted(self, forms: Sequence[tuple[int, int | None]], stack: ExitStack) -> requests.Response:
+        last = len(forms) - 1
+        for number in range(min(self._refused, last), len(forms)):
             try:
-                return stack.enter_context(self._ask(*ways[number]))
-            except DoubtfulRangeError:
+                return stack.enter_context(self._request(*forms[number]))
+            except TransientRangeError:
                 self._refused = number + 1
                 raise
             except RangeError:
                 if number == last:
                     raise
                 self._refused = number + 1
-        raise AssertionError("there is one way at least")
+        raise AssertionError("there is at least one form")
 
-    def pieces(self, begin: int, end: int | None, *, cut: bool = False) -> Generator[bytes, None, None]:
-        """Return what is from ``begin`` on up to ``end``, or to the end of it all; raise SourceError.
+    def chunks(self, begin: int, end: int | None, *, cut: bool = False) -> Generator[bytes, None, None]:
+        """Yield the bytes from ``begin`` to ``end``, or to the end of the file; raise SourceError.
 
-        ``cut`` asks for no more, and gives no more; else it is whoever reads that notices what is too much. A server
-        may give less than was asked for (RFC 9110, 15.3.7): then the rest is asked for.
+        ``cut`` neither requests nor yields bytes after ``end``; otherwise, the reader has to notice those. A server
+        may send less than requested (RFC 9110, 15.3.7): then request the rest.
         """
         position = begin
         while True:
             before = position
-            with self.answer(position, end, closed=cut) as response:
-                part = part_of(response)
+            with self.response(position, end, closed=cut) as response:
+                part = content_range(response)
                 if part is None and begin and not self._whole:
                     raise RangeError(
-                        f"the server of {self._typed!r} does not answer ranges any more", hint="this is not needed"
+                        f"the server of {self._typed!r} stopped supporting ranges",
+                        hint="nothing: this data is optional",
                     )
                 first = 0 if part is None else part.first
                 length = None if cut else end
                 body = self._read(response, length if part is None else part.last + 1 - first)
-                for piece in skipped(body, position - first):
-                    wanted = piece[: end - position] if cut and end is not None else piece
+                for chunk in skip_bytes(body, position - first):
+                    wanted = chunk[: end - position] if cut and end is not None else chunk
                     position += len(wanted)
                     yield wanted
                     if cut and end is not None and position >= end:
@@ -155,14 +157,10 @@ class Asking:
                 if part is None or goal is None or position >= goal:
                     return
                 if position == before:
-                    if self._refused > _MOST_WAYS:
-                        raise broken_off(self._typed, response.url, "the answer is empty")
+                    if self._refused > _FORMS:
+                        raise broken_off(self._typed, response.url, "the response is empty")
                     self._refused += 1
 
-
-def few(asking: Asking, begin: int, length: int) -> bytes:
-    """Return the bytes at a place by one answer, fewer only at the end; raise SourceError where that is no range."""
-    found = b""
-    for piece in asking.pieces(begin, begin + length, cut=True):
-        found += piece
-    return found
+    def read(self, begin: int, length: int) -> bytes:
+        """Return ``length`` bytes, fewer only at the end of the file; raise SourceError."""
+        return b"".join(self.chunks(begin, begin + length, cut=True))

@@ -1,1 +1,1 @@
-"""Images in registries (OCI distribution specification), by mirrors and the registry itself."""
+"""Fetch images from registries: servers, logins and mirrors."""

@@ -1,4 +1,4 @@
-"""What a server says of who may ask it: challenges of WWW-Authenticate headers (RFC 9110, 11.6.1). Pure."""
+"""Parse the challenges in WWW-Authenticate headers (RFC 9110, 11.6.1)."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import re
 from dataclasses import dataclass, field
 
 _NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-# A quoted text that does not end ends with the header.
+# An open quote ends with the header.
 _PARAMETER = re.compile(rf'({_NAME})[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*+)(?:"|\\?\Z)|([^\s,"]*))', re.DOTALL)
 _SCHEME = re.compile(rf"({_NAME})(?=[ \t,]|\Z)[ \t]*")
-# What some schemes have instead of parameters.
+# Some schemes have this instead of parameters.
 _TOKEN68 = re.compile(r"[A-Za-z0-9._~+/-]+=*[ \t]*(?=,|\Z)")
-# Longer than any server has reason for.
+# No server needs a longer header.
 _LONGEST = 16 * 1024
 _BETWEEN = re.compile(r"[\s,;]*")
 _REST = re.compile(r"[^,]*")
@@ -20,16 +20,16 @@ _REPOSITORY = re.compile(r"https?://[^/]+/v2/([^?#]+)/(?:manifests|blobs)/")
 
 @dataclass(frozen=True)
 class Challenge:
-    """A scheme and its parameters, their names in lower case."""
+    """An authentication scheme and its parameters, with names in lower case."""
 
     scheme: str
     parameters: dict[str, str] = field(default_factory=dict)
 
 
 def parse_challenge(header: str) -> list[Challenge]:
-    """Return the challenges of all WWW-Authenticate headers of an answer, joined by commas, in their order.
+    """Return the challenges in the WWW-Authenticate headers of a response, which are joined by commas.
 
-    Commas stand between challenges and between parameters alike. What is no part of either is passed over.
+    Commas separate both challenges and parameters. Ignore everything else.
     """
     found: list[Challenge] = []
     header, position = header[:_LONGEST], 0
@@ -50,7 +50,7 @@ def parse_challenge(header: str) -> list[Challenge]:
 
 
 def repository_in(url: str) -> str | None:
-    """Return the repository that a URL of a manifest or blob asks for."""
+    """Return the repository in the URL of a manifest or blob, or None."""
     match = _REPOSITORY.match(url)
     return match[1] if match else None
 

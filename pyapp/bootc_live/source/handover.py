@@ -1,4 +1,4 @@
-"""An image that the kernel before this one fetched, and what of it has to be fetched now."""
+"""Read an image that the previous kernel fetched, and fetch its missing blobs."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from bootc_live.source.archive.layout import LayoutSource, blob_name
 from bootc_live.source.interface import AnySource, Mirrored, Source, StreamSource, TopManifest
 
 
-class HandedSource:
-    """Blobs of a layout directory, and those of another source where it has none; see ``Source``.
+class HandoverSource:
+    """The blobs in a layout directory, and those of another source if they are missing there; see ``Source``.
 
-    A blob's file is removed once it has been read: it lies in memory, and its content is in the root by then.
+    The file of a blob is removed after reading: it occupies memory, and its content is in the root then.
     """
 
     def __init__(self, path: str, typed: str, rest: AnySource | None) -> None:
-        """Take the other source, open, or None where the directory has all. Raise SourceError for one of no use."""
+        """``rest`` is the open source of missing blobs, or None; raise SourceError if it is a stream."""
         if isinstance(rest, StreamSource):
             raise SourceError(
-                f"{typed!r} can only be read as a whole, so it cannot give the layers that the kernel before this one "
-                "did not leave",
-                hint="make the archive anew, without compression around it",
+                f"{typed!r} can only be read as a whole, so it cannot supply the layers that the previous kernel did "
+                "not leave",
+                hint="make the archive without compression around it",
             )
         self.typed = typed
         self.insecure = False
@@ -38,14 +38,8 @@ class HandedSource:
         return self._layout.top()
 
     @contextmanager
-    def open_manifest(self, descriptor: Descriptor) -> Iterator[Iterator[bytes]]:
-        """Open a manifest."""
-        with self.open_blob(descriptor) as chunks:
-            yield chunks
-
-    @contextmanager
     def open_blob(self, descriptor: Descriptor) -> Iterator[Iterator[bytes]]:
-        """Open a blob, which is removed after a block that ends without an error; raise SourceError."""
+        """Open a blob, and remove its file after a block without an error; raise SourceError."""
         rest = self._other(descriptor)
         if rest is not None:
             with rest.open_blob(descriptor) as chunks:
@@ -56,28 +50,30 @@ class HandedSource:
         with suppress(OSError):
             os.unlink(self._file(descriptor))
 
+    open_manifest = open_blob
+
     def peek(self, descriptor: Descriptor, offset: int, length: int) -> bytes:
-        """Return bytes of a blob that is here, unverified; raise SourceError."""
+        """Return unverified bytes of a blob in the directory; raise SourceError."""
         return self._layout.peek(descriptor, offset, length)
 
-    def whence(self, descriptor: Descriptor) -> str | None:
-        """Say where the bytes of a blob came from."""
+    def served_by(self, descriptor: Descriptor) -> str | None:
+        """Return the origin of the bytes of a blob."""
         rest = self._other(descriptor)
-        return "the kernel before this one" if rest is None else rest.whence(descriptor)
+        return "the previous kernel" if rest is None else rest.served_by(descriptor)
 
     def distrust(self, descriptor: Descriptor) -> bool:
-        """Ask the places that gave a blob no more, where there are others."""
+        """Stop using the servers of a blob in the other source; return whether others are left."""
         rest = self._other(descriptor)
         return False if rest is None else isinstance(rest, Mirrored) and rest.distrust(descriptor)
 
     def interrupt(self) -> None:
-        """End all reading, for good."""
+        """End all reading."""
         self._layout.interrupt()
         if self._rest is not None:
             self._rest.interrupt()
 
     def _other(self, descriptor: Descriptor) -> Source | None:
-        """Return the source that has to give a blob, None where it is here, or nowhere."""
+        """Return the other source if the directory does not contain a blob."""
         return None if os.path.exists(self._file(descriptor)) else self._rest
 
     def _file(self, descriptor: Descriptor) -> str:
