@@ -22,7 +22,7 @@ _PREFIX = re.compile(rf"(?:\*\.)?{HOST}{PATH}")
 _RULE_KEYS = ("prefix", "location", "insecure", "blocked", "mirrors")
 _MIRROR_KEYS = ("location", "insecure", "pull-from-mirror")
 _PULLS = ("all", "digest-only", "tag-only")
-_HINT = "correct that file; the README shows its format"
+_HINT = "correct that file; docs/fleets.md shows its format"
 
 _TYPES = {str: "a string", bool: "true or false"}
 _Kind = TypeVar("_Kind", str, bool)
