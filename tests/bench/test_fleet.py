@@ -24,12 +24,14 @@ sys.path[:0] = json.loads(sys.argv[5])
 from bootc_live.base.log import Recorder
 from bootc_live.config.model import Mirror
 from bootc_live.config.source_spec import RegistryImage
-from bootc_live.image.acquire import acquire
+from bootc_live.image.recipe import IntoSink
+from bootc_live.image.sink import DataFile
+from bootc_live.pipeline import fetch
 from bootc_live.source.access import Access
 reference, mirrors, root, data = sys.argv[1:5]
 access = Access(print, unsecure=True, root=root, mirrors=tuple(map(Mirror, json.loads(mirrors))))
 sys.stdin.readline()
-acquire([RegistryImage(reference, reference)], access, data, Recorder(quiet=True))
+fetch([RegistryImage(reference, reference)], access, IntoSink(data, DataFile()), Recorder(quiet=True))
 print(json.dumps(access.traffic.hosts))
 """
 

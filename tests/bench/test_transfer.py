@@ -10,13 +10,12 @@ import pytest
 from bootc_live.base.log import Recorder
 from bootc_live.config.source_spec import RegistryImage
 from bootc_live.formats.oci.descriptor import Descriptor
-from bootc_live.image.acquire import acquire
 from bootc_live.image.verify import exhaust, verified
 from bootc_live.source.access import Access
 from bootc_live.source.registry.source import open_registry
 from bootc_live.system.run import find_program
 from tests.lib.bench import Figures, best_of
-from tests.lib.fetching import quiet
+from tests.lib.fetching import plain, quiet
 from tests.lib.registry import Registry
 
 
@@ -63,7 +62,7 @@ def test_the_real_image_against_inflating_alone(
         assert [process.wait() for process in running] == [0] * len(layers)
 
     def ours() -> None:
-        acquire([RegistryImage(f"{served.host}/os/live:1", "typed")], access(), str(data), Recorder(quiet=True))
+        plain([RegistryImage(f"{served.host}/os/live:1", "typed")], access(), data, Recorder(quiet=True))
         data.unlink()
 
     def whole_floor() -> None:

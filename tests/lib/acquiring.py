@@ -12,16 +12,18 @@ from typing import Any, Final
 from bootc_live.base.log import Recorder
 from bootc_live.config.model import RetryLimits
 from bootc_live.config.source_spec import parse_source
-from bootc_live.image.acquire import Acquired, acquire
 from bootc_live.image.fetch import fetch_layers
-from bootc_live.image.fetch_stream import fetch_stream
+from bootc_live.image.fetch_stream import stream_candidate
+from bootc_live.image.recipe import Fetched
 from bootc_live.image.resolve import Wanted, resolve_image
+from bootc_live.image.sink import DataFile
 from bootc_live.image.store.layer_store import layer_store
 from bootc_live.image.verified import VerifiedImage
 from bootc_live.source.access import Access
 from bootc_live.source.archive.stream import StreamArchive
 from bootc_live.source.interface import AnySource, StreamSource
 from bootc_live.source.retry import RetryPolicy
+from tests.lib.fetching import plain
 
 QUICK: Final = RetryPolicy(RetryLimits(tries=4, stall=60.0, total=600.0), first_delay=0.001, longest_delay=0.002)
 
@@ -37,9 +39,9 @@ class Attempted:
     def __post_init__(self) -> None:
         self.access = Access(**{"tell": self.said.append, "policy": QUICK, **self.changes})
 
-    def acquire(self, data: Path, *sources: str) -> Acquired:
+    def acquire(self, data: Path, *sources: str) -> Fetched[None]:
         """The image of the first source that can be used, each written as after `root=bootc-live:`."""
-        return acquire([parse_source(source) for source in sources], self.access, str(data), self.recorder)
+        return plain([parse_source(source) for source in sources], self.access, data, self.recorder)
 
 
 def acquired(data: Path, *sources: str, **changes: Any) -> VerifiedImage:
@@ -52,8 +54,9 @@ def fetch_opened(source: AnySource, data: Path) -> VerifiedImage:
     recorder = Recorder(quiet=True)
     with layer_store(str(data)) as store:
         if isinstance(source, StreamSource):
-            return fetch_stream(source, Wanted(), store, recorder)
-        return fetch_layers(source, resolve_image(source), store, recorder)
+            with stream_candidate(source, Wanted(), store, recorder) as found:
+                return found.fetch(DataFile())
+        return fetch_layers(source, resolve_image(source), store, recorder, DataFile())
 
 
 def contents(image: VerifiedImage) -> list[bytes]:
@@ -94,9 +97,9 @@ class Streamed:
     def fetch(self, data: Path, label: str | None = None, wanted: Wanted | None = None) -> VerifiedImage:
         """The image in them, in the new data file `data`."""
         with layer_store(str(data)) as store:
-            image = fetch_stream(self.source(label), wanted or Wanted(), store, Recorder(quiet=True))
-            store.keep_only(image.resolved.config.diff_ids)
-            return image
+            wanted = wanted or Wanted()
+            with stream_candidate(self.source(label), wanted, store, Recorder(quiet=True)) as found:
+                return found.fetch(DataFile())
 
 
 def streamed(

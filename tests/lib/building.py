@@ -11,12 +11,12 @@ from typing import Final
 from bootc_live.base.log import Recorder
 from bootc_live.config.model import Compression, RetryLimits
 from bootc_live.config.source_spec import parse_source
-from bootc_live.image.acquire import Attempt, acquire
-from bootc_live.image.sink import Takers
+from bootc_live.image.recipe import Attempt
 from bootc_live.rootfs.layouts.built import BuiltRoot, Finishing, unchanged
 from bootc_live.rootfs.layouts.erofs.layout import ErofsBuilder, erofs_builder
 from bootc_live.source.access import Access
 from bootc_live.source.retry import RetryPolicy
+from tests.lib.fetching import plain
 from tests.lib.oci_writer import Image, Layer, write_archive
 from tests.lib.small_image import HERE
 
@@ -57,10 +57,10 @@ class Building:
         access = Access(lambda _: None, policy=_QUICK)
         specs = [parse_source(str(source)) for source in sources]
         with self.builder() as builder:
-            acquired = acquire(specs, access, str(self.data), self.recorder, Takers(consumer=lambda: builder))
-            self.attempts = acquired.attempts
+            fetched = plain(specs, access, self.data, self.recorder, builder)
+            self.attempts = fetched.attempts
             self.data.unlink()
-            return builder.finish(acquired.image, self.finishing, keep_times=self.keep_times)
+            return builder.finish(fetched.image, self.finishing, keep_times=self.keep_times)
 
     def of(self, tars: Sequence[bytes]) -> bytes:
         """The image's bytes for these layers, base first; no file of it stays."""

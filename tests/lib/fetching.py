@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from bootc_live.base.log import Recorder
-from bootc_live.config.source_spec import ArchiveFile
-from bootc_live.image.acquire import acquire
+from bootc_live.config.source_spec import ArchiveFile, SourceSpec
+from bootc_live.image.recipe import Fetched, IntoSink
+from bootc_live.image.sink import DataFile, LayerSink
 from bootc_live.image.verified import VerifiedImage
+from bootc_live.pipeline import fetch
+from bootc_live.rootfs.layouts.index.layout import METADATA_ROOM
 from bootc_live.source.access import Access
 
 
@@ -18,4 +22,11 @@ def quiet(_message: str) -> None:
 def fetched_archive(path: Path, typed: str, data: Path) -> VerifiedImage:
     """The image of an archive, in the new data file `data`."""
     specs = [ArchiveFile(str(path), typed)]
-    return acquire(specs, Access(quiet), str(data), Recorder(quiet=True)).image
+    return plain(specs, Access(quiet), data, Recorder(quiet=True)).image
+
+
+def plain(
+    specs: Sequence[SourceSpec], access: Access, data: Path, recorder: Recorder, sink: LayerSink | None = None
+) -> Fetched[None]:
+    """The image of the first source that can be used, in the new data file `data` or where the sink puts it."""
+    return fetch(specs, access, IntoSink(str(data), sink or DataFile(), METADATA_ROOM), recorder)

@@ -18,6 +18,7 @@ ORDER = (
     "receipt",
     "artifacts",
     "landing",
+    "pipeline",
     "freeze",
     "cli",
     "__main__",

@@ -48,11 +48,11 @@ BACK = (
     ),
     Mutation(
         "admission: a guess refuses an image",
-        "pyapp/bootc_live/rootfs/memory/choose.py",
-        "memory_need(each[0], least(estimate)), room) is None]",
-        "memory_need(each[0], likely(estimate)), room) is None]",
+        "pyapp/bootc_live/rootfs/plan.py",
+        "memory_need(each[0], least(estimated)), room) is None]",
+        "memory_need(each[0], likely(estimated)), room) is None]",
         "unit",
-        "tests/unit/test_admission.py",
+        "tests/unit/test_plan.py",
     ),
     Mutation(
         "writable: the top of an overlay has attributes of its own",
@@ -204,8 +204,8 @@ BACK = (
     Mutation(
         "boot: a dry run writes to the partition for state",
         "pyapp/bootc_live/cli/boot.py",
-        "parts = replace(config.parts, state=None, state_required=False) if arguments.dry_run else config.parts",
-        "parts = config.parts",
+        "config = replace(config, parts=replace(config.parts, state=None, state_required=False))",
+        "config = replace(config, parts=config.parts)",
         "integration",
         "tests/integration/test_state.py::test_dry_run_leaves_the_disk_alone",
     ),

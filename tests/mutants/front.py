@@ -196,11 +196,11 @@ FRONT = (
         "tests/unit/test_store.py",
     ),
     Mutation(
-        "acquire: too large an image is the end",
-        "pyapp/bootc_live/image/acquire.py",
+        "pipeline: too large an image is the end",
+        "pyapp/bootc_live/pipeline.py",
         "except (SourceError, ImageError, RunError, AdmissionError) as error:",
         "except (SourceError, ImageError, RunError) as error:",
         "unit",
-        "tests/unit/test_admitting.py",
+        "tests/unit/test_plan_root.py",
     ),
 )

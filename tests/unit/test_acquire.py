@@ -14,12 +14,13 @@ from typing import Any
 import pytest
 
 from bootc_live.base.errors import BootcLiveError, ImageError, OutOfMemoryError, SourceError
-from bootc_live.image.acquire import Attempt, acquire
+from bootc_live.image.recipe import Attempt
 from bootc_live.source.archive.opening import open_archive
 from tests.lib.acquiring import Attempted, allocated, contents
 from tests.lib.archive_members import Members, oci_members, tar_of
 from tests.lib.archive_servers import Stored, archive_server, cut_at, flipped
 from tests.lib.docker_writer import Saved, docker_members
+from tests.lib.fetching import plain
 from tests.lib.oci_writer import Compression, Image, Layer, compress, sha256, write_archive, write_layout
 from tests.lib.small_image import HERE
 from tests.lib.tar_writer import file, layer
@@ -131,7 +132,7 @@ def test_the_only_one_keeps_its_error(tmp_path: Path) -> None:
 
 def test_no_sources(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no sources"):
-        acquire([], Attempted().access, str(tmp_path / "data"), Attempted().recorder)
+        plain([], Attempted().access, tmp_path / "data", Attempted().recorder)
     assert os.listdir(tmp_path) == []
 
 
@@ -298,7 +299,7 @@ def test_interruption_is_the_end(good: str, tmp_path: Path, monkeypatch: pytest.
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("bootc_live.image.acquire.resolve_image", interrupted)
+    monkeypatch.setattr("bootc_live.image.candidate.resolve_image", interrupted)
     with pytest.raises(KeyboardInterrupt):
         Attempted().acquire(tmp_path / "data", good, good)
     assert os.listdir(tmp_path) == ["good.oci"]

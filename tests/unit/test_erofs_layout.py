@@ -125,10 +125,11 @@ def test_files_can_be_read_back_once_their_layer_is_gone(compression: Compressio
     building = Building(tmp_path, compression)
     found: dict[str, bytes] = {}
 
-    def read(root: Node, _image: VerifiedImage) -> None:
+    def read(root: Node, _image: VerifiedImage) -> bool:
         assert building.running is not None
         for name, entry in root.directory.items():
             found[name.decode()] = building.running.content(entry.node)
+        return False
 
     building.finishing = read
     building.of([layer(*members, sparse_pax("sparse", 99_999, [(5, b"x" * 50_000), (90_000, b"y")]))])

@@ -13,7 +13,7 @@ import pytest
 
 from bootc_live.config.source_spec import parse_source
 from bootc_live.formats.oci.descriptor import Descriptor
-from bootc_live.image.acquire import resolve
+from bootc_live.image.candidate import resolve
 from bootc_live.image.resolve import Wanted
 from bootc_live.image.size.estimate import Estimate, estimate, estimated, worth_a_look
 from bootc_live.image.size.unpacked import TYPICAL_TIMES, Basis

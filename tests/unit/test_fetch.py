@@ -16,6 +16,7 @@ from bootc_live.formats.oci.descriptor import Descriptor
 from bootc_live.formats.oci.platform import machine_platform
 from bootc_live.image.fetch import fetch_layers, workers
 from bootc_live.image.resolve import Wanted, resolve_image
+from bootc_live.image.sink import DataFile
 from bootc_live.image.store.layer_store import layer_store
 from bootc_live.image.verified import VerifiedImage
 from bootc_live.source.archive.files import TarFiles
@@ -175,7 +176,7 @@ def test_interruption_leaves_nothing(tmp_path: Path) -> None:
     with path.open("rb") as file:
         source = _Interrupted(TarFiles(FileReader(file.fileno(), "typed"), "typed"), "typed", None)
         with pytest.raises(KeyboardInterrupt), layer_store(str(tmp_path / "data")) as store:
-            fetch_layers(source, resolve_image(source), store, Recorder(quiet=True))
+            fetch_layers(source, resolve_image(source), store, Recorder(quiet=True), DataFile())
     assert os.listdir(tmp_path) == ["a.oci"]
 
 

@@ -13,13 +13,15 @@ import pytest
 
 from bootc_live.base.errors import BootcLiveError, ConfigError, ImageError
 from bootc_live.base.log import Recorder
-from bootc_live.config.model import Config
+from bootc_live.base.units import MIB
+from bootc_live.config.model import Backing, Config, Layout
 from bootc_live.config.next_kernel.handover import Handover, read_handover, stage_json
 from bootc_live.config.source_spec import ArchiveFile, HandoverImage, parse_source
 from bootc_live.formats.oci.descriptor import Descriptor
-from bootc_live.image.acquire import Acquired, acquire
-from bootc_live.receipt.receipt import Figures, make_receipt
+from bootc_live.image.recipe import Fetched
+from bootc_live.receipt.receipt import make_receipt
 from bootc_live.receipt.two_kernels import both_stages
+from bootc_live.rootfs.memory.machine import Room
 from bootc_live.source import select
 from bootc_live.source.access import Access
 from bootc_live.source.archive.files import MemoryFiles
@@ -27,9 +29,11 @@ from bootc_live.source.archive.layout import LayoutSource
 from bootc_live.source.archive.opening import open_archive
 from bootc_live.source.handover import HandoverSource
 from tests.lib.acquiring import QUICK, contents
+from tests.lib.fetching import plain
 from tests.lib.oci_writer import Image, Layer, write_archive, write_layout
 from tests.lib.small_image import HERE
 from tests.lib.tar_writer import file, layer
+from tests.unit.test_receipt import figures_of
 
 TARS = [layer(file(name, name * 5000)) for name in ("one", "two", "three")]
 IMAGE = Image([Layer(tar) for tar in TARS], architecture=HERE)
@@ -39,9 +43,9 @@ def handed(path: Path, rest: Path | None) -> HandoverImage:
     return HandoverImage(str(path), None if rest is None else parse_source(str(rest)), "docker://registry.example/os")
 
 
-def acquired(where: Path, *specs: HandoverImage, pin: str | None = None) -> Acquired:
+def acquired(where: Path, *specs: HandoverImage, pin: str | None = None) -> Fetched[None]:
     access = Access(lambda _: None, policy=QUICK, pin=pin)
-    return acquire(specs, access, str(where / "layers"), Recorder(quiet=True))
+    return plain(specs, access, where / "layers", Recorder(quiet=True))
 
 
 def layer_files(layout: Path) -> list[Path]:
@@ -127,7 +131,7 @@ def test_a_damaged_blob_leads_to_the_next_source(tmp_path: Path) -> None:
         acquired(tmp_path, handed(layout, rest))
     access = Access(lambda _: None, policy=QUICK)
     specs = (handed(layout, rest), parse_source(str(rest)))
-    found = acquire(specs, access, str(tmp_path / "layers"), Recorder(quiet=True))
+    found = plain(specs, access, tmp_path / "layers", Recorder(quiet=True))
     assert contents(found.image) == TARS
     assert [attempt.error is None for attempt in found.attempts] == [False, True]
 
@@ -241,7 +245,9 @@ def test_who_could_choose_the_image_is_told(insecure: bool, tmp_path: Path) -> N
     """The layout is as the first kernel left it; what that one took it from may have been anybody."""
     found = acquired(tmp_path, handed(write_layout(tmp_path / "image", IMAGE), tmp_path))
     before = Handover("sha256:ab", None, (), {"insecure": insecure})
-    receipt = make_receipt(Config(), found, Figures(0, 0), Recorder(quiet=True), before)
+    figures = figures_of(Layout.INDEX, Room(900 * MIB, 1000 * MIB, Backing()), 0, {})
+    fetched = Fetched(found.image, figures.plan, found.attempts)
+    receipt = make_receipt(Config(), fetched, figures, Recorder(quiet=True), before)
     policy = receipt["policy"]
     assert isinstance(policy, dict)
     assert policy["insecure"] is insecure

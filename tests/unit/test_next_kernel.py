@@ -12,7 +12,7 @@ from bootc_live.config.source_spec import parse_source
 from bootc_live.image.size.estimate import Estimate, LayerEstimate
 from bootc_live.image.size.unpacked import Basis
 from bootc_live.landing.kexec import next_kernel
-from bootc_live.landing.kexec.next_kernel import HandoverRoom, check_next_cmdline, check_next_memory
+from bootc_live.landing.kexec.next_kernel import check_next_cmdline, check_next_memory, plan_handover
 from bootc_live.rootfs.boot_files.files import BootFile
 from bootc_live.rootfs.memory.machine import machine_room, whole_machine
 
@@ -28,13 +28,11 @@ def room(monkeypatch: pytest.MonkeyPatch, total: int, unpacked: int, *, whole: b
     monkeypatch.setattr(next_kernel, "total_bytes", lambda: total * MIB)
     monkeypatch.setattr(next_kernel, "available_bytes", lambda: (total - 100) * MIB)
     archive, registry = parse_source("/root.oci"), parse_source("docker://registry.example/os")
-    found = HandoverRoom(Config(sources=(registry, archive)))
-    assert not found.whole()
-    # Which one is used is told by the last look: an earlier one failed.
-    for used in (registry, archive) if whole else (archive, registry):
-        found.look(SimpleNamespace(typed=used.typed), SimpleNamespace())  # type: ignore[arg-type]
-    assert found.whole() is whole
-    return found.bytes()
+    used = SimpleNamespace(source=SimpleNamespace(typed=(archive if whole else registry).typed), image=None)
+    limit = plan_handover(Config(sources=(registry, archive)), used)
+    assert limit.whole is whole
+    assert limit.room is not None
+    return limit.room
 
 
 def test_what_is_handed_over_leaves_room_for_the_root(monkeypatch: pytest.MonkeyPatch) -> None:

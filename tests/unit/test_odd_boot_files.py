@@ -12,14 +12,15 @@ from pathlib import Path
 import pytest
 
 from bootc_live.base.errors import ImageError, OutOfMemoryError
+from bootc_live.image.sink import LayerPlace
 from bootc_live.rootfs.boot_files.files import boot_files
-from bootc_live.rootfs.boot_files.filter import boot_file_filter
+from bootc_live.rootfs.boot_files.filter import BootFileFilter
 from bootc_live.rootfs.boot_files.kernel_choice import Chosen
 from bootc_live.rootfs.tree.node import Node, new_directory
 from tests.lib.linear import check_linear
 from tests.lib.tar_writer import file, hardlink, layer, sparse_gnu, sparse_pax, symlink
 from tests.unit.pe_files import pe_file
-from tests.unit.test_take_boot_files import INITRAMFS, KERNEL, MIB, MODULES, TREE, read, taken_of
+from tests.unit.test_extract_boot_files import INITRAMFS, KERNEL, MIB, MODULES, TREE, read, taken_of
 from tests.unit.test_zboot import zboot
 
 KARGS = "usr/lib/bootc/kargs.d"
@@ -36,7 +37,7 @@ def test_a_sparse_file_in_front(write: Callable[[str, int, list[tuple[int, bytes
     """It is larger than what the tar has of it; nothing that comes behind is passed over with it."""
     tar, path = layer(write("var/log/lastlog", 2**32, [(0, b"x" * 4096)]), *TREE), tmp_path / "layers"
     path.write_bytes(tar[:MIB])
-    with boot_file_filter(str(path)).layer("sha256:1", 0) as tap:
+    with BootFileFilter(str(path)).layer(LayerPlace("sha256:1", 0, "a layer")) as tap:
         tap.advance(MIB)
         while tap._wanted <= MIB:
             # The reader has yet to come as far as it can.
@@ -60,7 +61,7 @@ def test_many_files_that_stay_are_quick(tmp_path: Path) -> None:
     def skimmed(count: int) -> None:
         tar = layer(*files[:count])
         path.write_bytes(tar)
-        with boot_file_filter(str(path)).layer("sha256:1", 0) as tap:
+        with BootFileFilter(str(path)).layer(LayerPlace("sha256:1", 0, "a layer")) as tap:
             for at in range(0, len(tar), 2**16):
                 tap.advance(at)
             tap.end(len(tar))

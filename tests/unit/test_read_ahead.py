@@ -14,16 +14,16 @@ from bootc_live.base.log import Recorder
 from bootc_live.config.model import RetryLimits
 from bootc_live.config.source_spec import parse_source
 from bootc_live.formats.tar.reader import read_members
-from bootc_live.image.acquire import acquire
-from bootc_live.image.sink import Takers
+from bootc_live.image.sink import LayerPlace
 from bootc_live.image.verified import VerifiedImage
-from bootc_live.rootfs.boot_files.filter import boot_file_filter
+from bootc_live.rootfs.boot_files.filter import BootFileFilter
 from bootc_live.rootfs.tree.merge import merge
 from bootc_live.rootfs.tree.node import TEXT, Budget, Node
 from bootc_live.rootfs.tree.packed_members import HeldMembers, PackedMembers
 from bootc_live.rootfs.tree.read_ahead import ReadAhead, read_ahead
 from bootc_live.source.access import Access
 from bootc_live.source.retry import RetryPolicy
+from tests.lib.fetching import plain
 from tests.lib.oci_writer import Image, Layer, write_archive
 from tests.lib.tar_writer import directory, file, hardlink, layer, xattr
 
@@ -37,7 +37,7 @@ def acquired(tars: Sequence[bytes], where: Path, ahead: ReadAhead) -> VerifiedIm
     archive = write_archive(where / "image.oci", Image([Layer(tar, "gzip") for tar in tars]))
     access = Access(lambda _: None, policy=QUICK)
     recorder = Recorder(quiet=True)
-    return acquire([parse_source(str(archive))], access, str(where / "layers"), recorder, Takers(readers=ahead)).image
+    return plain([parse_source(str(archive))], access, where / "layers", recorder, ahead).image
 
 
 def described(root: Node, path: bytes = b"") -> list[tuple[object, ...]]:
@@ -77,7 +77,7 @@ def test_no_thread_is_left(tmp_path: Path) -> None:
     def one() -> None:
         with read_ahead(str(tmp_path / "layers")) as ahead:
             (tmp_path / "layers").write_bytes(b"")
-            with ahead.layer("sha256:a", 0) as tar:
+            with ahead.layer(LayerPlace("sha256:a", 0, "a layer")) as tar:
                 tar.advance(0)
                 raise KeyError
 
@@ -95,7 +95,7 @@ def test_packed_members_are_the_same() -> None:
 
 
 @pytest.mark.parametrize(
-    "made", [read_ahead, lambda path: nullcontext(boot_file_filter(path))], ids=["whole", "boot files"]
+    "made", [read_ahead, lambda path: nullcontext(BootFileFilter(path))], ids=["whole", "boot files"]
 )
 @pytest.mark.parametrize(("what", "most"), [("members", 600), (TEXT, 120_000)])
 def test_layers_have_one_budget(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,17 @@ from bootc_live.base.errors import LandingError
 from bootc_live.base.log import Recorder
 from bootc_live.base.units import MIB, mib
 from bootc_live.config.model import Backing, Compression, Config, Layout, WritableParts, Zram
-from bootc_live.image.acquire import Acquired, Attempt
+from bootc_live.image.recipe import Attempt, Fetched
 from bootc_live.image.size.estimate import Estimate, LayerEstimate
 from bootc_live.image.size.unpacked import Basis
 from bootc_live.image.verified import VerifiedImage
 from bootc_live.receipt.receipt import Figures, make_receipt, read_receipt, written_receipt
 from bootc_live.receipt.text import describe
 from bootc_live.rootfs.layouts.built import BuiltRoot
-from bootc_live.rootfs.memory.admitting import Admission
-from bootc_live.rootfs.memory.choose import Means, choose
+from bootc_live.rootfs.memory.host import Means
 from bootc_live.rootfs.memory.machine import Room
 from bootc_live.rootfs.memory.need import Content, StorageOption, memory_need
+from bootc_live.rootfs.plan import choose
 from bootc_live.rootfs.writable.state import State
 from tests.lib.fetching import fetched_archive
 from tests.lib.oci_writer import Image, Layer, sha256, write_archive
@@ -44,8 +45,10 @@ def image(tmp_path: Path) -> VerifiedImage:
 def receipt(image: VerifiedImage) -> dict[str, object]:
     recorder = Recorder(quiet=True, phases={"fetch": 1.5, "index": 0.25}, warnings=["look out"])
     attempts = (Attempt("docker://a.example/os", "cannot reach it"), Attempt("/root.oci", None))
-    figures = Figures(4096, 123 * 2**20, {"a.example": 7, "b.example": 8})
-    return make_receipt(Config(parts=WritableParts(root=True)), Acquired(image, attempts), figures, recorder)
+    room = Room(900 * MIB, 1000 * MIB, Backing())
+    figures = figures_of(Layout.INDEX, room, 123 * MIB, {"a.example": 7, "b.example": 8})
+    fetched = Fetched(image, figures.plan, attempts)
+    return make_receipt(Config(parts=WritableParts(root=True)), fetched, figures, recorder)
 
 
 def test_content(receipt: dict[str, object], image: VerifiedImage) -> None:
@@ -138,20 +141,23 @@ WHY = f"layout erofs lz4, as asked for: needs {mib(NEED)} of 900.0 MiB"
 ZRAM = Backing(size=200 * MIB, zram=Zram(300 * MIB, "zstd", 3))
 
 
+def figures_of(layout: Layout, room: Room, peak: int, hosts: dict[str, int]) -> Figures:
+    means = Means(frozenset(Compression), zram=True)
+    plan = choose("/root.oci", layout, Compression.LZ4, ESTIMATE, room, means)
+    digest = "sha256:" + "a" * 64
+    built = BuiltRoot(
+        layout, lambda where, _: nullcontext(where), 4096, 64 * MIB, digest, labelled=True, library="lz4 1.10.0"
+    )
+    return Figures(plan, built, peak, hosts)
+
+
 def full(image: VerifiedImage, layout: Layout, backing: Backing, free: int | None = None) -> dict[str, Any]:
     """The receipt of a boot that left nothing out."""
-    recorder = Recorder(quiet=True)
-    room = Room(900 * MIB, 1000 * MIB, backing, free)
-    means = Means(frozenset(Compression), zram=True)
-    admission = Admission(layout, Compression.LZ4, room, means, recorder)
-    admission.estimate = ESTIMATE
-    admission.choice = choose("/root.oci", layout, Compression.LZ4, ESTIMATE, room, means)
-    built = BuiltRoot(layout, lambda where, _: nullcontext(where), 4096, 64 * MIB, "sha256:" + "a" * 64)
-    figures = Figures(
-        4096, 80 * MIB, {}, built, "lz4 1.10.0", admission, labelled=True, state=State("LABEL=S", "/dev/sda1", "ext4")
-    )
-    config = Config(backing=backing, layout=layout)
-    written: dict[str, Any] = json.loads(json.dumps(make_receipt(config, Acquired(image, ()), figures, recorder)))
+    figures = figures_of(layout, Room(900 * MIB, 1000 * MIB, backing, free), 80 * MIB, {})
+    figures = replace(figures, state=State("LABEL=S", "/dev/sda1", "ext4"))
+    fetched = Fetched(image, figures.plan, ())
+    receipt = make_receipt(Config(backing=backing, layout=layout), fetched, figures, Recorder(quiet=True))
+    written: dict[str, Any] = json.loads(json.dumps(receipt))
     return written
 
 

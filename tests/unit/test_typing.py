@@ -14,6 +14,7 @@ HEAD = """\
 from bootc_live.image.verified import ResolvedImage, VerifiedImage, VerifiedLayer
 from bootc_live.image.fetch import fetch_layers
 from bootc_live.image.resolve import resolve_image
+from bootc_live.image.sink import DataFile
 from bootc_live.image.store.layer_store import LayerStore
 from bootc_live.base.log import Recorder
 from bootc_live.rootfs.layouts.index.layout import IndexImage, build_index
@@ -25,7 +26,7 @@ GOOD = (
     + """\
 def boot(source: Source, store: LayerStore) -> IndexImage:
     resolved = resolve_image(source)
-    return build_index(fetch_layers(source, resolved, store, Recorder()))
+    return build_index(fetch_layers(source, resolved, store, Recorder(), DataFile()))
 """
 )
 # Every marked line has to be an error of that kind, every other line none.
@@ -54,7 +55,7 @@ def changed(image: VerifiedImage) -> None:
     image.path = "other"  # misc
 
 def skipped(source: Source, store: LayerStore) -> VerifiedImage:
-    return fetch_layers(source, source.top(), store, Recorder())  # arg-type
+    return fetch_layers(source, source.top(), store, Recorder(), DataFile())  # arg-type
 """
 )
 

@@ -19,10 +19,10 @@ from bootc_live.base.errors import AdmissionError, ImageError, OutOfMemoryError
 from bootc_live.base.log import Recorder
 from bootc_live.formats.oci.descriptor import Descriptor
 from bootc_live.image.fetch import fetch_layers
-from bootc_live.image.fetch_in_order import fetch_in_order
 from bootc_live.image.layout_recorder import LayoutRecorder
 from bootc_live.image.resolve import Wanted, resolve_image
-from bootc_live.image.store.layer_store import META, LayerStore, Slot, layer_store
+from bootc_live.image.sink import DataFile
+from bootc_live.image.store.layer_store import LayerStore, Slot, layer_store
 from bootc_live.image.verified import VerifiedImage
 from bootc_live.source.archive.files import DirectoryFiles
 from bootc_live.source.archive.layout import LayoutSource
@@ -111,7 +111,7 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
 def fetched(source: TwoPlaces, where: Path) -> tuple[VerifiedImage, list[str]]:
     recorder = Recorder(quiet=True)
     with layer_store(str(where / "data")) as store:
-        image = fetch_layers(source, resolve_image(source), store, recorder)
+        image = fetch_layers(source, resolve_image(source), store, recorder, DataFile())
     return image, recorder.warnings
 
 
@@ -159,7 +159,7 @@ def test_a_bomb_that_meets_the_limit(tmp_path: Path) -> None:
     good, mirror = (write_layout(tmp_path / name, image) for name in ("registry", "mirror"))
     blob = compress(tar, "gzip")
     (mirror / "blobs/sha256" / sha256(blob).partition(":")[2]).write_bytes(bomb(len(blob)))
-    with room(META + len(tar) + MIB):
+    with room(len(tar) + MIB):
         found, warnings = fetched(TwoPlaces(mirror, good), tmp_path)
     assert contents(found) == [tar]
     assert len(warnings) == 1
@@ -192,14 +192,14 @@ def test_a_program_that_has_read_all_and_is_not_done(
     (mirror / "blobs/sha256" / sha256(blob).partition(":")[2]).write_bytes(wrong)
     source = TwoPlaces(mirror, good)
     monkeypatch.setattr(source, "distrust", lambda _: False)
-    with room(META + 4 * MIB), pytest.raises(ImageError, match="it must be"):
+    with room(4 * MIB), pytest.raises(ImageError, match="it must be"):
         fetched(source, tmp_path)
 
 
 @pytest.mark.usefixtures("in_process")
 def test_right_bytes_that_do_not_fit_are_a_lack_of_memory(tmp_path: Path) -> None:
     source = places(tmp_path, "gzip")
-    with room(META + 8192), pytest.raises(OutOfMemoryError):
+    with room(8192), pytest.raises(OutOfMemoryError):
         fetched(source, tmp_path)
     assert "registry" not in source.asked
 
@@ -232,8 +232,8 @@ def test_layers_that_are_consumed_as_they_come(what: str, tmp_path: Path) -> Non
         known = Wanted()
         resolved = resolve_image(source, known)
         with closing(LayoutRecorder(str(tmp_path / "blobs"), "x")) as keeper:
-            kept = keeper.keeping(source, resolved, known.known)
-            image = fetch_in_order(kept, resolved, store, recorder, builder)
+            kept = keeper.wrap(source, resolved, known.known)
+            image = fetch_layers(kept, resolved, store, recorder, builder)
             layout = keeper.finish(resolved)
         assert builder.finish(image).sha256 == wanted
     assert layout is not None
@@ -246,7 +246,7 @@ def test_layers_that_are_consumed_as_they_come(what: str, tmp_path: Path) -> Non
 def test_a_stream_whose_layer_cannot_be_told_is_the_end_of_that_source_alone(tmp_path: Path) -> None:
     """A docker-archive names no digests: that its bytes fill memory says nothing of the image that was meant."""
     members = docker_members("ggcr", Saved([layer(file("zeros", bytes(3 * MIB)))]))
-    with room(META + MIB), pytest.raises(AdmissionError):
+    with room(MIB), pytest.raises(AdmissionError):
         streamed(gzip.compress(tar_of(members)), tmp_path / "data")
 
 

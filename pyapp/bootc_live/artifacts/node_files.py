@@ -6,7 +6,6 @@ import os
 import re
 import stat
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,13 +17,13 @@ from bootc_live.config.cmdline.tokens import Token, redact_cmdline
 from bootc_live.config.source_spec import ROOT_PREFIX, ArchiveFile, RegistryImage, SourceSpec, parse_source
 from bootc_live.image.layout_recorder import RecordedLayout
 from bootc_live.rootfs.boot_files.dracut_modules import lacking_module
-from bootc_live.rootfs.boot_files.extract import BootArtifacts, HandoverSpec, extracted_boot_files
+from bootc_live.rootfs.boot_files.extract import BootArtifacts
 from bootc_live.rootfs.boot_files.files import BootFile
 from bootc_live.rootfs.boot_files.initramfs import LZ4, holds
 from bootc_live.source.access import Access
 
 # Where the layout lies in the initramfs.
-_LAYOUT = "rootfs"
+LAYOUT = "rootfs"
 _INITRD, _ROOTFS = "initrd.img", "rootfs.cpio"
 # Boot loaders take these as they are.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -96,40 +95,45 @@ class NodeFiles:
         return f"Linux {version}, image {self.identity.partition(':')[2][:12]}"
 
 
-@contextmanager
-def node_files(
-    spec: SourceSpec, access: Access, directory: str, recorder: Recorder, options: ArtifactOptions
-) -> Iterator[NodeFiles]:
-    """Fetch and verify an image and give what machines load of it; the files are good while the block runs.
-
-    ``directory`` is for what is needed on the way. Raises BootcLiveError.
-    """
+def check_options(spec: SourceSpec, options: ArtifactOptions) -> None:
+    """Raise ConfigError for options that contradict each other, before anything is fetched."""
     own = check_append(options.append)
     if own is not None and options.rootfs:
         raise ConfigError(
             f"--rootfs and '--append root={redact_value(own)}' name two roots", hint="leave one of them out"
         )
-    given = None if options.initrd is None else _file(options.initrd, "--initrd ")
-    more = _more(options.more, recorder)
+    if options.initrd is not None:
+        _file(options.initrd, "--initrd ")
+    _more(options.more)
     if own is None and not options.rootfs:
         _check_served(spec, options)
-    keep = HandoverSpec(_LAYOUT) if options.rootfs else None
-    with extracted_boot_files([spec], access, directory, recorder, keep) as taken:
-        image = taken.acquired.image.resolved
-        served = None if own or options.rootfs else node_source(spec, image.typed, image.identity, options.base)
-        root = own.removeprefix(ROOT_PREFIX) if own else served or f"/{_LAYOUT}"
-        # Whoever names another place says the rest of it, too.
-        first = [] if own else [Token("root", f"{ROOT_PREFIX}{root}"), *_about(spec, root, access)]
-        pin = None if goes_on_elsewhere(options.append) else image.identity
-        cmdline = node_cmdline(first, taken.files.arguments, options.append, pin)
-        if redact_cmdline(cmdline) != cmdline:
-            recorder.warn("the kernel command line holds a login or a query, which every user of the machines can read")
-        initrds: dict[str, Initrd] = {_INITRD: _Ended(_initrd(taken, given, root, recorder))}
-        initrds |= {name: _Ended(file) for name, file in more.items()}
-        if options.rootfs:
-            initrds[_ROOTFS] = _layout(taken)
-        archive = _file(spec.path, "") if served and isinstance(spec, ArchiveFile) else None
-        yield NodeFiles(taken.files.version, image.identity, taken.files.kernel, initrds, archive, cmdline)
+
+
+def node_files(
+    spec: SourceSpec, artifacts: BootArtifacts, options: ArtifactOptions, access: Access, recorder: Recorder
+) -> NodeFiles:
+    """Return what machines load to boot an image from ``spec``; raise BootcLiveError."""
+    own, image = check_append(options.append), artifacts.image
+    given = None if options.initrd is None else _file(options.initrd, "--initrd ")
+    served = None if own or options.rootfs else node_source(spec, image.typed, image.identity, options.base)
+    root = own.removeprefix(ROOT_PREFIX) if own else served or f"/{LAYOUT}"
+    # Whoever names another place says the rest of it, too.
+    first = [] if own else [Token("root", f"{ROOT_PREFIX}{root}"), *_about(spec, root, access)]
+    pin = None if goes_on_elsewhere(options.append) else image.identity
+    cmdline = node_cmdline(first, artifacts.files.arguments, options.append, pin)
+    if redact_cmdline(cmdline) != cmdline:
+        recorder.warn("the kernel command line holds a login or a query, which every user of the machines can read")
+    initrds: dict[str, Initrd] = {_INITRD: _Ended(_initrd(artifacts, given, root, recorder))}
+    for name, file in _more(options.more).items():
+        if holds(file.chunks(), "") is None:
+            recorder.warn(
+                f"'--add-initrd {file.path}' cannot be looked into: make sure that it is a cpio archive (newc)"
+            )
+        initrds[name] = _Ended(file)
+    if options.rootfs:
+        initrds[_ROOTFS] = _layout(artifacts)
+    archive = _file(spec.path, "") if served and isinstance(spec, ArchiveFile) else None
+    return NodeFiles(artifacts.files.version, image.identity, artifacts.files.kernel, initrds, archive, cmdline)
 
 
 def _check_served(spec: SourceSpec, options: ArtifactOptions) -> None:
@@ -146,7 +150,7 @@ def _about(spec: SourceSpec, root: str, access: Access) -> Iterator[Token]:
     if isinstance(spec, RegistryImage):
         if access.unsecure and root.startswith("docker://"):
             yield Token("bootc.registry.unsecure", None)
-    elif access.label is not None and root != f"/{_LAYOUT}":
+    elif access.label is not None and root != f"/{LAYOUT}":
         yield Token("bootclabel", access.label)
 
 
@@ -162,7 +166,7 @@ def _file(path: str, what: str) -> BootFile:
     return BootFile(path, 0, status.st_size)
 
 
-def _more(paths: Sequence[str], recorder: Recorder) -> dict[str, BootFile]:
+def _more(paths: Sequence[str]) -> dict[str, BootFile]:
     """Give the initrds to add by the names they will have; raises ConfigError."""
     found: dict[str, BootFile] = {}
     for path in paths:
@@ -173,15 +177,13 @@ def _more(paths: Sequence[str], recorder: Recorder) -> dict[str, BootFile]:
                 hint="name a file NAME.cpio or NAME.img, with letters, digits, dots, - and _ in NAME",
             )
         found[name] = _file(path, "--add-initrd ")
-        if holds(found[name].chunks(), "") is None:
-            recorder.warn(f"'--add-initrd {path}' cannot be looked into: make sure that it is a cpio archive (newc)")
     return found
 
 
-def _initrd(taken: BootArtifacts, given: BootFile | None, root: str, recorder: Recorder) -> BootFile:
+def _initrd(artifacts: BootArtifacts, given: BootFile | None, root: str, recorder: Recorder) -> BootFile:
     """Give the initrd: the one named, or the image's; raises ImageError where it cannot boot from ``root``."""
-    typed, version = taken.acquired.image.resolved.typed, taken.files.version
-    initrd = given or taken.files.initramfs
+    typed, version = artifacts.image.typed, artifacts.files.version
+    initrd = given or artifacts.files.initramfs
     if initrd is None:
         raise ImageError(f"{typed!r} has a kernel but no initramfs", hint=_BUILD)
     what = f"the initrd {given.path!r}" if given else f"the initramfs of {typed!r}"
@@ -199,10 +201,10 @@ def _initrd(taken: BootArtifacts, given: BootFile | None, root: str, recorder: R
     return initrd
 
 
-def _layout(taken: BootArtifacts) -> RecordedLayout:
-    if taken.layout is None or taken.layout.missing:
+def _layout(artifacts: BootArtifacts) -> RecordedLayout:
+    if artifacts.layout is None or artifacts.layout.missing:
         raise ImageError(
-            f"{taken.acquired.image.resolved.typed!r} cannot be taken along with --rootfs as it is",
+            f"{artifacts.image.typed!r} cannot be artifacts along with --rootfs as it is",
             hint="make an OCI archive of it: skopeo copy SOURCE oci-archive:FILE.oci:latest",
         )
-    return taken.layout
+    return artifacts.layout

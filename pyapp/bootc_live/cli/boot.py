@@ -6,91 +6,125 @@ import argparse
 import gc
 import os
 from dataclasses import replace
+from functools import partial
 
-from bootc_live.base.errors import ConfigError
+from bootc_live.base.errors import ConfigError, ImageError, LandingError, OutOfMemoryError, RunError
 from bootc_live.base.log import Recorder
 from bootc_live.cli.arguments import require_root, workspace
-from bootc_live.cli.kexec import boot_by_kexec, prepared_access
 from bootc_live.config.cmdline.parse import HINT, parse_cmdline
-from bootc_live.config.model import Backing
-from bootc_live.config.next_kernel.handover import read_handover
-from bootc_live.image.acquire import acquire
-from bootc_live.landing.sysroot.modules import check_modules
+from bootc_live.config.model import Backing, Config, Kexec
+from bootc_live.config.next_kernel.handover import LAYOUT, Handover, read_handover
+from bootc_live.landing.kexec.kexec import KexecLanding, reachable, unreachable_archives
+from bootc_live.landing.kexec.next_kernel import plan_handover
 from bootc_live.landing.sysroot.relabel import DEFAULT_DIRECTORY
-from bootc_live.landing.sysroot.services import check_services
-from bootc_live.landing.sysroot.sysroot import SysrootLanding, check_sysroot
-from bootc_live.receipt.receipt import DEFAULT_PATH, Figures, make_receipt
+from bootc_live.landing.sysroot.sysroot import SysrootLanding
+from bootc_live.pipeline import Run, land_kernel, land_root
+from bootc_live.receipt.receipt import DEFAULT_PATH
+from bootc_live.rootfs.boot_files.extract import boot_file_recipe
 from bootc_live.rootfs.layouts.mountable import obstacle, require_overlay
-from bootc_live.rootfs.maker import root_maker
-from bootc_live.rootfs.memory.admitting import present_means
-from bootc_live.rootfs.ram import settle
-from bootc_live.rootfs.writable.live_root import mounted_root
+from bootc_live.rootfs.memory.host import present_means
+from bootc_live.rootfs.plan import check_options
+from bootc_live.rootfs.workspace import ram_workspace
 from bootc_live.rootfs.writable.state import require_state
-from bootc_live.system.memory import peak_memory, trim_heap
+from bootc_live.source.access import Access, access_for
+from bootc_live.system.clock import raise_clock
+from bootc_live.system.memory import peak_memory, trim_heap, unreclaimable_bytes
+
+_INTERVAL = 0.02
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Run the verb; raises BootcLiveError."""
+    """Run the verb; raise BootcLiveError."""
     config = parse_cmdline(arguments.cmdline, os.environ)
     if not config.sources:
         raise ConfigError("the kernel command line has no root=bootc-live:…", hint=HINT)
     require_root("boot")
     # Hundreds of thousands of objects are made that are all needed to the end: looking for garbage only takes time.
     gc.disable()
-    check_sysroot(arguments.sysroot)
+    if arguments.dry_run:
+        # A partition keeps what is written there: a dry run stays away from it.
+        config = replace(config, parts=replace(config.parts, state=None, state_required=False))
     recorder = Recorder(quiet=config.quiet)
+    landing = _sysroot_landing(config, arguments)
+    landing.check()
     before = read_handover()
-    if config.kexec is not None and before is None:
-        other = boot_by_kexec(config, config.kexec, arguments, recorder)
-        if other is None:
-            recorder.say("dry run: the next kernel was loaded, and is not any more")
-            return 0
-        config = other
-    elif config.kexec is not None:
+    if config.kexec is not None and before is not None:
         recorder.warn("bootc.kexec is ignored: this kernel was itself started by it")
-    # A partition keeps what is written there: a dry run stays away from it.
-    parts = replace(config.parts, state=None, state_required=False) if arguments.dry_run else config.parts
-    require_state(parts)
+    elif config.kexec is not None:
+        if _boot_by_kexec(config, config.kexec, arguments, recorder):
+            return 0
+        landing.modules_required = True
+    _boot_here(config, landing, arguments, recorder, before)
+    return 0
+
+
+def _boot_here(
+    config: Config,
+    landing: SysrootLanding,
+    arguments: argparse.Namespace,
+    recorder: Recorder,
+    before: Handover | None,
+) -> None:
+    require_state(config.parts)
     require_overlay(config)
     means = replace(present_means(), obstacle=obstacle)
-    in_ram = arguments.workdir is None or config.backing != Backing()
-    with (
-        peak_memory() as peak,
-        workspace(arguments.workdir, config.backing) as directory,
-        root_maker(config, directory, recorder, means, ours=in_ram) as maker,
-    ):
-        access = prepared_access(config, recorder, directory)
-        sources = config.sources
+    check_options(config, means, recorder)
+    ours = arguments.workdir is None or config.backing != Backing()
+    with peak_memory() as peak, workspace(arguments.workdir, config.backing) as directory:
+        access, sources = _access(config, recorder, directory), config.sources
         if before is not None and before.digest is not None:
             # It was checked against what was asked for; that may have been an index, which is not handed over.
             access.pin, sources = before.digest, before.sources(sources)
-        acquired = acquire(sources, access, maker.path, recorder, maker.takers)
-        image = acquired.image
-        built = maker.make(image)
-        trim_heap()
-        settle(directory)
-        with mounted_root(built, directory, parts, recorder, image.resolved.identity, labelled=maker.labelled) as root:
-            landing = SysrootLanding(root, arguments.sysroot, image.resolved.typed)
-            landing.prepare()
-            lacking = check_modules(root.path, image.resolved.typed, required=config.modules_required)
-            if lacking is not None:
-                recorder.warn(lacking)
-            services = check_services(root.path, image.resolved.typed, arguments.cmdline)
-            if services is not None:
-                recorder.warn(services)
-            peak.sample()
-            if not arguments.dry_run:
-                figures = Figures(
-                    built.metadata,
-                    peak.used,
-                    access.traffic.hosts,
-                    built,
-                    maker.library,
-                    maker.admission,
-                    labelled=maker.labelled,
-                    state=root.state,
-                )
-                receipt = make_receipt(config, acquired, figures, recorder, before)
-                landing.commit(receipt, arguments.receipt or DEFAULT_PATH, arguments.relabel_to or DEFAULT_DIRECTORY)
-    recorder.say("dry run: nothing was handed over" if arguments.dry_run else f"the root is at {arguments.sysroot}")
-    return 0
+        run = Run(config, sources, access, directory, recorder, peak, before, arguments.dry_run)
+        land_root(run, landing, means, ours=ours)
+
+
+def _boot_by_kexec(config: Config, kexec: Kexec, arguments: argparse.Namespace, recorder: Recorder) -> bool:
+    """Go on in the image's own kernel; return whether that was all, or else a root is to be made in this kernel.
+
+    Raise BootcLiveError.
+    """
+    sources = config.sources
+    if not kexec.reuse:
+        sources = reachable(sources)
+        for warning in unreachable_archives(config.sources):
+            recorder.warn(warning)
+    try:
+        with (
+            peak_memory(unreclaimable_bytes, _INTERVAL) as peak,
+            ram_workspace(Backing(size=config.backing.size)) as directory,
+        ):
+            landing = KexecLanding(
+                kexec, sources, arguments.cmdline, directory, recorder, arguments.errors_to, dry_run=arguments.dry_run
+            )
+            landing.check()
+            access = _access(config, recorder, directory)
+            run = Run(config, sources, access, directory, recorder, peak, dry_run=arguments.dry_run)
+            record = LAYOUT.lstrip("/") if kexec.reuse else None
+            with boot_file_recipe(directory, recorder, record, partial(plan_handover, config)) as recipe:
+                land_kernel(run, landing, recipe)
+            return True
+    except (ImageError, LandingError, OutOfMemoryError, RunError) as error:
+        if not kexec.boot_on_failure:
+            raise
+        recorder.warn(f"kexec cannot be done: {error.message}; going on with this kernel")
+    trim_heap()
+    return False
+
+
+def _sysroot_landing(config: Config, arguments: argparse.Namespace) -> SysrootLanding:
+    return SysrootLanding(
+        arguments.sysroot,
+        arguments.receipt or DEFAULT_PATH,
+        arguments.relabel_to or DEFAULT_DIRECTORY,
+        arguments.cmdline,
+        modules_required=config.modules_required,
+    )
+
+
+def _access(config: Config, recorder: Recorder, directory: str) -> Access:
+    """Return the access to sources, after the clock was set right as far as possible: certificates depend on it."""
+    set_clock = raise_clock()
+    if set_clock is not None:
+        recorder.warn(set_clock)
+    return access_for(config, recorder.warn, directory)

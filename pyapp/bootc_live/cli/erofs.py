@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import gc
 import os
-from contextlib import ExitStack
 
 from bootc_live.base.errors import ConfigError, OutOfMemoryError
 from bootc_live.base.log import Recorder
@@ -15,11 +14,13 @@ from bootc_live.cli.arguments import source_argument
 from bootc_live.config.cmdline.karg import Kind
 from bootc_live.config.cmdline.values import parse_value
 from bootc_live.config.model import Compression, Config, Layout
-from bootc_live.image.acquire import Acquired, acquire
-from bootc_live.image.sink import Takers
+from bootc_live.image.recipe import IntoSink
+from bootc_live.image.verified import ResolvedImage
+from bootc_live.pipeline import fetch
+from bootc_live.rootfs.build import root_builder
 from bootc_live.rootfs.layouts.built import BuiltRoot
-from bootc_live.rootfs.maker import RootMaker, root_maker
-from bootc_live.rootfs.memory.admitting import present_means
+from bootc_live.rootfs.memory.host import present_means
+from bootc_live.rootfs.memory.need import StorageOption
 from bootc_live.source.access import Access
 from bootc_live.system.cleanup.new_results import publish_file, staging_directory
 
@@ -38,19 +39,21 @@ def main(arguments: argparse.Namespace) -> int:
     recorder = Recorder()
     # As when booting: all that is made is needed to the end.
     gc.disable()
-    with ExitStack() as stack:
-        directory = stack.enter_context(staging_directory(arguments.file))
-        maker = stack.enter_context(root_maker(config, directory, recorder, present_means(), ours=False))
+    with (
+        staging_directory(arguments.file) as directory,
+        root_builder(config, directory, recorder, present_means(), ours=False) as builder,
+    ):
+        option = StorageOption(config.layout, config.compress)
         access = Access(recorder.warn, label=arguments.label, unsecure=arguments.unsecure, directory=directory)
-        # It goes to a file: how much memory there is does not matter.
+        # It is written to a file: how much memory there is does not matter, so nothing is planned.
         try:
-            acquired = acquire([spec], access, maker.path, recorder, Takers(consumer=maker.consumer))
-            built = maker.make(acquired.image)
+            image = fetch([spec], access, IntoSink(builder.path, builder.sink(option)), recorder).image
+            built = builder.build(option, image)
         except OutOfMemoryError as error:
             error.hint = f"make room where {arguments.file!r} is to be, or name a file on another file system"
             raise
         publish_file(os.path.join(directory, "root.erofs"), arguments.file)
-    report = _report(acquired, built, maker)
+    report = _report(image.resolved, built)
     if arguments.json:
         print_json(report)
     else:
@@ -66,14 +69,13 @@ def _digest(typed: str | None) -> str | None:
         raise ConfigError(f"'--digest {typed}' {error}", hint="write it as sha256:…") from error
 
 
-def _report(acquired: Acquired, built: BuiltRoot, maker: RootMaker) -> dict[str, object]:
-    image = acquired.image.resolved
+def _report(image: ResolvedImage, built: BuiltRoot) -> dict[str, object]:
     return {
         "source": image.typed,
         "manifest_digest": image.manifest_digest,
         "config_digest": image.manifest.config.digest,
         "sha256": built.sha256,
         "size": built.size,
-        "library": maker.library,
-        "labelled": maker.labelled,
+        "library": built.library,
+        "labelled": built.labelled,
     }

@@ -14,15 +14,14 @@ from bootc_live.cli.arguments import source_argument
 from bootc_live.config.cmdline.parse import parse_cmdline
 from bootc_live.config.cmdline.values import parse_size
 from bootc_live.config.model import Backing, Compression, Config
-from bootc_live.image.acquire import resolve, warn_if_insecure
-from bootc_live.image.resolve import Wanted
+from bootc_live.image.candidate import looked_up
 from bootc_live.image.size.estimate import Estimate, estimate
 from bootc_live.image.verified import ResolvedImage
-from bootc_live.rootfs.memory.choose import Means, arguments, choose, every_way, lack, likely
+from bootc_live.rootfs.memory.host import Means
 from bootc_live.rootfs.memory.machine import Room, machine_room, smallest_machine, whole_machine
 from bootc_live.rootfs.memory.need import MemoryNeed, StorageOption, memory_need
+from bootc_live.rootfs.plan import arguments, choose, every_way, lack, likely
 from bootc_live.source.access import access_for
-from bootc_live.source.select import open_source
 from bootc_live.system.memory import total_bytes
 
 # The initramfs may have been built elsewhere: nothing is left out because this system lacks it.
@@ -63,9 +62,7 @@ def main(arguments: argparse.Namespace) -> int:
     access = access_for(config, recorder.warn, None)
     access.label = arguments.label or access.label
     access.unsecure = arguments.unsecure or access.unsecure
-    with open_source(spec, access) as source:
-        warn_if_insecure(source, access, recorder)
-        image = resolve(source, Wanted(pin=access.pin))
+    with looked_up(spec, access, recorder) as (source, image):
         estimated = estimate(source, image)
     report = _report(config, image, estimated, memory)
     if arguments.json:
@@ -92,10 +89,10 @@ def _report(config: Config, image: ResolvedImage, estimated: Estimate, memory: i
     room = machine_room(memory, config.backing)
     rows = {str(way): _row(way, estimated, room) for way in every_way(_ALL)}
     try:
-        choice = choose(image.typed, config.layout, config.compress, estimated, room, _ALL)
+        plan = choose(image.typed, config.layout, config.compress, estimated, room, _ALL)
     except AdmissionError as error:
         return _Report(image, estimated, memory, room, rows, False, f"{error.message}; {error.hint}")
-    return _Report(image, estimated, memory, room, rows, True, choice.warning or choice.why)
+    return _Report(image, estimated, memory, room, rows, True, plan.warning or plan.why)
 
 
 def _row(way: StorageOption, estimated: Estimate, room: Room) -> _Row:

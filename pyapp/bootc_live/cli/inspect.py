@@ -12,15 +12,14 @@ from bootc_live.base.output import print_json, print_results
 from bootc_live.base.units import mib
 from bootc_live.cli.arguments import source_argument
 from bootc_live.config.source_spec import SourceSpec
-from bootc_live.image.acquire import acquire, resolve, warn_if_insecure
-from bootc_live.image.resolve import Wanted
-from bootc_live.image.sink import Takers
+from bootc_live.image.candidate import looked_up
+from bootc_live.image.recipe import IntoSink
 from bootc_live.image.verified import ResolvedImage
-from bootc_live.rootfs.boot_files.filter import boot_file_filter
+from bootc_live.pipeline import fetch
+from bootc_live.rootfs.boot_files.filter import BootFileFilter
 from bootc_live.rootfs.disk_units import DiskUnit, ImageTree, enabled_disk_units, mask_arguments
 from bootc_live.rootfs.tree.merge import merge
 from bootc_live.source.access import Access
-from bootc_live.source.select import open_source
 from bootc_live.system.cleanup.directories import private_directory
 from bootc_live.system.cleanup.new_results import disk_full_hint
 
@@ -34,9 +33,8 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.services:
         image, units = _looked_into(spec, access, recorder)
     else:
-        with open_source(spec, access) as source:
-            warn_if_insecure(source, access, recorder)
-            image = resolve(source, Wanted())
+        with looked_up(spec, access, recorder) as (_, image):
+            pass
     if arguments.json:
         print_json(_data(image, units))
     else:
@@ -49,9 +47,9 @@ def _looked_into(spec: SourceSpec, access: Access, recorder: Recorder) -> tuple[
     with private_directory(tempfile.gettempdir(), "bootc-live.") as directory, disk_full_hint(repr(directory)):
         access.directory = directory
         path = os.path.join(directory, "layers")
-        readers = boot_file_filter(path)
-        image = acquire([spec], access, path, recorder, Takers(readers=readers)).image
-        return image.resolved, enabled_disk_units(ImageTree(merge(image, readers), path))
+        kept = BootFileFilter(path)
+        image = fetch([spec], access, IntoSink(path, kept), recorder).image
+        return image.resolved, enabled_disk_units(ImageTree(merge(image, kept), path))
 
 
 def _data(image: ResolvedImage, units: Sequence[DiskUnit] | None) -> dict[str, object]:

@@ -6,11 +6,12 @@ import argparse
 
 from bootc_live.artifacts.netboot.directory import Written, write_netboot
 from bootc_live.artifacts.node_cmdline import check_base
-from bootc_live.artifacts.node_files import ArtifactOptions, NodeFiles, node_files
+from bootc_live.artifacts.node_files import ArtifactOptions, NodeFiles
 from bootc_live.base.log import Recorder
 from bootc_live.base.output import print_json, print_results
 from bootc_live.base.units import mib
 from bootc_live.cli.arguments import source_argument
+from bootc_live.cli.node_files import make_node_files
 from bootc_live.config.cmdline.tokens import redact_cmdline
 from bootc_live.source.access import Access
 from bootc_live.system.cleanup.new_results import disk_full_hint, new_directory, write_errors
@@ -26,10 +27,11 @@ def main(arguments: argparse.Namespace) -> int:
     recorder = Recorder()
     with new_directory(arguments.output) as (result, scratch):
         access = Access(recorder.warn, label=arguments.label, unsecure=arguments.unsecure, directory=scratch)
-        with disk_full_hint(repr(arguments.output)), node_files(spec, access, scratch, recorder, options) as files:
-            with recorder.phase("write", f"writing to {arguments.output}"), write_errors(arguments.output):
+        with disk_full_hint(repr(arguments.output)):
+            files = make_node_files(spec, access, scratch, recorder, options)
+            with recorder.phase("write", f"write_errors to {arguments.output}"), write_errors(arguments.output):
                 written = write_netboot(result, files, base)
-            report = _report(spec.typed, files, written)
+    report = _report(spec.typed, files, written)
     if arguments.json:
         print_json(report)
     else:

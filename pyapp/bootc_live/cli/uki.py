@@ -6,13 +6,14 @@ import argparse
 import os
 from contextlib import AbstractContextManager
 
-from bootc_live.artifacts.node_files import ArtifactOptions, node_files
+from bootc_live.artifacts.node_files import ArtifactOptions
 from bootc_live.artifacts.uki import Signing, check_tools, make_uki
 from bootc_live.base.errors import ConfigError
 from bootc_live.base.log import Recorder
 from bootc_live.base.output import print_json, print_results
 from bootc_live.base.units import mib
 from bootc_live.cli.arguments import source_argument
+from bootc_live.cli.node_files import make_node_files
 from bootc_live.config.cmdline.tokens import redact_cmdline
 from bootc_live.source.access import Access
 from bootc_live.system.cleanup.directories import private_directory
@@ -31,14 +32,11 @@ def main(arguments: argparse.Namespace) -> int:
     with staging_directory(arguments.output) as beside, _scratch() as scratch:
         made = os.path.join(beside, "made.efi")
         access = Access(recorder.warn, label=arguments.label, unsecure=arguments.unsecure, directory=scratch)
-        with (
-            disk_full_hint(f"{scratch!r} (TMPDIR in the environment says where)"),
-            node_files(spec, access, scratch, recorder, options) as files,
-            recorder.phase("uki", f"making {arguments.output}"),
-            write_errors(arguments.output),
-        ):
-            make_uki(ukify, made, files, scratch, signing)
-            size = os.path.getsize(made)
+        with disk_full_hint(f"{scratch!r} (TMPDIR in the environment says where)"):
+            files = make_node_files(spec, access, scratch, recorder, options)
+            with recorder.phase("uki", f"making {arguments.output}"), write_errors(arguments.output):
+                make_uki(ukify, made, files, scratch, signing)
+        size = os.path.getsize(made)
         publish_file(made, arguments.output)
     report = {
         "source": spec.typed,

@@ -15,8 +15,10 @@ from contextlib import contextmanager
 from bootc_live.base.errors import ConfigError, RootfsError
 from bootc_live.base.log import Recorder
 from bootc_live.cli.arguments import require_root, source_argument, workspace
-from bootc_live.image.acquire import acquire
+from bootc_live.image.recipe import IntoSink
+from bootc_live.image.sink import DataFile
 from bootc_live.image.verified import VerifiedImage
+from bootc_live.pipeline import fetch
 from bootc_live.rootfs.layouts.files.files import Files
 from bootc_live.rootfs.layouts.files.handles import handles
 from bootc_live.rootfs.tree.data import Data
@@ -46,7 +48,8 @@ def main(arguments: argparse.Namespace) -> int:
     recorder = Recorder()
     with workspace(arguments.workdir) as directory:
         access = Access(recorder.warn, label=arguments.label, unsecure=arguments.unsecure, directory=directory)
-        image = acquire([spec], access, os.path.join(directory, "root.erofs"), recorder).image
+        recipe = IntoSink(os.path.join(directory, "layers"), DataFile())
+        image = fetch([spec], access, recipe, recorder).image
         root = merge(image, warn=recorder.warn)
         for line in _privileged(root):
             recorder.warn(line)

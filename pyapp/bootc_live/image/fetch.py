@@ -1,4 +1,4 @@
-"""Fetch and verify all layers of an image, side by side."""
+"""Fetch and verify all layers of an image: side by side, or base first for a sink that consumes them."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 from bootc_live.base.errors import ImageError, OutOfMemoryError, RunError
 from bootc_live.base.log import Progress, Recorder
 from bootc_live.formats.oci.descriptor import Descriptor
 from bootc_live.image.resolve import blame
-from bootc_live.image.sink import LayerProgress, LayerReaders
+from bootc_live.image.sink import LayerPlace, LayerProgress, LayerSink
 from bootc_live.image.store.layer_store import LayerStore, Slot
 from bootc_live.image.verified import ResolvedImage, VerifiedImage, verified_image, verified_layer
 from bootc_live.image.verify import Told, WrongBytesError, exhaust, verified
@@ -30,19 +32,34 @@ LayerKey = tuple[str, Descriptor]
 
 
 def fetch_layers(
-    source: Source,
-    image: ResolvedImage,
-    store: LayerStore,
-    recorder: Recorder,
-    readers: LayerReaders | None = None,
+    source: Source, image: ResolvedImage, store: LayerStore, recorder: Recorder, sink: LayerSink
 ) -> VerifiedImage:
-    """Fetch, inflate and verify every layer that the store does not have yet.
+    """Fetch, inflate and verify every layer that neither the sink nor the store has.
 
-    Layers run side by side; one failure ends them all, and what is finished by then stays in the store.
-    ``readers`` look at them on their way. Raises SourceError, ImageError, RunError and OutOfMemoryError.
+    Layers are fetched side by side unless the sink consumes them: then the data file holds nothing of them in the end.
+    One failure ends all of them; what is finished by then stays where it is.
+    Raise SourceError, ImageError, RunError and OutOfMemoryError.
     """
-    _fetch_all(LayerFetcher.for_missing(source, image, store, recorder), readers)
+    done = sink.begin(image)
+    store.forget_given_back(image.config.diff_ids[done:])
+    fetcher = LayerFetcher.for_missing(source, image, store, recorder)
+    if sink.consumes:
+        _fetch_in_order(fetcher, sink, done)
+    else:
+        _fetch_side_by_side(fetcher, sink)
     return verified_image(image, store.path, [store.layers[diff_id] for diff_id in image.config.diff_ids])
+
+
+def hand_over(image: VerifiedImage, store: LayerStore, sink: LayerSink) -> None:
+    """Hand the layers of an image that lies in the store to a sink that consumes them; raise ImageError."""
+    diff_ids = image.resolved.config.diff_ids
+    done = sink.begin(image.resolved)
+    for diff_id in set(diff_ids[:done]) - set(diff_ids[done:]):
+        # The stream brought it once more.
+        store.drop(store.layers[diff_id].offset, store.layers[diff_id].size)
+        store.given_back.add(diff_id)
+    for number in range(done, len(diff_ids)):
+        _hand_over_layer(image.resolved, number, store, sink)
 
 
 def workers(cores: int, available: int) -> int:
@@ -94,15 +111,15 @@ class LayerFetcher:
             else:
                 return
 
-    def fetch(self, key: LayerKey, tap: LayerProgress | None = None) -> None:
-        """Fetch, inflate and verify one layer; ``tap`` is told how far it has come. Raises as ``fetch_layers``."""
+    def fetch(self, key: LayerKey, progress: LayerProgress) -> None:
+        """Fetch, inflate and verify one layer, and tell ``progress``; raise as ``fetch_layers``."""
         diff_id, layer = key
         what, place = self.what(key), self.places[key]
         try:
             with self.source.open_blob(layer) as chunks:
                 checked = Told(verified(_counted(chunks, self.progress), layer, what))
                 found, size = _store(
-                    self.store, place, checked, layer.size, what, self.stop, diff_id.partition(":")[0], tap
+                    self.store, place, checked, layer.size, what, self.stop, diff_id.partition(":")[0], progress
                 )
         except ImageError as error:
             blame(error, self.source.served_by(layer))
@@ -112,19 +129,15 @@ class LayerFetcher:
         except ImageError:
             self.store.drop(place.offset, size)
             raise
-        if tap is not None:
-            tap.end(size)
+        progress.end(size)
 
 
-def _fetch_all(fetcher: LayerFetcher, readers: LayerReaders | None) -> None:
+def _fetch_side_by_side(fetcher: LayerFetcher, sink: LayerSink) -> None:
     starved: dict[LayerKey, OutOfMemoryError] = {}
 
     def attempt(key: LayerKey) -> None:
-        if readers is None:
-            fetcher.fetch(key)
-            return
-        with readers.layer(key[0], fetcher.places[key].offset) as tap:
-            fetcher.fetch(key, tap)
+        with sink.layer(LayerPlace(key[0], fetcher.places[key].offset, fetcher.what(key))) as progress:
+            fetcher.fetch(key, progress)
 
     def fetch(key: LayerKey) -> None:
         if starved:
@@ -146,7 +159,7 @@ def _fetch_all(fetcher: LayerFetcher, readers: LayerReaders | None) -> None:
                     future.result()
                 if starved and not fetcher.wrong.is_set():
                     raise next(iter(starved.values()))
-                # Wrong bytes were there at the same time, and are gone: there may be room now.
+                # Wrong bytes took memory at the same time, and are gone: there may be room now.
                 order = list(starved)
                 fetcher.store.has_room()
                 fetcher.wrong.clear()
@@ -158,6 +171,53 @@ def _fetch_all(fetcher: LayerFetcher, readers: LayerReaders | None) -> None:
             raise
 
 
+def _fetch_in_order(fetcher: LayerFetcher, sink: LayerSink, done: int) -> None:
+    image, store = fetcher.image, fetcher.store
+    keys = {key[0]: key for key in fetcher.places}
+
+    def attempt(key: LayerKey, number: int) -> None:
+        place = LayerPlace(key[0], fetcher.places[key].offset, fetcher.what(key), _comes_again(image, number))
+        with _given_back(store, place), sink.layer(place) as progress:
+            fetcher.fetch(key, progress)
+
+    try:
+        for number, diff_id in enumerate(image.config.diff_ids[done:], done):
+            if diff_id in store.layers:
+                _hand_over_layer(image, number, store, sink)
+            else:
+                fetcher.insist(keys[diff_id], partial(attempt, keys[diff_id], number))
+    except BaseException:
+        # A source may wait for a reader that is gone.
+        fetcher.stop.set()
+        fetcher.source.interrupt()
+        raise
+
+
+def _hand_over_layer(image: ResolvedImage, number: int, store: LayerStore, sink: LayerSink) -> None:
+    layer = store.layers[image.config.diff_ids[number]]
+    what = f"layer {number} ({layer.diff_id}) of {image.typed!r}"
+    place = LayerPlace(image.config.diff_ids[number], layer.offset, what, _comes_again(image, number))
+    with _given_back(store, place), sink.layer(place) as progress:
+        progress.advance(layer.size)
+        progress.end(layer.size)
+
+
+@contextmanager
+def _given_back(store: LayerStore, place: LayerPlace) -> Iterator[None]:
+    """Note that the block consumes a layer's bytes; a block that fails may have consumed some of them."""
+    try:
+        yield
+    except BaseException:
+        store.layers.pop(place.diff_id, None)
+        raise
+    if not place.keep:
+        store.given_back.add(place.diff_id)
+
+
+def _comes_again(image: ResolvedImage, number: int) -> bool:
+    return image.config.diff_ids[number] in image.config.diff_ids[number + 1 :]
+
+
 def _store(
     store: LayerStore,
     place: Slot,
@@ -166,10 +226,10 @@ def _store(
     what: str,
     stop: threading.Event,
     algorithm: str,
-    tap: LayerProgress | None,
+    progress: LayerProgress,
 ) -> tuple[str, int]:
     try:
-        written = store.inflate(place, checked, size, what, stop.is_set, algorithm, tap)
+        written = store.inflate(place, checked, size, what, stop.is_set, algorithm, progress)
     except (ImageError, RunError, OutOfMemoryError):
         if not stop.is_set():
             # Wrong bytes make an inflater stumble, or fill memory, first; the digest is the better news.

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from bootc_live.base.errors import AdmissionError, BootcLiveError, ImageError, OutOfMemoryError, RunError, SourceError
@@ -19,8 +20,10 @@ from bootc_live.base.log import Progress, Recorder
 from bootc_live.formats.oci.descriptor import Descriptor
 from bootc_live.formats.oci.manifest import MANIFEST_LIMIT, Manifest, parse_config
 from bootc_live.formats.oci.platform import check
-from bootc_live.image.admit import Admit, admit_all
+from bootc_live.image.fetch import hand_over
+from bootc_live.image.layout_recorder import LayoutRecorder
 from bootc_live.image.resolve import Wanted, resolve_image
+from bootc_live.image.sink import LayerSink
 from bootc_live.image.store.layer_store import LayerStore
 from bootc_live.image.verified import (
     ResolvedImage,
@@ -121,14 +124,43 @@ def resolve_stream(source: StreamSource, wanted: Wanted) -> ResolvedImage:
         return _find_image(source, wanted, _Documents(members, others=lambda _member: None)).image
 
 
-def fetch_stream(
-    source: StreamSource, wanted: Wanted, store: LayerStore, recorder: Recorder, admit: Admit = admit_all
-) -> VerifiedImage:
-    """Read an archive once and put the image's layers into the store.
+@dataclass(frozen=True)
+class StreamCandidate:
+    """An archive that has been read up to the point where its image is known. Use ``stream_candidate``."""
 
-    ``admit`` is asked as soon as it is known which image it is. Layers that come by before that are in the store by
-    then: most tools write the manifest somewhere among the blobs, and index.json, which names it, last.
-    Raises SourceError, ImageError, RunError and OutOfMemoryError.
+    source: StreamSource
+    _plan: _Plan
+    _members: Iterator[Member]
+    _documents: _Documents
+    _layers: _Layers
+
+    @property
+    def image(self) -> ResolvedImage:
+        """Its manifest and config, verified."""
+        return self._plan.image
+
+    def fetch(self, sink: LayerSink, blobs: LayoutRecorder | None = None) -> VerifiedImage:  # noqa: ARG002
+        """Put the image's layers into the store, then into ``sink``; there are no blobs to record.
+
+        Raise SourceError, ImageError, RunError and OutOfMemoryError.
+        """
+        _read_on(self._plan, self._members, self._documents, self._layers)
+        image = _assemble(self._plan, self._documents, self._layers)
+        store = self._layers.store
+        store.keep_only(image.resolved.config.diff_ids)
+        if sink.consumes:
+            hand_over(image, store, sink)
+        return image
+
+
+@contextmanager
+def stream_candidate(
+    source: StreamSource, wanted: Wanted, store: LayerStore, recorder: Recorder
+) -> Iterator[StreamCandidate]:
+    """Read an archive until it is known which image it holds; raise as ``StreamCandidate.fetch``.
+
+    Layers that come before that are in the store by then: most tools write the manifest somewhere among the blobs, and
+    index.json, which names it, last.
     """
     with recorder.phase("fetch", "reading the archive and verifying layers"), source.members() as members:
         progress = Progress(recorder, "fetch", 0)
@@ -136,16 +168,11 @@ def fetch_stream(
         counted = (_counted(member, progress) for member in members)
         documents = _Documents(counted, others=layers.place)
         try:
-            plan = _find_image(source, wanted, documents)
-            admit(source, plan.image)
-            _read_on(plan, counted, documents, layers)
+            yield StreamCandidate(source, _find_image(source, wanted, documents), counted, documents, layers)
         except BaseException:
             # Whoever waits for bytes would keep the program waiting.
             source.interrupt()
             raise
-        image = _assemble(plan, documents, layers)
-    store.keep_only(image.resolved.config.diff_ids)
-    return image
 
 
 def _read_on(plan: _Plan, members: Iterator[Member], documents: _Documents, layers: _Layers) -> None:

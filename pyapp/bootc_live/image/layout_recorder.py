@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import mmap
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
@@ -61,24 +61,25 @@ class _Plan:
     size: int
 
 
-class LayoutRecorder:
-    """Keeps the blobs of one image in the file ``path``, below the directory ``prefix`` of a cpio. See ``BlobsKept``.
+@dataclass(frozen=True)
+class RecordLimit:
+    """How many bytes of layers may be recorded, None for any number.
 
-    ``room`` tells, once the image is known, how many bytes of layers may be kept; those beyond are left out, an
-    error where ``whole`` tells that the image has to be there as a whole.
+    The largest layers beyond that are left out; with ``whole`` that is an error.
     """
 
-    def __init__(
-        self,
-        path: str,
-        prefix: str,
-        room: Callable[[], int | None] = lambda: None,
-        *,
-        whole: Callable[[], bool] = lambda: False,
-    ) -> None:
-        """Make the file; raises OSError."""
+    room: int | None = None
+    whole: bool = False
+
+
+class LayoutRecorder:
+    """Records the blobs of one image in the file ``path``, below the directory ``prefix`` of a cpio."""
+
+    def __init__(self, path: str, prefix: str) -> None:
+        """Create the file; raise OSError."""
         self.path = path
-        self._prefix, self._room, self._whole = prefix, room, whole
+        self.limit = RecordLimit()
+        self._prefix = prefix
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         self._plan: _Plan | None = None
         self._complete: set[str] = set()
@@ -87,7 +88,7 @@ class LayoutRecorder:
         """Close the file, which stays."""
         os.close(self._fd)
 
-    def keeping(self, source: Source, image: ResolvedImage, known: Mapping[str, bytes]) -> Source:
+    def wrap(self, source: Source, image: ResolvedImage, known: Mapping[str, bytes]) -> Source:
         """Give a source that keeps what is read of layers; what an earlier source gave of the same image stays.
 
         Raises OutOfMemoryError.
@@ -105,7 +106,7 @@ class LayoutRecorder:
                         f"{image.typed!r} cannot be part of an initramfs: {error}",
                         hint="leave the image out of it: bootc.kexec.reuse-image=0, or no --rootfs",
                     ) from error
-        return _Keeping(source, self)
+        return _RecordedSource(source, self)
 
     def finish(self, image: ResolvedImage) -> RecordedLayout | None:
         """Give what was kept of this image, None where there is nothing; what did not come whole is not in it."""
@@ -123,7 +124,7 @@ class LayoutRecorder:
         missing = _needed(plan.image).keys() - self._complete
         return RecordedLayout(self.path, plan.size, plan.image.manifest_digest, frozenset(missing))
 
-    def kept(self, descriptor: Descriptor, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    def tee(self, descriptor: Descriptor, chunks: Iterator[bytes]) -> Iterator[bytes]:
         """Pass the chunks of a layer on, and write them down."""
         offset = None if self._plan is None else self._plan.places.get(descriptor.digest)
         end = 0 if offset is None else offset + descriptor.size
@@ -133,11 +134,11 @@ class LayoutRecorder:
                 offset = self._write(offset, memoryview(chunk)[: end - offset], descriptor)
             yield chunk
 
-    def begun(self, descriptor: Descriptor) -> None:
+    def started(self, descriptor: Descriptor) -> None:
         """Count a layer as not there."""
         self._complete.discard(descriptor.digest)
 
-    def came(self, descriptor: Descriptor) -> None:
+    def verified(self, descriptor: Descriptor) -> None:
         """Count a layer as there: all of it came, and was found right."""
         if self._plan is not None and descriptor.digest in self._plan.places:
             self._complete.add(descriptor.digest)
@@ -153,11 +154,11 @@ class LayoutRecorder:
         layers = _needed(image)
         if config.digest in layers:
             del layers[config.digest]
-        room = self._room()
-        if self._whole() and room is not None and image.compressed_size > room:
+        room = self.limit.room
+        if self.limit.whole and room is not None and image.compressed_size > room:
             raise OutOfMemoryError(
-                f"the layers of {image.typed!r} take {mib(image.compressed_size)}, twice of it for a moment; "
-                f"memory does for {mib(room)} of them",
+                f"handing over the layers of {image.typed!r} needs 2 × {mib(image.compressed_size)} temporarily; "
+                f"memory is available for 2 × {mib(room)}",
                 hint="give the machine more memory, or boot from a registry, where the next kernel can fetch them, too",
             )
         layers = _fitting(layers, room)
@@ -199,11 +200,11 @@ class LayoutRecorder:
             return write_at(self._fd, offset, view)
 
 
-class _Keeping:
+class _RecordedSource:
     """A source whose layers are kept; see ``Source``."""
 
-    def __init__(self, source: Source, keeper: LayoutRecorder) -> None:
-        self._source, self._keeper = source, keeper
+    def __init__(self, source: Source, recorder: LayoutRecorder) -> None:
+        self._source, self._recorder = source, recorder
 
     @property
     def typed(self) -> str:
@@ -228,10 +229,10 @@ class _Keeping:
     @contextmanager
     def open_blob(self, descriptor: Descriptor) -> Iterator[Iterator[bytes]]:
         """Open a blob, and keep it if the block ends without an error: then it has been verified."""
-        self._keeper.begun(descriptor)
+        self._recorder.started(descriptor)
         with self._source.open_blob(descriptor) as chunks:
-            yield self._keeper.kept(descriptor, chunks)
-        self._keeper.came(descriptor)
+            yield self._recorder.tee(descriptor, chunks)
+        self._recorder.verified(descriptor)
 
     def served_by(self, descriptor: Descriptor) -> str | None:
         """Say where the bytes of a blob came from."""

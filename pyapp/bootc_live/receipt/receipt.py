@@ -13,9 +13,10 @@ from bootc_live.base.log import Recorder
 from bootc_live.base.output import format_json
 from bootc_live.config.model import Config
 from bootc_live.config.next_kernel.handover import Handover
-from bootc_live.image.acquire import Acquired
+from bootc_live.image.recipe import Fetched
 from bootc_live.receipt.figures import Figures, root_parts
 from bootc_live.receipt.two_kernels import both_stages
+from bootc_live.rootfs.plan import RootPlan
 from bootc_live.system.cleanup.directories import make_in
 
 __all__ = ["DEFAULT_PATH", "Figures", "make_receipt", "read_receipt", "written_receipt"]
@@ -24,13 +25,13 @@ DEFAULT_PATH = "/run/bootc-live/receipt.json"
 
 
 def make_receipt(
-    config: Config, acquired: Acquired, figures: Figures, recorder: Recorder, before: Handover | None = None
+    config: Config, fetched: Fetched[RootPlan], figures: Figures, recorder: Recorder, before: Handover | None = None
 ) -> dict[str, object]:
-    """Give the receipt as JSON-ready data; sizes are bytes, phases are seconds.
+    """Return the receipt as JSON-ready data; sizes are bytes, phases are seconds.
 
     ``before`` is what the kernel before this one handed over, where there was one.
     """
-    image = acquired.image
+    image = fetched.image
     resolved = image.resolved
     return {
         "version": __version__,
@@ -47,7 +48,7 @@ def make_receipt(
         "source": resolved.typed,
         "sources": [
             {"source": attempt.source, "used": attempt.error is None, "error": attempt.error}
-            for attempt in acquired.attempts
+            for attempt in fetched.attempts
         ],
         "policy": {
             "digests": "verified",

@@ -13,19 +13,19 @@ from bootc_live.image.verified import ResolvedImage
 from bootc_live.rootfs.boot_files.extract import BootArtifacts
 
 
-def first_stage(taken: BootArtifacts, hosts: Mapping[str, int], peak: int, recorder: Recorder) -> dict[str, object]:
-    """Give what the first kernel's work was, as JSON-ready data: bytes, seconds by phase, and why sources failed.
+def first_stage(artifacts: BootArtifacts, hosts: Mapping[str, int], peak: int, recorder: Recorder) -> dict[str, object]:
+    """Return what the first kernel's work was, as JSON-ready data: bytes, seconds by phase, and why sources failed.
 
     ``peak`` is how much memory was in use at most so far, the kernel's own included.
     """
-    resolved = taken.acquired.image.resolved
+    resolved = artifacts.image
     return {
         "version": __version__,
         "kernel": os.uname().release,
         "source": resolved.typed,
         "sources": [
             {"source": attempt.source, "used": attempt.error is None, "error": attempt.error}
-            for attempt in taken.acquired.attempts
+            for attempt in artifacts.attempts
         ],
         "manifest_digest": resolved.manifest_digest,
         "insecure": resolved.insecure,
@@ -38,7 +38,7 @@ def first_stage(taken: BootArtifacts, hosts: Mapping[str, int], peak: int, recor
 
 
 def both_stages(before: Handover | None, resolved: ResolvedImage) -> dict[str, object] | None:
-    """Give what the receipt of the second kernel says of both; None where there was but one.
+    """Return what the receipt of the second kernel says of both; None where there was but one.
 
     ``reused`` are bytes of layers that were handed over, ``seconds`` what passed between the first kernel's packing
     and the start of this one.

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from bootc_live.base.errors import ImageError, RunError
 from bootc_live.base.units import mib
-from bootc_live.image.sink import LayerProgress, wait_for
+from bootc_live.image.sink import DataFile, LayerProgress, wait_for
 from bootc_live.system.files import full, punch_hole
 from bootc_live.system.inflate import DAMAGED, feed, make_pipe
 from bootc_live.system.run import Filter, filter_process
@@ -36,8 +36,8 @@ class Inflation:
     """One layer on its way into the data file: ``program`` (an argv) may write from ``begin`` up to before ``end``.
 
     ``what`` is the layer for messages; ``stopped`` tells that it is not wanted any more; ``hasher`` gets what came out;
-    ``ran_full`` is shared by all layers of a file, and set by the first that finds its file system full. ``tap`` is
-    told how far it has come, and may hold it up.
+    ``ran_full`` is shared by all layers of a file, and set by the first that finds its file system full. ``progress``
+    is told how far it has come, and may hold it up.
     """
 
     program: Sequence[str]
@@ -47,7 +47,7 @@ class Inflation:
     stopped: Callable[[], bool]
     hasher: hashlib._Hash
     ran_full: threading.Event
-    tap: LayerProgress | None = None
+    progress: LayerProgress = DataFile()  # noqa: RUF009
 
     def into(self, path: str, chunks: Iterator[bytes]) -> int:
         """Inflate ``chunks`` into a file; give how many bytes came out.
@@ -99,8 +99,7 @@ class Inflation:
     def _paced(self, out: int, chunks: Iterator[bytes], abandoned: Callable[[], bool]) -> Iterator[bytes]:
         for chunk in chunks:
             yield chunk
-            if self.tap is not None:
-                wait_for(self.tap, os.lseek(out, 0, os.SEEK_CUR) - self.begin, abandoned)
+            wait_for(self.progress, os.lseek(out, 0, os.SEEK_CUR) - self.begin, abandoned)
 
     def _follow(self, out: int, seen: int, program: Filter, fed: Future[None]) -> None:
         """Hash what the program has written, as it grows, until it ends."""
@@ -110,8 +109,7 @@ class Inflation:
                 written = os.lseek(out, 0, os.SEEK_CUR)
                 if written > hashed:
                     hashed = _hash(seen, hashed, min(written, hashed + _WINDOW), self.hasher)
-                    if self.tap is not None:
-                        self.tap.advance(hashed - self.begin)
+                    self.progress.advance(hashed - self.begin)
                 elif ended:
                     return
                 else:
@@ -128,7 +126,7 @@ class Inflation:
         usage = os.fstatvfs(out)
         # Programs do not say why they cannot write, and another layer, or the reader of this one, may have given space
         # back by now.
-        cannot_write = self.tap is not None and _WRITING.search(error.message) is not None
+        cannot_write = _WRITING.search(error.message) is not None
         if self.ran_full.is_set() or cannot_write or usage.f_bavail * usage.f_frsize < _LEAST_FREE:
             self.ran_full.set()
             return full(out, self.what)

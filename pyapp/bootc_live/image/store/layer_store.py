@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from bootc_live.base.errors import ImageError
 from bootc_live.base.units import mib
-from bootc_live.image.sink import LayerProgress, wait_for
+from bootc_live.image.sink import DataFile, LayerProgress, wait_for
 from bootc_live.image.store.direct import Inflation
 from bootc_live.image.verified import VerifiedLayer
 from bootc_live.system.files import punch_hole, space_for, write_at
@@ -23,13 +23,12 @@ from bootc_live.system.inflate import inflate, inflater, peeked
 # EROFS addresses 2^32 blocks; with blocks of 512 bytes, as tar has them, that is the data file's end.
 BLOCK = 512
 _LIMIT = 2**32 * BLOCK
-# Room for the metadata in front of the first layer.
-META = 16 * 2**30
 _ALIGN = 2**20
 # Starting a program takes longer than inflating less.
 _WORTH_A_PROGRAM = 2**20
 # Of a piece that was written in part only.
 _MOST_LOST = 8 * 2**20
+_ALONE = DataFile()
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class Slot:
     size: int
 
 
-def slots(sizes: Sequence[int], begin: int = META, end: int = _LIMIT) -> list[Slot]:
+def slots(sizes: Sequence[int], begin: int = 0, end: int = _LIMIT) -> list[Slot]:
     """Share a part of the data file between layers, in proportion to their compressed sizes.
 
     What a layer unpacks to is not known before it is fetched, and holes cost
@@ -63,16 +62,16 @@ class LayerStore:
     Every source has a part of the file for itself, so that what one of them finished stays where it is.
     """
 
-    def __init__(self, fd: int, path: str, sources: int) -> None:
-        """Take an empty file for so many sources."""
+    def __init__(self, fd: int, path: str, sources: int, begin: int) -> None:
+        """Divide an empty file, from the offset ``begin`` on, between ``sources`` sources."""
         self.path = path
         self.layers: dict[str, VerifiedLayer] = {}
         # Those of them whose bytes are no more, because a consumer has what it needs of them.
         self.given_back: set[str] = set()
         self._fd = fd
-        self._part = (_LIMIT - META) // sources // _ALIGN * _ALIGN
-        self._begin = META - self._part
-        self._next = META
+        self._part = (_LIMIT - begin) // sources // _ALIGN * _ALIGN
+        self._begin = begin - self._part
+        self._next = begin
         self._ran_full = threading.Event()
 
     def has_room(self) -> None:
@@ -100,10 +99,10 @@ class LayerStore:
         what: str,
         stopped: Callable[[], bool],
         algorithm: str = "sha256",
-        tap: LayerProgress | None = None,
+        progress: LayerProgress = _ALONE,
     ) -> tuple[str, int]:
         """Write pieces into a slot; see ``write_layer``."""
-        found, size = write_layer(self._fd, slot, pieces, what, stopped, algorithm, tap)
+        found, size = write_layer(self._fd, slot, pieces, what, stopped, algorithm, progress)
         self._advance(slot, size)
         return found, size
 
@@ -115,20 +114,22 @@ class LayerStore:
         what: str,
         stopped: Callable[[], bool],
         algorithm: str = "sha256",
-        tap: LayerProgress | None = None,
+        progress: LayerProgress = _ALONE,
     ) -> tuple[str, int]:
         """Inflate ``size`` bytes of a layer into a slot; give the digest and the size of what came out.
 
-        ``tap`` is told how far it has come, and may hold it up.
+        ``progress`` is told how far it has come, and may hold it up.
         Raises as ``write_layer``, and ImageError for damaged data.
         """
         first, whole = peeked(chunks)
         argv = inflater(first) if size >= _WORTH_A_PROGRAM else None
         if argv is None:
             with closing(inflate(whole, what)) as pieces:
-                return self.write(slot, pieces, what, stopped, algorithm, tap)
+                return self.write(slot, pieces, what, stopped, algorithm, progress)
         hasher = hashlib.new(algorithm)
-        inflation = Inflation(argv, slot.offset, slot.offset + slot.size, what, stopped, hasher, self._ran_full, tap)
+        inflation = Inflation(
+            argv, slot.offset, slot.offset + slot.size, what, stopped, hasher, self._ran_full, progress
+        )
         came = inflation.into(self.path, whole)
         self._advance(slot, came)
         return f"{algorithm}:{hasher.hexdigest()}", came
@@ -167,11 +168,14 @@ class LayerStore:
 
 
 @contextmanager
-def layer_store(path: str, sources: int = 1) -> Iterator[LayerStore]:
-    """Make the new data file ``path``; an error in the block takes it away again. Raises OSError."""
+def layer_store(path: str, sources: int = 1, begin: int = 0) -> Iterator[LayerStore]:
+    """Make the new data file ``path``, and leave it free up to the offset ``begin``; remove it after an error.
+
+    Raise OSError.
+    """
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        store = LayerStore(fd, path, sources)
+        store = LayerStore(fd, path, sources, begin)
         store.next_source()
         yield store
     except BaseException:
@@ -188,7 +192,7 @@ def write_layer(
     what: str,
     stopped: Callable[[], bool],
     algorithm: str = "sha256",
-    tap: LayerProgress | None = None,
+    progress: LayerProgress = _ALONE,
 ) -> tuple[str, int]:
     """Write the pieces into a slot of the data file; give their digest and their size in bytes.
 
@@ -209,9 +213,8 @@ def write_layer(
             with space_for(what, fd):
                 write_at(fd, slot.offset + size, piece)
             size += len(piece)
-            if tap is not None:
-                tap.advance(size)
-                wait_for(tap, size, stopped)
+            progress.advance(size)
+            wait_for(progress, size, stopped)
     except BaseException:
         punch_hole(fd, slot.offset, size + _MOST_LOST)
         raise

@@ -4,110 +4,225 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from functools import partial
 
-from bootc_live.base.errors import LandingError, OutOfMemoryError
+from bootc_live.base.errors import ConfigError, LandingError, OutOfMemoryError
 from bootc_live.base.log import Recorder
+from bootc_live.base.units import mib
+from bootc_live.config.model import Kexec
+from bootc_live.config.next_kernel.cmdline import next_cmdline
 from bootc_live.config.next_kernel.handover import STAGE, WHOLE, is_mounted_over, stage_json
-from bootc_live.config.source_spec import SourceSpec
+from bootc_live.config.source_spec import ArchiveFile, SourceSpec
 from bootc_live.landing.kexec.next_initrd import append_archive, append_file, carried_files
+from bootc_live.landing.kexec.next_kernel import check_next_cmdline, check_next_memory
+from bootc_live.landing.protocol import Receipt
+from bootc_live.landing.sysroot.modules import needs_modules
 from bootc_live.rootfs.boot_files.dracut_modules import lacking_module
 from bootc_live.rootfs.boot_files.extract import BootArtifacts
 from bootc_live.rootfs.boot_files.files import BootFile
 from bootc_live.system.cleanup.guard import commit
 from bootc_live.system.files import punch_hole
 from bootc_live.system.kexec import exec_loaded_kernel, loaded_kernel
+from bootc_live.system.memory import trim_heap
 
+# Unlike /etc/initrd-release, dracut writes it without systemd, too.
+_INITRAMFS = "/usr/lib/initrd-release"
 _HINT = "build the image's initramfs with the dracut modules of bootc-live that its source needs"
+
+
+@dataclass(frozen=True)
+class _Next:
+    """What the next kernel gets: its command line, and an archive of this initramfs at the same path, if any.
+
+    ``rest`` is the source of what is left to fetch, None if nothing is; ``handed`` are bytes handed over.
+    """
+
+    cmdline: str
+    archive: str | None
+    rest: SourceSpec | None
+    handed: int
 
 
 @dataclass
 class KexecLanding:
-    """Go on in the kernel of ``taken`` with the command line; ``prepare`` does all that can fail, ``commit`` jumps.
+    """Go on in the image's own kernel; a ``Landing``.
 
-    ``directory`` is a place in RAM for files. ``archive`` is a file of this initramfs that the next one has to have at
-    the same path, None where nothing but the layout of ``taken`` is handed over. ``rest`` is the source that
-    something is left to fetch from, None where there is nothing. The kernel is loaded as long as ``stack`` is open.
+    ``cmdline`` is this boot's own, as given; ``directory`` a place in RAM for files; ``log`` is where the last words
+    go. A ``dry_run`` works outside of an initramfs, too, and leaves its archives alone.
     """
 
-    taken: BootArtifacts
+    kexec: Kexec
+    sources: Sequence[SourceSpec]
     cmdline: str
     directory: str
     recorder: Recorder
-    stack: ExitStack = field(default_factory=ExitStack)
-    archive: str | None = None
-    rest: SourceSpec | None = None
+    log: str | None = None
+    dry_run: bool = False
+    _last_words: str = ""
+    _stack: ExitStack = field(default_factory=ExitStack)
 
     def check(self) -> None:
-        """Raise LandingError for an image whose initramfs could not go on."""
-        typed = self.taken.acquired.image.resolved.typed
-        initramfs = self.taken.files.initramfs
-        if initramfs is None:
-            raise LandingError(f"{typed!r} has no initramfs.img beside its kernel {self._version}", hint=_HINT)
-        if self.archive is not None and is_mounted_over(self.archive):
+        """Raise LandingError outside of an initramfs."""
+        if not self.dry_run and not os.path.exists(_INITRAMFS):
             raise LandingError(
-                f"{self.archive!r} would have to be handed over as it is, but the next kernel mounts something over "
-                "that place before it is looked for",
-                hint="put the archive elsewhere in the initramfs, for example at /root.oci, or make it an OCI archive "
-                "that is not compressed as a whole",
-            )
-        try:
-            lacking = lacking_module(initramfs.chunks(), self.rest)
-        except ValueError as error:
-            self.recorder.warn(f"cannot look into the initramfs of {typed!r}: {error}")
-            return
-        if lacking == "bootc-live":
-            raise LandingError(
-                f"the initramfs of {typed!r} (kernel {self._version}) has no bootc-live in it, "
-                "so it could not make a root of the image",
-                hint=_HINT,
-            )
-        if lacking:
-            raise LandingError(
-                f"the initramfs of {typed!r} (kernel {self._version}) lacks the dracut module {lacking}, "
-                "so it could not fetch what is not handed over",
-                hint=_HINT,
+                "bootc.kexec starts another kernel at once, which only an initramfs may do",
+                hint="leave bootc.kexec out, or try it with --dry-run",
             )
 
-    def prepare(self, receipt: dict[str, object]) -> str:
-        """Make the next initrd and load the kernel, give the call that did; ``receipt`` tells the next one of it.
+    def examine(self, made: BootArtifacts) -> list[str]:
+        """Raise LandingError for an image whose kernel or initramfs could not go on; return other warnings."""
+        following = self._next(made)
+        check_next_cmdline(following.cmdline)
+        warnings = list(_check_initramfs(made, following))
+        running = os.uname().release
+        if self.kexec.boot_on_failure and needs_modules() and running not in made.modules:
+            warnings.append(
+                f"if kexec fails, this kernel cannot boot the image either: it has no modules for {running}"
+            )
+        if made.files.initramfs is not None:
+            check_next_memory(following.handed, made.files.initramfs)
+        if following.rest is not None and following.archive is None:
+            warnings += unreachable_archives(self.sources)
+        return warnings
 
-        Raises LandingError with the kernel's reason, OutOfMemoryError and RunError.
+    def prepare(self, made: BootArtifacts, receipt: Receipt) -> str:
+        """Make the next initrd and load the kernel; ``receipt`` tells the next one of it.
+
+        Raise LandingError with the kernel's reason, OutOfMemoryError and RunError.
         """
-        initramfs = self.taken.files.initramfs
-        if initramfs is None:
-            raise ValueError("not checked")
-        layout = self.taken.layout
+        following, layout, initramfs = self._next(made), made.layout, made.files.initramfs
+        assert initramfs is not None, "examined"
+        source = self.sources[len(made.attempts) - 1]
+        if isinstance(source, ArchiveFile) and following.archive is None and not self._may_go_on:
+            _drop_embedded_archive(source.path)
+        trim_heap()
         initrd = os.path.join(self.directory, "initrd") if layout is None else layout.path
         kernel = os.path.join(self.directory, "vmlinuz")
-        with self.recorder.phase("pack", f"packing the next initrd, for kernel {self._version}"):
-            if self.archive is not None:
-                append_archive(_files_of(self.archive), initrd)
-            append_file(self.taken.files.kernel, kernel)
+        with self.recorder.phase("pack", f"packing the next initrd, for kernel {made.files.version}"):
+            if following.archive is not None:
+                append_archive(_files_of(following.archive), initrd)
+            append_file(made.files.kernel, kernel)
             append_file(initramfs, initrd)
             # An archive that is read once left whole layers there.
             os.truncate(initramfs.path, 0)
             missing = frozenset[str]() if layout is None else layout.missing
-            digest = self.taken.acquired.image.resolved.manifest_digest
-            stage = stage_json(digest, missing, {**receipt, "handed_over": time.time()})
+            stage = stage_json(made.image.manifest_digest, missing, {**receipt, "handed_over": time.time()})
             files = {STAGE: stage, **dict(carried_files())}
             if layout is not None and not layout.missing:
                 files[WHOLE] = b""
             append_archive(files, initrd)
-        with self.recorder.phase("load", f"loading kernel {self._version}"), _load_hints():
+        with self.recorder.phase("load", f"loading kernel {made.files.version}"), _load_hints():
             after_read = partial(_empty, kernel, initrd)
-            return self.stack.enter_context(loaded_kernel(kernel, initrd, self.cmdline, after_read))
+            call = self._stack.enter_context(loaded_kernel(kernel, initrd, following.cmdline, after_read))
+        fetched, used = mib(made.image.compressed_size), receipt["peak_memory"]
+        assert isinstance(used, int)
+        seconds = ", ".join(f"{name} {spent} s" for name, spent in self.recorder.phases.items())
+        peak = f"{mib(used)} of memory at the peak, for {fetched} to fetch"
+        self._last_words = f"{peak}; {seconds}; going on in kernel {made.files.version} ({call})"
+        return f"kernel {made.files.version} is loaded ({call}); {peak}; {seconds}"
 
     def commit(self) -> None:
-        """Start it; returns only by raising LandingError."""
+        """Start it; return only by raising LandingError."""
+        # They have to be on the console when this kernel ends: its log is, the journal may be late.
+        if self.log is None or self.recorder.quiet:
+            self.recorder.say(self._last_words)
+        else:
+            with suppress(OSError), open(self.log, "ab", buffering=0) as file:
+                file.write(f"<6>bootc-live: {self._last_words}\n".encode())
         commit(exec_loaded_kernel)
 
+    def undo(self) -> None:
+        """Unload the kernel."""
+        self._stack.close()
+
     @property
-    def _version(self) -> str:
-        return self.taken.files.version
+    def _may_go_on(self) -> bool:
+        """Whether this kernel may be needed after a failure."""
+        return self.dry_run or self.kexec.boot_on_failure
+
+    def _next(self, made: BootArtifacts) -> _Next:
+        kexec, digest = self.kexec, made.image.manifest_digest
+        if digest is None:
+            # A docker-archive: no registry knows the digest that it can be pinned by.
+            kexec = replace(kexec, append=(*kexec.append, f"bootc.live.digest={made.image.identity}"))
+        cmdline = next_cmdline(self.cmdline, made.files.arguments, kexec, digest, _running_cmdline())
+        used = self.sources[len(made.attempts) - 1]
+        rest = used if made.layout is None or made.layout.missing else None
+        # Where an earlier source gave some of it, too, the rest is in the archive alone.
+        archive = rest.path if kexec.reuse and isinstance(rest, ArchiveFile) else None
+        handed = (0 if made.layout is None else made.layout.size) + (0 if archive is None else _size(archive))
+        return _Next(cmdline, archive, rest, handed)
+
+
+def _check_initramfs(made: BootArtifacts, following: _Next) -> Iterator[str]:
+    """Raise LandingError for an image whose initramfs could not go on; warn of one that cannot be read."""
+    typed, version, initramfs = made.image.typed, made.files.version, made.files.initramfs
+    if initramfs is None:
+        raise LandingError(f"{typed!r} has no initramfs.img beside its kernel {version}", hint=_HINT)
+    if following.archive is not None and is_mounted_over(following.archive):
+        raise LandingError(
+            f"{following.archive!r} would have to be handed over as it is, but the next kernel mounts something over "
+            "that place before it is looked for",
+            hint="put the archive elsewhere in the initramfs, for example at /root.oci, or make it an OCI archive "
+            "that is not compressed as a whole",
+        )
+    try:
+        lacking = lacking_module(initramfs.chunks(), following.rest)
+    except ValueError as error:
+        yield f"cannot look into the initramfs of {typed!r}: {error}"
+        return
+    if lacking == "bootc-live":
+        raise LandingError(
+            f"the initramfs of {typed!r} (kernel {version}) has no bootc-live in it, "
+            "so it could not make a root of the image",
+            hint=_HINT,
+        )
+    if lacking:
+        raise LandingError(
+            f"the initramfs of {typed!r} (kernel {version}) lacks the dracut module {lacking}, "
+            "so it could not fetch what is not handed over",
+            hint=_HINT,
+        )
+
+
+def reachable(sources: Sequence[SourceSpec]) -> tuple[SourceSpec, ...]:
+    """Return the sources that the next kernel can reach: not archives in this initramfs; raise ConfigError for none."""
+    left = tuple(spec for spec in sources if not isinstance(spec, ArchiveFile))
+    if not left:
+        raise ConfigError(
+            f"'bootc.kexec.reuse-image=0' does not go with 'root=bootc-live:{sources[0].typed}': the next kernel has "
+            "another initramfs, without that archive",
+            hint="leave bootc.kexec.reuse-image=0 out, or name a source that the next kernel can reach, too",
+        )
+    return left
+
+
+def unreachable_archives(sources: Sequence[SourceSpec]) -> list[str]:
+    """Return a warning of fallbacks that the next kernel would look for in vain while something is left to fetch."""
+    archives = " and ".join(repr(spec.typed) for spec in sources if isinstance(spec, ArchiveFile))
+    return [f"the next kernel cannot fall back to {archives}: its initramfs is another one"] if archives else []
+
+
+def _drop_embedded_archive(archive: str) -> None:
+    """Remove an archive of this initramfs: all that is needed of it was copied, and it takes as much memory as that."""
+    with suppress(OSError):
+        if os.path.isfile(archive) and os.stat(archive).st_dev == os.stat("/").st_dev:
+            os.unlink(archive)
+
+
+def _size(path: str) -> int:
+    """Return the size of an archive, or of all files of a layout directory."""
+    if os.path.isdir(path):
+        return sum(os.path.getsize(os.path.join(top, name)) for top, _, names in os.walk(path) for name in names)
+    return os.path.getsize(path)
+
+
+def _running_cmdline() -> str:
+    with open("/proc/cmdline", encoding="utf-8", errors="surrogateescape") as file:
+        return file.read()
 
 
 @contextmanager

@@ -9,15 +9,15 @@ from bootc_live.base.units import mib
 from bootc_live.config.cmdline.parse import parse_cmdline
 from bootc_live.config.model import Config
 from bootc_live.config.source_spec import ArchiveFile
+from bootc_live.image.candidate import Candidate
+from bootc_live.image.layout_recorder import RecordLimit
 from bootc_live.image.size.estimate import estimate
-from bootc_live.image.verified import ResolvedImage
 from bootc_live.rootfs.boot_files.files import BootFile
 from bootc_live.rootfs.boot_files.initramfs import unpacked_size
-from bootc_live.rootfs.memory.admitting import present_means
-from bootc_live.rootfs.memory.choose import candidates, least
+from bootc_live.rootfs.memory.host import present_means
 from bootc_live.rootfs.memory.machine import machine_room, whole_machine
 from bootc_live.rootfs.memory.need import memory_need
-from bootc_live.source.interface import AnySource
+from bootc_live.rootfs.plan import candidates, least
 from bootc_live.system.memory import available_bytes, total_bytes
 
 # What kernel, initramfs and this program take beside the blobs, at their largest.
@@ -34,39 +34,20 @@ _MOST = 4 * 2**30 - 512 * 2**20
 _LONGEST = 2047
 
 
-class HandoverRoom:
-    """How much of an image may be handed over in memory, once ``look`` knows it."""
+def plan_handover(config: Config, candidate: Candidate) -> RecordLimit:
+    """Return how much of an image may be handed over in memory, so that the next kernel can still make its root.
 
-    def __init__(self, config: Config) -> None:
-        """``config`` says what root the next kernel will make, and where images come from."""
-        self._config = config
-        self._archives = {spec.typed for spec in config.sources if isinstance(spec, ArchiveFile)}
-        self._root = 0
-        self._whole = False
-
-    def look(self, source: AnySource, image: ResolvedImage) -> None:
-        """Look how much memory the root of an image will take, at the least; see ``image.admit.Admit``."""
-        config = self._config
-        content = least(estimate(source, image))
+    An archive of this initramfs has to be handed over whole: the next kernel can have it from nowhere else. This
+    kernel holds what is handed over twice for a moment, and so does the next one while it unpacks its initrd.
+    """
+    whole = candidate.source.typed in {spec.typed for spec in config.sources if isinstance(spec, ArchiveFile)}
+    room = min((available_bytes() - _BESIDE) // 2, (total_bytes() - _NEXT) // 2, _MOST)
+    if not whole:
+        content = least(estimate(candidate.source, candidate.image))
         possible = candidates(config.layout, config.compress, present_means(), config.backing.zram).ways
-        self._root = min(memory_need(way, content).memory for way in possible)
-        self._whole = source.typed in self._archives
-
-    def whole(self) -> bool:
-        """Tell whether the next kernel can have the image from nowhere else: its archive is in this initramfs."""
-        return self._whole
-
-    def bytes(self) -> int:
-        """Give how many bytes of blobs.
-
-        This kernel holds them twice for a moment, and so does the next one, while it unpacks its initrd. Then the next
-        one holds them while it makes its root.
-        """
-        room = min((available_bytes() - _BESIDE) // 2, (total_bytes() - _NEXT) // 2, _MOST)
-        if not self._whole:
-            machine = machine_room(whole_machine(total_bytes()), self._config.backing)
-            room = min(room, machine.available - self._root)
-        return max(0, room)
+        root = min(memory_need(way, content).memory for way in possible)
+        room = min(room, machine_room(whole_machine(total_bytes()), config.backing).available - root)
+    return RecordLimit(max(0, room), whole)
 
 
 def check_next_memory(handed: int, initramfs: BootFile) -> None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 
 from bootc_live.base.errors import LandingError
 from bootc_live.base.paths import resolve_below
+from bootc_live.landing.protocol import Receipt
+from bootc_live.landing.sysroot.modules import check_modules
 from bootc_live.landing.sysroot.relabel import relabelled
+from bootc_live.landing.sysroot.services import check_services
 from bootc_live.receipt.receipt import written_receipt
 from bootc_live.rootfs.writable.live_root import MountedRoot
 from bootc_live.system.cleanup.guard import commit
@@ -18,59 +22,78 @@ from bootc_live.system.mounts import attach_tree, is_mount_point, mount_tree
 _INITS = ("usr/lib/systemd/systemd", "sbin/init", "etc/init", "bin/init")
 
 
-def check_sysroot(sysroot: str) -> None:
-    """Raise LandingError for a place that no root can be mounted on; worth knowing before anything is fetched."""
+@dataclass
+class SysrootLanding:
+    """Attach a mounted root at ``sysroot``, with its receipt; a ``Landing``.
+
+    ``cmdline`` is the kernel command line, which may mask services. ``modules_required`` refuses an image without
+    modules for the running kernel. ``relabel_to`` is where systemd looks for what it has to label.
+    """
+
+    sysroot: str
+    receipt_path: str
+    relabel_to: str
+    cmdline: str = ""
+    modules_required: bool = False
+    _arguments: tuple[Receipt, tuple[str, ...]] | None = None
+    _tree: int = -1
+    _stack: ExitStack = field(default_factory=ExitStack)
+
+    def check(self) -> None:
+        """Raise LandingError for a place that no root can be mounted on."""
+        _check_place(self.sysroot)
+
+    def examine(self, made: MountedRoot) -> list[str]:
+        """Raise LandingError for a root without an init program, or without modules where they are required.
+
+        Return warnings of modules and services.
+        """
+        if not any(_is_program_below(made.path, name) for name in _INITS):
+            raise LandingError(
+                f"{made.typed!r} has no init program (/sbin/init): it is a container image, not a bootable one",
+                hint="use a bootc image, one with systemd and a kernel inside",
+            )
+        lacking = check_modules(made.path, made.typed, required=self.modules_required)
+        services = check_services(made.path, made.typed, self.cmdline)
+        return [warning for warning in (lacking, services) if warning is not None]
+
+    def prepare(self, made: MountedRoot, receipt: Receipt) -> str:
+        """Copy the tree of mounts, attached nowhere; raise OSError."""
+        self._tree = mount_tree(made.path)
+        self._stack.callback(os.close, self._tree)
+        self._arguments = receipt, made.unlabelled
+        return f"the root is at {self.sysroot}"
+
+    def commit(self) -> None:
+        """Attach the root, and leave the receipt; from here on only switch-root follows. Raise LandingError."""
+        assert self._arguments is not None, "prepared"
+        receipt, unlabelled = self._arguments
+        arguments = self.sysroot, receipt, self.receipt_path, unlabelled, self.relabel_to
+        commit(attach, *arguments, descriptors=[self._tree])
+
+    def undo(self) -> None:
+        """Release the copy."""
+        self._stack.close()
+
+
+def attach(descriptor: int, sysroot: str, receipt: Receipt, path: str, unlabelled: list[str], relabel_to: str) -> None:
+    """Attach a tree of mounts, with its receipt and what systemd is to label, or leave nothing of it behind."""
+    try:
+        # Another boot may have been faster.
+        _check_place(sysroot)
+        with relabelled(unlabelled, relabel_to), written_receipt(receipt, path):
+            attach_tree(descriptor, sysroot)
+    finally:
+        os.close(descriptor)
+
+
+def _check_place(sysroot: str) -> None:
     if not os.path.isdir(sysroot):
         raise LandingError(
             f"{sysroot!r} is not a directory to mount the root on", hint="create it, or correct --sysroot"
         )
     if is_mount_point(sysroot):
         raise LandingError(f"something is mounted on {sysroot!r} already", hint="unmount it, or correct --sysroot")
-
-
-@dataclass(frozen=True)
-class SysrootLanding:
-    """Hand a mounted root over at ``sysroot``. ``prepare`` has no side effects, ``commit`` is the hand-over.
-
-    ``typed`` is the image as the user wrote it, for messages.
-    """
-
-    root: MountedRoot
-    sysroot: str
-    typed: str
-
-    def prepare(self) -> None:
-        """Check all that can be checked before; raises LandingError."""
-        check_sysroot(self.sysroot)
-        if not any(_is_program_below(self.root.path, name) for name in _INITS):
-            raise LandingError(
-                f"{self.typed!r} has no init program (/sbin/init): it is a container image, not a bootable one",
-                hint="use a bootc image, one with systemd and a kernel inside",
-            )
-
-    def commit(self, receipt: dict[str, object], path: str, relabel_to: str) -> None:
-        """Attach the root with all its parts, and leave the receipt at ``path``; from here on only switch-root follows.
-
-        Raises LandingError and OSError.
-        """
-        descriptor = mount_tree(self.root.path)
-        try:
-            commit(attach, self.sysroot, receipt, path, self.root.unlabelled, relabel_to, descriptors=[descriptor])
-        finally:
-            os.close(descriptor)
-
-
-def attach(
-    descriptor: int, sysroot: str, receipt: dict[str, object], path: str, unlabelled: list[str], relabel_to: str
-) -> None:
-    """Attach a tree of mounts, with its receipt and what systemd is to label, or leave nothing of it behind."""
-    try:
-        # Another boot may have been faster.
-        check_sysroot(sysroot)
-        with relabelled(unlabelled, relabel_to), written_receipt(receipt, path):
-            attach_tree(descriptor, sysroot)
-    finally:
-        os.close(descriptor)
 
 
 def _is_program_below(root: str, name: str) -> bool:

@@ -1,27 +1,25 @@
-"""From sources to the files an image boots with, without making a root of it."""
+"""From fetched layers to the files an image boots with, without making a root of it."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 
 from bootc_live.base.log import Recorder
 from bootc_live.base.redact import redact
 from bootc_live.config.next_kernel.image_kargs import Verdict, verdict
-from bootc_live.config.source_spec import SourceSpec
-from bootc_live.image.acquire import Acquired, acquire
-from bootc_live.image.admit import Admit, admit_all
-from bootc_live.image.layout_recorder import LayoutRecorder, RecordedLayout
-from bootc_live.image.sink import Takers
-from bootc_live.image.verified import VerifiedImage
+from bootc_live.image.candidate import Candidate
+from bootc_live.image.layout_recorder import LayoutRecorder, RecordedLayout, RecordLimit
+from bootc_live.image.recipe import Attempt, Fetched
+from bootc_live.image.verified import ResolvedImage, VerifiedImage
 from bootc_live.rootfs.boot_files.files import BootFiles, boot_files
-from bootc_live.rootfs.boot_files.filter import BootFileFilter, boot_file_filter
+from bootc_live.rootfs.boot_files.filter import BootFileFilter
 from bootc_live.rootfs.boot_files.kernel_choice import choose_kernel, module_versions
 from bootc_live.rootfs.tree.merge import merge
-from bootc_live.source.access import Access
 
+Limit = Callable[[Candidate], RecordLimit]
 # Characters of a warning that an image's author can choose.
 _MOST_SAID = 500
 _LEFT_OUT = {
@@ -33,63 +31,69 @@ _LEFT_OUT = {
 
 
 @dataclass(frozen=True)
-class HandoverSpec:
-    """Blobs are to be kept in a cpio, below its directory ``prefix``.
-
-    ``room`` gives how many bytes of layers at the most, None for all. Where it does not do, the largest are left out,
-    unless they have to be there as a ``whole``: then it is an error. ``admit`` is told of the image, and of its
-    source, before either is asked.
-    """
-
-    prefix: str
-    room: Callable[[], int | None] = lambda: None
-    whole: Callable[[], bool] = lambda: False
-    admit: Admit = admit_all
-
-
-@dataclass(frozen=True)
 class BootArtifacts:
     """A verified image, what it boots with, and its blobs; ``modules`` are the kernels it has modules for.
 
-    ``layout`` is None where blobs were not wanted, or come from an archive that can only be read once.
+    ``layout`` is None where blobs were not recorded, or come from an archive that can only be read once.
     """
 
-    acquired: Acquired
+    image: ResolvedImage
+    attempts: tuple[Attempt, ...]
     files: BootFiles
     modules: frozenset[str]
     layout: RecordedLayout | None
 
 
-@contextmanager
-def extracted_boot_files(
-    specs: Sequence[SourceSpec],
-    access: Access,
-    directory: str,
-    recorder: Recorder,
-    keep: HandoverSpec | None = None,
-    machine: str | None = None,
-) -> Iterator[BootArtifacts]:
-    """Fetch and verify an image, and keep nothing of it in ``directory`` but what a boot loader takes, and its blobs.
+class BootFileRecipe:
+    """Fetch an image, and keep only what a boot loader wants of it; a ``Recipe``. Use ``boot_file_recipe``."""
 
-    All of that is good while the block runs. ``machine`` is the uname name of the machine that will boot, this one's
-    by default. Raises as ``acquire``, and ImageError for an image without the one kernel that bootc wants.
+    begin = 0
+
+    def __init__(self, directory: str, recorder: Recorder, limit: Limit, blobs: LayoutRecorder | None) -> None:
+        """Keep files in ``directory``, and blobs as far as ``limit`` says."""
+        self.path = os.path.join(directory, "layers")
+        self._directory, self._recorder, self._limit, self._blobs = directory, recorder, limit, blobs
+        self._kept = BootFileFilter(self.path)
+
+    def plan(self, found: Candidate) -> RecordLimit:
+        """Decide how much of the image's blobs to record."""
+        return self._limit(found)
+
+    def fetch(self, found: Candidate, plan: RecordLimit) -> VerifiedImage:
+        """Fetch the layers, and keep of them what may be wanted; raise as ``Candidate.fetch``."""
+        if self._blobs is not None:
+            self._blobs.limit = plan
+        return found.fetch(self._kept, self._blobs)
+
+    def extract(self, fetched: Fetched[RecordLimit], machine: str | None = None) -> BootArtifacts:
+        """Return what the image boots with on a machine of the uname name ``machine``, this one's by default.
+
+        Raise ImageError for an image without the one kernel that bootc wants.
+        """
+        image = fetched.image
+        layout = None if self._blobs is None else self._blobs.finish(image.resolved)
+        with self._recorder.phase("kernel", "looking for the image's kernel"):
+            root = merge(image, self._kept)
+            chosen = choose_kernel(root, image.resolved.typed)
+            machine = machine or os.uname().machine
+            files = boot_files(chosen, image.path, self._directory, machine, image.resolved.typed)
+        allowed = _allowed(files, self._recorder)
+        return BootArtifacts(image.resolved, fetched.attempts, allowed, module_versions(root), layout)
+
+
+@contextmanager
+def boot_file_recipe(
+    directory: str, recorder: Recorder, record: str | None = None, limit: Limit = lambda _: RecordLimit()
+) -> Iterator[BootFileRecipe]:
+    """Give a recipe that keeps files in ``directory``; they stay there after the block.
+
+    With ``record``, an image's blobs are kept, too, below that directory of a cpio archive.
     """
-    path = os.path.join(directory, "layers")
-    readers = boot_file_filter(path)
-    if keep is None:
-        acquired, layout = acquire(specs, access, path, recorder, Takers(readers=readers)), None
-    else:
-        path_of_blobs = os.path.join(directory, "blobs.cpio")
-        with closing(LayoutRecorder(path_of_blobs, keep.prefix, keep.room, whole=keep.whole)) as keeper:
-            acquired = acquire(specs, access, path, recorder, Takers(keep.admit, readers=readers, blobs=keeper))
-            layout = keeper.finish(acquired.image.resolved)
-    image = acquired.image
-    with recorder.phase("kernel", "looking for the image's kernel"):
-        files, modules = _chosen(image, readers, directory, machine or os.uname().machine)
-    files = _allowed(files, recorder)
-    # Memory that the blobs need twice from here on: a tree of many files takes a lot.
-    del readers
-    yield BootArtifacts(acquired, files, modules, layout)
+    with ExitStack() as stack:
+        blobs = None
+        if record is not None:
+            blobs = stack.enter_context(closing(LayoutRecorder(os.path.join(directory, "blobs.cpio"), record)))
+        yield BootFileRecipe(directory, recorder, limit, blobs)
 
 
 def _allowed(files: BootFiles, recorder: Recorder) -> BootFiles:
@@ -100,11 +104,3 @@ def _allowed(files: BootFiles, recorder: Recorder) -> BootFiles:
         if words:
             recorder.warn(f"{said}: {redact(words)[:_MOST_SAID]}")
     return replace(files, arguments=tuple(word for word in files.arguments if judged[word] is Verdict.KEPT))
-
-
-def _chosen(
-    image: VerifiedImage, readers: BootFileFilter, directory: str, machine: str
-) -> tuple[BootFiles, frozenset[str]]:
-    root = merge(image, readers)
-    chosen = choose_kernel(root, image.resolved.typed)
-    return boot_files(chosen, image.path, directory, machine, image.resolved.typed), module_versions(root)

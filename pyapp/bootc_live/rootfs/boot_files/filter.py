@@ -10,11 +10,12 @@ import os
 import re
 import threading
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from bootc_live.formats.tar.reader import Member
-from bootc_live.image.verified import VerifiedLayer
+from bootc_live.image.sink import LayerPlace
+from bootc_live.image.verified import ResolvedImage, VerifiedLayer
 from bootc_live.rootfs.tree.follower import TarFollower
 from bootc_live.rootfs.tree.packed_members import HeldMembers
 from bootc_live.rootfs.tree.read_ahead import LayerReader, ReadAhead
@@ -45,23 +46,24 @@ _INITRAMFS_SIZE = 4 * 2**20
 
 
 class BootFileFilter(ReadAhead):
-    """Readers of layers that keep only what a boot loader might want of them. Use ``boot_file_filter``."""
+    """The sink that keeps only what a boot loader might want of layers."""
 
     def __init__(self, path: str) -> None:
         """``path`` is the data file."""
         super().__init__(path)
-        self._skimmed: dict[str, _FilterReader] = {}
+        self._filtered: dict[str, _FilterReader] = {}
 
-    def keep_only(self, diff_ids: Collection[str]) -> None:
-        """Forget all layers but these."""
-        for diff_id in self._skimmed.keys() - set(diff_ids):
+    def begin(self, image: ResolvedImage) -> int:
+        """Forget the layers of other images; every layer is to be written."""
+        for diff_id in self._filtered.keys() - set(image.config.diff_ids):
             self._forget(diff_id)
+        return 0
 
     @contextmanager
-    def layer(self, diff_id: str, offset: int) -> Iterator[TarFollower]:
-        """Skim one layer while the block writes it."""
-        self._forget(diff_id)
-        reader = _FilterReader(self._path, offset, self._held)
+    def layer(self, place: LayerPlace) -> Iterator[TarFollower]:
+        """Filter one layer while the block writes it."""
+        self._forget(place.diff_id)
+        reader = _FilterReader(self._path, place.offset, self._held)
         try:
             try:
                 yield reader.tar
@@ -72,10 +74,10 @@ class BootFileFilter(ReadAhead):
             reader.wait()
         finally:
             reader.sieve.close()
-        self._skimmed[diff_id] = reader
+        self._filtered[place.diff_id] = reader
 
     def _forget(self, diff_id: str) -> None:
-        reader = self._skimmed.pop(diff_id, None)
+        reader = self._filtered.pop(diff_id, None)
         if reader is not None:
             reader.forget()
 
@@ -84,7 +86,7 @@ class BootFileFilter(ReadAhead):
 
         Data that did not stay is marked. Raises ValueError as ``read_members``.
         """
-        reader = self._skimmed.get(layer.diff_id)
+        reader = self._filtered.get(layer.diff_id)
         return None if reader is None or reader.offset != layer.offset else reader.members()
 
 
@@ -198,11 +200,6 @@ class _FilteredTar(TarFollower):
             # The rest may be looked at once more, and must not be many.
             while self._spans and self._spans[0][1] <= self._punched:
                 self._spans.popleft()
-
-
-def boot_file_filter(path: str) -> BootFileFilter:
-    """Give readers for the layers of the data file ``path``."""
-    return BootFileFilter(path)
 
 
 def _base(name: bytes) -> bytes:

@@ -15,8 +15,8 @@ from bootc_live.system.mounts import mounted
 
 _HINT = "look at dmesg; bootc.live.layout=tree needs no EROFS"
 
-# Changes a merged tree before anything is made of it; for the erofs layout all data has been given back by then.
-Finishing = Callable[[Node, VerifiedImage], None]
+# Changes a merged tree before anything is made of it, and returns whether it set SELinux labels.
+Finishing = Callable[[Node, VerifiedImage], bool]
 
 Mount = Callable[[str, str], AbstractContextManager[str]]
 
@@ -29,7 +29,7 @@ class BuiltRoot:
     while its block runs; it raises RunError. ``metadata`` is how many bytes describe files, ``size`` all that the root
     takes; ``sha256`` is that of the whole image file, where the layout makes one that can be compared.
     ``mount_writable`` does as ``mount`` does, but lets its files be written to: files on a tmpfs, which forgets their
-    labels; None for any other root.
+    labels; None for any other root. ``labelled`` tells that it has SELinux labels, ``library`` what compressed it.
     """
 
     layout: Layout
@@ -38,10 +38,13 @@ class BuiltRoot:
     size: int
     sha256: str | None = None
     mount_writable: Mount | None = None
+    labelled: bool = False
+    library: str = ""
 
 
-def unchanged(_root: Node, _image: VerifiedImage) -> None:
+def unchanged(_root: Node, _image: VerifiedImage) -> bool:
     """Leave a tree as the layers made it."""
+    return False
 
 
 @contextmanager

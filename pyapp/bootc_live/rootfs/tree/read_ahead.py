@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from bootc_live.formats.tar.reader import Member, read_members
-from bootc_live.image.verified import VerifiedLayer
+from bootc_live.image.sink import LayerPlace
+from bootc_live.image.verified import ResolvedImage, VerifiedLayer
 from bootc_live.rootfs.tree.follower import AbandonedError, TarFollower
 from bootc_live.rootfs.tree.packed_members import HeldMembers, PackedMembers
 
 
 class ReadAhead:
-    """Readers of layers (LayerReaders), by diffID. Use ``read_ahead``."""
+    """The sink that reads the headers of layers and leaves the layers where they are. Use ``read_ahead``."""
+
+    consumes = False
 
     def __init__(self, path: str) -> None:
         """``path`` is the data file that will be there when the first layer is."""
@@ -25,22 +28,23 @@ class ReadAhead:
         self._readers: dict[str, LayerReader] = {}
         self._held = HeldMembers()
 
-    def keep_only(self, diff_ids: Collection[str]) -> None:
-        """Forget all layers but these."""
-        for diff_id in self._readers.keys() - set(diff_ids):
+    def begin(self, image: ResolvedImage) -> int:
+        """Forget the layers of other images; every layer is to be written."""
+        for diff_id in self._readers.keys() - set(image.config.diff_ids):
             self._forget(diff_id)
+        return 0
 
     @contextmanager
-    def layer(self, diff_id: str, offset: int) -> Iterator[TarFollower]:
+    def layer(self, place: LayerPlace) -> Iterator[TarFollower]:
         """Read one layer while the block writes it."""
-        self._forget(diff_id)
-        reader = LayerReader(self._path, offset, self._held)
+        self._forget(place.diff_id)
+        reader = LayerReader(self._path, place.offset, self._held)
         try:
             yield reader.tar
         except BaseException:
             reader.stop()
             raise
-        self._readers[diff_id] = reader
+        self._readers[place.diff_id] = reader
 
     def members(self, layer: VerifiedLayer) -> Iterator[Member] | None:
         """Give the members of a layer, None where it has not been read; raises ValueError as ``read_members``.

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from bootc_live.base.errors import RootfsError, RunError
 from bootc_live.base.log import Recorder
 from bootc_live.config.model import WritableParts
+from bootc_live.image.verified import ResolvedImage
 from bootc_live.rootfs.layouts.built import BuiltRoot
 from bootc_live.rootfs.tree.live import PLACES
 from bootc_live.rootfs.writable.overlays import covered, frozen, is_plain_directory, overlaid, ram_place, seeded
@@ -23,36 +24,32 @@ _LABELS_LOST = (
 
 @dataclass(frozen=True)
 class MountedRoot:
-    """A root mounted with all its parts below ``path``; ``state`` is where they outlive it, None where they do not.
+    """A root mounted with all its parts below ``path``; ``typed`` is the image as the user wrote it.
 
+    ``state`` is where the parts outlive this boot, None where they do not.
     ``unlabelled`` are directories in it, as absolute paths, that are to be labelled once the kernel has a policy: on a
     tmpfs, which forgets the labels it was given before.
     """
 
     path: str
+    typed: str
     state: State | None = None
     unlabelled: tuple[str, ...] = ()
 
 
 @contextmanager
 def mounted_root(
-    built: BuiltRoot,
-    directory: str,
-    parts: WritableParts,
-    recorder: Recorder,
-    origin: str = "",
-    *,
-    labelled: bool = False,
+    built: BuiltRoot, image: ResolvedImage, directory: str, parts: WritableParts, recorder: Recorder
 ) -> Iterator[MountedRoot]:
-    """Mount a root below ``directory``, which must be an empty one; all mounts end with the block.
+    """Mount the root built of ``image`` below ``directory``, an empty one; all mounts end with the block.
 
-    ``origin`` names the image; a partition for state remembers it. ``labelled`` tells that the root's SELinux labels
-    must reach the booted system. Raises RunError with mount(8)'s words, RootfsError where it had options to refuse or a
-    partition for state that must not be done without, and OutOfMemoryError where the image's /var does not fit.
+    A partition for state remembers the image's digest. Raise RunError with mount(8)'s words, RootfsError where it had
+    options to refuse or a partition for state that must not be done without, and OutOfMemoryError where the image's
+    /var does not fit.
     """
     with ExitStack() as stack:
         with recorder.phase("mount", "mounting the root"):
-            root = _Mounting(stack, directory, parts, recorder, labelled=labelled).all(built, origin)
+            root = _Mounting(stack, directory, parts, recorder, labelled=built.labelled).all(built, image)
         yield root
 
 
@@ -76,12 +73,13 @@ class _Mounting:
         self._top = self._make("root")
         self._state_at = self._make("state")
 
-    def all(self, built: BuiltRoot, origin: str) -> MountedRoot:
+    def all(self, built: BuiltRoot, image: ResolvedImage) -> MountedRoot:
         """Mount everything."""
         state = self._stack.enter_context(opened_state(self._parts, self._state_at, self._recorder))
         lower = self._root(built)
         self._etc(built, lower, state)
-        return MountedRoot(self._top, self._var(state, origin), tuple(self._unlabelled))
+        state = self._var(state, image.identity)
+        return MountedRoot(self._top, image.typed, state, tuple(self._unlabelled))
 
     def _root(self, built: BuiltRoot) -> str:
         """Mount the root; give where it is without what is written to it."""

@@ -25,7 +25,8 @@ from bootc_live.formats.erofs.structures import (
     Superblock,
 )
 from bootc_live.formats.tar.reader import Member, read_members
-from bootc_live.image.verified import VerifiedImage
+from bootc_live.image.sink import LayerPlace
+from bootc_live.image.verified import ResolvedImage, VerifiedImage
 from bootc_live.rootfs.layouts.built import BuiltRoot, Finishing, mounted_image, unchanged
 from bootc_live.rootfs.layouts.erofs.chunks import ChunkMap, MapBudget
 from bootc_live.rootfs.layouts.erofs.file_store import FileStore, Stored, file_store
@@ -42,26 +43,28 @@ _LIMIT = 2**32
 
 
 class ErofsBuilder:
-    """Takes the layers of an image (a LayerConsumer), then makes the whole. Use ``erofs_builder``."""
+    """The sink that consumes the layers of an image, and then makes the whole of them. Use ``erofs_builder``."""
+
+    consumes = True
 
     def __init__(self, path: str, fd: int, data_path: str, store: FileStore) -> None:
         """Begin with nothing; layers lie in ``data_path`` until they are taken."""
         self._path, self._fd, self._data_path, self._store = path, fd, data_path, store
-        self.restart()
+        self._restart()
 
-    @property
-    def taken(self) -> tuple[str, ...]:
-        """The diffIDs of the layers it has, base first."""
-        # What a layer that could not be used has left in the tree makes it nobody's.
-        return (*self._taken, "spoiled") if self._spoiled else tuple(self._taken)
+    def begin(self, image: ResolvedImage) -> int:
+        """Keep the layers it has if the image begins with them, or else forget them; return how many are left."""
+        # A layer that cannot be used leaves something in the tree.
+        if self._spoiled or tuple(self._taken) != image.config.diff_ids[: len(self._taken)]:
+            self._restart()
+        return len(self._taken)
 
     @property
     def library(self) -> str:
         """What compressed the files, with its version; empty for nothing."""
         return self._store.library
 
-    def restart(self) -> None:
-        """Forget all layers."""
+    def _restart(self) -> None:
         self._taken: list[str] = []
         self._spoiled = False
         self._merging = Merging()
@@ -69,18 +72,18 @@ class ErofsBuilder:
         self._store.truncate(_PAGE)
 
     @contextmanager
-    def layer(self, diff_id: str, offset: int, what: str, *, keep: bool) -> Iterator[TarFollower]:
-        """Take the next layer while the block writes it; see LayerConsumer."""
+    def layer(self, place: LayerPlace) -> Iterator[TarFollower]:
+        """Consume the next layer while the block writes it; see ``LayerSink``."""
         end = self._store.end
         fd = os.open(self._data_path, os.O_RDWR | os.O_CLOEXEC)
         try:
-            tar = TarFollower(fd, offset, keep=keep)
-            reader = _LayerReader(tar, self._store, what)
+            tar = TarFollower(fd, place.offset, keep=place.keep)
+            reader = _LayerReader(tar, self._store, place.what)
             try:
                 with background_thread(reader.run, tar.abandon, "layer") as wait:
                     yield tar
                     wait()
-                self._apply(reader, len(self._taken), what)
+                self._apply(reader, len(self._taken), place.what)
             except BaseException:
                 self._store.truncate(end)
                 raise
@@ -88,7 +91,7 @@ class ErofsBuilder:
                 tar.drop()
         finally:
             os.close(fd)
-        self._taken.append(diff_id)
+        self._taken.append(place.diff_id)
 
     def _apply(self, reader: _LayerReader, number: int, what: str) -> None:
         """Put a verified layer's members into the tree."""
@@ -123,10 +126,10 @@ class ErofsBuilder:
 
         Raises RootfsError for what EROFS cannot hold, and OutOfMemoryError.
         """
-        if self.taken != image.resolved.config.diff_ids:
+        if self._spoiled or tuple(self._taken) != image.resolved.config.diff_ids:
             raise ValueError("layers of another image")
         self._merging.tell(warn)
-        finishing(self._merging.root, image)
+        labelled = finishing(self._merging.root, image)
         try:
             metadata, size = self._write(keep_times=keep_times)
             digest = _sha256(self._fd)
@@ -139,7 +142,7 @@ class ErofsBuilder:
                 raise
             raise full(self._fd, f"the EROFS image of {image.resolved.typed!r}") from error
         mount = partial(mounted_image, self._path, self._store.block)
-        return BuiltRoot(Layout.EROFS, mount, metadata, size, digest)
+        return BuiltRoot(Layout.EROFS, mount, metadata, size, digest, labelled=labelled, library=self.library)
 
     def _write(self, *, keep_times: bool) -> tuple[int, int]:
         nodes = list(walk(self._merging.root))

@@ -69,7 +69,7 @@ def build_tree(
     it is full.
     """
     root = merge(image, ahead, recorder.warn)
-    finishing(root, image)
+    labelled = finishing(root, image)
     top = os.path.join(directory, "tree")
     os.mkdir(top)
     # Its group would be that of all files, if the directory above it says so by its setgid bit.
@@ -78,7 +78,7 @@ def build_tree(
     size = sum(-(-node.size // _PAGE) * _PAGE for node in walk(root) if node.kind == "file" and node.extents is None)
     size += sum(extent.length for node in walk(root) for extent in node.extents or ())
     writable = None if zram_below(top) else partial(_mounted, top, mode="rw")
-    return BuiltRoot(Layout.TREE, partial(_mounted, top), 0, size, mount_writable=writable)
+    return BuiltRoot(Layout.TREE, partial(_mounted, top), 0, size, mount_writable=writable, labelled=labelled)
 
 
 def _make(image: VerifiedImage, root: Node, top: str, recorder: Recorder) -> None:

@@ -26,7 +26,6 @@ from bootc_live.formats.erofs.structures import (
     SUPER_OFFSET,
     Superblock,
 )
-from bootc_live.image.store.layer_store import META
 from bootc_live.image.verified import VerifiedImage
 from bootc_live.rootfs.layouts.built import BuiltRoot, Finishing, mounted_image, unchanged
 from bootc_live.rootfs.layouts.erofs.chunks import ChunkMap, MapBudget, chunk_map, node_chunk
@@ -38,6 +37,8 @@ from bootc_live.rootfs.tree.read_ahead import ReadAhead
 from bootc_live.system.files import full, no_space, write_at
 
 _PAGE = 4096
+# Room for the metadata, in front of the layers. A hole costs nothing.
+METADATA_ROOM = 16 * 2**30
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class IndexImage:
 
     path: str
     metadata: int
+    labelled: bool = False
 
 
 def build_index(
@@ -57,14 +59,14 @@ def build_index(
     cannot hold, OutOfMemoryError where the file system is full.
     """
     root = merge(image, ahead, warn)
-    finishing(root, image)
+    labelled = finishing(root, image)
     fd = os.open(image.path, os.O_RDWR | os.O_CLOEXEC)
     try:
         # What upper layers hide, and what stands between files, is nobody's.
         Data(fd).drop_garbage(sorted(span(node) for node in walk(root) if node.kind == "file"))
         # The loop device ends at whole sectors; a tar from some tools does not.
         os.ftruncate(fd, -(-os.fstat(fd).st_size // _PAGE) * _PAGE)
-        metadata = write_metadata(root, fd, META, image.size)
+        metadata = write_metadata(root, fd, METADATA_ROOM, image.size)
     except ValueError as error:
         raise RootfsError(
             f"{image.resolved.typed!r} cannot be made into a root: {error}",
@@ -76,7 +78,7 @@ def build_index(
         raise full(fd, f"the file system's metadata of {image.resolved.typed!r}") from error
     finally:
         os.close(fd)
-    return IndexImage(image.path, metadata)
+    return IndexImage(image.path, metadata, labelled)
 
 
 def index_root(
@@ -84,7 +86,8 @@ def index_root(
 ) -> BuiltRoot:
     """Build an index, as the layout that it is; raises as ``build_index``."""
     made = build_index(image, finishing, ahead, warn)
-    return BuiltRoot(Layout.INDEX, partial(mounted_index, made), made.metadata, made.metadata + image.size)
+    size = made.metadata + image.size
+    return BuiltRoot(Layout.INDEX, partial(mounted_index, made), made.metadata, size, labelled=made.labelled)
 
 
 @contextmanager

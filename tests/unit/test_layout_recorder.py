@@ -12,13 +12,14 @@ from bootc_live.base.log import Recorder
 from bootc_live.base.peekable import PeekableStream
 from bootc_live.config.source_spec import parse_source
 from bootc_live.formats.cpio import read_headers
-from bootc_live.rootfs.boot_files.extract import BootArtifacts, HandoverSpec, extracted_boot_files
+from bootc_live.pipeline import fetch
+from bootc_live.rootfs.boot_files.extract import BootArtifacts, boot_file_recipe
 from bootc_live.source.access import Access
 from tests.lib.acquiring import QUICK
 from tests.lib.oci_writer import Image, Layer, write_archive, write_layout
 from tests.lib.small_image import HERE
 from tests.lib.tar_writer import file, layer
-from tests.unit.test_take_boot_files import MIB, TREE, image, read
+from tests.unit.test_extract_boot_files import MIB, TREE, image, read
 
 KERNEL_LAYER, NOISE_LAYER = layer(*TREE), layer(file("noise", random.Random(7).randbytes(9 * MIB + 77)))
 IMAGE = image(KERNEL_LAYER, NOISE_LAYER)
@@ -30,8 +31,9 @@ def taken(where: Path, *sources: Path) -> Iterator[BootArtifacts]:
     work.mkdir()
     access = Access(lambda _: None, policy=QUICK, directory=str(work))
     specs = [parse_source(str(source)) for source in sources]
-    with extracted_boot_files(specs, access, str(work), Recorder(quiet=True), HandoverSpec("a")) as found:
-        yield found
+    recorder = Recorder(quiet=True)
+    with boot_file_recipe(str(work), recorder, "a") as recipe:
+        yield recipe.extract(fetch(specs, access, recipe, recorder))
 
 
 def damaged(where: Path, what: Image) -> Path:
@@ -71,7 +73,7 @@ def test_layers_that_unpack_to_the_same_are_there_once(tmp_path: Path) -> None:
 def test_blobs_of_another_image_are_not_handed_on(tmp_path: Path) -> None:
     other = image(KERNEL_LAYER, layer(file("other", "x")))
     with taken(tmp_path, damaged(tmp_path, IMAGE), read_once(tmp_path, other)) as found:
-        assert len(found.acquired.attempts) == 2
+        assert len(found.attempts) == 2
         assert found.layout is None
 
 
@@ -90,6 +92,6 @@ def test_the_next_image_takes_the_place(tmp_path: Path) -> None:
     good = write_layout(tmp_path / "good", other)
     with taken(tmp_path, damaged(tmp_path, IMAGE), good) as found:
         assert found.layout is not None
-        assert found.layout.digest == found.acquired.image.resolved.manifest_digest
-        blobs = {part.digest for part in found.acquired.image.resolved.manifest.layers} - found.layout.missing
+        assert found.layout.digest == found.image.manifest_digest
+        blobs = {part.digest for part in found.image.manifest.layers} - found.layout.missing
         assert {f"a/blobs/{digest.replace(':', '/')}" for digest in blobs} <= set(names(found))

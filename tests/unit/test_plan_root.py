@@ -1,4 +1,4 @@
-"""Who is asked before layers are fetched: by acquiring, for every kind of source, and with what is remembered."""
+"""Plans that are made before layers are fetched, for every kind of source, and what this host has."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ import pytest
 from bootc_live.base.errors import AdmissionError, SourceError
 from bootc_live.base.log import Recorder
 from bootc_live.base.units import MIB
-from bootc_live.config.model import Backing, Compression, Layout
+from bootc_live.config.model import Backing, Compression, Config, Layout
 from bootc_live.config.source_spec import parse_source
-from bootc_live.image.acquire import Acquired, acquire
-from bootc_live.image.sink import Takers
-from bootc_live.rootfs.memory.admitting import Admission, kind_of, present_means, present_room
-from bootc_live.rootfs.memory.choose import Means
+from bootc_live.image.candidate import Candidate
+from bootc_live.image.recipe import Fetched
+from bootc_live.image.sink import DataFile
+from bootc_live.image.verified import VerifiedImage
+from bootc_live.pipeline import fetch
+from bootc_live.rootfs.memory.host import Means, kind_of, present_means, present_room
 from bootc_live.rootfs.memory.machine import Room
 from bootc_live.rootfs.memory.need import RESERVE, StorageOption
+from bootc_live.rootfs.plan import RootPlan, plan_root
 from bootc_live.source.access import Access
 from tests.lib.acquiring import QUICK, allocated, contents
 from tests.lib.archive_members import oci_members, tar_of
@@ -47,16 +50,26 @@ def skopeos_order(tars: list[bytes]) -> bytes:
 
 
 class Asked:
-    """An admission for a room of so many MiB beside the reserve, and what it did."""
+    """A recipe that plans for a room of so many MiB beside the reserve, and fetches into the data file."""
+
+    begin = 0
 
     def __init__(self, mib: int, layout: Layout = Layout.INDEX) -> None:
         self.recorder = Recorder(quiet=True)
-        room = Room(RESERVE + mib * MIB, RESERVE + (mib + 100) * MIB, Backing())
-        self.admission = Admission(layout, Compression.NONE, room, ALL, self.recorder)
+        self.config = Config(layout=layout)
+        self.room = Room(RESERVE + mib * MIB, RESERVE + (mib + 100) * MIB, Backing())
+        self.path = ""
 
-    def acquire(self, data: Path, *sources: str) -> Acquired:
-        specs = [parse_source(source) for source in sources]
-        return acquire(specs, Access(quiet, policy=QUICK), str(data), self.recorder, Takers(self.admission))
+    def plan(self, found: Candidate) -> RootPlan:
+        return plan_root(found, self.config, self.room, ALL, None, self.recorder)
+
+    def fetch(self, found: Candidate, plan: RootPlan) -> VerifiedImage:
+        assert plan.room is self.room
+        return found.fetch(DataFile())
+
+    def acquire(self, data: Path, *sources: str) -> Fetched[RootPlan]:
+        self.path = str(data)
+        return fetch([parse_source(source) for source in sources], Access(quiet, policy=QUICK), self, self.recorder)
 
 
 @pytest.fixture
@@ -80,10 +93,8 @@ def test_admitted(large: str, data: Path) -> None:
     asked = Asked(10)
     made = asked.acquire(data, large)
     assert contents(made.image) == LARGE
-    assert asked.admission.choice is not None
-    assert asked.admission.choice.way == StorageOption(Layout.INDEX)
-    assert asked.admission.estimate is not None
-    assert asked.admission.estimate.unpacked == sum(map(len, LARGE))
+    assert made.plan.option == StorageOption(Layout.INDEX)
+    assert made.plan.estimate.unpacked == sum(map(len, LARGE))
     assert asked.recorder.warnings == []
     assert "estimate" in asked.recorder.phases
 
@@ -93,7 +104,6 @@ def test_refused(large: str, data: Path, tmp_path: Path) -> None:
     with pytest.raises(AdmissionError, match="does not fit into memory: layout index needs") as caught:
         asked.acquire(data, large)
     assert repr(large) in caught.value.message
-    assert asked.admission.choice is None
     assert [entry.name for entry in tmp_path.iterdir()] == ["large.oci"]
 
 
@@ -111,9 +121,7 @@ def test_a_smaller_image_has_its_turn(large: str, small: str, data: Path) -> Non
     assert contents(made.image) == SMALL
     assert "does not fit" in str(made.attempts[0].error)
     assert any("going on with the next source" in warning for warning in asked.recorder.warnings)
-    assert asked.admission.choice is not None
-    assert asked.admission.estimate is not None
-    assert asked.admission.estimate.unpacked < MIB
+    assert made.plan.estimate.unpacked < MIB
 
 
 def test_none_fits(large: str, data: Path) -> None:
@@ -135,9 +143,9 @@ def test_streams(order: object, data: Path, tmp_path: Path) -> None:
     content = archive(LARGE) if order is archive else skopeos_order(LARGE)
     (tmp_path / "image.oci.gz").write_bytes(gzip.compress(content, 1))
     asked = Asked(20)
-    assert contents(asked.acquire(data, str(tmp_path / "image.oci.gz")).image) == LARGE
-    assert asked.admission.estimate is not None
-    assert asked.admission.estimate.streamed
+    made = asked.acquire(data, str(tmp_path / "image.oci.gz"))
+    assert contents(made.image) == LARGE
+    assert made.plan.estimate.streamed
     with pytest.raises(AdmissionError):
         Asked(3).acquire(tmp_path / "data2", str(tmp_path / "image.oci.gz"))
     assert not (tmp_path / "data2").exists()

@@ -11,9 +11,10 @@ from bootc_live.base.units import MIB, mib
 from bootc_live.config.model import Backing, Compression, Layout, Zram
 from bootc_live.image.size.estimate import Estimate, LayerEstimate
 from bootc_live.image.size.unpacked import Basis
-from bootc_live.rootfs.memory.choose import Choice, Means, candidates, choose, every_way, least, likely
+from bootc_live.rootfs.memory.host import Means
 from bootc_live.rootfs.memory.machine import Room
 from bootc_live.rootfs.memory.need import RESERVE, Content, StorageOption, memory_need
+from bootc_live.rootfs.plan import RootPlan, candidates, choose, every_way, least, likely
 
 TYPED = "docker://registry.example/os"
 ALL = Means(frozenset(Compression), zram=True)
@@ -165,13 +166,13 @@ def test_what_the_kernel_cannot_mount(
     assert (list(found.ways), found.chosen, found.obstacles) == (expected, chosen, obstacles)
     assert found.warning == (f"layout {expected[0]} is taken, {chosen}{obstacles}" if warned else "")
     choice = choose(TYPED, layout, compress, an_estimate(), a_room(2000), means)
-    assert choice.way == expected[0]
+    assert choice.option == expected[0]
     assert choice.why.startswith(f"layout {expected[0]}, {chosen}: needs ")
     assert choice.why.endswith(f"of 2000.0 MiB{obstacles}")
     error = refused(layout, a_room(1), means=means, compress=compress)
     assert error.message.endswith(f"MiB are available{obstacles}")
     on_zram = choose(TYPED, layout, compress, an_estimate(), a_room(2000, Backing(zram=Zram(2000 * MIB))), means)
-    assert on_zram.way == replace(expected[0], zram=True)
+    assert on_zram.option == replace(expected[0], zram=True)
 
 
 def test_only_what_can_be_mounted_is_proposed() -> None:
@@ -191,7 +192,7 @@ def test_a_library_that_is_missing_is_no_substitute() -> None:
 def test_what_was_begun_is_kept() -> None:
     """Layers that were used up on one way cannot be had again for another."""
     choice = choose(TYPED, Layout.AUTO, NO, an_estimate(), a_room(2000), ALL, ZSTD)
-    assert choice.way == ZSTD
+    assert choice.option == ZSTD
     assert choice.why.startswith("layout erofs zstd, as begun for another source: needs ")
     with pytest.raises(AdmissionError, match="layout erofs lz4 needs"):
         choose(TYPED, Layout.AUTO, NO, an_estimate(), a_room(reserve(need(ZSTD) + 1)), ALL, LZ4)
@@ -203,7 +204,7 @@ def chosen(
     estimate: Estimate | None = None,
     compress: Compression = NO,
     means: Means = ALL,
-) -> Choice:
+) -> RootPlan:
     return choose(TYPED, layout, compress, estimate or an_estimate(), room, means)
 
 
@@ -229,11 +230,11 @@ def reserve(mib: int) -> int:
 )
 def test_the_fastest_that_fits(layout: Layout, available: int, way: StorageOption) -> None:
     choice = chosen(layout, a_room(reserve(available)))
-    assert choice.way == way
+    assert choice.option == way
     assert choice.warning is None
     assert choice.need == memory_need(way, likely(an_estimate()))
     assert ("the fastest that fits" if layout is Layout.AUTO else "as asked for") in choice.why
-    assert (f"index needs {reserve(1010)}.0 MiB" in choice.why) is (choice.way.layout is not layout and way != INDEX)
+    assert (f"index needs {reserve(1010)}.0 MiB" in choice.why) is (choice.option.layout is not layout and way != INDEX)
 
 
 def refused(
@@ -318,7 +319,7 @@ def test_limits_that_were_set(backing: Backing, message: str, hint: str) -> None
 def test_a_directory_that_was_chosen() -> None:
     """What lies on a disk takes no memory, but has to fit there."""
     room = replace(a_room(reserve(20)), free=1010 * MIB, on_disk=True)
-    assert chosen(Layout.INDEX, room).way == INDEX
+    assert chosen(Layout.INDEX, room).option == INDEX
     error = refused(Layout.INDEX, replace(room, free=900 * MIB))
     assert "index needs 1010.0 MiB, 900.0 MiB are free in --workdir" in error.message
     assert "name a --workdir with more space" in error.hint
@@ -329,21 +330,21 @@ def test_a_directory_that_was_chosen() -> None:
 
 def test_how_zram_compresses_counts() -> None:
     room = a_room(reserve(550), Backing(zram=Zram(2000 * MIB, "zstd")))
-    assert chosen(Layout.INDEX, room).way.algorithm == "zstd"
+    assert chosen(Layout.INDEX, room).option.algorithm == "zstd"
     assert "index on zram" in refused(Layout.INDEX, a_room(reserve(550), Backing(zram=Zram(2000 * MIB)))).message
 
 
 def test_limits_that_suffice() -> None:
-    assert chosen(Layout.INDEX, a_room(5000, Backing(size=1010 * MIB))).way == INDEX
+    assert chosen(Layout.INDEX, a_room(5000, Backing(size=1010 * MIB))).option == INDEX
     packed = Backing(size=640 * MIB, zram=Zram(1100 * MIB))
-    assert chosen(Layout.INDEX, a_room(reserve(640), packed)).way == StorageOption(Layout.INDEX, zram=True)
-    assert chosen(Layout.AUTO, a_room(5000, Backing(size=800 * MIB))).way == LZ4
+    assert chosen(Layout.INDEX, a_room(reserve(640), packed)).option == StorageOption(Layout.INDEX, zram=True)
+    assert chosen(Layout.AUTO, a_room(5000, Backing(size=800 * MIB))).option == LZ4
 
 
 def test_guesses_are_warned_of() -> None:
     guess = an_estimate(guessed=True)
     choice = chosen(Layout.INDEX, a_room(reserve(900)), guess)
-    assert choice.way == INDEX
+    assert choice.option == INDEX
     assert choice.warning is not None
     assert f"index needs {reserve(1010)}.0 MiB, {reserve(900)}.0 MiB are available" in choice.warning
     assert "guessed" in choice.warning
@@ -354,7 +355,7 @@ def test_guesses_are_warned_of() -> None:
 
 def test_auto_takes_the_smallest_where_nothing_is_sure() -> None:
     choice = chosen(Layout.AUTO, a_room(reserve(500)), an_estimate(guessed=True))
-    assert choice.way == ZSTD
+    assert choice.option == ZSTD
     assert choice.warning is not None
 
 

@@ -1,4 +1,4 @@
-"""Whether an image fits into RAM, and which layout it gets: decided before the first byte of a layer is fetched.
+"""Plan a root: whether an image fits into RAM, and which layout it gets, before the first byte of a layer is fetched.
 
 Only what is known to be too large is refused. Where a part of the size is a guess, a lack is a warning: a boot that
 might have worked must not fail because somebody guessed.
@@ -6,13 +6,16 @@ might have worked must not fail because somebody guessed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from bootc_live.base.errors import AdmissionError
+from bootc_live.base.errors import AdmissionError, RootfsError
+from bootc_live.base.log import Recorder
 from bootc_live.base.units import MIB, mib
-from bootc_live.config.model import Backing, Compression, Layout, Zram
-from bootc_live.image.size.estimate import Estimate
+from bootc_live.config.model import Backing, Compression, Config, Layout, Zram
+from bootc_live.image.candidate import Candidate
+from bootc_live.image.size.estimate import Estimate, estimate
+from bootc_live.rootfs.memory.host import Means
 from bootc_live.rootfs.memory.machine import Room, larger_machine
 from bootc_live.rootfs.memory.need import ZRAM_USABLE, Content, MemoryNeed, StorageOption, memory_need
 
@@ -28,24 +31,18 @@ _ROUND = 64 * MIB
 
 
 @dataclass(frozen=True)
-class Means:
-    """What can be done here: compressions of the erofs layout, and whether the kernel has zram.
+class RootPlan:
+    """How a root will be built: decided once for each source, and nothing later decides it again.
 
-    ``obstacle`` says why the kernel cannot mount the image of a way, and nothing where it can.
+    ``need`` is what it is likely to need, ``why`` the reason for a person, ``warning`` what may go wrong. The plan
+    follows from ``estimate``, the image's sizes, and ``room``, the memory there was.
     """
 
-    compressions: frozenset[Compression]
-    zram: bool
-    obstacle: Callable[[StorageOption], str] = lambda _way: ""
-
-
-@dataclass(frozen=True)
-class Choice:
-    """The way that is taken, what it is likely to need, why it was taken, and what may go wrong with it."""
-
-    way: StorageOption
+    option: StorageOption
     need: MemoryNeed
     why: str
+    estimate: Estimate
+    room: Room
     warning: str | None = None
 
 
@@ -121,47 +118,81 @@ def choose(
     typed: str,
     layout: Layout,
     compress: Compression,
-    estimate: Estimate,
+    estimated: Estimate,
     room: Room,
     means: Means,
     begun: StorageOption | None = None,
-) -> Choice:
-    """Return the first way of a layout that fits; raise AdmissionError where none can, with those that would.
+) -> RootPlan:
+    """Return a plan for the first way of a layout that fits.
 
-    ``typed`` is the image as it was written, for messages; ``begun`` is the only way that can still be taken.
+    Raise AdmissionError where none can, naming those that would. ``typed`` is the image as it was written, for
+    messages; ``begun`` is the only way that can still be taken.
     """
     found = candidates(layout, compress, means, room.backing.zram)
     if begun is not None:
         found = Candidates((begun,), "as begun for another source")
-    needs = [(way, memory_need(way, likely(estimate))) for way in found.ways]
+    needs = [(way, memory_need(way, likely(estimated))) for way in found.ways]
     for number, (way, need) in enumerate(needs):
         if lack(way, need, room) is None:
-            return Choice(way, need, _why(way, need, room, found, needs[:number]))
-    possible = [each for each in needs if lack(each[0], memory_need(each[0], least(estimate)), room) is None]
+            return RootPlan(way, need, _why(way, need, room, found, needs[:number]), estimated, room)
+    possible = [each for each in needs if lack(each[0], memory_need(each[0], least(estimated)), room) is None]
     way, need = min(possible or needs, key=lambda each: each[1].memory)
     short = lack(way, need, room)
     assert short is not None, "it would have been chosen"
     if not possible:
         raise AdmissionError(
             f"{typed!r} does not fit into memory: layout {way} {short}{found.obstacles}",
-            hint=_remedy(way, need, short, estimate, room, means),
+            hint=_remedy(way, need, short, estimated, room, means),
         )
-    return Choice(
+    return RootPlan(
         way,
         need,
         f"layout {way}: nothing is sure to fit{found.obstacles}",
+        estimated,
+        room,
         f"{typed!r} may not fit into memory: layout {way} {short}; going on, because that is partly guessed",
     )
 
 
-def likely(estimate: Estimate) -> Content:
+def plan_root(
+    candidate: Candidate, config: Config, room: Room, means: Means, begun: StorageOption | None, recorder: Recorder
+) -> RootPlan:
+    """Return the plan for the image of a source, and say it; raise as ``choose``.
+
+    ``begun`` is the only way that can still be taken, after layers of another source were consumed for it.
+    """
+    with recorder.phase("estimate", "looking how large the image is"):
+        estimated = estimate(candidate.source, candidate.image)
+    # A small guess is not worth a word.
+    guessed = f" ({mib(estimated.guessed)} of that are guessed)" if estimated.guessed > MIB else ""
+    recorder.say(f"{mib(estimated.size)} to fetch, {mib(estimated.unpacked)} unpacked{guessed}")
+    plan = choose(candidate.image.typed, config.layout, config.compress, estimated, room, means, begun)
+    recorder.say(plan.why)
+    if plan.warning is not None:
+        recorder.warn(plan.warning)
+    return plan
+
+
+def check_options(config: Config, means: Means, recorder: Recorder) -> None:
+    """Warn of what was asked for and cannot be mounted here; raise RootfsError where nothing else is allowed."""
+    warning = candidates(config.layout, config.compress, means).warning
+    if warning and config.erofs_digest is not None:
+        raise RootfsError(
+            f"'bootc.live.erofs.digest={config.erofs_digest}' allows nothing else, but {warning}",
+            hint="use a kernel that can, or pin an image with a compression that this one has",
+        )
+    if warning:
+        recorder.warn(warning)
+
+
+def likely(estimated: Estimate) -> Content:
     """Give the content as it will be, as far as known."""
-    return Content(estimate.unpacked, estimate.packing, estimate.streamed)
+    return Content(estimated.unpacked, estimated.packing, estimated.streamed)
 
 
-def least(estimate: Estimate) -> Content:
+def least(estimated: Estimate) -> Content:
     """Give the content if every guess was too high."""
-    return Content(estimate.least, estimate.packing, estimate.streamed, optimistic=True)
+    return Content(estimated.least, estimated.packing, estimated.streamed, optimistic=True)
 
 
 def lack(way: StorageOption, need: MemoryNeed, room: Room) -> Lack | None:
@@ -202,14 +233,14 @@ def _why(
     return f"layout {way}, {found.chosen}: needs {mib(need.memory)} of {mib(room.available)}{others}{found.obstacles}"
 
 
-def _remedy(way: StorageOption, need: MemoryNeed, short: Lack, estimate: Estimate, room: Room, means: Means) -> str:
+def _remedy(way: StorageOption, need: MemoryNeed, short: Lack, estimated: Estimate, room: Room, means: Means) -> str:
     """Say what would help; the limits that were set do not count for that, because they can be changed."""
     free = replace(room, backing=Backing())
     kept = replace(room.backing, size=None)
     parts = []
     if short.what == _BY_SIZE and lack(way, need, replace(room, backing=kept)) is None:
         parts.append(f"leave bootc.live.size= out, or set it to {-(-short.needed // MIB)}M")
-    needs = [(each, memory_need(each, likely(estimate))) for each in every_way(means)]
+    needs = [(each, memory_need(each, likely(estimated))) for each in every_way(means)]
     fitting = [(each, much) for each, much in needs if lack(each, much, free) is None]
     # A larger zram device may do; what has no memory, or not the limit it wants, has been told of.
     same = replace(way, algorithm="")

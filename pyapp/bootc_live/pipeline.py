@@ -1,0 +1,115 @@
+"""The program on one page: resolve → plan → fetch → build → land."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from bootc_live.base.errors import AdmissionError, ImageError, RunError, SourceError
+from bootc_live.base.log import Recorder
+from bootc_live.config.model import Config
+from bootc_live.config.next_kernel.handover import Handover
+from bootc_live.config.source_spec import SourceSpec
+from bootc_live.image.candidate import candidate
+from bootc_live.image.recipe import Attempt, Fetched, Plan, Recipe, all_failed, failed
+from bootc_live.image.resolve import Wanted
+from bootc_live.image.store.layer_store import layer_store
+from bootc_live.landing.protocol import Landing, Receipt
+from bootc_live.receipt.receipt import Figures, make_receipt
+from bootc_live.receipt.two_kernels import first_stage
+from bootc_live.rootfs.boot_files.extract import BootArtifacts, BootFileRecipe
+from bootc_live.rootfs.build import root_builder
+from bootc_live.rootfs.memory.host import Means
+from bootc_live.rootfs.ram import settle
+from bootc_live.rootfs.writable.live_root import MountedRoot, mounted_root
+from bootc_live.source.access import Access
+from bootc_live.system.memory import PeakMemory, trim_heap
+
+Made = TypeVar("Made")
+
+
+def fetch(specs: Sequence[SourceSpec], access: Access, recipe: Recipe[Plan], recorder: Recorder) -> Fetched[Plan]:
+    """Plan and fetch the image of the first source that can be used.
+
+    An error ends that source alone; layers that it finished are used by the next. OutOfMemoryError ends all.
+    Raise the only source's error, or one that lists all of them.
+    """
+    attempts: list[Attempt] = []
+    wanted = Wanted(pin=access.pin)
+    with layer_store(recipe.path, max(1, len(specs)), recipe.begin) as store:
+        for spec in specs:
+            try:
+                with candidate(spec, access, wanted, store, recorder) as found:
+                    plan = recipe.plan(found)
+                    image = recipe.fetch(found, plan)
+            except (SourceError, ImageError, RunError, AdmissionError) as error:
+                if len(specs) == 1:
+                    raise
+                attempts.append(failed(spec, error))
+                if len(attempts) == len(specs):
+                    raise SourceError(all_failed(attempts), hint=error.hint) from error
+                recorder.warn(f"{error.message}; going on with the next source")
+                store.next_source()
+            else:
+                store.keep_only(image.resolved.config.diff_ids)
+                return Fetched(image, plan, (*attempts, Attempt(spec.typed, None)))
+        raise ValueError("no sources")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one run works with: the sources to try in order, and a private ``directory`` in RAM or where one was named.
+
+    ``before`` is what the kernel before this one handed over. A dry run does all but landing.
+    """
+
+    config: Config
+    sources: Sequence[SourceSpec]
+    access: Access
+    directory: str
+    recorder: Recorder
+    peak: PeakMemory
+    before: Handover | None = None
+    dry_run: bool = False
+
+
+def land_root(run: Run, landing: Landing[MountedRoot], means: Means, *, ours: bool) -> None:
+    """Make a root of an image and land it; raise BootcLiveError. See ``RootBuilder`` for ``means`` and ``ours``."""
+    config, recorder = run.config, run.recorder
+    with root_builder(config, run.directory, recorder, means, ours=ours) as builder:
+        fetched = fetch(run.sources, run.access, builder, recorder)
+        built = builder.build(fetched.plan.option, fetched.image)
+        trim_heap()
+        settle(run.directory)
+
+        def receipt(root: MountedRoot) -> Receipt:
+            run.peak.sample()
+            figures = Figures(fetched.plan, built, run.peak.used, run.access.traffic.hosts, root.state)
+            return make_receipt(config, fetched, figures, recorder, run.before)
+
+        with mounted_root(built, fetched.image.resolved, run.directory, config.parts, recorder) as root:
+            land(run, landing, root, receipt)
+
+
+def land_kernel(run: Run, landing: Landing[BootArtifacts], recipe: BootFileRecipe) -> None:
+    """Take the kernel out of an image and land in it; raise BootcLiveError."""
+    artifacts = recipe.extract(fetch(run.sources, run.access, recipe, run.recorder))
+
+    def receipt(artifacts: BootArtifacts) -> Receipt:
+        return first_stage(artifacts, run.access.traffic.hosts, run.peak.used, run.recorder)
+
+    land(run, landing, artifacts, receipt)
+
+
+def land(run: Run, landing: Landing[Made], made: Made, receipt: Callable[[Made], Receipt]) -> None:
+    """Land what was made, with its receipt; raise BootcLiveError with nothing changed."""
+    for warning in landing.examine(made):
+        run.recorder.warn(warning)
+    try:
+        done = landing.prepare(made, receipt(made))
+        if not run.dry_run:
+            landing.commit()
+    finally:
+        landing.undo()
+    run.recorder.say(f"dry run: nothing was handed over; else {done}" if run.dry_run else done)

@@ -1,0 +1,137 @@
+"""Build a root as it was planned: the sink for its layers first, then what can be mounted."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from bootc_live.base.errors import RootfsError
+from bootc_live.base.log import Recorder
+from bootc_live.config.model import Config, Layout
+from bootc_live.image.candidate import Candidate
+from bootc_live.image.sink import LayerSink
+from bootc_live.image.verified import VerifiedImage
+from bootc_live.rootfs.layouts.built import BuiltRoot
+from bootc_live.rootfs.layouts.erofs.layout import ErofsBuilder, erofs_builder
+from bootc_live.rootfs.layouts.files.layout import build_tree
+from bootc_live.rootfs.layouts.index.layout import METADATA_ROOM, index_root
+from bootc_live.rootfs.memory.host import Means, present_room
+from bootc_live.rootfs.memory.need import StorageOption
+from bootc_live.rootfs.plan import RootPlan, plan_root
+from bootc_live.rootfs.ram import RamFs, ram_filesystem
+from bootc_live.rootfs.tree.labels import label_tree
+from bootc_live.rootfs.tree.live import live_tree
+from bootc_live.rootfs.tree.node import Node
+from bootc_live.rootfs.tree.read_ahead import read_ahead
+
+
+class RootBuilder:
+    """Plans, fetches and builds one root: a ``Recipe``, and what comes after it. Use ``root_builder``."""
+
+    begin = METADATA_ROOM
+
+    def __init__(
+        self, config: Config, directory: str, recorder: Recorder, means: Means, stack: ExitStack, *, ours: bool
+    ) -> None:
+        """Build in ``directory``; ``ours`` tells that its file system is ours, and lives as long as the root.
+
+        Memory is measured now: what sources that fail leave behind does not count.
+        """
+        self.path = os.path.join(directory, "layers")
+        self._config, self._directory, self._recorder, self._stack = config, directory, recorder, stack
+        self._means, self._ours = means, ours
+        self._room = present_room(config.backing, None if ours else directory)
+        self._headers = stack.enter_context(read_ahead(self.path))
+        self._erofs: ErofsBuilder | None = None
+        # The only option that is left, after layers were consumed for it.
+        self._begun: StorageOption | None = None
+
+    def plan(self, found: Candidate) -> RootPlan:
+        """Return the plan for the image of a source; raise AdmissionError where none of its layouts can fit."""
+        return plan_root(found, self._config, self._room, self._means, self._begun, self._recorder)
+
+    def fetch(self, found: Candidate, plan: RootPlan) -> VerifiedImage:
+        """Fetch the layers to where the plan wants them; raise as ``Candidate.fetch``."""
+        return found.fetch(self.sink(plan.option))
+
+    def sink(self, option: StorageOption) -> LayerSink:
+        """Return where the layers of a root go that is stored so; raise RootfsError."""
+        if option.layout is not Layout.EROFS:
+            return self._headers
+        if self._erofs is None:
+            path = os.path.join(self._directory, "root.erofs")
+            self._erofs = self._stack.enter_context(erofs_builder(path, self.path, option.compress))
+            self._begun = option
+        return self._erofs
+
+    def build(self, option: StorageOption, image: VerifiedImage) -> BuiltRoot:
+        """Build the root of an image whose layers are in the sink; the data file is used up unless it is the root.
+
+        Raise RootfsError, ImageError and OutOfMemoryError.
+        """
+        if option.layout is Layout.EROFS:
+            assert self._erofs is not None, "its layers went to another sink"
+            return self._build_erofs(self._erofs, image)
+        if option.layout is Layout.TREE:
+            with self._recorder.phase("tree", "making the root's files"):
+                return build_tree(image, self._directory_of_files(), self._recorder, self._finish_tree, self._headers)
+        with self._recorder.phase("index", "making the root's index"):
+            return index_root(image, self._finish_tree, self._headers, self._recorder.warn)
+
+    def _build_erofs(self, builder: ErofsBuilder, image: VerifiedImage) -> BuiltRoot:
+        # All of it has been taken.
+        os.unlink(self.path)
+        with self._recorder.phase("erofs", "finishing the EROFS image"):
+            keep_times = self._config.erofs_times == "image"
+            built = builder.finish(image, self._finish_tree, keep_times=keep_times, warn=self._recorder.warn)
+        wanted = self._config.erofs_digest
+        if wanted is not None and built.sha256 != wanted:
+            made = f" ({builder.library})" if builder.library else ""
+            raise RootfsError(
+                f"the EROFS image of {image.resolved.typed!r} has the digest {built.sha256}, "
+                f"'bootc.live.erofs.digest={wanted}' allows no other",
+                hint="compare the OCI image's digest, bootc.live.compress= and bootc.live.erofs.times= with those that "
+                f"the digest is of; compressed images also depend on the library{made}",
+            )
+        return built
+
+    def _finish_tree(self, root: Node, image: VerifiedImage) -> bool:
+        builder = self._erofs
+        with ExitStack() as stack:
+            if builder is not None:
+                read = builder.content
+            else:
+                fd = os.open(image.path, os.O_RDONLY | os.O_CLOEXEC)
+                stack.callback(os.close, fd)
+
+                def read(node: Node) -> bytes:
+                    if node.extents is None:
+                        return os.pread(fd, node.size, node.offset)
+                    content = bytearray(node.size)
+                    for part in node.extents:
+                        content[part.start : part.start + part.length] = os.pread(fd, part.length, part.data)
+                    return bytes(content)
+
+            typed = image.resolved.typed
+            live_tree(root, typed, read)
+            return label_tree(root, read, self._config.selinux, typed, self._recorder)
+
+    def _directory_of_files(self) -> str:
+        if self._ours:
+            return self._directory
+        # Whoever chose the directory keeps it, and empties it: the files need one that lives as long as they.
+        place = os.path.join(self._directory, "files")
+        os.mkdir(place, 0o700)
+        backing = self._config.backing
+        spec = RamFs(backing.size, huge=backing.huge, mpol=backing.mpol, zram=backing.zram, mode=0o700)
+        return self._stack.enter_context(ram_filesystem(spec, place))
+
+
+@contextmanager
+def root_builder(
+    config: Config, directory: str, recorder: Recorder, means: Means, *, ours: bool
+) -> Iterator[RootBuilder]:
+    """Keep a builder, and what it needs, while the block runs; mount what it built within. See ``RootBuilder``."""
+    with ExitStack() as stack:
+        yield RootBuilder(config, directory, recorder, means, stack, ours=ours)
