@@ -107,9 +107,8 @@ def land(run: Run, landing: Landing[Made], made: Made, receipt: Callable[[Made],
     for warning in landing.examine(made):
         run.recorder.warn(warning)
     try:
-        done = landing.prepare(made, receipt(made))
-        if not run.dry_run:
-            landing.commit()
+        ready = landing.prepare(made, receipt(made))
+        done = f"dry run: {ready}; nothing was handed over" if run.dry_run else landing.commit()
     finally:
         landing.undo()
-    run.recorder.say(f"dry run: nothing was handed over; else {done}" if run.dry_run else done)
+    run.recorder.say(done)

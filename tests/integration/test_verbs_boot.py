@@ -211,7 +211,10 @@ def test_dry_run_leaves_no_trace(program: Program, small: Path, tmp_path: Path) 
     root.mkdir()
     cmdline = f"root=bootc-live:{small} rw"
     ended = program.run("boot", "--dry-run", "--cmdline", cmdline, "--sysroot", root, "--receipt", receipt).good()
-    assert ended.stderr.splitlines()[-1] == "bootc-live: dry run: nothing was handed over"
+    assert (
+        ended.stderr.splitlines()[-1]
+        == f"bootc-live: dry run: the root can be attached at {root}; nothing was handed over"
+    )
     assert list(tmp_path.iterdir()) == [root]
     assert list(root.iterdir()) == []
 

@@ -85,10 +85,11 @@ class Aboard:
     def prepare(self, made: str, receipt: Receipt) -> str:
         assert receipt == {"of": made}
         self._step("prepare")
-        return f"{made} is up"
+        return f"{made} can go up"
 
-    def commit(self) -> None:
+    def commit(self) -> str:
         self._step("commit")
+        return "it is up"
 
     def undo(self) -> None:
         self._step("undo")

@@ -204,7 +204,7 @@ def _initrd(artifacts: BootArtifacts, given: BootFile | None, root: str, recorde
 def _layout(artifacts: BootArtifacts) -> RecordedLayout:
     if artifacts.layout is None or artifacts.layout.missing:
         raise ImageError(
-            f"{artifacts.image.typed!r} cannot be artifacts along with --rootfs as it is",
+            f"{artifacts.image.typed!r} cannot be included with --rootfs as it is",
             hint="make an OCI archive of it: skopeo copy SOURCE oci-archive:FILE.oci:latest",
         )
     return artifacts.layout

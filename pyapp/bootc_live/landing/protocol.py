@@ -22,13 +22,13 @@ class Landing(Protocol[Made_contra]):
         """Raise LandingError if this image cannot land here; return what else a person should be warned of."""
 
     def prepare(self, made: Made_contra, receipt: Receipt) -> str:
-        """Do everything that can fail, and return in a few words what ``commit`` will have done.
+        """Do everything that can fail, and return in a few words what is ready; raise BootcLiveError."""
 
-        Raise BootcLiveError.
+    def commit(self) -> str:
+        """Land, and return in a few words what was done: the point of no return.
+
+        Raise LandingError if that fails after all.
         """
-
-    def commit(self) -> None:
-        """Land: the point of no return. Raise LandingError if that fails after all."""
 
     def undo(self) -> None:
         """Release what ``prepare`` acquired: after a failure, a dry run, or ``commit``."""

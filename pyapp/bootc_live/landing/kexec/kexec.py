@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import NoReturn
 
 from bootc_live.base.errors import ConfigError, LandingError, OutOfMemoryError
 from bootc_live.base.log import Recorder
@@ -122,10 +123,10 @@ class KexecLanding:
         seconds = ", ".join(f"{name} {spent} s" for name, spent in self.recorder.phases.items())
         peak = f"{mib(used)} of memory at the peak, for {fetched} to fetch"
         self._last_words = f"{peak}; {seconds}; going on in kernel {made.files.version} ({call})"
-        return f"kernel {made.files.version} is loaded ({call}); {peak}; {seconds}"
+        return f"kernel {made.files.version} can be loaded ({call}); {peak}; {seconds}"
 
-    def commit(self) -> None:
-        """Start it; return only by raising LandingError."""
+    def commit(self) -> NoReturn:
+        """Start it; raise LandingError if this kernel is still there."""
         # They have to be on the console when this kernel ends: its log is, the journal may be late.
         if self.log is None or self.recorder.quiet:
             self.recorder.say(self._last_words)
@@ -133,6 +134,7 @@ class KexecLanding:
             with suppress(OSError), open(self.log, "ab", buffering=0) as file:
                 file.write(f"<6>bootc-live: {self._last_words}\n".encode())
         commit(exec_loaded_kernel)
+        raise AssertionError("the kernel was started")
 
     def undo(self) -> None:
         """Unload the kernel."""

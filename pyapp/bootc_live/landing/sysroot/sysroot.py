@@ -62,14 +62,15 @@ class SysrootLanding:
         self._tree = mount_tree(made.path)
         self._stack.callback(os.close, self._tree)
         self._arguments = receipt, made.unlabelled
-        return f"the root is at {self.sysroot}"
+        return f"the root can be attached at {self.sysroot}"
 
-    def commit(self) -> None:
+    def commit(self) -> str:
         """Attach the root, and leave the receipt; from here on only switch-root follows. Raise LandingError."""
         assert self._arguments is not None, "prepared"
         receipt, unlabelled = self._arguments
         arguments = self.sysroot, receipt, self.receipt_path, unlabelled, self.relabel_to
         commit(attach, *arguments, descriptors=[self._tree])
+        return f"the root is at {self.sysroot}"
 
     def undo(self) -> None:
         """Release the copy."""
