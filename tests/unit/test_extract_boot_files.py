@@ -289,11 +289,6 @@ def test_a_missing_blob(tmp_path: Path) -> None:
     source = write_layout(tmp_path / "image", image(layer(*TREE), layer(file("other", "x"))))
     largest = max((source / "blobs/sha256").iterdir(), key=lambda path: path.stat().st_size)
     largest.unlink()
-<<<<<<< HEAD:tests/unit/test_take_boot_files.py
     with pytest.raises(SourceError, match="does not contain the blob"):  # noqa: SIM117
-        with taken(source, tmp_path, HandoverSpec("a")):
-=======
-    with pytest.raises(SourceError, match="does not hold the blob"):  # noqa: SIM117
         with taken(source, tmp_path, "a"):
->>>>>>> 6539105 (pipeline: the program on one page, with sinks and landings as contracts):tests/unit/test_extract_boot_files.py
             pass
