@@ -24,7 +24,7 @@ INCOMPAT_CHUNKED = 0x4
 
 _MAGIC = 0xE0F5E1E2
 _COMPAT_MTIME = 0x2
-_SUPER = struct.Struct("<IIIBBHQQIIII16s16sIHHHBBIQ24x")
+_SUPER = struct.Struct("<I4xIBxHQ12xII20x16sIH42x")
 _INODE = struct.Struct("<HHHHQIIIIqII16x")
 _DIRENT = struct.Struct("<QHBB")
 _XATTR_HEAD = struct.Struct("<IB7x")
@@ -69,27 +69,15 @@ class Superblock(NamedTuple):
         """Return the 128 bytes at offset 1024, with a null UUID and without a time."""
         return _SUPER.pack(
             _MAGIC,
-            0,
             _COMPAT_MTIME,
             self.block_bits,
-            0,
             self.root,
             self.inodes,
-            0,
-            0,
             self.blocks,
             self.meta_block,
-            0,
-            bytes(16),
-            b"bootc-live".ljust(16, b"\0"),
+            b"bootc-live",
             self.incompat,
             self.algorithms,
-            0,
-            0,
-            0,
-            0,
-            0,
-            0,
         )
 
 
