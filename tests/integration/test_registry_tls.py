@@ -47,12 +47,12 @@ def secure(
 
 
 @contextmanager
-def trusting(*certificates: Path, suffix: str = ".crt") -> Iterator[None]:
+def trusting(*certificates: Path) -> Iterator[None]:
     """Puts certificates where an initramfs has them."""
     CERTIFICATES.mkdir(parents=True)
     try:
         for number, certificate in enumerate(certificates):
-            (CERTIFICATES / f"{number}{suffix}").write_bytes(certificate.read_bytes())
+            (CERTIFICATES / f"{number}.crt").write_bytes(certificate.read_bytes())
         yield
     finally:
         for path in CERTIFICATES.iterdir():
@@ -76,28 +76,6 @@ def test_boot_by_digest(program: Program, secure: tuple[Registry, str], authorit
         assert made.receipt["warnings"] == []
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-@pytest.mark.parametrize("suffix", [".crt", ".pem"])
-def test_private_authority(
-    suffix: str, host: str, program: Program, secure: tuple[Registry, str], authority: Certificate
-) -> None:
-    with trusting(authority.certificate, suffix=suffix):
-        assert program.run("inspect", secure[0].source("os", host=host)).good().stderr == ""
-
-
-def test_one_of_several_authorities(
-    program: Program, secure: tuple[Registry, str], authority: Certificate, tmp_path: Path
-) -> None:
-    other = make_authority(tmp_path, "other")
-    with trusting(other.certificate, authority.certificate):
-        program.run("inspect", secure[0].source("os")).good()
-
-
-def test_bundle_from_the_environment(program: Program, secure: tuple[Registry, str], authority: Certificate) -> None:
-    bundle = {"SSL_CERT_FILE": str(authority.certificate)}
-    program.run("inspect", secure[0].source("os"), env=bundle).good()
-
-
 def test_unknown_authority(program: Program, secure: tuple[Registry, str], tmp_path: Path) -> None:
     source = secure[0].source("os")
     other = make_authority(tmp_path, "other")
@@ -106,20 +84,6 @@ def test_unknown_authority(program: Program, secure: tuple[Registry, str], tmp_p
             told = program.run("inspect", source).error(f"{secure[0].url}/v2/os", repr(source), "certificate verify")
         assert str(CERTIFICATES) in told
         assert "bootc.registry.unsecure" in told
-
-
-def test_boot_without_the_authority(program: Program, secure: tuple[Registry, str], tmp_path: Path) -> None:
-    source = secure[0].source("os")
-    (tmp_path / "root").mkdir()
-    ended = program.run("boot", "--cmdline", f"root=bootc-live:{source} rw", "--sysroot", tmp_path / "root")
-    ended.error(f"{secure[0].url}/v2/os", repr(source))
-
-
-def test_certificate_that_is_none(program: Program, secure: tuple[Registry, str], tmp_path: Path) -> None:
-    broken = tmp_path / "broken"
-    broken.write_text("-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n")
-    with trusting(broken):
-        program.run("inspect", secure[0].source("os")).error(str(CERTIFICATES / "0.crt"))
 
 
 def test_name_that_the_certificate_lacks(program: Program, authority: Certificate, keys: Path, tmp_path: Path) -> None:

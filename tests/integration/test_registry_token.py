@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.lib.access import rehearsed
-from tests.lib.dead_servers import closed_port
 from tests.lib.oci_writer import Image, Layer, write_layout
 from tests.lib.program import Program
 from tests.lib.registry import registry
@@ -38,25 +35,6 @@ def test_anonymous_pull(program: Program, signer: Certificate, tmp_path: Path) -
         assert len(service.scopes) <= 2
     assert (tmp_path / "tree/etc/hostname").read_text() == "small, changed above\n"
     assert len(list((tmp_path / "tree/more").iterdir())) == 12
-
-
-def test_pull_that_is_not_allowed(program: Program, signer: Certificate, tmp_path: Path) -> None:
-    with token_service(signer, ()) as service, registry(tmp_path / "r", auth=service.settings) as served:
-        source = served.source("os")
-        told = program.run("inspect", "--unsecure", source).error(repr(source), f"{served.url}/v2/os", "401")
-        assert "put a login for it into /etc/bootc-live/auth.json" in told
-        assert service.scopes == [PULL]
-
-
-def test_token_service_that_is_gone(program: Program, signer: Certificate, tmp_path: Path) -> None:
-    with token_service(signer, ("pull",)) as service:
-        settings = json.dumps(service.settings)
-    with closed_port() as port:
-        gone = json.loads(settings.replace(f":{service.port}/", f":{port}/"))
-        with registry(tmp_path / "r", auth=gone) as served:
-            source = served.source("os")
-            told = rehearsed(program, source, tmp_path, "bootc.registry.unsecure").error(source, "Connection refused")
-            assert f"127.0.0.1:{port}/token" in told
 
 
 def test_tokens_are_real(signer: Certificate, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ class HandoverSource:
     """
 
     def __init__(self, path: str, typed: str, rest: AnySource | None) -> None:
-        """``rest`` is the open source of missing blobs, or None; raise SourceError if it is a stream."""
+        """Take missing blobs from the open source ``rest``; raise SourceError if it is a stream."""
         if isinstance(rest, StreamSource):
             raise SourceError(
                 f"{typed!r} can only be read as a whole, so it cannot supply the layers that the previous kernel did "

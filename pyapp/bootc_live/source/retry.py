@@ -20,7 +20,7 @@ class TransientError(SourceError):
     """A failure that may not occur at the next try."""
 
     def __init__(self, message: str, *, hint: str, wait: float | None = None) -> None:
-        """``wait`` is the number of seconds that the server asks to wait, or None."""
+        """Keep the seconds that the server asks to wait, or None."""
         super().__init__(message, hint=hint)
         self.wait = wait
 

@@ -63,7 +63,7 @@ class DockerArchive:
     docker = True
 
     def __init__(self, files: TarFiles, typed: str, label: str | None, *, insecure: bool) -> None:
-        """``label`` names the image."""
+        """Select the image with a label."""
         self.typed = typed
         self.label = label
         self.insecure = insecure

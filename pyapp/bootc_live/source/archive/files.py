@@ -91,7 +91,7 @@ class DirectoryFiles:
     """The files below a directory."""
 
     def __init__(self, path: str, typed: str) -> None:
-        """``typed`` is the source, for messages."""
+        """Show ``typed`` in messages."""
         self._path = path
         self._typed = typed
 
@@ -130,7 +130,7 @@ class MemoryFiles:
     """Files in memory."""
 
     def __init__(self, content: Mapping[str, bytes]) -> None:
-        """``content`` is by name."""
+        """Use contents by name."""
         self._content = content
 
     def size(self, name: str) -> int | None:

@@ -15,10 +15,9 @@ _Entry = TypeVar("_Entry")
 def choose(
     typed: str, entries: Sequence[_Entry], names_of: Callable[[_Entry], set[str]], label: str | None
 ) -> list[_Entry]:
-    """Return the entries that a label names, by whole name or by tag; None takes ``latest``, or the only image.
+    """Return the entries with a label as full name or tag; None selects ``latest``, or the only image.
 
-    Several have the same set of names, or none has one: an image for several platforms. Raise SourceError listing
-    what there is.
+    Several entries have the same names, or none: an image for several platforms. Raise SourceError with all names.
     """
     wanted = label or "latest"
     exact = [entry for entry in entries if wanted in names_of(entry)]

@@ -25,14 +25,14 @@ class LayoutSource:
     """The image with a label in a layout; see ``Source``."""
 
     def __init__(self, files: Files, typed: str, label: str | None, *, insecure: bool = False) -> None:
-        """``label`` names the image in index.json; None takes ``latest``, or the only one there is."""
+        """Select the image with a label in index.json; None selects ``latest``, or the only one."""
         self.typed = typed
         self.insecure = insecure
         self._files = files
         self._label = label
 
     def top(self) -> TopManifest:
-        """Return the manifest the label names, or an index of those that share their names, or have none."""
+        """Return the selected manifest, or an index of several images with the same names or none."""
         if self._files.size("index.json") is None:
             raise SourceError(f"{self.typed!r} is not an OCI archive or layout: it has no index.json", hint=HINT)
         chosen = _choose(self.typed, read_small(self._files, "index.json", self.typed), self._label)

@@ -42,7 +42,7 @@ class FileReader:
     """A file, read in place."""
 
     def __init__(self, fd: int, typed: str, *, consume: bool = False) -> None:
-        """``consume`` frees the space of parts that have been read; only for private files."""
+        """Free the space of parts that have been read if ``consume`` is set; only for private files."""
         self._fd = fd
         self._typed = typed
         self._consume = consume

@@ -28,7 +28,7 @@ class StreamArchive:
         insecure: bool,
         interrupt: Callable[[], None],
     ) -> None:
-        """``open_bytes`` opens the stream at its start; ``interrupt`` ends it."""
+        """Open the stream with ``open_bytes``, and end it with ``interrupt``."""
         self.typed = typed
         self.label = label
         self.insecure = insecure

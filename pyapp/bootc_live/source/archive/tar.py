@@ -88,7 +88,7 @@ class StreamBuffer:
     """A Buffer over a stream; the data of members is read between the headers."""
 
     def __init__(self, pieces: Iterator[bytes]) -> None:
-        """``pieces`` are the bytes of the archive."""
+        """Read the archive from ``pieces``."""
         self._stream = PeekableStream(pieces)
         self._size = _UNKNOWN
 

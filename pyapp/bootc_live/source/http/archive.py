@@ -107,7 +107,7 @@ class WebFile:
     """
 
     def __init__(self, file: _File, size: int, head: bytes) -> None:
-        """``head`` has the first bytes, which are read several times."""
+        """Keep the first bytes, ``head``, which are read several times."""
         self.size = size
         self.opened = False
         self._file = file

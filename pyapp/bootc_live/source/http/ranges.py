@@ -91,7 +91,7 @@ class RangeReader:
     def __init__(
         self, request: Request, read: ReadBody, typed: str, *, ranges: bool = True, whole: bool = True
     ) -> None:
-        """``ranges`` allows to request ranges, ``whole`` to read the file from the start to the wanted part."""
+        """Allow to request ranges, and to read the ``whole`` file up to the wanted part."""
         self._request = request
         self._read = read
         self._typed = typed

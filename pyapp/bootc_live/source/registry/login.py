@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from contextlib import closing
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import Any
 
 import requests
 from oras.auth.token import TokenAuth
@@ -31,28 +31,16 @@ _CLIENT = "bootc-live"
 _NO_LOGIN = "put a login into /etc/bootc-live/auth.json of the initramfs, or pass the credential bootc-live.auth"
 _CHECK = "check the login for this registry in auth.json (/etc/bootc-live/auth.json, or the credential bootc-live.auth)"
 
+# See ``RegistryServer.request_token``.
+RequestToken = Callable[..., requests.Response]
 Read = Callable[[requests.Response], bytes]
-
-
-class RequestToken(Protocol):
-    """Sends one request to a token service; see ``RegistryServer.request_token``."""
-
-    def __call__(
-        self,
-        realm: str,
-        headers: dict[str, str],
-        *,
-        parameters: dict[str, str] | None = None,
-        form: dict[str, str] | None = None,
-    ) -> requests.Response:
-        """Return the response; raise SourceError."""
 
 
 class RegistryLogin(TokenAuth):  # type: ignore[misc]
     """The authentication to one server; several threads can use it."""
 
     def __init__(self, login: Login | None, typed: str, request: RequestToken, read: Read, helper: str | None) -> None:
-        """``read`` returns the body of a response; messages show the credential ``helper``."""
+        """Read bodies of responses with ``read``; show the credential ``helper`` in messages."""
         super().__init__()
         self.token: str | None = None
         self._login = login

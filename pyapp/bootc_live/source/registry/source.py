@@ -38,7 +38,7 @@ class RegistrySource:
     """One image in a registry; see ``Source``. Use ``open_registry``."""
 
     def __init__(self, http: HttpClient, reference: Reference, servers: Sequence[RegistryServer]) -> None:
-        """``servers`` are in the order to try them, the registry itself last."""
+        """Try ``servers`` in their order; the last one is the registry itself."""
         self.typed = http.typed
         self.insecure = any(server.insecure for server in servers)
         self._http = http
