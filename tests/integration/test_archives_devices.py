@@ -170,7 +170,7 @@ def test_boot_from_the_next_medium(program: Program, device: str, tmp_path: Path
     with booted(program, kargs, tmp_path) as made:
         assert [entry["source"] for entry in made.receipt["sources"]] == [first, second, f"{device}:{PLACE}"]
         assert "no block device LABEL=no-such-label" in made.receipt["sources"][0]["error"]
-        assert f"no '/images/missing.oci' on {device}" in made.receipt["sources"][1]["error"]
+        assert f"{device} does not contain '/images/missing.oci'" in made.receipt["sources"][1]["error"]
 
 
 @pytest.mark.parametrize("path", ["/images/missing.oci", "/root.oci", "/images/root.oci/x"])

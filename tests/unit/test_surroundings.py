@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from bootc_live.base.errors import ConfigError
-from bootc_live.config.host.credentials import credential_path, read_credential
 from bootc_live.config.host.host_config import HostCertificates, HostConfig, read_host_config
 from bootc_live.config.host.logins import Logins
 from bootc_live.config.host.routes import RegistryRules
@@ -174,12 +173,6 @@ def test_secrets_do_not_show(tmp_path: Path) -> None:
     assert "S3CRET" not in repr(found)
 
 
-def test_credentials(tmp_path: Path) -> None:
-    directory = str(tmp_path)
-    assert read_credential("bootc-live.auth", directory) is None
-    assert read_credential("bootc-live.auth", f"{directory}/missing") is None
-    (tmp_path / "bootc-live.auth").write_bytes(b"\0\xff")
-    (tmp_path / "directory").mkdir()
-    assert read_credential("bootc-live.auth", directory) == b"\0\xff"
-    assert credential_path("bootc-live.auth", directory) == f"{directory}/bootc-live.auth"
-    assert credential_path("directory", directory) is None
+def test_a_directory_is_no_credential(tmp_path: Path) -> None:
+    (tmp_path / "run/credentials/@system/bootc-live.client").mkdir(parents=True)
+    assert read_host_config(str(tmp_path), {}).client is None

@@ -8,7 +8,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from bootc_live.base.errors import ConfigError
-from bootc_live.config.host.credentials import SYSTEM_CREDENTIALS, credential_path
 from bootc_live.config.host.identity import host_identity
 from bootc_live.config.host.logins import Logins, parse_logins
 from bootc_live.config.host.routes import RegistryRules
@@ -16,6 +15,7 @@ from bootc_live.config.next_kernel.handover import HOST
 
 _OWN = "/etc/bootc-live"
 RULES = f"{_OWN}/registries.yaml"
+_CREDENTIALS = "/run/credentials/@system"
 CERTIFICATES = ("/etc/bootc-live/certs.d", "/etc/containers/certs.d", "/etc/docker/certs.d")
 # The system paths are those of ostree and bootc, the user's those of podman and docker.
 _LOGINS = (
@@ -174,8 +174,9 @@ def _read(path: str) -> bytes:
 
 
 def _credential(root: str, name: str) -> str | None:
-    directories = (_below(root, f"{top}{SYSTEM_CREDENTIALS}") for top in (HOST, ""))
-    return next(filter(None, (credential_path(f"bootc-live.{name}", directory) for directory in directories)), None)
+    """Return the path of a credential of the system (systemd.system-credentials(7)), or None if it cannot be read."""
+    paths = (_below(root, f"{top}{_CREDENTIALS}/bootc-live.{name}") for top in (HOST, ""))
+    return next((path for path in paths if os.access(path, os.R_OK) and os.path.isfile(path)), None)
 
 
 def _find(root: str, path: str) -> str:
