@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from bootc_live.cli.parser import make_parser
 from bootc_live.config.cmdline.table import BY_NAME
 from tests.lib.pages import Block, blocks
+from tests.lint.rule_imports import ORDER
 
 # A verb of ours and what follows it, in code.
 COMMAND = re.compile(r"(?:^|[^/\w-])bootc-live(?:\.pyz)? ([a-z]+(?![\w-])[^|;#)\n]*)")
@@ -135,3 +137,33 @@ def test_messages_are_those_of_the_program(repo: Path) -> None:
     assert len(parts) > 20
     for part in parts:
         assert part in OTHERS_SAY or re.sub("[0-9]+$", "", part) in sources, part
+
+
+def test_functions_that_architecture_names(repo: Path) -> None:
+    """Each `file.py:name` is defined in that file; rooms are those that lint knows, in their order."""
+    page = (repo / "docs/architecture.md").read_text()
+    named = re.findall(r"`((?:[a-z_0-9]+/)*[a-z_]+\.py):([\w.]+)`", page)
+    assert len(named) > 40
+    for path, name in named:
+        body = ast.parse((repo / "pyapp/bootc_live" / path).read_text()).body
+        for part in name.split("."):
+            kinds = (ast.FunctionDef, ast.ClassDef)
+            found = next((node for node in body if isinstance(node, kinds) and node.name == part), None)
+            assert found is not None, f"docs/architecture.md: {path}:{name}"
+            body = found.body
+    rooms = re.findall(r"^\| `(\w+)` \|", page.partition("## Rooms")[2].partition("\n## ")[0], re.MULTILINE)
+    assert rooms == [room for room in reversed(ORDER) if room != "__main__"]
+
+
+def test_walks_go_down(repo: Path) -> None:
+    walks = (repo / "docs/architecture.md").read_text().partition("## Three walks")[2].partition("\n## ")[0]
+    steps = [re.findall(r"^\d+\. (↑?)", walk, re.MULTILINE) for walk in walks.split(":\n\n1. ")[1:]]
+    assert [walk.count("↑") <= 2 < len(walk) for walk in steps] == [True] * 3
+
+
+def test_the_sink_of_the_page_is_the_tested_one(repo: Path) -> None:
+    sink = next(
+        block.text for block in blocks((repo / "docs/architecture.md").read_text()) if block.language == "python"
+    )
+    tested = (repo / "tests/unit/test_pipeline.py").read_text()
+    assert [line for line in sink.splitlines() if line not in tested] == []
