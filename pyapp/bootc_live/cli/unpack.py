@@ -88,7 +88,7 @@ def _copy(image: VerifiedImage, root: Node, typed: str, recorder: Recorder) -> N
             _copy_into(image, root, target, recorder)
             emptied.keep()
         return
-    with private_directory(os.path.dirname(target), ".bootc-live.") as part:
+    with private_directory(os.path.dirname(target), ".bootc-live.", purpose=repr(typed)) as part:
         tree = os.path.join(part, "tree")
         os.mkdir(tree)
         _copy_into(image, root, tree, recorder)
