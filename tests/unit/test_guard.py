@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -185,6 +186,25 @@ def test_programs_end_with_it(tmp_path: Path) -> None:
     with pytest.raises(EndedError):
         run_in_child(work)
     assert not Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}").exists()
+
+
+def test_nothing_works_on_when_the_parent_is_killed() -> None:
+    """The child ends with it; the kernel sees to that."""
+    read, write = os.pipe()
+
+    def work() -> int:
+        os.kill(os.getppid(), signal.SIGKILL)
+        while True:
+            signal.pause()
+
+    if os.fork() == 0:
+        guarded(work)
+        os._exit(1)
+    os.close(write)
+    assert select.select([read], [], [], 60)[0], "the child lives on"
+    assert os.read(read, 1) == b""
+    os.close(read)
+    os.wait()
 
 
 def test_programs_that_nobody_waits_for_end_with_it(tmp_path: Path) -> None:

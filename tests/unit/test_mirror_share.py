@@ -23,9 +23,9 @@ DESCRIPTOR = Descriptor("application/octet-stream", digest_of(BLOB), len(BLOB))
 
 
 @contextmanager
-def opened(mirror: ArchiveServer, home: ArchiveServer, root: Path) -> Iterator[RegistrySource]:
+def opened(mirror: ArchiveServer | None, home: ArchiveServer, root: Path) -> Iterator[RegistrySource]:
     reference = f"127.0.0.1:{home.port}/os@{digest_of(b'')}"
-    mirrors = (Mirror(f"127.0.0.1:{mirror.port}", insecure=True),)
+    mirrors = (Mirror(f"127.0.0.1:{mirror.port}", insecure=True),) if mirror else ()
     access = Access(lambda _told: None, unsecure=True, mirrors=mirrors, policy=QUICK, root=str(root))
     with open_registry(RegistryImage(reference, f"docker://{reference}"), access) as source:
         yield source
@@ -45,6 +45,30 @@ def test_half_of_the_time_is_the_registry_s(spent: float, switched: bool, tmp_pa
         assert len(mirror.asked) == 1
         asked = [one.span for one in home.asked if one.span != (0, 0)]
         assert asked == ([(len(first), None)] if switched else [])
+
+
+def test_a_mirror_that_failed_of_late_comes_last(tmp_path: Path) -> None:
+    with archive_server(lambda _asked: Reply(503)) as mirror, archive_server(Stored(BLOB)) as home:
+        with opened(mirror, home, tmp_path) as source:
+            for _ in range(3):
+                with source.open_blob(DESCRIPTOR) as chunks:
+                    assert b"".join(chunks) == BLOB
+        assert len(mirror.asked) == 1
+
+
+def test_what_came_in_parts_is_asked_for_once_more(tmp_path: Path) -> None:
+    """In one, where the parts did not fit; if that is wrong, too, there is nothing left to try."""
+    first = iter([Reply(200, BLOB, {"Accept-Ranges": "bytes"}, cut=len(BLOB) // 2)])
+    rest = Stored(bytes(len(BLOB)))
+    answer = archive_server(lambda asked: next(first, None) or rest(asked))
+    with answer as home, opened(None, home, tmp_path) as source:
+        again: list[bool] = []
+        while len(again) < 5 and all(again):
+            with source.open_blob(DESCRIPTOR) as chunks:
+                assert b"".join(chunks) != BLOB
+            again.append(source.distrust(DESCRIPTOR))
+    assert again == [True, False]
+    assert home.asked[-1].span is None
 
 
 @pytest.mark.parametrize("there", [True, False])

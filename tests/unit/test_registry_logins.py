@@ -35,11 +35,20 @@ def token(_asked: Asked) -> Reply:
 
 
 def top(
-    where: Path, good: str, challenges: Sequence[str], *, login: bool = False, give: Give = token, path: str = "/token"
+    where: Path,
+    good: str,
+    challenges: Sequence[str],
+    *,
+    login: bool = False,
+    give: Give = token,
+    path: str = "/token",
+    redirect: Reply | None = None,
 ) -> ArchiveServer:
-    """The server that gave the manifest to whom it knows by the Authorization `good`."""
+    """The server that gave the manifest to whom it knows by the Authorization `good`, or a `redirect` to everybody."""
 
     def answer(asked: Asked) -> Reply:
+        if redirect is not None:
+            return redirect
         if asked.path.startswith("/token"):
             return give(asked)
         if asked.header("Authorization") == good:
@@ -115,6 +124,22 @@ def test_passwords(challenges: list[str], tmp_path: Path) -> None:
 
 def test_a_password_where_the_token_service_has_nothing(tmp_path: Path) -> None:
     top(tmp_path, BASIC, [BEARER, NAMELESS], login=True, give=lambda _asked: Reply(404))
+
+
+def test_no_password_where_the_token_service_is_only_busy(tmp_path: Path) -> None:
+    """It is asked again later."""
+    with pytest.raises(SourceError, match="503"):
+        top(tmp_path, BASIC, [BEARER, NAMELESS], login=True, give=lambda _asked: Reply(503))
+
+
+def test_storage_elsewhere_that_wants_a_login_gets_none(tmp_path: Path) -> None:
+    wants = Reply(401, b"{}", {"WWW-Authenticate": NAMELESS})
+    with archive_server(lambda _asked: wants) as storage:
+        moved = Reply(307, b"", {"Location": f"http://127.0.0.1:{storage.port}/x"})
+        with pytest.raises(SourceError, match="401") as caught:
+            top(tmp_path, "", [], login=True, redirect=moved)
+    assert "check the storage that 127.0.0.1:" in caught.value.hint
+    assert [asked.header("Authorization") for asked in storage.asked] == [""]
 
 
 def test_a_password_where_tokens_are_refused(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bootc_live.base.errors import SourceError
-from bootc_live.config.model import RetryLimits
+from bootc_live.config.model import Mirror, RetryLimits
 from bootc_live.config.source_spec import RegistryImage
 from bootc_live.formats.oci.descriptor import parse_descriptor
 from bootc_live.image.verify import digest_of
@@ -20,6 +20,7 @@ from bootc_live.source.registry.source import open_registry
 from bootc_live.source.retry import RetryPolicy
 from tests.lib.archive_servers import Reply, archive_server
 from tests.lib.fetching import quiet
+from tests.lib.tls import make_authority
 
 
 def ask(spec: RegistryImage, access: Access) -> TopManifest:
@@ -82,6 +83,19 @@ def test_a_registry_s_word_does_not_replace_the_digest_asked_for(tmp_path: Path)
         reference = f"127.0.0.1:{served.port}/os@{pinned}"
         access = Access(quiet, unsecure=True, root=str(tmp_path))
         assert ask(RegistryImage(reference, f"docker://{reference}"), access).digest == pinned
+
+
+@pytest.mark.parametrize("insecure", [False, True])
+def test_unsecure_does_not_count_for_mirrors(insecure: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are insecure where that is said of them."""
+    monkeypatch.setattr(trust, "SYSTEM_BUNDLES", (str(make_authority(tmp_path).certificate),))
+    answer = Reply(200, b'{"manifests": []}')
+    with archive_server(lambda _asked: answer) as mirror, archive_server(lambda _asked: answer) as home:
+        mirrors = (Mirror(f"127.0.0.1:{mirror.port}", insecure=insecure),)
+        reference = f"127.0.0.1:{home.port}/os@{digest_of(answer.body)}"
+        access = Access(quiet, unsecure=True, mirrors=mirrors, root=str(tmp_path))
+        ask(RegistryImage(reference, f"docker://{reference}"), access)
+    assert bool(mirror.asked) == insecure
 
 
 SOME = {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": digest_of(b"{}"), "size": 2}
