@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from bootc_live.__main__ import main
+from bootc_live.cli import inspect
+from bootc_live.cli.parser import make_parser
 from bootc_live.config.cmdline.tokens import split_cmdline
 from bootc_live.landing.sysroot.services import check_services
 from bootc_live.rootfs.disk_units import DISK_UNITS, masked_by
@@ -104,20 +105,25 @@ def archive(where: Path, tree: dict[str, str], *, objects: bool) -> Path:
     return where / "image.oci"
 
 
+def inspected(*argv: str) -> None:
+    """Run the verb in this process: it has loaded everything."""
+    assert inspect.main(make_parser().parse_args(["inspect", *argv])) == 0
+
+
 @pytest.mark.parametrize("objects", [False, True], ids=["plain", "ostree"])
 @pytest.mark.parametrize(("tree", "enabled"), TREES.values(), ids=TREES)
 def test_inspect(
     tree: dict[str, str], enabled: list[str], objects: bool, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     source = str(archive(tmp_path, tree, objects=objects))
-    assert main(["inspect", "--services", "--json", source]) == 0
+    inspected("--services", "--json", source)
     told = json.loads(capfd.readouterr().out)
     assert [unit["name"] for unit in told["disk_services"]] == enabled
-    assert main(["inspect", "--services", source]) == 0
+    inspected("--services", source)
     said = capfd.readouterr().out
     assert f"services  {len(enabled)} for a system on a disk" in said
     assert (" ".join(f"systemd.mask={name}" for name in enabled) in said) or not enabled
-    assert main(["inspect", "--json", source]) == 0
+    inspected("--json", source)
     assert json.loads(capfd.readouterr().out)["disk_services"] is None
 
 
