@@ -57,13 +57,16 @@ TREES: dict[str, tuple[dict[str, str], list[str]]] = {
     "preset": ({**FIRST, **UNIT, PRESET: f"text:# x\n; y\n\n  enable\t{BOOTLOADER}\ndisable *\n"}, [BOOTLOADER]),
     "preset by a pattern": ({**FIRST, **UNIT, PRESET: "text:ignore a\nenable boot[kl]*.service\n"}, [BOOTLOADER]),
     "preset by none": ({**FIRST, **UNIT, PRESET: "text:enable x.service\n"}, [BOOTLOADER]),
-    "preset to be off": ({**FIRST, **UNIT, PRESET: "text:disable *\n", LATER: f"text:enable {BOOTLOADER}\n"}, []),
+    "preset to be off": ({**FIRST, **UNIT, LATER: f"text:enable {BOOTLOADER}\n", PRESET: "text:disable *\n"}, []),
     "preset to be left alone": ({**FIRST, **UNIT, PRESET: f"text:ignore {BOOTLOADER}\nenable *\n"}, []),
     "preset here, and otherwise by the vendor": (
         {**FIRST, **UNIT, MINE: "text:disable *\n", PRESET: "text:enable *\n"},
         [],
     ),
-    "preset, of another kind": ({**FIRST, **UNIT, PRESET: "text:disable *\n", f"{PRESET}.x": "text:enable *\n"}, []),
+    "preset, of another kind": (
+        {**FIRST, **UNIT, PRESET: "text:disable *\n", "usr/lib/systemd/system-preset/10-x": "text:enable *\n"},
+        [],
+    ),
     "preset to be off, and wanted": ({**FIRST, **UNIT, PRESET: "text:disable *\n", WANTS: "x"}, [BOOTLOADER]),
     "preset, and masked": ({**FIRST, PRESET: "text:enable *\n", f"{ETC}/{BOOTLOADER}": "/dev/null", **UNIT}, []),
     "preset, and not there": ({**FIRST, PRESET: "text:enable *\n"}, []),

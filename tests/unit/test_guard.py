@@ -193,18 +193,25 @@ def test_nothing_works_on_when_the_parent_is_killed() -> None:
     read, write = os.pipe()
 
     def work() -> int:
+        os.write(write, b"%d" % os.getpid())
         os.kill(os.getppid(), signal.SIGKILL)
         while True:
             signal.pause()
 
-    if os.fork() == 0:
-        guarded(work)
-        os._exit(1)
+    parent = os.fork()
+    if parent == 0:
+        try:
+            run_in_child(work)
+        finally:
+            os._exit(1)
     os.close(write)
-    assert select.select([read], [], [], 60)[0], "the child lives on"
-    assert os.read(read, 1) == b""
+    child = int(os.read(read, 100))
+    ended = bool(select.select([read], [], [], 60)[0])
+    if not ended:
+        os.kill(child, signal.SIGKILL)
     os.close(read)
-    os.wait()
+    assert os.waitstatus_to_exitcode(os.waitpid(parent, 0)[1]) == -signal.SIGKILL
+    assert ended, "the child lives on"
 
 
 def test_programs_that_nobody_waits_for_end_with_it(tmp_path: Path) -> None:
