@@ -96,7 +96,7 @@ def test_receipt(kargs: str, program: Program, small: Path, tmp_path: Path) -> N
     assert receipt["policy"] == {"digests": "verified", "pin": None, "signatures": "not checked", "insecure": False}
     assert receipt["layout"] == "index"
     assert receipt["writable"] == {"root": bool(kargs), "etc": not kargs, "var": True, "on": "tmpfs", "state": None}
-    assert receipt["root"]["why"].startswith("layout index, as asked for: needs ")
+    assert receipt["root"]["why"].startswith("layout index: needs ")
     assert receipt["backing"]["kind"] == "directory"
     assert 0 < receipt["memory"]["image"] < receipt["memory"]["needed"] < receipt["memory"]["available"]
     assert receipt["memory"]["available"] < receipt["memory"]["total"]

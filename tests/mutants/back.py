@@ -49,8 +49,8 @@ BACK = (
     Mutation(
         "admission: a guess refuses an image",
         "pyapp/bootc_live/rootfs/plan.py",
-        "memory_need(each[0], least(estimated)), room) is None]",
-        "memory_need(each[0], likely(estimated)), room) is None]",
+        "lack(option, least_need(option, estimated), room) is None]",
+        "lack(option, likely_need(option, estimated), room) is None]",
         "unit",
         "tests/unit/test_plan.py",
     ),

@@ -377,6 +377,6 @@ def test_the_writer_never_waits_for_ever(
     case: str, compression: Compression, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever a layer is full of, its reader comes by it."""
-    monkeypatch.setattr("bootc_live.rootfs.tree.follower._AHEAD", 64 * KIB)
+    monkeypatch.setattr("bootc_live.rootfs.tree.follower.AHEAD", 64 * KIB)
     found = checked(image_of(tmp_path, compression, *AHEAD[case])).tree()
     assert len(found) == 1 + sum(not part.startswith(b"\0") for part in AHEAD[case])

@@ -15,7 +15,7 @@ from bootc_live.config.source_spec import parse_source
 from bootc_live.formats.oci.descriptor import Descriptor
 from bootc_live.image.candidate import resolve
 from bootc_live.image.resolve import Wanted
-from bootc_live.image.size.estimate import Estimate, estimate, estimated, worth_a_look
+from bootc_live.image.size.estimate import Estimate, estimate, estimated, layers_to_probe
 from bootc_live.image.size.unpacked import TYPICAL_TIMES, Basis
 from bootc_live.source.access import Access
 from bootc_live.source.select import open_source
@@ -76,7 +76,6 @@ def test_files(kind: str, compression: Compression, basis: Basis, tmp_path: Path
     assert bases(made) == [basis] * 3
     assert (made.unpacked, made.least, made.guessed, made.streamed) == (UNPACKED, UNPACKED, 0, False)
     assert made.size == sum(len(compress(tar, compression)) for tar in TARS)
-    assert made.packing == (pytest.approx(made.size / UNPACKED) if compression == "gzip" else None)
 
 
 def test_zstd_out_of_a_pipe_is_guessed(tmp_path: Path) -> None:
@@ -84,7 +83,6 @@ def test_zstd_out_of_a_pipe_is_guessed(tmp_path: Path) -> None:
     assert bases(made) == [Basis.GUESS] * 3
     assert made.unpacked == made.guessed == sum(int(each.size * TYPICAL_TIMES) for each in made.layers)
     assert made.least == made.size
-    assert made.packing is None
 
 
 def test_annotations_come_first(tmp_path: Path) -> None:
@@ -222,28 +220,16 @@ def descriptor(number: int, size: int) -> Descriptor:
         ([0, 0], []),
     ],
 )
-def test_the_large_ones_are_worth_a_look(sizes: list[int], looked: list[int]) -> None:
-    chosen = worth_a_look([descriptor(number, size) for number, size in enumerate(sizes)])
+def test_the_large_ones_are_layers_to_probe(sizes: list[int], looked: list[int]) -> None:
+    chosen = layers_to_probe([descriptor(number, size) for number, size in enumerate(sizes)])
     assert [each.size for each in chosen] == looked
 
 
-@pytest.mark.parametrize(
-    ("known", "times"),
-    [
-        # What most of the image is packed like, the rest is guessed to be.
-        ({0: 3000}, 3.0),
-        # Too little to tell, and nothing that is packed.
-        ({1: 1000}, TYPICAL_TIMES),
-        ({}, TYPICAL_TIMES),
-    ],
-)
-def test_guesses(known: dict[int, int], times: float) -> None:
-    layers = [descriptor(number, size) for number, size in enumerate([1000, 100, 700])]
-    found = {layers[number].digest: ([size], Basis.TRAILER) for number, size in known.items()}
-    made = estimated(layers, found)
-    assert made.layers[2].unpacked == int(700 * times)
-    assert made.layers[2].least == 700
-    assert made.layers[2].basis is Basis.GUESS
+def test_guesses() -> None:
+    layers = [descriptor(number, size) for number, size in enumerate([1000, 700])]
+    made = estimated(layers, {layers[0].digest: ([3000], Basis.TRAILER)})
+    assert [(each.unpacked, each.least) for each in made.layers] == [(3000, 3000), (int(700 * TYPICAL_TIMES), 700)]
+    assert bases(made) == [Basis.TRAILER, Basis.GUESS]
 
 
 def test_several_sizes_are_possible() -> None:

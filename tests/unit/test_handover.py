@@ -21,7 +21,7 @@ from bootc_live.formats.oci.descriptor import Descriptor
 from bootc_live.image.recipe import Fetched
 from bootc_live.receipt.receipt import make_receipt
 from bootc_live.receipt.two_kernels import both_stages
-from bootc_live.rootfs.memory.machine import Room
+from bootc_live.rootfs.memory.host import Room
 from bootc_live.source import select
 from bootc_live.source.access import Access
 from bootc_live.source.archive.files import MemoryFiles

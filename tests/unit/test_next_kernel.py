@@ -14,7 +14,7 @@ from bootc_live.image.size.unpacked import Basis
 from bootc_live.landing.kexec import next_kernel
 from bootc_live.landing.kexec.next_kernel import check_next_cmdline, check_next_memory, plan_handover
 from bootc_live.rootfs.boot_files.files import BootFile
-from bootc_live.rootfs.memory.machine import machine_room, whole_machine
+from bootc_live.rootfs.memory.need import available_on
 
 MIB = 2**20
 ROOT = "root=bootc-live:docker://registry.example/os"
@@ -37,7 +37,7 @@ def room(monkeypatch: pytest.MonkeyPatch, total: int, unpacked: int, *, whole: b
 
 def test_what_is_handed_over_leaves_room_for_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
     """Both lie in the memory of the next kernel at once."""
-    there = machine_room(whole_machine(2048 * MIB), Config().backing).available
+    there = available_on(2048 * MIB)
     left = room(monkeypatch, 2048, 1300)
     assert 0 < left < there - 1300 * MIB
     assert room(monkeypatch, 2048, 100) == (2048 - 320) * MIB // 2

@@ -22,8 +22,7 @@ from bootc_live.pipeline import Run, fetch, land
 from bootc_live.receipt.receipt import Figures, make_receipt
 from bootc_live.rootfs import build
 from bootc_live.rootfs.build import root_builder
-from bootc_live.rootfs.memory.host import present_means
-from bootc_live.rootfs.memory.machine import Room
+from bootc_live.rootfs.memory.host import Room, present_means
 from bootc_live.rootfs.memory.need import RESERVE
 from bootc_live.source.access import Access
 from bootc_live.system.memory import PeakMemory

@@ -19,8 +19,7 @@ from bootc_live.image.recipe import Fetched
 from bootc_live.image.sink import DataFile
 from bootc_live.image.verified import VerifiedImage
 from bootc_live.pipeline import fetch
-from bootc_live.rootfs.memory.host import Means, kind_of, present_means, present_room
-from bootc_live.rootfs.memory.machine import Room
+from bootc_live.rootfs.memory.host import Means, Room, kind_of, present_means, present_room
 from bootc_live.rootfs.memory.need import RESERVE, StorageOption
 from bootc_live.rootfs.plan import RootPlan, plan_root
 from bootc_live.source.access import Access
@@ -127,7 +126,7 @@ def test_a_smaller_image_has_its_turn(large: str, small: str, data: Path) -> Non
 def test_none_fits(large: str, data: Path) -> None:
     with pytest.raises(SourceError, match=r"none of the 2 sources can be used: 1\. .*nowhere.*2\. .*does not fit") as c:
         Asked(3).acquire(data, "/nowhere.oci", large)
-    assert "machine with" in c.value.hint
+    assert "more memory" in c.value.hint
 
 
 def test_what_came_before_does_not_count(large: str, data: Path, tmp_path: Path) -> None:
@@ -155,15 +154,8 @@ def test_guesses_are_warned_of(data: Path) -> None:
     with archive_server(Stored(archive(LARGE), ranges=False)) as server:
         asked = Asked(5)
         asked.acquire(data, server.url())
-    assert [warning for warning in asked.recorder.warnings if "may not fit" in warning and "guessed" in warning]
+    assert [warning for warning in asked.recorder.warnings if "may not fit" in warning and "a guess" in warning]
     assert allocated(data) > 4 * MIB
-
-
-def test_auto(large: str, data: Path) -> None:
-    asked = Asked(4, Layout.AUTO)
-    with pytest.raises(AdmissionError, match="layout index needs"):
-        # It is too small for packing to be worth its buffers.
-        asked.acquire(data, large)
 
 
 def test_the_room_here() -> None:

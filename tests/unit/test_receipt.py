@@ -22,9 +22,8 @@ from bootc_live.image.verified import VerifiedImage
 from bootc_live.receipt.receipt import Figures, make_receipt, read_receipt, written_receipt
 from bootc_live.receipt.text import describe
 from bootc_live.rootfs.layouts.built import BuiltRoot
-from bootc_live.rootfs.memory.host import Means
-from bootc_live.rootfs.memory.machine import Room
-from bootc_live.rootfs.memory.need import Content, StorageOption, memory_need
+from bootc_live.rootfs.memory.host import Means, Room
+from bootc_live.rootfs.memory.need import StorageOption, memory_need
 from bootc_live.rootfs.plan import choose
 from bootc_live.rootfs.writable.state import State
 from tests.lib.fetching import fetched_archive
@@ -136,8 +135,8 @@ def test_damaged_parts_are_shown_as_missing(damaged: dict[str, object]) -> None:
 
 ESTIMATE = Estimate((LayerEstimate("sha256:1", 40 * MIB, 100 * MIB, 100 * MIB, Basis.TRAILER),))
 LZ4 = StorageOption(Layout.EROFS, Compression.LZ4)
-NEED = memory_need(LZ4, Content(100 * MIB, 0.4)).memory
-WHY = f"layout erofs lz4, as asked for: needs {mib(NEED)} of 900.0 MiB"
+NEED = memory_need(LZ4, 100 * MIB).memory
+WHY = f"layout erofs lz4: needs {mib(NEED)} of 900.0 MiB"
 ZRAM = Backing(size=200 * MIB, zram=Zram(300 * MIB, "zstd", 3))
 
 

@@ -1,4 +1,4 @@
-"""``bootc-live estimate``: what an image needs of a machine in each layout, without fetching its layers."""
+"""``bootc-live estimate``: how much memory an image needs in each layout, without fetching its layers."""
 
 from __future__ import annotations
 
@@ -17,21 +17,20 @@ from bootc_live.config.model import Backing, Compression, Config
 from bootc_live.image.candidate import looked_up
 from bootc_live.image.size.estimate import Estimate, estimate
 from bootc_live.image.verified import ResolvedImage
-from bootc_live.rootfs.memory.host import Means
-from bootc_live.rootfs.memory.machine import Room, machine_room, smallest_machine, whole_machine
-from bootc_live.rootfs.memory.need import MemoryNeed, StorageOption, memory_need
-from bootc_live.rootfs.plan import arguments, choose, every_way, lack, likely
+from bootc_live.rootfs.memory.host import Means, Room
+from bootc_live.rootfs.memory.need import StorageOption, available_on, machine_for
+from bootc_live.rootfs.plan import arguments, choose, every_option, lack, likely_need
 from bootc_live.source.access import access_for
 from bootc_live.system.memory import total_bytes
 
-# The initramfs may have been built elsewhere: nothing is left out because this system lacks it.
+# The initramfs may have been built elsewhere: what this system lacks does not matter.
 _ALL = Means(frozenset(Compression), zram=True)
 _HINT = "write a number of MiB, or a size, such as --memory 2048 or --memory 2G"
 
 
 @dataclass(frozen=True)
 class _Row:
-    """What one way to keep the image needs, in bytes; ``machine`` is the RAM of the smallest machine for it."""
+    """What one option needs, in bytes; ``machine`` is the RAM of the smallest machine for it."""
 
     arguments: str
     image: int
@@ -42,7 +41,7 @@ class _Row:
 
 @dataclass(frozen=True)
 class _Report:
-    """All that is told of an image and a machine; ``verdict`` is what a boot would do, ``boots`` whether it would."""
+    """The report on an image and a machine; ``verdict`` is how a boot would continue, or why not."""
 
     image: ResolvedImage
     estimate: Estimate
@@ -74,20 +73,19 @@ def main(arguments: argparse.Namespace) -> int:
 
 def _memory(typed: str | None) -> int:
     if typed is None:
-        return whole_machine(total_bytes())
+        return total_bytes()
     try:
         size = parse_size(f"{typed}M" if typed.isdecimal() else typed, lambda: 0)
     except ValueError as error:
         raise ConfigError(f"--memory {typed!r} is not a size of memory", hint=_HINT) from error
-    # In bytes, it is far from any machine's.
     if size < MIB:
         raise ConfigError(f"--memory {typed!r} is less than a MiB", hint=_HINT)
     return size
 
 
 def _report(config: Config, image: ResolvedImage, estimated: Estimate, memory: int) -> _Report:
-    room = machine_room(memory, config.backing)
-    rows = {str(way): _row(way, estimated, room) for way in every_way(_ALL)}
+    room = Room(available_on(memory), memory, config.backing)
+    rows = {str(option): _row(option, estimated, room) for option in every_option(_ALL)}
     try:
         plan = choose(image.typed, config.layout, config.compress, estimated, room, _ALL)
     except AdmissionError as error:
@@ -95,13 +93,11 @@ def _report(config: Config, image: ResolvedImage, estimated: Estimate, memory: i
     return _Report(image, estimated, memory, room, rows, True, plan.warning or plan.why)
 
 
-def _row(way: StorageOption, estimated: Estimate, room: Room) -> _Row:
-    need: MemoryNeed = memory_need(way, likely(estimated))
-    # The limits that were set are for the way that was asked for.
-    free = replace(room, backing=Backing())
-    return _Row(
-        arguments(way, need), need.held, need.memory, smallest_machine(need.memory), lack(way, need, free) is None
-    )
+def _row(option: StorageOption, estimated: Estimate, room: Room) -> _Row:
+    need = likely_need(option, estimated)
+    # The limits that were set belong to the option that was asked for.
+    fits = lack(option, need, replace(room, backing=Backing())) is None
+    return _Row(arguments(option, need), need.held, need.memory, machine_for(need.memory), fits)
 
 
 def _data(report: _Report) -> dict[str, object]:

@@ -1,12 +1,12 @@
-"""Plan a root: whether an image fits into RAM, and which layout it gets, before the first byte of a layer is fetched.
+"""Plan a root before the first byte of a layer is fetched: whether the image fits into RAM, and which layout it gets.
 
-Only what is known to be too large is refused. Where a part of the size is a guess, a lack is a warning: a boot that
-might have worked must not fail because somebody guessed.
+Only what is known to be too large is refused. If a part of the size is a guess, the boot warns and continues; a file
+system that becomes full ends it with one error.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from bootc_live.base.errors import AdmissionError, RootfsError
@@ -15,18 +15,17 @@ from bootc_live.base.units import MIB, mib
 from bootc_live.config.model import Backing, Compression, Config, Layout, Zram
 from bootc_live.image.candidate import Candidate
 from bootc_live.image.size.estimate import Estimate, estimate
-from bootc_live.rootfs.memory.host import Means
-from bootc_live.rootfs.memory.machine import Room, larger_machine
-from bootc_live.rootfs.memory.need import ZRAM_USABLE, Content, MemoryNeed, StorageOption, memory_need
+from bootc_live.rootfs.memory.host import Means, Room
+from bootc_live.rootfs.memory.need import ZRAM_USABLE, MemoryNeed, StorageOption, memory_need, more_memory
 
-_PACKED = (Compression.LZ4, Compression.ZSTD)
-# What is taken instead of a compression that cannot be mounted.
+_COMPRESSIONS = (Compression.LZ4, Compression.ZSTD)
+# Used instead of a compression that cannot be mounted.
 _LIGHTER = {Compression.ZSTD: (Compression.LZ4, Compression.NONE), Compression.LZ4: (Compression.NONE,)}
 _BY_MEMORY = "are available"
 _BY_SIZE = "are allowed by bootc.live.size="
 _BY_FREE = "are free in --workdir"
 _BY_ZRAM = "of that fit into bootc.zram="
-# Sizes that are proposed are multiples of this.
+# Proposed sizes are multiples of this.
 _ROUND = 64 * MIB
 
 
@@ -34,8 +33,8 @@ _ROUND = 64 * MIB
 class RootPlan:
     """How a root will be built: decided once for each source, and nothing later decides it again.
 
-    ``need`` is what it is likely to need, ``why`` the reason for a person, ``warning`` what may go wrong. The plan
-    follows from ``estimate``, the image's sizes, and ``room``, the memory there was.
+    ``need`` is the expected need, ``why`` the reason for a person, ``warning`` what may go wrong. The plan follows from
+    the image's sizes in ``estimate`` and the memory in ``room``.
     """
 
     option: StorageOption
@@ -48,69 +47,68 @@ class RootPlan:
 
 @dataclass(frozen=True)
 class Lack:
-    """What is not enough: ``needed`` bytes of something, ``there`` bytes of it there."""
+    """What is not enough: ``needed`` bytes are needed, ``present`` bytes are there."""
 
     needed: int
-    there: int
+    present: int
     what: str = _BY_MEMORY
 
     def __str__(self) -> str:
-        """Give both in MiB."""
-        return f"needs {mib(self.needed)}, {mib(self.there)} {self.what}"
+        """Return both in MiB."""
+        return f"needs {mib(self.needed)}, {mib(self.present)} {self.what}"
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """The ways that a layout stands for, fastest first.
+    """The options that the arguments allow, fastest first.
 
-    ``chosen`` relates them to what was asked for; ``obstacles`` is why others are not among them, as it follows a
-    sentence; ``warning`` tells of it where something else is taken that takes more memory, or gives something else.
+    ``chosen`` tells how they differ from the arguments, ``obstacles`` why others are missing, as it follows a sentence.
+    ``warning`` is set if the substitute needs more memory or behaves differently.
     """
 
-    ways: tuple[StorageOption, ...]
-    chosen: str
+    options: tuple[StorageOption, ...]
+    chosen: str = ""
     obstacles: str = ""
     warning: str = ""
 
 
 def candidates(layout: Layout, compress: Compression, means: Means, zram: Zram | None = None) -> Candidates:
-    """Return the ways that a layout stands for and that can be mounted: at least one.
+    """Return the options for a layout that can be mounted: at least one.
 
-    For what cannot be mounted stands what comes next: for an index the erofs layout, for a compression a lighter one,
-    for all of EROFS the tree. ``auto`` takes the tree only then: whoever needs real files asks for them.
+    If a layout cannot be mounted, the next one is used: ``erofs`` for ``index``, a lighter compression for a heavier
+    one, ``tree`` for all of EROFS. ``auto`` uses ``tree`` only then: it is chosen for real files, not for its size.
     """
     obstacles: dict[str, None] = {}
 
-    def can(way: StorageOption) -> bool:
-        obstacle = means.obstacle(way)
+    def mountable(option: StorageOption) -> bool:
+        obstacle = means.obstacle(option)
         if obstacle:
             obstacles[obstacle] = None
         return not obstacle
 
-    def first(tried: Sequence[StorageOption]) -> list[StorageOption]:
-        return next(([way] for way in tried if can(way)), [])
+    def first(options: Sequence[StorageOption]) -> list[StorageOption]:
+        return next(([option] for option in options if mountable(option)), [])
 
     asked = StorageOption(layout, compress if layout is Layout.EROFS else Compression.NONE)
     if layout is Layout.AUTO:
-        wanted = _PACKED if compress is Compression.NONE else (compress,)
-        packed = [StorageOption(Layout.EROFS, each) for each in wanted if each in means.compressions]
-        found = [*first((StorageOption(Layout.INDEX), StorageOption(Layout.EROFS))), *filter(can, packed)]
+        wanted = _COMPRESSIONS if compress is Compression.NONE else (compress,)
+        compressed = [StorageOption(Layout.EROFS, each) for each in wanted if each in means.compressions]
+        found = [*first((StorageOption(Layout.INDEX), StorageOption(Layout.EROFS))), *filter(mountable, compressed)]
     else:
         lighter = [each for each in _LIGHTER.get(compress, ()) if each in means.compressions]
         erofs = [StorageOption(Layout.EROFS, each) for each in (compress, *lighter)]
-        tried = {Layout.INDEX: [asked, *erofs], Layout.EROFS: erofs}
-        found = first(tried.get(layout, ()))
+        found = first({Layout.INDEX: [asked, *erofs], Layout.EROFS: erofs}.get(layout, []))
     found = found or [StorageOption(Layout.TREE)]
     if layout is Layout.AUTO:
         chosen, notable = "the fastest that fits", found[0].layout is Layout.TREE
     else:
-        chosen = "as asked for" if found[0] == asked else f"instead of {asked}"
+        chosen = "" if found[0] == asked else f"instead of {asked}"
         # The erofs layout gives the same as an index, a little later.
         notable = found[0] != asked and (layout, found[0].layout) != (Layout.INDEX, Layout.EROFS)
     because = "".join(f"; {obstacle}" for obstacle in obstacles)
-    warning = f"layout {found[0]} is taken, {chosen}{because}" if notable else ""
+    warning = f"using layout {found[0]}, {chosen}{because}" if notable else ""
     if zram is not None:
-        found = [replace(way, zram=True, algorithm=zram.algorithm) for way in found]
+        found = [replace(option, zram=True, algorithm=zram.algorithm) for option in found]
     return Candidates(tuple(found), chosen, because, warning)
 
 
@@ -123,47 +121,43 @@ def choose(
     means: Means,
     begun: StorageOption | None = None,
 ) -> RootPlan:
-    """Return a plan for the first way of a layout that fits.
+    """Return a plan for the first option of a layout that fits.
 
-    Raise AdmissionError where none can, naming those that would. ``typed`` is the image as it was written, for
-    messages; ``begun`` is the only way that can still be taken.
+    Raise AdmissionError if none can fit, naming those that would. ``typed`` is the image as typed, for messages;
+    ``begun`` is the only option left.
     """
     found = candidates(layout, compress, means, room.backing.zram)
     if begun is not None:
         found = Candidates((begun,), "as begun for another source")
-    needs = [(way, memory_need(way, likely(estimated))) for way in found.ways]
-    for number, (way, need) in enumerate(needs):
-        if lack(way, need, room) is None:
-            return RootPlan(way, need, _why(way, need, room, found, needs[:number]), estimated, room)
-    possible = [each for each in needs if lack(each[0], memory_need(each[0], least(estimated)), room) is None]
-    way, need = min(possible or needs, key=lambda each: each[1].memory)
-    short = lack(way, need, room)
-    assert short is not None, "it would have been chosen"
+    needs = {option: likely_need(option, estimated) for option in found.options}
+    lacks: dict[StorageOption, Lack] = {}
+    for option, need in needs.items():
+        short = lack(option, need, room)
+        if short is None:
+            return RootPlan(option, need, _why(option, need, room, found, lacks), estimated, room)
+        lacks[option] = short
+    possible = [option for option in needs if lack(option, least_need(option, estimated), room) is None]
+    option = min(possible or needs, key=lambda each: needs[each].memory)
     if not possible:
         raise AdmissionError(
-            f"{typed!r} does not fit into memory: layout {way} {short}{found.obstacles}",
-            hint=_remedy(way, need, short, estimated, room, means),
+            f"{typed!r} does not fit into memory: layout {option} {lacks[option]}{found.obstacles}",
+            hint=_remedy(option, lacks[option], estimated, room, means),
         )
-    return RootPlan(
-        way,
-        need,
-        f"layout {way}: nothing is sure to fit{found.obstacles}",
-        estimated,
-        room,
-        f"{typed!r} may not fit into memory: layout {way} {short}; going on, because that is partly guessed",
-    )
+    why = f"layout {option}: nothing is sure to fit{found.obstacles}"
+    warning = f"{typed!r} may not fit into memory: layout {option} {lacks[option]}; continuing: that is partly a guess"
+    return RootPlan(option, needs[option], why, estimated, room, warning)
 
 
 def plan_root(
     candidate: Candidate, config: Config, room: Room, means: Means, begun: StorageOption | None, recorder: Recorder
 ) -> RootPlan:
-    """Return the plan for the image of a source, and say it; raise as ``choose``.
+    """Return the plan for the image of a source, and report it; raise as ``choose``.
 
-    ``begun`` is the only way that can still be taken, after layers of another source were consumed for it.
+    ``begun`` is the only option left after layers of another source were consumed for it.
     """
-    with recorder.phase("estimate", "looking how large the image is"):
+    with recorder.phase("estimate", "estimating the size of the image"):
         estimated = estimate(candidate.source, candidate.image)
-    # A small guess is not worth a word.
+    # Small guesses are not worth mentioning.
     guessed = f" ({mib(estimated.guessed)} of that are guessed)" if estimated.guessed > MIB else ""
     recorder.say(f"{mib(estimated.size)} to fetch, {mib(estimated.unpacked)} unpacked{guessed}")
     plan = choose(candidate.image.typed, config.layout, config.compress, estimated, room, means, begun)
@@ -174,30 +168,30 @@ def plan_root(
 
 
 def check_options(config: Config, means: Means, recorder: Recorder) -> None:
-    """Warn of what was asked for and cannot be mounted here; raise RootfsError where nothing else is allowed."""
+    """Warn of a layout that cannot be mounted here; raise RootfsError if no other is allowed."""
     warning = candidates(config.layout, config.compress, means).warning
     if warning and config.erofs_digest is not None:
         raise RootfsError(
-            f"'bootc.live.erofs.digest={config.erofs_digest}' allows nothing else, but {warning}",
-            hint="use a kernel that can, or pin an image with a compression that this one has",
+            f"'bootc.live.erofs.digest={config.erofs_digest}' allows no other layout, but this boot would be {warning}",
+            hint="use a kernel that can mount it, or pin an image with a compression that this kernel has",
         )
     if warning:
         recorder.warn(warning)
 
 
-def likely(estimated: Estimate) -> Content:
-    """Give the content as it will be, as far as known."""
-    return Content(estimated.unpacked, estimated.packing, estimated.streamed)
+def likely_need(option: StorageOption, estimated: Estimate) -> MemoryNeed:
+    """Return the need of an option, as far as the image's size is known."""
+    return memory_need(option, estimated.unpacked, streamed=estimated.streamed)
 
 
-def least(estimated: Estimate) -> Content:
-    """Give the content if every guess was too high."""
-    return Content(estimated.least, estimated.packing, estimated.streamed, optimistic=True)
+def least_need(option: StorageOption, estimated: Estimate) -> MemoryNeed:
+    """Return the need of an option if every guess is too high."""
+    return memory_need(option, estimated.least, streamed=estimated.streamed, at_best=True)
 
 
-def lack(way: StorageOption, need: MemoryNeed, room: Room) -> Lack | None:
-    """Give what is not enough for a way, None where all is."""
-    zram = room.backing.zram if way.zram else None
+def lack(option: StorageOption, need: MemoryNeed, room: Room) -> Lack | None:
+    """Return what is not enough for an option, None if everything is."""
+    zram = room.backing.zram if option.zram else None
     if zram is not None and need.stored > zram.size * ZRAM_USABLE:
         return Lack(need.stored, int(zram.size * ZRAM_USABLE), _BY_ZRAM)
     if room.backing.size is not None and need.held > room.backing.size:
@@ -208,51 +202,55 @@ def lack(way: StorageOption, need: MemoryNeed, room: Room) -> Lack | None:
     return Lack(memory, room.available) if memory > room.available else None
 
 
-def every_way(means: Means) -> list[StorageOption]:
-    """Give all ways there are, fastest first."""
-    packed = [StorageOption(Layout.EROFS, each) for each in _PACKED if each in means.compressions]
+def every_option(means: Means) -> list[StorageOption]:
+    """Return all options that can be mounted, fastest first."""
+    compressed = [StorageOption(Layout.EROFS, each) for each in _COMPRESSIONS if each in means.compressions]
     on_zram = [StorageOption(Layout.INDEX, zram=True), StorageOption(Layout.TREE, zram=True)] if means.zram else []
-    every = [StorageOption(Layout.INDEX), StorageOption(Layout.EROFS), *packed, StorageOption(Layout.TREE), *on_zram]
-    return [way for way in every if not means.obstacle(way)]
+    plain = [StorageOption(Layout.INDEX), StorageOption(Layout.EROFS)]
+    every = [*plain, *compressed, StorageOption(Layout.TREE), *on_zram]
+    return [option for option in every if not means.obstacle(option)]
 
 
-def arguments(way: StorageOption, need: MemoryNeed) -> str:
-    """Give the kernel arguments that ask for a way, with a zram device that is large enough."""
-    size = -(-int(need.stored / ZRAM_USABLE) // _ROUND) * _ROUND // MIB
-    return f"{way.arguments} bootc.zram={size}M" if way.zram else way.arguments
+def arguments(option: StorageOption, need: MemoryNeed) -> str:
+    """Return the kernel arguments for an option, with a zram device that is large enough."""
+    words = [f"bootc.live.layout={option.layout}"]
+    if option.compress is not Compression.NONE:
+        words.append(f"bootc.live.compress={option.compress}")
+    if option.zram:
+        words.append(f"bootc.zram={-(-int(need.stored / ZRAM_USABLE) // _ROUND) * _ROUND // MIB}M")
+    return " ".join(words)
 
 
 def _why(
-    way: StorageOption,
-    need: MemoryNeed,
-    room: Room,
-    found: Candidates,
-    passed: Sequence[tuple[StorageOption, MemoryNeed]],
+    option: StorageOption, need: MemoryNeed, room: Room, found: Candidates, lacks: Mapping[StorageOption, Lack]
 ) -> str:
-    others = "".join(f"; {other} {lack(other, much, room)}" for other, much in passed)
-    return f"layout {way}, {found.chosen}: needs {mib(need.memory)} of {mib(room.available)}{others}{found.obstacles}"
+    chosen = f", {found.chosen}" if found.chosen else ""
+    others = "".join(f"; {other} {short}" for other, short in lacks.items())
+    return f"layout {option}{chosen}: needs {mib(need.memory)} of {mib(room.available)}{others}{found.obstacles}"
 
 
-def _remedy(way: StorageOption, need: MemoryNeed, short: Lack, estimated: Estimate, room: Room, means: Means) -> str:
-    """Say what would help; the limits that were set do not count for that, because they can be changed."""
-    free = replace(room, backing=Backing())
-    kept = replace(room.backing, size=None)
+def _remedy(option: StorageOption, short: Lack, estimated: Estimate, room: Room, means: Means) -> str:
+    """Return what would help; limits that were set do not count, because they can be changed."""
+    unlimited = replace(room, backing=Backing())
+    sizeless = replace(room, backing=replace(room.backing, size=None))
+    needs = {each: likely_need(each, estimated) for each in every_option(means)}
     parts = []
-    if short.what == _BY_SIZE and lack(way, need, replace(room, backing=kept)) is None:
+    if short.what == _BY_SIZE and lack(option, likely_need(option, estimated), sizeless) is None:
         parts.append(f"leave bootc.live.size= out, or set it to {-(-short.needed // MIB)}M")
-    needs = [(each, memory_need(each, likely(estimated))) for each in every_way(means)]
-    fitting = [(each, much) for each, much in needs if lack(each, much, free) is None]
-    # A larger zram device may do; what has no memory, or not the limit it wants, has been told of.
-    same = replace(way, algorithm="")
-    fitting = [each for each in fitting if each[0] != same or short.what == _BY_ZRAM]
+    # A larger zram device may be enough for the option itself; all else about it has been said.
+    same = None if short.what == _BY_ZRAM else replace(option, algorithm="")
+    fitting = [each for each, need in needs.items() if each != same and lack(each, need, unlimited) is None]
     if fitting:
-        parts.append(
-            "what would fit: " + ", or ".join(f"{arguments(*each)} ({mib(each[1].memory)})" for each in fitting)
-        )
+        listed = (f"{arguments(each, needs[each])} ({mib(needs[each].memory)})" for each in fitting)
+        parts.append("what would fit: " + ", or ".join(listed))
     else:
         parts.append("no other layout would fit")
     if short.what == _BY_FREE:
         parts.append("name a --workdir with more space")
-    elif need.memory > room.available:
-        parts.append(f"layout {way} needs a machine with {larger_machine(room, need.memory) // MIB} MiB")
+    needs[option] = likely_need(option, estimated)
+    named = option if fitting else min(needs, key=lambda each: needs[each].memory)
+    lacking = lack(named, needs[named], unlimited)
+    if lacking is not None and lacking.what == _BY_MEMORY:
+        name = f"layout {named}" if fitting else f"the smallest, layout {named},"
+        parts.append(f"{name} needs {mib(more_memory(lacking.needed - lacking.present))} more memory")
     return "; ".join(parts)

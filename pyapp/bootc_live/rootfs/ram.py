@@ -17,7 +17,7 @@ from bootc_live.system.run import find_program, run
 from bootc_live.system.zram import ZramError, failed_writes, memory_limit, zram_below, zram_device
 
 # What must stay free for the kernel and programs while the root is made.
-RESERVE = 64 * 2**20
+KEPT_FREE = 64 * 2**20
 # In words of ext4(5). There is no journal to replay, and what the device does not hold reads as zeros already.
 _FEATURES = (
     "none,dir_index,dir_nlink,ext_attr,extent,extra_isize,filetype,flex_bg,huge_file,large_file,sparse_super,uninit_bg"
@@ -111,10 +111,10 @@ def _special_tmpfs(spec: RamFs, where: str, options: list[str]) -> Iterator[str]
 
 @contextmanager
 def _on_zram(spec: RamFs, zram: Zram, where: str) -> Iterator[str]:
-    limit = available_bytes() - RESERVE if spec.size is None else spec.size
+    limit = available_bytes() - KEPT_FREE if spec.size is None else spec.size
     if limit <= 0:
         raise OutOfMemoryError(
-            f"only {mib(available_bytes())} of memory are available, {mib(RESERVE)} must stay free",
+            f"only {mib(available_bytes())} of memory are available, {mib(KEPT_FREE)} must stay free",
             hint="give the machine more memory",
         )
     if find_program("mke2fs") is None:

@@ -10,7 +10,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from bootc_live.base.errors import OutOfMemoryError
 from bootc_live.base.units import mib
 from bootc_live.config.model import Backing
-from bootc_live.rootfs.ram import RESERVE, RamFs, ram_filesystem
+from bootc_live.rootfs.ram import KEPT_FREE, RamFs, ram_filesystem
 from bootc_live.system.cleanup.directories import make_in, private_directory
 from bootc_live.system.cleanup.guard import owned
 from bootc_live.system.memory import available_bytes
@@ -57,10 +57,10 @@ def directory_workspace(parent: str, backing: Backing = _PLAIN) -> Iterator[str]
 
 @contextmanager
 def _in_ram(backing: Backing, where: str) -> Iterator[None]:
-    size = available_bytes() - RESERVE if backing.size is None else backing.size
+    size = available_bytes() - KEPT_FREE if backing.size is None else backing.size
     if size <= 0:
         raise OutOfMemoryError(
-            f"only {mib(available_bytes())} of memory are available, {mib(RESERVE)} must stay free",
+            f"only {mib(available_bytes())} of memory are available, {mib(KEPT_FREE)} must stay free",
             hint="give the machine more memory",
         )
     spec = RamFs(size, huge=backing.huge, mpol=backing.mpol, zram=backing.zram, mode=0o700)

@@ -1,8 +1,7 @@
-"""What an image will take once it is unpacked, before the first byte of a layer is fetched.
+"""Estimate the unpacked size of an image before the first byte of a layer is fetched.
 
-The verified manifest says how much there is to fetch. How much that unpacks to, annotations say, or a few bytes of each
-layer, read by small requests side by side; what cannot be had that way is guessed. Nothing that goes wrong here is an
-error: it makes a guess of a measurement.
+The verified manifest states the size to fetch. The unpacked size comes from annotations or from a few bytes of each
+layer, read by small parallel requests; the rest is guessed. No failure here is an error: it only leads to a guess.
 """
 
 from __future__ import annotations
@@ -17,17 +16,15 @@ from bootc_live.image.size.unpacked import TYPICAL_TIMES, Basis, annotated_size,
 from bootc_live.image.verified import ResolvedImage
 from bootc_live.source.interface import AnySource, Peekable, StreamSource
 
-# Of all that is to be fetched, and bytes of a layer; what is less is not worth a request.
-_WORTH_A_LOOK = 0.98
-_LEAST_LAYER = 256 * 1024
-_MOST_LOOKS = 64
-# From which part of all bytes on the layers that were measured say how the others are packed.
-_TELLING = 0.25
+# Requests are made for the largest layers, until they make up this part of all bytes; small layers are not worth one.
+_PROBED_SHARE = 0.98
+_SMALLEST_PROBED = 256 * 1024
+_MOST_PROBES = 64
 
 
 @dataclass(frozen=True)
 class LayerEstimate:
-    """One layer: bytes to fetch, bytes unpacked and how that is known, and the fewest they can be."""
+    """One layer: bytes to fetch, bytes unpacked, the fewest that can be, and how that is known."""
 
     digest: str
     size: int
@@ -40,7 +37,7 @@ class LayerEstimate:
 class Estimate:
     """An image's layers, base first, each once; sizes are bytes.
 
-    ``streamed`` is for a source that is read from front to back: all layers are there before any can be worked on.
+    ``streamed`` is set for a source that is read from start to end: all layers are there before any can be consumed.
     """
 
     layers: tuple[LayerEstimate, ...]
@@ -48,17 +45,17 @@ class Estimate:
 
     @property
     def size(self) -> int:
-        """All that is to be fetched."""
+        """The size of all layers as fetched."""
         return sum(layer.size for layer in self.layers)
 
     @property
     def unpacked(self) -> int:
-        """What the layers' tars will take together, as far as known."""
+        """The size of all layers unpacked, as far as known."""
         return sum(layer.unpacked for layer in self.layers)
 
     @property
     def least(self) -> int:
-        """What the tars will take even if all that is guessed turns out smaller."""
+        """The size of all layers unpacked, if every guess is too high."""
         return sum(layer.least for layer in self.layers)
 
     @property
@@ -66,40 +63,35 @@ class Estimate:
         """The part of ``unpacked`` that is guessed."""
         return sum(layer.unpacked for layer in self.layers if layer.basis is Basis.GUESS)
 
-    @property
-    def packing(self) -> float | None:
-        """What compression made of the layers that are compressed and measured; None where there are none."""
-        return _packing(self.layers)
-
 
 def estimate(source: AnySource, image: ResolvedImage) -> Estimate:
-    """Estimate an image; it takes a few seconds at the most, and raises nothing where the source cannot tell."""
-    # By diffID: a layer that stands twice is fetched and kept once.
+    """Return an estimate of an image, after a few seconds at most; failures of the source lead to guesses."""
+    # By diffID: a layer that occurs twice is fetched and kept once.
     layers = dict(zip(image.config.diff_ids, image.manifest.layers, strict=True))
     found: dict[str, tuple[Sequence[int], Basis]] = {}
     for diff_id, layer in layers.items():
         stated = annotated_size(layer)
         if stated is not None:
             found[layer.digest] = [stated], Basis.ANNOTATION
-        elif layer.digest == diff_id and not _may_be_packed(source, image):
+        elif layer.digest == diff_id and not _may_be_compressed(source, image):
             found[layer.digest] = [layer.size], Basis.PLAIN
     descriptors = list(layers.values())
     if isinstance(source, Peekable):
-        found.update(_measured(source, worth_a_look([layer for layer in descriptors if layer.digest not in found])))
+        found.update(_measured(source, layers_to_probe([layer for layer in descriptors if layer.digest not in found])))
     return estimated(descriptors, found, streamed=isinstance(source, StreamSource))
 
 
-def _may_be_packed(source: AnySource, image: ResolvedImage) -> bool:
-    """Tell whether layers may be compressed though their digest is the diffID: docker-archives name no other."""
+def _may_be_compressed(source: AnySource, image: ResolvedImage) -> bool:
+    """Return whether layers may be compressed although their digest is the diffID: docker-archives name no other."""
     return image.manifest_digest is None and isinstance(source, Peekable)
 
 
-def worth_a_look(layers: Sequence[Descriptor]) -> list[Descriptor]:
-    """Give the largest layers, as many as make up nearly all of the bytes; small ones are none of them."""
-    wanted = _WORTH_A_LOOK * sum(layer.size for layer in layers)
+def layers_to_probe(layers: Sequence[Descriptor]) -> list[Descriptor]:
+    """Return the largest layers that together make up nearly all bytes, without small ones."""
+    wanted = _PROBED_SHARE * sum(layer.size for layer in layers)
     chosen: list[Descriptor] = []
-    for layer in sorted(layers, key=lambda layer: layer.size, reverse=True)[:_MOST_LOOKS]:
-        if sum(each.size for each in chosen) >= wanted or layer.size < _LEAST_LAYER:
+    for layer in sorted(layers, key=lambda layer: layer.size, reverse=True)[:_MOST_PROBES]:
+        if sum(each.size for each in chosen) >= wanted or layer.size < _SMALLEST_PROBED:
             break
         chosen.append(layer)
     return chosen
@@ -108,31 +100,16 @@ def worth_a_look(layers: Sequence[Descriptor]) -> list[Descriptor]:
 def estimated(
     layers: Sequence[Descriptor], found: Mapping[str, tuple[Sequence[int], Basis]], *, streamed: bool = False
 ) -> Estimate:
-    """Make an estimate of the sizes found, by digest and likeliest first; what is not among them is guessed."""
-    known = {
-        layer.digest: LayerEstimate(layer.digest, layer.size, sizes[0], min(sizes), basis)
-        for layer in layers
-        if layer.digest in found
-        for sizes, basis in [found[layer.digest]]
-    }
-    packing = _packing(list(known.values()))
-    telling = sum(layer.size for layer in known.values()) >= _TELLING * sum(layer.size for layer in layers)
-    times = 1 / packing if packing is not None and telling else TYPICAL_TIMES
-    return Estimate(tuple(known.get(layer.digest) or _guess(layer, times) for layer in layers), streamed)
-
-
-def _guess(layer: Descriptor, times: float) -> LayerEstimate:
-    return LayerEstimate(layer.digest, layer.size, math.floor(layer.size * times), layer.size, Basis.GUESS)
-
-
-def _packing(layers: Sequence[LayerEstimate]) -> float | None:
-    packed = [layer for layer in layers if layer.basis not in (Basis.PLAIN, Basis.GUESS)]
-    unpacked = sum(layer.unpacked for layer in packed)
-    return sum(layer.size for layer in packed) / unpacked if unpacked else None
+    """Return an estimate from the sizes found, by digest and likeliest first; the rest is guessed."""
+    made = []
+    for layer in layers:
+        sizes, basis = found.get(layer.digest) or ([math.floor(layer.size * TYPICAL_TIMES), layer.size], Basis.GUESS)
+        made.append(LayerEstimate(layer.digest, layer.size, sizes[0], min(sizes), basis))
+    return Estimate(tuple(made), streamed)
 
 
 def _measured(source: Peekable, layers: Sequence[Descriptor]) -> dict[str, tuple[Sequence[int], Basis]]:
-    def look(layer: Descriptor) -> tuple[Sequence[int], Basis] | None:
+    def probe(layer: Descriptor) -> tuple[Sequence[int], Basis] | None:
         return measured(layer, lambda offset, length: source.peek(layer, offset, length))
 
-    return {layer.digest: sizes for layer, sizes in run_probes(layers, look)}
+    return {layer.digest: sizes for layer, sizes in run_probes(layers, probe)}

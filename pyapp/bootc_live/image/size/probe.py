@@ -1,4 +1,4 @@
-"""Small questions side by side, for a few seconds at the most; whatever has no answer by then has none."""
+"""Ask small questions in parallel, for a few seconds at most."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from bootc_live.base.errors import SourceError
 
-# Seconds for all questions together: what they are good for is not worth a longer wait.
+# Seconds for all questions together: an estimate is not worth a longer wait.
 PATIENCE = 5.0
 _AT_ONCE = 8
 
@@ -19,9 +19,9 @@ _Answer = TypeVar("_Answer")
 
 
 def run_probes(
-    things: Sequence[_Thing], look: Callable[[_Thing], _Answer | None], patience: float = PATIENCE
+    things: Sequence[_Thing], probe: Callable[[_Thing], _Answer | None], patience: float = PATIENCE
 ) -> list[tuple[_Thing, _Answer]]:
-    """Give the answers that came in time; the first SourceError ends the asking, because the others would fail, too."""
+    """Return the answers that came in time; the first SourceError ends it, because the others would fail, too."""
     waiting, answers = deque(things), deque[tuple[_Thing, _Answer]]()
 
     def work() -> None:
@@ -31,15 +31,15 @@ def run_probes(
             except IndexError:
                 return
             try:
-                answer = look(thing)
+                answer = probe(thing)
             except SourceError:
                 waiting.clear()
                 return
             if answer is not None:
                 answers.append((thing, answer))
 
-    # Daemons: whoever hangs at a server must not keep the program from ending.
-    threads = [threading.Thread(target=work, name="look", daemon=True) for _ in things[:_AT_ONCE]]
+    # Daemons: a server that hangs must not keep the program from ending.
+    threads = [threading.Thread(target=work, name="probe", daemon=True) for _ in things[:_AT_ONCE]]
     end = time.monotonic() + patience
     for thread in threads:
         thread.start()

@@ -1,7 +1,6 @@
-"""How large a layer is once it is unpacked, as far as a few bytes of it tell. Pure: bytes in, sizes out.
+"""Find the unpacked size of a layer from its annotations or a few of its bytes.
 
-None of this is verified: annotations are the word of whoever built the image, and a compressed stream's own figures
-that of whoever packed it. A wrong one makes an estimate wrong, nothing else.
+None of this is verified: the builder of the image wrote it. A wrong size only makes the estimate wrong.
 """
 
 from __future__ import annotations
@@ -17,11 +16,11 @@ from bootc_live.base.numbers import LARGEST_SIZE, decimal
 from bootc_live.formats.oci.descriptor import Descriptor
 from bootc_live.system.inflate import GZIP, ZSTD, compressed
 
-# eStargz (stargz-snapshotter, BuildKit, containers/storage) and umoci say it in the layer's descriptor.
+# Set in the layer's descriptor by eStargz (stargz-snapshotter, BuildKit, containers/storage) and umoci.
 ANNOTATIONS = ("io.containers.estargz.uncompressed-size", "ci.umo.uncompressed_blob_size")
-# Layers of real systems unpack to 1.5 to 4 times their size; what lies beyond this is another figure.
+# Layers of real systems unpack to 1.5 to 4 times their size; a larger figure is not believed.
 MOST_TIMES = 20
-# What gzip makes of the layers of Debian and Fedora systems, median.
+# The median for gzip layers of Debian and Fedora systems.
 TYPICAL_TIMES = 2.4
 # Of the gzip trailer's size field (RFC 1952, 2.3.1, ISIZE).
 _WRAPS = 2**32
@@ -43,7 +42,7 @@ class Basis(StrEnum):
 
 
 def annotated_size(layer: Descriptor) -> int | None:
-    """Give the size that an annotation of the layer's descriptor states, where one does and it can be true."""
+    """Return the size that an annotation of the layer's descriptor states, if there is one that can be true."""
     for name in ANNOTATIONS:
         with suppress(ValueError):
             stated = decimal(layer.annotations.get(name, ""), limit=LARGEST_SIZE)
@@ -53,10 +52,9 @@ def annotated_size(layer: Descriptor) -> int | None:
 
 
 def trailer_sizes(trailer: bytes, size: int) -> list[int]:
-    """Give the plausible sizes that a gzip file of ``size`` bytes with these last four unpacks to, likeliest first.
+    """Return the plausible unpacked sizes of a gzip file of ``size`` bytes with these last four, likeliest first.
 
-    The field counts modulo 4 GiB and, where the file has several members, the last of them alone; none of the sizes is
-    plausible then, as a rule.
+    The field counts modulo 4 GiB and, in a file of several members, only the last one: then usually none is plausible.
     """
     if len(trailer) != TRAILER:
         return []
@@ -67,9 +65,9 @@ def trailer_sizes(trailer: bytes, size: int) -> list[int]:
 
 
 def frame_size(head: bytes, size: int) -> int | None:
-    """Give the content size that the first frame of a zstd file of ``size`` bytes states (RFC 8878, 3.1.1.1).
+    """Return the content size in the first frame of a zstd file of ``size`` bytes (RFC 8878, 3.1.1.1).
 
-    None where it states none, and where it is too small or too large to be that of the whole file.
+    None if there is none, or if it is too small or too large for the whole file.
     """
     if len(head) <= len(ZSTD) or not head.startswith(ZSTD):
         return None
@@ -85,10 +83,10 @@ def frame_size(head: bytes, size: int) -> int | None:
 
 
 def measured(layer: Descriptor, peek: Peek) -> tuple[list[int], Basis] | None:
-    """Look at a layer's first or last bytes and give its plausible sizes, likeliest first; None where they tell none.
+    """Return a layer's plausible sizes, likeliest first, from its first or last bytes; None if they do not show it.
 
-    ``peek`` gives a number of its bytes from an offset on, and may raise SourceError. Where the media type is right one
-    look does.
+    ``peek`` returns a number of bytes from an offset on, and may raise SourceError. One call is enough if the media
+    type is right.
     """
     if layer.size < HEADER:
         return [layer.size], Basis.PLAIN
@@ -98,7 +96,7 @@ def measured(layer: Descriptor, peek: Peek) -> tuple[list[int], Basis] | None:
             return sizes, Basis.TRAILER
     head = peek(0, HEADER)
     if len(head) != HEADER:
-        raise SourceError(f"layer {layer.digest} cannot be looked at", hint="this is not needed")
+        raise SourceError(f"layer {layer.digest} cannot be read in part", hint="its size is guessed")
     if head.startswith(GZIP):
         again = "gzip" not in layer.media_type
         sizes = trailer_sizes(peek(layer.size - TRAILER, TRAILER), layer.size) if again else []

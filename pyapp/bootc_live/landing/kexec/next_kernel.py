@@ -15,9 +15,8 @@ from bootc_live.image.size.estimate import estimate
 from bootc_live.rootfs.boot_files.files import BootFile
 from bootc_live.rootfs.boot_files.initramfs import unpacked_size
 from bootc_live.rootfs.memory.host import present_means
-from bootc_live.rootfs.memory.machine import machine_room, whole_machine
-from bootc_live.rootfs.memory.need import memory_need
-from bootc_live.rootfs.plan import candidates, least
+from bootc_live.rootfs.memory.need import available_on
+from bootc_live.rootfs.plan import candidates, least_need
 from bootc_live.system.memory import available_bytes, total_bytes
 
 # What kernel, initramfs and this program take beside the blobs, at their largest.
@@ -43,10 +42,10 @@ def plan_handover(config: Config, candidate: Candidate) -> RecordLimit:
     whole = candidate.source.typed in {spec.typed for spec in config.sources if isinstance(spec, ArchiveFile)}
     room = min((available_bytes() - _BESIDE) // 2, (total_bytes() - _NEXT) // 2, _MOST)
     if not whole:
-        content = least(estimate(candidate.source, candidate.image))
-        possible = candidates(config.layout, config.compress, present_means(), config.backing.zram).ways
-        root = min(memory_need(way, content).memory for way in possible)
-        room = min(room, machine_room(whole_machine(total_bytes()), config.backing).available - root)
+        estimated = estimate(candidate.source, candidate.image)
+        options = candidates(config.layout, config.compress, present_means(), config.backing.zram).options
+        root = min(least_need(option, estimated).memory for option in options)
+        room = min(room, available_on(total_bytes()) - root)
     return RecordLimit(max(0, room), whole)
 
 

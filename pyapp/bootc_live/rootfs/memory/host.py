@@ -1,4 +1,4 @@
-"""What this host has for a root: memory, compressions, zram."""
+"""Find out what this host has for a root: memory, compressions, zram."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from bootc_live.base.errors import RootfsError
 from bootc_live.config.model import Backing, Compression
 from bootc_live.rootfs.layouts.erofs.compressor import compressor
-from bootc_live.rootfs.memory.machine import Room
 from bootc_live.rootfs.memory.need import StorageOption
 from bootc_live.system.memory import available_bytes, total_bytes
 
@@ -18,21 +17,36 @@ _IN_RAM = frozenset({"tmpfs", "ramfs", "rootfs"})
 
 
 @dataclass(frozen=True)
-class Means:
-    """What can be done here: compressions of the erofs layout, and whether the kernel has zram.
+class Room:
+    """Available memory before anything is fetched and MemTotal, in bytes, and the limits that were set.
 
-    ``obstacle`` says why the kernel cannot mount the image of a way, and nothing where it can.
+    If the image is built in a directory that the user chose, ``free`` is the space there, and ``on_disk`` tells whether
+    it is outside RAM.
+    """
+
+    available: int
+    total: int
+    backing: Backing
+    free: int | None = None
+    on_disk: bool = False
+
+
+@dataclass(frozen=True)
+class Means:
+    """What is possible here: compressions of the erofs layout, and whether the kernel has zram.
+
+    ``obstacle`` returns why the kernel cannot mount the image of an option, or an empty string.
     """
 
     compressions: frozenset[Compression]
     zram: bool
-    obstacle: Callable[[StorageOption], str] = lambda _way: ""
+    obstacle: Callable[[StorageOption], str] = lambda _option: ""
 
 
 def present_room(backing: Backing, directory: str | None = None) -> Room:
-    """Return the room on this machine as it is now; ``directory`` is where to build, where somebody chose that.
+    """Return the room on this machine now; ``directory`` is where to build, if the user chose that.
 
-    Where the backing is said, too, there will be a file system in RAM in that directory.
+    If a backing was chosen, too, a file system in RAM will be mounted in that directory.
     """
     room = Room(available_bytes(), total_bytes(), backing)
     if directory is None or backing != Backing():
@@ -42,7 +56,7 @@ def present_room(backing: Backing, directory: str | None = None) -> Room:
 
 
 def kind_of(path: str, mountinfo: str = "/proc/self/mountinfo") -> str:
-    """Return the type of the file system that a path lies on (proc_pid_mountinfo(5)), or nothing."""
+    """Return the type of the file system of a path (proc_pid_mountinfo(5)), or an empty string."""
     device = os.stat(path).st_dev
     number = f"{os.major(device)}:{os.minor(device)}"
     with open(mountinfo, encoding="utf-8", errors="surrogateescape") as file:
@@ -51,12 +65,12 @@ def kind_of(path: str, mountinfo: str = "/proc/self/mountinfo") -> str:
 
 
 def present_means(zram: str = _ZRAM, modules: str | None = None) -> Means:
-    """Return what can be done on this system; ``zram`` is the kernel's control directory, ``modules`` that of modules.
+    """Return what is possible on this system; ``zram`` is the kernel's control directory, ``modules`` that of modules.
 
-    What the kernel can mount is left open: images are also made for others.
+    What the kernel can mount is not checked: images are also made for other machines.
     """
-    able = frozenset(each for each in Compression if _loads(each))
-    return Means(able, os.path.isdir(zram) or _has_module(modules or f"/lib/modules/{os.uname().release}", "zram"))
+    loadable = frozenset(compression for compression in Compression if _loads(compression))
+    return Means(loadable, os.path.isdir(zram) or _has_module(modules or f"/lib/modules/{os.uname().release}", "zram"))
 
 
 def _loads(compression: Compression) -> bool:
@@ -70,7 +84,7 @@ def _loads(compression: Compression) -> bool:
 
 
 def _has_module(directory: str, name: str) -> bool:
-    """Look a module up in what depmod(8) wrote."""
+    """Look up a module in the list of depmod(8)."""
     try:
         with open(os.path.join(directory, "modules.dep"), encoding="utf-8", errors="replace") as file:
             return any(os.path.basename(line.partition(":")[0]).partition(".")[0] == name for line in file)

@@ -7,10 +7,10 @@ import threading
 
 from bootc_live.system.files import punch_hole
 
-# How far what is written may be ahead of what is read; that is how much of a layer lies in memory.
-_AHEAD = 32 * 2**20
-# Giving memory back has its price, too.
-_PUNCH = 4 * 2**20
+# How many bytes the writer may be ahead of the reader.
+AHEAD = 32 * 2**20
+# Memory is freed in steps of this size: each call costs time.
+PUNCH_STEP = 4 * 2**20
 _UNKNOWN = 2**62
 _PAGE = 4096
 
@@ -44,7 +44,7 @@ class TarFollower:
 
     def full(self, size: int) -> bool:
         """Tell the writer at ``size`` bytes whether it is too far ahead; never while the reader waits for more."""
-        return not self._ignored and size - max(self._released, self._wanted) > _AHEAD
+        return not self._ignored and size - max(self._released, self._wanted) > AHEAD
 
     def end(self, size: int) -> None:
         """There is no more than this."""
@@ -92,10 +92,10 @@ class TarFollower:
         self._ignored = True
 
     def _give_back(self, position: int) -> None:
-        if not self._keep and position - self._punched >= _PUNCH:
+        if not self._keep and position - self._punched >= PUNCH_STEP:
             punch_hole(self._fd, self._begin + self._punched, position - self._punched)
             # Whole pages only: the one it ends in is left for the next time.
-            self._punched = position // _PUNCH * _PUNCH
+            self._punched = position // PUNCH_STEP * PUNCH_STEP
 
     def drop(self) -> None:
         """Give back all that there is of it."""
