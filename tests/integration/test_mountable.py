@@ -116,7 +116,7 @@ def test_files_where_no_image_can_be_mounted(kargs: str, asked: str, zipapp: Pat
     assert (made["layout"], made["root"]["asked"]["layout"]) == ("tree", asked.split(maxsplit=1)[0])
     assert made["root"]["why"].startswith(f"layout tree, instead of {asked}: needs ")
     assert made["root"]["why"] in done.stderr
-    warning = f"layout tree is taken, instead of {asked}; {OBSTACLE}"
+    warning = f"layout tree is used, instead of {asked}; {OBSTACLE}"
     assert made["warnings"] == [warning]
     # Once, and before anything is looked up.
     assert done.stderr.count(f"warning: {warning}") == 1
@@ -168,7 +168,7 @@ def test_what_comes_next(
         assert made.mounts["/"].kind == "erofs"
         assert "erofs" in made.receipt["phases"]
         # An index is replaced by the same in another way; a compression takes more memory.
-        warned = [f"layout {name} is taken, {said}{because}"] if refused == "zstd" else []
+        warned = [f"layout {name} is used, {said}{because}"] if refused == "zstd" else []
         assert made.receipt["warnings"] == warned
         assert os.listdir(made.root)
 
@@ -178,15 +178,12 @@ def test_a_pinned_image_is_not_replaced(zipapp: Path, small: Path, tmp_path: Pat
     digest = f"sha256:{'0' * 64}"
     kargs = f"root=bootc-live:{small} bootc.live.erofs bootc.live.erofs.digest={digest}"
     done = Program(zipapp, before=WITHOUT_LOOPS).run("boot", "--sysroot", tmp_path / "sysroot", "--cmdline", kargs)
-    done.error(f"'bootc.live.erofs.digest={digest}' allows nothing else, but layout tree is taken", OBSTACLE)
+    done.error(f"'bootc.live.erofs.digest={digest}' allows no other layout, but layout tree is used", OBSTACLE)
     assert "looking up" not in done.stderr
 
 
 def test_what_was_begun_for_one_source_is_kept_for_the_next(program: Program, small: Path, tmp_path: Path) -> None:
-    """The first image fits compressed only, and breaks off in its last layer; an index would do for the second.
-
-    There is room for what waits to be compressed, which on a busy machine is more than usual.
-    """
+    """The first image fits compressed only, and breaks off in its last layer; an index would do for the second."""
     text = b"".join(b"line %d of a large file\n" % number for number in range(4_000_000))
     last = layer(file("last", "x" * 1000))
     image = Image([Layer(layer(file("large", text))), Layer(last)], architecture=HERE)
@@ -194,7 +191,7 @@ def test_what_was_begun_for_one_source_is_kept_for_the_next(program: Program, sm
     content, blob = archive.read_bytes(), compress(last, "gzip")
     assert content.count(blob) == 1
     archive.write_bytes(content.replace(blob, blob[:20] + bytes([blob[20] ^ 1]) + blob[21:]))
-    kargs = f"root=bootc-live:{archive} bootc.live.fallback={small} bootc.live.layout=auto bootc.live.size=90M"
+    kargs = f"root=bootc-live:{archive} bootc.live.fallback={small} bootc.live.layout=auto bootc.live.size=95M"
     with booted(program, kargs, tmp_path) as made:
         assert [source["used"] for source in made.receipt["sources"]] == [False, True]
         assert "layout erofs lz4, the fastest that fits" in made.ended.stderr

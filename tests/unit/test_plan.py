@@ -157,7 +157,7 @@ def test_options(
 ) -> None:
     found = candidates(layout, compress, means)
     assert (list(found.options), found.chosen, found.obstacles) == (expected, chosen, obstacles)
-    assert found.warning == (f"using layout {expected[0]}, {chosen}{obstacles}" if warned else "")
+    assert found.warning == (f"layout {expected[0]} is used, {chosen}{obstacles}" if warned else "")
     on_zram = [replace(option, zram=True, algorithm="zstd") for option in expected]
     assert list(candidates(layout, compress, means, Zram(MIB, "zstd")).options) == on_zram
     plan = planned(layout, a_room(2000), compress=compress, means=means)

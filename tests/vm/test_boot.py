@@ -144,7 +144,7 @@ def test_receipt_tells_this_boot(booted: Booted, stage: Stage) -> None:
 def test_a_compression_that_the_kernel_lacks_is_replaced(booted: Booted) -> None:
     receipt = booted.ready.receipt or {}
     lacks = booted.asks("bootc.live.compress=zstd") and booted.kind is Kind.UML
-    told = [warning for warning in receipt["warnings"] if "layout erofs lz4 is taken, instead of erofs zstd" in warning]
+    told = [warning for warning in receipt["warnings"] if "layout erofs lz4 is used, instead of erofs zstd" in warning]
     assert len(told) == lacks
     if lacks:
         assert (receipt["root"]["compression"], receipt["root"]["asked"]["compression"]) == ("lz4", "zstd")

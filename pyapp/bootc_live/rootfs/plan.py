@@ -106,7 +106,7 @@ def candidates(layout: Layout, compress: Compression, means: Means, zram: Zram |
         # The erofs layout gives the same as an index, a little later.
         notable = found[0] != asked and (layout, found[0].layout) != (Layout.INDEX, Layout.EROFS)
     because = "".join(f"; {obstacle}" for obstacle in obstacles)
-    warning = f"using layout {found[0]}, {chosen}{because}" if notable else ""
+    warning = f"layout {found[0]} is used, {chosen}{because}" if notable else ""
     if zram is not None:
         found = [replace(option, zram=True, algorithm=zram.algorithm) for option in found]
     return Candidates(tuple(found), chosen, because, warning)
@@ -172,7 +172,7 @@ def check_options(config: Config, means: Means, recorder: Recorder) -> None:
     warning = candidates(config.layout, config.compress, means).warning
     if warning and config.erofs_digest is not None:
         raise RootfsError(
-            f"'bootc.live.erofs.digest={config.erofs_digest}' allows no other layout, but this boot would be {warning}",
+            f"'bootc.live.erofs.digest={config.erofs_digest}' allows no other layout, but {warning}",
             hint="use a kernel that can mount it, or pin an image with a compression that this kernel has",
         )
     if warning:
