@@ -21,7 +21,7 @@ from tests.lib.name_server import name_server
 from tests.lib.registry import GUEST, LOOPBACK, Registry, registry
 from tests.lib.tls import make_authority, make_server
 from tests.vm.builder import in_builder
-from tests.vm.hostile import LAYERS, REFUSED
+from tests.vm.hostile import LAYERS
 from tests.vm.images import filled
 from tests.vm.kinds import Kind, obstacle
 from tests.vm.places import CREDENTIAL, Place, credential, places
@@ -141,8 +141,7 @@ def stage() -> Iterator[Stage]:
         closed.bind(("127.0.0.1", 0))
         authority = make_authority(directory)
         server = make_server(directory, authority)
-        stacked = {"hostile": ("stable", LAYERS), "refused": ("stable", REFUSED)}
-        image = filled("live.oci", "os/live", {"stable": "latest"}, stacked)
+        image = filled("live.oci", "os/live", {"stable": "latest"}, {"hostile": ("stable", LAYERS)})
         digest = image.digests["stable"]
         with (
             registry(directory / "http", storage=image.storage) as plain,

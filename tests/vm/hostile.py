@@ -78,6 +78,3 @@ _ABOVE: Final = (
 )
 LAYERS: Final = (layer(*_BELOW), layer(*_ABOVE))
 """What all of this makes is for umoci to say."""
-
-REFUSED: Final = (layer(symlink("usr/h", "x/" + "n" * 256), file("usr/h/root", "#!/bin/sh\n", mode=0o6755)),)
-"""No directory can have the name that the link leads to."""

@@ -44,7 +44,6 @@ def places(plain: Registry, server: Certificate, archive: Path) -> Iterator[dict
         busy = Rule(MANIFESTS, Fault(status=503, headers={"Retry-After": "2"}))
         moved = Rule(BLOBS, Fault(redirect=f"http://{GUEST}:{plain.port}"), times=None)
         moving = stack.enter_context(fault_proxy(plain, busy, moved, tls=server))
-        looping = stack.enter_context(fault_proxy(plain, Rule("/v2/", Fault(redirect=""), times=None)))
         half = Rule("/", Fault(after=20 * MIB, end=End.RESET), spared=12)
         files = stack.enter_context(fault_server(Files({"/images/live.oci": archive}), Script([half])))
         silent = stack.enter_context(mute_server())
@@ -69,7 +68,6 @@ def places(plain: Registry, server: Certificate, archive: Path) -> Iterator[dict
             "dropping": Place(f"{GUEST}:{dropping.port}", dropped),
             "cutting": Place(f"{GUEST}:{cutting.port}", cut),
             "moving": Place(f"{GUEST}:{moving.port}", redirected),
-            "looping": Place(f"{GUEST}:{looping.port}", lambda: None),
             "files": Place(f"{GUEST}:{files.port}", broken),
             "silent": Place(f"{GUEST}:{silent}", lambda: None),
         }

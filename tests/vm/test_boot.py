@@ -204,7 +204,7 @@ def test_no_secret_is_told(booted: Booted) -> None:
 
 def test_clock_is_raised(booted: Booted) -> None:
     receipt = booted.ready.receipt or {}
-    raised = [warning for warning in receipt["warnings"] if "the clock said 2001-" in warning]
+    raised = [warning for warning in receipt["warnings"] if "the clock was 2001-" in warning]
     assert len(raised) == bool(booted.row.clock)
 
 

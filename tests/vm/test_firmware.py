@@ -16,7 +16,7 @@ from tests.vm.builder import Uki, in_builder, make_uki
 from tests.vm.conftest import Stage
 from tests.vm.inside import connect
 from tests.vm.kexec import boot_kernel, common, images, source
-from tests.vm.rows import FAILING
+from tests.vm.rows import BEGIN_OR_WHOLE, FAILING
 from vmkit import emulator
 from vmkit.guest import Guest, Ready
 from vmkit.network import UserNetwork
@@ -27,8 +27,6 @@ BOOT_SECONDS = 480
 REFUSAL_SECONDS = 480
 MEMORY = 1024
 FETCHES = "bootc-live: looking up docker://"
-# Once the program has started with what it is to do, a boot goes on as any other does.
-SHORT = pytest.mark.parametrize("whole", [False, pytest.param(True, marks=pytest.mark.long)], ids=["begin", "whole"])
 SCRIPT = """#!ipxe
 kernel {url}vmlinuz initrd=initrd.img {kargs} || exit
 initrd {url}initrd.img || exit
@@ -77,21 +75,18 @@ def reached(guest: Guest, digest: str) -> Ready:
     return ready
 
 
-@SHORT
-def test_pxe_by_tftp_then_http_to_a_registry(whole: bool, fleet: Fleet) -> None:
+@pytest.mark.long
+def test_pxe_by_tftp_then_http_to_a_registry(fleet: Fleet) -> None:
     """The image has no modules for the kernel it runs under, which is a warning."""
     network = UserNetwork(tftp=fleet.tftp, file="boot.ipxe")
     with images() as served:
         kargs = f"console=ttyS0 panic=-1 root=bootc-live:{source(served.registry, 'latest')}"
         (fleet.tftp / "boot.ipxe").write_text(SCRIPT.format(url=fleet.url(""), kargs=common(kargs)))
         with Guest(Bios(), network=network, memory=MEMORY) as guest:
-            if whole:
-                ready = reached(guest, served.digests["latest"])
-                said = f"has no modules for the running kernel {boot_kernel()}"
-                assert said in guest.console()
-                assert [text for text in (ready.receipt or {})["warnings"] if said in text]
-            else:
-                guest.wait_console(FETCHES, BOOT_SECONDS)
+            ready = reached(guest, served.digests["latest"])
+            said = f"has no modules for the running kernel {boot_kernel()}"
+            assert said in guest.console()
+            assert [text for text in (ready.receipt or {})["warnings"] if said in text]
             assert re.search(r"tftp://10\.0\.2\.2/boot\.ipxe\.\.\.[^\n]* ok", guest.console())
         # Twice where the server is slow to answer.
         assert fleet.served("vmlinuz") >= 1
@@ -116,7 +111,7 @@ def test_uki_that_was_tampered_with_is_refused_under_secure_boot(fleet: Fleet) -
         assert "Linux version" not in guest.console()
 
 
-@SHORT
+@BEGIN_OR_WHOLE
 def test_uki_over_http_by_the_firmware(whole: bool, fleet: Fleet) -> None:
     variables = fleet.uki.directory / "http.fd"
     told = ("--set-boot-uri", fleet.url(fleet.uki.file.name))

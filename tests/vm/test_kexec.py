@@ -159,8 +159,8 @@ def test_appended_archive_is_handed_over_by_the_older_call(served: Images) -> No
     assert receipt["hosts"] == {}
 
 
+@pytest.mark.long
 def test_unsigned_kernel_under_lockdown_is_refused(served: Images) -> None:
-    """Other refusals are the program's own, and are tested without a machine."""
     kargs = f"root=bootc-live:{source(served.registry, 'unsigned')} bootc.kexec lockdown=integrity"
     with guest(kargs) as running:
         running.wait_exit(FAIL_SECONDS)

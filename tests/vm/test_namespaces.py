@@ -24,7 +24,6 @@ pytestmark = pytest.mark.skipif(obstacle() is not None, reason=f"no guests in na
 
 SECONDS = 180
 EMBEDDED = Kernel(initrds=[OUT / "initrd-embedded.img"], append=f"root=bootc-live:/root.oci {FAILING}")
-MISSING = Kernel(initrds=[OUT / "initrd.img"], append=f"root=bootc-live:/nowhere.oci {FAILING}")
 
 # Each of them would change this machine.
 FORBIDDEN = (
@@ -76,14 +75,6 @@ def test_guest_is_shut_in_and_nothing_of_it_stays() -> None:
 
 def test_guest_cannot_load_another_kernel() -> None:
     subprocess.run([sys.executable, VM / "vmkit/nokexec.py", sys.executable, "-c", KEXEC], check=True)
-
-
-def test_failing_boot_ends_by_itself_and_says_why() -> None:
-    with NamespaceGuest(MISSING) as guest:
-        guest.wait_exit(SECONDS)
-        said = guest.console()
-    # To standard error, and to the log of the kernel.
-    assert said.count("bootc-live: error: cannot open the archive '/nowhere.oci'") >= 2
 
 
 def test_guest_does_not_outlive_its_owner() -> None:
