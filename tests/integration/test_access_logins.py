@@ -85,8 +85,7 @@ def one(served: Registry, entry: Entry, namespace: str = "") -> str:
     return auth_json({f"{served.host}{namespace}": entry})
 
 
-@pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "place"), list(zip(KINDS, PLACES, strict=True)))
 def test_login(
     kind: str, place: str, program: Program, image: Stored, guarded: Mapping[str, Guarded], tmp_path: Path
 ) -> None:
@@ -111,24 +110,9 @@ def test_boot(kind: str, program: Program, image: Stored, guarded: Mapping[str, 
         assert 1 <= len(there.service.scopes) - asked <= 2, "one token is for all"
 
 
-@pytest.mark.parametrize(
-    "entry",
-    [{"username": USER.name, "password": USER.password}, ODD.entry, {"username": ODD.name, "password": ODD.password}],
-    ids=["apart", "odd", "odd-apart"],
-)
-def test_other_spellings(
-    entry: Entry, program: Program, image: Stored, guarded: Mapping[str, Guarded], tmp_path: Path
-) -> None:
-    there = guarded["basic"]
-    with logins(one(there.registry, entry), "file", tmp_path):
-        ended = program.run("inspect", "--json", "--unsecure", there.registry.source("os"))
-        found(secret(ended, *there.secrets), image)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_namespaces(kind: str, program: Program, image: Stored, guarded: Mapping[str, Guarded], tmp_path: Path) -> None:
+def test_namespaces(program: Program, image: Stored, guarded: Mapping[str, Guarded], tmp_path: Path) -> None:
     """The key with the most of the name in it counts, also where it is the wrong one."""
-    there = guarded[kind]
+    there = guarded["basic"]
     host = there.registry.host
     keys = {host: STRANGER.entry, f"{host}/team": there.entry, f"{host}/team/deep": STRANGER.entry}
     with logins(auth_json(keys), "file", tmp_path):
@@ -155,9 +139,8 @@ def test_wrong_login(kind: str, program: Program, guarded: Mapping[str, Guarded]
         assert len(there.service.refused) - refused == 1, "many services lock out who insists"
 
 
-@pytest.mark.parametrize("kind", ["basic", "bearer"])
-def test_missing_login(kind: str, program: Program, guarded: Mapping[str, Guarded], tmp_path: Path) -> None:
-    there = guarded[kind]
+def test_missing_login(program: Program, guarded: Mapping[str, Guarded], tmp_path: Path) -> None:
+    there = guarded["bearer"]
     source = there.registry.source("os")
     for text in (auth_json({}), auth_json({"other.example": USER.entry}), one(there.registry, {})):
         with logins(text, "file", tmp_path):
@@ -167,49 +150,13 @@ def test_missing_login(kind: str, program: Program, guarded: Mapping[str, Guarde
         assert "bootc-live.auth" in told
 
 
-@pytest.mark.parametrize("kind", ["basic", "bearer"])
-def test_helper_programs_are_named(kind: str, program: Program, guarded: Mapping[str, Guarded], tmp_path: Path) -> None:
-    there = guarded[kind]
-    source = there.registry.source("os")
-    for more in ({"credHelpers": {there.registry.host: "ecr-login"}}, {"credsStore": "ecr-login"}):
-        with logins(auth_json({there.registry.host: {}}, **more), "file", tmp_path):
-            told = program.run("inspect", "--unsecure", source).error(
-                repr(source), "docker-credential-ecr-login", "401"
-            )
-        assert str(AUTH) in told
-
-
-DAMAGED_ENTRIES: Mapping[str, object] = {
-    "no-base64": {"auth": USER.password},
-    "no-colon": {"auth": "c29tZWJvZHk="},
-    "number": {"username": USER.name, "password": 12345},
-    "no-entry": USER.encoded,
-}
-DAMAGED = {
-    "cut": one(Registry(5000, Path("/")), USER.entry)[:-3],
-    "a-list": f'["{USER.password}"]',
-    "empty": "",
-}
-
-
-@pytest.mark.parametrize("kind", [*DAMAGED, *DAMAGED_ENTRIES])
-def test_damaged_file(kind: str, program: Program, image: Stored, tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", PLACES)
+def test_damaged_file(place: str, program: Program, image: Stored, tmp_path: Path) -> None:
     """Also for a registry that wants no login: it would be found out much later otherwise."""
-    mine = {image.registry.host: DAMAGED_ENTRIES.get(kind)}
-    text = DAMAGED.get(kind, auth_json(mine))  # type: ignore[arg-type]
-    for place in PLACES:
-        with logins(text, place, tmp_path) as env:
-            ended = program.run("inspect", "--unsecure", image.registry.source("os"), env=env)
-        path = {"file": AUTH, "credential": credential("auth"), "variable": tmp_path / "auth.json"}[place]
-        told = secret(ended, *USER.secrets, "12345").error(path)
-        assert "podman login" in told
-
-
-def test_damaged_entry_of_another_registry(program: Program, image: Stored, tmp_path: Path) -> None:
-    entries = {f"{kind}.example": entry for kind, entry in DAMAGED_ENTRIES.items()}
-    with logins(auth_json(entries), "file", tmp_path):  # type: ignore[arg-type]
-        ended = program.run("inspect", "--json", "--unsecure", image.registry.source("os"))
-        found(secret(ended, *USER.secrets), image)
+    with logins(one(image.registry, USER.entry)[:-3], place, tmp_path) as env:
+        ended = program.run("inspect", "--unsecure", image.registry.source("os"), env=env)
+    path = {"file": AUTH, "credential": credential("auth"), "variable": tmp_path / "auth.json"}[place]
+    assert "podman login" in secret(ended, *USER.secrets).error(path)
 
 
 def test_file_that_a_variable_names_in_vain(program: Program, image: Stored) -> None:
@@ -230,6 +177,18 @@ def test_token_that_runs_out(program: Program, image: Stored, signer: Certificat
         assert sum(seen.status == 200 for seen in slow.asked(BLOBS)) >= LAYERS + 1
         assert any(seen.status == 401 for seen in slow.asked(BLOBS))
         assert len(service.tokens) >= 2
+
+
+def test_a_token_for_everybody(program: Program, image: Stored, signer: Certificate, tmp_path: Path) -> None:
+    """As public registries give it; one for the manifest serves the blobs, too."""
+    with (
+        token_service(signer, ("pull",)) as service,
+        registry(tmp_path / "registry", auth=service.settings, same_as=image.registry) as real,
+    ):
+        program.run("unpack", "--unsecure", real.source("os"), tmp_path / "tree").good()
+        assert set(service.scopes) == {"repository:os:pull"}
+        assert len(service.scopes) <= 2
+    assert len(list((tmp_path / "tree/more").iterdir())) == LAYERS - 1
 
 
 def test_rights_that_are_missing(program: Program, image: Stored, signer: Certificate, tmp_path: Path) -> None:

@@ -141,12 +141,11 @@ def test_receipt_of_two_places(program: Program, image: Stored, tmp_path: Path) 
         assert booted.receipt["hosts"] == {mirror.host: mirror.sent("/manifests/"), home.host: home.sent(BLOBS)}
 
 
-@pytest.mark.parametrize("status", [401, 403, 404, 500])
-def test_mirrors_that_cannot_be_used(status: int, program: Program, image: Stored, tmp_path: Path) -> None:
+def test_mirrors_that_cannot_be_used(program: Program, image: Stored, tmp_path: Path) -> None:
     """A dead one, one that refuses, a good one: the good one has it all, and the receipt says so."""
     with (
         closed_port() as port,
-        fault_proxy(image.registry, Rule(EVERYTHING, Fault(status=status), times=None)) as refusing,
+        fault_proxy(image.registry, Rule(EVERYTHING, Fault(status=403), times=None)) as refusing,
         fault_proxy(image.registry) as good,
     ):
         mirrors = f"{through(refusing, good)} bootc.registry.mirror=http://127.0.0.1:{port}"

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from bootc_live.base.redact import redact
 from tests.lib.access import Stored, found, rehearsed
 from tests.lib.fault_proxy import fault_proxy
 from tests.lib.fault_server import FaultServer
@@ -31,15 +30,8 @@ def served(image: Stored) -> Iterator[FaultServer]:
     ("reference", "asked"),
     [
         ("os", "library/os/manifests/latest"),
-        ("os:latest", "library/os/manifests/latest"),
-        ("os@{digest}", "library/os/manifests/{digest}"),
-        ("os:latest@{digest}", "library/os/manifests/{digest}"),
         ("os:no-such-tag@{digest}", "library/os/manifests/{digest}"),
-        ("library/os", "library/os/manifests/latest"),
-        ("team/os", "team/os/manifests/latest"),
-        ("team/deep/os", "team/deep/os/manifests/latest"),
         ("docker.io/os", "library/os/manifests/latest"),
-        ("docker.io/library/os:latest", "library/os/manifests/latest"),
         ("docker.io/team/os@{digest}", "team/os/manifests/{digest}"),
     ],
 )
@@ -60,7 +52,7 @@ def test_default_registry_by_a_mirror(program: Program, image: Stored, served: F
     assert served.asked("manifests")[0].path == "/v2/team/os/manifests/latest"
 
 
-@pytest.mark.parametrize("host", ["registry.example", "registry.example:5000", "localhost", "localhost:5000", "a:1"])
+@pytest.mark.parametrize("host", ["registry.example", "localhost", "a:1"])
 def test_what_counts_as_a_registry(host: str, program: Program, image: Stored, served: FaultServer) -> None:
     """A first part with a dot or a colon, or localhost: its name says where, so docker.io has nothing to do with it."""
     entries = [{"prefix": "docker.io", "blocked": True}, {"prefix": host, "location": served.host, "insecure": True}]
@@ -69,8 +61,7 @@ def test_what_counts_as_a_registry(host: str, program: Program, image: Stored, s
         program.run("inspect", "docker://os").error("docker://os", "'docker.io'", "blocked")
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-@pytest.mark.parametrize("end", ["", ":latest", "@{digest}", ":latest@{digest}"])
+@pytest.mark.parametrize(("host", "end"), [("127.0.0.1", ""), ("localhost", ":latest@{digest}")])
 def test_ports(end: str, host: str, program: Program, image: Stored, tmp_path: Path) -> None:
     """Over TLS, where the name is checked, too."""
     authority = make_authority(tmp_path)
@@ -81,34 +72,8 @@ def test_ports(end: str, host: str, program: Program, image: Stored, tmp_path: P
 
 
 @pytest.mark.parametrize("unsecure", [False, True], ids=["https", "unsecure"])
-@pytest.mark.parametrize("host", ["a..example", f"{64 * 'a'}.example", "registry.example:0", "registry.example:70000"])
+@pytest.mark.parametrize("host", [f"{64 * 'a'}.example", "registry.example:70000"])
 def test_hosts_that_cannot_be(host: str, unsecure: bool, program: Program, tmp_path: Path) -> None:
     source = f"docker://{host}/os"
     kargs = "bootc.registry.unsecure" if unsecure else ""
     rehearsed(program, source, tmp_path, kargs).error(repr(source))
-
-
-@pytest.mark.parametrize(
-    "reference",
-    [
-        "",
-        "os:",
-        "os@",
-        "os@latest",
-        "os@sha256:12",
-        "OS",
-        "registry.example",
-        "a//b",
-        "host:port/os",
-        "os:a b",
-        "-/x",
-        "/",
-    ],
-)
-def test_no_reference(reference: str, program: Program) -> None:
-    """A registry alone is none: it has no name of an image."""
-    source = f"docker://{reference}"
-    with host_files({RULES: rules({"prefix": "docker.io", "blocked": True})}):
-        # What stands before an "@" may be a password.
-        told = program.run("inspect", source).error(repr(redact(source)))
-    assert "blocked" in told or "is not an image reference" in told

@@ -9,7 +9,6 @@ import pytest
 from tests.lib.access import Stored, found, rehearsed, secret
 from tests.lib.dead_servers import closed_port
 from tests.lib.fault_proxy import fault_proxy
-from tests.lib.faults import EVERYTHING, Fault, Rule
 from tests.lib.host_files import RULES, credential, host_files, rules
 from tests.lib.program import Program
 
@@ -41,24 +40,6 @@ def test_credential_comes_before_the_file(program: Program, image: Stored) -> No
     with host_files({RULES: file, credential("registries"): rules({"prefix": "one.example", **good})}):
         for host in ("one.example", "two.example"):
             found(program.run("inspect", "--json", f"docker://{host}/os"), image)
-
-
-def test_the_longest_prefix_counts(program: Program, image: Stored) -> None:
-    good = {"location": image.registry.host, "insecure": True}
-    entries = (
-        {"prefix": "*.example", "blocked": True},
-        {"prefix": "registry.example/os", "location": f"{image.registry.host}/os", "insecure": True},
-        {"prefix": "registry.example", "blocked": True},
-        {"prefix": "open.example", **good},
-    )
-    with host_files({RULES: rules(*entries)}):
-        for reference in ("registry.example/os", "open.example/os"):
-            found(program.run("inspect", "--json", f"docker://{reference}"), image)
-        for reference, prefix in (("registry.example/team/os", "registry.example"), ("other.example/os", "*.example")):
-            told = program.run("inspect", f"docker://{reference}").error(
-                f"docker://{reference}", repr(prefix), "blocked"
-            )
-            assert "registries.yaml" in told
 
 
 @pytest.mark.parametrize("path", PLACES.values(), ids=PLACES.keys())
@@ -145,32 +126,9 @@ def test_rules_are_for_registries(program: Program, image: Stored) -> None:
 
 PASSWORD = "hunter2-in-a-location"
 DAMAGED = {
-    "no-yaml": ("registries: [\n  - prefix: a.example\n", ("is not YAML", "line")),
     "tab": ("registries:\n\t- prefix: a.example\n", ("is not YAML", "line 2")),
-    "text": ("docker.io", ("the file is not a mapping",)),
-    "other-file": ("[[registry]]\nprefix = 'docker.io'\n", ()),
-    "unknown-key": ("registries:\n- prefix: a.example\n- prefx: b.example\n", ("registry 2", "'prefx'")),
-    "mirror-key": (
-        "registries:\n- prefix: a.example\n  mirrors:\n  - url: b.example\n",
-        ("registry 1, mirror 1", "'url'"),
-    ),
-    "no-list": ("registries: a.example\n", ("registries is not a list",)),
-    "boolean": ("registries:\n- prefix: a.example\n  insecure: 'yes'\n", ("registry 1", "insecure")),
-    "scheme": ("registries:\n- location: http://b.example\n", ("registry 1", "location", "http://")),
-    "pull": (
-        "registries:\n- prefix: a.example\n  mirrors:\n  - location: b.example\n    pull-from-mirror: some\n",
-        ("registry 1, mirror 1", "pull-from-mirror", "digest-only"),
-    ),
     "login": (f"registries:\n- location: me:{PASSWORD}@b.example\n", ("registry 1", "location")),
-    "login-and-scheme": (f"registries:\n- location: https://me:{PASSWORD}@b.example/x\n", ("registry 1", "location")),
-    "twice": ("registries:\n- prefix: a.example\n- prefix: a.example\n", ("registry 2", "'a.example'")),
     "two-mistakes": ("registries:\n- prefix: a b\n- mirrors: 7\n", ("registry 1", "registry 2")),
-    "no-repository": (
-        "registries:\n- prefix: r.example/os\n  location: b.example\n",
-        ("'b.example'", "'r.example/os'"),
-    ),
-    "binary": ("\0\1\2", ("is not YAML",)),
-    "object": ("!!python/object/apply:os.system ['true']", ("is not YAML",)),
 }
 
 
@@ -179,23 +137,3 @@ DAMAGED = {
 def test_damaged_file(text: str, told: tuple[str, ...], path: Path, program: Program) -> None:
     with host_files({path: text}):
         secret(program.run("inspect", "docker://r.example/os"), PASSWORD).error(path, *told)
-
-
-def test_mirrors_of_the_command_line_come_first(program: Program, image: Stored, tmp_path: Path) -> None:
-    """A mirror of the command line is asked before those of the rule, and the registry last."""
-    with (
-        fault_proxy(image.registry, Rule(EVERYTHING, Fault(status=404), times=None)) as named,
-        fault_proxy(image.registry, Rule(EVERYTHING, Fault(status=404), times=None)) as ruled,
-        fault_proxy(image.registry) as home,
-        host_files(
-            {
-                RULES: rules(
-                    {"location": home.host, "insecure": True, "mirrors": [{"location": ruled.host, "insecure": True}]}
-                )
-            }
-        ),
-    ):
-        kargs = f"bootc.registry.mirror=http://{named.host}"
-        rehearsed(program, home.source(f"os@{image.digest}"), tmp_path, kargs).good()
-        first = [server.asked("/manifests/")[0].at for server in (named, ruled, home)]
-        assert first == sorted(first)

@@ -173,20 +173,20 @@ def test_boot_from_the_next_medium(program: Program, device: str, tmp_path: Path
         assert f"{device} does not contain '/images/missing.oci'" in made.receipt["sources"][1]["error"]
 
 
-@pytest.mark.parametrize("path", ["/images/missing.oci", "/root.oci", "/images/root.oci/x"])
+@pytest.mark.parametrize("path", ["/images/missing.oci", "/images/root.oci/x"])
 def test_missing_file(path: str, program: Program, device: str, tmp_path: Path) -> None:
     source = f"{device}:{path}"
     told = program.run("unpack", source, tmp_path / "tree").error(repr(source), device, path)
     assert "copy the archive there" in told
 
 
-@pytest.mark.parametrize("path", ["/images/notes.txt", "/images", "/"])
+@pytest.mark.parametrize("path", ["/images/notes.txt", "/images"])
 def test_not_an_archive(path: str, program: Program, device: str, tmp_path: Path) -> None:
     source = f"{device}:{path}"
     program.run("unpack", source, tmp_path / "tree").error(repr(source))
 
 
-@pytest.mark.parametrize("name", ["/dev/no-such-disk", "LABEL=no such label", "UUID=0", "PARTUUID=1", "PARTLABEL=x'y"])
+@pytest.mark.parametrize("name", ["/dev/no-such-disk", "LABEL=no such label", "PARTLABEL=x'y"])
 def test_missing_device(name: str, program: Program, tmp_path: Path) -> None:
     source = f"{name}:{PLACE}"
     told = program.run("unpack", source, tmp_path / "tree").error(f"there is no block device {name}")
@@ -199,12 +199,6 @@ def test_not_a_file_system(content: bytes, program: Program, tmp_path: Path) -> 
     with loop(tmp_path / "disk.img") as device:
         source = f"{device}:{PLACE}"
         program.run("unpack", source, tmp_path / "tree").error(repr(source), f"cannot mount {device}")
-
-
-@pytest.mark.parametrize("name", ["/dev/null", "/dev/pts", "/dev/loop-control"])
-def test_not_a_block_device(name: str, program: Program, tmp_path: Path) -> None:
-    source = f"{name}:{PLACE}"
-    program.run("unpack", source, tmp_path / "tree").error(repr(source))
 
 
 def test_damaged_file_system(program: Program, disk: Path, tmp_path: Path) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,11 +16,9 @@ from bootc_live.rootfs.layouts.index.layout import index_root
 from bootc_live.rootfs.ram import settle
 from bootc_live.rootfs.workspace import ram_workspace
 from bootc_live.system.zram import memory_used, zram_below
-from tests.integration.corpus.bomb import bomb
 from tests.lib.acquiring import acquired
 from tests.lib.booted import booted
 from tests.lib.oci_writer import Image, Layer, write_archive
-from tests.lib.private_mounts import mounted_sources
 from tests.lib.program import Program
 from tests.lib.small_image import BASE, HERE
 from tests.lib.tar_writer import file, layer
@@ -124,17 +120,6 @@ def test_what_runs_full(
     assert not (tmp_path / "base").exists()
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("kargs", ["bootc.zram=32M", "bootc.zram=256M bootc.live.size=32M", "bootc.live.size=32M"])
-def test_the_verb_runs_full(kargs: str, layout: str, large: Path, program: Program, tmp_path: Path) -> None:
-    """Before the first layer, where that can be known, or later."""
-    cmdline = f"root=bootc-live:{large} bootc.live.layout={layout} {kargs}"
-    told = program.run("boot", "--cmdline", cmdline, "--sysroot", tmp_path).error()
-    assert "MiB" in told
-    assert "bootc.zram=" in told or "bootc.live.size=" in told
-    assert list(tmp_path.iterdir()) == []
-
-
 @pytest.mark.parametrize(
     ("kargs", "named"),
     [
@@ -146,26 +131,3 @@ def test_the_verb_runs_full(kargs: str, layout: str, large: Path, program: Progr
 def test_what_cannot_be_made(kargs: str, named: str, small: Path, program: Program, tmp_path: Path) -> None:
     program.run("boot", "--cmdline", f"root=bootc-live:{small} {kargs}", "--sysroot", tmp_path).error(named)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_an_interrupted_boot(program: Program, tmp_path: Path) -> None:
-    """The device goes as the tmpfs does, while a layer is inflated onto it."""
-    archive = write_archive(tmp_path / "image.oci", bomb("gzip"))
-    (tmp_path / "root").mkdir()
-    command = ["boot", "--cmdline", f"root=bootc-live:{archive} bootc.zram=16G", "--sysroot", str(tmp_path / "root")]
-    with program.started(*command, log=tmp_path / "log") as process:
-        found = None
-        deadline = time.monotonic() + SECONDS
-        while found is None or int(found.read("mm_stat").split()[0]) < 64 * MIB:
-            assert time.monotonic() < deadline, (tmp_path / "log").read_text()
-            time.sleep(0.01)
-            found = found or next(map(device, filter(is_zram, mounted_sources(process.pid))), None)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(SECONDS) == 1
-    assert "error: interrupted" in (tmp_path / "log").read_text()
-    assert found.gone()
-
-
-def is_zram(path: str) -> bool:
-    """Tell a zram device from others."""
-    return path.startswith("/dev/zram")

@@ -20,7 +20,7 @@ from tests.lib.tar_writer import layer
 from tests.unit.merging import SPACING, data_file, merged
 from tests.unit.test_erofs_writer import content_of, written
 
-SEEDS = range(10)
+SEEDS = range(6)
 Layers = list[tuple[bytes, ...]]
 
 

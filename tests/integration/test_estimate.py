@@ -120,8 +120,6 @@ def test_for_people(archive: Path, program: Program) -> None:
         ("2048", "", True, "layout index: needs"),
         ("2048", "bootc.live.layout=tree", True, "layout tree: needs"),
         ("2048", "bootc.live.layout=auto", True, "layout index, the fastest that fits: needs"),
-        ("2G", "", True, "layout index: needs"),
-        ("128", "", False, "does not fit into memory: layout index needs"),
         ("128MiB", "", False, "does not fit into memory: layout index needs"),
         ("2048", "bootc.live.size=2M", False, "2.0 MiB are allowed by bootc.live.size="),
         ("2048", "bootc.zram=3M", False, "of that fit into bootc.zram="),
@@ -164,10 +162,7 @@ def test_without_root(archive: Path, nobody: Program, tmp_path: Path) -> None:
     ("argv", "named"),
     [
         (["/nowhere.oci"], "'/nowhere.oci'"),
-        *(
-            (["--memory", size, "/nowhere.oci"], f"--memory '{size}'")
-            for size in ("0", "", "x", "50%", "-1", "1K", "2 G")
-        ),
+        *((["--memory", size, "/nowhere.oci"], f"--memory '{size}'") for size in ("0", "50%", "2 G")),
         (["--cmdline", "bootc.live.layout=round", "/nowhere.oci"], "bootc.live.layout=round"),
         (["ftp:/x"], "ftp:/x"),
     ],

@@ -10,7 +10,7 @@ from bootc_live.system.run import find_program
 from tests.unit.inflate_cases import GZIP, Stream, cut
 
 
-@pytest.mark.parametrize("step", [3, 4096, 1 << 20])
+@pytest.mark.parametrize("step", [3, 1 << 20])
 @pytest.mark.parametrize("stream", GZIP, ids=lambda stream: stream.name)
 def test_gzip_by_igzip(stream: Stream, step: int) -> None:
     assert find_program("igzip")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 
 import pytest
@@ -12,20 +11,16 @@ from bootc_live.config.model import Compression
 from tests.integration.corpus import CASES
 from tests.integration.corpus.case import Case
 from tests.integration.corpus.oracle import ask_umoci, without_new_times
+from tests.integration.corpus.verbs import for_layouts
 from tests.integration.test_tree_corpus import image, wanted
 from tests.lib.building import Building
 from tests.lib.erofs_images import at_the_epoch, mounted, read_by_erofs_utils
 from tests.lib.oci_writer import write_archive
 from tests.lib.tree_list import differences, tree_list
 
+
 # Each compression in turn: these trees are small, and the real image has its turn with all of them.
-ROWS = [
-    pytest.param(case, compression, id=f"{case.name}-{compression}")
-    for case, compression in zip(CASES, itertools.cycle(Compression), strict=False)
-]
-
-
-@pytest.mark.parametrize(("case", "compression"), ROWS)
+@pytest.mark.parametrize(("case", "compression"), for_layouts(CASES, list(Compression)))
 def test_tree_equals_umoci(case: Case, compression: Compression, tmp_path: Path) -> None:
     building = Building(tmp_path, compression, keep_times=compression is not Compression.LZ4)
     archive = write_archive(tmp_path / "image.oci", image(case.layers))

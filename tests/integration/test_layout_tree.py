@@ -16,9 +16,10 @@ from bootc_live.config.model import Zram
 from bootc_live.rootfs.layouts.built import BuiltRoot
 from bootc_live.rootfs.layouts.files.layout import build_tree
 from bootc_live.rootfs.ram import RamFs, ram_filesystem, settle
-from tests.integration.corpus import CASES
+from tests.integration.corpus import CASES, WRITTEN
 from tests.integration.corpus.case import Case
 from tests.integration.corpus.oracle import ask_umoci, without_new_times
+from tests.integration.corpus.verbs import for_layouts
 from tests.integration.test_tree_corpus import wanted
 from tests.lib.fetching import fetched_archive
 from tests.lib.oci_writer import Image, Layer, write_archive
@@ -63,18 +64,14 @@ def compare(case: Case, where: Path) -> None:
     assert not differences(want, got)
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", for_layouts(CASES))
 def test_tree_equals_umoci(case: Case, ram: Path) -> None:
     compare(case, ram)
 
 
 # What ext4 cannot hold beside the rest of an inode.
 TOO_LARGE_FOR_EXT4 = {"xattr-60k"}
-ON_ZRAM = [
-    case
-    for case in CASES
-    if case.name.startswith(("xattr", "sparse", "content", "link", "node", "mode")) and not case.refused
-]
+ON_ZRAM = [case for case in WRITTEN if case.name.startswith(("xattr", "sparse", "content"))]
 
 
 @pytest.mark.parametrize("case", ON_ZRAM, ids=lambda case: case.name)

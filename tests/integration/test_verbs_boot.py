@@ -19,6 +19,7 @@ from tests.lib.tar_writer import directory, file, layer, symlink
 from tests.lib.tree_list import differences, tree_list
 
 PARTS = ("", "etc", "var")
+TREE = "bootc.live.layout=tree"
 
 
 @dataclass(frozen=True)
@@ -34,11 +35,11 @@ OVERLAY_ETC = {"/": "erofs", "/etc": "overlay"}
 ROWS = (
     Row("", ("etc", "var"), {**OVERLAY_ETC, "/var": "tmpfs"}),
     Row("ro", ("etc", "var"), {**OVERLAY_ETC, "/var": "tmpfs"}),
-    Row("rw=0", ("etc", "var"), {**OVERLAY_ETC, "/var": "tmpfs"}),
     Row("rw rw=0", ("etc", "var"), {**OVERLAY_ETC, "/var": "tmpfs"}),
     Row("rw ro", ("", "etc", "var"), {"/": "overlay", "/var": "tmpfs"}),
     Row("rw", ("", "etc", "var"), {"/": "overlay", "/var": "tmpfs"}),
-    Row("rw=YES", ("", "etc", "var"), {"/": "overlay", "/var": "tmpfs"}),
+    Row(TREE, ("etc", "var"), {"/": "tmpfs", "/etc": "overlay", "/var": "tmpfs"}),
+    Row(f"{TREE} rw", ("", "etc", "var"), {"/": "overlay", "/var": "tmpfs"}),
     Row("bootc.live.etc.rw=0", ("var",), {"/": "erofs", "/var": "tmpfs"}),
     Row("bootc.live.var.rw=off", ("etc",), OVERLAY_ETC),
     Row("bootc.live.etc.rw=0 bootc.live.var.rw=0", (), {"/": "erofs"}),
@@ -137,7 +138,7 @@ def test_var_is_a_real_file_system(program: Program, small: Path, tmp_path: Path
         assert (var / "lib/two").read_text() == "two names\n"
 
 
-@pytest.mark.parametrize("kargs", ["", "rw"])
+@pytest.mark.parametrize("kargs", ["", "rw", TREE])
 def test_suid_and_devices_work(kargs: str, program: Program, tmp_path: Path) -> None:
     tool = layer(file("usr/bin/id", Path("/usr/bin/id").read_bytes(), mode=0o4755, uid=1234))
     archive = archive_of(tmp_path / "image.oci", BASE, tool)
@@ -158,16 +159,15 @@ def test_suid_and_devices_work(kargs: str, program: Program, tmp_path: Path) -> 
             os.close(device)
 
 
-@pytest.mark.parametrize("kargs", ["", "rw"])
+@pytest.mark.parametrize("kargs", ["", "rw", TREE])
 def test_rootflags(kargs: str, program: Program, small: Path, tmp_path: Path) -> None:
     with booted(program, f"root=bootc-live:{small} rootflags=noatime,nodev {kargs}", tmp_path) as made:
         assert {"noatime", "nodev"} <= made.mounts["/"].options
         assert "nodev" not in made.mounts["/var"].options
 
 
-@pytest.mark.parametrize("kargs", ["", "rw"])
-@pytest.mark.parametrize("flags", ["bogus", "noatime,size=lots"])
-def test_wrong_rootflags(flags: str, kargs: str, program: Program, small: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kargs", "flags"), [("", "bogus"), ("rw", "noatime,size=lots"), (TREE, "bogus")])
+def test_wrong_rootflags(kargs: str, flags: str, program: Program, small: Path, tmp_path: Path) -> None:
     (tmp_path / "root").mkdir()
     cmdline = f"root=bootc-live:{small} rootflags={flags} {kargs}"
     ended = program.run("boot", "--cmdline", cmdline, "--sysroot", tmp_path / "root")
@@ -175,17 +175,17 @@ def test_wrong_rootflags(flags: str, kargs: str, program: Program, small: Path, 
     assert "correct rootflags=" in told.splitlines()[-1]
 
 
-@pytest.mark.parametrize("name", ["with space", "com,ma", "co:lon", "back\\slash", "ünïcode", "quo\"te's"])
 @pytest.mark.parametrize("kargs", ["", "rw"])
-def test_workdir_of_any_name(name: str, kargs: str, program: Program, small: Path, tmp_path: Path) -> None:
-    with booted(program, f"root=bootc-live:{small} {kargs}", tmp_path / name) as made:
+def test_workdir_of_any_name(kargs: str, program: Program, small: Path, tmp_path: Path) -> None:
+    with booted(program, f"root=bootc-live:{small} {kargs}", tmp_path / "a b,c:d\\ünïcode \"quo'te") as made:
         assert (made.root / "etc/hostname").read_text() == "small, changed above\n"
 
 
-def test_default_workdir_and_receipt(program: Program, small: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kargs", ["", TREE])
+def test_default_workdir_and_receipt(kargs: str, program: Program, small: Path, tmp_path: Path) -> None:
     root = tmp_path / "root"
     root.mkdir()
-    program.run("boot", "--cmdline", f"root=bootc-live:{small}", "--sysroot", root).good()
+    program.run("boot", "--cmdline", f"root=bootc-live:{small} {kargs}", "--sysroot", root).good()
     try:
         assert (root / "usr/new").read_text() == "new\n"
         assert sorted(os.listdir("/run/bootc-live")) == ["receipt.json"]
@@ -239,3 +239,21 @@ def test_services_for_a_disk_are_told(masked: bool, program: Program, tmp_path: 
     with booted(program, f"root=bootc-live:{archive} {kargs}", tmp_path / "boot") as made:
         told = [warning for warning in made.receipt["warnings"] if unit in warning]
         assert len(told) == (not masked)
+
+
+def test_a_tree_shows_what_the_index_shows(program: Program, small: Path, tmp_path: Path) -> None:
+    plain = f"root=bootc-live:{small} bootc.live.etc.rw=0 bootc.live.var.rw=0"
+    with booted(program, plain, tmp_path / "index") as made:
+        want = tree_list(made.root)
+    with booted(program, f"{plain} {TREE}", tmp_path / "tree") as made:
+        assert not differences(want, tree_list(made.root))
+        assert "ro" in made.mounts["/"].options
+        assert made.receipt["layout"] == "tree"
+
+
+def test_only_the_files_of_a_tree_stay_in_memory(program: Program, tmp_path: Path) -> None:
+    large = layer(file("usr/large", os.urandom(30 * 2**20)))
+    archive = archive_of(tmp_path / "image.oci", BASE, UPPER, large)
+    with booted(program, f"root=bootc-live:{archive} {TREE}", tmp_path / "boot") as made:
+        usage = os.statvfs(made.root)
+        assert 30 * 2**20 <= (usage.f_blocks - usage.f_bfree) * usage.f_frsize < 31 * 2**20

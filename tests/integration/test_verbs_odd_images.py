@@ -49,7 +49,7 @@ def outside(tmp_path: Path) -> Path:
     return place
 
 
-@pytest.mark.parametrize("kargs", ["", "rw", RO, "rw bootc.live.etc.rw=0 bootc.live.var.rw=0"])
+@pytest.mark.parametrize("kargs", ["", f"rw {RO}"])
 @pytest.mark.parametrize("missing", ["etc", "var"])
 def test_missing_directory(missing: str, kargs: str, program: Program, tmp_path: Path) -> None:
     other = VAR if missing == "etc" else ETC
@@ -63,11 +63,20 @@ def test_missing_directory(missing: str, kargs: str, program: Program, tmp_path:
         assert missing == "etc" or warned == []
 
 
-@pytest.mark.parametrize("kargs", ["", "rw", "rw bootc.live.etc.rw=0 bootc.live.var.rw=0"])
-@pytest.mark.parametrize("way", ["absolute", "climbing", "dangling", "inside"])
+@pytest.mark.parametrize(
+    ("way", "kargs"),
+    [
+        ("absolute", ""),
+        ("climbing", ""),
+        ("dangling", ""),
+        ("inside", ""),
+        ("absolute", "rw"),
+        ("climbing", f"rw {RO}"),
+    ],
+)
 @pytest.mark.parametrize("name", ["etc", "var"])
 def test_link_in_place_of_directory(
-    name: str, way: str, kargs: str, program: Program, outside: Path, tmp_path: Path
+    way: str, kargs: str, name: str, program: Program, outside: Path, tmp_path: Path
 ) -> None:
     targets = {
         "absolute": str(outside),
@@ -122,22 +131,16 @@ def test_no_init(members: tuple[bytes, ...], program: Program, tmp_path: Path) -
     "members",
     [
         (*INIT,),
-        (symlink("sbin", "usr/sbin"), file("usr/sbin/init", "x", mode=0o755)),
         (symlink("sbin", "/usr/sbin"), symlink("usr/sbin/init", "/lib/x"), file("lib/x", "x", mode=0o755)),
         (symlink("sbin", "../../usr/sbin"), file("usr/sbin/init", "x", mode=0o755)),
         (file("usr/lib/systemd/systemd", "x", mode=0o755),),
     ],
-    ids=["plain", "merged", "absolute", "climbing", "systemd"],
+    ids=["plain", "absolute", "climbing", "systemd"],
 )
 def test_init_through_links(members: tuple[bytes, ...], program: Program, tmp_path: Path) -> None:
     archive = archive_of(tmp_path / "image.oci", layer(ROOT, *members))
     with booted(program, f"root=bootc-live:{archive} {RO}", tmp_path / "boot") as made:
         assert made.receipt["layout"] == "index"
-
-
-def test_no_archive(program: Program, tmp_path: Path) -> None:
-    told = boot(program, tmp_path / "nothing.oci", tmp_path).error(tmp_path / "nothing.oci", "No such file")
-    assert "initramfs" in told
 
 
 def test_sysroot_is_a_mount_point(program: Program, small: Path, tmp_path: Path) -> None:
@@ -155,8 +158,7 @@ def test_sysroot_is_a_mount_point(program: Program, small: Path, tmp_path: Path)
         subprocess.run(["umount", sysroot], check=True)
 
 
-@pytest.mark.parametrize("place", ["/nowhere/sysroot", "/etc/passwd"])
-@pytest.mark.parametrize("dry", [False, True], ids=["real", "dry"])
+@pytest.mark.parametrize(("place", "dry"), [("/nowhere/sysroot", False), ("/etc/passwd", True)])
 def test_sysroot_is_no_directory(place: str, dry: bool, program: Program, small: Path, tmp_path: Path) -> None:
     told = boot(program, small, tmp_path, "--sysroot", place, *(["--dry-run"] if dry else [])).error(repr(place))
     assert "--sysroot" in told

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.corpus.bomb import bomb
-from tests.lib.oci_writer import Image, Layer, write_archive, write_layout
-from tests.lib.private_mounts import workspaces
+from tests.lib.fault_proxy import fault_proxy
+from tests.lib.fault_server import FaultServer
+from tests.lib.faults import BLOBS, EVERYTHING, MANIFESTS, MIB, End, Fault, Rule
+from tests.lib.oci_writer import Image, Layer, write_layout
 from tests.lib.program import ERROR, Program
-from tests.lib.proxy import Then, limiting
 from tests.lib.registry import Registry, registry
 from tests.lib.small_image import BASE, HERE, UPPER
 from tests.lib.tar_writer import file, layer
@@ -57,50 +57,51 @@ def assert_interrupted(process: subprocess.Popen[bytes], log: Path, where: Path)
     assert not (where / "receipt.json").exists()
 
 
+def wait_for(faulty: FaultServer, where: str, sent: int, log: Path) -> None:
+    """Wait until the server has sent so many bytes, and stands still; mostly, the verb waits for more by then."""
+    deadline = time.monotonic() + SECONDS
+    while not faulty.asked(where) or faulty.sent(where) < sent:
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.01)
+    time.sleep(0.2)
+
+
+# The config is the first of the blobs.
+LAYER = Rule(BLOBS, Fault(after=MIB, end=End.SILENCE), times=None, each=False, spared=1)
+
+
 @pytest.mark.parametrize(
-    ("verb", "limit", "number"),
+    ("verb", "rule", "sent", "number"),
     [
-        ("boot", 5_000_000, signal.SIGTERM),
-        ("boot", 3_000, signal.SIGHUP),
-        ("unpack", 0, signal.SIGINT),
+        ("boot", LAYER, MIB, signal.SIGTERM),
+        ("boot", Rule(MANIFESTS, Fault(after=100, end=End.SILENCE)), 100, signal.SIGHUP),
+        ("unpack", Rule(EVERYTHING, Fault(silent=True)), 0, signal.SIGINT),
     ],
     ids=["layer", "manifest", "first answer"],
 )
 def test_while_fetching(
-    verb: str, limit: int, number: signal.Signals, served: Registry, spawned: Program, tmp_path: Path
+    verb: str, rule: Rule, sent: int, number: signal.Signals, served: Registry, spawned: Program, tmp_path: Path
 ) -> None:
     """The registry stops talking in the middle of something."""
     log = tmp_path / "log"
-    with limiting(served.port, limit, Then.STALL) as proxy:
-        source = f"docker://127.0.0.1:{proxy.port}/os:latest"
-        with spawned.started(*verb_command(verb, source, tmp_path), log=log) as process:
-            assert proxy.passed.wait(SECONDS), log.read_text()
-            # Mostly, it has begun to wait for more bytes by then.
-            time.sleep(0.2)
-            process.send_signal(number)
-            assert_interrupted(process, log, tmp_path)
-
-
-def test_while_inflating(spawned: Program, tmp_path: Path) -> None:
-    archive = write_archive(tmp_path / "image.oci", bomb("gzip"))
-    log = tmp_path / "log"
-    with spawned.started(*verb_command("boot", str(archive), tmp_path), log=log) as process:
-        deadline = time.monotonic() + SECONDS
-        while not any(path.stat().st_blocks > 2**11 for path in workspaces(process.pid)):
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.002)
-        process.send_signal(signal.SIGTERM)
+    with (
+        fault_proxy(served, rule) as faulty,
+        spawned.started(*verb_command(verb, faulty.source("os:latest"), tmp_path), log=log) as process,
+    ):
+        wait_for(faulty, rule.where, sent, log)
+        process.send_signal(number)
         assert_interrupted(process, log, tmp_path)
 
 
 def test_twice(served: Registry, spawned: Program, tmp_path: Path) -> None:
     """An impatient second signal does not break off the cleaning up after the first."""
     log = tmp_path / "log"
-    with limiting(served.port, 5_000_000, Then.STALL) as proxy:
-        source = f"docker://127.0.0.1:{proxy.port}/os:latest"
-        with spawned.started(*verb_command("boot", source, tmp_path), log=log) as process:
-            assert proxy.passed.wait(SECONDS), log.read_text()
-            while process.poll() is None:
-                process.send_signal(signal.SIGINT)
-                time.sleep(0.001)
-            assert_interrupted(process, log, tmp_path)
+    with (
+        fault_proxy(served, LAYER) as faulty,
+        spawned.started(*verb_command("boot", faulty.source("os:latest"), tmp_path), log=log) as process,
+    ):
+        wait_for(faulty, BLOBS, MIB, log)
+        while process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.001)
+        assert_interrupted(process, log, tmp_path)

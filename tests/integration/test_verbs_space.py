@@ -50,15 +50,12 @@ def bomb(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return archive
 
 
-@pytest.mark.parametrize("verb", ["boot", "unpack"])
-def test_layer_larger_than_the_workdir(verb: str, bomb: Path, program: Program, tmp_path: Path) -> None:
+def test_layer_larger_than_the_workdir(bomb: Path, program: Program, tmp_path: Path) -> None:
     root = tmp_path / "root"
     root.mkdir()
     with tmpfs(tmp_path / "work", f"size={ROOM}M") as work:
         before = free(work)
-        command = ["unpack", str(bomb), str(root)]
-        if verb == "boot":
-            command = ["boot", "--cmdline", f"root=bootc-live:{bomb}", "--sysroot", str(root)]
+        command = ["boot", "--cmdline", f"root=bootc-live:{bomb}", "--sysroot", str(root)]
         # Layers come side by side: the small one may be the first that finds no room.
         told = program.run(*command, "--workdir", work).error(
             bomb, "no space left for layer ", f"{ROOM}.0 MiB", "0.0 MiB"
@@ -92,11 +89,3 @@ def test_no_inodes(program: Program, small: Path, tmp_path: Path) -> None:
         before = free(work)
         program.run("unpack", small, tmp_path / "tree", "--workdir", work).error(work)
         assert free(work) == before
-
-
-def test_bomb_fits(bomb: Path, program: Program, tmp_path: Path) -> None:
-    """The same archive is no attack where there is room for it."""
-    program.run("unpack", bomb, tmp_path / "tree").good()
-    zeros_file = tmp_path / "tree/zeros"
-    assert zeros_file.stat().st_size == 512 * MIB
-    zeros_file.unlink()

@@ -26,8 +26,6 @@ Flavour = Literal["oci", "docker"]
 REF_NAME: Final = "org.opencontainers.image.ref.name"
 _OCI: Final = "application/vnd.oci.image"
 _DOCKER: Final = "application/vnd.docker"
-_CHUNK: Final = 1 << 20
-
 MEDIA_TYPES: Final[Mapping[Flavour, Mapping[str, str]]] = {
     "oci": {
         "index": f"{_OCI}.index.v1+json",

@@ -16,10 +16,3 @@ def workspaces(pid: int) -> Iterator[Path]:
     """Yield what lies in the workspaces of such a verb in RAM."""
     for worker in workers(pid):
         yield from Path(f"/proc/{worker}/root/run/bootc-live").glob("work.*/*")
-
-
-def mounted_sources(pid: int) -> Iterator[str]:
-    """Yield what such a verb has mounted something from."""
-    for worker in workers(pid):
-        for line in Path(f"/proc/{worker}/mountinfo").read_text().splitlines():
-            yield line.partition(" - ")[2].split()[1]

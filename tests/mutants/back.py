@@ -281,8 +281,8 @@ BACK = (
         "    time.clock_settime(time.CLOCK_REALTIME, seconds)\n",
         "    time.gmtime(seconds)\n",
         "vm",
-        "tests/vm/test_boot.py::test_clock_is_raised[without systemd in the initrd, clock of 2001, missing stick, empty "
-        "ext4 disk, disc as the fallback, no kexec]",
+        "tests/vm/test_boot.py::test_clock_is_raised[without systemd in the initrd, clock of 2001, missing stick, "
+        "empty ext4 disk, disc as the fallback, no kexec]",
     ),
     Mutation(
         "guard: what a child made that was killed stays",

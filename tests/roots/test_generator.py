@@ -49,18 +49,15 @@ WAITING = (
     ("root=bootc-live:LABEL=USB:/a bootc.live.fallback=ftp://h.example/a", NETWORK_UNIT),
     ("root=bootc-live:LABEL=USB:/a", DEVICE_UNIT),
     ('root="bootc-live:LABEL=MY STICK:/a"', DEVICE_UNIT),
-    ("root=bootc-live:/dev/sr0:/a", DEVICE_UNIT),
     ("root=bootc-live:/a bootc.live.fallback=UUID=1-2:/a", DEVICE_UNIT),
     ("root=bootc-live:/a bootc.live.state=LABEL=STATE", DEVICE_UNIT),
 )
 OTHERS = (
     "",
-    "quiet",
     "root",
     "root=",
     "root=/dev/sda1",
     "root=bootc-live:/x root=/dev/sda1",
-    "root=xbootc-live:/x",
     "bootc.live.fallback=LABEL=USB:/x",
 )
 GENERATED: tuple[Row, ...] = tuple((cmdline,) for cmdline in (*ARCHIVES, *(cmdline for cmdline, _ in WAITING), *OTHERS))
@@ -110,24 +107,17 @@ def test_a_second_run_changes_nothing(root: Root) -> None:
 # How it is typed, and the seconds of it that count.
 TOTALS = (
     ("", 3600),
-    ("=30", 30),
     ("=30s", 30),
     ("=5m", 300),
-    ("=2h", 7200),
     ("=2H", 7200),
     ("=1.5h", 7200),
     ("=0.2s", 1),
-    ("=08m", 480),
     ("=0010", 10),
     ("=999999999", 999_999_999),
     # Python will say what is wrong with these.
     ("=", 3600),
-    ("=x", 3600),
     ("=-5", 3600),
-    ("=1d", 3600),
     ("=0", 0),
-    ("=00h", 0),
-    ("=1e3", 3600),
     ("=99999999999999999999", 3600),
     ("=.5h", 3600),
     ("=$(reboot)", 3600),

@@ -30,7 +30,6 @@ class Row:
 
 ROWS = (
     Row("root=bootc-live:/root.oci", "root", "bootc-live:/root.oci"),
-    Row("quiet root=bootc-live:/root.oci rw", "root", "bootc-live:/root.oci"),
     Row(
         "root=bootc-live:docker://r.example:5000/os@sha256:00",
         "root",
@@ -38,19 +37,14 @@ ROWS = (
     ),
     Row("root=/dev/sda1 root=bootc-live:/a", "root", "bootc-live:/a"),
     Row("root=bootc-live:/a root=/dev/sda1", "root", "/dev/sda1"),
-    Row("root=a root=b root=c", "root", "c"),
     Row("", "root", None),
-    Row("quiet rw", "root", None),
     Row("xroot=1 root.x=2 ROOT=3", "root", None),
     Row("root", "root", FLAG),
     Row("root=", "root", ""),
     Row("root=a root=", "root", ""),
-    Row("root= root=b", "root", "b"),
     Row("root=a root", "root", FLAG),
-    Row("root root=a", "root", "a"),
     Row('root="bootc-live:/a b"', "root", "bootc-live:/a b"),
     Row('"root=bootc-live:/a b"', "root", "bootc-live:/a b"),
-    Row('root="bootc-live:/a" quiet', "root", "bootc-live:/a"),
     Row('root=""', "root", ""),
     Row('foo="root=x y" root=z', "root", "z"),
     Row('foo="a root=x b"', "root", None),
@@ -59,26 +53,14 @@ ROWS = (
     Row("root='a b'", "root", "'a"),
     Row(r"root=a\ b", "root", "a\\"),
     Row("root=a=b=c", "root", "a=b=c"),
-    Row("root==", "root", "="),
     Row("  root=a\tquiet  ", "root", "a"),
-    Row("a\troot=b\tc", "root", "b"),
     Row("root=$HOME", "root", "$HOME"),
-    Row("root=`id`", "root", "`id`"),
-    Row("root=*", "root", "*"),
     Row("root=ü", "root", "ü"),
-    Row("root=a#b", "root", "a#b"),
-    Row("bootclabel=stable", "bootclabel", "stable"),
-    Row("bootclabel=a bootclabel=b", "bootclabel", "b"),
     Row('bootclabel="two words"', "bootclabel", "two words"),
-    Row("rootflags=noatime,nodev rw", "rootflags", "noatime,nodev"),
     Row('rootflags="context=a:b c"', "rootflags", "context=a:b c"),
-    Row("root=a rootflags=b", "root", "a"),
-    Row("rw", "rw", FLAG),
-    Row("rw=0", "rw", "0"),
     Row("rw rw=0", "rw", "0"),
     Row("rw=0 rw", "rw", FLAG),
     Row("rwx=1 ro", "rw", None),
-    Row("bootc.live.etc.rw=0", "bootc.live.etc.rw", "0"),
     Row("bootc.live.etc.rw=0", "bootc.live.etc", None),
     # What stands behind a lone "--" is for init: the kernel and we stop there, dracut reads on.
     Row("root=a -- root=b", "root", "a", dracut="b"),
@@ -92,19 +74,13 @@ BOOLEANS: tuple[tuple[str, bool | None, bool], ...] = (
     ("", True, True),
     ("=yes", True, True),
     ("=on", True, True),
-    ("=true", True, True),
-    ("=y", True, True),
     ("=0", False, False),
-    ("=no", False, False),
     ("=off", False, False),
     ("=false", False, True),
-    ("=n", False, True),
     ("=Off", False, True),
     ("=NO", False, True),
-    ("=FALSE", False, True),
     ("=", None, True),
     ("=maybe", None, True),
-    ("=2", None, True),
 )
 
 # Every case is a file NAME.cmdline beside NAME.name; the answers go to NAME.value and NAME.status.
@@ -164,13 +140,10 @@ def test_getarg(dracut_says: Callable[[str, str], Answer]) -> None:
     assert differing == []
 
 
-@pytest.mark.parametrize("row", ROWS, ids=[f"{number}-{row.text}" for number, row in enumerate(ROWS)])
-def test_our_tokeniser(row: Row) -> None:
-    tokens = {token.name: token.value for token in split_cmdline(row.text)}
-    if row.value is None:
-        assert row.name not in tokens
-    else:
-        assert tokens[row.name] == (None if row.value is FLAG else row.value)
+def test_our_tokeniser() -> None:
+    for row in ROWS:
+        found = {token.name: FLAG if token.value is None else token.value for token in split_cmdline(row.text)}
+        assert found.get(row.name) == row.value, row.text
 
 
 def test_rows_differ_only_where_they_say_so() -> None:

@@ -48,8 +48,6 @@ UP = 1.0
 DEVICES = (
     ("root=bootc-live:LABEL=USB:/images/root.oci", USB),
     ('root="bootc-live:LABEL=MY STICK/1:/root.oci"', r"/dev/disk/by-label/MY\x20STICK\x2f1"),
-    ("root=bootc-live:UUID=1234-ABCD:/a", "/dev/disk/by-uuid/1234-ABCD"),
-    ("root=bootc-live:PARTLABEL=p:/a", "/dev/disk/by-partlabel/p"),
     ("root=bootc-live:PARTUUID=1-2:/a", "/dev/disk/by-partuuid/1-2"),
     ("root=bootc-live:/dev/disk/by-path/pci-0000:00:1f.2-ata-1:/a", "/dev/disk/by-path/pci-0000:00:1f.2-ata-1"),
     ("root=bootc-live:/missing bootc.live.fallback=LABEL=USB:/a", USB),
@@ -68,7 +66,6 @@ STATE = "/dev/disk/by-label/STATE"
 STATES = (
     ("bootc.live.state=LABEL=STATE", STATE),
     ("bootc.live.state=LABEL=STATE bootc.live.state.required", STATE),
-    ("bootc.live.state=LABEL=STATE bootc.live.state.required=0", STATE),
     ("bootc.live.state=PARTUUID=1-2", "/dev/disk/by-partuuid/1-2"),
     ("bootc.live.state=/dev/missing", "/dev/missing"),
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from pathlib import Path
 
@@ -26,22 +25,9 @@ def archive(shared: Path) -> Path:
     return write_archive(shared / "python.oci", Image(layers, architecture=HERE))
 
 
-def test_python(root: Root) -> None:
-    assert root.run("python3", "--version").stdout.startswith(f"Python {root.python}.")
-
-
 @pytest.mark.parametrize("isolated", [(), ("-I", "-S", "-B")])
 def test_version(root: Root, zipapp: Path, isolated: tuple[str, ...]) -> None:
     assert root.run("python3", "-W", "error", *isolated, zipapp, "--version").stdout == f"bootc-live {__version__}\n"
-
-
-def test_as_a_program(root: Root, zipapp: Path) -> None:
-    assert "sources: /x\n" in root.run(zipapp, "kargs", "root=bootc-live:/x").stdout
-
-
-def test_inspect(root: Root, zipapp: Path, archive: Path) -> None:
-    said = json.loads(root.run("python3", "-W", "error", zipapp, "inspect", "--json", archive).stdout)
-    assert len(said["layers"]) == 3
 
 
 def test_unpack(root: Root, zipapp: Path, archive: Path) -> None:

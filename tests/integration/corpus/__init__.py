@@ -19,17 +19,15 @@ from tests.integration.corpus import (
 )
 from tests.integration.corpus.case import Case
 
+# What a layout has to write; all others are about which layer has the last word, and how tars are read.
+WRITTEN: tuple[Case, ...] = (*links.CASES, *metadata.CASES, *xattrs.CASES, *names.CASES, *sparse.CASES)
 CASES: tuple[Case, ...] = (
+    *WRITTEN,
     *whiteouts.CASES,
     *opaque.CASES,
     *replaced.CASES,
-    *links.CASES,
     *lower_links.CASES,
     *duplicates.CASES,
-    *metadata.CASES,
-    *xattrs.CASES,
-    *names.CASES,
-    *sparse.CASES,
     *headers.CASES,
     *archives.CASES,
     *shapes.CASES,

@@ -81,5 +81,3 @@ ATTACKS = (
         Image([*(Layer(layer(file(f"{i}", NOISE))) for i in range(20)), replace(GOOD, diff_id=NOWHERE)]),
     ),
 )
-
-GZIP_ATTACKS = tuple(attack for attack in ATTACKS if attack.name.startswith("gzip-"))

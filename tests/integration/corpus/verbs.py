@@ -1,12 +1,17 @@
-"""Which verbs a corpus is put to."""
+"""Which verbs and layouts a corpus is put to."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import cycle
 from typing import Any, Final, Protocol
 
 import pytest
 
+from tests.integration.corpus import WRITTEN
+from tests.integration.corpus.case import Case
+
+_WRITTEN: Final = {case.name for case in WRITTEN}
 # Every so many rows are unpacked, too; the others only if that is asked for.
 _STEP: Final = 6
 
@@ -30,3 +35,15 @@ def by_verbs(rows: Sequence[Named]) -> list[Any]:
         for number, row in enumerate(rows)
     ]
     return booted + unpacked
+
+
+def for_layouts(cases: Sequence[Case], *others: Sequence[object]) -> list[Any]:
+    """Return cases for layouts beside the index, each with its turn of `others`, as values for `parametrize`.
+
+    Those that another part than the layout decides are for the long form.
+    """
+    return [
+        pytest.param(*row, id="-".join([row[0].name, *map(str, row[1:])]), marks=marks)
+        for row in zip(cases, *map(cycle, others), strict=False)
+        for marks in ([] if row[0].name in _WRITTEN else [pytest.mark.long],)
+    ]

@@ -12,7 +12,7 @@ from tests.lib.fault_boot import PATIENT, STALLED, STALLED_FOR_EVER, boot
 from tests.lib.fault_files import Files
 from tests.lib.fault_image import Published
 from tests.lib.fault_server import FaultServer, fault_server
-from tests.lib.faults import EVERYTHING, MIB, End, Fault, Ranges, Rule, Script, Trickle
+from tests.lib.faults import EVERYTHING, MIB, End, Fault, Ranges, Rule, Script
 from tests.lib.program import Program
 from tests.lib.side_by_side import batches, side_by_side
 from tests.lib.token_gate import TokenGate
@@ -44,12 +44,9 @@ ROWS = (
     Row("no-answer", first(Fault(silent=True, end=End.CLOSE), times=2)),
     Row("reset", (Rule(EVERYTHING, Fault(after=300_000, end=End.RESET), times=2),)),
     Row("silence-in-the-body", first(Fault(after=1000, end=End.SILENCE)), kargs=STALLED),
-    Row("silence-instead-of-an-answer", first(Fault(silent=True)), kargs=STALLED),
     Row("silence-without-ranges", first(Fault(after=2 * MIB, end=End.SILENCE)), kargs=STALLED, ranges=Ranges.NONE),
     Row("never-an-answer", always(Fault(silent=True)), (), STALLED_FOR_EVER),
-    Row("trickle-always", always(Fault(trickle=Trickle(50, 0.2))), (), STALLED_FOR_EVER),
     Row("cut-short-without-ranges", always(Fault(short=2 * MIB)), (), ranges=Ranges.NONE),
-    Row("cut-short", always(Fault(body=b"x" * 700)), ()),
     Row("login-page-of-a-network", always(Fault(body=b"<html>Log in</html>")), ()),
 )
 

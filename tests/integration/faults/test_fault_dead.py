@@ -40,8 +40,7 @@ ROWS = [
     Row(f"{dead.__name__}-{name}", dead, *source)
     for dead in DEAD
     for name, source in SOURCES.items()
-    if dead is mute_server or name != "tls-archive"
-    if dead not in {closed_port, full_server} or name != "tls"
+    if dead is mute_server or name in ("plain", "tls-archive")
 ]
 
 

@@ -14,7 +14,7 @@ from tests.lib.fault_boot import IMPATIENT, STALLED_FOR_EVER, Boot, boot
 from tests.lib.fault_image import FORGED, NAME, Published
 from tests.lib.fault_proxy import fault_proxy
 from tests.lib.fault_server import FaultServer
-from tests.lib.faults import BLOBS, EVERYTHING, MANIFESTS, MIB, End, Fault, Rule, Trickle
+from tests.lib.faults import BLOBS, EVERYTHING, MANIFESTS, MIB, Fault, Rule, Trickle
 from tests.lib.program import Program
 from tests.lib.side_by_side import batches, side_by_side
 
@@ -60,12 +60,8 @@ class Row:
 STANDS_STILL = f"bootc.registry.unsecure {STALLED_FOR_EVER}"
 ROWS = (
     Row("missing", (Rule(MANIFESTS, Fault(status=404), times=None),), "404"),
-    Row("failing", (Rule(EVERYTHING, Fault(status=500), times=None),), "500"),
     Row("silent", (Rule(EVERYTHING, Fault(silent=True), times=None),), "{url}", STANDS_STILL),
-    Row("looping", (Rule(MANIFESTS, Fault(redirect=""), times=None),), "redirect"),
-    Row("hanging-up", (Rule(BLOBS, Fault(silent=True, end=End.CLOSE), times=None),), "{url}"),
     Row("wrong-bytes", (Rule("{last}", Fault(flip=3), times=None),), "{last}"),
-    Row("short", (Rule("{last}", Fault(short=3), times=None),), "{last}"),
     Row("trickling", (Rule("{bulk}", Fault(trickle=Trickle(50, 0.2)), times=None),), "{bulk}", STANDS_STILL),
 )
 

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,30 +15,11 @@ from tests.lib.program import Program
 from tests.lib.token_gate import TokenGate
 
 KARGS = f"bootc.registry.unsecure {PATIENT}"
-LOGINS = Path("/etc/bootc-live/auth.json")
-USER, PASSWORD = "somebody", "open-sesame-17"
 SIGNED = "X-Signature=not-for-your-eyes"
 
 
-def encoded(user: str, password: str) -> str:
-    return base64.b64encode(f"{user}:{password}".encode()).decode()
-
-
-@contextmanager
-def login(host: str, user: str, password: str) -> Iterator[None]:
-    """A login for a host, where an initramfs has it."""
-    LOGINS.parent.mkdir(parents=True)
-    LOGINS.write_text(json.dumps({"auths": {host: {"auth": encoded(user, password)}}}))
-    try:
-        yield
-    finally:
-        LOGINS.unlink()
-        LOGINS.parent.rmdir()
-
-
-@pytest.mark.parametrize("uses", [1, 3])
-def test_token_that_runs_out(uses: int, program: Program, image: Published, tmp_path: Path) -> None:
-    gate = TokenGate(uses=uses)
+def test_token_that_runs_out(program: Program, image: Published, tmp_path: Path) -> None:
+    gate = TokenGate(uses=3)
     with fault_proxy(image.registry, guard=gate) as faulty:
         boot(program, faulty.source(NAME), tmp_path, KARGS).of(image).without(*gate.tokens)
         assert gate.expired
@@ -126,19 +103,3 @@ def test_redirect_to_nowhere(program: Program, image: Published, tmp_path: Path)
             source = faulty.source(NAME)
             booted = boot(program, source, tmp_path, f"bootc.registry.unsecure {IMPATIENT}")
             booted.without(SIGNED).error(repr(source), f"127.0.0.1:{port}")
-
-
-@pytest.mark.parametrize("basic", [False, True], ids=["bearer", "basic"])
-def test_login(basic: bool, program: Program, image: Published, tmp_path: Path) -> None:
-    gate = TokenGate(login=(USER, PASSWORD), basic=basic)
-    secrets = (PASSWORD, encoded(USER, PASSWORD))
-    with fault_proxy(image.registry) as storage:
-        moved = Rule(BLOBS, Fault(redirect=storage.url), times=None)
-        with fault_proxy(image.registry, moved, guard=gate) as faulty, login(faulty.host, USER, PASSWORD):
-            booted = boot(program, faulty.source(NAME), tmp_path, KARGS).of(image)
-            booted.without(*secrets, *gate.tokens)
-            # A password is for who asks for one, and goes nowhere else.
-            shown = [seen for seen in faulty.asked() if secrets[1] in seen.authorization]
-            assert shown
-            assert basic or {seen.path for seen in shown} == {TOKEN}
-        assert not any(seen.authorization for seen in storage.asked())

@@ -51,9 +51,8 @@ class Row:
         return f"{self.end.name.lower()}-after-{self.after}"
 
 
-PLACES = (0, 1, 70_000, MIB, 3 * MIB + 12345, -1)
-ROWS = [Row(after, End.CLOSE) for after in PLACES]
-ROWS += [Row(after, end) for end in (End.RESET, End.SILENCE) for after in (0, 2 * MIB + 1, -1)]
+ROWS = [Row(after, End.CLOSE) for after in (0, 1, 3 * MIB + 12345, -1)]
+ROWS += [Row(after, end) for end in (End.RESET, End.SILENCE) for after in (0, 2 * MIB + 1)]
 
 
 @pytest.mark.parametrize("rows", batches(ROWS))
@@ -108,9 +107,3 @@ def test_without_ranges_it_begins_again(program: Program, image: Published, tmp_
         first, second = faulty.asked(image.bulk.digest)
         assert (first.status, second.status) == (200, 200)
         assert (first.sent, second.sent) == (3 * MIB, image.bulk.size)
-
-
-def test_unpack_resumes_too(program: Program, image: Published, tmp_path: Path) -> None:
-    with fault_proxy(image.registry, Rule(BLOBS, Fault(after=MIB))) as faulty:
-        program.run("unpack", "--unsecure", faulty.source(NAME), tmp_path / "tree").good()
-        assert_thrifty(faulty, image)

@@ -7,18 +7,16 @@ import http.client
 import os
 import socket
 import ssl
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing
 
 import pytest
 
-from tests.lib.dead_servers import babbling_server, closed_port, dribbling_server, full_server, mute_server
+from tests.lib.dead_servers import closed_port, full_server, mute_server
 from tests.lib.fault_files import Files
 from tests.lib.fault_server import FaultServer, fault_server
-from tests.lib.faults import EVERYTHING, End, Fault, Framing, Ranges, Rule, Script, Trickle, http_date
+from tests.lib.faults import EVERYTHING, End, Fault, Ranges, Rule, Script
 from tests.lib.tls import Certificate, make_server
-from tests.lib.token_gate import TokenGate
 
 CONTENT = bytes(os.urandom(200_000))
 PLACE = "/file"
@@ -83,13 +81,6 @@ def one(server: FaultServer, start: int | None = None) -> tuple[int, dict[str, s
         return response.status, {name.lower(): value for name, value in response.getheaders()}, response.read()
 
 
-@pytest.mark.parametrize("asked", [(Fault(after=1000), False)], indirect=True)
-def test_drop(asked: Client) -> None:
-    head, _, body = asked.answer().partition(b"\r\n\r\n")
-    assert b"Content-Length: 200000" in head
-    assert body == CONTENT[:1000]
-
-
 @pytest.mark.parametrize("tls", [False, True])
 def test_reset_comes_after_the_bytes(tls: bool, files: Files, certificate: Certificate) -> None:
     reset = script(Fault(after=50_000, end=End.RESET))
@@ -128,17 +119,6 @@ def test_silence(asked: Client) -> None:
         asked.answer()
 
 
-def test_kept_connection(files: Files) -> None:
-    with fault_server(files) as server:
-        client = Client(server)
-        with closing(client.socket):
-            for _ in range(2):
-                client.ask()
-                come = b""
-                while not come.endswith(CONTENT[-10:]):
-                    come += client.socket.recv(65536)
-
-
 @pytest.mark.parametrize(
     ("fault", "length", "body"),
     [
@@ -159,22 +139,6 @@ def test_bodies(fault: Fault, length: int, body: bytes, files: Files) -> None:
     assert hashlib.sha256(come).digest() == hashlib.sha256(body).digest()
 
 
-def test_length_too_large(files: Files) -> None:
-    with fault_server(files, script(Fault(length=10, end=End.CLOSE))) as server:
-        with pytest.raises(http.client.IncompleteRead) as caught:
-            one(server)
-        assert caught.value.partial == CONTENT
-        assert caught.value.expected == 10
-
-
-def test_flip_is_where_it_is_whatever_the_range(files: Files) -> None:
-    with fault_server(files, script(Fault(flip=150_000))) as server:
-        body = one(server, 140_000)[2]
-    assert body[:10_000] == CONTENT[140_000:150_000]
-    assert body[10_000] == CONTENT[150_000] ^ 255
-    assert body[10_001:] == CONTENT[150_001:]
-
-
 @pytest.mark.parametrize(
     ("ranges", "status", "said", "body"),
     [
@@ -193,58 +157,6 @@ def test_ranges(ranges: Ranges, status: int, said: str, body: bytes, files: File
     assert come == body
 
 
-@pytest.mark.parametrize("framing", [Framing.CHUNKED, Framing.CLOSE], ids=lambda framing: framing.name.lower())
-def test_framing(framing: Framing, files: Files) -> None:
-    with fault_server(files, script(Fault(framing=framing))) as server:
-        _, headers, body = one(server)
-    assert "content-length" not in headers
-    assert body == CONTENT
-
-
-def test_chunks_that_end_too_early(files: Files) -> None:
-    with (
-        fault_server(files, script(Fault(framing=Framing.CHUNKED, after=100))) as server,
-        pytest.raises(http.client.IncompleteRead) as caught,
-    ):
-        one(server)
-    assert caught.value.partial == CONTENT[:100]
-
-
-def test_status_and_date(files: Files) -> None:
-    with fault_server(files, script(Fault(status=429, headers={"Retry-After": http_date(2)}), times=1)) as server:
-        status, headers, _ = one(server)
-        assert status == 429
-        assert headers["retry-after"].endswith(" GMT")
-        assert one(server)[0] == 200
-        assert [seen.status for seen in server.asked()] == [429, 200]
-        assert server.sent() == len(CONTENT)
-
-
-def test_redirects(files: Files) -> None:
-    with fault_server(files) as target, fault_server(files, script(Fault(redirect=target.url, query="a=b"))) as server:
-        status, headers, _ = one(server)
-        assert (status, headers["location"]) == (307, f"{target.url}{PLACE}?a=b")
-    with fault_server(files, script(Fault(redirect=""))) as server:
-        assert one(server)[1]["location"] == f"{server.url}{PLACE}"
-
-
-def test_trickle(files: Files) -> None:
-    with fault_server(files, script(Fault(short=len(CONTENT) - 40, trickle=Trickle(10, 0.05)))) as server:
-        begun = time.monotonic()
-        assert one(server)[2] == CONTENT[:40]
-        assert time.monotonic() - begun >= 0.15
-
-
-def test_end_of_a_trickle_is_not_waited_for(files: Files) -> None:
-    begun = time.monotonic()
-    with fault_server(files, script(Fault(trickle=Trickle(1, 120)))) as server:
-        client = Client(server)
-        with closing(client.socket):
-            client.ask()
-            client.socket.recv(65536)
-    assert time.monotonic() - begun < 60
-
-
 def test_rules_count_by_path_or_in_all() -> None:
     bad, worse = Fault(status=500), Fault(status=503)
     by_path = Script((Rule("/a", bad, times=2, spared=1), Rule("/a", worse)))
@@ -253,20 +165,6 @@ def test_rules_count_by_path_or_in_all() -> None:
     assert by_path.fault("/a/b").status == 503
     in_all = Script((Rule("/", bad, times=1, each=False),))
     assert [in_all.fault(path).status for path in ("/a", "/b")] == [500, None]
-
-
-def test_gate(files: Files) -> None:
-    gate = TokenGate(login=("me", "mine"), basic=True)
-    with fault_server(files, script(Fault(status=500), times=1), guard=gate) as server:
-        # The fault is for whoever is let in.
-        assert one(server)[0] == 401
-        with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE)) as connection:
-            for expected in (500, 200):
-                connection.request("GET", PLACE, headers={"Authorization": "Basic bWU6bWluZQ=="})
-                response = connection.getresponse()
-                response.read()
-                assert response.status == expected
-        assert gate.refused == 0
 
 
 def test_own_mistakes_show() -> None:
@@ -298,10 +196,3 @@ def greet(port: int, patience: float = PATIENCE) -> bytes:
 def test_dead_servers(dead: Dead, error: type[OSError]) -> None:
     with dead() as port, pytest.raises(error):
         greet(port, QUIET)
-
-
-def test_servers_that_talk() -> None:
-    with babbling_server() as port:
-        assert greet(port) == b"S"
-    with dribbling_server() as port:
-        assert greet(port) == b"H"

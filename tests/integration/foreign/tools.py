@@ -21,7 +21,6 @@ _TARS: Final = {
     "gnu": ("tar", "-xpf", "-", "--numeric-owner", "--xattrs", "--xattrs-include=*", "--no-acls", "--no-selinux"),
     "bsdtar": ("bsdtar", "-xpf", "-", "--numeric-owner", "--xattrs", "--no-acls", "--no-fflags", "--no-mac-metadata"),
 }
-TOOLS: Final = (*_TARS, "umoci")
 
 
 def ask(archive: Path, where: Path, without: Collection[str] = ()) -> dict[str, Answer]:
