@@ -38,6 +38,14 @@ install() {
 	# Loaded with dlopen(3): compressors of the erofs layout, and SELinux labels.
 	inst_libdir_file 'liblz4.so.1*' 'libzstd.so.1*' 'libselinux.so.1*'
 
+	# What images must be signed with. They are copied, because a link could lead to another key.
+	local file
+	for file in /etc/bootc-live/policy.json /etc/bootc-live/allow-insecure /etc/bootc-live/keys/*.{pub,pem}; do
+		[[ -f ${dracutsysrootdir-}$file ]] || continue
+		mkdir -p "$initdir${file%/*}"
+		cp -L "${dracutsysrootdir-}$file" "$initdir$file"
+	done
+
 	. "$moddir/bootc-live-pack.sh"
 	# As dracut does for a missing hook: without the program the boot would fail.
 	bootc_live_pack || {

@@ -15,6 +15,7 @@ from bootc_live.image.candidate import candidate
 from bootc_live.image.recipe import Attempt, Fetched, Plan, Recipe, all_failed, failed
 from bootc_live.image.resolve import Wanted
 from bootc_live.image.store.layer_store import layer_store
+from bootc_live.image.trust import check_source, check_trust
 from bootc_live.landing.protocol import Landing, Receipt
 from bootc_live.receipt.receipt import Figures, make_receipt
 from bootc_live.receipt.two_kernels import first_stage
@@ -40,7 +41,9 @@ def fetch(specs: Sequence[SourceSpec], access: Access, recipe: Recipe[Plan], rec
     with layer_store(recipe.path, max(1, len(specs)), recipe.begin) as store:
         for spec in specs:
             try:
+                check_source(spec, access.trust, access.pin)
                 with candidate(spec, access, wanted, store, recorder) as found:
+                    verdict = check_trust(spec, found.source, found.image, access.trust)
                     plan = recipe.plan(found)
                     image = recipe.fetch(found, plan)
             except (SourceError, ImageError, RunError, AdmissionError) as error:
@@ -53,7 +56,7 @@ def fetch(specs: Sequence[SourceSpec], access: Access, recipe: Recipe[Plan], rec
                 store.next_source()
             else:
                 store.keep_only(image.resolved.config.diff_ids)
-                return Fetched(image, plan, (*attempts, Attempt(spec.typed, None)))
+                return Fetched(image, plan, verdict, (*attempts, Attempt(spec.typed, None)))
         raise ValueError("no sources")
 
 

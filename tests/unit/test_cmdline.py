@@ -41,6 +41,8 @@ SAMPLES = {
     Kind.SHA256: DIGEST,
     Kind.BLOCK_DEVICE: "LABEL=STATE",
     Kind.MPOL: "interleave",
+    Kind.PATH: "/some/file",
+    Kind.TIME: "2026-11-30",
 }
 # Documented as ignored, and what a hook acts on before this program runs.
 NOT_IN_CONFIG = {"ro", "rd.net.wait-any-if"}
@@ -131,6 +133,7 @@ def test_every_argument_is_covered() -> None:
     changing = {"rw": "rw", **{name: f"{name}=0" for name in default_on}}
     needed = {
         "bootc.live.compress": "bootc.live.erofs",
+        "bootc.trust.threshold": "bootc.trust.key=/a",
         "bootc.live.erofs.digest": "bootc.live.erofs",
         "bootc.live.erofs.times": "bootc.live.erofs",
         "bootc.zram.algorithm": "bootc.zram=1G",

@@ -19,6 +19,7 @@ from bootc_live.config.next_kernel.handover import Handover, read_handover, stag
 from bootc_live.config.source_spec import ArchiveFile, HandoverImage, parse_source
 from bootc_live.formats.oci.descriptor import Descriptor
 from bootc_live.image.recipe import Fetched
+from bootc_live.image.trust import TrustVerdict
 from bootc_live.receipt.receipt import make_receipt
 from bootc_live.receipt.two_kernels import both_stages
 from bootc_live.rootfs.memory.host import Room
@@ -246,7 +247,7 @@ def test_who_could_choose_the_image_is_told(insecure: bool, tmp_path: Path) -> N
     found = acquired(tmp_path, handed(write_layout(tmp_path / "image", IMAGE), tmp_path))
     before = Handover("sha256:ab", None, (), {"insecure": insecure})
     figures = figures_of(Layout.INDEX, Room(900 * MIB, 1000 * MIB, Backing()), 0, {})
-    fetched = Fetched(found.image, figures.plan, found.attempts)
+    fetched = Fetched(found.image, figures.plan, TrustVerdict(), found.attempts)
     receipt = make_receipt(Config(), fetched, figures, Recorder(quiet=True), before)
     policy = receipt["policy"]
     assert isinstance(policy, dict)

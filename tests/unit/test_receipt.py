@@ -18,6 +18,7 @@ from bootc_live.config.model import Backing, Compression, Config, Layout, Writab
 from bootc_live.image.recipe import Attempt, Fetched
 from bootc_live.image.size.estimate import Estimate, LayerEstimate
 from bootc_live.image.size.unpacked import Basis
+from bootc_live.image.trust import TrustVerdict
 from bootc_live.image.verified import VerifiedImage
 from bootc_live.receipt.receipt import Figures, make_receipt, read_receipt, written_receipt
 from bootc_live.receipt.text import describe
@@ -46,7 +47,7 @@ def receipt(image: VerifiedImage) -> dict[str, object]:
     attempts = (Attempt("docker://a.example/os", "cannot reach it"), Attempt("/root.oci", None))
     room = Room(900 * MIB, 1000 * MIB, Backing())
     figures = figures_of(Layout.INDEX, room, 123 * MIB, {"a.example": 7, "b.example": 8})
-    fetched = Fetched(image, figures.plan, attempts)
+    fetched = Fetched(image, figures.plan, TrustVerdict(), attempts)
     return make_receipt(Config(parts=WritableParts(root=True)), fetched, figures, recorder)
 
 
@@ -55,7 +56,15 @@ def test_content(receipt: dict[str, object], image: VerifiedImage) -> None:
     assert found["version"] == __version__
     assert found["source"] == "/root.oci"
     assert found["layout"] == "index"
-    assert found["policy"] == {"digests": "verified", "pin": None, "signatures": "not checked", "insecure": False}
+    assert found["policy"] == {
+        "digests": "verified",
+        "pin": None,
+        "signatures": "not checked",
+        "rules": [],
+        "keys": [],
+        "signed_identity": None,
+        "insecure": False,
+    }
     assert found["sources"] == [
         {"source": "docker://a.example/os", "used": False, "error": "cannot reach it"},
         {"source": "/root.oci", "used": True, "error": None},
@@ -154,7 +163,7 @@ def full(image: VerifiedImage, layout: Layout, backing: Backing, free: int | Non
     """The receipt of a boot that left nothing out."""
     figures = figures_of(layout, Room(900 * MIB, 1000 * MIB, backing, free), 80 * MIB, {})
     figures = replace(figures, state=State("LABEL=S", "/dev/sda1", "ext4"))
-    fetched = Fetched(image, figures.plan, ())
+    fetched = Fetched(image, figures.plan, TrustVerdict(), ())
     receipt = make_receipt(Config(backing=backing, layout=layout), fetched, figures, Recorder(quiet=True))
     written: dict[str, Any] = json.loads(json.dumps(receipt))
     return written

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 
 from bootc_live.config.cmdline.karg import Kind
@@ -36,6 +38,11 @@ VALID: dict[Kind, dict[str | None, object]] = {
     Kind.LEVEL: {"3": 3, "0": 0, "-7": -7, "22": 22},
     Kind.NUMBER: {"1": 1, "6": 6, "010": 10, "999": 999},
     Kind.SECONDS: {"30": 30, "30s": 30, "0.5": 0.5, "1.5m": 90, "5m": 300, "1h": 3600, "2H": 7200},
+    Kind.TIME: {
+        "2026-11-30": datetime(2026, 11, 30, tzinfo=UTC),
+        "2026-11-30T18:00:05Z": datetime(2026, 11, 30, 18, 0, 5, tzinfo=UTC),
+        "2026-11-30T18:00+02:00": datetime(2026, 11, 30, 16, 0, tzinfo=UTC),
+    },
     Kind.MIRROR: {
         "m": Mirror("m"),
         "m.example:5000": Mirror("m.example:5000"),
@@ -50,6 +57,7 @@ VALID: dict[Kind, dict[str | None, object]] = {
 # Values that come back as they are written.
 UNCHANGED = {
     Kind.TEXT: ["x y"],
+    Kind.PATH: ["/etc/bootc-live/a b.pub"],
     Kind.DIGEST: [f"sha256:{HASH}", f"sha512:{LONG_HASH}"],
     Kind.SHA256: [f"sha256:{HASH}"],
     Kind.BLOCK_DEVICE: ["LABEL=my state", "UUID=1-2", "PARTLABEL=x", "PARTUUID=0", "/dev/disk/by-label/x"],
@@ -74,6 +82,14 @@ INVALID: dict[Kind, tuple[str, list[str | None]]] = {
     Kind.NUMBER: (
         "is not a whole number from 1 to 999",
         [None, "", "0", "000", "-1", "+1", "1.0", "1e2", "1000", " 1", "1\n", "٣", "x"],
+    ),
+    Kind.PATH: ("is not an absolute path", [None, "", "a", "./a", "/"]),
+    Kind.TIME: (
+        "is not a date or time; write 2026-11-30 or 2026-11-30T18:00:00Z",
+        [
+            *(None, "", "2026", "2026-13-01", "2026-02-30", "2026-1-1", "20261130", "2026-11-30 18:00", "٢٠٢٦-11-30"),
+            "now",
+        ],
     ),
     Kind.SECONDS: (
         "is not a duration; write a number with s, m or h, such as 30s",

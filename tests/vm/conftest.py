@@ -141,7 +141,8 @@ def stage() -> Iterator[Stage]:
         closed.bind(("127.0.0.1", 0))
         authority = make_authority(directory)
         server = make_server(directory, authority)
-        image = filled("live.oci", "os/live", {"stable": "latest"}, {"hostile": ("stable", LAYERS)})
+        stacked = {"hostile": ("stable", LAYERS)}
+        image = filled("live.oci", "os/live", {"stable": "latest"}, stacked, signed="stable")
         digest = image.digests["stable"]
         with (
             registry(directory / "http", storage=image.storage) as plain,
@@ -151,6 +152,7 @@ def stage() -> Iterator[Stage]:
             name_server(NAME, GUEST) as names,
         ):
             _damage_last_layer(damaged, digest)
+            pack(directory, "locked.cpio", "etc/bootc-live/keys/os.pub", image.key)
             pack(directory, "ca.cpio", "etc/bootc-live/certs.d/ca.crt", authority.certificate)
             # The certificates are younger than the initrds; this one is younger still.
             (directory / "built").write_text(f"{time.time():.0f}\n")

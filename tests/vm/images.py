@@ -13,6 +13,7 @@ from typing import Final
 
 from tests.lib.oci_writer import Image, Layer, write_layout
 from tests.lib.registry import Registry, registry
+from tests.vm.builder import in_builder
 from vmkit.paths import OUT
 from vmkit.stale import fingerprint, locked
 
@@ -26,6 +27,11 @@ class Filled:
     storage: Path
     digests: Mapping[str, str]
 
+    @property
+    def key(self) -> Path:
+        """The public key that signed one of them."""
+        return self.storage / "cosign.pub"
+
     def copy(self, directory: Path) -> Path:
         """Return a copy of the storage in `directory`, for a registry that is changed."""
         return Path(shutil.copytree(self.storage, directory / "storage"))
@@ -34,15 +40,17 @@ class Filled:
 Stacked = Mapping[str, tuple[str, Sequence[bytes]]]
 
 
-def filled(archive: str, repository: str, tags: Mapping[str, str], stacked: Stacked | None = None) -> Filled:
+def filled(
+    archive: str, repository: str, tags: Mapping[str, str], stacked: Stacked | None = None, signed: str | None = None
+) -> Filled:
     """Return a registry's files with images of `archive`, a name below vm/out, as `repository`.
 
-    `tags` are names in the archive by tag; `stacked` has more tags, for one of these with layers on top. Nothing may be
-    pushed there: others may serve the same files.
+    `tags` are names in the archive by tag; `stacked` has more tags, for one of these with layers on top. The tag
+    `signed` is signed with a new key. Nothing may be pushed there: others may serve the same files.
     """
     _KEPT.mkdir(parents=True, exist_ok=True)
     more = stacked or {}
-    key = hashlib.sha256(f"{fingerprint([OUT / archive])} {sorted(more.items())}".encode()).hexdigest()[:16]
+    key = hashlib.sha256(f"{fingerprint([OUT / archive])} {sorted(more.items())} {signed}".encode()).hexdigest()[:16]
     kept = _KEPT / f"{archive}-{key}"
     with locked(_KEPT / f"{archive}.lock"):
         if not kept.exists():
@@ -56,6 +64,9 @@ def filled(archive: str, repository: str, tags: Mapping[str, str], stacked: Stac
                     }
                     for tag, (lower, layers) in more.items():
                         digests[tag] = _stack(running, repository, digests[lower], layers, tag)
+                    if signed is not None:
+                        image = f"{running.host}/{repository}@{digests[signed]}"
+                        in_builder("tests/vm/sign", running.storage, image)
                 (running.storage / "digests.json").write_text(json.dumps(digests))
                 running.storage.rename(kept)
     return Filled(kept, json.loads((kept / "digests.json").read_text()))

@@ -87,9 +87,9 @@ BOOTS = (
         login="dropping",
     ),
     Row(
-        "registry by digest over HTTPS with a private CA, TLS cut in every blob, var.rw=0",
-        ("initrd.img", "ca.cpio"),
-        "root=bootc-live:docker://{cutting}/os/live@{digest} bootc.live.var.rw=0",
+        "registry by digest over HTTPS with a private CA, TLS cut in every blob, signed, a locked key, var.rw=0",
+        ("initrd.img", "ca.cpio", "locked.cpio"),
+        "root=bootc-live:docker://{cutting}/os/live@{digest} bootc.live.var.rw=0 bootc.trust.insecure",
         # Both keep state in /var/lib/systemd; the second does not fail in every boot.
         failed=frozenset({"systemd-logind.service", "systemd-networkd-persistent-storage.service"}),
     ),
@@ -179,6 +179,16 @@ FAILURES = (
         ("initrd.img",),
         "root=bootc-live:docker://{damaged}/os/live:stable bootc.registry.unsecure",
         error=("has the digest sha256:", "it must be sha256:", "docker://{damaged}/os/live:stable", "what to do: "),
+    ),
+    Row(
+        "no signature, a locked key",
+        ("initrd.img", "locked.cpio"),
+        "root=bootc-live:docker://{http}/os/live:hostile bootc.registry.unsecure bootc.trust.insecure",
+        error=(
+            "bootc.trust.insecure is ignored: /etc/bootc-live/keys/os.pub is locked",
+            "has no valid signature that /etc/bootc-live/keys/os.pub wants: there is none beside it",
+            "what to do: ",
+        ),
     ),
     Row(
         "unreachable registry",

@@ -135,6 +135,9 @@ def test_receipt_tells_this_boot(booted: Booted, stage: Stage) -> None:
         (source, source == used) for source in wanted[: wanted.index(used) + 1]
     ]
     assert receipt["policy"]["insecure"] == booted.asks("bootc.registry.unsecure")
+    locked = "locked.cpio" in booted.row.initrds
+    assert receipt["policy"]["signatures"] == ("verified" if locked else "not checked")
+    assert receipt["policy"]["keys"] == (["/etc/bootc-live/keys/os.pub"] if locked else [])
     assert receipt["layout"] == booted.row.layout
     assert {"resolve", "estimate", "fetch", booted.row.layout, "mount"} <= set(receipt["phases"])
     assert 0 < receipt["bytes"]["fetched"] < receipt["bytes"]["unpacked"]

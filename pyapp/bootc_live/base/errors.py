@@ -34,6 +34,10 @@ class ImageError(BootcLiveError):
     """The fetched data is not the expected image, or the image is not usable."""
 
 
+class TrustError(ImageError):
+    """An image may not be used: a signature, a policy or its age forbids it."""
+
+
 class RootfsError(BootcLiveError):
     """No root file system could be made from a verified image."""
 

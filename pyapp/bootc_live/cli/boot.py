@@ -12,6 +12,7 @@ from bootc_live.base.errors import ConfigError, ImageError, LandingError, OutOfM
 from bootc_live.base.log import Recorder
 from bootc_live.cli.arguments import require_root, workspace
 from bootc_live.config.cmdline.parse import HINT, parse_cmdline
+from bootc_live.config.host.trust import Trust
 from bootc_live.config.model import Backing, Config, Kexec
 from bootc_live.config.next_kernel.handover import LAYOUT, Handover, read_handover
 from bootc_live.landing.kexec.kexec import KexecLanding, reachable, unreachable_archives
@@ -75,6 +76,8 @@ def _boot_here(
         if before is not None and before.digest is not None:
             # It was checked against what was asked for; that may have been an index, which is not handed over.
             access.pin, sources = before.digest, before.sources(sources)
+            # Signatures, too: whoever started this kernel decides about it anyway.
+            access.trust = Trust()
         run = Run(config, sources, access, directory, recorder, peak, before, arguments.dry_run)
         land_root(run, landing, means, ours=ours)
 
@@ -127,4 +130,7 @@ def _access(config: Config, recorder: Recorder, directory: str) -> Access:
     set_clock = raise_clock()
     if set_clock is not None:
         recorder.warn(set_clock)
-    return access_for(config, recorder.warn, directory)
+    access = access_for(config, recorder.warn, directory)
+    if access.trust.warning:
+        recorder.warn(access.trust.warning)
+    return access

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 
 from bootc_live.base.redact import redact_value
@@ -127,6 +128,29 @@ class Kexec:
     boot_on_failure: bool = False
 
 
+class Require(StrEnum):
+    """What a source must have to be used at all."""
+
+    NONE = "none"
+    DIGEST = "digest"
+    SIGNATURE = "signature"
+
+
+@dataclass(frozen=True)
+class TrustConfig:
+    """What the kernel command line says of signatures: paths of a policy and of keys, and how many must have signed.
+
+    ``insecure`` switches policies off. Images that were made before ``not_before`` are refused.
+    """
+
+    policy: str | None = None
+    keys: tuple[str, ...] = ()
+    threshold: int = 1
+    insecure: bool = False
+    require: Require = Require.NONE
+    not_before: datetime | None = None
+
+
 @dataclass(frozen=True)
 class Config:
     """The settings of a boot.
@@ -140,6 +164,7 @@ class Config:
     label: str | None = None
     pin: str | None = None
     registry_unsecure: bool = False
+    trust: TrustConfig = field(default_factory=TrustConfig)
     retry: RetryLimits = field(default_factory=RetryLimits)
     mirrors: tuple[Mirror, ...] = ()
     proxies: Proxies = field(default_factory=Proxies)

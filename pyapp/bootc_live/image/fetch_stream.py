@@ -111,9 +111,7 @@ def _find_docker_image(source: StreamSource, wanted: Wanted, documents: _Documen
         Descriptor("", diff_id, documents.sizes.get(name) or source.size_of(name) or 0, annotations={TITLE: name})
         for diff_id, name in zip(diff_ids, image.layers, strict=True)
     ]
-    resolved = resolved_image(
-        typed, Manifest(config, tuple(layers)), content, insecure=source.insecure, manifest_digest=None
-    )
+    resolved = resolved_image(typed, Manifest(config, tuple(layers)), content, insecure=source.insecure, digests=())
     check(resolved.config.platform, wanted.platform, typed)
     return _Plan(resolved, image.layers)
 

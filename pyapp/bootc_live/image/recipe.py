@@ -11,6 +11,7 @@ from bootc_live.base.output import one_line
 from bootc_live.config.source_spec import SourceSpec
 from bootc_live.image.candidate import Candidate
 from bootc_live.image.sink import LayerSink
+from bootc_live.image.trust import TrustVerdict
 from bootc_live.image.verified import VerifiedImage
 
 Plan = TypeVar("Plan")
@@ -73,8 +74,9 @@ def all_failed(attempts: Sequence[Attempt]) -> str:
 
 @dataclass(frozen=True)
 class Fetched(Generic[Plan]):
-    """A verified image, the plan for it, and all sources that were tried: the last one is the one used."""
+    """A verified image, the plan for it, why it is trusted, and all sources that were tried: the last one is used."""
 
     image: VerifiedImage
     plan: Plan
+    verdict: TrustVerdict
     attempts: tuple[Attempt, ...]

@@ -129,7 +129,13 @@ def _described(reader: _Reader, wanted: Wanted, document: _Document) -> Resolved
     manifest = parse_manifest(document.content, document.what)
     what = f"the image config {manifest.config.digest} of {source.typed!r}"
     described = reader.read(source.open_blob, manifest.config, what)
-    image = resolved_image(source.typed, manifest, described, insecure=source.insecure, manifest_digest=document.digest)
+    image = resolved_image(
+        source.typed,
+        manifest,
+        described,
+        insecure=source.insecure,
+        digests=(*map(digest_of, document.within), document.digest),
+    )
     check(image.config.platform, wanted.platform, source.typed)
     return image
 

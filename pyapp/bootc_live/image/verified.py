@@ -23,15 +23,21 @@ _SEAL: Final = _Seal()
 class ResolvedImage:
     """A verified manifest and config; no layer has been fetched yet.
 
-    ``manifest_digest`` is None for docker-archives, which have no manifest of their own.
+    ``digests`` are those of the indexes that lead to the manifest, outermost first, and its own; none for
+    docker-archives, which have no manifest.
     """
 
     typed: str
     insecure: bool
-    manifest_digest: str | None
+    digests: tuple[str, ...]
     manifest: Manifest
     config: ImageConfig
     seal: InitVar[_Seal]
+
+    @property
+    def manifest_digest(self) -> str | None:
+        """The digest of the manifest, None for docker-archives."""
+        return self.digests[-1] if self.digests else None
 
     @property
     def identity(self) -> str:
@@ -70,14 +76,12 @@ class VerifiedImage:
 
 
 def resolved_image(
-    typed: str, manifest: Manifest, config: bytes, *, insecure: bool, manifest_digest: str | None
+    typed: str, manifest: Manifest, config: bytes, *, insecure: bool, digests: tuple[str, ...]
 ) -> ResolvedImage:
     """Make one of a verified manifest and its config's content; raises ImageError where that is not what it names."""
     what = f"the image config {manifest.config.digest} of {typed!r}"
     check_content(config, manifest.config.digest, manifest.config.size, what)
-    return ResolvedImage(
-        typed, insecure, manifest_digest, manifest, parse_config(config, len(manifest.layers), what), _SEAL
-    )
+    return ResolvedImage(typed, insecure, digests, manifest, parse_config(config, len(manifest.layers), what), _SEAL)
 
 
 def verified_layer(diff_id: str, found: str, offset: int, size: int, what: str) -> VerifiedLayer:

@@ -15,7 +15,7 @@ from bootc_live.config.model import Config
 from bootc_live.config.next_kernel.handover import Handover
 from bootc_live.image.recipe import Fetched
 from bootc_live.receipt.figures import Figures, root_parts
-from bootc_live.receipt.two_kernels import both_stages
+from bootc_live.receipt.two_kernels import both_stages, trust_parts
 from bootc_live.rootfs.plan import RootPlan
 from bootc_live.system.cleanup.directories import make_in
 
@@ -33,6 +33,8 @@ def make_receipt(
     """
     image = fetched.image
     resolved = image.resolved
+    checked = None if before is None else before.receipt.get("trust")
+    checked = checked if isinstance(checked, dict) else None
     return {
         "version": __version__,
         "image": {
@@ -53,7 +55,7 @@ def make_receipt(
         "policy": {
             "digests": "verified",
             "pin": config.pin,
-            "signatures": "not checked",
+            **(trust_parts(fetched.verdict) if checked is None else checked),
             # What the kernel before this one fetched was chosen by whoever was on the way there.
             "insecure": resolved.insecure or (before is not None and before.receipt.get("insecure") is True),
         },

@@ -15,6 +15,8 @@ def describe(receipt: dict[str, object]) -> list[str]:
         f"platform  {image.get('platform')}",
         f"policy    digests {policy.get('digests')}, signatures {policy.get('signatures')}"
         + (", INSECURE transport" if policy.get("insecure") else ""),
+        *(f"signed    by {key}" for key in _list(policy, "keys")),
+        *(f"decided   {rule}" for rule in _list(policy, "rules")),
         *_root(receipt),
         *_sizes(receipt),
         *_kernels(receipt),

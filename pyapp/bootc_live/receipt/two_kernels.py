@@ -9,8 +9,20 @@ from collections.abc import Mapping
 from bootc_live import __version__
 from bootc_live.base.log import Recorder
 from bootc_live.config.next_kernel.handover import Handover
+from bootc_live.image.trust import TrustVerdict
 from bootc_live.image.verified import ResolvedImage
 from bootc_live.rootfs.boot_files.extract import BootArtifacts
+
+
+def trust_parts(verdict: TrustVerdict) -> dict[str, object]:
+    """Return what the receipt says about signatures: which lines of policies decided, which keys signed."""
+    state = "verified" if verdict.signed else "switched off" if verdict.unchecked else "not checked"
+    return {
+        "signatures": state,
+        "rules": list(verdict.rules),
+        "keys": list(verdict.keys),
+        "signed_identity": verdict.identity,
+    }
 
 
 def first_stage(artifacts: BootArtifacts, hosts: Mapping[str, int], peak: int, recorder: Recorder) -> dict[str, object]:
@@ -29,6 +41,7 @@ def first_stage(artifacts: BootArtifacts, hosts: Mapping[str, int], peak: int, r
         ],
         "manifest_digest": resolved.manifest_digest,
         "insecure": resolved.insecure,
+        "trust": trust_parts(artifacts.verdict),
         "bytes": {"fetched": resolved.compressed_size, "transferred": sum(hosts.values())},
         "hosts": dict(hosts),
         "peak_memory": peak,

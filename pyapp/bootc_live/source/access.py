@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from bootc_live.config.host.host_config import HostConfig, read_host_config
+from bootc_live.config.host.trust import Trust, read_trust
 from bootc_live.config.model import Config, Mirror, Proxies
 from bootc_live.source.retry import RetryPolicy
 
@@ -53,6 +54,7 @@ class Access:
     policy: RetryPolicy = field(default_factory=RetryPolicy)
     mirrors: tuple[Mirror, ...] = ()
     proxies: Proxies = field(default_factory=Proxies)
+    trust: Trust = field(default_factory=Trust)
     directory: str | None = None
     root: str = "/"
     traffic: Traffic = field(default_factory=Traffic)
@@ -74,4 +76,5 @@ def access_for(config: Config, tell: Callable[[str], None], directory: str | Non
         mirrors=config.mirrors,
         proxies=config.proxies,
         directory=directory,
+        trust=read_trust(config.trust),
     )

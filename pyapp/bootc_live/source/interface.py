@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from bootc_live.formats.oci.descriptor import Descriptor
+from bootc_live.formats.json_text import read_json
+from bootc_live.formats.oci.descriptor import FIELDS, Descriptor, parse_descriptor
+from bootc_live.formats.oci.manifest import MOST_LAYERS
 
 CHUNK = 1024 * 1024
 
@@ -108,11 +110,38 @@ class Peekable(Protocol):
 
 
 @runtime_checkable
+class SignedSource(Protocol):
+    """A source with signatures beside its images, besides being a ``Source``."""
+
+    def signature_manifests(self, digest: str) -> Iterator[bytes]:
+        """Yield the manifests of what may hold signatures of the manifest or index with a digest, unverified.
+
+        Their blobs are opened by ``open_blob``. Raise SourceError.
+        """
+
+    def open_blob(self, descriptor: Descriptor) -> AbstractContextManager[Iterator[bytes]]:
+        """Open a blob; raise SourceError."""
+
+
+@runtime_checkable
 class Mirrored(Protocol):
     """A ``Source`` with several servers for the same blobs."""
 
     def distrust(self, descriptor: Descriptor) -> bool:
         """Stop using the servers that sent wrong bytes of a blob; return whether to try again."""
+
+
+def entries_of_index(content: bytes) -> list[Descriptor]:
+    """Return the entries of an index that can be read, of a document that nobody depends on; the first thousand."""
+    try:
+        listed = read_json(content, FIELDS)["manifests"]
+    except (ValueError, KeyError, TypeError):
+        return []
+    found = []
+    for entry in listed[:MOST_LAYERS] if isinstance(listed, list) else []:
+        with suppress(ValueError):
+            found.append(parse_descriptor(entry))
+    return found
 
 
 AnySource = Source | StreamSource

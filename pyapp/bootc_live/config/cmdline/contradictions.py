@@ -23,6 +23,9 @@ def find_contradictions(values: Values) -> Iterator[str]:
     yield from _zram(values)
     if last(values, "bootc.live.state.required", default=False) and "bootc.live.state" not in values:
         yield "'bootc.live.state.required' needs a partition; add bootc.live.state=LABEL=…"
+    threshold = last(values, "bootc.trust.threshold", 1)
+    if threshold > 1 and not values.get("bootc.trust.key") and "bootc.trust.policy" not in values:
+        yield f"'bootc.trust.threshold={threshold}' needs keys; add bootc.trust.key= or bootc.trust.policy="
     yield from _kexec(values)
 
 

@@ -22,7 +22,9 @@ class Kind(StrEnum):
     LEVEL = "level"
     SHA256 = "sha256"
     BLOCK_DEVICE = "device"
-    MPOL = "policy"
+    MPOL = "memory policy"
+    PATH = "path"
+    TIME = "time"
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bootc_live.config.cmdline.karg import Karg, Kind, Subject
+from bootc_live.config.cmdline.table_trust import TRUST
 
 _SOURCE = (
     Karg(
@@ -62,23 +63,6 @@ _SOURCE = (
         "Time limit for fetching from one source. After it, the source has failed.",
         "bootc.live.retry.total=20m",
         default="1h",
-    ),
-)
-_TRUST = (
-    Karg(
-        "bootc.live.digest",
-        Kind.DIGEST,
-        "The only manifest digest that may boot. It applies to every source; an image with another digest is refused.",
-        "bootc.live.digest=sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
-    ),
-    Karg(
-        "bootc.registry.unsecure",
-        Kind.BOOLEAN,
-        "Reach the registry over plain HTTP, or over HTTPS without checking its certificate. This does not apply to "
-        "mirrors, archives on web servers, or token services and storage on other hosts. Insecure: use it only on a "
-        "network you trust. Digests are still checked.",
-        "bootc.registry.unsecure",
-        default="0",
     ),
 )
 _ROOT = (
@@ -346,9 +330,9 @@ SUBJECTS: tuple[Subject, ...] = (
     ),
     Subject(
         "Trust",
-        "Which image may boot, and which servers are trusted. Logins and certificates are files of the initramfs or "
-        "systemd credentials: see docs/fleets.md.",
-        _TRUST,
+        "Which image may boot, and which servers are trusted. Signatures: see docs/signing.md. Logins and certificates "
+        "are files of the initramfs or systemd credentials: see docs/fleets.md.",
+        TRUST,
     ),
     Subject(
         "Root",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import TypeVar, cast
 
 from bootc_live.base.numbers import LARGEST_SIZE, decimal
@@ -28,12 +29,14 @@ _SECONDS = re.compile(r"([0-9]+(?:\.[0-9]+)?)([smh]?)\Z", re.IGNORECASE)
 _TIME_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
 _MIRROR = re.compile(HOST + PATH)
 _PROXY = re.compile(rf"{AUTHORITY}/?\Z")
+_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:T[0-9]{2}:[0-9]{2}(?::[0-9]{2})?(?:Z|[+-][0-9]{2}:[0-9]{2})?)?")
 _LEVEL = re.compile(r"-?[0-9]{1,3}")
 _NODES = r"all|[0-9]+(?:-[0-9]+)?(?:,[0-9]+(?:-[0-9]+)?)*"
 _HEX = "lower-case hexadecimal digits"
 # Values that are used as they are written, and the message for all others.
 _PATTERNS = {
     Kind.TEXT: (re.compile(r".+", re.DOTALL), "needs a value"),
+    Kind.PATH: (re.compile(r"/.+"), "is not an absolute path"),
     Kind.DIGEST: (
         re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}"),
         f"is not a digest; write sha256: and 64 {_HEX}, or sha512: and 128 of them",
@@ -144,6 +147,14 @@ def _parse_seconds(text: str | None) -> float:
     return seconds
 
 
+def _parse_time(text: str | None) -> datetime:
+    with suppress(ValueError):
+        if text is not None and _TIME.fullmatch(text) is not None:
+            time = datetime.fromisoformat(text)
+            return time if time.tzinfo is not None else time.replace(tzinfo=UTC)
+    raise ValueError("is not a date or time; write 2026-11-30 or 2026-11-30T18:00:00Z")
+
+
 def _parse_mirror(text: str | None) -> Mirror:
     location = text or ""
     insecure = location.lower().startswith("http://")
@@ -162,6 +173,7 @@ _PARSERS: dict[Kind, Callable[[str | None], object]] = {
     Kind.SIZE: parse_size,
     Kind.NUMBER: _parse_number,
     Kind.SECONDS: _parse_seconds,
+    Kind.TIME: _parse_time,
     Kind.MIRROR: _parse_mirror,
     Kind.PROXY: parse_proxy,
     Kind.LEVEL: _parse_level,

@@ -30,7 +30,7 @@ _HINT_LAYERS = "build the image with fewer layers, or squash it"
 _INDEX_FIELDS = frozenset({"manifests"})
 _MANIFEST_FIELDS = frozenset({"config", "layers"})
 _SCHEMA_1_FIELDS = frozenset({"fsLayers", "history"})
-_CONFIG_FIELDS = frozenset({"rootfs", "diff_ids", "os", "architecture", "variant"})
+_CONFIG_FIELDS = frozenset({"rootfs", "diff_ids", "os", "architecture", "variant", "created"})
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,14 @@ class Manifest:
 
 @dataclass(frozen=True)
 class ImageConfig:
-    """The used parts of an image config: the platform and one diffID for each layer, base layer first."""
+    """The used parts of an image config: platform, one diffID for each layer (base layer first), and time of creation.
+
+    ``created`` is a time as written (RFC 3339), or empty.
+    """
 
     platform: Platform
     diff_ids: tuple[str, ...]
+    created: str = ""
 
 
 def is_index(content: bytes, media_type: str, what: str) -> bool:
@@ -139,7 +143,7 @@ def parse_config(content: bytes, layers: int, what: str) -> ImageConfig:
         architecture=str(data.get("architecture", "")),
         variant=str(data.get("variant", "")),
     )
-    return ImageConfig(platform=platform, diff_ids=checked)
+    return ImageConfig(platform=platform, diff_ids=checked, created=str(data.get("created", "")))
 
 
 def _object(content: bytes, what: str, fields: AbstractSet[str] = FIELDS | _SCHEMA_1_FIELDS) -> dict[str, object]:

@@ -13,6 +13,7 @@ from bootc_live.config.next_kernel.image_kargs import Verdict, verdict
 from bootc_live.image.candidate import Candidate
 from bootc_live.image.layout_recorder import LayoutRecorder, RecordedLayout, RecordLimit
 from bootc_live.image.recipe import Attempt, Fetched
+from bootc_live.image.trust import TrustVerdict
 from bootc_live.image.verified import ResolvedImage, VerifiedImage
 from bootc_live.rootfs.boot_files.files import BootFiles, boot_files
 from bootc_live.rootfs.boot_files.filter import BootFileFilter
@@ -38,6 +39,7 @@ class BootArtifacts:
     """
 
     image: ResolvedImage
+    verdict: TrustVerdict
     attempts: tuple[Attempt, ...]
     files: BootFiles
     modules: frozenset[str]
@@ -78,7 +80,7 @@ class BootFileRecipe:
             machine = machine or os.uname().machine
             files = boot_files(chosen, image.path, self._directory, machine, image.resolved.typed)
         allowed = _allowed(files, self._recorder)
-        return BootArtifacts(image.resolved, fetched.attempts, allowed, module_versions(root), layout)
+        return BootArtifacts(image.resolved, fetched.verdict, fetched.attempts, allowed, module_versions(root), layout)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from bootc_live.formats.json_text import read_json
 from bootc_live.formats.oci.descriptor import FIELDS, REF_NAME, Descriptor, parse_descriptor
 from bootc_live.source.archive.files import HINT, Files, read_small
 from bootc_live.source.archive.labels import choose
-from bootc_live.source.interface import TopManifest
+from bootc_live.source.interface import TopManifest, entries_of_index
 
 _NAMES = (REF_NAME, "io.containerd.image.name")
 _INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
@@ -57,6 +57,12 @@ class LayoutSource:
     def peek(self, descriptor: Descriptor, offset: int, length: int) -> bytes:
         """Return bytes of a blob, unverified; raise SourceError."""
         return self._files.peek(self._blob_name(descriptor), offset, length)
+
+    def signature_manifests(self, digest: str) -> Iterator[bytes]:
+        """Yield the manifests in the layout that are no images: those of signatures are among them."""
+        for entry in entries_of_index(read_small(self._files, "index.json", self.typed)):
+            if entry.is_artifact and entry.digest != digest and self._files.size(blob_name(entry.digest)) is not None:
+                yield read_small(self._files, blob_name(entry.digest), self.typed)
 
     def served_by(self, _descriptor: Descriptor) -> str | None:
         """Return None: there is only one origin."""

@@ -10,6 +10,7 @@ import ssl
 import time
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 from urllib.parse import urlsplit
 
 import requests
@@ -42,6 +43,10 @@ _CA_FILES = "put the CA certificate of the server into /etc/bootc-live/certs.d o
 # TLS alerts of servers that do not accept the client's certificate.
 _WANTS_CERTIFICATE = ("CERTIFICATE_REQUIRED", "HANDSHAKE_FAILURE", "UNKNOWN_CA", "BAD_CERTIFICATE", "ALERT_CERTIFICATE")
 _UNSECURE = "on a network you trust, set bootc.registry.unsecure (--unsecure)"
+
+
+class NotFoundError(SourceError):
+    """A server does not have what was requested."""
 
 
 def unreachable(typed: str, url: str, error: Exception, proxy: str | None = None) -> SourceError:
@@ -80,6 +85,8 @@ def refused(typed: str, url: str, response: requests.Response) -> SourceError:
     """Return the error for a response with an unexpected status."""
     message = f"{redact(url)} (for {typed!r}) answered {response.status_code} {redact(str(response.reason))}"
     hint = _HINTS.get(response.status_code, "check the server, then boot again")
+    if response.status_code == HTTPStatus.NOT_FOUND:
+        return NotFoundError(message, hint=hint)
     if response.status_code in _TRANSIENT:
         return TransientError(message, hint=hint, wait=retry_after(response.headers.get("Retry-After"), time.time()))
     return SourceError(message, hint=hint)

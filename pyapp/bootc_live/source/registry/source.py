@@ -15,12 +15,14 @@ from bootc_live.config.host.routes import Endpoint, Route, with_mirrors
 from bootc_live.config.source_spec import RegistryImage
 from bootc_live.formats.json_text import read_json
 from bootc_live.formats.oci.descriptor import Descriptor, check_digest
+from bootc_live.formats.oci.manifest import MANIFEST_LIMIT
 from bootc_live.formats.oci.reference import Reference, parse_reference
 from bootc_live.source.access import Access
 from bootc_live.source.http.body import decode_document, read_limited
 from bootc_live.source.http.client import HttpClient, http_client
+from bootc_live.source.http.errors import NotFoundError
 from bootc_live.source.http.ranges import RangeReader
-from bootc_live.source.interface import TopManifest
+from bootc_live.source.interface import TopManifest, entries_of_index
 from bootc_live.source.registry.server import RegistryServer
 from bootc_live.source.retry import TransientError
 
@@ -28,6 +30,7 @@ ACCEPT = (
     "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, "
     "application/vnd.docker.distribution.manifest.v2+json, application/vnd.docker.distribution.manifest.list.v2+json"
 )
+_INDEX = "application/vnd.oci.image.index.v1+json"
 # The share of a source's total time after which the registry comes before its mirrors.
 _SHARE_OF_MIRRORS = 0.5
 # A server that failed comes last for this time, in seconds.
@@ -136,6 +139,29 @@ class RegistrySource:
             self._http.access.tell(
                 f"{server} sent wrong content for {descriptor.digest}{reason}; continuing without that server"
             )
+
+    def signature_manifests(self, digest: str) -> Iterator[bytes]:
+        """Yield manifests of signatures: cosign's tag, and what refers to the image (distribution-spec, referrers)."""
+        tag = digest.replace(":", "-")
+        signed = self._optional("manifests", f"{tag}.sig", ACCEPT)
+        if signed is not None:
+            yield signed
+        index = self._optional("referrers", digest, _INDEX) or self._optional("manifests", tag, _INDEX)
+        for entry in [] if index is None else entries_of_index(index):
+            if entry.size <= MANIFEST_LIMIT:
+                yield self._document("manifests", entry, ACCEPT)
+
+    def _optional(self, kind: str, target: str, accept: str) -> bytes | None:
+        """Return a document that is not verified, None if no server has it; raise SourceError."""
+
+        def request(server: RegistryServer) -> bytes:
+            with self._recording_failures(server), server.get(kind, target, accept) as response:
+                return self._decode(read_limited(self._within_share(server, self._http.body(response))))
+
+        try:
+            return self._http.retries.run(self._candidates(by_digest=False), request)
+        except NotFoundError:
+            return None
 
     def _decode(self, content: bytes) -> bytes:
         return decode_document(content, f"a manifest for {self.typed!r}")

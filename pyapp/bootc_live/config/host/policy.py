@@ -1,0 +1,199 @@
+"""Read a signature policy: the words of containers-policy.json(5), or keys alone.
+
+What the policy of other programs may say and is not supported here (GPG keys, certificates, transparency logs) is an
+error only for images that it is about: a policy that cannot be followed must not be skipped.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from bootc_live.base.errors import ConfigError
+from bootc_live.formats.json_text import read_json
+from bootc_live.formats.oci.reference import Reference
+from bootc_live.system.signatures import PublicKey
+
+REPOSITORY, ANY = "matchRepository", "any"
+_REGISTRY, _ARCHIVE = "docker", "oci-archive"
+_TRANSPORTS_OF_ARCHIVES = (_ARCHIVE, "oci", "docker-archive")
+_KEYS = {"keyPath": False, "keyPaths": True, "keyData": False, "keyDatas": True}
+_IDENTITIES = frozenset({"matchExact", "matchRepoDigestOrExact", REPOSITORY, "exactReference", "exactRepository"})
+_HINT = "correct the policy; SECURITY.md describes what of containers-policy.json(5) is supported"
+
+
+class Kind(StrEnum):
+    """What one requirement of a policy asks for."""
+
+    ACCEPT = "insecureAcceptAnything"
+    REJECT = "reject"
+    SIGNED = "sigstoreSigned"
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """One requirement. ``fault`` is why it cannot be followed, empty if it can.
+
+    A signature counts if one of ``keys`` made it and it names what ``identity`` wants, with ``expected`` for the kinds
+    that name it. ``threshold`` different keys must have signed.
+    """
+
+    kind: Kind
+    keys: tuple[PublicKey, ...] = ()
+    threshold: int = 1
+    identity: str = "matchRepoDigestOrExact"
+    expected: str = ""
+    fault: str = ""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The requirements for images: all of those that stand for the scope nearest to an image must be met.
+
+    ``origin`` is where the policy is from. ``scopes`` are those of registries, as written; ``archives`` stand for all
+    other sources.
+    """
+
+    origin: str
+    default: tuple[Requirement, ...]
+    scopes: tuple[tuple[str, tuple[Requirement, ...]], ...] = ()
+    archives: tuple[Requirement, ...] | None = None
+
+    def requirements(self, reference: Reference | None) -> tuple[str, tuple[Requirement, ...]]:
+        """Return which line of the policy decides about an image, and its requirements.
+
+        ``reference`` is None for an image that is not from a registry.
+        """
+        if reference is None:
+            return (self.origin, self.default) if self.archives is None else (f"{self.origin}: archives", self.archives)
+        scopes = dict(self.scopes)
+        for scope in _scopes_of(reference):
+            if scope in scopes:
+                return f"{self.origin}: docker {scope!r}", scopes[scope]
+        return f"{self.origin}: default", self.default
+
+
+def keys_policy(keys: Sequence[PublicKey], threshold: int) -> Policy:
+    """Return the policy that wants every image signed by so many of the keys."""
+    requirement = Requirement(Kind.SIGNED, tuple(keys), threshold, ANY)
+    return Policy(" and ".join(key.name for key in keys), (requirement,))
+
+
+def parse_policy(content: bytes, origin: str, read: Callable[[str], bytes], threshold: int = 1) -> Policy:
+    """Parse a policy; ``read`` gives the content of a file that it names. Raise ConfigError."""
+    try:
+        document = read_json(content, frozenset({"default", "transports"}))
+        if not isinstance(document, dict) or document.keys() - {"default", "transports"}:
+            raise ValueError("it must be an object with 'default' and 'transports'")
+        transports = document.get("transports", {})
+        if not isinstance(transports, dict) or not all(isinstance(scopes, dict) for scopes in transports.values()):
+            raise ValueError("'transports' must have an object for each transport")
+
+        def parsed(data: object) -> tuple[Requirement, ...]:
+            if not isinstance(data, list) or not data:
+                raise ValueError("a scope must have a list of requirements, and not an empty one")
+            return tuple(_requirement(each, read, threshold) for each in data)
+
+        archives = next(
+            (transports[name][""] for name in _TRANSPORTS_OF_ARCHIVES if "" in transports.get(name, {})), None
+        )
+        return Policy(
+            origin,
+            parsed(document.get("default")),
+            tuple((scope, parsed(data)) for scope, data in transports.get(_REGISTRY, {}).items()),
+            None if archives is None else parsed(archives),
+        )
+    except ValueError as error:
+        raise ConfigError(f"the policy {origin!r} cannot be used: {error}", hint=_HINT) from error
+
+
+def _requirement(data: object, read: Callable[[str], bytes], threshold: int) -> Requirement:
+    if not isinstance(data, dict):
+        raise ValueError("a requirement must be an object")
+    kind = data.get("type")
+    if kind == "signedBy":
+        return Requirement(Kind.REJECT, fault="it wants signatures of GPG keys (signedBy), which are not supported")
+    if kind not in tuple(Kind):
+        raise ValueError(f"a requirement has the unknown type {kind!r}")
+    if kind != Kind.SIGNED:
+        _known(data, {"type"})
+        return Requirement(Kind(kind))
+    unsupported = data.keys() & {
+        "fulcio",
+        "pki",
+        "rekorPublicKeyPath",
+        "rekorPublicKeyPaths",
+        "rekorPublicKeyData",
+        "rekorPublicKeyDatas",
+    }
+    if unsupported:
+        return Requirement(
+            Kind.REJECT, fault=f"it wants {', '.join(sorted(unsupported))}, which is not supported: only keys are"
+        )
+    _known(data, {"type", "signedIdentity", *_KEYS})
+    identity = data.get("signedIdentity", {"type": "matchRepoDigestOrExact"})
+    if not isinstance(identity, dict) or identity.get("type") not in _IDENTITIES:
+        raise ValueError(f"a requirement has a signedIdentity that is not supported: {identity!r}")
+    expected = identity.get("dockerReference") or identity.get("dockerRepository") or ""
+    if str(identity["type"]).startswith("exact") is not bool(expected):
+        raise ValueError(
+            f"the signedIdentity {identity['type']!r} needs a dockerReference or dockerRepository, or must not have one"
+        )
+    return Requirement(Kind.SIGNED, tuple(_keys(data, read)), threshold, str(identity["type"]), str(expected))
+
+
+def _keys(data: dict[str, Any], read: Callable[[str], bytes]) -> Iterator[PublicKey]:
+    given = [name for name in _KEYS if name in data]
+    if len(given) != 1:
+        raise ValueError(f"sigstoreSigned must have exactly one of {', '.join(_KEYS)}")
+    values = data[given[0]] if _KEYS[given[0]] else [data[given[0]]]
+    if not isinstance(values, list) or not values or not all(isinstance(value, str) for value in values):
+        raise ValueError(f"{given[0]} must be text, or a list of texts")
+    for value in values:
+        yield read_key(value, read) if "Path" in given[0] else _key_in(value)
+
+
+def _key_in(text: str) -> PublicKey:
+    try:
+        key = PublicKey(base64.b64decode(text, validate=True), "key data of the policy")
+    except binascii.Error as error:
+        raise ValueError("its key data is not in base64") from error
+    key.check()
+    return key
+
+
+def read_key(path: str, read: Callable[[str], bytes]) -> PublicKey:
+    """Return the key in a file; raise ValueError."""
+    key = PublicKey(read(path), path)
+    try:
+        key.check()
+    except ValueError as error:
+        raise ValueError(f"the key {path!r} cannot be used: {error}") from error
+    return key
+
+
+def _known(data: dict[str, Any], names: set[str]) -> None:
+    unknown = data.keys() - names
+    if unknown:
+        raise ValueError(f"a requirement has the unknown field {sorted(unknown)[0]!r}")
+
+
+def _scopes_of(reference: Reference) -> Iterator[str]:
+    """Yield the scopes that an image is in, the nearest first (containers-policy.json(5), docker:)."""
+    name = f"{reference.registry}/{reference.repository}"
+    if reference.digest is not None:
+        yield f"{name}@{reference.digest}"
+    elif reference.tag:
+        yield f"{name}:{reference.tag}"
+    while name:
+        yield name
+        name = name.rpartition("/")[0]
+    host = reference.registry.partition(":")[0]
+    while "." in host:
+        host = host.partition(".")[2]
+        yield f"*.{host}"
+    yield ""

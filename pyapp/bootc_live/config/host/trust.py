@@ -1,0 +1,127 @@
+"""Read what an image must be signed with: policies and keys of the initramfs, credentials, and the kernel command line.
+
+What is packed into the initramfs cannot be weakened by the kernel command line, which a boot server may choose: every
+policy must be met, and ``bootc.trust.insecure`` counts only where the initramfs allows it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from bootc_live.base.errors import ConfigError
+from bootc_live.config.host.policy import Policy, keys_policy, parse_policy, read_key
+from bootc_live.config.model import Require, TrustConfig
+
+_POLICY, _KEYS = "/etc/bootc-live/policy.json", "/etc/bootc-live/keys"
+_CONTAINERS_POLICY = "/etc/containers/policy.json"
+_ALLOW_INSECURE = "/etc/bootc-live/allow-insecure"
+_CREDENTIALS = "/run/credentials/@system"
+# Of one key or policy.
+_LARGEST = 2**20
+
+
+@dataclass(frozen=True)
+class Trust:
+    """What must be true of an image: all ``policies`` are met, ``require`` too, and it is not older than a time.
+
+    ``unchecked`` tells that somebody switched policies off; ``warning`` is what to tell about it.
+    """
+
+    policies: tuple[Policy, ...] = ()
+    require: Require = Require.NONE
+    not_before: datetime | None = None
+    unchecked: bool = False
+    warning: str = ""
+
+
+def read_trust(config: TrustConfig, root: str = "/") -> Trust:
+    """Return the trust that files below ``root`` and the kernel command line ask for; raise ConfigError."""
+    packed = tuple(_packed(root))
+    added = tuple(_added(config, root))
+    locked = bool(packed) and not os.path.isfile(_below(root, _ALLOW_INSECURE))
+    if config.insecure and not locked:
+        warning = "INSECURE: signatures are NOT checked, as bootc.trust.insecure asks for"
+        return Trust((), config.require, config.not_before, unchecked=True, warning=warning)
+    warning = f"bootc.trust.insecure is ignored: {packed[0].origin} is locked" if config.insecure else ""
+    return Trust((*packed, *added), config.require, config.not_before, warning=warning)
+
+
+def trust_files(root: str = "/") -> Iterator[str]:
+    """Yield the paths, relative to ``root``, of policies and keys of the initramfs itself."""
+    for path in (_POLICY, _CONTAINERS_POLICY, _ALLOW_INSECURE):
+        if os.path.isfile(_below(root, path)):
+            yield path
+    for name in _names(_below(root, _KEYS)):
+        yield f"{_KEYS}/{name}"
+
+
+def _packed(root: str) -> Iterator[Policy]:
+    keys = [f"{_KEYS}/{name}" for name in _names(_below(root, _KEYS)) if name.endswith((".pub", ".pem"))]
+    if os.path.lexists(_below(root, _POLICY)):
+        yield _policy(root, _POLICY, 1)
+    elif keys:
+        yield _policy_of_keys(root, keys, 1)
+    if os.path.lexists(_below(root, _CONTAINERS_POLICY)):
+        yield _policy(root, _CONTAINERS_POLICY, 1)
+
+
+def _added(config: TrustConfig, root: str) -> Iterator[Policy]:
+    credentials = [f"{_CREDENTIALS}/bootc-live.{name}" for name in ("policy", "key")]
+    policy, key = (path if os.path.isfile(_below(root, path)) else None for path in credentials)
+    for path in (config.policy, policy):
+        if path is not None:
+            yield _policy(root, path, config.threshold)
+    keys = [*config.keys, *([key] if key is not None else [])]
+    if keys:
+        yield _policy_of_keys(root, keys, config.threshold)
+
+
+def _policy(root: str, path: str, threshold: int) -> Policy:
+    try:
+        content = _read(_below(root, path))
+    except ValueError as error:
+        raise ConfigError(
+            f"the policy {error}", hint="pack it into the initramfs, or correct bootc.trust.policy="
+        ) from error
+    return parse_policy(content, path, lambda name: _read(_below(root, name)), threshold)
+
+
+def _policy_of_keys(root: str, paths: list[str], threshold: int) -> Policy:
+    hint = "pack the key into the initramfs, or correct bootc.trust.key="
+    try:
+        keys = [read_key(path, lambda name: _read(_below(root, name))) for path in paths]
+    except ValueError as error:
+        raise ConfigError(str(error), hint=hint) from error
+    if len({key.fingerprint for key in keys}) < threshold:
+        raise ConfigError(
+            f"'bootc.trust.threshold={threshold}' asks for more signatures than there are different keys", hint=hint
+        )
+    return keys_policy(keys, threshold)
+
+
+def _read(path: str) -> bytes:
+    """Return the content of a file that is no link: whoever could change a link's target would choose the key."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with open(fd, "rb") as file:
+            content = file.read(_LARGEST + 1)
+    except OSError as error:
+        reason = "is a symbolic link" if os.path.islink(path) else f"cannot be read: {error.strerror}"
+        raise ValueError(f"{path!r} {reason}") from error
+    if len(content) > _LARGEST:
+        raise ValueError(f"{path!r} is larger than 1 MiB")
+    return content
+
+
+def _names(directory: str) -> list[str]:
+    try:
+        return sorted(os.listdir(directory))
+    except OSError:
+        return []
+
+
+def _below(root: str, path: str) -> str:
+    return os.path.join(root, path.lstrip("/"))

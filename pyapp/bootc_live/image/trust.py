@@ -1,0 +1,255 @@
+"""Decide whether an image may be used: signatures, policies, age; between the manifest and the first layer.
+
+Signatures are looked for beside the image: in its registry, or in the archive or layout that it is in. They are read
+within bounds, and only verified bytes decide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from bootc_live.base.errors import ImageError, TrustError
+from bootc_live.config.host.policy import Kind, Policy, Requirement
+from bootc_live.config.host.trust import Trust
+from bootc_live.config.model import Require
+from bootc_live.config.source_spec import RegistryImage, SourceSpec
+from bootc_live.formats.json_text import Budget, read_json
+from bootc_live.formats.oci.descriptor import FIELDS, Descriptor, parse_descriptor
+from bootc_live.formats.oci.reference import Reference, parse_reference
+from bootc_live.formats.sigstore import (
+    BUNDLE_PREFIX,
+    LARGEST_SIGNATURE,
+    SIGNATURE_ANNOTATION,
+    SIMPLE_SIGNING,
+    Signature,
+    parse_bundle,
+    parse_simple_signing,
+)
+from bootc_live.image.verified import ResolvedImage
+from bootc_live.image.verify import verified
+from bootc_live.source.interface import AnySource, SignedSource
+
+# Of one image: documents that hold signatures, and signatures.
+_MOST_MANIFESTS, _MOST_SIGNATURES = 64, 64
+_MOST_REASONS = 3
+
+
+@dataclass(frozen=True)
+class TrustVerdict:
+    """What was decided about an image: ``rules`` are the lines of policies that did, ``keys`` those that signed.
+
+    ``identity`` is the repository that the signature names, None if it names none.
+    """
+
+    signed: bool = False
+    unchecked: bool = False
+    rules: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
+    identity: str | None = None
+
+
+def check_source(spec: SourceSpec, trust: Trust, pin: str | None) -> None:
+    """Raise TrustError for a source that cannot be trusted whatever it holds, before anything is fetched."""
+    reference = _reference(spec)
+    pinned = pin is not None or (reference is not None and reference.digest is not None)
+    decisions = [policy.requirements(reference) for policy in trust.policies]
+    signed = any(each.kind is Kind.SIGNED for _, requirements in decisions for each in requirements)
+    if trust.require is not Require.NONE and not signed and not (pinned and trust.require is Require.DIGEST):
+        wanted = "a digest or a signature" if trust.require is Require.DIGEST else "a signature"
+        raise TrustError(
+            f"{spec.typed!r} is not used: 'bootc.trust.require={trust.require}' wants {wanted}, and "
+            f"{'no policy or key is there to check one' if pinned else 'nothing pins it, and no key is given'}",
+            hint="write the image with its digest (@sha256:…), or give a key with bootc.trust.key=",
+        )
+    for rule, requirements in decisions:
+        for each in requirements:
+            if each.kind is Kind.REJECT:
+                raise TrustError(
+                    f"{spec.typed!r} is not used: the policy rejects it ({rule})"
+                    + (f"; {each.fault}" if each.fault else ""),
+                    hint="use another image, or change the policy in the initramfs",
+                )
+
+
+def check_trust(spec: SourceSpec, source: AnySource, image: ResolvedImage, trust: Trust) -> TrustVerdict:
+    """Return what was decided about an image that is known but not fetched; raise TrustError if it may not be used."""
+    _check_age(image, trust.not_before)
+    if not trust.policies:
+        return TrustVerdict(unchecked=trust.unchecked)
+    reference, found = _reference(spec), _Signatures(source, image)
+    rules, keys, identities = [], dict[str, None](), dict[str, None]()
+    for policy in trust.policies:
+        rule, requirements = policy.requirements(reference)
+        rules.append(rule)
+        for each in requirements:
+            if each.kind is Kind.SIGNED:
+                signers = _signers(each, policy, found, image, reference)
+                keys.update(dict.fromkeys(name for name, _ in signers))
+                identities.update(dict.fromkeys(signature.reference for _, signature in signers if signature.reference))
+    if trust.require is Require.SIGNATURE and (image.insecure or not keys):
+        raise TrustError(
+            f"{image.typed!r} is not used: 'bootc.trust.require=signature' wants a signature and a checked connection",
+            hint="remove bootc.registry.unsecure, or change bootc.trust.require=",
+        )
+    return TrustVerdict(bool(keys), rules=tuple(rules), keys=tuple(keys), identity=next(iter(identities), None))
+
+
+@dataclass
+class _Signatures:
+    """The signatures beside an image, read at the first use; ``faults`` is why others cannot be used."""
+
+    source: AnySource
+    image: ResolvedImage
+    faults: list[str] = field(default_factory=list)
+    _found: list[Signature] | None = None
+
+    def all(self) -> Sequence[Signature]:
+        """Return those that can be read; raise SourceError."""
+        if self._found is None:
+            self._found = []
+            for signature in self._read():
+                self._found.append(signature)
+                if len(self._found) >= _MOST_SIGNATURES:
+                    break
+        return self._found
+
+    def _read(self) -> Iterator[Signature]:
+        if not isinstance(self.source, SignedSource):
+            self.faults.append("signatures cannot be read from an archive that is compressed as a whole")
+            return
+        budget = Budget()
+        count = 0
+        for digest in self.image.digests:
+            for manifest in self.source.signature_manifests(digest):
+                count += 1
+                if count > _MOST_MANIFESTS:
+                    self.faults.append(f"there are more than {_MOST_MANIFESTS} documents")
+                    return
+                try:
+                    budget.spend(len(manifest))
+                    yield from self._in_manifest(manifest, budget)
+                except (ValueError, ImageError) as error:
+                    self.faults.append(str(error))
+
+    def _in_manifest(self, content: bytes, budget: Budget) -> Iterator[Signature]:
+        document: Any = read_json(content, FIELDS)
+        layers = document.get("layers") if isinstance(document, dict) else None
+        if not isinstance(layers, list):
+            raise ValueError("a document beside the image is no manifest of signatures")
+        for layer in layers[:_MOST_SIGNATURES]:
+            descriptor = parse_descriptor(layer)
+            if descriptor.media_type != SIMPLE_SIGNING and not descriptor.media_type.startswith(BUNDLE_PREFIX):
+                continue
+            try:
+                payload = self._blob(descriptor, budget)
+                if descriptor.media_type == SIMPLE_SIGNING:
+                    yield parse_simple_signing(payload, descriptor.annotations.get(SIGNATURE_ANNOTATION, ""))
+                else:
+                    yield parse_bundle(payload)
+            except (ValueError, ImageError) as error:
+                self.faults.append(f"the signature {descriptor.digest} cannot be used: {error}")
+
+    def _blob(self, descriptor: Descriptor, budget: Budget) -> bytes:
+        if descriptor.size > LARGEST_SIGNATURE:
+            raise ValueError(f"it has {descriptor.size} bytes, {LARGEST_SIGNATURE} is the limit")
+        budget.spend(descriptor.size)
+        assert isinstance(self.source, SignedSource)
+        with self.source.open_blob(descriptor) as chunks:
+            return b"".join(verified(chunks, descriptor, f"the signature {descriptor.digest}"))
+
+
+def _signers(
+    wanted: Requirement, policy: Policy, found: _Signatures, image: ResolvedImage, reference: Reference | None
+) -> list[tuple[str, Signature]]:
+    """Return keys that signed the image, with their signatures, as many as a requirement wants; raise TrustError."""
+    signers: dict[str, tuple[str, Signature]] = {}
+    reasons = list[str]()
+    for signature in found.all():
+        reason = _misfit(signature, wanted, image, reference)
+        if reason:
+            reasons.append(reason)
+            continue
+        assert signature.signed is not None
+        for key in wanted.keys:
+            if key.fingerprint not in signers and key.verifies(signature.value, signature.signed):
+                signers[key.fingerprint] = (key.name, signature)
+                break
+        else:
+            reasons.append("a signature is by none of the keys")
+        if len(signers) >= wanted.threshold:
+            return list(signers.values())
+    count = f"{len(signers)} of {wanted.threshold} signatures" if signers else "no valid signature"
+    shown = "; ".join(dict.fromkeys([*reasons, *found.faults][:_MOST_REASONS])) or "there is none beside it"
+    raise TrustError(
+        f"{image.typed!r} ({image.identity}) has {count} that {policy.origin} wants: {shown}",
+        hint="sign the image with cosign and the key, or boot one that is signed",
+    )
+
+
+def _misfit(signature: Signature, wanted: Requirement, image: ResolvedImage, reference: Reference | None) -> str:
+    """Return why a signature is not about this image, empty if it is; what it says is not verified yet."""
+    if signature.signed is None:
+        return "a signature is that of a file"
+    if not set(signature.digests) & set(image.digests):
+        return f"a signature names another image, {signature.digests[0]}"
+    if wanted.identity == "any" or (
+        reference is None and wanted.identity in ("matchExact", "matchRepoDigestOrExact", "matchRepository")
+    ):
+        return ""
+    if signature.reference is None:
+        return f"a bundle names no repository, so that {wanted.identity!r} cannot be checked"
+    return (
+        ""
+        if _same_identity(signature.reference, wanted, reference)
+        else f"a signature names the repository {signature.reference!r}"
+    )
+
+
+def _same_identity(named: str, wanted: Requirement, reference: Reference | None) -> bool:
+    try:
+        signed = parse_reference(named)
+    except ValueError:
+        return False
+    repository, tagged = f"{signed.registry}/{signed.repository}", ":" in named.rpartition("/")[2]
+    if wanted.identity == "exactRepository":
+        return repository == _repository(wanted.expected)
+    if wanted.identity == "exactReference":
+        return str(signed) == str(parse_reference(wanted.expected))
+    assert reference is not None
+    if repository != f"{reference.registry}/{reference.repository}":
+        return False
+    if wanted.identity == "matchRepository" or (wanted.identity == "matchRepoDigestOrExact" and reference.digest):
+        return True
+    return tagged and signed.tag == reference.tag
+
+
+def _repository(text: str) -> str:
+    parsed = parse_reference(text)
+    return f"{parsed.registry}/{parsed.repository}"
+
+
+def _check_age(image: ResolvedImage, not_before: datetime | None) -> None:
+    if not_before is None:
+        return
+    try:
+        created = datetime.fromisoformat(image.config.created)
+        created = created if created.tzinfo is not None else created.replace(tzinfo=UTC)
+    except ValueError:
+        created = None
+    if created is None or created < not_before:
+        when = "does not say when it was created" if created is None else f"was created {image.config.created}"
+        raise TrustError(
+            f"{image.typed!r} {when}, 'bootc.trust.notbefore=' wants {not_before.isoformat()} or later",
+            hint="boot a newer image, or correct bootc.trust.notbefore=",
+        )
+
+
+def _reference(spec: SourceSpec) -> Reference | None:
+    try:
+        return parse_reference(spec.reference) if isinstance(spec, RegistryImage) else None
+    except ValueError:
+        # The source says what is wrong with it when it is opened.
+        return None

@@ -1,0 +1,210 @@
+"""Policies of signatures: which line decides, what is refused, and that nothing is skipped that cannot be followed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from bootc_live.base.errors import ConfigError, TrustError
+from bootc_live.config.host.policy import Kind, Policy, parse_policy
+from bootc_live.config.host.trust import Trust, read_trust
+from bootc_live.config.model import Require, TrustConfig
+from bootc_live.config.source_spec import parse_source
+from bootc_live.formats.oci.reference import parse_reference
+from bootc_live.image.trust import check_source
+
+ACCEPT, REJECT = {"type": "insecureAcceptAnything"}, {"type": "reject"}
+SIGNED = {"type": "sigstoreSigned", "keyPath": "/key.pub"}
+REGISTRY, ARCHIVE = "docker://registry.example/team/os:1", "/os.oci"
+PINNED = f"docker://registry.example/team/os@sha256:{'a' * 64}"
+
+
+@pytest.fixture(scope="module")
+def key(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    private = tmp_path_factory.mktemp("key") / "key.pem"
+    make = ["openssl", "genpkey", "-algorithm", "ED25519", "-out", str(private)]
+    subprocess.run(make, check=True, capture_output=True)
+    shown = subprocess.run(["openssl", "pkey", "-in", private, "-pubout"], check=True, capture_output=True)
+    return shown.stdout
+
+
+def parsed(document: object, key: bytes = b"") -> Policy:
+    return parse_policy(json.dumps(document).encode(), "/policy.json", lambda _: key)
+
+
+SCOPES = {
+    "registry.example/team/os:1": [REJECT],
+    "registry.example/team/os": [ACCEPT],
+    "registry.example/team": [REJECT, ACCEPT],
+    "registry.example": [ACCEPT, ACCEPT],
+    "*.example": [REJECT, REJECT],
+    "": [ACCEPT, REJECT],
+}
+
+
+@pytest.mark.parametrize(
+    ("image", "scope"),
+    [
+        ("registry.example/team/os:1", "registry.example/team/os:1"),
+        ("registry.example/team/os:2", "registry.example/team/os"),
+        (f"registry.example/team/os@sha256:{'b' * 64}", "registry.example/team/os"),
+        ("registry.example/team/other:1", "registry.example/team"),
+        ("registry.example/teams/os:1", "registry.example"),
+        ("other.example/team/os:1", "*.example"),
+        ("deep.other.example/os:1", "*.example"),
+        ("registry.example:5000/team/os:1", "*.example"),
+        ("registry.test/team/os:1", ""),
+    ],
+)
+def test_the_nearest_scope_decides(image: str, scope: str) -> None:
+    rule, found = parsed({"default": [REJECT], "transports": {"docker": SCOPES}}).requirements(parse_reference(image))
+    assert rule == f"/policy.json: docker {scope!r}"
+    assert [each.kind for each in found] == [each["type"] for each in SCOPES[scope]]
+
+
+@pytest.mark.parametrize("transport", ["oci-archive", "oci", "docker-archive"])
+def test_archives_have_lines_of_their_own(transport: str) -> None:
+    policy = parsed({"default": [REJECT], "transports": {transport: {"": [ACCEPT]}, "docker": SCOPES}})
+    assert policy.requirements(None) == ("/policy.json: archives", parsed({"default": [ACCEPT]}).default)
+    assert parsed({"default": [REJECT]}).requirements(None)[0] == "/policy.json"
+
+
+@pytest.mark.parametrize(
+    ("document", "said"),
+    [
+        ([], "must be an object"),
+        ({"transports": {}}, "must have a list"),
+        ({"default": []}, "not an empty one"),
+        ({"default": [{}]}, "unknown type None"),
+        ({"default": [{"type": "accept"}]}, "unknown type 'accept'"),
+        ({"default": [{**ACCEPT, "x": 1}]}, "unknown field 'x'"),
+        ({"defaults": [ACCEPT]}, "'default' and 'transports'"),
+        ({"default": [ACCEPT], "Default": [REJECT]}, "upper and lower case"),
+        ({"default": [ACCEPT], "transports": {"docker": []}}, "an object for each"),
+        ({"default": [{"type": "sigstoreSigned"}]}, "exactly one of keyPath"),
+        ({"default": [{**SIGNED, "keyData": "x"}]}, "exactly one of keyPath"),
+        ({"default": [{"type": "sigstoreSigned", "keyPaths": "/a"}]}, "a list of texts"),
+        ({"default": [{"type": "sigstoreSigned", "keyData": "!"}]}, "not in base64"),
+        ({"default": [SIGNED]}, "no public key in PEM"),
+        ({"default": [{**SIGNED, "signedIdentity": {"type": "remapIdentity"}}]}, "signedIdentity"),
+        ({"default": [{**SIGNED, "signedIdentity": {"type": "exactRepository"}}]}, "dockerRepository"),
+    ],
+    ids=str,
+)
+def test_mistakes(document: object, said: str) -> None:
+    with pytest.raises(ConfigError, match=said) as caught:
+        parsed(document)
+    assert "'/policy.json'" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        {"type": "signedBy", "keyType": "GPGKeys", "keyPath": "/etc/pki/key"},
+        {"type": "sigstoreSigned", "fulcio": {}, "rekorPublicKeyPath": "/x"},
+        {**SIGNED, "rekorPublicKeyPath": "/rekor.pub"},
+    ],
+)
+def test_what_cannot_be_followed_is_refused_where_it_counts(foreign: object, key: bytes) -> None:
+    policy = parsed({"default": [ACCEPT], "transports": {"docker": {"registry.example": [foreign]}}}, key)
+    check_source(parse_source("docker://other.example/os"), Trust((policy,)), None)
+    with pytest.raises(TrustError, match=r"rejects it \(/policy.json: docker 'registry.example'\); it wants"):
+        check_source(parse_source(REGISTRY), Trust((policy,)), None)
+
+
+@pytest.mark.parametrize(
+    ("require", "source", "pin", "policy", "used"),
+    [
+        ("none", REGISTRY, None, False, True),
+        ("digest", REGISTRY, None, False, False),
+        ("digest", ARCHIVE, None, False, False),
+        ("digest", PINNED, None, False, True),
+        ("digest", REGISTRY, "sha256:x", False, True),
+        ("digest", ARCHIVE, "sha256:x", False, True),
+        ("digest", REGISTRY, None, True, True),
+        ("signature", PINNED, "sha256:x", False, False),
+        ("signature", REGISTRY, None, True, True),
+    ],
+)
+def test_strictness_before_anything_is_fetched(
+    require: str, source: str, pin: str | None, policy: bool, used: bool, key: bytes
+) -> None:
+    policies = (parsed({"default": [SIGNED]}, key),) if policy else ()
+    trust = Trust(policies, Require(require))
+    if used:
+        check_source(parse_source(source), trust, pin)
+        return
+    with pytest.raises(TrustError, match=rf"'bootc.trust.require={require}' wants") as caught:
+        check_source(parse_source(source), trust, pin)
+    assert repr(source.removeprefix("x")) in caught.value.message
+
+
+def packed(root: Path, files: Mapping[str, bytes]) -> str:
+    for name, content in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return str(root)
+
+
+OPEN = json.dumps({"default": [ACCEPT]}).encode()
+POLICY, KEY, ALLOW = (f"etc/bootc-live/{name}" for name in ("policy.json", "keys/a.pub", "allow-insecure"))
+
+
+def test_what_is_packed_and_what_is_added_both_count(tmp_path: Path, key: bytes) -> None:
+    root = packed(tmp_path, {POLICY: OPEN, "extra.pub": key, "etc/containers/policy.json": OPEN})
+    trust = read_trust(TrustConfig(keys=("/extra.pub",)), root)
+    assert [policy.origin for policy in trust.policies] == [
+        "/etc/bootc-live/policy.json",
+        "/etc/containers/policy.json",
+        "/extra.pub",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("files", "unchecked"),
+    [((), True), ((POLICY,), False), ((KEY,), False), ((KEY, ALLOW), True), ((ALLOW,), True)],
+)
+def test_a_locked_policy_ignores_insecure(files: tuple[str, ...], unchecked: bool, tmp_path: Path, key: bytes) -> None:
+    contents = {POLICY: OPEN, KEY: key, ALLOW: b""}
+    root = packed(tmp_path, {name: contents[name] for name in files})
+    trust = read_trust(TrustConfig(insecure=True), root)
+    assert trust.unchecked is unchecked
+    assert (trust.policies == ()) is unchecked
+    assert ("NOT checked" if unchecked else "is ignored") in trust.warning
+    assert read_trust(TrustConfig(), root).warning == ""
+
+
+@pytest.mark.parametrize("kind", ["link", "missing", "directory", "large", "no key"])
+def test_files_that_cannot_be_used(kind: str, tmp_path: Path, key: bytes) -> None:
+    path = tmp_path / "key.pub"
+    if kind == "link":
+        (tmp_path / "real.pub").write_bytes(key)
+        path.symlink_to("real.pub")
+    elif kind == "directory":
+        path.mkdir()
+    elif kind != "missing":
+        path.write_bytes(b"x" * (2**20 + 1) if kind == "large" else b"x")
+    said = {"link": "is a symbolic link", "large": "larger than 1 MiB", "no key": "no public key"}
+    with pytest.raises(ConfigError, match=said.get(kind, "cannot be read")) as caught:
+        read_trust(TrustConfig(keys=("/key.pub",)), str(tmp_path))
+    assert "bootc.trust.key=" in caught.value.hint
+
+
+def test_a_threshold_needs_different_keys(tmp_path: Path, key: bytes) -> None:
+    root = packed(tmp_path, {"a.pub": key, "b.pub": key + b"\n"})
+    with pytest.raises(ConfigError, match="more signatures than there are different keys"):
+        read_trust(TrustConfig(keys=("/a.pub", "/b.pub"), threshold=2), root)
+
+
+def test_keys_alone_are_a_policy(tmp_path: Path, key: bytes) -> None:
+    before = datetime(2026, 1, 1, tzinfo=UTC)
+    trust = read_trust(TrustConfig(not_before=before), packed(tmp_path, {KEY: key}))
+    ((rule, (requirement,)),) = (policy.requirements(None) for policy in trust.policies)
+    assert rule == "/etc/bootc-live/keys/a.pub"
+    assert (requirement.kind, requirement.threshold, trust.not_before) == (Kind.SIGNED, 1, before)
