@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import subprocess
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from bootc_live.rootfs.layouts.index.layout import IndexImage, build_index, mounted_index
+from bootc_live.rootfs.layouts.built import BuiltRoot
+from bootc_live.rootfs.layouts.index.layout import index_root
 from tests.lib.booted import booted
 from tests.lib.erofs_images import mounted, read_by_erofs_utils
 from tests.lib.fetching import fetched_archive
@@ -51,25 +53,30 @@ def wanted(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Line
     return tree
 
 
-def made_index(archive: Path, where: Path) -> IndexImage:
+@dataclass(frozen=True)
+class Index:
     """The data file with its metadata, kept."""
-    where.mkdir()
-    image = fetched_archive(archive, str(archive), where / "root.erofs")
+
+    path: Path
+    root: BuiltRoot
+
+    def metadata(self) -> bytes:
+        """What stands in front of the layers."""
+        with self.path.open("rb") as file:
+            return file.read(self.root.metadata)
+
+
+def made_index(archive: Path, path: Path) -> Index:
+    image = fetched_archive(archive, str(archive), path)
     assert len(image.layers) >= 3
-    return build_index(image)
+    return Index(path, index_root(image))
 
 
 @pytest.fixture(scope="module")
-def index(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[IndexImage]:
-    made = made_index(archive, tmp_path_factory.mktemp("index") / "first")
+def index(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
+    made = made_index(archive, tmp_path_factory.mktemp("index") / "root.erofs")
     yield made
-    Path(made.path).unlink()
-
-
-def metadata(made: IndexImage) -> bytes:
-    """What stands in front of the layers."""
-    with Path(made.path).open("rb") as file:
-        return file.read(made.metadata)
+    made.path.unlink()
 
 
 def test_booted_tree(program: Program, archive: Path, wanted: list[Line], tmp_path: Path) -> None:
@@ -112,23 +119,23 @@ def fsck(*argv: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
 
 
-def test_fsck_accepts(index: IndexImage) -> None:
+def test_fsck_accepts(index: Index) -> None:
     done = fsck(index.path)
     assert (done.returncode, "No errors found" in done.stdout) == (0, True), done.stdout
 
 
-def test_fsck_is_awake(index: IndexImage, tmp_path: Path) -> None:
+def test_fsck_is_awake(index: Index, tmp_path: Path) -> None:
     damaged = tmp_path / "damaged"
     # Which keeps the holes.
     subprocess.run(["cp", index.path, damaged], check=True)
     with damaged.open("r+b") as file:
         # Somewhere among the inodes.
-        file.seek(index.metadata // 8)
+        file.seek(index.root.metadata // 8)
         file.write(b"\xff" * 512)
     assert fsck(damaged).returncode == 1
 
 
-def test_fsck_extracts_the_same(index: IndexImage, wanted: list[Line], tmp_path: Path) -> None:
+def test_fsck_extracts_the_same(index: Index, wanted: list[Line], tmp_path: Path) -> None:
     """A second reader of the format, in user space; it restores no extended attributes."""
     tree = tmp_path / "tree"
     done = fsck(f"--extract={tree}", "--preserve", index.path)
@@ -137,7 +144,7 @@ def test_fsck_extracts_the_same(index: IndexImage, wanted: list[Line], tmp_path:
     subprocess.run(["rm", "-rf", tree], check=True)
 
 
-def test_dump_counts_the_same(index: IndexImage, wanted: list[Line]) -> None:
+def test_dump_counts_the_same(index: Index, wanted: list[Line]) -> None:
     """dump.erofs, which knows nothing of us, counts the inodes that the tree has."""
     said = subprocess.run(["dump.erofs", "-s", index.path], stdout=subprocess.PIPE, text=True, check=True).stdout
     counted = next(line.split()[-1] for line in said.splitlines() if "inode count" in line.lower())
@@ -145,21 +152,21 @@ def test_dump_counts_the_same(index: IndexImage, wanted: list[Line]) -> None:
     assert int(counted) == len(wanted) - second_names
 
 
-def test_same_metadata_again(index: IndexImage, archive: Path, tmp_path: Path) -> None:
+def test_same_metadata_again(index: Index, archive: Path, tmp_path: Path) -> None:
     again = made_index(archive, tmp_path / "second")
-    assert again.metadata == index.metadata
-    assert hashlib.sha256(metadata(again)).digest() == hashlib.sha256(metadata(index)).digest()
+    assert hashlib.sha256(again.metadata()).digest() == hashlib.sha256(index.metadata()).digest()
 
 
-def test_mounted_twice(index: IndexImage, wanted: list[Line], tmp_path: Path) -> None:
+def test_mounted_twice(index: Index, wanted: list[Line], tmp_path: Path) -> None:
     """Mounting changes nothing in the file, and one file can be mounted at two places at once."""
-    before = metadata(index)
+    before = index.metadata()
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-    with mounted_index(index, str(tmp_path / "one")), mounted_index(index, str(tmp_path / "two"), "noatime"):
+    mount = index.root.mount
+    with mount(str(tmp_path / "one"), ""), mount(str(tmp_path / "two"), "noatime"):
         for name in ("one", "two"):
             assert not differences(wanted, tree_list(tmp_path / name))
-    assert metadata(index) == before
+    assert index.metadata() == before
 
 
 # The whole corpus has its turn with each of them.

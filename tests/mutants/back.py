@@ -96,7 +96,7 @@ BACK = (
     ),
     Mutation(
         "tree: files lose setuid",
-        "pyapp/bootc_live/rootfs/layouts/files/attributes.py",
+        "pyapp/bootc_live/rootfs/layouts/files/writer.py",
         "        if node.mode & _SPECIAL:\n            os.fchmod(fd, node.mode)\n",
         "",
         "integration",

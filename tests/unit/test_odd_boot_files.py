@@ -79,7 +79,7 @@ def test_a_hard_link_to_what_did_not_stay_is_no_damage(tmp_path: Path) -> None:
 
 def test_a_hard_link_to_what_did_not_stay_and_is_needed(tmp_path: Path) -> None:
     tree = file("opt/linux", KERNEL), hardlink(f"{MODULES}/vmlinuz", "opt/linux")
-    assert "is a hard link to 'opt/linux', whose data was passed over" in error_of(tmp_path, layer(*tree))
+    assert "is a hard link to 'opt/linux', whose data was not kept" in error_of(tmp_path, layer(*tree))
 
 
 def test_ukis_in_capitals(tmp_path: Path) -> None:

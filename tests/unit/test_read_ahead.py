@@ -14,13 +14,12 @@ from bootc_live.base.log import Recorder
 from bootc_live.config.model import RetryLimits
 from bootc_live.config.source_spec import parse_source
 from bootc_live.formats.tar.reader import read_members
-from bootc_live.image.sink import LayerPlace
+from bootc_live.image.sink import LayerPlace, LayerSink
 from bootc_live.image.verified import VerifiedImage
 from bootc_live.rootfs.boot_files.filter import BootFileFilter
 from bootc_live.rootfs.tree.merge import merge
 from bootc_live.rootfs.tree.node import TEXT, Budget, Node
-from bootc_live.rootfs.tree.packed_members import HeldMembers, PackedMembers
-from bootc_live.rootfs.tree.read_ahead import ReadAhead, read_ahead
+from bootc_live.rootfs.tree.read_ahead import HeldMembers, PackedMembers, ReadAhead, read_ahead
 from bootc_live.source.access import Access
 from bootc_live.source.retry import RetryPolicy
 from tests.lib.fetching import plain
@@ -32,7 +31,7 @@ BASE = layer(directory("etc/"), file("etc/who", "base\n"), *(file(f"etc/{number}
 OTHER = layer(file("etc/who", "other\n"), file("etc/.wh.7", ""), hardlink("etc/link", "etc/who"))
 
 
-def acquired(tars: Sequence[bytes], where: Path, ahead: ReadAhead) -> VerifiedImage:
+def acquired(tars: Sequence[bytes], where: Path, ahead: LayerSink) -> VerifiedImage:
     """An image of these layers in the data file, with its headers read on the way."""
     archive = write_archive(where / "image.oci", Image([Layer(tar, "gzip") for tar in tars]))
     access = Access(lambda _: None, policy=QUICK)
@@ -56,7 +55,7 @@ def test_tree_is_the_same(tars: tuple[bytes, ...], tmp_path: Path) -> None:
     """Also where a layer stands twice: what was read is given back at its first use."""
     with read_ahead(str(tmp_path / "layers")) as ahead:
         image = acquired(tars, tmp_path, ahead)
-        assert described(merge(image, ahead)) == described(merge(image))
+        assert described(merge(image, ahead.members)) == described(merge(image))
         assert ahead.members(image.layers[0]) is None
 
 
@@ -70,7 +69,7 @@ def test_damage_is_told_when_the_layer_counts(tmp_path: Path) -> None:
     with read_ahead(str(tmp_path / "layers")) as ahead:
         image = acquired((BASE, b"x" * 1024), tmp_path, ahead)
         with pytest.raises(ImageError, match=r"layer 1 .*no tar header"):
-            merge(image, ahead)
+            merge(image, ahead.members)
 
 
 def test_no_thread_is_left(tmp_path: Path) -> None:
@@ -99,7 +98,7 @@ def test_packed_members_are_the_same() -> None:
 )
 @pytest.mark.parametrize(("what", "most"), [("members", 600), (TEXT, 120_000)])
 def test_layers_have_one_budget(
-    made: Callable[[str], AbstractContextManager[ReadAhead]],
+    made: Callable[[str], AbstractContextManager[ReadAhead | BootFileFilter]],
     what: str,
     most: int,
     tmp_path: Path,
@@ -136,4 +135,4 @@ def test_data_beyond_the_end_is_refused(tmp_path: Path) -> None:
         with read_ahead(str(where / "layers")) as ahead:
             image = acquired(tars, where, ahead)
             with pytest.raises(ImageError, match="beyond"):
-                merge(image, ahead)
+                merge(image, ahead.members)

@@ -17,27 +17,28 @@ from bootc_live.image.resolve import resolve_image
 from bootc_live.image.sink import DataFile
 from bootc_live.image.store.layer_store import LayerStore
 from bootc_live.base.log import Recorder
-from bootc_live.rootfs.layouts.index.layout import IndexImage, build_index
+from bootc_live.rootfs.layouts.built import BuiltRoot
+from bootc_live.rootfs.layouts.index.layout import index_root
 from bootc_live.source.interface import Source
 
 """
 GOOD = (
     HEAD
     + """\
-def boot(source: Source, store: LayerStore) -> IndexImage:
+def boot(source: Source, store: LayerStore) -> BuiltRoot:
     resolved = resolve_image(source)
-    return build_index(fetch_layers(source, resolved, store, Recorder(), DataFile()))
+    return index_root(fetch_layers(source, resolved, store, Recorder(), DataFile()))
 """
 )
 # Every marked line has to be an error of that kind, every other line none.
 BAD = (
     HEAD
     + """\
-def unverified(resolved: ResolvedImage) -> IndexImage:
-    return build_index(resolved)  # arg-type
+def unverified(resolved: ResolvedImage) -> BuiltRoot:
+    return index_root(resolved)  # arg-type
 
-def a_path(path: str) -> IndexImage:
-    return build_index(path)  # arg-type
+def a_path(path: str) -> BuiltRoot:
+    return index_root(path)  # arg-type
 
 def no_seal(resolved: ResolvedImage, layers: tuple[VerifiedLayer, ...]) -> VerifiedImage:
     return VerifiedImage(resolved, "data", layers)  # call-arg

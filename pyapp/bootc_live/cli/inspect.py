@@ -49,7 +49,7 @@ def _looked_into(spec: SourceSpec, access: Access, recorder: Recorder) -> tuple[
         path = os.path.join(directory, "layers")
         kept = BootFileFilter(path)
         image = fetch([spec], access, IntoSink(path, kept), recorder).image
-        return image.resolved, enabled_disk_units(ImageTree(merge(image, kept), path))
+        return image.resolved, enabled_disk_units(ImageTree(merge(image, kept.members), path))
 
 
 def _data(image: ResolvedImage, units: Sequence[DiskUnit] | None) -> dict[str, object]:

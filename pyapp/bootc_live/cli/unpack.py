@@ -19,11 +19,9 @@ from bootc_live.image.recipe import IntoSink
 from bootc_live.image.sink import DataFile
 from bootc_live.image.verified import VerifiedImage
 from bootc_live.pipeline import fetch
-from bootc_live.rootfs.layouts.files.files import Files
-from bootc_live.rootfs.layouts.files.handles import handles
-from bootc_live.rootfs.tree.data import Data
+from bootc_live.rootfs.layouts.files.writer import write_files
 from bootc_live.rootfs.tree.merge import merge
-from bootc_live.rootfs.tree.node import Node, path_of, walk
+from bootc_live.rootfs.tree.node import Node, walk
 from bootc_live.source.access import Access
 from bootc_live.system.cleanup.directories import private_directory, remove_entries
 from bootc_live.system.cleanup.guard import commit, owned
@@ -114,16 +112,11 @@ def _alone(typed: str) -> Iterator[None]:
 def _copy_into(image: VerifiedImage, root: Node, directory: str, recorder: Recorder) -> None:
     # Nobody else looks into it until it has the owner and mode of the image's root.
     os.chmod(directory, 0o700)
-    with open(image.path, "r+b", buffering=0) as data, handles(root, directory) as opened:
-        files = Files(root, opened, Data(data.fileno()))
+    with open(image.path, "r+b", buffering=0) as data:
         try:
-            files.write()
-        except ValueError as error:
-            raise ValueError(f"{path_of(root, files.at)} {error}") from error
+            write_files(root, directory, data.fileno(), recorder.warn)
         except OSError as error:
-            raise OSError(error.errno, f"{path_of(root, files.at)}: {error.strerror}") from error
-    for space, count in sorted(files.attributes.refused.items()):
-        recorder.warn(f"its file system holds no extended attributes {space}.*: {count} are left out")
+            raise OSError(error.errno, f"{error.filename}: {error.strerror}") from error
 
 
 def _as_it_is(directory: str) -> list[str | int]:

@@ -75,9 +75,11 @@ class RootBuilder:
             return self._build_erofs(self._erofs, image)
         if option.layout is Layout.TREE:
             with self._recorder.phase("tree", "making the root's files"):
-                return build_tree(image, self._directory_of_files(), self._recorder, self._finish_tree, self._headers)
+                return build_tree(
+                    image, self._directory_of_files(), self._finish_tree, self._headers.members, self._recorder.warn
+                )
         with self._recorder.phase("index", "making the root's index"):
-            return index_root(image, self._finish_tree, self._headers, self._recorder.warn)
+            return index_root(image, self._finish_tree, self._headers.members, self._recorder.warn)
 
     def _build_erofs(self, builder: ErofsBuilder, image: VerifiedImage) -> BuiltRoot:
         # All of it has been taken.

@@ -14,7 +14,6 @@ from typing import Final, NamedTuple, Protocol
 
 from bootc_live.base.paths import resolve_below
 from bootc_live.config.cmdline.tokens import Token
-from bootc_live.rootfs.boot_files.filter import NOT_KEPT
 from bootc_live.rootfs.tree.node import Node, resolve
 
 # Of a preset.
@@ -161,8 +160,9 @@ class ImageTree:
         return {os.fsdecode(name): self._leads(entry.node) for name, entry in found.items()}
 
     def _leads(self, node: Node) -> str:
-        empty = node.kind == "file" and not node.size and NOT_KEPT not in node.xattrs
-        return MASK if empty else os.fsdecode(node.link)
+        if node.kind == "symlink":
+            return os.fsdecode(node.link)
+        return MASK if node.kind == "file" and not node.size else ""
 
     def content(self, path: str) -> str:
         """Read a file; see ``UnitTree``."""

@@ -47,9 +47,9 @@ def no_space(error: OSError) -> bool:
     return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def full(fd: int, purpose: str) -> OutOfMemoryError:
-    """Return the error for a full file system, with its size."""
-    usage = os.fstatvfs(fd)
+def full(place: int | str, purpose: str) -> OutOfMemoryError:
+    """Return the error for the full file system of a descriptor or path, with its size."""
+    usage = os.statvfs(place)
     return OutOfMemoryError(
         f"no space left for {purpose}: its file system has {mib(usage.f_blocks * usage.f_frsize)}, "
         f"{mib(usage.f_bavail * usage.f_frsize)} of them free",

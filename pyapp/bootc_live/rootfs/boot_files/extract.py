@@ -75,7 +75,7 @@ class BootFileRecipe:
         image = fetched.image
         layout = None if self._blobs is None else self._blobs.finish(image.resolved)
         with self._recorder.phase("kernel", "looking for the image's kernel"):
-            root = merge(image, self._kept)
+            root = merge(image, self._kept.members)
             chosen = choose_kernel(root, image.resolved.typed)
             machine = machine or os.uname().machine
             files = boot_files(chosen, image.path, self._directory, machine, image.resolved.typed)

@@ -11,9 +11,8 @@ from bootc_live.base.errors import ImageError
 from bootc_live.config.next_kernel.kargs_d import image_arguments, printable_words
 from bootc_live.formats import pe
 from bootc_live.rootfs.boot_files import zboot
-from bootc_live.rootfs.boot_files.filter import NOT_KEPT
 from bootc_live.rootfs.boot_files.kernel_choice import HINT, Chosen, kargs_files, release
-from bootc_live.rootfs.tree.node import Node
+from bootc_live.rootfs.tree.node import UNREAD, Node
 from bootc_live.system.files import space_for, write_all
 
 _CHUNK = 2**20
@@ -136,9 +135,9 @@ def _text(node: Node, path: str, name: str, typed: str) -> bytes:
 
 def _file(node: Node, path: str, name: str, typed: str) -> BootFile:
     name = release(name)
-    if node.kind != "file" or node.extents is not None or not (node.size or NOT_KEPT in node.xattrs):
+    if node.kind == UNREAD:
+        where = node.link.decode(errors="backslashreplace")
+        raise ImageError(f"{name} of {typed!r} is a hard link to {where!r}, whose data was not kept", hint=HINT)
+    if node.kind != "file" or node.extents is not None or not node.size:
         raise ImageError(f"{name} of {typed!r} is empty, sparse, or no regular file", hint=HINT)
-    if NOT_KEPT in node.xattrs:
-        where = node.xattrs[NOT_KEPT].decode(errors="backslashreplace")
-        raise ImageError(f"{name} of {typed!r} is a hard link to {where!r}, whose data was passed over", hint=HINT)
     return BootFile(path, node.offset, node.size)

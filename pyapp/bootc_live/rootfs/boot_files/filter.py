@@ -1,7 +1,7 @@
-"""Layers of which a few files stay: all else is given back while it is written, so that no root need fit into memory.
+"""Keep a few files of layers and free the rest while it is written, so that no root needs to fit into memory.
 
-What may be wanted is told by name. Images of ostree have each file's data under a name that says nothing (the names
-that do are hard links to it): there it is told by what the data begins with.
+Files are chosen by name. In images of ostree, the data has names without meaning (the real names are hard links to
+them): there, files are chosen by how the data begins.
 """
 
 from __future__ import annotations
@@ -13,20 +13,18 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from bootc_live.base.threads import background_thread
 from bootc_live.formats.tar.reader import Member
 from bootc_live.image.sink import LayerPlace
 from bootc_live.image.verified import ResolvedImage, VerifiedLayer
-from bootc_live.rootfs.tree.follower import TarFollower
-from bootc_live.rootfs.tree.packed_members import HeldMembers
-from bootc_live.rootfs.tree.read_ahead import LayerReader, ReadAhead
+from bootc_live.rootfs.tree.follower import PUNCH_STEP, TarFollower, follow
+from bootc_live.rootfs.tree.node import UNREAD
+from bootc_live.rootfs.tree.read_ahead import HeldMembers
 from bootc_live.system.files import punch_hole
-
-# Marks a regular file whose data did not stay; its value is where that was.
-NOT_KEPT = b"bootc-live.not-kept"
 
 _BOOT_NAMES = (b"vmlinuz", b"initramfs", b"initrd")
 _TELLING = (b"modules.dep", b"modules.builtin")
-# Where one of these, or what lies in modules, is no directory any more, all below it is gone.
+# If one of these, or an entry of modules, is replaced by something else, all below it is gone.
 _ABOVE = frozenset(
     {
         *(b"usr", b"lib", b"modules", b"bootc", b"kargs.d", b"boot", b"efi", b"EFI", b"Linux"),
@@ -36,65 +34,80 @@ _ABOVE = frozenset(
 _UNITS = b"systemd/system/"
 _OBJECTS = b"ostree/repo/objects/"
 _SMALL = 64 * 2**10
-_PUNCH = 4 * 2**20
-# What kernels and UKIs begin with, and initramfs, plain and compressed.
+# How kernels and UKIs begin; and initramfs, plain and compressed.
 _KERNEL = (b"MZ",)
 _INITRAMFS = (b"070701", b"070702", b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ", b"\x02\x21\x4c\x18", b"\x5d\0\0")
-# What is in kernel arguments, presets of systemd, and an ID that the first boot replaces.
+# Kernel arguments, presets of systemd, and a machine ID that the first boot replaces.
 _TEXTS = re.compile(rb"kargs|^[ \t]*(?:enable|disable)[ \t]|\Auninitialized", re.MULTILINE)
 _INITRAMFS_SIZE = 4 * 2**20
 
 
-class BootFileFilter(ReadAhead):
-    """The sink that keeps only what a boot loader might want of layers."""
+class BootFileFilter:
+    """The sink that keeps only the files of layers that a boot loader might need."""
+
+    consumes = False
 
     def __init__(self, path: str) -> None:
-        """``path`` is the data file."""
-        super().__init__(path)
-        self._filtered: dict[str, _FilterReader] = {}
+        """Filter the data file ``path``."""
+        self._path = path
+        self._layers: dict[str, _FilteredLayer] = {}
+        self._held = HeldMembers()
 
     def begin(self, image: ResolvedImage) -> int:
         """Forget the layers of other images; every layer is to be written."""
-        for diff_id in self._filtered.keys() - set(image.config.diff_ids):
-            self._forget(diff_id)
+        for diff_id in self._layers.keys() - set(image.config.diff_ids):
+            self._layers.pop(diff_id).forget()
         return 0
 
     @contextmanager
     def layer(self, place: LayerPlace) -> Iterator[TarFollower]:
         """Filter one layer while the block writes it."""
-        self._forget(place.diff_id)
-        reader = _FilterReader(self._path, place.offset, self._held)
+        if place.diff_id in self._layers:
+            self._layers.pop(place.diff_id).forget()
+        fd = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
         try:
+            tar = _FilteredTar(fd, place.offset)
+            layer = _FilteredLayer(tar, place.offset, self._held)
             try:
-                yield reader.tar
+                with background_thread(layer.read, tar.abandon, "headers") as wait:
+                    yield tar
+                    wait()
             except BaseException:
-                reader.stop()
-                reader.forget()
+                layer.forget()
                 raise
-            reader.wait()
+            finally:
+                tar.free_rest()
         finally:
-            reader.sieve.close()
-        self._filtered[place.diff_id] = reader
-
-    def _forget(self, diff_id: str) -> None:
-        reader = self._filtered.pop(diff_id, None)
-        if reader is not None:
-            reader.forget()
+            os.close(fd)
+        self._layers[place.diff_id] = layer
 
     def members(self, layer: VerifiedLayer) -> Iterator[Member] | None:
-        """Give those members of a layer that matter, None where it has not been skimmed.
+        """Return the members of a layer that matter, None if it was not filtered; raise ValueError as ``read_members``.
 
-        Data that did not stay is marked. Raises ValueError as ``read_members``.
+        Files whose data was not kept are UNREAD.
         """
-        reader = self._filtered.get(layer.diff_id)
-        return None if reader is None or reader.offset != layer.offset else reader.members()
+        found = self._layers.get(layer.diff_id)
+        return None if found is None or found.offset != layer.offset else found.members()
 
 
-class _FilterReader(LayerReader):
-    def __init__(self, path: str, offset: int, held: HeldMembers) -> None:
+class _FilteredLayer:
+    """The members of one layer that matter."""
+
+    def __init__(self, tar: _FilteredTar, offset: int, held: HeldMembers) -> None:
+        self.offset = offset
+        self._tar, self._held = tar, held
         self._kept: list[Member] = []
-        self._held = held
-        super().__init__(path, offset, held)
+        self._error: Exception | None = None
+
+    def read(self) -> None:
+        """Read the tar to its end, or until it is abandoned."""
+        self._error = follow(self._tar, self._filter)
+
+    def members(self) -> Iterator[Member]:
+        """Yield the members, more than once if a layer occurs twice."""
+        yield from self._kept
+        if self._error is not None:
+            raise self._error
 
     def forget(self) -> None:
         self._held.spend(-len(self._kept), -sum(map(_text, self._kept)))
@@ -104,42 +117,33 @@ class _FilterReader(LayerReader):
         self._kept.append(member)
         self._held.spend(1, _text(member))
 
-    def _open(self, fd: int) -> TarFollower:
-        self.sieve = _FilteredTar(os.dup(fd), self.offset)
-        return self.sieve
+    def _filter(self, members: Iterator[Member]) -> None:
+        for member in members:
+            base = _base(member.name)
+            if member.kind == "file":
+                self._filter_file(member, base)
+            elif member.kind == "hardlink":
+                self._filter_link(member, base)
+            elif member.kind in ("dir", "symlink") or base.startswith(b".wh.") or _is_above(member.name, base):
+                self._keep(member._replace(xattrs={}))
+            self._tar.pass_over(member.offset)
 
-    def members(self) -> Iterator[Member]:
-        # More than once: a layer may stand twice.
-        yield from self._kept
-        if self._error is not None:
-            raise self._error
-
-    def _take(self, member: Member) -> None:
-        base = _base(member.name)
-        if member.kind == "file":
-            self._take_file(member, base)
-        elif member.kind == "hardlink":
-            self._take_link(member, base)
-        elif member.kind in ("dir", "symlink") or base.startswith(b".wh.") or _is_above(member.name, base):
-            self._keep(member._replace(xattrs={}))
-        self.sieve.pass_over(member.offset)
-
-    def _take_file(self, member: Member, base: bytes) -> None:
+    def _filter_file(self, member: Member, base: bytes) -> None:
         spans = _spans(member)
         if self._stays(member, base):
             for begin, size in spans:
-                self.sieve.keep(begin, begin + size)
+                self._tar.keep(begin, begin + size)
             self._keep(member._replace(xattrs={}))
         elif _is_known(member.name, base):
-            self._keep(_lost(member, member.name) if member.size else member._replace(xattrs={}))
-        # The size of a sparse one is not that of its data.
-        self.sieve.pass_over(max((begin + size for begin, size in spans), default=member.offset))
+            self._keep(_unread(member, member.name) if member.size else member._replace(xattrs={}))
+        # The size of a sparse file is not that of its data.
+        self._tar.pass_over(max((begin + size for begin, size in spans), default=member.offset))
 
-    def _take_link(self, member: Member, base: bytes) -> None:
+    def _filter_link(self, member: Member, base: bytes) -> None:
         if _wanted(member.name, base) or (_is_known(member.name, base) and _OBJECTS not in member.name):
             target = _base(member.link)
             known = _wanted(member.link, target) or _is_known(member.link, target)
-            self._keep(member._replace(xattrs={}) if known else _lost(member, member.link))
+            self._keep(member._replace(xattrs={}) if known else _unread(member, member.link))
 
     def _stays(self, member: Member, base: bytes) -> bool:
         if _wanted(member.name, base):
@@ -147,46 +151,45 @@ class _FilterReader(LayerReader):
         if _OBJECTS not in member.name or not member.size:
             return False
         if member.size <= _SMALL:
-            return _TEXTS.search(self.tar.read(member.offset, member.size)) is not None
-        first = self.tar.read(member.offset, 8)
+            return _TEXTS.search(self._tar.read(member.offset, member.size)) is not None
+        first = self._tar.read(member.offset, 8)
         return first.startswith(_KERNEL) or (member.size >= _INITRAMFS_SIZE and first.startswith(_INITRAMFS))
 
 
 class _FilteredTar(TarFollower):
-    """A tar whose data is given back as it comes, but for what is kept."""
+    """A tar whose data is freed while it is written, except for what is kept."""
 
     def __init__(self, fd: int, begin: int) -> None:
         super().__init__(fd, begin, keep=False)
-        # In the order of the tar; what lies before all that may be punched is forgotten.
+        # In the order of the tar; those before what was freed are forgotten.
         self._spans: deque[tuple[int, int]] = deque()
         self._lock = threading.Lock()
 
-    def close(self) -> None:
-        """Give back what is left, and be written no more."""
-        self._sift(self._written, last=True)
-        os.close(self._fd)
+    def free_rest(self) -> None:
+        """Free what is left, at the end of writing."""
+        self._free_gaps(self._written, last=True)
 
     def keep(self, begin: int, end: int) -> None:
-        """Let a span stay; it must not have been passed over."""
+        """Keep a span that was not passed over."""
         with self._lock:
             self._spans.append((begin, end))
 
     def pass_over(self, end: int) -> None:
-        """Nothing before this is needed but what is kept; it may not have been written yet."""
+        """Note that only what is kept is needed before ``end``, which may not have been written yet."""
         self._released = max(self._released, end)
-        self._sift(min(self._released, self._written))
+        self._free_gaps(min(self._released, self._written))
 
     def advance(self, size: int) -> None:
         super().advance(size)
-        self._sift(size if self._ignored else min(self._released, size))
+        self._free_gaps(size if self._ignored else min(self._released, size))
 
-    def _give_back(self, position: int) -> None:
-        """Leave that to ``_sift``."""
+    def _free(self, position: int) -> None:
+        """Leave that to ``_free_gaps``."""
 
-    def _sift(self, position: int, *, last: bool = False) -> None:
+    def _free_gaps(self, position: int, *, last: bool = False) -> None:
         with self._lock:
             begin = self._punched
-            if position - begin < (1 if last else _PUNCH):
+            if position - begin < (1 if last else PUNCH_STEP):
                 return
             for start, end in self._spans:
                 if start >= position:
@@ -196,8 +199,8 @@ class _FilteredTar(TarFollower):
                 begin = max(begin, end)
             if position > begin:
                 punch_hole(self._fd, self._begin + begin, position - begin)
-            self._punched = position // _PUNCH * _PUNCH
-            # The rest may be looked at once more, and must not be many.
+            self._punched = position // PUNCH_STEP * PUNCH_STEP
+            # All others are looked at again each time.
             while self._spans and self._spans[0][1] <= self._punched:
                 self._spans.popleft()
 
@@ -218,7 +221,7 @@ def _wanted(name: bytes, base: bytes) -> bool:
 
 
 def _is_known(name: bytes, base: bytes) -> bool:
-    """Tell whether it counts that there is such a file, or that it is what another name stands for."""
+    """Return whether the existence of such a file matters, or that it is the target of another name."""
     return base.startswith((b".wh.", *_TELLING)) or _OBJECTS in name or _UNITS in name or _is_above(name, base)
 
 
@@ -230,8 +233,8 @@ def _text(member: Member) -> int:
     return len(member.name) + len(member.link)
 
 
-def _lost(member: Member, where: bytes) -> Member:
-    return member._replace(kind="file", xattrs={NOT_KEPT: where}, size=0, extents=None)
+def _unread(member: Member, where: bytes) -> Member:
+    return member._replace(kind=UNREAD, link=where, xattrs={}, size=0, extents=None)
 
 
 def _spans(member: Member) -> list[tuple[int, int]]:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from bootc_live.base.errors import ImageError
-from bootc_live.rootfs.tree.node import Node, resolve
+from bootc_live.rootfs.tree.node import UNREAD, Node, resolve
 
 HINT = "build the image as bootc wants it: one kernel, /usr/lib/modules/VERSION/vmlinuz with initramfs.img beside it"
 _NO_LINKS = "put the file itself there: what a link leads to, out of kargs.d, is not looked at"
@@ -100,7 +100,7 @@ def _ukis_beside_modules(root: Node) -> Iterator[Chosen]:
 def _programs(root: Node, directory: str) -> Iterator[tuple[str, Node]]:
     """Give the programs for UEFI in a directory."""
     for name, node in _children(root, directory):
-        if name.lower().endswith(".efi") and node.kind == "file":
+        if name.lower().endswith(".efi") and node.kind in ("file", UNREAD):
             yield name, node
 
 

@@ -1,4 +1,4 @@
-"""What every layout makes: a root that can be mounted read-only, wherever it is wanted."""
+"""The result of every layout: a root that can be mounted read-only, anywhere."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
+from bootc_live.base.errors import RootfsError
 from bootc_live.config.model import Layout
 from bootc_live.image.verified import VerifiedImage
 from bootc_live.rootfs.tree.node import Node
@@ -15,7 +16,7 @@ from bootc_live.system.mounts import mounted
 
 _HINT = "look at dmesg; bootc.live.layout=tree needs no EROFS"
 
-# Changes a merged tree before anything is made of it, and returns whether it set SELinux labels.
+# Changes a merged tree before the root is built, and returns whether it set SELinux labels.
 Finishing = Callable[[Node, VerifiedImage], bool]
 
 Mount = Callable[[str, str], AbstractContextManager[str]]
@@ -23,13 +24,13 @@ Mount = Callable[[str, str], AbstractContextManager[str]]
 
 @dataclass(frozen=True)
 class BuiltRoot:
-    """A root that lies in RAM, complete.
+    """A complete root in RAM.
 
-    ``mount`` takes a directory and mount options, and keeps the root mounted there, read-only, with suid and dev,
-    while its block runs; it raises RunError. ``metadata`` is how many bytes describe files, ``size`` all that the root
-    takes; ``sha256`` is that of the whole image file, where the layout makes one that can be compared.
-    ``mount_writable`` does as ``mount`` does, but lets its files be written to: files on a tmpfs, which forgets their
-    labels; None for any other root. ``labelled`` tells that it has SELinux labels, ``library`` what compressed it.
+    ``mount`` keeps the root mounted at a directory with mount options, read-only, with suid and dev, while its block
+    runs; it raises RunError. ``mount_writable`` does the same for writable files; it is None unless they are on a
+    tmpfs, which forgets their labels. ``metadata`` is the number of bytes that describe files, ``size`` that of the
+    whole root; ``sha256`` is the digest of the image file, if it can be compared. ``labelled`` tells whether the root
+    has SELinux labels, ``library`` which library compressed it.
     """
 
     layout: Layout
@@ -47,11 +48,16 @@ def unchanged(_root: Node, _image: VerifiedImage) -> bool:
     return False
 
 
+def cannot_hold(image: VerifiedImage, error: ValueError) -> RootfsError:
+    """Return the error for a tree that Linux or the layout cannot represent."""
+    return RootfsError(f"{image.resolved.typed!r} cannot be made into a root: {error}", hint="build the image anew")
+
+
 @contextmanager
 def mounted_image(path: str, block: int, where: str, options: str = "") -> Iterator[str]:
-    """Mount the EROFS image file ``path``, of blocks of that many bytes, read-only, with suid and dev; gives ``where``.
+    """Mount an EROFS image file with blocks of ``block`` bytes, read-only, with suid and dev, until the block ends.
 
-    The mount ends with the block. Raises RunError.
+    Yield ``where``; raise RunError.
     """
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:

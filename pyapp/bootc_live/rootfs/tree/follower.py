@@ -1,10 +1,12 @@
-"""A layer's tar that is read while it is still being written."""
+"""Read the tar of a layer while it is still being written."""
 
 from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable, Iterator
 
+from bootc_live.formats.tar.reader import Member, read_members
 from bootc_live.system.files import punch_hole
 
 # How many bytes the writer may be ahead of the reader.
@@ -16,17 +18,17 @@ _PAGE = 4096
 
 
 class AbandonedError(Exception):
-    """The layer will not come to its end."""
+    """The layer will not be completed."""
 
 
 class TarFollower:
-    """A tar at ``begin`` of an open file: a Tap for its writer, a Buffer for its reader.
+    """A tar at offset ``begin`` of an open file: a LayerProgress for its writer, a Buffer for its reader.
 
-    What has been read is given back by ``release``, unless ``keep``.
+    Unless ``keep`` is set, ``release`` frees the memory of what has been read.
     """
 
     def __init__(self, fd: int, begin: int, *, keep: bool) -> None:
-        """Take a tar of which nothing is there yet."""
+        """Follow a tar of which nothing has been written."""
         self._fd, self._begin, self._keep = fd, begin, keep
         self._written, self._released, self._punched = 0, 0, 0
         self._wanted, self._ignored = 0, False
@@ -35,39 +37,39 @@ class TarFollower:
         self._changed = threading.Condition()
 
     def advance(self, size: int) -> None:
-        """So many bytes can be read now."""
+        """Note that ``size`` bytes can be read."""
         with self._changed:
             self._written = size
             self._changed.notify_all()
         if self._ignored:
-            self._give_back(size)
+            self._free(size)
 
     def full(self, size: int) -> bool:
-        """Tell the writer at ``size`` bytes whether it is too far ahead; never while the reader waits for more."""
+        """Return whether the writer, at ``size`` bytes, is too far ahead; never while the reader waits for more."""
         return not self._ignored and size - max(self._released, self._wanted) > AHEAD
 
     def end(self, size: int) -> None:
-        """There is no more than this."""
+        """Note that the tar is complete with ``size`` bytes."""
         with self._changed:
             self._written = self._size = size
             self._changed.notify_all()
 
     def abandon(self) -> None:
-        """Wake a waiting reader up, with AbandonedError."""
+        """Wake a waiting reader, which gets AbandonedError."""
         with self._changed:
             self._abandoned = True
             self._changed.notify_all()
 
     def __len__(self) -> int:
-        """Give the size, or a very large one as long as it is not known."""
+        """Return the size, or a very large number until it is known."""
         return self._size
 
     def __getitem__(self, key: slice, /) -> bytes:
-        """Give bytes as soon as they are there; fewer where the tar ends. Raises AbandonedError."""
+        """Return bytes as soon as they are written, fewer at the end of the tar; raise AbandonedError."""
         return self.read(key.start, key.stop - key.start)
 
     def read(self, start: int, length: int) -> bytes:
-        """Give ``length`` bytes from ``start`` on, as a slice does."""
+        """Return ``length`` bytes from ``start`` on, like a slice."""
         stop = start + length
         with self._changed:
             self._wanted = max(self._wanted, stop)
@@ -83,21 +85,37 @@ class TarFollower:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def release(self, position: int) -> None:
-        """Nothing before this is read any more."""
+        """Note that nothing before ``position`` will be read again."""
         self._released = max(self._released, position)
-        self._give_back(self._released)
+        self._free(self._released)
 
     def ignore_rest(self) -> None:
-        """Let the writer go on, though nobody reads any more."""
+        """Let the writer go on although nobody reads."""
         self._ignored = True
 
-    def _give_back(self, position: int) -> None:
+    def _free(self, position: int) -> None:
         if not self._keep and position - self._punched >= PUNCH_STEP:
             punch_hole(self._fd, self._begin + self._punched, position - self._punched)
-            # Whole pages only: the one it ends in is left for the next time.
+            # Only whole pages were freed: the last one is left for the next time.
             self._punched = position // PUNCH_STEP * PUNCH_STEP
 
     def drop(self) -> None:
-        """Give back all that there is of it."""
+        """Free all of it."""
         if not self._keep:
             punch_hole(self._fd, self._begin, -(-self._written // _PAGE) * _PAGE)
+
+
+def follow(tar: TarFollower, work: Callable[[Iterator[Member]], object]) -> Exception | None:
+    """Call ``work`` with the members of a tar, and return its error: it only counts if the layer turns out to be right.
+
+    Return None for a tar that is abandoned.
+    """
+    try:
+        work(read_members(tar))
+    except AbandonedError:
+        return None
+    except Exception as error:  # noqa: BLE001 - returned
+        return error
+    finally:
+        tar.ignore_rest()
+    return None

@@ -19,6 +19,7 @@ from bootc_live.rootfs.tree.node import (
     PARTS,
     PATH_MAX,
     TEXT,
+    UNREAD,
     XATTRS,
     Budget,
     Entry,
@@ -27,7 +28,6 @@ from bootc_live.rootfs.tree.node import (
     resolve,
     split,
 )
-from bootc_live.rootfs.tree.read_ahead import ReadAhead
 
 HINT = "this layer was not made by a sound tool: build the image anew"
 _WHITEOUT = b".wh."
@@ -46,23 +46,29 @@ _NOT_ON = {
 _NOT_ON_OTHERS = (b"user.", b"system.posix_acl_default")
 
 Warn = Callable[[str], None]
+# Returns the members of a layer that was read before, and None for any other.
+ReadMembers = Callable[[VerifiedLayer], Iterator[Member] | None]
 
 
 def unsaid(_text: str) -> None:
     """Say nothing."""
 
 
-def merge(image: VerifiedImage, ahead: ReadAhead | None = None, warn: Warn = unsaid) -> Node:
-    """Return the root of the tree that all layers of a verified image make; ``ahead`` may have read some already.
+def none_read(_layer: VerifiedLayer) -> None:
+    """Return no members: read every layer here."""
 
-    ``warn`` is told what Linux cannot have and is left out. Raises ImageError naming the layer and the member that
-    cannot be used.
+
+def merge(image: VerifiedImage, members: ReadMembers = none_read, warn: Warn = unsaid) -> Node:
+    """Return the root of the tree that all layers of a verified image make; ``members`` may have read some already.
+
+    ``warn`` is told what is left out because Linux does not allow it. Raise ImageError naming the layer and the member
+    that cannot be used.
     """
     merging = Merging()
     fd = os.open(image.path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         for number, layer in enumerate(image.layers):
-            found = None if ahead is None else ahead.members(layer)
+            found = members(layer)
             if found is not None:
                 _apply(merging, found, layer, number, image.resolved.typed)
             elif layer.size:
@@ -227,6 +233,8 @@ class Merging:
             if b"\0" in member.link:
                 raise ValueError("is a symbolic link to a name with a NUL byte")
             node.link, node.size, node.mode = member.link, len(member.link), 0o777
+        elif member.kind == UNREAD:
+            node.link = member.link
         elif member.kind == "file":
             node.size, node.offset = member.size, base + member.offset
             if member.extents is not None:

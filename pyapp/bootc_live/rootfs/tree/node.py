@@ -14,6 +14,9 @@ NAME_MAX = 255
 PATH_MAX = 4095
 _FOLLOW_MAX = 255
 
+# A regular file whose data was not kept when its layer was read; ``link`` names it.
+UNREAD = "unread"
+
 # What a Budget counts for all members.
 TEXT, XATTRS, PARTS = "bytes of names, links and attributes", "extended attributes", "parts of paths"
 

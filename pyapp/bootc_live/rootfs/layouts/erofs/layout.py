@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
-from bootc_live.base.errors import ImageError, RootfsError
+from bootc_live.base.errors import ImageError
 from bootc_live.base.threads import background_thread
 from bootc_live.config.model import Compression, Layout
 from bootc_live.formats.erofs import compressed as z_erofs
@@ -24,14 +24,14 @@ from bootc_live.formats.erofs.structures import (
     SUPER_OFFSET,
     Superblock,
 )
-from bootc_live.formats.tar.reader import Member, read_members
+from bootc_live.formats.tar.reader import Member
 from bootc_live.image.sink import LayerPlace
 from bootc_live.image.verified import ResolvedImage, VerifiedImage
-from bootc_live.rootfs.layouts.built import BuiltRoot, Finishing, mounted_image, unchanged
+from bootc_live.rootfs.layouts.built import BuiltRoot, Finishing, cannot_hold, mounted_image, unchanged
 from bootc_live.rootfs.layouts.erofs.chunks import ChunkMap, MapBudget
 from bootc_live.rootfs.layouts.erofs.file_store import FileStore, Stored, file_store
 from bootc_live.rootfs.layouts.erofs.writer import NO_ROOM, Body, Geometry, Room, write_tree
-from bootc_live.rootfs.tree.follower import AbandonedError, TarFollower
+from bootc_live.rootfs.tree.follower import TarFollower, follow
 from bootc_live.rootfs.tree.merge import HINT, Merging, Warn, unsaid
 from bootc_live.rootfs.tree.node import Node, walk
 from bootc_live.system.files import full, no_space, write_at
@@ -54,10 +54,9 @@ class ErofsBuilder:
 
     def begin(self, image: ResolvedImage) -> int:
         """Keep the layers it has if the image begins with them, or else forget them; return how many are left."""
-        # A layer that cannot be used leaves something in the tree.
-        if self._spoiled or tuple(self._taken) != image.config.diff_ids[: len(self._taken)]:
+        if tuple(self._layers) != image.config.diff_ids[: len(self._layers)]:
             self._restart()
-        return len(self._taken)
+        return len(self._layers)
 
     @property
     def library(self) -> str:
@@ -65,8 +64,7 @@ class ErofsBuilder:
         return self._store.library
 
     def _restart(self) -> None:
-        self._taken: list[str] = []
-        self._spoiled = False
+        self._layers: list[str] = []
         self._merging = Merging()
         self._files: dict[int, Stored] = {}
         self._store.truncate(_PAGE)
@@ -83,15 +81,15 @@ class ErofsBuilder:
                 with background_thread(reader.run, tar.abandon, "layer") as wait:
                     yield tar
                     wait()
-                self._apply(reader, len(self._taken), place.what)
+                self._apply(reader, len(self._layers), place.what)
             except BaseException:
-                self._store.truncate(end)
+                self._store.truncate(min(end, self._store.end))
                 raise
             finally:
                 tar.drop()
         finally:
             os.close(fd)
-        self._taken.append(place.diff_id)
+        self._layers.append(place.diff_id)
 
     def _apply(self, reader: _LayerReader, number: int, what: str) -> None:
         """Put a verified layer's members into the tree."""
@@ -101,7 +99,8 @@ class ErofsBuilder:
             try:
                 self._merging.apply(member, number, base)
             except ValueError as error:
-                self._spoiled = True
+                # A part of the layer is in the tree.
+                self._restart()
                 name = member.name.decode(errors="backslashreplace")
                 raise ImageError(f"{what} cannot be used: member {name!r} {error}", hint=HINT) from error
             if stored is not None:
@@ -126,7 +125,7 @@ class ErofsBuilder:
 
         Raises RootfsError for what EROFS cannot hold, and OutOfMemoryError.
         """
-        if self._spoiled or tuple(self._taken) != image.resolved.config.diff_ids:
+        if tuple(self._layers) != image.resolved.config.diff_ids:
             raise ValueError("layers of another image")
         self._merging.tell(warn)
         labelled = finishing(self._merging.root, image)
@@ -134,9 +133,7 @@ class ErofsBuilder:
             metadata, size = self._write(keep_times=keep_times)
             digest = _sha256(self._fd)
         except ValueError as error:
-            raise RootfsError(
-                f"{image.resolved.typed!r} cannot be made into a root: {error}", hint="build the image anew"
-            ) from error
+            raise cannot_hold(image, error) from error
         except OSError as error:
             if not no_space(error):
                 raise
@@ -179,17 +176,12 @@ class _LayerReader:
 
     def run(self) -> None:
         """Read the layer to its end, or until the tar is abandoned."""
-        try:
-            for member in read_members(self._tar):
-                self._found.append((member, self._stored(member)))
-            self._store.flush()
-        except AbandonedError:
-            pass
-        except Exception as error:  # noqa: BLE001
-            # Told when the layer is known to be what it should be; until then its bytes may pass.
-            self._error = error
-        finally:
-            self._tar.ignore_rest()
+        self._error = follow(self._tar, self._store_files)
+
+    def _store_files(self, members: Iterator[Member]) -> None:
+        for member in members:
+            self._found.append((member, self._stored(member)))
+        self._store.flush()
 
     def _stored(self, member: Member) -> Stored | None:
         self._tar.release(member.offset)

@@ -1,20 +1,15 @@
-"""The index layout: EROFS metadata that points into the layers' own tar streams.
+"""Build the index layout: EROFS metadata that points into the layers' own tar streams.
 
-Nothing is unpacked: the inflated layer is the data, and its digest has been
-checked already. The merged tree is worked out in memory and written as EROFS
-inodes and directories in front of the layers, in the same sparse file; one loop
-device makes a block device of it.
+Nothing is unpacked: the inflated layers are the data, and their digests have been checked. The merged tree is written
+as EROFS inodes and directories in front of the layers, in the same sparse file, which a loop device makes a block
+device.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 
-from bootc_live.base.errors import RootfsError
 from bootc_live.config.model import Layout
 from bootc_live.formats.erofs.structures import (
     BLOCK,
@@ -27,84 +22,53 @@ from bootc_live.formats.erofs.structures import (
     Superblock,
 )
 from bootc_live.image.verified import VerifiedImage
-from bootc_live.rootfs.layouts.built import BuiltRoot, Finishing, mounted_image, unchanged
+from bootc_live.rootfs.layouts.built import BuiltRoot, Finishing, cannot_hold, mounted_image, unchanged
 from bootc_live.rootfs.layouts.erofs.chunks import ChunkMap, MapBudget, chunk_map, node_chunk
 from bootc_live.rootfs.layouts.erofs.writer import NO_ROOM, Body, Geometry, Room, write_tree
 from bootc_live.rootfs.tree.data import Data, span
-from bootc_live.rootfs.tree.merge import Warn, merge, unsaid
+from bootc_live.rootfs.tree.merge import ReadMembers, Warn, merge, none_read, unsaid
 from bootc_live.rootfs.tree.node import Node, walk
-from bootc_live.rootfs.tree.read_ahead import ReadAhead
 from bootc_live.system.files import full, no_space, write_at
 
 _PAGE = 4096
-# Room for the metadata, in front of the layers. A hole costs nothing.
+# Room for the metadata in front of the layers: a hole, which needs no memory.
 METADATA_ROOM = 16 * 2**30
 
 
-@dataclass(frozen=True)
-class IndexImage:
-    """A file that is an EROFS image of the whole root; ``metadata`` is how many bytes it added."""
-
-    path: str
-    metadata: int
-    labelled: bool = False
-
-
-def build_index(
-    image: VerifiedImage, finishing: Finishing = unchanged, ahead: ReadAhead | None = None, warn: Warn = unsaid
-) -> IndexImage:
+def index_root(
+    image: VerifiedImage, finishing: Finishing = unchanged, members: ReadMembers = none_read, warn: Warn = unsaid
+) -> BuiltRoot:
     """Turn the data file of a verified image into an EROFS image, in place; ``finishing`` may change the merged tree.
 
-    ``warn`` is told what Linux cannot have. Raises ImageError for layers that make no sense, RootfsError for what EROFS
-    cannot hold, OutOfMemoryError where the file system is full.
+    Raise ImageError for layers that cannot be used, RootfsError for what EROFS cannot hold, and OutOfMemoryError if the
+    file system is full. See ``merge`` for ``members`` and ``warn``.
     """
-    root = merge(image, ahead, warn)
+    root = merge(image, members, warn)
     labelled = finishing(root, image)
     fd = os.open(image.path, os.O_RDWR | os.O_CLOEXEC)
     try:
-        # What upper layers hide, and what stands between files, is nobody's.
+        # Free what upper layers hide, and what is between files.
         Data(fd).drop_garbage(sorted(span(node) for node in walk(root) if node.kind == "file"))
         # The loop device ends at whole sectors; a tar from some tools does not.
         os.ftruncate(fd, -(-os.fstat(fd).st_size // _PAGE) * _PAGE)
         metadata = write_metadata(root, fd, METADATA_ROOM, image.size)
     except ValueError as error:
-        raise RootfsError(
-            f"{image.resolved.typed!r} cannot be made into a root: {error}",
-            hint="build the image anew",
-        ) from error
+        raise cannot_hold(image, error) from error
     except OSError as error:
         if not no_space(error):
             raise
         raise full(fd, f"the file system's metadata of {image.resolved.typed!r}") from error
     finally:
         os.close(fd)
-    return IndexImage(image.path, metadata, labelled)
-
-
-def index_root(
-    image: VerifiedImage, finishing: Finishing = unchanged, ahead: ReadAhead | None = None, warn: Warn = unsaid
-) -> BuiltRoot:
-    """Build an index, as the layout that it is; raises as ``build_index``."""
-    made = build_index(image, finishing, ahead, warn)
-    size = made.metadata + image.size
-    return BuiltRoot(Layout.INDEX, partial(mounted_index, made), made.metadata, size, labelled=made.labelled)
-
-
-@contextmanager
-def mounted_index(image: IndexImage, where: str, options: str = "") -> Iterator[str]:
-    """Mount an index image read-only, with suid and dev; gives ``where``.
-
-    The mount ends with the block. Raises RunError.
-    """
-    with mounted_image(image.path, BLOCK, where, options):
-        yield where
+    mount = partial(mounted_image, image.path, BLOCK)
+    return BuiltRoot(Layout.INDEX, mount, metadata, metadata + image.size, labelled=labelled)
 
 
 _FIRST = SUPER_OFFSET + 128
 
 
 class _TarBodies:
-    """File data as it lies in the data file."""
+    """The files' data in the data file."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -112,7 +76,7 @@ class _TarBodies:
         self._budget = MapBudget()
 
     def room(self, node: Node) -> Room:
-        """Make room for the map of a sparse file."""
+        """Return the room for the map of a sparse file."""
         if node.extents is None:
             return NO_ROOM
         if id(node) not in self.maps:
@@ -120,7 +84,7 @@ class _TarBodies:
         return Room(table=self.maps[id(node)].reserved * 4)
 
     def place(self, node: Node, free: int) -> int:
-        """Fill the map of a sparse file; parts of it may have to be copied."""
+        """Fill the map of a sparse file; parts of the file may have to be copied."""
         if node.extents is not None:
             return chunk_map(node, self.maps[id(node)], self._fd, free)
         if (node.offset + node.size) >> BLOCK_BITS >= HOLE:
@@ -138,14 +102,13 @@ class _TarBodies:
 def write_metadata(root: Node, fd: int, limit: int, data_bytes: int) -> int:
     """Write superblock, inodes and directories into the first ``limit`` bytes of the data file.
 
-    ``data_bytes`` is what the layers take; statfs(2) of the mount shows it.
-    Gives the number of bytes written there, a multiple of 4096; the same tree
-    gives the same bytes. Raises ValueError that begins with the path of what
-    Linux or EROFS cannot represent.
+    ``data_bytes`` is the size of the layers, which statfs(2) of the mount shows. Return the number of bytes written, a
+    multiple of 4096; the same tree gives the same bytes. Raise ValueError that begins with the path of what Linux or
+    EROFS cannot represent.
     """
     bodies = _TarBodies(fd)
     made = write_tree(root, fd, Geometry(BLOCK_BITS, _FIRST), bodies, limit)
-    # Inodes begin behind the superblock, and are counted from the block that it ends in.
+    # Inodes begin behind the superblock, and are numbered from the block that it ends in.
     head = Superblock(
         BLOCK_BITS,
         made.root,
