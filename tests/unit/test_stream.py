@@ -246,9 +246,8 @@ CHANGES: tuple[Callable[[bytes], bytes], ...] = (
 )
 
 
-@pytest.mark.parametrize("place", ["first", "last"])
 @pytest.mark.parametrize("change", CHANGES, ids=["flipped", "short", "long", "empty", "junk"])
-@pytest.mark.parametrize("how", ["gzip", "none", "zstd"])
+@pytest.mark.parametrize(("how", "place"), [("gzip", "first"), ("none", "last"), ("zstd", "last")])
 def test_damaged_layer(how: Compression, change: Callable[[bytes], bytes], place: str, tmp_path: Path) -> None:
     members = oci_members(image(how=how))
     name = blob_of(compress(TARS[1], how))

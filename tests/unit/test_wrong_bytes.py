@@ -38,7 +38,6 @@ MIB = 2**20
 NOISE = random.Random(7)
 # Over 1 MiB, a program inflates; where the first is as small as it is, it is not.
 TARS = [layer(file("small", NOISE.randbytes(30_000))), layer(file("large", NOISE.randbytes(3 * MIB // 2)))]
-HOWS: list[Compression] = ["gzip", "zstd", "none"]
 
 
 class TwoPlaces(LayoutSource):
@@ -116,8 +115,7 @@ def fetched(source: TwoPlaces, where: Path) -> tuple[VerifiedImage, list[str]]:
 
 
 @pytest.mark.parametrize("what", ["bomb", "garbage", "cut", "more", "other"])
-@pytest.mark.parametrize("how", HOWS)
-@pytest.mark.parametrize("liar", ["small", "large"])
+@pytest.mark.parametrize(("liar", "how"), [("small", "gzip"), ("large", "gzip"), ("large", "zstd"), ("small", "none")])
 def test_the_next_place_has_its_turn(liar: str, how: Compression, what: str, tmp_path: Path) -> None:
     tar = TARS[("small", "large").index(liar)]
     source = places(tmp_path, how, **{liar: lie(tar, how, what)})
