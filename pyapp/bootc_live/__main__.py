@@ -8,7 +8,9 @@ import signal
 import sys
 import threading
 import traceback
+from contextlib import nullcontext
 
+from bootc_live.base.advice import advise_at_desk
 from bootc_live.base.errors import BootcLiveError
 from bootc_live.base.output import append_message, discard_results, flush_results, print_details, print_message
 from bootc_live.base.redact import redact
@@ -36,8 +38,9 @@ def _work(arguments: argparse.Namespace, errors_to: str | None) -> int:
     threading.excepthook = _thread_failed
     try:
         unshare_mounts()
-        verb = importlib.import_module(f"bootc_live.cli.{arguments.verb}")
-        code: int = verb.main(arguments)
+        with nullcontext() if arguments.verb == "boot" else advise_at_desk():
+            verb = importlib.import_module(f"bootc_live.cli.{arguments.verb}")
+            code: int = verb.main(arguments)
         flush_results()
     except BootcLiveError as error:
         _report(error.message, error.hint, errors_to)

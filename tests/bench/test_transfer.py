@@ -33,7 +33,7 @@ def test_a_blob_against_curl_and_sha256sum(served: Registry, blob: Descriptor, f
 
     def ours() -> None:
         with open_registry(image, access()) as source, source.open_blob(blob) as chunks:
-            exhaust(verified(chunks, blob, "the blob"))
+            exhaust(verified(chunks, blob))
 
     curl, summing, fetched = best_of(
         lambda: run("curl", "--silent", "--fail", "--output", "/dev/null", url),

@@ -94,18 +94,18 @@ def _all(parts: list[bytes]) -> None:
 
 def _one(data: bytes) -> None:
     read: list[Callable[[bytes], object]] = [
-        lambda content: parse_manifest(content, "it"),
-        lambda content: parse_index(content, "it"),
-        lambda content: candidates(parse_index(content, "it"), _HERE, "it"),
-        lambda content: is_artifact(content, "it"),
-        lambda content: check(parse_config(content, 1, "it").platform, _HERE, "it"),
-        lambda content: parse_config(content, 2, "it"),
+        parse_manifest,
+        parse_index,
+        lambda content: candidates(parse_index(content), _HERE, "it"),
+        is_artifact,
+        lambda content: check(parse_config(content, 1).platform, _HERE, "it"),
+        lambda content: parse_config(content, 2),
         lambda content: docker_image("it", content, None),
         lambda content: docker_image("it", content, "os"),
         lambda content: _top(content, None),
         lambda content: _top(content, "os"),
         _login,
-        *(lambda content, kind=kind: is_index(content, kind, "it") for kind in _TYPES),
+        *(lambda content, kind=kind: is_index(content, kind) for kind in _TYPES),
     ]
     outcomes = [_outcome(reader, data) for reader in read]
     kinds = outcomes[-len(_TYPES) :]

@@ -111,7 +111,7 @@ def _write(data: bytes) -> None:
 def _no_programs() -> Iterator[None]:
     """Look at what zstd and lz4 would be given, without starting them for each input."""
 
-    def through(_argv: list[str], chunks: Iterator[bytes], _what: str) -> Generator[bytes, None, None]:
+    def through(_argv: list[str], chunks: Iterator[bytes]) -> Generator[bytes, None, None]:
         yield from chunks
 
     with patch.multiple(decompress, through=through, require_program=lambda name, *_: name):

@@ -146,8 +146,7 @@ def test_missing_login(program: Program, guarded: Mapping[str, Guarded], tmp_pat
         with logins(text, "file", tmp_path):
             ended = secret(program.run("inspect", "--unsecure", source), *there.secrets)
         told = ended.error(repr(source), "401", "none is configured")
-        assert "/etc/bootc-live/auth.json" in told
-        assert "bootc-live.auth" in told
+        assert "podman login" in told
 
 
 @pytest.mark.parametrize("place", PLACES)

@@ -101,9 +101,9 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("backing", "message", "hint"),
     [
-        (Backing(zram=Zram(32 * MIB)), "no space left for layer ", "more than 32.0 MiB with bootc.zram="),
+        (Backing(zram=Zram(32 * MIB)), "has no space left: ", "more than 32.0 MiB with bootc.zram="),
         (Backing(size=32 * MIB, zram=Zram(256 * MIB)), "zram could not take all data: ", "bootc.live.size"),
-        (Backing(size=32 * MIB), "no space left for layer ", "more than 32.0 MiB with bootc.live.size="),
+        (Backing(size=32 * MIB), "has no space left: ", "more than 32.0 MiB with bootc.live.size="),
     ],
     ids=["device", "memory", "tmpfs"],
 )
@@ -114,7 +114,7 @@ def test_what_runs_full(
     with watched(monkeypatch) as made:
         with pytest.raises(OutOfMemoryError) as caught, indexed(large, backing, tmp_path):
             pytest.fail("it fits")
-        assert caught.value.message.startswith(message)
+        assert message in caught.value.message
         assert hint in caught.value.hint
         assert made.none_left() or backing.zram is None
     assert not (tmp_path / "base").exists()
@@ -124,7 +124,7 @@ def test_what_runs_full(
     ("kargs", "named"),
     [
         ("bootc.zram=64M bootc.zram.algorithm=shrink", "algorithm 'shrink'"),
-        ("bootc.zram=4K", "zram device of 0.0 MiB"),
+        ("bootc.zram=4K", "zram device of 4 KiB"),
         ("bootc.live.mpol=bind:1000", "bootc.live.mpol=bind:1000"),
     ],
 )

@@ -17,7 +17,7 @@ def test_gzip_by_igzip(stream: Stream, step: int) -> None:
     if step < 10 and len(stream.data) > 20_000:
         step = 1000
     if stream.plain is None:
-        with pytest.raises(ImageError, match=r"^layer 0 is damaged: igzip (exited with|was ended)"):
-            list(inflate(cut(stream.data, step), "layer 0"))
+        with pytest.raises(ImageError, match=r"^it is damaged: igzip (exited with|was ended)"):
+            list(inflate(cut(stream.data, step)))
     else:
-        assert b"".join(inflate(cut(stream.data, step), "layer 0")) == stream.plain
+        assert b"".join(inflate(cut(stream.data, step))) == stream.plain

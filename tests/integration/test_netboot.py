@@ -240,7 +240,7 @@ def test_secrets_are_not_told(program: Program, archive: Path, tmp_path: Path) -
         ended = program.run("netboot", url, "-o", tmp_path / "os").good()
     assert "hush" in content(tmp_path / "os")["boot.ipxe"].decode()
     assert "hush" not in ended.stdout + ended.stderr
-    assert "warning: the kernel command line holds a login or a query" in ended.stderr
+    assert "warning: the kernel command line contains a login or a query" in ended.stderr
 
 
 @dataclass(frozen=True)
@@ -264,7 +264,7 @@ FAILURES = (
     Failure("no source", ("{t}/nothing.oci", "--rootfs"), ("'{t}/nothing.oci'",)),
     Failure("no kernel", ("{t}/none.oci", "--rootfs"), ("'{t}/none.oci' has no kernel",)),
     Failure("no initramfs", ("{t}/bare.oci", "--rootfs"), ("'{t}/bare.oci'", "no initramfs", "--initrd")),
-    Failure("foreign initramfs", ("{t}/foreign.oci", "--rootfs"), ("none of our dracut modules", "--initrd")),
+    Failure("foreign initramfs", ("{t}/foreign.oci", "--rootfs"), ("does not contain bootc-live", "--initrd")),
     Failure("initramfs without network", ("{t}/local.oci", "--url", URL), ("lacks the dracut module bootc-live-net",)),
     Failure(
         "initramfs without network for NFS",
@@ -278,7 +278,7 @@ FAILURES = (
     ),
     Failure("no such initrd", ("{a}", "--rootfs", "--initrd", "{t}/no"), ("'--initrd {t}/no'", "No such file")),
     Failure("initrd is a directory", ("{a}", "--rootfs", "--initrd", "{t}"), ("'--initrd {t}'", "Is a directory")),
-    Failure("initrd is a device", ("{a}", "--rootfs", "--initrd", "/dev/null"), ("/dev/null' is no regular file",)),
+    Failure("initrd is a device", ("{a}", "--rootfs", "--initrd", "/dev/null"), ("/dev/null' is not a regular file",)),
     Failure("foreign initrd", ("{a}", "--rootfs", "--initrd", "{t}/initrd"), ("'{t}/initrd'", "dracut modules")),
     Failure("no such addition", ("{a}", "--rootfs", "--add-initrd", "{t}/no.cpio"), ("'--add-initrd {t}/no.cpio'",)),
     Failure("name of another", ("{a}", "--rootfs", "--add-initrd", "{t}/initrd.img"), ("the name 'initrd.img'",)),

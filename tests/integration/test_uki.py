@@ -161,8 +161,8 @@ FAILURES = (
     Failure("no ukify", ("{a}", "--rootfs"), ("'ukify' is missing", "install systemd-ukify"), "/usr/bin/ukify"),
     Failure("no stub", ("{a}", "--rootfs"), ("stub for UEFI", "install systemd-boot-efi"), str(STUB)),
     Failure("nobody knows where it is", ("{a}",), ("'{a}' is a file of this machine", "--rootfs")),
-    Failure("key alone", ("{a}", "--rootfs", "--sign-key", "{t}/key"), ("belong together",)),
-    Failure("certificate alone", ("{a}", "--rootfs", "--sign-cert", "{t}/key"), ("belong together",)),
+    Failure("key alone", ("{a}", "--rootfs", "--sign-key", "{t}/key"), ("must be used together",)),
+    Failure("certificate alone", ("{a}", "--rootfs", "--sign-cert", "{t}/key"), ("must be used together",)),
     Failure(
         "no such key", ("{a}", "--rootfs", "--sign-key", "{t}/no", "--sign-cert", "{t}/key"), ("'--sign-key {t}/no'",)
     ),
@@ -173,8 +173,8 @@ FAILURES = (
         ("'sbsign' is missing", "install sbsigntool"),
         "/usr/bin/sbsign",
     ),
-    Failure("no kernel for UEFI", ("{t}/other.oci", "--rootfs"), ("is no program for UEFI",)),
-    Failure("foreign initramfs", ("{t}/foreign.oci", "--rootfs"), ("none of our dracut modules",)),
+    Failure("no kernel for UEFI", ("{t}/other.oci", "--rootfs"), ("is not a UEFI program",)),
+    Failure("foreign initramfs", ("{t}/foreign.oci", "--rootfs"), ("does not contain bootc-live",)),
     Failure("exists", ("{a}", "--rootfs", "-o", "{t}/key"), ("'{t}/key' exists",)),
     Failure("no parent", ("{a}", "--rootfs", "-o", "{t}/no/os.efi"), ("'{t}/no/os.efi'", "No such file")),
     Failure("read-only", ("{a}", "--rootfs", "-o", "{t}/ro/os.efi"), ("'{t}/ro/os.efi'", "Read-only")),

@@ -187,7 +187,7 @@ def test_what_works_as_root_is_told(uid_mode: int, devices: int, program: Progra
     archive = write_archive(tmp_path / "image.oci", Image([Layer(more)], architecture=HERE))
     told = program.run("unpack", archive, tmp_path / "tree").good().stderr
     rights = int(uid_mode != 0o755)
-    line = f"the tree has {rights} set-uid or set-gid files and {devices} devices of the image's author"
+    line = f"the tree has {rights} set-uid or set-gid files and {devices} devices, chosen by the image's author"
     assert (line in told) == bool(rights or devices)
     assert (tmp_path / "tree/program").stat().st_mode & 0o7777 == uid_mode
 
@@ -199,7 +199,7 @@ def test_an_empty_directory_that_another_fills(program: Program, small: Path, tm
     held = os.open(tree, os.O_RDONLY)
     try:
         fcntl.flock(held, fcntl.LOCK_EX)
-        told = program.run("unpack", small, tree).error(f"{str(tree)!r} is being unpacked to already")
+        told = program.run("unpack", small, tree).error(f"another program is unpacking to {str(tree)!r}")
     finally:
         os.close(held)
     assert "name a new directory" in told

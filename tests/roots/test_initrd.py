@@ -214,7 +214,7 @@ def test_layers_of_zstd_without_the_program(initrd: Initrd, image: Path) -> None
     if own:
         assert "in every way" in said.splitlines()
     else:
-        assert "the program 'zstd' is missing; it is needed to decompress zstd layers" in said
+        assert "the program 'zstd' is missing; it is needed to decompress zstd data" in said
 
 
 def test_libraries_that_nothing_is_linked_to(initrd: Initrd) -> None:

@@ -267,7 +267,7 @@ def test_pin_holds_for_all(good: str, tmp_path: Path) -> None:
     (tmp_path / "first").unlink()
     made = Attempted({"pin": digest}).acquire(tmp_path / "data", str(forged), good)
     assert contents(made.image) == TARS
-    assert f"bootc.live.digest= allows {digest} alone" in str(made.attempts[0].error)
+    assert f"bootc.live.digest= allows only {digest}" in str(made.attempts[0].error)
     with pytest.raises(SourceError, match="none of the 2 sources"):
         Attempted({"pin": digest}).acquire(tmp_path / "other", str(forged), str(forged))
 
@@ -289,7 +289,7 @@ def test_no_space_is_not_the_source_s_fault(kind: str, good: str, tmp_path: Path
     if kind == "stream":
         Path(good).write_bytes(gzip.compress(ARCHIVE, 1))
     attempted = Attempted()
-    with largest_file(2**34 + MIB), pytest.raises(OutOfMemoryError, match="no space left for"):
+    with largest_file(2**34 + MIB), pytest.raises(OutOfMemoryError, match="no space left"):
         attempted.acquire(tmp_path / "data", good, good, good)
     assert attempted.recorder.warnings == []
     assert os.listdir(tmp_path) == ["good.oci"]

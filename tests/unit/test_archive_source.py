@@ -140,7 +140,7 @@ def test_advice_where_nothing_has_a_name(tmp_path: Path) -> None:
     error = failure(path, "x")
     assert "contains no image called 'x' (it contains: no names)" in error.message
     assert "leave out bootclabel=" in error.hint
-    assert len(parse_index(top(path).content, "it")) == 2
+    assert len(parse_index(top(path).content)) == 2
 
 
 def test_advice_where_there_is_nothing(tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_entries_of_one_ref_become_an_index(tmp_path: Path) -> None:
     path = write_archive(tmp_path / "a.oci", *images, image("other"))
     found = top(path, "v1")
     assert found.digest is None
-    assert [str(entry.platform) for entry in parse_index(found.content, "it")] == ["linux/amd64", "linux/arm64"]
+    assert [str(entry.platform) for entry in parse_index(found.content)] == ["linux/amd64", "linux/arm64"]
 
 
 def test_a_nested_index_is_given_as_it_is(tmp_path: Path) -> None:

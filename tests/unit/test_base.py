@@ -46,7 +46,7 @@ def test_an_error_has_both_parts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "text"), [(0, "0.0 MiB"), (MIB, "1.0 MiB"), (374_236_774, "356.9 MiB"), (1, "0.0 MiB")]
+    ("count", "text"), [(0, "0 KiB"), (1, "1 KiB"), (MIB - 1, "1024 KiB"), (MIB, "1.0 MiB"), (374_236_774, "356.9 MiB")]
 )
 def test_sizes_for_people(count: int, text: str) -> None:
     assert mib(count) == text
@@ -106,7 +106,7 @@ def progress(total: int, done: int = 0, interval: float = 2.0) -> Progress:
         (100 * MIB, 100 * MIB, 50, "fetch: 100 % of 100.0 MiB, 2.0 MiB/s, 0 s left"),
         (100 * MIB, 0, 10, "fetch: 0 % of 100.0 MiB, 0.0 MiB/s, 104857600 s left"),
         (100 * MIB, 200 * MIB, 10, "fetch: 100 % of 100.0 MiB, 20.0 MiB/s, 0 s left"),
-        (3, 2, 1, "fetch: 66 % of 0.0 MiB, 0.0 MiB/s, 0 s left"),
+        (3, 2, 1, "fetch: 66 % of 1 KiB, 0.0 MiB/s, 0 s left"),
         (0, 25 * MIB, 5, "fetch: 25 MiB, 5.0 MiB/s"),
         (100 * MIB, MIB, 0, "fetch: 1 % of 100.0 MiB, 1000000.0 MiB/s, 0 s left"),
     ],

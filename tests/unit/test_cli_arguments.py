@@ -27,8 +27,8 @@ def test_url() -> None:
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
-        ("missing.oci", "'missing.oci': there is no such file here"),
-        ("down/missing.oci", "'down/missing.oci': there is no such file here"),
+        ("missing.oci", "'missing.oci' is not a file or directory"),
+        ("down/missing.oci", "'down/missing.oci' is not a file or directory"),
         ("LABEL=USB", "'LABEL=USB' "),
         ("/dev/sda1", "'/dev/sda1' "),
         ("", "'' is neither an absolute path nor a URL"),
@@ -40,5 +40,5 @@ def test_what_is_not_there(typed: str, said: str, tmp_path: Path, monkeypatch: p
     with pytest.raises(ConfigError) as caught:
         source_argument(argparse.Namespace(source=typed))
     assert caught.value.message.startswith(said)
-    assert ("no such file" in caught.value.message) == typed.endswith(".oci")
+    assert ("not a file" in caught.value.message) == typed.endswith(".oci")
     assert "docker://" in caught.value.hint or "--help" in caught.value.hint

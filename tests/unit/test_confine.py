@@ -82,7 +82,7 @@ def place(tmp_path: Path) -> Iterator[Path]:
 
 def made(path: Path, *argv: str) -> bytes:
     """What a program writes into a file behind what is there already."""
-    inflation = Inflation(argv, 4096, 2**20, "x", lambda: False, hashlib.sha256(), threading.Event())
+    inflation = Inflation(argv, 4096, 2**20, lambda: False, hashlib.sha256(), threading.Event())
     came = inflation.into(str(path), iter([b"x"]))
     written = path.read_bytes()[4096 : 4096 + came]
     assert inflation.hasher.digest() == hashlib.sha256(written).digest()

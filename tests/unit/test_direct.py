@@ -19,9 +19,7 @@ CONTENT = bytes(range(256)) * 4096 * 5
 
 
 def inflation(*program: str, size: int = 64 * MIB, stopped: bool = False) -> Inflation:
-    return Inflation(
-        program, BEGIN, BEGIN + size, "layer 1", lambda: stopped, hashlib.sha256(), ran_full=threading.Event()
-    )
+    return Inflation(program, BEGIN, BEGIN + size, lambda: stopped, hashlib.sha256(), ran_full=threading.Event())
 
 
 def chunks() -> Iterator[bytes]:
@@ -67,13 +65,13 @@ def test_a_program_that_wants_no_more_is_fed_to_the_end(data: Path) -> None:
 def test_damaged(data: Path) -> None:
     error = failure(inflation("sh", "-c", "head -c 2000000; echo wrong >&2; exit 3"), data)
     assert isinstance(error, ImageError)
-    assert error.message == "layer 1 is damaged: sh exited with 3: wrong"
+    assert error.message == "it is damaged: sh exited with 3: wrong"
 
 
 def test_more_than_its_part(data: Path) -> None:
     error = failure(inflation("cat", size=2 * MIB), data)
     assert isinstance(error, ImageError)
-    assert error.message == "layer 1 unpacks to more than 2.0 MiB"
+    assert error.message == "it unpacks to more than 2.0 MiB"
     assert data.stat().st_size == BEGIN + 2 * MIB
 
 

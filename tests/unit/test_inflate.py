@@ -30,7 +30,7 @@ def _without_igzip(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def inflated(data: bytes, step: int = 4096) -> bytes:
-    return b"".join(inflate(cut(data, step), "layer 0"))
+    return b"".join(inflate(cut(data, step)))
 
 
 def few_steps(data: bytes) -> tuple[int, ...]:
@@ -43,7 +43,7 @@ def few_steps(data: bytes) -> tuple[int, ...]:
 def test_gzip_by_zlib(stream: Stream) -> None:
     for step in few_steps(stream.data):
         if stream.plain is None:
-            with pytest.raises(ImageError, match=r"^layer 0 is (damaged|cut short): ") as caught:
+            with pytest.raises(ImageError, match=r"^it is (damaged|cut short): ") as caught:
                 inflated(stream.data, step)
             assert caught.value.hint
         else:
@@ -55,7 +55,7 @@ def test_zstd(name: str) -> None:
     stream = zstd_stream(name)
     for step in few_steps(stream.data):
         if stream.plain is None:
-            with pytest.raises(ImageError, match=r"^layer 0 is damaged: zstd exited with") as caught:
+            with pytest.raises(ImageError, match=r"^it is damaged: zstd exited with") as caught:
                 inflated(stream.data, step)
             assert caught.value.hint
         else:
@@ -70,7 +70,7 @@ def test_plain(data: bytes, step: int) -> None:
 
 def test_plain_pieces_are_passed_on_as_they_come() -> None:
     chunks = [b"abcd", b"", RANDOM, b"e"]
-    assert list(inflate(iter(chunks), "it")) == [b"abcd", RANDOM, b"e"]
+    assert list(inflate(iter(chunks))) == [b"abcd", RANDOM, b"e"]
 
 
 @pytest.mark.usefixtures("_without_igzip")
@@ -83,14 +83,14 @@ def test_plain_pieces_are_passed_on_as_they_come() -> None:
 def test_first_chunks_may_be_tiny(pack: Pack, step: int) -> None:
     """What kind of stream it is shows in its first four bytes, however they arrive."""
     with_empty = (piece for chunk in cut(pack(b"tiny"), step) for piece in (chunk, b""))
-    assert b"".join(inflate(filter(None, with_empty), "it")) == b"tiny"
+    assert b"".join(inflate(filter(None, with_empty))) == b"tiny"
 
 
 @pytest.mark.parametrize("pack", [lambda data: gzip.compress(data, 1), zstd], ids=["gzip", "zstd"])
 @pytest.mark.usefixtures("_without_igzip")
 def test_a_bomb_comes_in_bounded_pieces(pack: Pack) -> None:
     total = 0
-    for piece in inflate(iter([pack(bytes(50 << 20))]), "it"):
+    for piece in inflate(iter([pack(bytes(50 << 20))])):
         assert 0 < len(piece) <= BIGGEST_PIECE
         total += len(piece)
     assert total == 50 << 20
@@ -109,7 +109,7 @@ def test_a_bomb_comes_in_bounded_pieces(pack: Pack) -> None:
 def test_input_is_read_to_its_end(pack: Pack) -> None:
     """Else its digest would not be checked."""
     source = cut(pack(TEXT), 1000)
-    for _ in inflate(source, "it"):
+    for _ in inflate(source):
         pass
     assert next(source, None) is None
 
@@ -126,7 +126,7 @@ def test_an_error_of_the_source_comes_through(pack: Pack) -> None:
     """Even where the half stream alone would be an error of its own."""
     packed = pack(TEXT)
     with pytest.raises(SourceError, match="the transfer broke off"):
-        list(inflate(failing(packed[: len(packed) // 2]), "it"))
+        list(inflate(failing(packed[: len(packed) // 2])))
 
 
 @pytest.mark.usefixtures("_without_igzip")
@@ -136,7 +136,7 @@ def test_stopping_early_leaves_nothing_behind(pack: Pack) -> None:
     descriptors = os.listdir("/proc/self/fd")
     endless = (packed for _ in range(10**9))
     with no_thread_left():
-        pieces = inflate(endless, "it")
+        pieces = inflate(endless)
         next(pieces)
         pieces.close()
     assert os.listdir("/proc/self/fd") == descriptors
@@ -159,7 +159,7 @@ def test_failures_leave_nothing_behind() -> None:
         with pytest.raises(ImageError):
             inflated(zstd(TEXT)[:-1])
         with pytest.raises(SourceError):
-            list(inflate(failing(zstd(TEXT)[:500]), "it"))
+            list(inflate(failing(zstd(TEXT)[:500])))
     assert os.listdir("/proc/self/fd") == descriptors
     assert children() == []
 
@@ -168,7 +168,7 @@ def test_zstd_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bootc_live.system.run._PATH", "/nonexistent")
     with pytest.raises(RunError) as caught:
         inflated(zstd(b"x"))
-    assert "'zstd' is missing; it is needed to decompress zstd layers" in caught.value.message
+    assert "'zstd' is missing; it is needed to decompress zstd data" in caught.value.message
     assert "install zstd" in caught.value.hint
 
 

@@ -74,7 +74,7 @@ def test_members_belong_to_root_alone(tmp_path: Path) -> None:
 
 
 def test_no_room() -> None:
-    with pytest.raises(OutOfMemoryError, match="no room for the next kernel's initrd"):
+    with pytest.raises(OutOfMemoryError, match="too little memory for the next kernel's initrd"):
         append_archive({"/a": b"x" * 100_000}, "/dev/full")
 
 

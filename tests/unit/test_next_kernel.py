@@ -12,7 +12,7 @@ from bootc_live.config.source_spec import parse_source
 from bootc_live.image.size.estimate import Estimate, LayerEstimate
 from bootc_live.image.size.unpacked import Basis
 from bootc_live.landing.kexec import next_kernel
-from bootc_live.landing.kexec.next_kernel import check_next_cmdline, check_next_memory, plan_handover
+from bootc_live.landing.kexec.next_kernel import check_cmdline, check_next_memory, plan_handover
 from bootc_live.rootfs.boot_files.files import BootFile
 from bootc_live.rootfs.memory.need import available_on
 
@@ -60,9 +60,9 @@ def test_no_more_than_the_call_takes(monkeypatch: pytest.MonkeyPatch) -> None:
         (2048, 0, 30, 60, None),
         # As much as is ever handed over of layers, and an initramfs of usual size; then an archive as it is.
         (400, 40, 30, 60, None),
-        (400, 70, 30, 60, "422.0 MiB to begin with, for its initramfs (30.0 MiB, 60.0 MiB unpacked) and twice"),
+        (400, 70, 30, 60, "422.0 MiB at its start, for its initramfs (30.0 MiB, 60.0 MiB unpacked) and 2 ×"),
         (2048, 200, 150, 700, None),
-        (2048, 600, 150, 700, "2242.0 MiB to begin with, for its initramfs (150.0 MiB, 700.0 MiB unpacked) and"),
+        (2048, 600, 150, 700, "2242.0 MiB at its start, for its initramfs (150.0 MiB, 700.0 MiB unpacked) and"),
         (2048, 0, 350, 1600, "(350.0 MiB, 1600.0 MiB unpacked); this machine has 2048.0 MiB"),
     ],
 )
@@ -91,8 +91,8 @@ def test_large_initramfs(
     ],
 )
 def test_what_the_next_kernel_would_refuse_is_told_here(more: str, said: str) -> None:
-    check_next_cmdline(ROOT)
+    check_cmdline(ROOT)
     with pytest.raises(LandingError) as caught:
-        check_next_cmdline(f"{ROOT} {more}")
+        check_cmdline(f"{ROOT} {more}")
     assert said in caught.value.message
     assert "bootc.kexec.remove=" in caught.value.hint

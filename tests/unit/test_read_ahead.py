@@ -76,7 +76,7 @@ def test_no_thread_is_left(tmp_path: Path) -> None:
     def one() -> None:
         with read_ahead(str(tmp_path / "layers")) as ahead:
             (tmp_path / "layers").write_bytes(b"")
-            with ahead.layer(LayerPlace("sha256:a", 0, "a layer")) as tar:
+            with ahead.layer(LayerPlace("sha256:a", 0)) as tar:
                 tar.advance(0)
                 raise KeyError
 

@@ -66,7 +66,7 @@ def top(
         (where / "etc/bootc-live/auth.json").write_text(json.dumps({"auths": auths, "credHelpers": {}}))
         access = Access(quiet, unsecure=True, policy=RetryPolicy(RetryLimits(tries=1)), root=str(where))
         with open_registry(RegistryImage(reference, f"docker://{reference}"), access) as source:
-            assert parse_manifest(source.top().content, "it").layers
+            assert parse_manifest(source.top().content).layers
     return served
 
 

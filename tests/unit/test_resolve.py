@@ -112,7 +112,7 @@ def test_depth_is_bounded(shelf: Shelf) -> None:
     top = shelf.image()
     for _ in range(5):
         top = shelf.index(top)
-    with pytest.raises(ImageError, match="more than 4 deep"):
+    with pytest.raises(ImageError, match="nested more than 4 deep"):
         shelf.resolve(top)
 
 
@@ -120,7 +120,7 @@ def test_width_is_bounded(shelf: Shelf) -> None:
     top = shelf.index(
         *(shelf.index(*(shelf.image("s390x", f"{row} {column}") for column in range(9))) for row in range(9))
     )
-    with pytest.raises(ImageError, match="more than 32 images"):
+    with pytest.raises(ImageError, match="more than 32 possible images"):
         shelf.resolve(top)
     assert len(shelf.asked) < 2 * 32
 
@@ -196,7 +196,7 @@ def test_pins(shelf: Shelf) -> None:
     top = shelf.index(one, inner)
     for pin, chosen in ((top, one), (inner, two), (one, one), (two, two), (three, three)):
         assert shelf.resolve(top, pin=pin["digest"]) == chosen["digest"]
-    with pytest.raises(MisfitError, match="alone"):
+    with pytest.raises(MisfitError, match="allows only"):
         shelf.resolve(one, pin="sha256:" + "0" * 64)
     foreign = shelf.image("s390x")
     with pytest.raises(MisfitError, match="made for linux/s390x"):

@@ -201,7 +201,7 @@ def pull(registry: FaultyRegistry, content: bytes, said: list[str]) -> Iterator[
         opened(registry, said) as source,
         source.open_blob(descriptor) as chunks,
     ):
-        yield verified(chunks, descriptor, "the blob")
+        yield verified(chunks, descriptor)
 
 
 @pytest.mark.parametrize("ranges", [True, False])
@@ -231,7 +231,7 @@ def test_a_blob_that_is_shorter_than_it_should_be_is_final() -> None:
             source.open_blob(descriptor) as chunks,
             pytest.raises(ImageError, match="has 1000 bytes, its manifest gives"),
         ):
-            b"".join(verified(chunks, descriptor, "the blob"))
+            b"".join(verified(chunks, descriptor))
         assert registry.asked == [""]
 
 
@@ -334,5 +334,5 @@ def test_wrong_bytes_are_final() -> None:
             source.open_blob(descriptor) as chunks,
             pytest.raises(ImageError, match="it must be"),
         ):
-            b"".join(verified(chunks, descriptor, "the blob"))
+            b"".join(verified(chunks, descriptor))
         assert len(registry.asked) == 1

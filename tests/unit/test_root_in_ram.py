@@ -5,8 +5,6 @@ from __future__ import annotations
 import pytest
 
 from bootc_live.base.errors import ConfigError
-from bootc_live.cli.kargs import main
-from bootc_live.cli.parser import make_parser
 from bootc_live.config.cmdline.parse import parse_cmdline
 from bootc_live.config.model import Backing, Compression, Layout, WritableParts, Zram
 from bootc_live.system.memory import total_bytes
@@ -138,27 +136,3 @@ def test_contradictions_are_told_with_all_other_mistakes() -> None:
         "bootc.zram.level=1",
         "bootc.live.state.required",
     ]
-
-
-@pytest.mark.parametrize(
-    ("text", "line"),
-    [
-        ("bootc.live.huge=advise bootc.live.mpol=local", "backing: tmpfs, huge=advise, mpol=local"),
-        ("bootc.live.size=1G", "backing: tmpfs, 1024.0 MiB at most"),
-        (
-            "bootc.zram=4G bootc.zram.algorithm=zstd bootc.zram.level=1 bootc.live.size=2G",
-            "backing: zram for 4096.0 MiB, zstd, level 1, 2048.0 MiB at most",
-        ),
-        (
-            "bootc.live.etc.rw=0 bootc.live.writable=zram bootc.live.var.size=5M",
-            "parts: / read-only, /etc read-only, /var read-write, /var 5.0 MiB at most, on zram",
-        ),
-        (
-            "rw rootflags=ro bootc.live.state=LABEL=S",
-            "parts: / read-write, /etc read-write, /var read-write, on tmpfs, rootflags=ro, state on LABEL=S, if there",
-        ),
-    ],
-)
-def test_shown(text: str, line: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(make_parser().parse_args(["kargs", text])) == 0
-    assert line in capsys.readouterr().out.splitlines()

@@ -32,7 +32,7 @@ def data_file() -> Iterator[int]:
 
 
 def write(fd: int, slot: Slot, pieces: list[bytes], algorithm: str = "sha256") -> int:
-    found, size = write_layer(fd, slot, iter(pieces), "layer 2", lambda: False, algorithm)
+    found, size = write_layer(fd, slot, iter(pieces), lambda: False, algorithm)
     assert found == digest_of(b"".join(pieces), algorithm)
     return size
 
@@ -95,9 +95,9 @@ def test_sha512_diff_ids(data_file: int) -> None:
 
 def test_wrong_diff_id() -> None:
     with pytest.raises(ImageError) as caught:
-        verified_layer(digest_of(b"abd"), digest_of(b"abc"), 0, 3, "layer 2")
+        verified_layer(digest_of(b"abd"), digest_of(b"abc"), 0, 3)
     found, given = digest_of(b"abc"), digest_of(b"abd")
-    assert caught.value.message == f"layer 2 unpacks to the diffID {found}, the image config gives {given}"
+    assert caught.value.message == f"it unpacks to the diffID {found}, the image config gives {given}"
     assert caught.value.hint
 
 
@@ -106,7 +106,7 @@ def test_exactly_full(data_file: int) -> None:
 
 
 def test_larger_than_its_slot(data_file: int) -> None:
-    with pytest.raises(ImageError, match=r"^layer 2 unpacks to more than 1\.0 MiB$"):
+    with pytest.raises(ImageError, match=r"^it unpacks to more than 1\.0 MiB$"):
         write(data_file, Slot(0, MIB), [bytes(MIB), b"x"])
     assert os.fstat(data_file).st_size == MIB
 
@@ -114,7 +114,7 @@ def test_larger_than_its_slot(data_file: int) -> None:
 def test_stops_when_told(data_file: int) -> None:
     answers = iter([False, False, True])
     with pytest.raises(ImageError, match="another layer failed"):
-        write_layer(data_file, BIG_SLOT, itertools.repeat(b"x"), "layer 2", lambda: next(answers))
+        write_layer(data_file, BIG_SLOT, itertools.repeat(b"x"), lambda: next(answers))
     assert os.fstat(data_file).st_size == 2
 
 
@@ -136,8 +136,8 @@ def test_sources_have_parts_of_their_own(tmp_path: Path) -> None:
         assert ends[0][0] == 0
         assert ends[0][1] <= ends[1][0] < ends[1][1] <= ends[2][0] < ends[2][1] <= END
         for number, (slot, *_) in enumerate(places):
-            found, size = store.write(slot, iter([b"%d" % number * 5 * MIB]), "layer", lambda: False)
-            store.layers[found] = verified_layer(found, found, slot.offset, size, "layer")
+            found, size = store.write(slot, iter([b"%d" % number * 5 * MIB]), lambda: False)
+            store.layers[found] = verified_layer(found, found, slot.offset, size)
         kept = list(store.layers)[1]
         store.keep_only({kept})
         assert list(store.layers) == [kept]
@@ -147,7 +147,7 @@ def test_sources_have_parts_of_their_own(tmp_path: Path) -> None:
 def test_layers_one_after_the_other(tmp_path: Path) -> None:
     with layer_store(str(tmp_path / "data")) as store:
         first = store.rest()
-        assert store.write(first, iter([bytes(MIB + 1)]), "a", lambda: False)[1] == MIB + 1
+        assert store.write(first, iter([bytes(MIB + 1)]), lambda: False)[1] == MIB + 1
         second = store.rest()
         assert second.offset == first.offset + 2 * MIB
         assert second.offset + second.size == first.offset + first.size
@@ -171,7 +171,7 @@ def test_full_device() -> None:
         os.close(fd)
     total, free = usage.f_blocks * usage.f_frsize / MIB, usage.f_bavail * usage.f_frsize / MIB
     assert caught.value.message == (
-        f"no space left for layer 2: its file system has {total:.1f} MiB, {free:.1f} MiB of them free"
+        f"it has no space left: its file system has {total:.1f} MiB, {free:.1f} MiB of them free"
     )
     assert "more memory" in caught.value.hint
     assert isinstance(caught.value.__cause__, OSError)
@@ -183,7 +183,7 @@ def test_file_size_limit(data_file: int) -> None:
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (MIB, before[1]))
     try:
-        with pytest.raises(OutOfMemoryError, match="no space left for layer 2"):
+        with pytest.raises(OutOfMemoryError, match="it has no space left"):
             write(data_file, BIG_SLOT, [bytes(MIB), b"x"])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -201,5 +201,5 @@ def test_other_errors_are_not_dressed_up() -> None:
 
 
 def test_message_of_full(data_file: int) -> None:
-    error = full(data_file, "the metadata")
-    assert error.message.startswith("no space left for the metadata: its file system has ")
+    error = full(data_file)
+    assert error.message.startswith("it has no space left: its file system has ")

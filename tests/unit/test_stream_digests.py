@@ -47,7 +47,7 @@ def test_pin(tmp_path: Path) -> None:
     for pin in (digest, index, sha512(content)):
         assert streamed(archive, tmp_path / "data", None, Wanted(pin=pin))[0] == TARS
     for pin in (NOUGHT, sha256(TARS[0]), made.resolved.manifest.config.digest):
-        with pytest.raises(ImageError, match=f"bootc.live.digest= allows {pin} alone"):
+        with pytest.raises(ImageError, match=f"bootc.live.digest= allows only {pin}"):
             streamed(archive, tmp_path / "data", None, Wanted(pin=pin))
         assert os.listdir(tmp_path) == []
 
@@ -60,7 +60,7 @@ def test_pin_of_a_docker_archive_is_that_of_its_config(how: str, tmp_path: Path)
     path.write_bytes(archive if how == "file" else gzip.compress(archive))
     assert contents(acquired(tmp_path / "data", str(path), pin=digest)) == TARS
     (tmp_path / "data").unlink()
-    with pytest.raises(ImageError, match=f"has the digest {digest}, bootc.live.digest= allows {NOUGHT} alone"):
+    with pytest.raises(ImageError, match=f"has the digest {digest}, but bootc.live.digest= allows only {NOUGHT}"):
         acquired(tmp_path / "data", str(path), pin=NOUGHT)
     assert sorted(os.listdir(tmp_path)) == ["a.tar"]
 

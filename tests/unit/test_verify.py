@@ -26,24 +26,24 @@ def cut(data: bytes, step: int) -> Iterator[bytes]:
 @pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
 @pytest.mark.parametrize("step", [1, 7, 512, 10_000])
 def test_passes_on_what_is_right(algorithm: str, step: int) -> None:
-    assert b"".join(verified(cut(DATA, step), descriptor(algorithm=algorithm), "it")) == DATA
+    assert b"".join(verified(cut(DATA, step), descriptor(algorithm=algorithm))) == DATA
 
 
 def test_empty() -> None:
-    assert list(verified(iter(()), descriptor(b""), "it")) == []
-    assert list(verified(iter([b"", b""]), descriptor(b""), "it")) == [b"", b""]
+    assert list(verified(iter(()), descriptor(b""))) == []
+    assert list(verified(iter([b"", b""]), descriptor(b""))) == [b"", b""]
 
 
 @pytest.mark.parametrize("step", [1, 512, 10_000])
 def test_too_short(step: int) -> None:
     with pytest.raises(ImageError, match=rf"^it has {len(DATA)} bytes, its manifest gives {len(DATA) + 1}$"):
-        list(verified(cut(DATA, step), descriptor(size=len(DATA) + 1), "it"))
+        list(verified(cut(DATA, step), descriptor(size=len(DATA) + 1)))
 
 
 @pytest.mark.parametrize("step", [1, 512, 10_000])
 def test_too_long(step: int) -> None:
     with pytest.raises(ImageError, match=rf"^it is longer than the {len(DATA) - 1} bytes its manifest gives$"):
-        list(verified(cut(DATA, step), descriptor(size=len(DATA) - 1), "it"))
+        list(verified(cut(DATA, step), descriptor(size=len(DATA) - 1)))
 
 
 def test_too_long_is_told_at_the_first_byte_too_many() -> None:
@@ -55,7 +55,7 @@ def test_too_long_is_told_at_the_first_byte_too_many() -> None:
 
     seen: list[bytes] = []
     with pytest.raises(ImageError, match="longer than"):
-        seen.extend(verified(endless(), descriptor(DATA * 3), "it"))
+        seen.extend(verified(endless(), descriptor(DATA * 3)))
     assert seen == [DATA] * 3
 
 
@@ -64,15 +64,15 @@ def test_one_wrong_bit(algorithm: str) -> None:
     wrong = bytes([DATA[0] ^ 1]) + DATA[1:]
     right = descriptor(algorithm=algorithm)
     with pytest.raises(ImageError) as caught:
-        list(verified(cut(wrong, 512), right, "layer 3"))
+        list(verified(cut(wrong, 512), right))
     found = descriptor(wrong, algorithm).digest
-    assert caught.value.message == f"layer 3 has the digest {found}, it must be {right.digest}"
+    assert caught.value.message == f"it has the digest {found}, it must be {right.digest}"
     assert "push it again" in caught.value.hint
 
 
 def test_nothing_is_checked_before_the_end() -> None:
     """Whoever stops early must not believe what came: there was no verdict yet."""
-    stream = verified(cut(DATA, 512), descriptor(b"other" * 1000, size=len(DATA)), "it")
+    stream = verified(cut(DATA, 512), descriptor(b"other" * 1000, size=len(DATA)))
     assert next(stream) == DATA[:512]
     with pytest.raises(ImageError, match="has the digest"):
         list(stream)
@@ -80,12 +80,12 @@ def test_nothing_is_checked_before_the_end() -> None:
 
 def test_whole_content() -> None:
     for size in (None, len(DATA)):
-        check_content(DATA, descriptor().digest, size, "it")
-        check_content(DATA, descriptor(algorithm="sha512").digest, size, "it")
+        check_content(DATA, descriptor().digest, size)
+        check_content(DATA, descriptor(algorithm="sha512").digest, size)
         with pytest.raises(ImageError, match=r"^it has the digest .* it must be sha256:0"):
-            check_content(DATA, "sha256:" + "0" * 64, size, "it")
+            check_content(DATA, "sha256:" + "0" * 64, size)
     with pytest.raises(ImageError, match=f"^it has {len(DATA)} bytes, it must have 7$"):
-        check_content(DATA, descriptor().digest, 7, "it")
+        check_content(DATA, descriptor().digest, 7)
 
 
 def test_digest_of() -> None:

@@ -232,7 +232,7 @@ def test_console_shows_the_phases(booted: Booted) -> None:
     shown = "fetching and verifying layers" in booted.guest.console()
     assert shown != booted.asks("bootc.quiet=1")
     if booted.asks("bootc.registry.unsecure"):
-        assert "is NOT checked, as asked for" in booted.guest.console()
+        assert "is NOT checked, as requested" in booted.guest.console()
 
 
 def test_tree_equals_what_umoci_makes(booted: Booted, umoci_tree: Callable[[str], list[str]]) -> None:

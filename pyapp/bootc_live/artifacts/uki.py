@@ -1,4 +1,4 @@
-"""A unified kernel image: kernel, initrds and command line in one program for UEFI, made by systemd's ukify."""
+"""Make a unified kernel image (kernel, initrds and command line in one UEFI program) with systemd's ukify."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _STUBS = "/usr/lib/systemd/boot/efi/linux*.efi.stub"
 
 @dataclass(frozen=True)
 class Signing:
-    """Files with the private key and the certificate for Secure Boot, PEM both."""
+    """PEM files with the private key and the certificate for Secure Boot."""
 
     key: str
     certificate: str
 
 
 def check_tools(signing: Signing | None) -> str:
-    """Give the path of ukify; raises RunError and ConfigError where something to make a UKI with is missing."""
+    """Return the path of ukify; raise RunError or ConfigError if a program or file for UKIs is missing."""
     ukify = find_program("ukify") or (_UKIFY if os.access(_UKIFY, os.X_OK) else None)
     if ukify is None:
         raise _missing("the program 'ukify'", "systemd-ukify")
@@ -44,17 +44,14 @@ def check_tools(signing: Signing | None) -> str:
 
 
 def make_uki(ukify: str, output: str, files: NodeFiles, directory: str, signing: Signing | None) -> None:
-    """Make the new file ``output``; ``directory`` is for what is needed on the way.
-
-    Raises ImageError, RunError and OSError.
-    """
+    """Make the new file ``output``, with temporary files in ``directory``; raise ImageError, RunError and OSError."""
     if files.kernel.read_at(0, 2) != b"MZ":
         raise ImageError(
-            f"the image's kernel {files.version} is no program for UEFI: it was built without CONFIG_EFI_STUB",
-            hint="take another kernel, or boot the image with: bootc-live netboot",
+            f"the image's kernel {files.version} is not a UEFI program: it was built without CONFIG_EFI_STUB",
+            hint="use another kernel, or boot the image with: bootc-live netboot",
         )
     kernel = _write(os.path.join(directory, "uki.linux"), files.kernel.chunks())
-    # From a file it is taken as it is, quotes and blanks and all.
+    # ukify does not change quotes and spaces in a file.
     cmdline = _write(os.path.join(directory, "uki.cmdline"), [files.cmdline.encode()])
     argv = [ukify, "build", f"--linux={kernel}", f"--cmdline=@{cmdline}"]
     argv += [f"--uname={files.version}", f"--os-release={_os_release(files)}"]
@@ -62,19 +59,19 @@ def make_uki(ukify: str, output: str, files: NodeFiles, directory: str, signing:
         argv.append(f"--initrd={_write(os.path.join(directory, f'uki.initrd{number}'), initrd.chunks())}")
     if signing is not None:
         argv += [f"--secureboot-private-key={signing.key}", f"--secureboot-certificate={signing.certificate}"]
-    # Copies are as large as the result: not into a /tmp that may be in RAM.
+    # ukify makes large copies, and /tmp may be in RAM.
     environment = {"TMPDIR": directory, "SOURCE_DATE_EPOCH": "0"}
     try:
         run([*argv, f"--output={output}"], hint="see what ukify said above", env=environment)
     except RunError as error:
-        # It is a Python program: where it was in its work is not what went wrong.
+        # ukify prints a Python traceback; keep only its message.
         said = error.message.replace("Traceback (most recent call last):", "").splitlines()
         error.message = " ".join(line.strip() for line in said if not line.startswith(" "))
         raise
 
 
 def _os_release(files: NodeFiles) -> str:
-    """Give what menus of boot loaders show (os-release(5)): without it, ukify tells of the machine it runs on."""
+    """Return the os-release(5) for boot menus; without it, ukify uses that of this machine."""
     fields = {"ID": "bootc-live", "NAME": "bootc-live", "PRETTY_NAME": files.title, "VERSION_ID": files.version}
     return "".join(f'{name}="{value}"\n' for name, value in fields.items())
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from bootc_live.base.redact import redact
 
+_IT = "it "
+
 
 class BootcLiveError(Exception):
-    """A failure: ``message`` says what failed and quotes the argument or URL as typed, ``hint`` says what to do."""
+    """A failure: ``message`` says what failed and quotes the argument or URL as typed, ``hint`` says what to do.
+
+    A message that begins with ``it`` leaves its subject to ``about``.
+    """
 
     def __init__(self, message: str, *, hint: str) -> None:
         """Set both parts."""
@@ -56,6 +61,22 @@ class OutOfMemoryError(BootcLiveError):
 
 class AdmissionError(OutOfMemoryError):
     """An image would not fit into memory; raised before any layer is fetched."""
+
+
+@contextmanager
+def about(subject: str | Callable[[], str]) -> Iterator[None]:
+    """Name the subject of an error in the block whose message begins with ``it``, as in "it is damaged".
+
+    A stage that reads one thing does not know what that is called; whoever enters the stage does. A message that names
+    its own subject stays as it is. A callable is asked only if there is such an error.
+    """
+    try:
+        yield
+    except BootcLiveError as error:
+        if error.message.startswith(_IT):
+            name = subject if isinstance(subject, str) else subject()
+            error.message = f"{name} {error.message.removeprefix(_IT)}"
+        raise
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What several verbs read from their arguments, or look at before they begin."""
+"""Arguments and checks that several verbs share."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from bootc_live.rootfs.workspace import directory_workspace, ram_workspace
 
 
 def require_root(verb: str) -> None:
-    """Raise RootfsError for anybody but root, before anything is fetched."""
+    """Raise RootfsError for other users than root, before anything is fetched."""
     if os.geteuid() != 0:
         raise RootfsError(f"{verb} needs root: it mounts the image and keeps owners", hint="run it as root")
 
 
 def workspace(chosen: str | None, backing: Backing | None = None) -> AbstractContextManager[str]:
-    """Give the place to build in: a private part of a chosen directory, or a file system of our own in RAM."""
+    """Return the directory to build in: a private part of ``chosen``, or a new file system in RAM."""
     if chosen is None:
         return ram_workspace(backing or Backing())
     if not os.path.isdir(chosen):
@@ -29,17 +29,17 @@ def workspace(chosen: str | None, backing: Backing | None = None) -> AbstractCon
 
 
 def source_argument(arguments: argparse.Namespace) -> SourceSpec:
-    """Read SOURCE; a relative path counts from here. Raises ConfigError."""
+    """Return SOURCE, where a path may be relative; raise ConfigError."""
     typed: str = arguments.source
     if "://" not in typed and not typed.startswith("/") and os.path.exists(typed):
         typed = os.path.abspath(typed)
     try:
         return parse_source(typed)
     except ValueError as error:
-        # What has none of these can only be meant as a path.
+        # Without these characters, it can only be a path.
         if typed and not typed.startswith("/") and not set(":=") & set(typed):
             raise ConfigError(
-                f"{typed!r}: there is no such file here",
+                f"{typed!r} is not a file or directory",
                 hint="name an archive, a layout directory or a URL such as docker://registry.example/os:stable",
             ) from error
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""``bootc-live boot``: the whole pipeline, from a kernel command line to a root to switch to."""
+"""``bootc-live boot``: from a kernel command line to a root to switch to, or to the image's own kernel."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ def main(arguments: argparse.Namespace) -> int:
     if not config.sources:
         raise ConfigError("the kernel command line has no root=bootc-live:…", hint=HINT)
     require_root("boot")
-    # Hundreds of thousands of objects are made that are all needed to the end: looking for garbage only takes time.
+    # All of the many objects are needed to the end: collecting garbage would only cost time.
     gc.disable()
     if arguments.dry_run:
-        # A partition keeps what is written there: a dry run stays away from it.
+        # A dry run must not change the partition.
         config = replace(config, parts=replace(config.parts, state=None, state_required=False))
     recorder = Recorder(quiet=config.quiet)
     landing = _sysroot_landing(config, arguments)
     landing.check()
     before = read_handover()
     if config.kexec is not None and before is not None:
-        recorder.warn("bootc.kexec is ignored: this kernel was itself started by it")
+        recorder.warn("bootc.kexec is ignored: it has already started this kernel")
     elif config.kexec is not None:
         if _boot_by_kexec(config, config.kexec, arguments, recorder):
             return 0
@@ -74,7 +74,7 @@ def _boot_here(
     with peak_memory() as peak, workspace(arguments.workdir, config.backing) as directory:
         access, sources = _access(config, recorder, directory), config.sources
         if before is not None and before.digest is not None:
-            # It was checked against what was asked for; that may have been an index, which is not handed over.
+            # The first kernel has checked the requested digest, which may be that of an index.
             access.pin, sources = before.digest, before.sources(sources)
             # Signatures, too: whoever started this kernel decides about it anyway.
             access.trust = Trust()
@@ -83,10 +83,7 @@ def _boot_here(
 
 
 def _boot_by_kexec(config: Config, kexec: Kexec, arguments: argparse.Namespace, recorder: Recorder) -> bool:
-    """Go on in the image's own kernel; return whether that was all, or else a root is to be made in this kernel.
-
-    Raise BootcLiveError.
-    """
+    """Continue in the image's own kernel; return False if the boot has to continue here; raise BootcLiveError."""
     sources = config.sources
     if not kexec.reuse:
         sources = reachable(sources)
@@ -110,7 +107,7 @@ def _boot_by_kexec(config: Config, kexec: Kexec, arguments: argparse.Namespace, 
     except (ImageError, LandingError, OutOfMemoryError, RunError) as error:
         if not kexec.boot_on_failure:
             raise
-        recorder.warn(f"kexec cannot be done: {error.message}; going on with this kernel")
+        recorder.warn(f"kexec is not possible: {error.message}; continuing with this kernel")
     trim_heap()
     return False
 
@@ -126,7 +123,7 @@ def _sysroot_landing(config: Config, arguments: argparse.Namespace) -> SysrootLa
 
 
 def _access(config: Config, recorder: Recorder, directory: str) -> Access:
-    """Return the access to sources, after the clock was set right as far as possible: certificates depend on it."""
+    """Return the access to sources; first correct the clock if it is too early for certificates."""
     set_clock = raise_clock()
     if set_clock is not None:
         recorder.warn(set_clock)

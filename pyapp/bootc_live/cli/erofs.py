@@ -1,4 +1,4 @@
-"""``bootc-live erofs``: the file that a machine booting the erofs layout makes in its RAM."""
+"""``bootc-live erofs``: the EROFS image that a machine with the erofs layout makes in RAM, as a file."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import gc
 import os
 
-from bootc_live.base.errors import ConfigError, OutOfMemoryError
+from bootc_live.base.errors import ConfigError
 from bootc_live.base.log import Recorder
 from bootc_live.base.output import print_json, print_results
 from bootc_live.base.units import mib
@@ -22,11 +22,11 @@ from bootc_live.rootfs.layouts.built import BuiltRoot
 from bootc_live.rootfs.memory.host import present_means
 from bootc_live.rootfs.memory.need import StorageOption
 from bootc_live.source.access import Access
-from bootc_live.system.cleanup.new_results import publish_file, staging_directory
+from bootc_live.system.cleanup.new_results import disk_full_hint, publish_file, staging_directory
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Run the verb; raises BootcLiveError."""
+    """Run the verb; raise BootcLiveError."""
     spec = source_argument(arguments)
     config = Config(
         sources=(spec,),
@@ -37,7 +37,7 @@ def main(arguments: argparse.Namespace) -> int:
         selinux=False if arguments.no_selinux else None,
     )
     recorder = Recorder()
-    # As when booting: all that is made is needed to the end.
+    # As in a boot, all objects are needed to the end.
     gc.disable()
     with (
         staging_directory(arguments.file) as directory,
@@ -45,13 +45,10 @@ def main(arguments: argparse.Namespace) -> int:
     ):
         option = StorageOption(config.layout, config.compress)
         access = Access(recorder.warn, label=arguments.label, unsecure=arguments.unsecure, directory=directory)
-        # It is written to a file: how much memory there is does not matter, so nothing is planned.
-        try:
+        # Nothing is planned: the image goes to a file, so memory is no limit.
+        with disk_full_hint(repr(arguments.file)):
             image = fetch([spec], access, IntoSink(builder.path, builder.sink(option)), recorder).image
             built = builder.build(option, image)
-        except OutOfMemoryError as error:
-            error.hint = f"make room where {arguments.file!r} is to be, or name a file on another file system"
-            raise
         publish_file(os.path.join(directory, "root.erofs"), arguments.file)
     report = _report(image.resolved, built)
     if arguments.json:

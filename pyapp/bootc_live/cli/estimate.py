@@ -53,7 +53,7 @@ class _Report:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Run the verb; raises BootcLiveError."""
+    """Run the verb; raise BootcLiveError."""
     spec = source_argument(arguments)
     config = parse_cmdline(arguments.cmdline, os.environ) if arguments.cmdline is not None else Config()
     recorder = Recorder()

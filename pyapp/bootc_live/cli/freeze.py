@@ -15,19 +15,19 @@ from bootc_live.freeze.write import APP, write_modules
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Run the verb; prints the binaries (interpreter, extension modules) that are left to copy."""
+    """Run the verb; print the binaries (interpreter, extension modules) that the caller has to copy."""
     root: str = arguments.root
     unknown = set(arguments.feature) - set(FEATURES)
     if unknown:
         raise ConfigError(f"unknown feature {min(unknown)!r}", hint=f"use one of: {', '.join(FEATURES)}")
     if not os.path.isdir(root):
-        raise ConfigError(f"{root!r} is not a directory", hint="name the root of the initramfs that is being made")
+        raise ConfigError(f"{root!r} is not a directory", hint="name the root directory of the initramfs")
     archive = os.path.realpath(sys.argv[0])
     if not zipfile.is_zipfile(archive):
         raise ConfigError("freeze works only from the zipapp", hint="run build/bootc-live.pyz freeze DIR")
-    # Everybody has to be able to read the library: decompressors run as nobody.
+    # Decompressors run as nobody and must be able to read the library.
     os.umask(0o022)
-    modules = loaded_modules(archive, _remembered(root, set(arguments.feature)))
+    modules = loaded_modules(archive, _all_features(root, set(arguments.feature)))
     binaries = write_modules(root, archive, modules)
     interpreter = os.path.realpath(sys.executable)
     _link(interpreter, os.path.join(root, os.path.dirname(APP), "python"))
@@ -36,13 +36,13 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def _link(target: str, path: str) -> None:
-    """Let a path stand for the interpreter, which has another name on every system."""
+    """Create a link to the interpreter, whose own name differs between systems."""
     with suppress(FileExistsError):
         os.symlink(target, path)
 
 
-def _remembered(root: str, features: set[str]) -> set[str]:
-    """Add the features of earlier calls: each dracut module asks for its own."""
+def _all_features(root: str, features: set[str]) -> set[str]:
+    """Return the features with those of earlier calls, and record them: each dracut module passes only its own."""
     path = os.path.join(root, os.path.dirname(APP), "features")
     os.makedirs(os.path.dirname(path), exist_ok=True)
     if os.path.exists(path):

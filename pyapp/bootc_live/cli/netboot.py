@@ -1,4 +1,4 @@
-"""``bootc-live netboot``: a directory of files to boot machines from, over the network."""
+"""``bootc-live netboot``: a directory of files for a boot server."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bootc_live.system.cleanup.new_results import disk_full_hint, new_directory,
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Run the verb; raises BootcLiveError."""
+    """Run the verb; raise BootcLiveError."""
     spec = source_argument(arguments)
     base = None if arguments.url is None else check_base(arguments.url)
     options = ArtifactOptions(
@@ -29,7 +29,7 @@ def main(arguments: argparse.Namespace) -> int:
         access = Access(recorder.warn, label=arguments.label, unsecure=arguments.unsecure, directory=scratch)
         with disk_full_hint(repr(arguments.output)):
             files = make_node_files(spec, access, scratch, recorder, options)
-            with recorder.phase("write", f"write_errors to {arguments.output}"), write_errors(arguments.output):
+            with recorder.phase("write", f"writing to {arguments.output}"), write_errors(arguments.output):
                 written = write_netboot(result, files, base)
     report = _report(spec.typed, files, written)
     if arguments.json:

@@ -1,4 +1,4 @@
-"""What ``netboot`` and ``uki`` have in common: from a source to what other machines load."""
+"""The common part of ``netboot`` and ``uki``: from a source to the files that machines load."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bootc_live.source.access import Access
 def make_node_files(
     spec: SourceSpec, access: Access, directory: str, recorder: Recorder, options: ArtifactOptions
 ) -> NodeFiles:
-    """Take the boot files out of an image for other machines; raise BootcLiveError."""
+    """Extract the boot files of an image for other machines; raise BootcLiveError."""
     check_options(spec, options)
     with boot_file_recipe(directory, recorder, LAYOUT if options.rootfs else None) as recipe:
         artifacts = recipe.extract(fetch([spec], access, recipe, recorder))

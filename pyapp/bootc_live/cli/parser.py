@@ -11,7 +11,7 @@ from bootc_live.base.redact import redact
 
 _DESCRIPTION = "Boot a machine straight into an OCI (bootc) image, from RAM."
 _EPILOG = """\
-SOURCE is what follows root=bootc-live: on the kernel command line:
+SOURCE is written as after root=bootc-live: on the kernel command line:
   /path/to/image.oci                       an OCI archive
   docker://REGISTRY/NAME[:TAG][@DIGEST]    an image in a registry
 
@@ -28,12 +28,12 @@ examples:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """Exit with 2; what was typed is shown without its secrets, on one line."""
+        """Exit with 2, and print the message on one line without secrets."""
         super().error(one_line(redact(message)))
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Give the parser; ``verb`` names the module of ``bootc_live.cli`` that does the work."""
+    """Return the parser; ``verb`` is the name of a module of ``bootc_live.cli``."""
     parser = _Parser(
         prog="bootc-live",
         description=_DESCRIPTION,
@@ -45,9 +45,16 @@ def make_parser() -> argparse.ArgumentParser:
     _boot(verbs.add_parser("boot", help="fetch, verify and mount an image as the root to switch to"))
     _inspect(verbs.add_parser("inspect", help="show the manifest digest, platform and layers of an image"))
     _estimate(verbs.add_parser("estimate", help="show how much memory an image needs in each layout"))
-    _erofs(verbs.add_parser("erofs", help="make the EROFS image that the erofs layout makes of an image"))
+    _erofs(verbs.add_parser("erofs", help="make the EROFS image that a machine with the erofs layout makes in RAM"))
     _unpack(verbs.add_parser("unpack", help="verify an image and copy its tree into a directory"))
-    _netboot(verbs.add_parser("netboot", help="write the files that a boot server serves for an image"))
+    _netboot(
+        verbs.add_parser(
+            "netboot",
+            help="write the files that a boot server serves for an image",
+            description="Write the files that a boot server serves for an image, and print the kernel command line, "
+            "alone, on standard output.",
+        )
+    )
     _uki(verbs.add_parser("uki", help="make a unified kernel image that boots an image"))
     _kargs(verbs.add_parser("kargs", help="explain the kernel arguments, or check a command line"))
     _status(verbs.add_parser("status", help="show how this system was booted"))
@@ -56,17 +63,17 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _boot(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--cmdline", required=True, metavar="TEXT", help="the kernel command line to act on")
+    parser.add_argument("--cmdline", required=True, metavar="TEXT", help="the kernel command line")
     parser.add_argument("--sysroot", default="/sysroot", metavar="DIR", help="where to mount the root [%(default)s]")
-    parser.add_argument("--workdir", metavar="DIR", help="build in a private part of DIR [an own tmpfs]")
+    parser.add_argument("--workdir", metavar="DIR", help="build in a private part of DIR [a new tmpfs]")
     parser.add_argument("--receipt", metavar="FILE", help="where to write the receipt [/run/bootc-live/receipt.json]")
-    parser.add_argument("--errors-to", metavar="FILE", help="write errors to FILE too, such as /dev/kmsg")
+    parser.add_argument("--errors-to", metavar="FILE", help="also write errors to FILE, such as /dev/kmsg")
     parser.add_argument(
         "--relabel-to",
         metavar="DIR",
-        help="where to name what systemd has to label for SELinux [/run/systemd/relabel-extra.d]",
+        help="where to list the files that systemd has to label for SELinux [/run/systemd/relabel-extra.d]",
     )
-    parser.add_argument("--dry-run", action="store_true", help="do everything but the hand-over, and leave no trace")
+    parser.add_argument("--dry-run", action="store_true", help="do everything except the last step, and change nothing")
 
 
 def _source(parser: argparse.ArgumentParser) -> None:
@@ -78,19 +85,22 @@ def _source(parser: argparse.ArgumentParser) -> None:
 def _inspect(parser: argparse.ArgumentParser) -> None:
     _source(parser)
     parser.add_argument(
-        "--services",
+        "--contents",
         action="store_true",
-        help="fetch the layers, too, and name services that fail where the root is on no disk",
+        help="also fetch the layers: show the kernel, whether the image's initramfs contains bootc-live, and services "
+        "that fail without a disk",
     )
+    # The name that it had before it showed more.
+    parser.add_argument("--services", dest="contents", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _estimate(parser: argparse.ArgumentParser) -> None:
     _source(parser)
     parser.add_argument(
-        "--memory", metavar="SIZE", help="judge a machine with so much memory, in MiB or such as 2G [this one]"
+        "--memory", metavar="SIZE", help="the RAM of the machine, in MiB or such as 2G [that of this machine]"
     )
-    parser.add_argument("--cmdline", metavar="TEXT", help="the kernel command line to judge, for layout and limits")
+    parser.add_argument("--cmdline", metavar="TEXT", help="the kernel command line of the boot: layout and limits")
     parser.add_argument("--json", action="store_true", help="print JSON; all sizes are bytes")
 
 
@@ -103,38 +113,42 @@ def _erofs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--times", choices=["epoch", "image"], default="epoch", help="as bootc.live.erofs.times= [epoch]"
     )
-    parser.add_argument("--digest", metavar="SHA256", help="as bootc.live.erofs.digest=: make no other image")
+    parser.add_argument("--digest", metavar="SHA256", help="as bootc.live.erofs.digest=: accept no other result")
     parser.add_argument("--no-selinux", action="store_true", help="as bootc.live.selinux=0: no labels")
-    parser.add_argument("--json", action="store_true", help="print digest, size and what it was made of as JSON")
+    parser.add_argument("--json", action="store_true", help="print digest, size and source as JSON")
 
 
 def _unpack(parser: argparse.ArgumentParser) -> None:
     _source(parser)
     parser.add_argument("directory", metavar="DIR", help="an empty or a new directory")
-    parser.add_argument("--workdir", metavar="DIR", help="build in a private part of DIR [an own tmpfs]")
+    parser.add_argument("--workdir", metavar="DIR", help="build in a private part of DIR [a new tmpfs]")
 
 
 def _loaded(parser: argparse.ArgumentParser, output: str, what: str) -> None:
     _source(parser)
     parser.add_argument("-o", "--output", required=True, metavar=output, help=what)
-    parser.add_argument("--initrd", metavar="FILE", help="take this initrd instead of the image's initramfs")
+    parser.add_argument("--initrd", metavar="FILE", help="use this initrd instead of the image's initramfs")
     parser.add_argument(
-        "--add-initrd", action="append", default=[], metavar="FILE", help="add an initrd: certificates, logins, mirrors"
+        "--add-initrd",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="add an initrd, such as certificates or logins",
     )
-    parser.add_argument("--rootfs", action="store_true", help="take the whole image along, as a second initrd")
+    parser.add_argument("--rootfs", action="store_true", help="include the whole image as a second initrd")
     parser.add_argument(
         "--append",
         action="append",
         default=[],
         metavar="KARGS",
-        help="add kernel arguments; the last one of a name counts",
+        help="add kernel arguments; of several with one name, the last counts",
     )
     parser.add_argument("--json", action="store_true", help="print what was made as JSON")
 
 
 def _netboot(parser: argparse.ArgumentParser) -> None:
     _loaded(parser, "DIR", "an empty or a new directory")
-    parser.add_argument("--url", metavar="BASE", help="the URL that the directory will have on the boot server")
+    parser.add_argument("--url", metavar="BASE", help="the URL of the directory on the boot server")
 
 
 def _uki(parser: argparse.ArgumentParser) -> None:
@@ -145,6 +159,7 @@ def _uki(parser: argparse.ArgumentParser) -> None:
 
 def _kargs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("cmdline", nargs="?", metavar="TEXT", help="a kernel command line to check")
+    parser.add_argument("--defaults", action="store_true", help="also show the defaults of arguments that TEXT lacks")
     parser.add_argument("--markdown", action="store_true", help="print kernel-cmdline.md")
 
 
@@ -154,5 +169,5 @@ def _status(parser: argparse.ArgumentParser) -> None:
 
 
 def _freeze(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("root", metavar="DIR", help="the root of the initramfs that is being made")
-    parser.add_argument("feature", nargs="*", metavar="FEATURE", help="what it has to be able to do besides: registry")
+    parser.add_argument("root", metavar="DIR", help="the root directory of the initramfs")
+    parser.add_argument("feature", nargs="*", metavar="FEATURE", help="an additional feature of the program: registry")

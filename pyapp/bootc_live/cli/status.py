@@ -10,7 +10,7 @@ from bootc_live.receipt.text import describe
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Run the verb; raises LandingError where there is no receipt."""
+    """Run the verb; raise LandingError if there is no receipt."""
     receipt = read_receipt(arguments.receipt or DEFAULT_PATH)
     if arguments.json:
         print_json(receipt)

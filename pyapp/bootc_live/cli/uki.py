@@ -1,4 +1,4 @@
-"""``bootc-live uki``: one program for UEFI that boots an image, to be signed for Secure Boot."""
+"""``bootc-live uki``: a unified kernel image that boots an image; it can be signed for Secure Boot."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from bootc_live.system.cleanup.new_results import disk_full_hint, publish_file, 
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Run the verb; raises BootcLiveError."""
+    """Run the verb; raise BootcLiveError."""
     spec = source_argument(arguments)
     signing = _signing(arguments.sign_key, arguments.sign_cert)
     ukify = check_tools(signing)
@@ -32,7 +32,7 @@ def main(arguments: argparse.Namespace) -> int:
     with staging_directory(arguments.output) as beside, _scratch() as scratch:
         made = os.path.join(beside, "made.efi")
         access = Access(recorder.warn, label=arguments.label, unsecure=arguments.unsecure, directory=scratch)
-        with disk_full_hint(f"{scratch!r} (TMPDIR in the environment says where)"):
+        with disk_full_hint(f"{scratch!r} (the environment variable TMPDIR names its parent)"):
             files = make_node_files(spec, access, scratch, recorder, options)
             with recorder.phase("uki", f"making {arguments.output}"), write_errors(arguments.output):
                 make_uki(ukify, made, files, scratch, signing)
@@ -55,7 +55,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def _scratch() -> AbstractContextManager[str]:
-    """Make a directory for temporary files: an EFI system partition has no space for them."""
+    """Make a directory for temporary files, which are too large for an EFI system partition."""
     parent = os.environ.get("TMPDIR") or "/var/tmp"  # noqa: S108 (a private directory is made below it; /tmp may be in RAM)
     return private_directory(parent, "bootc-live.", hint="set the environment variable TMPDIR to a writable directory")
 
@@ -64,5 +64,5 @@ def _signing(key: str | None, certificate: str | None) -> Signing | None:
     if key is None and certificate is None:
         return None
     if key is None or certificate is None:
-        raise ConfigError("--sign-key and --sign-cert belong together", hint="give both of them, or neither")
+        raise ConfigError("--sign-key and --sign-cert must be used together", hint="give both, or neither")
     return Signing(os.path.abspath(key), os.path.abspath(certificate))

@@ -1,6 +1,6 @@
 """``bootc-live unpack``: an image's tree as real files.
 
-They are made as the tree layout makes them: no archive member is ever created by its own name, and holes stay holes.
+They are written as in the tree layout: no file is created under a name from an archive, and holes stay holes.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _HINT = "name a new directory"
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Run the verb; raises BootcLiveError."""
+    """Run the verb; raise BootcLiveError."""
     spec = source_argument(arguments)
     target = os.path.abspath(arguments.directory)
     if os.path.lexists(target) and (os.path.islink(target) or not os.path.isdir(target) or os.listdir(target)):
@@ -40,7 +40,7 @@ def main(arguments: argparse.Namespace) -> int:
     if not os.path.isdir(parent):
         raise ConfigError(
             f"{arguments.directory!r} cannot be made: {parent!r} is not a directory",
-            hint="create that, or name another DIR",
+            hint="create it, or name another DIR",
         )
     require_root("unpack")
     recorder = Recorder()
@@ -57,7 +57,7 @@ def main(arguments: argparse.Namespace) -> int:
             except ValueError as error:
                 raise RootfsError(
                     f"{image.resolved.typed!r} cannot be unpacked to {arguments.directory!r}: {error}",
-                    hint="build the image anew",
+                    hint="build the image again",
                 ) from error
             except OSError as error:
                 raise RootfsError(
@@ -67,24 +67,24 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def _privileged(root: Node) -> Iterator[str]:
-    """Say what the tree gives to whoever reaches it, be it by a path or in a mount of another system."""
+    """Yield a warning of set-uid files and devices, which are dangerous for anyone who can reach the tree."""
     nodes = list(walk(root))
     rights = sum(node.kind == "file" and bool(node.mode & 0o6000) for node in nodes)
     devices = sum(node.kind in ("char", "block") for node in nodes)
     if rights or devices:
         yield (
-            f"the tree has {rights} set-uid or set-gid files and {devices} devices of the image's author, and works as "
-            "root: keep others out of its directory, or mount its file system with nosuid,nodev"
+            f"the tree has {rights} set-uid or set-gid files and {devices} devices, chosen by the image's author: "
+            "keep other users out of its directory, or mount its file system with nosuid,nodev"
         )
 
 
 def _copy(image: VerifiedImage, root: Node, typed: str, recorder: Recorder) -> None:
     target = os.path.abspath(typed)
     if os.path.isdir(target):
-        # It may be a mount point, or where somebody stands: it is filled, not replaced.
-        with _alone(typed), owned(_as_it_is, _empty, target) as emptied:
+        # It may be a mount point or a current directory, so it is filled, not replaced.
+        with _locked(typed), owned(_state, _reset, target) as filled:
             _copy_into(image, root, target, recorder)
-            emptied.keep()
+            filled.keep()
         return
     with private_directory(os.path.dirname(target), ".bootc-live.", purpose=repr(typed)) as part:
         tree = os.path.join(part, "tree")
@@ -94,23 +94,23 @@ def _copy(image: VerifiedImage, root: Node, typed: str, recorder: Recorder) -> N
 
 
 @contextmanager
-def _alone(typed: str) -> Iterator[None]:
-    """Keep other programs of ours out of an empty directory: who fails would remove what they made."""
+def _locked(typed: str) -> Iterator[None]:
+    """Lock an empty directory against other runs: one that fails would remove the files of the others."""
     fd = os.open(typed, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise ConfigError(f"{typed!r} is being unpacked to already", hint=_HINT) from error
+            raise ConfigError(f"another program is unpacking to {typed!r}", hint=_HINT) from error
         if os.listdir(fd):
-            raise ConfigError(f"{typed!r} is not empty any more", hint=_HINT)
+            raise ConfigError(f"{typed!r} is no longer empty", hint=_HINT)
         yield
     finally:
         os.close(fd)
 
 
 def _copy_into(image: VerifiedImage, root: Node, directory: str, recorder: Recorder) -> None:
-    # Nobody else looks into it until it has the owner and mode of the image's root.
+    # Other users must not reach it before it has the owner and mode of the image's root.
     os.chmod(directory, 0o700)
     with open(image.path, "r+b", buffering=0) as data:
         try:
@@ -119,12 +119,12 @@ def _copy_into(image: VerifiedImage, root: Node, directory: str, recorder: Recor
             raise OSError(error.errno, f"{error.filename}: {error.strerror}") from error
 
 
-def _as_it_is(directory: str) -> list[str | int]:
+def _state(directory: str) -> list[str | int]:
     before = os.stat(directory)
     return [directory, before.st_uid, before.st_gid, stat.S_IMODE(before.st_mode)]
 
 
-def _empty(before: list[str | int]) -> None:
+def _reset(before: list[str | int]) -> None:
     directory, owner, group, mode = before
     assert isinstance(directory, str)
     remove_entries(directory, os.listdir(directory))

@@ -1,4 +1,4 @@
-"""From a source to an image that is known and can be fetched: what a plan is made for."""
+"""Open a source and find its image, which can then be planned and fetched."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class Candidate(Protocol):
 
     @property
     def source(self) -> AnySource:
-        """Where it is from."""
+        """The open source of the image."""
 
     @property
     def image(self) -> ResolvedImage:
-        """Its manifest and config, verified."""
+        """The verified manifest and config."""
 
     def fetch(self, sink: LayerSink, blobs: LayoutRecorder | None = None) -> VerifiedImage:
-        """Fetch and verify all layers into ``sink``; ``blobs`` also gets them as they come, if the source has blobs.
+        """Fetch and verify all layers into ``sink``, and record the source's blobs in ``blobs``.
 
         Raise SourceError, ImageError, RunError and OutOfMemoryError.
         """
@@ -57,42 +57,43 @@ class _BlobCandidate:
 def candidate(
     spec: SourceSpec, access: Access, wanted: Wanted, store: LayerStore, recorder: Recorder
 ) -> Iterator[Candidate]:
-    """Open a source and find the image in it; raise SourceError and ImageError."""
+    """Open a source and find its image; raise SourceError and ImageError."""
     with open_source(spec, access) as source:
         warn_if_insecure(source, access, recorder)
         if isinstance(source, StreamSource):
-            # It is read once, so its layers come again.
-            store.forget_given_back(store.given_back)
+            # It contains all layers again, in an order that cannot be chosen.
+            store.forget_consumed(store.consumed)
             with stream_candidate(source, wanted, store, recorder) as stream:
-                _tell(stream.image, recorder)
+                _report(stream.image, recorder)
                 yield stream
             return
         with recorder.phase("resolve", f"looking up {source.typed}"):
             image = resolve_image(source, wanted)
-        _tell(image, recorder)
+        _report(image, recorder)
         yield _BlobCandidate(source, image, wanted.known, store, recorder)
 
 
 @contextmanager
 def looked_up(spec: SourceSpec, access: Access, recorder: Recorder) -> Iterator[tuple[AnySource, ResolvedImage]]:
-    """Open a source and find the image in it, for a look without fetching; raise SourceError and ImageError."""
+    """Open a source and find its image, without a store for layers; raise SourceError and ImageError."""
     with open_source(spec, access) as source:
         warn_if_insecure(source, access, recorder)
         yield source, resolve(source, Wanted(pin=access.pin))
 
 
 def resolve(source: AnySource, wanted: Wanted) -> ResolvedImage:
-    """Find the image in an open source of any kind; raise SourceError and ImageError."""
+    """Find the image of an open source of any kind; raise SourceError and ImageError."""
     return resolve_stream(source, wanted) if isinstance(source, StreamSource) else resolve_image(source, wanted)
 
 
 def warn_if_insecure(source: AnySource, access: Access, recorder: Recorder) -> None:
-    """Warn of a source that is used without verified TLS."""
+    """Warn about a source that is used without verified TLS."""
     if source.insecure:
-        kept = "its digest is pinned" if access.pin else "whoever is on the way can choose the image"
-        recorder.warn(f"INSECURE: the identity of the server of {source.typed!r} is NOT checked, as asked for; {kept}")
+        effect = "its digest is pinned" if access.pin else "an attacker on the network can choose the image"
+        server = f"the server of {source.typed!r}"
+        recorder.warn(f"INSECURE: the identity of {server} is NOT checked, as requested; {effect}")
 
 
-def _tell(image: ResolvedImage, recorder: Recorder) -> None:
+def _report(image: ResolvedImage, recorder: Recorder) -> None:
     name = image.manifest_digest or f"with the config {image.manifest.config.digest}"
     recorder.say(f"image {name}, {len(image.manifest.layers)} layers")

@@ -1,10 +1,9 @@
-"""An image out of an archive that is read once, in whatever order its members come.
+"""Fetch an image from an archive that can be read only once, with its members in any order.
 
-Layers may come before anything says which they are: each is inflated into the store at once, with its digest and
-diffID found on the way, and kept if the image turns out to be made of it.
+Layers may precede the documents that name them. So each possible layer is inflated into the store, its digest and
+diffID are computed on the way, and it is kept if the image needs it.
 
-Nothing is looked at twice: whoever looks for the image asks for one document after the other, and the archive is read
-on until that one has come.
+The search for the image requests one document after the other; each request reads the archive up to that document.
 """
 
 from __future__ import annotations
@@ -15,7 +14,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from bootc_live.base.errors import AdmissionError, BootcLiveError, ImageError, OutOfMemoryError, RunError, SourceError
+from bootc_live.base.errors import (
+    AdmissionError,
+    BootcLiveError,
+    ImageError,
+    OutOfMemoryError,
+    RunError,
+    SourceError,
+    about,
+)
 from bootc_live.base.log import Progress, Recorder
 from bootc_live.formats.oci.descriptor import Descriptor
 from bootc_live.formats.oci.manifest import MANIFEST_LIMIT, Manifest, parse_config
@@ -40,23 +47,23 @@ from bootc_live.source.archive.layout import LayoutSource, blob_name
 from bootc_live.source.interface import Member, StreamSource
 
 _INDEX = "index.json"
-# Of all manifests and configs of an archive together.
+# The limit for all manifests and configs of an archive together.
 _MOST_SMALL = 16 * MANIFEST_LIMIT
-_HINT = "make the archive anew, for example with: skopeo copy SOURCE oci-archive:FILE.oci:latest"
+_HINT = "make the archive again, for example with: skopeo copy SOURCE oci-archive:FILE.oci:latest"
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """The image, and the names of its layers' members, base first."""
+    """The image, and the member names of its layers, base first."""
 
     image: ResolvedImage
     names: tuple[str, ...]
 
 
 class _Documents(MemoryFiles):
-    """The small JSON of an archive by name; whoever asks for what has not come yet has the archive read on up to it.
+    """The JSON documents of an archive by name; a request for one reads the archive up to it.
 
-    ``others`` gets every member that is none on the way. ``sizes`` are those of all members that came by.
+    ``others`` is called with every other member on the way. ``sizes`` contains the sizes of all members so far.
     """
 
     def __init__(self, members: Iterator[Member], others: Callable[[Member], None]) -> None:
@@ -68,7 +75,7 @@ class _Documents(MemoryFiles):
         self._left = _MOST_SMALL
 
     def size(self, name: str) -> int | None:
-        """Return a document's size in bytes, or None where the archive has no such document."""
+        """Return a document's size in bytes, or None if the archive has no such document."""
         while name not in self.content and (member := next(self._members, None)) is not None:
             self._arrive(member)
         return super().size(name)
@@ -77,7 +84,7 @@ class _Documents(MemoryFiles):
         self.sizes[member.name] = member.size
         first = next(member.chunks, b"")
         chunks = itertools.chain([first], member.chunks)
-        # A layer that looks like a document is found here in the end.
+        # ``_assemble`` finds a layer that looks like a document.
         if first.lstrip()[:1] in (b"{", b"[") and member.size <= min(MANIFEST_LIMIT, self._left):
             self._left -= member.size
             self.content[member.name] = b"".join(chunks)
@@ -86,7 +93,7 @@ class _Documents(MemoryFiles):
 
 
 def _find_image(source: StreamSource, wanted: Wanted, documents: _Documents) -> _Plan:
-    """Return the image that is meant, having read no further than that takes; raises SourceError and ImageError."""
+    """Return the image, reading no more of the archive than necessary; raise SourceError and ImageError."""
     if not source.docker and documents.size(_INDEX) is not None:
         layout = LayoutSource(documents, source.typed, source.label, insecure=source.insecure)
         image = resolve_image(layout, wanted)
@@ -106,7 +113,8 @@ def _find_docker_image(source: StreamSource, wanted: Wanted, documents: _Documen
     content = documents.content[image.config]
     wanted.check_pin(typed, content)
     config = Descriptor("", digest_of(content), len(content))
-    diff_ids = parse_config(content, len(image.layers), f"the image config {image.config!r} of {typed!r}").diff_ids
+    with about(f"the image config {image.config!r} of {typed!r}"):
+        diff_ids = parse_config(content, len(image.layers)).diff_ids
     layers = [
         Descriptor("", diff_id, documents.sizes.get(name) or source.size_of(name) or 0, annotations={TITLE: name})
         for diff_id, name in zip(diff_ids, image.layers, strict=True)
@@ -117,14 +125,14 @@ def _find_docker_image(source: StreamSource, wanted: Wanted, documents: _Documen
 
 
 def resolve_stream(source: StreamSource, wanted: Wanted) -> ResolvedImage:
-    """Find the image in an archive, reading no further than that takes; raises SourceError and ImageError."""
+    """Find the image, reading no more of the archive than necessary; raise SourceError and ImageError."""
     with source.members() as members:
         return _find_image(source, wanted, _Documents(members, others=lambda _member: None)).image
 
 
 @dataclass(frozen=True)
 class StreamCandidate:
-    """An archive that has been read up to the point where its image is known. Use ``stream_candidate``."""
+    """An archive that was read until its image was known. Use ``stream_candidate``."""
 
     source: StreamSource
     _plan: _Plan
@@ -134,11 +142,11 @@ class StreamCandidate:
 
     @property
     def image(self) -> ResolvedImage:
-        """Its manifest and config, verified."""
+        """The verified manifest and config."""
         return self._plan.image
 
     def fetch(self, sink: LayerSink, blobs: LayoutRecorder | None = None) -> VerifiedImage:  # noqa: ARG002
-        """Put the image's layers into the store, then into ``sink``; there are no blobs to record.
+        """Put the image's layers into the store, then pass them to ``sink``; there are no blobs to record.
 
         Raise SourceError, ImageError, RunError and OutOfMemoryError.
         """
@@ -155,10 +163,10 @@ class StreamCandidate:
 def stream_candidate(
     source: StreamSource, wanted: Wanted, store: LayerStore, recorder: Recorder
 ) -> Iterator[StreamCandidate]:
-    """Read an archive until it is known which image it holds; raise as ``StreamCandidate.fetch``.
+    """Read an archive until its image is known; raise as ``StreamCandidate.fetch``.
 
-    Layers that come before that are in the store by then: most tools write the manifest somewhere among the blobs, and
-    index.json, which names it, last.
+    Earlier layers are then in the store: most tools write the manifest somewhere between the blobs, and index.json,
+    which names it, at the end.
     """
     with recorder.phase("fetch", "reading the archive and verifying layers"), source.members() as members:
         progress = Progress(recorder, "fetch", 0)
@@ -168,13 +176,13 @@ def stream_candidate(
         try:
             yield StreamCandidate(source, _find_image(source, wanted, documents), counted, documents, layers)
         except BaseException:
-            # Whoever waits for bytes would keep the program waiting.
+            # A thread that waits for bytes would block the end of the program.
             source.interrupt()
             raise
 
 
 def _read_on(plan: _Plan, members: Iterator[Member], documents: _Documents, layers: _Layers) -> None:
-    """Place the layers that have not come by yet, and read no further than that takes."""
+    """Put the remaining layers into the store, reading no more of the archive than necessary."""
     missing = list(zip(plan.image.config.diff_ids, plan.names, strict=True))
     needed: dict[str, list[str]] = {}
     for diff_id, name in missing:
@@ -193,7 +201,7 @@ def _read_on(plan: _Plan, members: Iterator[Member], documents: _Documents, laye
 
 @dataclass(frozen=True)
 class _Layers:
-    """Members as layers in the store, by name, and what was wrong with others."""
+    """The members that were put into the store as layers, by name, and the errors of others."""
 
     typed: str
     store: LayerStore
@@ -201,11 +209,11 @@ class _Layers:
     wrong: dict[str, BootcLiveError] = field(default_factory=dict)
 
     def has(self, diff_id: str, name: str) -> bool:
-        """Tell whether a layer came by, under its own name or another one."""
+        """Return whether a layer was read, under its own or another name."""
         return name in self.placed or diff_id in self.store.layers
 
     def place(self, member: Member) -> None:
-        """Inflate a member into the store. What is wrong with it matters only if the image needs it."""
+        """Inflate a member into the store; its errors matter only if the image needs it."""
         name, store = member.name, self.store
         what = f"{name!r} of {self.typed!r}"
         named = _digest_in(name)
@@ -213,25 +221,25 @@ class _Layers:
         hashed = _hashed(member.chunks, hasher)
         slot = store.rest()
         try:
-            found, size = store.inflate(slot, hashed, member.size, what, lambda: False)
-            exhaust(hashed)
+            with about(what):
+                found, size = store.inflate(slot, hashed, member.size, lambda: False)
+                exhaust(hashed)
         except OutOfMemoryError as error:
-            # Whether these bytes are the image's own is not known where their name is no digest: not the end of all
-            # then.
+            # Without a digest in its name, the member may not belong to the image, so the next source is tried.
             self.wrong[name] = error if named else AdmissionError(error.message, hint=error.hint)
             exhaust(hashed)
-            store.has_room()
+            store.forget_full()
         except (ImageError, RunError) as error:
             self.wrong[name] = error
             exhaust(hashed)
         else:
-            self._keep(name, verified_layer(found, found, slot.offset, size, what))
+            self._keep(name, verified_layer(found, found, slot.offset, size))
         digest = f"{hasher.name}:{hasher.hexdigest()}"
         if named is not None and digest != named:
             self.wrong[name] = ImageError(f"{what} has the digest {digest}, it must be {named}", hint=_HINT)
 
     def _keep(self, name: str, layer: VerifiedLayer) -> None:
-        """Keep what has come under its own digest: whatever becomes of this archive, a later source may need it."""
+        """Keep a member by its digest: even if this archive fails, the next source may need it."""
         kept = self.store.layers.setdefault(layer.diff_id, layer)
         if kept is not layer:
             self.store.drop(layer.offset, layer.size)
@@ -242,7 +250,6 @@ def _assemble(plan: _Plan, documents: _Documents, layers: _Layers) -> VerifiedIm
     typed, store = layers.typed, layers.store
     pairs = list(zip(plan.image.config.diff_ids, plan.names, strict=True))
     for number, (diff_id, name) in enumerate(pairs):
-        what = f"layer {number} ({name}) of {typed!r}"
         if name in documents.content and not layers.has(diff_id, name):
             content = documents.content[name]
             layers.place(Member(name, len(content), iter([content])))
@@ -254,7 +261,8 @@ def _assemble(plan: _Plan, documents: _Documents, layers: _Layers) -> VerifiedIm
             raise SourceError(f"{typed!r} does not contain {name!r}, a layer of its image", hint=_HINT)
         placed = layers.placed[name]
         found = store.digest(placed, diff_id.partition(":")[0])
-        store.layers[diff_id] = verified_layer(diff_id, found, placed.offset, placed.size, what)
+        with about(f"layer {number} ({name}) of {typed!r}"):
+            store.layers[diff_id] = verified_layer(diff_id, found, placed.offset, placed.size)
     return verified_image(plan.image, store.path, [store.layers[diff_id] for diff_id, _ in pairs])
 
 
@@ -274,7 +282,7 @@ def _hashed(chunks: Iterator[bytes], hasher: hashlib._Hash) -> Iterator[bytes]:
 
 
 def _digest_in(name: str) -> str | None:
-    """Return the digest that a blob's name says it has (image-layout.md, blobs)."""
+    """Return the digest in a blob's name, or None (image-layout.md, blobs)."""
     parts = name.split("/")
     if len(parts) == 3 and parts[0] == "blobs" and parts[1] in ("sha256", "sha512"):
         return f"{parts[1]}:{parts[2]}"

@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 
-from bootc_live.base.errors import LandingError, OutOfMemoryError
+from bootc_live.base.advice import advise
+from bootc_live.base.errors import LandingError, OutOfMemoryError, about
 from bootc_live.base.units import mib
 from bootc_live.formats import cpio
 from bootc_live.formats.oci.descriptor import Descriptor
@@ -98,13 +99,13 @@ class LayoutRecorder:
             return source
         if self._plan is None or self._plan.image.manifest_digest != digest:
             self._forget()
-            with space_for("the image's manifest, kept for the next kernel", self._fd):
+            with about("the image's manifest in the next initrd"), space_for(self._fd):
                 try:
                     self._plan = self._write_plan(image, digest, known)
                 except ValueError as error:
                     raise LandingError(
                         f"{image.typed!r} cannot be part of an initramfs: {error}",
-                        hint="leave the image out of it: bootc.kexec.reuse-image=0, or no --rootfs",
+                        hint=advise("boot with bootc.kexec.reuse-image=0", "leave out --rootfs"),
                     ) from error
         return _RecordedSource(source, self)
 
@@ -196,7 +197,7 @@ class LayoutRecorder:
         return write_at(self._fd, offset, content)
 
     def _write(self, offset: int, view: memoryview, descriptor: Descriptor) -> int:
-        with space_for(f"the blob {descriptor.digest}, kept for the next kernel", self._fd):
+        with about(f"the blob {descriptor.digest} in the next initrd"), space_for(self._fd):
             return write_at(self._fd, offset, view)
 
 

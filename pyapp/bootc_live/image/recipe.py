@@ -1,4 +1,4 @@
-"""What is made of an image, for the loop over sources: a plan for each source, and how to fetch it by that plan."""
+"""The interface between the loop over sources and what is made of an image: plan each source, and fetch by the plan."""
 
 from __future__ import annotations
 
@@ -15,38 +15,38 @@ from bootc_live.image.trust import TrustVerdict
 from bootc_live.image.verified import VerifiedImage
 
 Plan = TypeVar("Plan")
-# One source cannot push the others out of a message about all of them.
+# One long reason must not hide the others in a message about all sources.
 _LONGEST_REASON = 1000
 
 
 class Recipe(Protocol[Plan]):
-    """One thing that can be made of images."""
+    """Plans and fetches one kind of result."""
 
     @property
     def path(self) -> str:
-        """The data file, a new one, that the layers are written to."""
+        """The path of the data file that the layers are written to; it does not exist yet."""
 
     @property
     def begin(self) -> int:
         """The offset in the data file at which the layers begin; bytes."""
 
     def plan(self, found: Candidate) -> Plan:
-        """Decide what to do with the image of one source; raise AdmissionError if it cannot be used."""
+        """Return the plan for the image of one source; raise AdmissionError if it cannot be used."""
 
     def fetch(self, found: Candidate, plan: Plan) -> VerifiedImage:
-        """Fetch it by that plan; raise as ``Candidate.fetch``."""
+        """Fetch the image by its plan; raise as ``Candidate.fetch``."""
 
 
 @dataclass(frozen=True)
 class IntoSink:
-    """Fetch any image into one sink."""
+    """Fetches any image into one sink, without a plan."""
 
     path: str
     sink: LayerSink
     begin: int = 0
 
     def plan(self, found: Candidate) -> None:
-        """Need no plan."""
+        """Accept every image."""
 
     def fetch(self, found: Candidate, plan: None) -> VerifiedImage:  # noqa: ARG002
         """Fetch the layers; raise as ``Candidate.fetch``."""
@@ -55,7 +55,7 @@ class IntoSink:
 
 @dataclass(frozen=True)
 class Attempt:
-    """One source that was tried, as typed; ``error`` is why it was not used, None for the one that was."""
+    """One source that was tried, as typed; ``error`` is None if it was used."""
 
     source: str
     error: str | None
@@ -74,7 +74,7 @@ def all_failed(attempts: Sequence[Attempt]) -> str:
 
 @dataclass(frozen=True)
 class Fetched(Generic[Plan]):
-    """A verified image, the plan for it, why it is trusted, and all sources that were tried: the last one is used."""
+    """A verified image, its plan, why it is trusted, and all sources that were tried; the last one was used."""
 
     image: VerifiedImage
     plan: Plan

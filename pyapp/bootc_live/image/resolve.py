@@ -1,12 +1,13 @@
-"""From a source to the one image meant: manifest, platform and config, all verified."""
+"""Find the image of a source: its manifest and config for a platform, all verified."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 
-from bootc_live.base.errors import ImageError
+from bootc_live.base.errors import ImageError, about
 from bootc_live.formats.json_text import Budget
 from bootc_live.formats.oci.descriptor import Descriptor, Platform
 from bootc_live.formats.oci.manifest import MANIFEST_LIMIT, is_artifact, is_index, parse_index, parse_manifest
@@ -20,9 +21,9 @@ _Opener = Callable[[Descriptor], AbstractContextManager[Iterator[bytes]]]
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which image of a source: for this platform, and with this manifest digest where ``pin`` is not None.
+    """The wanted image: its platform, and its manifest digest if ``pin`` is not None.
 
-    ``known`` collects what was verified on the way, by digest, so that no other source is asked for it again.
+    ``known`` collects verified documents by digest, so that the next source is not asked for them again.
     """
 
     platform: Platform = field(default_factory=machine_platform)
@@ -30,36 +31,37 @@ class Wanted:
     known: dict[str, bytes] = field(default_factory=dict, compare=False)
 
     def check_pin(self, typed: str, *contents: bytes) -> None:
-        """Raise MisfitError where a digest is pinned that none of the contents has."""
+        """Raise MisfitError if a digest is pinned and none of the contents has it."""
         if self.pin is None:
             return
         found = [digest_of(content, self.pin.partition(":")[0]) for content in contents]
         if self.pin not in found:
             raise MisfitError(
-                f"{typed!r} has the digest {found[-1]}, bootc.live.digest= allows {self.pin} alone",
-                hint="name the image that was pinned, or pin the one that is there",
+                f"{typed!r} has the digest {found[-1]}, but bootc.live.digest= allows only {self.pin}",
+                hint="name the pinned image, or pin this digest",
             )
 
 
-# How deep an index may lead to indexes, and how many documents of one are looked at, signatures and the like included.
-_DEEPEST, _MOST_DOCUMENTS = 4, 32
+# Limits of nested indexes, and of the documents of a source that are read, including signatures.
+_MAX_DEPTH, _MAX_DOCUMENTS = 4, 32
 
 
 def resolve_image(source: Source, wanted: Wanted | None = None) -> ResolvedImage:
-    """Fetch and verify manifest and config, by default for this machine.
+    """Fetch and verify manifest and config, by default for this machine; raise SourceError and ImageError.
 
-    Out of an index, it is the first image that runs here, going by the platforms in it, else by those in the configs.
-    Raises SourceError and ImageError.
+    From an index, use the first image that runs here, by the platforms in the index, or else by those in the configs.
     """
     wanted = wanted or Wanted()
     top = source.top()
-    what = f"the manifest of {source.typed!r}" + (f" from {top.served_by}" if top.served_by else "")
-    if top.digest is not None:
-        check_content(top.content, top.digest, top.size, what)
+    name = from_server(f"the manifest of {source.typed!r}", top.served_by)
     reader = _Reader(source, wanted.known)
     reader.spend(len(top.content))
-    first = _Document(top.content, top.digest or digest_of(top.content), top.media_type, what)
-    if not is_index(first.content, first.media_type, what):
+    with about(name):
+        if top.digest is not None:
+            check_content(top.content, top.digest, top.size)
+        first = _Document(top.content, top.digest or digest_of(top.content), top.media_type, name)
+        index = is_index(first.content, first.media_type)
+    if not index:
         wanted.known[first.digest] = first.content
         return _described(reader, wanted, first)
     misfits: list[MisfitError] = []
@@ -70,32 +72,38 @@ def resolve_image(source: Source, wanted: Wanted | None = None) -> ResolvedImage
             misfits.append(error)
     if len(misfits) == 1:
         raise misfits[0]
+    reasons = "; ".join(error.message for error in misfits)
     raise MisfitError(
-        f"{source.typed!r} holds no image for {wanted.platform}: {'; '.join(str(error.message) for error in misfits)}",
+        f"{source.typed!r} contains no image for {wanted.platform}: {reasons}",
         hint="build the image for this machine, or name another image",
     )
 
 
 @dataclass(frozen=True)
 class _Document:
-    """A verified manifest or index, the ``media_type`` it is given as, and the contents of the indexes it is from."""
+    """A verified manifest or index, the ``media_type`` that its descriptor or server gives, and its name in messages.
+
+    ``within`` contains the indexes that lead to it.
+    """
 
     content: bytes
     digest: str
     media_type: str
-    what: str
+    name: str
     within: tuple[bytes, ...] = ()
 
 
 def _documents(
     reader: _Reader, wanted: Wanted, top: _Document, misfits: list[MisfitError]
 ) -> Generator[_Document, None, None]:
-    """Give the manifests that an index leads to, the likeliest first; ``misfits`` collects why others are none."""
+    """Yield the manifests that an index leads to, best matches first; append to ``misfits`` why others do not match."""
     source, seen = reader.source, {top.digest}
 
     def below(index: _Document) -> Generator[_Document, None, None]:
         try:
-            entries = candidates(parse_index(index.content, index.what), wanted.platform, source.typed, wanted.pin)
+            with about(index.name):
+                found = parse_index(index.content)
+            entries = candidates(found, wanted.platform, source.typed, wanted.pin)
         except MisfitError as error:
             misfits.append(error)
             return
@@ -103,32 +111,34 @@ def _documents(
             if entry.digest in seen:
                 continue
             seen.add(entry.digest)
-            if len(seen) > _MOST_DOCUMENTS or len(index.within) >= _DEEPEST:
+            if len(seen) > _MAX_DOCUMENTS or len(index.within) >= _MAX_DEPTH:
                 raise ImageError(
-                    f"the image index of {source.typed!r} has more than {_MOST_DOCUMENTS} images that may be meant, or "
-                    f"indexes more than {_DEEPEST} deep",
+                    f"the image index of {source.typed!r} has more than {_MAX_DOCUMENTS} possible images, or indexes "
+                    f"nested more than {_MAX_DEPTH} deep",
                     hint="name an image directly, by its digest",
                 )
-            what = f"the manifest {entry.digest} of {source.typed!r}"
-            content = reader.read(source.open_manifest, entry, what)
-            found = _Document(content, entry.digest, entry.media_type, what, (*index.within, index.content))
-            if is_index(content, entry.media_type, what):
-                yield from below(found)
-            elif is_artifact(content, what):
-                misfits.append(MisfitError(f"{what} is no image", hint="name an image directly, by its digest"))
+            content = reader.read("manifest", source.open_manifest, entry)
+            name = reader.name("manifest", entry)
+            document = _Document(content, entry.digest, entry.media_type, name, (*index.within, index.content))
+            with about(name):
+                is_below, artifact = is_index(content, entry.media_type), is_artifact(content)
+            if is_below:
+                yield from below(document)
+            elif artifact:
+                misfits.append(MisfitError(f"{name} is not an image", hint="name an image directly, by its digest"))
             else:
-                yield found
+                yield document
 
     return below(top)
 
 
 def _described(reader: _Reader, wanted: Wanted, document: _Document) -> ResolvedImage:
-    """Add the config to a manifest; raises MisfitError where it is for other machines, or not the pinned one."""
+    """Return a manifest with its config; raise MisfitError if it is for other machines, or not the pinned one."""
     source = reader.source
     wanted.check_pin(source.typed, *document.within, document.content)
-    manifest = parse_manifest(document.content, document.what)
-    what = f"the image config {manifest.config.digest} of {source.typed!r}"
-    described = reader.read(source.open_blob, manifest.config, what)
+    with about(document.name):
+        manifest = parse_manifest(document.content)
+    described = reader.read("image config", source.open_blob, manifest.config)
     image = resolved_image(
         source.typed,
         manifest,
@@ -142,14 +152,14 @@ def _described(reader: _Reader, wanted: Wanted, document: _Document) -> Resolved
 
 @dataclass(frozen=True)
 class _Reader:
-    """Reads the documents that lead to the image of a source, each of them verified; ``known`` collects them."""
+    """Reads and verifies documents of a source, and collects them in ``known``."""
 
     source: Source
     known: dict[str, bytes]
     budget: Budget = field(default_factory=Budget)
 
     def spend(self, size: int) -> None:
-        """Count a document of so many bytes; raises ImageError where all together have too many."""
+        """Count the bytes of a document; raise ImageError if all documents together have too many."""
         try:
             self.budget.spend(size)
         except ValueError as error:
@@ -157,29 +167,33 @@ class _Reader:
                 f"{self.source.typed!r} leads to {error}", hint="name an image directly, by its digest"
             ) from error
 
-    def read(self, opener: _Opener, descriptor: Descriptor, what: str) -> bytes:
-        """Return a document; raises SourceError and ImageError."""
-        if descriptor.size > MANIFEST_LIMIT:
-            raise ImageError(f"{what} has {descriptor.size} bytes, too many for a manifest", hint="check the image")
-        self.spend(descriptor.size)
-        if descriptor.digest in self.known:
-            check_content(self.known[descriptor.digest], descriptor.digest, descriptor.size, what)
-        else:
-            self.known[descriptor.digest] = self._fetch(opener, descriptor, what)
+    def name(self, kind: str, descriptor: Descriptor) -> str:
+        """Return what messages call a document."""
+        name = f"the {kind} {descriptor.digest} of {self.source.typed!r}"
+        return from_server(name, self.source.served_by(descriptor))
+
+    def read(self, kind: str, opener: _Opener, descriptor: Descriptor) -> bytes:
+        """Return a document; raise SourceError and ImageError."""
+        with about(partial(self.name, kind, descriptor)):
+            if descriptor.size > MANIFEST_LIMIT:
+                raise ImageError(f"it has {descriptor.size} bytes, too many for a manifest", hint="check the image")
+            self.spend(descriptor.size)
+            if descriptor.digest in self.known:
+                check_content(self.known[descriptor.digest], descriptor.digest, descriptor.size)
+            else:
+                self.known[descriptor.digest] = self._fetch(kind, opener, descriptor)
         return self.known[descriptor.digest]
 
-    def _fetch(self, opener: _Opener, descriptor: Descriptor, what: str) -> bytes:
+    def _fetch(self, kind: str, opener: _Opener, descriptor: Descriptor) -> bytes:
         while True:
             try:
-                with opener(descriptor) as chunks:
-                    return b"".join(verified(chunks, descriptor, what))
-            except WrongBytesError as error:
-                blame(error, self.source.served_by(descriptor))
+                with about(partial(self.name, kind, descriptor)), opener(descriptor) as chunks:
+                    return b"".join(verified(chunks, descriptor))
+            except WrongBytesError:
                 if not isinstance(self.source, Mirrored) or not self.source.distrust(descriptor):
                     raise
 
 
-def blame(error: ImageError, served_by: str | None) -> None:
-    """Add to an error where the bytes came from, where the source's name does not say it."""
-    if served_by is not None:
-        error.message += f"; it came from {served_by}"
+def from_server(name: str, served_by: str | None) -> str:
+    """Add the server to a name for messages, unless the source's own name says it already."""
+    return name if served_by is None else f"{name} from {served_by}"

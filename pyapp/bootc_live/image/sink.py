@@ -1,7 +1,7 @@
-"""The contract of fetching: where the layers of an image go while they are written to the data file.
+"""The interface of sinks, which process the layers of an image while they are written to the data file.
 
-A sink reads a layer from the data file, at the layer's offset, as far as it was told that bytes are there. A sink that
-consumes layers gives their memory back as it goes, so no inflated layer need lie in memory as a whole.
+A sink reads a layer from the data file, up to the size that it was told. A sink that consumes layers frees their memory
+on the way, so that no unpacked layer has to fit into memory as a whole.
 """
 
 from __future__ import annotations
@@ -19,71 +19,70 @@ _INTERVAL = 0.001
 
 @dataclass(frozen=True)
 class LayerPlace:
-    """A layer that is about to be written at ``offset`` of the data file; ``what`` names it in messages.
+    """A layer that is about to be written at ``offset`` of the data file.
 
     A sink that consumes layers must leave the bytes where they are if ``keep`` is set: the layer occurs again.
     """
 
     diff_id: str
     offset: int
-    what: str
     keep: bool = False
 
 
 class LayerProgress(Protocol):
-    """Is told how far a layer has been written."""
+    """The progress of writing one layer."""
 
     def advance(self, size: int) -> None:
-        """Note that ``size`` bytes of the layer can be read, and have been hashed."""
+        """Report that ``size`` bytes of the layer are written and hashed."""
 
     def full(self, size: int) -> bool:
-        """Tell whether the writer, at ``size`` bytes, is too far ahead of the reader and has to wait."""
+        """Return whether the writer, at ``size`` bytes, is too far ahead of the reader and has to wait."""
 
     def end(self, size: int) -> None:
-        """Note that the layer is complete with ``size`` bytes."""
+        """Report that the layer is complete with ``size`` bytes."""
 
 
 class LayerSink(Protocol):
-    """Receives the layers of one image after another: a source that fails is followed by the next."""
+    """Processes the layers of an image; if a source fails, of the next source's image."""
 
     @property
     def consumes(self) -> bool:
-        """Whether layers are consumed: then they come one at a time, base first."""
+        """Whether layers are consumed; then they are passed one at a time, base first."""
 
     def begin(self, image: ResolvedImage) -> int:
-        """Prepare for an image, keep what it shares with the one before; return how many base layers are there."""
+        """Prepare for an image; return how many of its base layers were already processed for the last image."""
 
     def layer(self, place: LayerPlace) -> AbstractContextManager[LayerProgress]:
-        """Receive one layer while the block writes it.
+        """Process one layer while the block writes it.
 
-        The layer is verified if the block ends without an error, and abandoned otherwise. Raise ImageError naming
-        ``place.what`` if the layer cannot be used.
+        The layer is verified if the block ends without an error, and abandoned otherwise. Raise ImageError if the layer
+        cannot be used; its message leaves the subject to ``about``.
         """
 
 
 class DataFile:
-    """The sink that leaves every layer where it is written."""
+    """The sink that only leaves the layers in the data file."""
 
     consumes = False
 
     def begin(self, image: ResolvedImage) -> int:  # noqa: ARG002
-        """Have nothing of it."""
+        """Return 0."""
         return 0
 
     @contextmanager
     def layer(self, place: LayerPlace) -> Iterator[LayerProgress]:  # noqa: ARG002
-        """Need nothing."""
+        """Do nothing."""
         yield self
 
     def advance(self, size: int) -> None:
-        """Ignore it."""
+        """Do nothing."""
 
     def full(self, size: int) -> bool:  # noqa: ARG002
-        """Never let the writer wait."""
+        """Return False."""
         return False
 
     def end(self, size: int) -> None:
-        """Ignore it."""
+        """Do nothing."""
 
 
 def wait_for(progress: LayerProgress, size: int, stopped: Callable[[], bool]) -> None:

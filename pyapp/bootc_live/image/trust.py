@@ -158,7 +158,7 @@ class _Signatures:
         budget.spend(descriptor.size)
         assert isinstance(self.source, SignedSource)
         with self.source.open_blob(descriptor) as chunks:
-            return b"".join(verified(chunks, descriptor, f"the signature {descriptor.digest}"))
+            return b"".join(verified(chunks, descriptor))
 
 
 def _signers(

@@ -1,4 +1,4 @@
-"""What has been verified, as types: they can only be had from here, against the proof."""
+"""Types of verified data, which only the functions of this module can make."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import InitVar, dataclass
 from typing import Final, final
 
-from bootc_live.base.errors import ImageError
+from bootc_live.base.errors import ImageError, about
 from bootc_live.formats.oci.manifest import ImageConfig, Manifest, parse_config
 from bootc_live.image.verify import check_content
 
 
 @final
 class _Seal:
-    """Only this module can make one, so only this module makes verified values."""
+    """A value that only this module has, so that no other module can make verified values."""
 
 
 _SEAL: Final = _Seal()
@@ -21,7 +21,7 @@ _SEAL: Final = _Seal()
 
 @dataclass(frozen=True)
 class ResolvedImage:
-    """A verified manifest and config; no layer has been fetched yet.
+    """A verified manifest and config, without layers.
 
     ``digests`` are those of the indexes that lead to the manifest, outermost first, and its own; none for
     docker-archives, which have no manifest.
@@ -41,18 +41,18 @@ class ResolvedImage:
 
     @property
     def identity(self) -> str:
-        """The digest it is known by: the manifest's, or the config's where it has none."""
+        """The digest of the manifest, or of the config if there is no manifest."""
         return self.manifest_digest or self.manifest.config.digest
 
     @property
     def compressed_size(self) -> int:
-        """Bytes of all layers as they are transferred, each digest once."""
+        """The bytes of all layers as transferred, each digest once."""
         return sum({layer.digest: layer.size for layer in self.manifest.layers}.values())
 
 
 @dataclass(frozen=True)
 class VerifiedLayer:
-    """A layer's tar, ``size`` bytes at ``offset`` of the data file; the content has the diffID."""
+    """A layer's tar, ``size`` bytes at ``offset`` of the data file, that matches its diffID."""
 
     diff_id: str
     offset: int
@@ -62,7 +62,7 @@ class VerifiedLayer:
 
 @dataclass(frozen=True)
 class VerifiedImage:
-    """An image with every byte checked; layers base first, in the data file ``path``."""
+    """An image with all layers verified, base first, in the data file ``path``."""
 
     resolved: ResolvedImage
     path: str
@@ -71,31 +71,32 @@ class VerifiedImage:
 
     @property
     def size(self) -> int:
-        """Bytes of all layers unpacked."""
+        """The bytes of all unpacked layers."""
         return sum({layer.offset: layer.size for layer in self.layers}.values())
 
 
 def resolved_image(
     typed: str, manifest: Manifest, config: bytes, *, insecure: bool, digests: tuple[str, ...]
 ) -> ResolvedImage:
-    """Make one of a verified manifest and its config's content; raises ImageError where that is not what it names."""
-    what = f"the image config {manifest.config.digest} of {typed!r}"
-    check_content(config, manifest.config.digest, manifest.config.size, what)
-    return ResolvedImage(typed, insecure, digests, manifest, parse_config(config, len(manifest.layers), what), _SEAL)
+    """Return the image of a verified manifest; raise ImageError if ``config`` is not the config that it names."""
+    with about(f"the image config {manifest.config.digest} of {typed!r}"):
+        check_content(config, manifest.config.digest, manifest.config.size)
+        parsed = parse_config(config, len(manifest.layers))
+    return ResolvedImage(typed, insecure, digests, manifest, parsed, _SEAL)
 
 
-def verified_layer(diff_id: str, found: str, offset: int, size: int, what: str) -> VerifiedLayer:
-    """Make one of data whose digest was found; raises ImageError where that is not the diffID."""
+def verified_layer(diff_id: str, found: str, offset: int, size: int) -> VerifiedLayer:
+    """Return the layer of data with the digest ``found``; raise ImageError if that is not the diffID."""
     if found != diff_id:
         raise ImageError(
-            f"{what} unpacks to the diffID {found}, the image config gives {diff_id}",
-            hint="the image contradicts itself: build and push it again",
+            f"it unpacks to the diffID {found}, the image config gives {diff_id}",
+            hint="build and push the image again",
         )
     return VerifiedLayer(diff_id, offset, size, _SEAL)
 
 
 def verified_image(resolved: ResolvedImage, path: str, layers: Sequence[VerifiedLayer]) -> VerifiedImage:
-    """Make one of all its layers, base first; raises ValueError where they are not those of its config."""
+    """Return the image with all its layers, base first; raise ValueError if they are not those of its config."""
     if tuple(layer.diff_id for layer in layers) != resolved.config.diff_ids:
         raise ValueError("layers of another image")
     return VerifiedImage(resolved, path, tuple(layers), _SEAL)

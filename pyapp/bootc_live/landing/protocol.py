@@ -1,4 +1,4 @@
-"""The contract of landings: how an image becomes the running system."""
+"""The interface of landings: the ways in which an image becomes the running system."""
 
 from __future__ import annotations
 
@@ -10,25 +10,22 @@ Receipt = dict[str, object]
 
 
 class Landing(Protocol[Made_contra]):
-    """One way to land something made: a mounted root, or the boot files of an image.
+    """Lands a mounted root, or the boot files of an image.
 
-    The methods are called in this order. Nothing outside of the program changes before ``commit``.
+    The methods are called in this order. Nothing outside the program changes before ``commit``.
     """
 
     def check(self) -> None:
-        """Raise LandingError for what cannot succeed with any image, before anything is fetched."""
+        """Raise LandingError if no image could land, before anything is fetched."""
 
     def examine(self, made: Made_contra) -> Sequence[str]:
-        """Raise LandingError if this image cannot land here; return what else a person should be warned of."""
+        """Raise LandingError if this image cannot land here; return warnings."""
 
     def prepare(self, made: Made_contra, receipt: Receipt) -> str:
-        """Do everything that can fail, and return in a few words what is ready; raise BootcLiveError."""
+        """Do everything that can fail, and return a short text about what is ready; raise BootcLiveError."""
 
     def commit(self) -> str:
-        """Land, and return in a few words what was done: the point of no return.
-
-        Raise LandingError if that fails after all.
-        """
+        """Land, and return a short text about it: the point of no return. Raise LandingError if it fails."""
 
     def undo(self) -> None:
-        """Release what ``prepare`` acquired: after a failure, a dry run, or ``commit``."""
+        """Release what ``prepare`` acquired; called after a failure, a dry run or ``commit``."""

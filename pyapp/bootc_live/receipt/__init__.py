@@ -1,1 +1,1 @@
-"""The record of a boot: data, JSON, and text for people."""
+"""The record of a boot: data, JSON and text."""

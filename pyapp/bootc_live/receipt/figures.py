@@ -1,4 +1,4 @@
-"""What a boot used and made, as figures for the receipt: bytes, ratios, and why the root is stored as it is."""
+"""The receipt's figures about the root: bytes, ratios, and why its layout was chosen."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from bootc_live.rootfs.writable.state import State
 
 @dataclass(frozen=True)
 class Figures:
-    """What a boot planned, built and used: ``peak_memory`` is bytes, ``hosts`` bytes from the network by host.
+    """What a boot planned, built and used: ``peak_memory`` in bytes, and the bytes from each of ``hosts``.
 
-    ``state`` is the partition in use.
+    ``state`` is the partition in use, or None.
     """
 
     plan: RootPlan
@@ -26,7 +26,7 @@ class Figures:
 
 
 def root_parts(config: Config, figures: Figures, fetched: int, unpacked: int) -> dict[str, object]:
-    """Return the parts of a receipt about the root, for an image of so many bytes as fetched and unpacked."""
+    """Return the parts of a receipt about the root, for an image with these sizes in bytes."""
     parts, built, plan = config.parts, figures.built, figures.plan
     return {
         "layout": str(plan.option.layout),
@@ -73,7 +73,7 @@ def _kind(config: Config, plan: RootPlan) -> str:
 
 
 def _ratios(figures: Figures, fetched: int, unpacked: int) -> dict[str, float | None]:
-    """Relate what was fetched, expected, used and built to what the image unpacks to."""
+    """Return the fetched, estimated, used and built bytes, divided by the unpacked bytes."""
     compared = {
         "fetched": fetched,
         "estimated": figures.plan.estimate.unpacked,

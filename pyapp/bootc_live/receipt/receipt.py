@@ -1,4 +1,4 @@
-"""What a boot leaves behind for people and programs to read: ``/run/bootc-live/receipt.json``."""
+"""The receipt of a boot: ``/run/bootc-live/receipt.json``."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def make_receipt(
 ) -> dict[str, object]:
     """Return the receipt as JSON-ready data; sizes are bytes, phases are seconds.
 
-    ``before`` is what the kernel before this one handed over, where there was one.
+    ``before`` is what the first kernel handed over, or None.
     """
     image = fetched.image
     resolved = image.resolved
@@ -56,7 +56,7 @@ def make_receipt(
             "digests": "verified",
             "pin": config.pin,
             **(trust_parts(fetched.verdict) if checked is None else checked),
-            # What the kernel before this one fetched was chosen by whoever was on the way there.
+            # Over an insecure connection of the first kernel, an attacker may have chosen the image.
             "insecure": resolved.insecure or (before is not None and before.receipt.get("insecure") is True),
         },
         **root_parts(config, figures, resolved.compressed_size, image.size),
@@ -69,11 +69,8 @@ def make_receipt(
 
 @contextmanager
 def written_receipt(receipt: dict[str, object], path: str) -> Iterator[None]:
-    """Write a receipt whole or not at all, before the block; a failure in the block takes it away again.
-
-    Raises LandingError.
-    """
-    # A name of its own: another run may write the same receipt now.
+    """Write a receipt atomically before the block, and remove it if the block fails; raise LandingError."""
+    # A unique name: another run may write the same receipt now.
     part = f"{path}.{os.urandom(8).hex()}.part"
     try:
         try:
@@ -85,19 +82,19 @@ def written_receipt(receipt: dict[str, object], path: str) -> Iterator[None]:
                 os.unlink(part)
     except OSError as error:
         raise LandingError(
-            f"cannot write the receipt {path!r}: {error.strerror}", hint="correct --receipt, or free some space"
+            f"cannot write the receipt {path!r}: {error.strerror}", hint="correct --receipt, or free space"
         ) from error
     try:
         yield
     except BaseException:
-        # Another run may have taken its own back, of the same name.
+        # Another run may have removed its receipt of the same name.
         with suppress(FileNotFoundError):
             os.unlink(path)
         raise
 
 
 def read_receipt(path: str) -> dict[str, object]:
-    """Read a receipt; raises LandingError where there is none or it is damaged."""
+    """Return a receipt; raise LandingError if there is none or it is damaged."""
     try:
         with open(path, encoding="utf-8") as file:
             data = json.load(file)

@@ -1,4 +1,4 @@
-"""A receipt as a few lines for people."""
+"""Format a receipt as text."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from bootc_live.base.units import mib
 
 
 def describe(receipt: dict[str, object]) -> list[str]:
-    """Return a receipt as lines, each with its name in front; what a receipt lacks is left out or shown as missing."""
+    """Return a receipt as lines that begin with a label; missing parts are left out or shown as None."""
     image, phases, policy = (_part(receipt, key) for key in ("image", "phases", "policy"))
     seconds = ", ".join(f"{name} {spent} s" for name, spent in phases.items())
     lines = [

@@ -1,4 +1,4 @@
-"""What a receipt tells of a boot that went through two kernels."""
+"""The receipt's part about a boot with two kernels."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def trust_parts(verdict: TrustVerdict) -> dict[str, object]:
 
 
 def first_stage(artifacts: BootArtifacts, hosts: Mapping[str, int], peak: int, recorder: Recorder) -> dict[str, object]:
-    """Return what the first kernel's work was, as JSON-ready data: bytes, seconds by phase, and why sources failed.
+    """Return the receipt of the first kernel as JSON-ready data: bytes, seconds by phase, and why sources failed.
 
-    ``peak`` is how much memory was in use at most so far, the kernel's own included.
+    ``peak`` is the largest memory use so far, with that of the kernel.
     """
     resolved = artifacts.image
     return {
@@ -51,10 +51,10 @@ def first_stage(artifacts: BootArtifacts, hosts: Mapping[str, int], peak: int, r
 
 
 def both_stages(before: Handover | None, resolved: ResolvedImage) -> dict[str, object] | None:
-    """Return what the receipt of the second kernel says of both; None where there was but one.
+    """Return the second kernel's record of both kernels, or None without kexec.
 
-    ``reused`` are bytes of layers that were handed over, ``seconds`` what passed between the first kernel's packing
-    and the start of this one.
+    ``reused`` counts the bytes of layers that were handed over, ``seconds`` the time from packing the initrd to the
+    start of this kernel.
     """
     if before is None:
         return None
@@ -65,7 +65,7 @@ def both_stages(before: Handover | None, resolved: ResolvedImage) -> dict[str, o
         "first": before.receipt,
         "kernel": os.uname().release,
         "reused": 0 if before.layout is None else sum(handed.values()),
-        # Where a clock was set in between, nobody knows.
+        # Negative if the clock was set in between.
         "seconds": None if seconds is None or seconds < 0 else seconds,
     }
 

@@ -7,13 +7,13 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
+from bootc_live.base.advice import advise
 from bootc_live.base.errors import RunError, SourceError
 from bootc_live.base.paths import resolve_below
 from bootc_live.config.source_spec import DeviceArchive
 from bootc_live.system.mounts import mounted
 from bootc_live.system.run import find_program, run
 
-_HINT = "check root=, the device's name (blkid lists them), and that its driver is in the initramfs"
 # Options against replaying a journal: the device may belong to a hibernated system.
 _NO_REPLAY = {"ext3": "noload", "ext4": "noload", "xfs": "norecovery", "btrfs": "rescue=nologreplay"}
 # blkid's cache can be outdated, and its file would remain.
@@ -28,20 +28,20 @@ def mounted_device(spec: DeviceArchive, directory: str | None) -> Iterator[str]:
     """
     device = find_device(spec.device)
     if device is None:
-        raise SourceError(f"{spec.typed!r}: there is no block device {spec.device}", hint=_HINT)
+        raise SourceError(f"{spec.typed!r}: there is no block device {spec.device}", hint=_hint())
     with tempfile.TemporaryDirectory(prefix="bootc-live-medium.", dir=directory) as where, ExitStack() as stack:
         try:
-            kind = run(["blkid", "-p", "-o", "value", "-s", "TYPE", device], hint=_HINT).strip()
+            kind = run(["blkid", "-p", "-o", "value", "-s", "TYPE", device], hint=_hint()).strip()
             options = ",".join(part for part in ("ro", _NO_REPLAY.get(kind, "")) if part)
-            stack.enter_context(mounted(kind or "auto", device, where, options, hint=_HINT))
+            stack.enter_context(mounted(kind or "auto", device, where, options, hint=_hint()))
         except RunError as error:
-            raise SourceError(f"{spec.typed!r}: cannot mount {device}: {error.message}", hint=_HINT) from error
+            raise SourceError(f"{spec.typed!r}: cannot mount {device}: {error.message}", hint=_hint()) from error
         # Resolve links on the device itself, not in the running system.
         path = resolve_below(where, spec.path)
         if path is None:
             raise SourceError(
                 f"{spec.typed!r}: {device} does not contain {spec.path!r}",
-                hint="copy the archive there, or correct root=",
+                hint=f"copy the archive there, or correct {advise('root=', 'its path')}",
             )
         yield path
 
@@ -72,3 +72,9 @@ def _ask_blkid(tag: str) -> str | None:
         return run(["blkid", "-o", "device", "-l", "-t", tag], env=_NO_CACHE).strip() or None
     except RunError:
         return None
+
+
+def _hint() -> str:
+    return "check the device's name (blkid lists them)" + advise(
+        " in root=, and that its driver is in the initramfs", ", and that it is connected"
+    )

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from bootc_live.base.advice import advise
 from bootc_live.base.errors import SourceError, unexpected_as_source_error
 from bootc_live.config.model import RetryLimits
 
@@ -125,7 +126,8 @@ class Retries:
         if self.elapsed() >= total:
             raise _OutOfTimeError(
                 f"{self.typed!r} was not fetched within {total:g} s",
-                hint="check the network and the server, or allow more time with bootc.live.retry.total=",
+                hint="check the network and the server"
+                + advise(", or allow more time with bootc.live.retry.total=", ", then try again"),
             )
 
 

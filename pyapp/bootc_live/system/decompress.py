@@ -22,20 +22,19 @@ _LZ4 = b"\x02\x21\x4c\x18"
 # LZ4_compressBound() of 8 MiB, the block size of the legacy format.
 _LZ4_MAX = 8 * 2**20 + 8 * 2**20 // 255 + 16
 
-Decompressor = Callable[[PeekableStream, str], Generator[bytes, None, None]]
+Decompressor = Callable[[PeekableStream], Generator[bytes, None, None]]
 
 
-def decompressed(feed: PeekableStream, what: str) -> Generator[bytes, None, None]:
+def decompressed(feed: PeekableStream) -> Generator[bytes, None, None]:
     """Decompress the stream at the beginning of ``feed``, and leave ``feed`` after it.
 
-    ``what`` is its name in errors. Raises ImageError for damaged data and unknown formats, RunError if a program is
-    missing.
+    Raise ImageError for damaged data and unknown formats, RunError if a program is missing.
     """
     first = feed.peek(6)
     for magic, decompressor in _KNOWN.items():
         if first.startswith(magic):
-            return decompressor(feed, what)
-    raise ImageError(f"{what} has an unknown format (it begins with {first.hex()})", hint="compress it with zstd")
+            return decompressor(feed)
+    raise ImageError(f"it has an unknown format (it begins with {first.hex()})", hint="compress it with zstd")
 
 
 def is_compressed(first: bytes) -> bool:
@@ -43,7 +42,7 @@ def is_compressed(first: bytes) -> bool:
     return first.startswith(tuple(_KNOWN))
 
 
-def _gzip(feed: PeekableStream, what: str) -> Generator[bytes, None, None]:
+def _gzip(feed: PeekableStream) -> Generator[bytes, None, None]:
     stream = zlib.decompressobj(wbits=31)
     ended = False
     while not ended:
@@ -51,20 +50,20 @@ def _gzip(feed: PeekableStream, what: str) -> Generator[bytes, None, None]:
         try:
             piece = stream.decompress(data, _STEP)
         except zlib.error as error:
-            raise _damaged(what, error) from error
+            raise _damaged(error) from error
         ended = stream.eof
         if not data and not piece and not ended:
-            raise _cut_short(what)
+            raise _cut_short()
         feed.unread(len(stream.unused_data if ended else stream.unconsumed_tail))
         yield piece
 
 
-def _lzma(feed: PeekableStream, what: str) -> Generator[bytes, None, None]:
-    return _stepwise(lzma.LZMADecompressor(), feed, what)
+def _lzma(feed: PeekableStream) -> Generator[bytes, None, None]:
+    return _stepwise(lzma.LZMADecompressor(), feed)
 
 
-def _bzip2(feed: PeekableStream, what: str) -> Generator[bytes, None, None]:
-    return _stepwise(bz2.BZ2Decompressor(), feed, what)
+def _bzip2(feed: PeekableStream) -> Generator[bytes, None, None]:
+    return _stepwise(bz2.BZ2Decompressor(), feed)
 
 
 class _Stream(Protocol):
@@ -80,31 +79,31 @@ class _Stream(Protocol):
 
 
 def _stepwise(
-    stream: _Stream, feed: PeekableStream, what: str, failure: type[Exception] = lzma.LZMAError
+    stream: _Stream, feed: PeekableStream, failure: type[Exception] = lzma.LZMAError
 ) -> Generator[bytes, None, None]:
     while not stream.eof:
         data = feed.read_some(_STEP) if stream.needs_input else b""
         if stream.needs_input and not data:
-            raise _cut_short(what)
+            raise _cut_short()
         try:
             yield stream.decompress(data, max_length=_STEP)
         except (failure, OSError) as error:
-            raise _damaged(what, error) from error
+            raise _damaged(error) from error
     feed.unread(len(stream.unused_data))
 
 
-def _zstd(feed: PeekableStream, what: str) -> Generator[bytes, None, None]:
-    program = zstd_program(f"decompress {what}")
+def _zstd(feed: PeekableStream) -> Generator[bytes, None, None]:
+    program = zstd_program()
     if program is not None:
-        return through(program, _zstd_frame(feed), what)
+        return through(program, _zstd_frame(feed))
     zstd = python_zstd()
     assert zstd is not None, "otherwise there is a program"
-    return _stepwise(zstd.ZstdDecompressor(), feed, what, zstd.ZstdError)
+    return _stepwise(zstd.ZstdDecompressor(), feed, zstd.ZstdError)
 
 
-def _lz4(feed: PeekableStream, what: str) -> Generator[bytes, None, None]:
-    program = require_program("lz4", f"decompress {what}", "lz4")
-    return through([program, "-d", "-c", "-q"], _lz4_blocks(feed), what)
+def _lz4(feed: PeekableStream) -> Generator[bytes, None, None]:
+    program = require_program("lz4", "decompress lz4 data", "lz4")
+    return through([program, "-d", "-c", "-q"], _lz4_blocks(feed))
 
 
 def _zstd_frame(feed: PeekableStream) -> Iterator[bytes]:
@@ -131,12 +130,12 @@ def _lz4_blocks(feed: PeekableStream) -> Iterator[bytes]:
             yield from feed.read_pieces(int.from_bytes(head, "little"))
 
 
-def _damaged(what: str, error: Exception) -> ImageError:
-    return ImageError(f"{what} is damaged: {error}", hint=DAMAGED)
+def _damaged(error: Exception) -> ImageError:
+    return ImageError(f"it is damaged: {error}", hint=DAMAGED)
 
 
-def _cut_short(what: str) -> ImageError:
-    return ImageError(f"{what} is cut short", hint=DAMAGED)
+def _cut_short() -> ImageError:
+    return ImageError("it is cut short", hint=DAMAGED)
 
 
 _KNOWN: dict[bytes, Decompressor] = {

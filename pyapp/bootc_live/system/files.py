@@ -47,22 +47,22 @@ def no_space(error: OSError) -> bool:
     return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def full(place: int | str, purpose: str) -> OutOfMemoryError:
-    """Return the error for the full file system of a descriptor or path, with its size."""
+def full(place: int | str) -> OutOfMemoryError:
+    """Return the error for what does not fit into the file system of a descriptor or path; see ``about``."""
     usage = os.statvfs(place)
     return OutOfMemoryError(
-        f"no space left for {purpose}: its file system has {mib(usage.f_blocks * usage.f_frsize)}, "
+        f"it has no space left: its file system has {mib(usage.f_blocks * usage.f_frsize)}, "
         f"{mib(usage.f_bavail * usage.f_frsize)} of them free",
         hint="give the machine more memory, or use a smaller image",
     )
 
 
 @contextmanager
-def space_for(purpose: str, fd: int) -> Iterator[None]:
+def space_for(fd: int) -> Iterator[None]:
     """Raise OutOfMemoryError if the file system of ``fd`` becomes full in the block."""
     try:
         yield
     except OSError as error:
         if no_space(error):
-            raise full(fd, purpose) from error
+            raise full(fd) from error
         raise

@@ -32,8 +32,8 @@ ZSTD = b"\x28\xb5\x2f\xfd"
 DAMAGED = "push the image again, or create the archive again"
 
 
-def inflate(chunks: Iterator[bytes], what: str) -> Generator[bytes, None, None]:
-    """Yield the tar stream of a layer in bounded pieces; ``what`` is its name in errors.
+def inflate(chunks: Iterator[bytes]) -> Generator[bytes, None, None]:
+    """Yield the tar stream of a layer in bounded pieces.
 
     Reads the input to its end even if the compressed stream ends earlier, so that the digest is checked. Raises
     ImageError for damaged data, RunError if there is no decompressor for zstd.
@@ -41,10 +41,10 @@ def inflate(chunks: Iterator[bytes], what: str) -> Generator[bytes, None, None]:
     first, whole = peeked(chunks)
     argv = inflater(first)
     if argv is not None:
-        return through(argv, whole, what)
+        return through(argv, whole)
     if not compressed(first):
         return (chunk for chunk in whole if chunk)
-    return _zlib(whole, what) if first.startswith(GZIP) else _zstd(whole, what)
+    return _zlib(whole) if first.startswith(GZIP) else _zstd(whole)
 
 
 def peeked(chunks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
@@ -68,15 +68,15 @@ def inflater(first: bytes) -> list[str] | None:
         igzip = find_program("igzip")
         return None if igzip is None else [igzip, "-d", "-c"]
     if compressed(first):
-        return zstd_program("decompress zstd layers")
+        return zstd_program()
     return None
 
 
-def zstd_program(purpose: str) -> list[str] | None:
+def zstd_program() -> list[str] | None:
     """Return the argv that decompresses zstd, None if only Python can; raises RunError if neither can."""
     if find_program("zstd") is None and python_zstd() is not None:
         return None
-    return [require_program("zstd", purpose, "zstd"), "-d", "-c", "-q", "--no-progress"]
+    return [require_program("zstd", "decompress zstd data", "zstd"), "-d", "-c", "-q", "--no-progress"]
 
 
 def python_zstd() -> ModuleType | None:
@@ -97,7 +97,7 @@ def _skippable(first: bytes) -> bool:
     return len(first) >= 4 and first[1:4] == b"\x2a\x4d\x18" and 0x50 <= first[0] <= 0x5F
 
 
-def _zlib(chunks: Iterator[bytes], what: str) -> Generator[bytes, None, None]:
+def _zlib(chunks: Iterator[bytes]) -> Generator[bytes, None, None]:
     stream = zlib.decompressobj(wbits=31)
     behind = b""
     for chunk in chunks:
@@ -117,18 +117,18 @@ def _zlib(chunks: Iterator[bytes], what: str) -> Generator[bytes, None, None]:
             try:
                 piece = stream.decompress(given, _STEP)
             except zlib.error as error:
-                raise ImageError(f"{what} is damaged: {error}", hint=DAMAGED) from error
+                raise ImageError(f"it is damaged: {error}", hint=DAMAGED) from error
             if piece:
                 yield piece
             at += len(given) - len(stream.unused_data if stream.eof else stream.unconsumed_tail)
     while not stream.eof:
         piece = stream.decompress(b"", _STEP)
         if not piece:
-            raise ImageError(f"{what} is cut short: its gzip stream has no end", hint=DAMAGED)
+            raise ImageError("it is cut short: its gzip stream has no end", hint=DAMAGED)
         yield piece
 
 
-def _zstd(chunks: Iterator[bytes], what: str) -> Generator[bytes, None, None]:
+def _zstd(chunks: Iterator[bytes]) -> Generator[bytes, None, None]:
     zstd = python_zstd()
     assert zstd is not None, "otherwise there is a program"
     stream = zstd.ZstdDecompressor()
@@ -142,15 +142,15 @@ def _zstd(chunks: Iterator[bytes], what: str) -> Generator[bytes, None, None]:
                 try:
                     piece = stream.decompress(data, _STEP)
                 except zstd.ZstdError as error:
-                    raise ImageError(f"{what} is damaged: {error}", hint=DAMAGED) from error
+                    raise ImageError(f"it is damaged: {error}", hint=DAMAGED) from error
                 data = stream.unused_data if stream.eof else b""
                 if piece:
                     yield piece
     if not stream.eof:
-        raise ImageError(f"{what} is cut short: its last zstd frame has no end", hint=DAMAGED)
+        raise ImageError("it is cut short: its last zstd frame has no end", hint=DAMAGED)
 
 
-def through(argv: list[str], chunks: Iterator[bytes], what: str) -> Generator[bytes, None, None]:
+def through(argv: list[str], chunks: Iterator[bytes]) -> Generator[bytes, None, None]:
     """Yield the output of a filter program for a stream; a thread writes its input. Raises as ``inflate``."""
     feed_read, feed_write = make_pipe()
     out_read, out_write = make_pipe()
@@ -169,7 +169,7 @@ def through(argv: list[str], chunks: Iterator[bytes], what: str) -> Generator[by
                     try:
                         program.finish()
                     except RunError as error:
-                        raise ImageError(f"{what} is damaged: {error.message}", hint=DAMAGED) from error
+                        raise ImageError(f"it is damaged: {error.message}", hint=DAMAGED) from error
                 except BaseException:
                     # Before the program is killed: the feeder must stop reading.
                     abandoned.set()

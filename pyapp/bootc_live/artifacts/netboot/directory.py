@@ -1,4 +1,4 @@
-"""The directory that a boot server serves: kernel, initrds, configuration of boot loaders, and sums of it all."""
+"""Write the directory that a boot server serves: kernel, initrds, boot loader configuration and checksums."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class Written:
 
 
 def write_netboot(directory: str, files: NodeFiles, base: str | None) -> list[Written]:
-    """Write all of it into an empty directory; gives what was written, by name, and writes that down as SHA256SUMS.
+    """Write everything into an empty directory, with SHA256SUMS; return the written files, sorted by name.
 
-    The same files give the same bytes. ``base`` is the URL the directory will have, where that is known.
-    Raises ConfigError and OSError.
+    The same input gives the same bytes. ``base`` is the future URL of the directory, if known. Raise ConfigError and
+    OSError.
     """
     entry = Entry(files.title, _KERNEL, tuple(files.initrds), files.cmdline, base)
     contents: dict[str, Iterable[bytes]] = {name: [text.encode()] for name, text in loader_files(entry).items()}
@@ -60,6 +60,6 @@ def _write(directory: str, name: str, chunks: Iterable[bytes]) -> Written:
 
 
 def _open_up(path: str, mode: int) -> None:
-    """Let a server read it that is not who made it; file systems without modes need no help."""
+    """Let a server run by another user read it; ignore file systems without modes."""
     with suppress(PermissionError):
         os.chmod(path, mode)

@@ -1,6 +1,7 @@
-"""Configuration of boot loaders for one kernel, its initrds and a command line: iPXE, GRUB and PXELINUX.
+"""Configuration of iPXE, GRUB and PXELINUX for one kernel, its initrds and a command line.
 
-Each loader reads the command line by rules of its own before the kernel does; what one cannot carry is an error here.
+Each loader interprets the command line by its own rules before the kernel does. An argument that one of them would
+change is an error.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ _GRUB_PLAIN = re.compile(r"[A-Za-z0-9_@%+=:,./-]+")
 
 @dataclass(frozen=True)
 class Entry:
-    """What a loader loads: file names that count from the directory of its configuration, and a command line.
+    """What a loader loads: files, relative to the directory of its configuration, and a command line.
 
-    ``base`` is the URL of that directory, where one was given; it ends without a slash.
+    ``base`` is the URL of that directory without a slash at its end, or None.
     """
 
     title: str
@@ -32,7 +33,7 @@ class Entry:
 
 
 def loader_files(entry: Entry) -> dict[str, str]:
-    """Give the content of each file by its name; raises ConfigError where a loader cannot carry the command line."""
+    """Return the content of each file by its name; raise ConfigError if a loader would change the command line."""
     return {
         "boot.ipxe": _ipxe(entry),
         "grub.cfg": _grub(entry),
@@ -41,10 +42,10 @@ def loader_files(entry: Entry) -> dict[str, str]:
 
 
 def _ipxe(entry: Entry) -> str:
-    """Give a script; names without a base count from where the script came from."""
+    """Return an iPXE script; without a base, names are relative to the script's URL."""
     under = f"{entry.base}/" if entry.base else ""
-    words = _each(entry.cmdline, "iPXE", _ipxe_word)
-    # The kernel's EFI stub wants them named; a BIOS's kernel does not care.
+    words = _words_for(entry.cmdline, "iPXE", _ipxe_word)
+    # The kernel's EFI stub needs the names; under BIOS they are ignored.
     named = [f"initrd={name}" for name in entry.initrds]
     lines = ["#!ipxe", " ".join(["kernel", f"{under}{entry.kernel}", *named, *words])]
     lines += [f"initrd {under}{name}" for name in entry.initrds]
@@ -52,13 +53,13 @@ def _ipxe(entry: Entry) -> str:
 
 
 def _grub(entry: Entry) -> str:
-    """Give a menu entry, which may be the only one; its files count from the directory of this file."""
-    words = _each(entry.cmdline, "GRUB", _grub_word)
+    """Return a GRUB menu entry; its files are relative to the directory of this file."""
+    words = _words_for(entry.cmdline, "GRUB", _grub_word)
     initrds = [f'"$2/{name}"' for name in entry.initrds]
     lines = [
-        # Where it is the whole configuration, and not a part of one that says when to go on.
+        # Unless a configuration that includes this file has set it.
         'if [ -z "$timeout" ]; then set timeout=3; fi',
-        # The variable holds for the reading of this file alone, an entry's parameters for ever.
+        # The variable is valid only while this file is read; the parameters of an entry remain.
         f"menuentry '{entry.title}' \"$config_directory\" {{",
         " ".join([f'    linux "$2/{entry.kernel}"', *words]),
         " ".join(["    initrd", *initrds]),
@@ -68,20 +69,20 @@ def _grub(entry: Entry) -> str:
 
 
 def _pxelinux(entry: Entry) -> str:
-    """Give a configuration with one label; its files count from the directory of the loader."""
+    """Return a PXELINUX configuration with one label; its files are relative to the directory of the loader."""
     lines = [
         "DEFAULT bootc-live",
         "LABEL bootc-live",
         f"  MENU LABEL {entry.title}",
         f"  KERNEL {entry.kernel}",
         f"  INITRD {','.join(entry.initrds)}",
-        # Taken as it is, to the end of the line.
+        # Used unchanged to the end of the line.
         f"  APPEND {entry.cmdline}",
     ]
     return "\n".join([*lines, ""])
 
 
-def _each(cmdline: str, loader: str, written: Callable[[str], str | None]) -> list[str]:
+def _words_for(cmdline: str, loader: str, written: Callable[[str], str | None]) -> list[str]:
     words = []
     for word in split_words(cmdline)[0]:
         found = written(word)
@@ -89,14 +90,14 @@ def _each(cmdline: str, loader: str, written: Callable[[str], str | None]) -> li
             raise ConfigError(
                 f"the kernel argument {redact_value(word)!r} cannot be written for {loader}, "
                 "which would read it differently",
-                hint="leave it out, or write it without quotes inside, backslashes, ${ and blanks side by side",
+                hint="leave it out, or write it without inner quotes, backslashes, ${ and consecutive spaces",
             )
         words.append(found)
     return words
 
 
 def _ipxe_word(word: str) -> str | None:
-    """Give it as it is: iPXE splits at white space, knows no quotes and puts the parts together with one space."""
+    """Return the argument unchanged, or None: iPXE ignores quotes, and joins words with one space."""
     parts = word.split()
     if "${" in word or " ".join(parts) != word or any(part.startswith("#") or part in _IPXE_ENDS for part in parts):
         return None
@@ -104,7 +105,7 @@ def _ipxe_word(word: str) -> str | None:
 
 
 def _grub_word(word: str) -> str | None:
-    """Give it in single quotes; GRUB puts double quotes around what has spaces, as the kernel wants them."""
+    """Return the argument in single quotes, or None; GRUB adds the double quotes that the kernel needs for spaces."""
     if _GRUB_PLAIN.fullmatch(word):
         return word
     name, mark, value = word.partition("=")

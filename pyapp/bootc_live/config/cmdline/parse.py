@@ -44,7 +44,7 @@ def parse_cmdline(text: str, environ: Mapping[str, str] | None = None) -> Config
     repeatable; arguments of other programs are ignored. Raise one ConfigError that lists all mistakes, without the
     secrets of URLs.
     """
-    values, mistakes = _read(_effective(split_cmdline(text)))
+    values, mistakes = _read(effective_arguments(text))
     variables, wrong = environment_values(environ or {})
     mistakes += [*wrong, *find_contradictions(values)]
     mistakes += [f"{mistake} (in bootc.kexec.append=)" for mistake in _read(_appended(values))[1]]
@@ -53,15 +53,23 @@ def parse_cmdline(text: str, environ: Mapping[str, str] | None = None) -> Config
     return _config(values, {name: cast(str, many[-1]) for name, many in values.items() if _is_proxy(name)}, variables)
 
 
-def _effective(tokens: list[Token]) -> list[Token]:
-    """Return the tokens without those that a later one replaces; a name keeps its first position."""
+def effective_arguments(text: str) -> list[Token]:
+    """Return the arguments of a command line without those that a later one replaces; a name keeps its position."""
     counting: dict[object, Token] = {}
-    for number, token in enumerate(tokens):
+    for number, token in enumerate(split_cmdline(text)):
+        karg = find_karg(token)
         lower = token.name.lower()
         name = lower if lower in EITHER_CASE else token.name
-        karg = BY_NAME.get(name)
         counting[number if karg is not None and karg.many else name] = Token(token.name, token.value)
     return list(counting.values())
+
+
+def find_karg(token: Token) -> Karg | None:
+    """Return the row of the table for an argument, None if it is not one of ours: a root= of another kind is not."""
+    lower = token.name.lower()
+    if lower == "root" and not (token.value or "").startswith(ROOT_PREFIX):
+        return None
+    return BY_NAME.get(lower if lower in EITHER_CASE else token.name)
 
 
 def _appended(values: Values) -> list[Token]:
@@ -74,8 +82,7 @@ def _read(tokens: list[Token]) -> tuple[dict[str, list[object]], list[str]]:
     values: dict[str, list[object]] = {}
     mistakes: list[str] = []
     for token in tokens:
-        lower = token.name.lower()
-        karg = BY_NAME.get(lower if lower in EITHER_CASE else token.name)
+        lower, karg = token.name.lower(), find_karg(token)
         if karg is None:
             if lower.startswith(OWN_PREFIXES) or _differs_in_case(lower, token.value):
                 mistakes.append(f"'{redact_value(str(token))}' is not a known argument{_nearest(lower)}")
@@ -96,8 +103,7 @@ def _parse(karg: Karg, text: str | None) -> object:
     if karg.name == "ro":
         return None
     if karg.name == "root":
-        ours = text is not None and text.startswith(ROOT_PREFIX)
-        return parse_source(str(text).removeprefix(ROOT_PREFIX)) if ours else None
+        return parse_source(str(text).removeprefix(ROOT_PREFIX))
     if karg.kind is Kind.SOURCE:
         if text is not None and text.startswith(ROOT_PREFIX):
             raise ValueError(f"must be written without '{ROOT_PREFIX}'")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 
 from bootc_live.base.errors import ConfigError
+from bootc_live.config.cmdline.parse import parse_cmdline
 from bootc_live.config.cmdline.table import is_about_kexec
 from bootc_live.config.cmdline.tokens import Token, read_word, redact_cmdline, split_cmdline, split_words
 from bootc_live.config.model import Kexec
@@ -16,6 +18,8 @@ _OF_BOOT_LOADER = frozenset({"BOOT_IMAGE", "initrd"})
 _OF_HOOK = Token("rd.neednet", "1")
 _PIN = "bootc.live.digest"
 _REGISTRY = "docker://"
+# COMMAND_LINE_SIZE of x86 and arm64, without the byte that ends it.
+_MOST_BYTES = 2047
 _SOURCES = {"root": f"{ROOT_PREFIX}{_REGISTRY}", "bootc.live.fallback": _REGISTRY}
 
 
@@ -44,6 +48,17 @@ def next_cmdline(text: str, image: Sequence[str], kexec: Kexec, digest: str | No
             hint="correct these arguments on the kernel command line",
         )
     return " ".join([*result, *(["--", to_init] if to_init else [])])
+
+
+def check_next_cmdline(text: str, environ: Mapping[str, str] | None = None) -> None:
+    """Raise ConfigError for a command line that no kernel accepts, or that ends a boot; see ``parse_cmdline``."""
+    size = len(os.fsencode(text))
+    if size > _MOST_BYTES:
+        raise ConfigError(
+            f"the kernel command line has {size} bytes, but kernels accept at most {_MOST_BYTES}",
+            hint="add fewer kernel arguments, or remove some from the image (kargs.d)",
+        )
+    parse_cmdline(text, environ)
 
 
 def _dropped(token: Token, proc: str) -> bool:

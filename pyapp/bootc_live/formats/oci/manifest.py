@@ -53,13 +53,13 @@ class ImageConfig:
     created: str = ""
 
 
-def is_index(content: bytes, media_type: str, what: str) -> bool:
+def is_index(content: bytes, media_type: str) -> bool:
     """Return whether a document is an index and not a manifest, by its fields, its mediaType and ``media_type``.
 
     Raises ImageError if these disagree, because other programs may read another image from the same bytes
     (CVE-2021-41190). A general ``media_type``, such as application/json, is ignored.
     """
-    data = _object(content, what)
+    data = _object(content)
     names = data.keys()
     readings: dict[str, bool | None] = {}
     if names & _INDEX_FIELDS:
@@ -77,7 +77,7 @@ def is_index(content: bytes, media_type: str, what: str) -> bool:
             readings["both types, which differ"] = None
     if len(set(readings.values())) > 1 or None in readings.values():
         raise ImageError(
-            f"{what} is ambiguous: it can be read in different ways, by {', '.join(readings)}", hint=_HINT_AMBIGUOUS
+            f"it is ambiguous: it can be read in different ways, by {', '.join(readings)}", hint=_HINT_AMBIGUOUS
         )
     return True in readings.values()
 
@@ -88,35 +88,35 @@ def _kind(media_type: object) -> bool | None:
     return True if media_type in INDEX_TYPES else False if media_type in MANIFEST_TYPES else None
 
 
-def parse_index(content: bytes, what: str) -> tuple[Descriptor, ...]:
-    """Return the manifests of an index (image-index.md); raises ImageError that begins with ``what``."""
-    entries = _object(content, what).get("manifests")
+def parse_index(content: bytes) -> tuple[Descriptor, ...]:
+    """Return the manifests of an index (image-index.md); raises ImageError."""
+    entries = _object(content).get("manifests")
     if not isinstance(entries, list):
-        raise ImageError(f"{what} has no list of manifests", hint=_HINT)
-    return tuple(_descriptor(entry, what) for entry in entries)
+        raise ImageError("it has no list of manifests", hint=_HINT)
+    return tuple(_descriptor(entry) for entry in entries)
 
 
-def parse_manifest(content: bytes, what: str) -> Manifest:
-    """Parse an image manifest (manifest.md); raises ImageError that begins with ``what``."""
-    data = _object(content, what)
+def parse_manifest(content: bytes) -> Manifest:
+    """Parse an image manifest (manifest.md); raises ImageError."""
+    data = _object(content)
     version = data.get("schemaVersion")
     # 2.0 is invalid, because other programs reject it.
     if not isinstance(version, int) or version != 2:
-        raise ImageError(f"{what} has schemaVersion {version!r}, it must be 2", hint=_HINT)
+        raise ImageError(f"it has schemaVersion {version!r}, it must be 2", hint=_HINT)
     layers = data.get("layers")
     if not isinstance(layers, list) or not layers:
-        raise ImageError(f"{what} has no layers", hint=_HINT)
+        raise ImageError("it has no layers", hint=_HINT)
     if len(layers) > MOST_LAYERS:
-        raise ImageError(f"{what} has {len(layers)} layers, the limit is {MOST_LAYERS}", hint=_HINT_LAYERS)
+        raise ImageError(f"it has {len(layers)} layers, the limit is {MOST_LAYERS}", hint=_HINT_LAYERS)
     return Manifest(
-        config=_descriptor(data.get("config"), what),
-        layers=tuple(_descriptor(layer, what) for layer in layers),
+        config=_descriptor(data.get("config")),
+        layers=tuple(_descriptor(layer) for layer in layers),
     )
 
 
-def is_artifact(content: bytes, what: str) -> bool:
+def is_artifact(content: bytes) -> bool:
     """Return whether a manifest is another artifact than an image, such as a signature; raises ImageError."""
-    data = _object(content, what)
+    data = _object(content)
     config, layers = data.get("config"), data.get("layers")
     listed = layers if isinstance(layers, list) else []
     kinds = [str(layer.get("mediaType", "")) for layer in listed if isinstance(layer, dict)]
@@ -127,17 +127,17 @@ def is_artifact(content: bytes, what: str) -> bool:
     )
 
 
-def parse_config(content: bytes, layers: int, what: str) -> ImageConfig:
-    """Parse the config (config.md) of an image with ``layers`` layers; raises ImageError that begins with ``what``."""
-    data = _object(content, what, _CONFIG_FIELDS)
+def parse_config(content: bytes, layers: int) -> ImageConfig:
+    """Parse the config (config.md) of an image with ``layers`` layers; raises ImageError."""
+    data = _object(content, _CONFIG_FIELDS)
     rootfs = data.get("rootfs")
     diff_ids = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
     if not isinstance(diff_ids, list) or len(diff_ids) != layers:
-        raise ImageError(f"{what} does not list one diffID for each of the {layers} layers", hint=_HINT)
+        raise ImageError(f"it does not list one diffID for each of the {layers} layers", hint=_HINT)
     try:
         checked = tuple(check_digest(diff_id) for diff_id in diff_ids)
     except ValueError as error:
-        raise ImageError(f"{what} has a bad diffID: {error}", hint=_HINT) from error
+        raise ImageError(f"it has a bad diffID: {error}", hint=_HINT) from error
     platform = Platform(
         os=str(data.get("os", "")),
         architecture=str(data.get("architecture", "")),
@@ -146,18 +146,18 @@ def parse_config(content: bytes, layers: int, what: str) -> ImageConfig:
     return ImageConfig(platform=platform, diff_ids=checked, created=str(data.get("created", "")))
 
 
-def _object(content: bytes, what: str, fields: AbstractSet[str] = FIELDS | _SCHEMA_1_FIELDS) -> dict[str, object]:
+def _object(content: bytes, fields: AbstractSet[str] = FIELDS | _SCHEMA_1_FIELDS) -> dict[str, object]:
     try:
         data = read_json(content, fields)
     except ValueError as error:
-        raise ImageError(f"{what} is not JSON: {error}", hint=_HINT) from error
+        raise ImageError(f"it is not JSON: {error}", hint=_HINT) from error
     if not isinstance(data, dict):
-        raise ImageError(f"{what} is not a JSON object", hint=_HINT)
+        raise ImageError("it is not a JSON object", hint=_HINT)
     return data
 
 
-def _descriptor(data: object, where: str) -> Descriptor:
+def _descriptor(data: object) -> Descriptor:
     try:
         return parse_descriptor(data)
     except ValueError as error:
-        raise ImageError(f"{where} is damaged: {error}", hint=_HINT) from error
+        raise ImageError(f"it is damaged: {error}", hint=_HINT) from error

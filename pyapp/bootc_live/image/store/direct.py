@@ -1,7 +1,7 @@
-"""Inflate a layer straight into the data file: the program writes there itself, and its output is hashed in place.
+"""Inflate a layer with a program that writes directly into the data file, where its output is hashed.
 
-No byte of the output passes through this process: no pipe, no copy. How far the program has come is the position of
-the descriptor it writes to, which it shares with us.
+The output is not copied through this process. The file position, which the program shares with us, tells how much it
+has written.
 """
 
 from __future__ import annotations
@@ -23,46 +23,43 @@ from bootc_live.system.files import full, punch_hole
 from bootc_live.system.inflate import DAMAGED, feed, make_pipe
 from bootc_live.system.run import Filter, filter_process
 
-# Seconds between looks at how far the program has come.
+# Seconds between two looks at the file position.
 _LOOK = 0.002
 _WINDOW = 16 * 2**20
 _LEAST_FREE = 2**20
-# Of igzip and zstd.
+# Messages of igzip and zstd.
 _WRITING = re.compile("while writing|[Ww]rite error")
 
 
 @dataclass(frozen=True)
 class Inflation:
-    """One layer on its way into the data file: ``program`` (an argv) may write from ``begin`` up to before ``end``.
+    """Inflates one layer with ``program`` (an argv), which may write from ``begin`` to before ``end``.
 
-    ``what`` is the layer for messages; ``stopped`` tells that it is not wanted any more; ``hasher`` gets what came out;
-    ``ran_full`` is shared by all layers of a file, and set by the first that finds its file system full. ``progress``
-    is told how far it has come, and may hold it up.
+    ``stopped`` returns True to end it. ``hasher`` gets the output. ``ran_full`` is shared by all layers, and set by the
+    first that finds the file system full. ``progress`` is told how much is written, and can delay the writer.
     """
 
     program: Sequence[str]
     begin: int
     end: int
-    what: str
     stopped: Callable[[], bool]
     hasher: hashlib._Hash
     ran_full: threading.Event
     progress: LayerProgress = DataFile()  # noqa: RUF009
 
     def into(self, path: str, chunks: Iterator[bytes]) -> int:
-        """Inflate ``chunks`` into a file; give how many bytes came out.
+        """Inflate ``chunks`` into a file; return the size of the output.
 
-        Raises ImageError for damaged data and for too much of it, RunError, and OutOfMemoryError; nothing of it stays
-        in the file then.
+        Raise ImageError for damaged or too much data, RunError, and OutOfMemoryError; then remove what was written.
         """
-        # The program's own can only be written to: what can be read can be mapped, and changed anywhere.
+        # The program gets a write-only descriptor: with a readable one, it could map and change the whole file.
         out, seen = (os.open(path, how | os.O_CLOEXEC) for how in (os.O_WRONLY, os.O_RDWR))
         try:
             os.lseek(out, self.begin, os.SEEK_SET)
             try:
                 self._run(out, seen, chunks)
             except BaseException as error:
-                # Before the space is given back: then nobody could tell any more what it was.
+                # Before the space is freed, because its lack may be the reason.
                 failure = self._explained(error, out) if isinstance(error, RunError) else None
                 punch_hole(seen, self.begin, os.lseek(out, 0, os.SEEK_CUR) - self.begin + mmap.ALLOCATIONGRANULARITY)
                 if failure is not None:
@@ -85,11 +82,11 @@ class Inflation:
                     try:
                         fed = feeder.submit(feed, feed_write, paced, abandoned.is_set)
                         self._follow(out, seen, program, fed)
-                        # What went wrong with the input explains best what the program says.
+                        # An error of the input is the cause of an error of the program.
                         fed.result()
                         program.finish()
                     except BaseException:
-                        # Before the program is ended: whoever feeds it must not read on without it.
+                        # Before the program is ended: the feeder must stop reading.
                         abandoned.set()
                         raise
             finally:
@@ -102,7 +99,7 @@ class Inflation:
             wait_for(self.progress, os.lseek(out, 0, os.SEEK_CUR) - self.begin, abandoned)
 
     def _follow(self, out: int, seen: int, program: Filter, fed: Future[None]) -> None:
-        """Hash what the program has written, as it grows, until it ends."""
+        """Hash the output while the program writes it."""
         hashed, ended = self.begin, False
         with program.watched() as wait:
             while True:
@@ -115,27 +112,24 @@ class Inflation:
                 else:
                     ended = wait(_LOOK)
                 if self.stopped():
-                    raise ImageError(
-                        f"{self.what} was not finished, because another layer failed", hint="see that error"
-                    )
+                    raise ImageError("it was not finished, because another layer failed", hint="see that error")
                 if fed.done():
-                    # Raises what ended the input.
+                    # Raise an error of the input.
                     fed.result()
 
     def _explained(self, error: RunError, out: int) -> Exception:
         usage = os.fstatvfs(out)
-        # Programs do not say why they cannot write, and another layer, or the reader of this one, may have given space
-        # back by now.
+        # Programs do not report why they cannot write, and space may have been freed since.
         cannot_write = _WRITING.search(error.message) is not None
         if self.ran_full.is_set() or cannot_write or usage.f_bavail * usage.f_frsize < _LEAST_FREE:
             self.ran_full.set()
-            return full(out, self.what)
+            return full(out)
         if f"signal {signal.SIGXFSZ.value}" in error.message:
             return ImageError(
-                f"{self.what} unpacks to more than {mib(self.end - self.begin)}",
-                hint="this is no ordinary image; if it has to be so, squash it into one layer",
+                f"it unpacks to more than {mib(self.end - self.begin)}",
+                hint="check the image; if it is really that large, squash it into one layer",
             )
-        return ImageError(f"{self.what} is damaged: {error.message}", hint=DAMAGED)
+        return ImageError(f"it is damaged: {error.message}", hint=DAMAGED)
 
 
 def _hash(fd: int, begin: int, end: int, hasher: hashlib._Hash) -> int:

@@ -1,6 +1,6 @@
-"""The data file: all layers' tar streams in one sparse file, digests computed while writing.
+"""The data file: the tar streams of all layers in one sparse file, hashed while they are written.
 
-One file means one loop device for the whole root, and no limit on layers.
+With one file, the root needs only one loop device, whatever the number of layers.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from bootc_live.image.verified import VerifiedLayer
 from bootc_live.system.files import punch_hole, space_for, write_at
 from bootc_live.system.inflate import inflate, inflater, peeked
 
-# EROFS addresses 2^32 blocks; with blocks of 512 bytes, as tar has them, that is the data file's end.
+# EROFS addresses 2^32 blocks; with tar's blocks of 512 bytes, that limits the data file.
 BLOCK = 512
 _LIMIT = 2**32 * BLOCK
 _ALIGN = 2**20
-# Starting a program takes longer than inflating less.
-_WORTH_A_PROGRAM = 2**20
-# Of a piece that was written in part only.
-_MOST_LOST = 8 * 2**20
-_ALONE = DataFile()
+# Inflating less takes less time than starting a program.
+_MIN_FOR_PROGRAM = 2**20
+# The largest piece; a failure may leave it partly written.
+_MAX_PIECE = 8 * 2**20
+_UNOBSERVED = DataFile()
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,10 @@ class Slot:
 
 
 def slots(sizes: Sequence[int], begin: int = 0, end: int = _LIMIT) -> list[Slot]:
-    """Share a part of the data file between layers, in proportion to their compressed sizes.
+    """Divide a part of the data file between layers, in proportion to their compressed sizes.
 
-    What a layer unpacks to is not known before it is fetched, and holes cost
-    nothing. gzip expands 1032 times at most, so images under 1.9 GiB of gzip
-    always fit into the whole of it.
+    The unpacked size of a layer is not known before it is fetched, and holes cost nothing. gzip expands at most 1032
+    times, so images of up to 1.9 GiB of gzip always fit into the whole file.
     """
     weights = [size + _ALIGN for size in sizes]
     room, total = end - begin, sum(weights)
@@ -57,52 +56,51 @@ def slots(sizes: Sequence[int], begin: int = 0, end: int = _LIMIT) -> list[Slot]
 
 
 class LayerStore:
-    """The data file while it fills: finished layers by diffID, from whatever sources they came. Use ``layer_store``.
+    """The data file, and the finished layers of all sources by diffID. Use ``layer_store``.
 
-    Every source has a part of the file for itself, so that what one of them finished stays where it is.
+    Every source has its own part of the file, so that finished layers of earlier sources stay.
     """
 
     def __init__(self, fd: int, path: str, sources: int, begin: int) -> None:
         """Divide an empty file, from the offset ``begin`` on, between ``sources`` sources."""
         self.path = path
         self.layers: dict[str, VerifiedLayer] = {}
-        # Those of them whose bytes are no more, because a consumer has what it needs of them.
-        self.given_back: set[str] = set()
+        # Layers whose bytes were freed, because a sink consumed them.
+        self.consumed: set[str] = set()
         self._fd = fd
         self._part = (_LIMIT - begin) // sources // _ALIGN * _ALIGN
         self._begin = begin - self._part
         self._next = begin
         self._ran_full = threading.Event()
 
-    def has_room(self) -> None:
-        """Forget that the file system was full: what filled it is gone."""
+    def forget_full(self) -> None:
+        """Forget that the file system was full, after data was removed."""
         self._ran_full.clear()
 
     def next_source(self) -> None:
-        """Go on to the part of the next source."""
-        self.has_room()
+        """Continue in the part of the next source."""
+        self.forget_full()
         self._begin += self._part
         self._next = self._begin
 
     def slots(self, sizes: Sequence[int]) -> list[Slot]:
-        """Give places for layers of these compressed sizes."""
+        """Return slots for layers of these compressed sizes."""
         return slots(sizes, self._begin, self._begin + self._part)
 
     def rest(self) -> Slot:
-        """Give all that is left of the source's part, for one who writes layers one after the other."""
+        """Return the unused rest of the source's part, for layers that are written one after the other."""
         return Slot(self._next, self._begin + self._part - self._next)
 
     def write(
         self,
         slot: Slot,
         pieces: Iterator[bytes],
-        what: str,
         stopped: Callable[[], bool],
         algorithm: str = "sha256",
-        progress: LayerProgress = _ALONE,
+        progress: LayerProgress = _UNOBSERVED,
     ) -> tuple[str, int]:
         """Write pieces into a slot; see ``write_layer``."""
-        found, size = write_layer(self._fd, slot, pieces, what, stopped, algorithm, progress)
+        found, size = write_layer(self._fd, slot, pieces, stopped, algorithm, progress)
         self._advance(slot, size)
         return found, size
 
@@ -111,25 +109,22 @@ class LayerStore:
         slot: Slot,
         chunks: Iterator[bytes],
         size: int,
-        what: str,
         stopped: Callable[[], bool],
         algorithm: str = "sha256",
-        progress: LayerProgress = _ALONE,
+        progress: LayerProgress = _UNOBSERVED,
     ) -> tuple[str, int]:
-        """Inflate ``size`` bytes of a layer into a slot; give the digest and the size of what came out.
+        """Inflate ``size`` bytes of a layer into a slot; return digest and size of the result.
 
-        ``progress`` is told how far it has come, and may hold it up.
-        Raises as ``write_layer``, and ImageError for damaged data.
+        ``progress`` is told how much is written, and can delay the writer. Raise as ``write_layer``, and ImageError
+        for damaged data.
         """
         first, whole = peeked(chunks)
-        argv = inflater(first) if size >= _WORTH_A_PROGRAM else None
+        argv = inflater(first) if size >= _MIN_FOR_PROGRAM else None
         if argv is None:
-            with closing(inflate(whole, what)) as pieces:
-                return self.write(slot, pieces, what, stopped, algorithm, progress)
+            with closing(inflate(whole)) as pieces:
+                return self.write(slot, pieces, stopped, algorithm, progress)
         hasher = hashlib.new(algorithm)
-        inflation = Inflation(
-            argv, slot.offset, slot.offset + slot.size, what, stopped, hasher, self._ran_full, progress
-        )
+        inflation = Inflation(argv, slot.offset, slot.offset + slot.size, stopped, hasher, self._ran_full, progress)
         came = inflation.into(self.path, whole)
         self._advance(slot, came)
         return f"{algorithm}:{hasher.hexdigest()}", came
@@ -139,7 +134,7 @@ class LayerStore:
             self._next = -(-(slot.offset + size) // _ALIGN) * _ALIGN
 
     def digest(self, layer: VerifiedLayer, algorithm: str) -> str:
-        """Give the digest of a finished layer by another algorithm than the one it was written with."""
+        """Return the digest of a finished layer by any algorithm."""
         if algorithm == layer.diff_id.partition(":")[0]:
             return layer.diff_id
         hasher = hashlib.new(algorithm)
@@ -148,20 +143,20 @@ class LayerStore:
         return f"{algorithm}:{hasher.hexdigest()}"
 
     def drop(self, offset: int, size: int) -> None:
-        """Give the memory of something written back."""
+        """Free the memory of a part of the file."""
         punch_hole(self._fd, offset, size)
 
-    def forget_given_back(self, diff_ids: Collection[str]) -> None:
-        """Make layers that are needed once more count as not fetched where their bytes are no more."""
-        for diff_id in self.given_back & set(diff_ids):
+    def forget_consumed(self, diff_ids: Collection[str]) -> None:
+        """Remove consumed layers that are needed again, so that they are fetched again."""
+        for diff_id in self.consumed & set(diff_ids):
             self.layers.pop(diff_id, None)
-            self.given_back.discard(diff_id)
+            self.consumed.discard(diff_id)
 
     def keep_only(self, diff_ids: Collection[str]) -> None:
-        """Drop finished layers that no one needs."""
+        """Drop all other finished layers."""
         needed = {self.layers[diff_id].offset for diff_id in diff_ids}
         for diff_id in self.layers.keys() - diff_ids:
-            # The same data may be known by two algorithms.
+            # Two diffIDs of different algorithms may have the same data.
             layer = self.layers.pop(diff_id)
             if layer.offset not in needed:
                 self.drop(layer.offset, layer.size)
@@ -169,7 +164,7 @@ class LayerStore:
 
 @contextmanager
 def layer_store(path: str, sources: int = 1, begin: int = 0) -> Iterator[LayerStore]:
-    """Make the new data file ``path``, and leave it free up to the offset ``begin``; remove it after an error.
+    """Create the data file ``path``, with layers from the offset ``begin`` on; remove it after an error.
 
     Raise OSError.
     """
@@ -189,33 +184,32 @@ def write_layer(
     fd: int,
     slot: Slot,
     pieces: Iterator[bytes],
-    what: str,
     stopped: Callable[[], bool],
     algorithm: str = "sha256",
-    progress: LayerProgress = _ALONE,
+    progress: LayerProgress = _UNOBSERVED,
 ) -> tuple[str, int]:
-    """Write the pieces into a slot of the data file; give their digest and their size in bytes.
+    """Write the pieces into a slot of the data file; return their digest and their size in bytes.
 
-    Raises ImageError where they outgrow the slot or ``stopped`` turns true, and OutOfMemoryError where the file system
-    is full; nothing of them stays in the file then.
+    Raise ImageError if they outgrow the slot or ``stopped`` returns True, and OutOfMemoryError if the file system is
+    full; then remove what was written.
     """
     hasher, size = hashlib.new(algorithm), 0
     try:
         for piece in pieces:
             if stopped():
-                raise ImageError(f"{what} was not finished, because another layer failed", hint="see that error")
+                raise ImageError("it was not finished, because another layer failed", hint="see that error")
             if size + len(piece) > slot.size:
                 raise ImageError(
-                    f"{what} unpacks to more than {mib(slot.size)}",
-                    hint="this is no ordinary image; if it has to be so, squash it into one layer",
+                    f"it unpacks to more than {mib(slot.size)}",
+                    hint="check the image; if it is really that large, squash it into one layer",
                 )
             hasher.update(piece)
-            with space_for(what, fd):
+            with space_for(fd):
                 write_at(fd, slot.offset + size, piece)
             size += len(piece)
             progress.advance(size)
             wait_for(progress, size, stopped)
     except BaseException:
-        punch_hole(fd, slot.offset, size + _MOST_LOST)
+        punch_hole(fd, slot.offset, size + _MAX_PIECE)
         raise
     return f"{algorithm}:{hasher.hexdigest()}", size

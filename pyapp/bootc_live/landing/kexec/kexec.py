@@ -1,4 +1,4 @@
-"""Landing in the image's own kernel: what the next one gets, and the jump into it."""
+"""Land in the image's own kernel: load it with its initrd and command line, and start it."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from bootc_live.config.next_kernel.cmdline import next_cmdline
 from bootc_live.config.next_kernel.handover import STAGE, WHOLE, is_mounted_over, stage_json
 from bootc_live.config.source_spec import ArchiveFile, SourceSpec
 from bootc_live.landing.kexec.next_initrd import append_archive, append_file, carried_files
-from bootc_live.landing.kexec.next_kernel import check_next_cmdline, check_next_memory
+from bootc_live.landing.kexec.next_kernel import check_cmdline, check_next_memory
 from bootc_live.landing.protocol import Receipt
 from bootc_live.landing.sysroot.modules import needs_modules
-from bootc_live.rootfs.boot_files.dracut_modules import lacking_module
+from bootc_live.rootfs.boot_files.dracut_modules import unfit
 from bootc_live.rootfs.boot_files.extract import BootArtifacts
 from bootc_live.rootfs.boot_files.files import BootFile
 from bootc_live.system.cleanup.guard import commit
@@ -29,16 +29,16 @@ from bootc_live.system.files import punch_hole
 from bootc_live.system.kexec import exec_loaded_kernel, loaded_kernel
 from bootc_live.system.memory import trim_heap
 
-# Unlike /etc/initrd-release, dracut writes it without systemd, too.
+# dracut writes it even without systemd, unlike /etc/initrd-release.
 _INITRAMFS = "/usr/lib/initrd-release"
 _HINT = "build the image's initramfs with the dracut modules of bootc-live that its source needs"
 
 
 @dataclass(frozen=True)
 class _Next:
-    """What the next kernel gets: its command line, and an archive of this initramfs at the same path, if any.
+    """The next kernel's command line, and the archive of this initramfs that it gets at the same path, or None.
 
-    ``rest`` is the source of what is left to fetch, None if nothing is; ``handed`` are bytes handed over.
+    ``rest`` is the source of the layers that are still to fetch, or None; ``handed`` counts the bytes handed over.
     """
 
     cmdline: str
@@ -49,10 +49,10 @@ class _Next:
 
 @dataclass
 class KexecLanding:
-    """Go on in the image's own kernel; a ``Landing``.
+    """Starts the image's own kernel; a ``Landing``.
 
-    ``cmdline`` is this boot's own, as given; ``directory`` a place in RAM for files; ``log`` is where the last words
-    go. A ``dry_run`` works outside of an initramfs, too, and leaves its archives alone.
+    ``cmdline`` is the kernel command line of this boot, ``directory`` a directory in RAM, and ``log`` the file for the
+    last message. A ``dry_run`` also works outside an initramfs, and does not remove archives.
     """
 
     kexec: Kexec
@@ -62,21 +62,21 @@ class KexecLanding:
     recorder: Recorder
     log: str | None = None
     dry_run: bool = False
-    _last_words: str = ""
+    _summary: str = ""
     _stack: ExitStack = field(default_factory=ExitStack)
 
     def check(self) -> None:
         """Raise LandingError outside of an initramfs."""
         if not self.dry_run and not os.path.exists(_INITRAMFS):
             raise LandingError(
-                "bootc.kexec starts another kernel at once, which only an initramfs may do",
-                hint="leave bootc.kexec out, or try it with --dry-run",
+                "bootc.kexec starts another kernel immediately, which is allowed only in an initramfs",
+                hint="leave out bootc.kexec, or use --dry-run",
             )
 
     def examine(self, made: BootArtifacts) -> list[str]:
-        """Raise LandingError for an image whose kernel or initramfs could not go on; return other warnings."""
+        """Raise LandingError if the image's kernel and initramfs could not continue the boot; return warnings."""
         following = self._next(made)
-        check_next_cmdline(following.cmdline)
+        check_cmdline(following.cmdline)
         warnings = list(_check_initramfs(made, following))
         running = os.uname().release
         if self.kexec.boot_on_failure and needs_modules() and running not in made.modules:
@@ -90,14 +90,14 @@ class KexecLanding:
         return warnings
 
     def prepare(self, made: BootArtifacts, receipt: Receipt) -> str:
-        """Make the next initrd and load the kernel; ``receipt`` tells the next one of it.
+        """Make the next initrd, which contains ``receipt``, and load the kernel.
 
         Raise LandingError with the kernel's reason, OutOfMemoryError and RunError.
         """
         following, layout, initramfs = self._next(made), made.layout, made.files.initramfs
         assert initramfs is not None, "examined"
         source = self.sources[len(made.attempts) - 1]
-        if isinstance(source, ArchiveFile) and following.archive is None and not self._may_go_on:
+        if isinstance(source, ArchiveFile) and following.archive is None and not self._may_continue:
             _drop_embedded_archive(source.path)
         trim_heap()
         initrd = os.path.join(self.directory, "initrd") if layout is None else layout.path
@@ -107,7 +107,7 @@ class KexecLanding:
                 append_archive(_files_of(following.archive), initrd)
             append_file(made.files.kernel, kernel)
             append_file(initramfs, initrd)
-            # An archive that is read once left whole layers there.
+            # A streamed archive left whole layers there.
             os.truncate(initramfs.path, 0)
             missing = frozenset[str]() if layout is None else layout.missing
             stage = stage_json(made.image.manifest_digest, missing, {**receipt, "handed_over": time.time()})
@@ -122,17 +122,17 @@ class KexecLanding:
         assert isinstance(used, int)
         seconds = ", ".join(f"{name} {spent} s" for name, spent in self.recorder.phases.items())
         peak = f"{mib(used)} of memory at the peak, for {fetched} to fetch"
-        self._last_words = f"{peak}; {seconds}; going on in kernel {made.files.version} ({call})"
+        self._summary = f"{peak}; {seconds}; continuing in kernel {made.files.version} ({call})"
         return f"kernel {made.files.version} can be loaded ({call}); {peak}; {seconds}"
 
     def commit(self) -> NoReturn:
-        """Start it; raise LandingError if this kernel is still there."""
-        # They have to be on the console when this kernel ends: its log is, the journal may be late.
+        """Start the loaded kernel; raise LandingError if this kernel is still running."""
+        # Unlike the journal, the kernel log reaches the console before this kernel ends.
         if self.log is None or self.recorder.quiet:
-            self.recorder.say(self._last_words)
+            self.recorder.say(self._summary)
         else:
             with suppress(OSError), open(self.log, "ab", buffering=0) as file:
-                file.write(f"<6>bootc-live: {self._last_words}\n".encode())
+                file.write(f"<6>bootc-live: {self._summary}\n".encode())
         commit(exec_loaded_kernel)
         raise AssertionError("the kernel was started")
 
@@ -141,75 +141,65 @@ class KexecLanding:
         self._stack.close()
 
     @property
-    def _may_go_on(self) -> bool:
+    def _may_continue(self) -> bool:
         """Whether this kernel may be needed after a failure."""
         return self.dry_run or self.kexec.boot_on_failure
 
     def _next(self, made: BootArtifacts) -> _Next:
         kexec, digest = self.kexec, made.image.manifest_digest
         if digest is None:
-            # A docker-archive: no registry knows the digest that it can be pinned by.
+            # A docker-archive is pinned by its config digest, which no registry knows.
             kexec = replace(kexec, append=(*kexec.append, f"bootc.live.digest={made.image.identity}"))
         cmdline = next_cmdline(self.cmdline, made.files.arguments, kexec, digest, _running_cmdline())
         used = self.sources[len(made.attempts) - 1]
         rest = used if made.layout is None or made.layout.missing else None
-        # Where an earlier source gave some of it, too, the rest is in the archive alone.
+        # If an earlier source supplied some layers, only the archive has the others.
         archive = rest.path if kexec.reuse and isinstance(rest, ArchiveFile) else None
         handed = (0 if made.layout is None else made.layout.size) + (0 if archive is None else _size(archive))
         return _Next(cmdline, archive, rest, handed)
 
 
 def _check_initramfs(made: BootArtifacts, following: _Next) -> Iterator[str]:
-    """Raise LandingError for an image whose initramfs could not go on; warn of one that cannot be read."""
+    """Raise LandingError if the image's initramfs could not continue the boot; yield a warning if it cannot be read."""
     typed, version, initramfs = made.image.typed, made.files.version, made.files.initramfs
     if initramfs is None:
         raise LandingError(f"{typed!r} has no initramfs.img beside its kernel {version}", hint=_HINT)
     if following.archive is not None and is_mounted_over(following.archive):
         raise LandingError(
-            f"{following.archive!r} would have to be handed over as it is, but the next kernel mounts something over "
-            "that place before it is looked for",
-            hint="put the archive elsewhere in the initramfs, for example at /root.oci, or make it an OCI archive "
-            "that is not compressed as a whole",
+            f"{following.archive!r} cannot be handed over: the next kernel mounts another file system there first",
+            hint="put the archive elsewhere in the initramfs, for example at /root.oci, or use an OCI archive that is "
+            "not compressed as a whole",
         )
+    what = f"the initramfs of {typed!r} (kernel {version})"
     try:
-        lacking = lacking_module(initramfs.chunks(), following.rest)
+        problem = unfit(initramfs.chunks(), what, following.rest)
     except ValueError as error:
-        yield f"cannot look into the initramfs of {typed!r}: {error}"
+        yield f"{what} cannot be read: {error}"
         return
-    if lacking == "bootc-live":
-        raise LandingError(
-            f"the initramfs of {typed!r} (kernel {version}) has no bootc-live in it, "
-            "so it could not make a root of the image",
-            hint=_HINT,
-        )
-    if lacking:
-        raise LandingError(
-            f"the initramfs of {typed!r} (kernel {version}) lacks the dracut module {lacking}, "
-            "so it could not fetch what is not handed over",
-            hint=_HINT,
-        )
+    if problem is not None:
+        raise LandingError(problem, hint=_HINT)
 
 
 def reachable(sources: Sequence[SourceSpec]) -> tuple[SourceSpec, ...]:
-    """Return the sources that the next kernel can reach: not archives in this initramfs; raise ConfigError for none."""
+    """Return the sources without archives in this initramfs, which the next kernel lacks; raise ConfigError if none."""
     left = tuple(spec for spec in sources if not isinstance(spec, ArchiveFile))
     if not left:
         raise ConfigError(
-            f"'bootc.kexec.reuse-image=0' does not go with 'root=bootc-live:{sources[0].typed}': the next kernel has "
-            "another initramfs, without that archive",
-            hint="leave bootc.kexec.reuse-image=0 out, or name a source that the next kernel can reach, too",
+            f"'bootc.kexec.reuse-image=0' contradicts 'root=bootc-live:{sources[0].typed}': the next kernel's "
+            "initramfs does not contain that archive",
+            hint="leave out bootc.kexec.reuse-image=0, or name a source that the next kernel can reach",
         )
     return left
 
 
 def unreachable_archives(sources: Sequence[SourceSpec]) -> list[str]:
-    """Return a warning of fallbacks that the next kernel would look for in vain while something is left to fetch."""
+    """Return a warning about fallbacks in this initramfs, which the next kernel lacks."""
     archives = " and ".join(repr(spec.typed) for spec in sources if isinstance(spec, ArchiveFile))
-    return [f"the next kernel cannot fall back to {archives}: its initramfs is another one"] if archives else []
+    return [f"the next kernel cannot fall back to {archives}: its initramfs does not contain them"] if archives else []
 
 
 def _drop_embedded_archive(archive: str) -> None:
-    """Remove an archive of this initramfs: all that is needed of it was copied, and it takes as much memory as that."""
+    """Free the memory of an archive in this initramfs, whose needed parts have been copied."""
     with suppress(OSError):
         if os.path.isfile(archive) and os.stat(archive).st_dev == os.stat("/").st_dev:
             os.unlink(archive)
@@ -229,7 +219,7 @@ def _running_cmdline() -> str:
 
 @contextmanager
 def _load_hints() -> Iterator[None]:
-    """Add the kernel arguments that help if a kernel cannot be loaded."""
+    """Add kernel arguments to the hints of errors while loading a kernel."""
     try:
         yield
     except OutOfMemoryError as error:
@@ -241,7 +231,7 @@ def _load_hints() -> Iterator[None]:
 
 
 def _files_of(archive: str) -> dict[str, bytes | BootFile]:
-    """Give an archive, or all there is in a layout directory, by path."""
+    """Return an archive, or all files of a layout directory, by path."""
     paths = [archive]
     if os.path.isdir(archive):
         paths = [os.path.join(top, name) for top, _, names in os.walk(archive) for name in names]

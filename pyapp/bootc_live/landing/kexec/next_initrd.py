@@ -1,7 +1,7 @@
-"""The initrd of the next kernel: what is handed over, around the image's own initramfs, with nothing in memory twice.
+"""Make the initrd of the next kernel, without having any part of it in memory twice.
 
-The kernel unpacks the archives of an initrd one after the other, so the blobs stand in front, where they were written
-when they came; the image's initramfs follows, and small files that may replace some of it come last.
+The kernel unpacks the archives of an initrd in order. First come the blobs, in the file that they were fetched into,
+then the image's initramfs, and then small files, which may replace some of its files.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from bootc_live.system.memory import available_bytes
 _DIRECTORY, _FILE = 0o40755, 0o100600
 _ALIGN = 4
 _STEP = 4 * 2**20
-# Beside other authorities, not in their place: the image's initramfs has a bundle of its own.
+# In addition to the bundle of the image's initramfs.
 _AUTHORITIES = "/etc/bootc-live/certs.d/kernel-before.crt"
 
 
 def append_file(part: BootFile, path: str) -> None:
-    """Move bytes of a file behind those of the file ``path``, from a multiple of four on; raises OutOfMemoryError.
+    """Move a part of a file to the end of the file ``path``, aligned to four bytes; raise OutOfMemoryError.
 
-    Their memory in the first file is given back on the way.
+    The memory of the part is freed on the way.
     """
     source = os.open(part.path, os.O_RDWR | os.O_CLOEXEC)
     try:
@@ -55,14 +55,11 @@ def append_file(part: BootFile, path: str) -> None:
 
 
 def append_archive(files: Mapping[str, bytes | BootFile], path: str) -> None:
-    """Put files, named by absolute paths, as one more archive behind the content of the file ``path``.
-
-    Raises OutOfMemoryError.
-    """
+    """Append an archive with files, named by absolute paths, to the file ``path``; raise OutOfMemoryError."""
     names = [name.lstrip("/") for name in files]
     try:
         with open(path, "ab") as file:
-            # A word of zeros ends what is compressed with lz4 for the kernel; elsewhere it is passed over.
+            # A word of zeros ends a part that is compressed with lz4; elsewhere, the kernel skips it.
             file.write(bytes(-file.tell() % _ALIGN + (_ALIGN if file.tell() else 0)))
             inodes = count(1)
             for name in cpio.directories(names):
@@ -84,9 +81,9 @@ def append_archive(files: Mapping[str, bytes | BootFile], path: str) -> None:
 
 
 def carried_files(root: str = "/", environ: Mapping[str, str] = os.environ) -> Iterator[tuple[str, bytes]]:
-    """Give what this kernel was given for servers, by the paths it has in the next one, which asks the same ones.
+    """Yield the settings for servers of this initramfs, by their paths in the next one.
 
-    Those are logins, certificates and mirrors, and the authorities that this system trusts.
+    These are logins, certificates and mirrors, and the authorities that this system trusts.
     """
     for path in host_files(root, environ):
         with open(os.path.join(root, path.lstrip("/")), "rb") as file:
@@ -101,13 +98,13 @@ def _system_bundle() -> str | None:
     try:
         from bootc_live.source.http.trust import system_bundle
     except ImportError:
-        # Of an initramfs without the network.
+        # This initramfs has no network support.
         return None
     return system_bundle()
 
 
 def _full() -> OutOfMemoryError:
     return OutOfMemoryError(
-        f"there is no room for the next kernel's initrd, {mib(available_bytes())} are available",
+        f"there is too little memory for the next kernel's initrd: {mib(available_bytes())} are available",
         hint="give the machine more memory, or boot with bootc.kexec.reuse-image=0",
     )

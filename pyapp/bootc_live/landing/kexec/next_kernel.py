@@ -1,4 +1,4 @@
-"""What the next kernel can do: how much may be handed over to it, and what it will say to its arguments."""
+"""Check before kexec that the next kernel will have enough memory, and a valid command line."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import os
 
 from bootc_live.base.errors import ConfigError, LandingError, OutOfMemoryError
 from bootc_live.base.units import mib
-from bootc_live.config.cmdline.parse import parse_cmdline
 from bootc_live.config.model import Config
+from bootc_live.config.next_kernel.cmdline import check_next_cmdline
 from bootc_live.config.source_spec import ArchiveFile
 from bootc_live.image.candidate import Candidate
 from bootc_live.image.layout_recorder import RecordLimit
@@ -19,25 +19,23 @@ from bootc_live.rootfs.memory.need import available_on
 from bootc_live.rootfs.plan import candidates, least_need
 from bootc_live.system.memory import available_bytes, total_bytes
 
-# What kernel, initramfs and this program take beside the blobs, at their largest.
+# The largest memory use of kernel, initramfs and this program, without the blobs.
 _BESIDE = 192 * 2**20
-# What the next kernel needs for itself, for an initramfs of usual size, packed and unpacked, and to begin its work.
+# The next kernel's memory use at its start, with an initramfs of usual size, packed and unpacked.
 _NEXT = 320 * 2**20
 # The same without the initramfs.
 _NEXT_ALONE = 192 * 2**20
-# An initramfs is measured where one that unpacks to so many times its size might not do.
+# An initramfs is measured only if there would be too little memory for this ratio of unpacked to packed size.
 _OFTEN_UNPACKED = 12
-# No file may be larger for kexec_file_load(2), and none in a cpio; kernel and initramfs are to go in there, too.
+# The limit of files in a cpio and for kexec_file_load(2), without room for kernel and initramfs.
 _MOST = 4 * 2**30 - 512 * 2**20
-# A kernel refuses longer command lines (COMMAND_LINE_SIZE of x86 and arm64).
-_LONGEST = 2047
 
 
 def plan_handover(config: Config, candidate: Candidate) -> RecordLimit:
-    """Return how much of an image may be handed over in memory, so that the next kernel can still make its root.
+    """Return how many bytes of an image can be handed over in memory, so that the next kernel can still make its root.
 
-    An archive of this initramfs has to be handed over whole: the next kernel can have it from nowhere else. This
-    kernel holds what is handed over twice for a moment, and so does the next one while it unpacks its initrd.
+    An archive in this initramfs must be handed over whole, because the next kernel has no other source for it. Both
+    kernels temporarily need twice the memory of what is handed over.
     """
     whole = candidate.source.typed in {spec.typed for spec in config.sources if isinstance(spec, ArchiveFile)}
     room = min((available_bytes() - _BESIDE) // 2, (total_bytes() - _NEXT) // 2, _MOST)
@@ -50,9 +48,9 @@ def plan_handover(config: Config, candidate: Candidate) -> RecordLimit:
 
 
 def check_next_memory(handed: int, initramfs: BootFile) -> None:
-    """Raise OutOfMemoryError where the next kernel could not unpack its initrd: it would only stop there.
+    """Raise OutOfMemoryError if the next kernel could not unpack its initrd.
 
-    ``handed`` are bytes that are handed over in it, which lie in memory twice for a moment.
+    ``handed`` counts the bytes that are handed over in it; they temporarily need twice the memory.
     """
     total = total_bytes()
     if 2 * handed + _NEXT_ALONE + (1 + _OFTEN_UNPACKED) * initramfs.size <= total:
@@ -60,26 +58,21 @@ def check_next_memory(handed: int, initramfs: BootFile) -> None:
     unpacked = unpacked_size(initramfs.chunks())
     needed = 2 * handed + _NEXT_ALONE + initramfs.size + unpacked
     if needed > total:
-        also = f" and twice the {mib(handed)} that are handed over" if handed else ""
+        also = f" and 2 × {mib(handed)} for layers that are handed over" if handed else ""
         raise OutOfMemoryError(
-            f"the next kernel would need {mib(needed)} to begin with, for its initramfs ({mib(initramfs.size)}, "
+            f"the next kernel would need {mib(needed)} at its start, for its initramfs ({mib(initramfs.size)}, "
             f"{mib(unpacked)} unpacked){also}; this machine has {mib(total)}",
             hint="give the machine more memory, make the image's initramfs smaller"
             + (", or boot with bootc.kexec.reuse-image=0" if handed else ""),
         )
 
 
-def check_next_cmdline(cmdline: str) -> None:
-    """Raise LandingError for a command line that the next kernel could not boot with: here, something can be done."""
-    if len(os.fsencode(cmdline)) > _LONGEST:
-        raise LandingError(
-            f"the next kernel's command line has {len(cmdline)} characters, {_LONGEST} are the most there can be",
-            hint="leave arguments out with bootc.kexec.remove=",
-        )
+def check_cmdline(cmdline: str) -> None:
+    """Raise LandingError for a command line that the next kernel could not boot with."""
     try:
-        parse_cmdline(cmdline, os.environ)
+        check_next_cmdline(cmdline, os.environ)
     except ConfigError as error:
         raise LandingError(
-            f"the next kernel could not boot with the command line it would get: {error.message}",
+            f"the next kernel could not boot with its command line: {error.message}",
             hint="correct the arguments of the image (kargs.d), bootc.kexec.append= and bootc.kexec.remove=",
         ) from error

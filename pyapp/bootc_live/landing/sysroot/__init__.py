@@ -1,1 +1,1 @@
-"""Landing on the sysroot of an initramfs, where switch-root goes on."""
+"""Landing on the sysroot of an initramfs, where switch-root continues."""

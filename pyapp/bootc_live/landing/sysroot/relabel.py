@@ -1,7 +1,7 @@
-"""What systemd is asked to label once the policy of the new root is in force.
+"""Ask systemd to label files after it has loaded the SELinux policy of the new root.
 
-A tmpfs forgets the labels it was given before that: what lies on one is named in a file of
-/run/systemd/relabel-extra.d, whose trees systemd labels right after it has loaded the policy.
+A tmpfs loses labels that were set before that. systemd labels the trees that are listed in the files of
+/run/systemd/relabel-extra.d right after it has loaded the policy.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _NAME = "bootc-live.relabel"
 
 @contextmanager
 def relabelled(paths: Sequence[str], directory: str = DEFAULT_DIRECTORY) -> Iterator[None]:
-    """Leave the request behind, before the block; a failure in the block takes it away. Raises LandingError."""
+    """Write the request before the block, and remove it if the block fails; raise LandingError."""
     if not paths:
         yield
         return
@@ -29,7 +29,7 @@ def relabelled(paths: Sequence[str], directory: str = DEFAULT_DIRECTORY) -> Iter
             with open(path, "w", encoding="utf-8") as file:
                 file.writelines(f"{name}\n" for name in paths)
         except OSError as error:
-            raise LandingError(f"cannot write {path!r}: {error.strerror}", hint="free some space in /run") from error
+            raise LandingError(f"cannot write {path!r}: {error.strerror}", hint="free space in /run") from error
         yield
     except BaseException:
         with suppress(OSError):

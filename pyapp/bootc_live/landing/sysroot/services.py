@@ -1,4 +1,4 @@
-"""Whether an image has services that fail without a disk."""
+"""Check whether an image has services that fail without a disk."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from bootc_live.rootfs.disk_units import DirectoryTree, enabled_disk_units, mask
 
 
 def check_services(root: str, typed: str, cmdline: str) -> str | None:
-    """Return a warning where the tree ``root`` asks for such services, and the kernel command line does not mask them.
+    """Return a warning if the tree ``root`` enables such services and the kernel command line does not mask them.
 
-    ``typed`` is the image as the user wrote it.
+    ``typed`` is the image as typed.
     """
     units = enabled_disk_units(DirectoryTree(root), masked_by(split_cmdline(cmdline)))
     if not units:
         return None
     names = ", ".join(unit.name for unit in units)
     return (
-        f"{typed!r} has services for a system on a disk, which fail here or fill memory: {names}; to leave them "
-        f"out, add {mask_arguments(units)} to the kernel arguments"
+        f"{typed!r} has services for a system on a disk, which fail here or fill memory: {names}; to disable them, "
+        f"add {mask_arguments(units)} to the kernel arguments"
     )

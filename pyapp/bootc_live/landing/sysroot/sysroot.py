@@ -1,11 +1,13 @@
-"""Landing on the sysroot of an initramfs: what switch-root continues in."""
+"""Land on the sysroot of an initramfs, where switch-root continues."""
 
 from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 
 from bootc_live.base.errors import LandingError
 from bootc_live.base.paths import resolve_below
@@ -18,16 +20,16 @@ from bootc_live.rootfs.writable.live_root import MountedRoot
 from bootc_live.system.cleanup.guard import commit
 from bootc_live.system.mounts import attach_tree, is_mount_point, mount_tree
 
-# What dracut and systemd switch to, unless told otherwise.
+# The programs that dracut and systemd start by default.
 _INITS = ("usr/lib/systemd/systemd", "sbin/init", "etc/init", "bin/init")
 
 
 @dataclass
 class SysrootLanding:
-    """Attach a mounted root at ``sysroot``, with its receipt; a ``Landing``.
+    """Attaches a mounted root at ``sysroot``, and writes its receipt; a ``Landing``.
 
     ``cmdline`` is the kernel command line, which may mask services. ``modules_required`` refuses an image without
-    modules for the running kernel. ``relabel_to`` is where systemd looks for what it has to label.
+    modules for the running kernel. ``relabel_to`` is the directory where systemd looks for files to label.
     """
 
     sysroot: str
@@ -35,52 +37,50 @@ class SysrootLanding:
     relabel_to: str
     cmdline: str = ""
     modules_required: bool = False
-    _arguments: tuple[Receipt, tuple[str, ...]] | None = None
-    _tree: int = -1
+    _attach: Callable[[], None] | None = None
     _stack: ExitStack = field(default_factory=ExitStack)
 
     def check(self) -> None:
-        """Raise LandingError for a place that no root can be mounted on."""
+        """Raise LandingError if no root can be mounted at ``sysroot``."""
         _check_place(self.sysroot)
 
     def examine(self, made: MountedRoot) -> list[str]:
-        """Raise LandingError for a root without an init program, or without modules where they are required.
+        """Raise LandingError for a root without an init program, or without modules if they are required.
 
-        Return warnings of modules and services.
+        Return warnings about modules and services.
         """
         if not any(_is_program_below(made.path, name) for name in _INITS):
             raise LandingError(
-                f"{made.typed!r} has no init program (/sbin/init): it is a container image, not a bootable one",
-                hint="use a bootc image, one with systemd and a kernel inside",
+                f"{made.typed!r} has no init program (/sbin/init): it is not a bootable image",
+                hint="use a bootc image, which contains systemd and a kernel",
             )
         lacking = check_modules(made.path, made.typed, required=self.modules_required)
         services = check_services(made.path, made.typed, self.cmdline)
         return [warning for warning in (lacking, services) if warning is not None]
 
     def prepare(self, made: MountedRoot, receipt: Receipt) -> str:
-        """Copy the tree of mounts, attached nowhere; raise OSError."""
-        self._tree = mount_tree(made.path)
-        self._stack.callback(os.close, self._tree)
-        self._arguments = receipt, made.unlabelled
+        """Make a detached copy of the root's mounts; raise OSError."""
+        tree = mount_tree(made.path)
+        self._stack.callback(os.close, tree)
+        arguments = self.sysroot, receipt, self.receipt_path, made.unlabelled, self.relabel_to
+        self._attach = partial(commit, attach, *arguments, descriptors=[tree])
         return f"the root can be attached at {self.sysroot}"
 
     def commit(self) -> str:
-        """Attach the root, and leave the receipt; from here on only switch-root follows. Raise LandingError."""
-        assert self._arguments is not None, "prepared"
-        receipt, unlabelled = self._arguments
-        arguments = self.sysroot, receipt, self.receipt_path, unlabelled, self.relabel_to
-        commit(attach, *arguments, descriptors=[self._tree])
+        """Attach the root and write the receipt; only switch-root follows. Raise LandingError."""
+        assert self._attach is not None, "prepared"
+        self._attach()
         return f"the root is at {self.sysroot}"
 
     def undo(self) -> None:
-        """Release the copy."""
+        """Close the copy."""
         self._stack.close()
 
 
 def attach(descriptor: int, sysroot: str, receipt: Receipt, path: str, unlabelled: list[str], relabel_to: str) -> None:
-    """Attach a tree of mounts, with its receipt and what systemd is to label, or leave nothing of it behind."""
+    """Attach a tree of mounts, and write the receipt and the request to systemd; a failure leaves nothing behind."""
     try:
-        # Another boot may have been faster.
+        # Another boot may have used the place in the meantime.
         _check_place(sysroot)
         with relabelled(unlabelled, relabel_to), written_receipt(receipt, path):
             attach_tree(descriptor, sysroot)
@@ -94,7 +94,7 @@ def _check_place(sysroot: str) -> None:
             f"{sysroot!r} is not a directory to mount the root on", hint="create it, or correct --sysroot"
         )
     if is_mount_point(sysroot):
-        raise LandingError(f"something is mounted on {sysroot!r} already", hint="unmount it, or correct --sysroot")
+        raise LandingError(f"something is already mounted on {sysroot!r}", hint="unmount it, or correct --sysroot")
 
 
 def _is_program_below(root: str, name: str) -> bool:

@@ -13,6 +13,16 @@ _PROGRAM, _FETCH = f"{_TOP}/bootc-live.pyz", f"{_TOP}/fetch-url"
 _FEATURES = f"{_TOP}/features"
 
 
+def unfit(initramfs: Iterator[bytes], what: str, spec: SourceSpec | None) -> str | None:
+    """Return why an initramfs, called ``what``, cannot boot from ``spec``, or None; raise as ``lacking_module``."""
+    lacking = lacking_module(initramfs, spec)
+    if lacking is None:
+        return None
+    if lacking == "bootc-live":
+        return f"{what} does not contain bootc-live"
+    return f"{what} lacks the dracut module {lacking}" + (f", which {spec.typed!r} needs" if spec else "")
+
+
 def lacking_module(initramfs: Iterator[bytes], spec: SourceSpec | None) -> str | None:
     """Return the name of the first module that an initramfs lacks to boot from ``spec``, None where it has all.
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from bootc_live.base.errors import ImageError
+from bootc_live.base.errors import ImageError, about
 from bootc_live.config.next_kernel.kargs_d import image_arguments, printable_words
 from bootc_live.formats import pe
 from bootc_live.rootfs.boot_files import zboot
@@ -112,18 +112,19 @@ def _unwrapped(
 
 
 def _plain(kernel: BootFile, directory: str, typed: str) -> BootFile:
-    chunks = zboot.unwrap(kernel.read_at, kernel.size)
-    if chunks is None:
-        return kernel
-    path = os.path.join(directory, "vmlinux")
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        with space_for(f"the kernel of {typed!r}, which is compressed", fd):
-            for chunk in chunks:
-                write_all(fd, chunk)
-    finally:
-        os.close(fd)
-    return BootFile(path, 0, os.path.getsize(path))
+    with about(f"the kernel of {typed!r}"):
+        chunks = zboot.unwrap(kernel.read_at, kernel.size)
+        if chunks is None:
+            return kernel
+        path = os.path.join(directory, "vmlinux")
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            with space_for(fd):
+                for chunk in chunks:
+                    write_all(fd, chunk)
+        finally:
+            os.close(fd)
+        return BootFile(path, 0, os.path.getsize(path))
 
 
 def _text(node: Node, path: str, name: str, typed: str) -> bytes:

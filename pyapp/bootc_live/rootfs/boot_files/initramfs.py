@@ -78,7 +78,7 @@ def _members(feed: PeekableStream) -> Generator[tuple[CpioFile, PeekableStream],
         first = feed.peek(len(LZ4))
         if not first:
             return
-        with closing(decompressed(feed, "the initramfs")) as pieces:
+        with closing(decompressed(feed)) as pieces:
             inner = PeekableStream(pieces)
             yield from ((member, inner) for member in read_headers(inner))
             if inner.peek(1):

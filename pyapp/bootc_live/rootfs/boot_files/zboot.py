@@ -31,12 +31,12 @@ def unwrap(read: ReadAt, size: int) -> Generator[bytes, None, None] | None:
         return None
     hint = "check the kernel in the image; build it again"
     if not length or offset < _HEADER.size or offset + length > size:
-        raise ImageError("the kernel is damaged: what its zboot header names is not in the file", hint=hint)
+        raise ImageError("it is damaged: what its zboot header names is not in the file", hint=hint)
     feed = PeekableStream(_chunks(read, offset, length))
     if not is_compressed(feed.peek(6)):
         named = compression.partition(b"\0")[0].decode(errors="replace")
-        raise ImageError(f"the kernel is compressed with {named!r}, which cannot be decompressed here", hint=hint)
-    return decompressed(feed, "the kernel")
+        raise ImageError(f"it is compressed with {named!r}, which cannot be decompressed here", hint=hint)
+    return decompressed(feed)
 
 
 def _chunks(read: ReadAt, offset: int, size: int) -> Iterator[bytes]:

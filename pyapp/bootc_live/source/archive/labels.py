@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from bootc_live.base.advice import advise
 from bootc_live.base.errors import SourceError
 from bootc_live.source.archive.files import HINT
 
@@ -49,9 +50,9 @@ def _advice(entries: Sequence[_Entry], names_of: Callable[[_Entry], set[str]]) -
     named = Counter(name for names in images for name in names)
     unique = sorted(name for name, count in named.items() if count == 1)
     if unique:
-        return f"select one by its full name with bootclabel= (or --label), such as bootclabel={unique[0]}"
+        return f"select one by its full name, such as {advise('bootclabel=', '--label ')}{unique[0]}"
     if entries and not named:
-        return "leave out bootclabel= (or --label) to select the image for this machine"
+        return f"leave out {advise('bootclabel=', '--label')} to select the image for this machine"
     return f"the image needs a name; {HINT}"
 
 

@@ -7,6 +7,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from bootc_live.base.advice import advise
 from bootc_live.base.errors import SourceError
 from bootc_live.source.archive.docker import MANIFEST, DockerArchive
 from bootc_live.source.archive.files import HINT, DirectoryFiles, TarFiles
@@ -35,7 +36,10 @@ def open_archive(path: str, typed: str, label: str | None, *, consume: bool = Fa
     except OSError as error:
         raise SourceError(
             f"cannot open the archive {typed!r}: {error.strerror}",
-            hint="put the archive at this path of the initramfs (embedded, or appended as a cpio) or correct root=",
+            hint=advise(
+                "put the archive at this path of the initramfs (embedded, or appended as a cpio), or correct root=",
+                "check the path, and your permission to read it",
+            ),
         ) from error
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 
-from bootc_live.base.errors import SourceError
+from bootc_live.base.errors import SourceError, about
 from bootc_live.source.archive.files import plain_name
 from bootc_live.source.archive.tar import StreamBuffer, chunks_of, read_entries
 from bootc_live.source.interface import Member
@@ -42,8 +42,12 @@ class StreamArchive:
     @contextmanager
     def members(self) -> Iterator[Iterator[Member]]:
         """Open the archive at its start."""
-        with self._open_bytes() as chunks, closing(inflate(chunks, f"the archive {self.typed!r}")) as plain:
+        with self._open_bytes() as chunks, closing(self._inflated(chunks)) as plain:
             yield self._members(plain)
+
+    def _inflated(self, chunks: Iterator[bytes]) -> Generator[bytes, None, None]:
+        with about(f"the archive {self.typed!r}"):
+            yield from inflate(chunks)
 
     def _members(self, plain: Iterator[bytes]) -> Iterator[Member]:
         seen = False

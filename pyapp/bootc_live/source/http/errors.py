@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import requests
 from urllib3.exceptions import HTTPError
 
+from bootc_live.base.advice import advise
 from bootc_live.base.errors import SourceError
 from bootc_live.base.numbers import decimal
 from bootc_live.base.redact import redact
@@ -30,7 +31,7 @@ _HINTS = {
     401: _LOGIN,
     403: _LOGIN,
     404: "check the repository and the tag or digest, or the path: the server does not have it",
-    407: "the proxy requires a login: write proxy=http://USER:PASSWORD@HOST:PORT",
+    407: "the proxy requires a login: write its URL as http://USER:PASSWORD@HOST:PORT",
 }
 # No boot waits longer, and no HTTP date is longer.
 _LONGEST_WAIT, _LONGEST_DATE = 10**9, 64
@@ -39,10 +40,8 @@ _NOT_YET_VALID, _EXPIRED = 9, 10
 _UNKNOWN_ISSUER = frozenset({2, 18, 19, 20, 21})
 _OTHER_NAME = frozenset({62, 64})
 _TOO_WEAK = frozenset({66, 67, 68})
-_CA_FILES = "put the CA certificate of the server into /etc/bootc-live/certs.d of the initramfs"
 # TLS alerts of servers that do not accept the client's certificate.
 _WANTS_CERTIFICATE = ("CERTIFICATE_REQUIRED", "HANDSHAKE_FAILURE", "UNKNOWN_CA", "BAD_CERTIFICATE", "ALERT_CERTIFICATE")
-_UNSECURE = "on a network you trust, set bootc.registry.unsecure (--unsecure)"
 
 
 class NotFoundError(SourceError):
@@ -76,15 +75,15 @@ def unreachable(typed: str, url: str, error: Exception, proxy: str | None = None
         return _proxy_error(f"cannot reach {where}{by}: {reason_of(error)}")
     return TransientError(
         f"cannot reach {where}{by}: {reason_of(error)}",
-        hint="check the name, the port and the network (at boot: ip=)"
-        + (", and bootc.registry.unsecure (--unsecure) for plain HTTP" if registry else ""),
+        hint=f"check the name, the port and the network{advise(' (ip=)', '')}"
+        + (f", and set {_unsecure()} for plain HTTP" if registry else ""),
     )
 
 
 def refused(typed: str, url: str, response: requests.Response) -> SourceError:
     """Return the error for a response with an unexpected status."""
     message = f"{redact(url)} (for {typed!r}) answered {response.status_code} {redact(str(response.reason))}"
-    hint = _HINTS.get(response.status_code, "check the server, then boot again")
+    hint = _HINTS.get(response.status_code, "check the server, then try again")
     if response.status_code == HTTPStatus.NOT_FOUND:
         return NotFoundError(message, hint=hint)
     if response.status_code in _TRANSIENT:
@@ -101,7 +100,7 @@ def broken_off(typed: str, url: str, error: BaseException | str) -> SourceError:
         return _tls_error(f"{redact(url)} (for {typed!r})", cause, registry=typed.startswith("docker:"))
     return TransientError(
         f"the transfer from {redact(url)} for {typed!r} broke off: {reason}",
-        hint="check the network and the server, then boot again",
+        hint="check the network and the server, then try again",
     )
 
 
@@ -125,7 +124,8 @@ def _proxy_error(message: str) -> SourceError:
     # The message of http.client for a refused CONNECT request.
     refused_by = re.search(r"Tunnel connection failed: ([0-9]{3})\b", message)
     status = decimal(refused_by[1], limit=999) if refused_by else 0
-    hint = _HINTS[407] if status == 407 else "check proxy= (or http_proxy=, https_proxy=) and the proxy itself"
+    settings = advise("proxy=, http_proxy= and https_proxy=", "the variables http_proxy and https_proxy")
+    hint = _HINTS[407] if status == 407 else f"check {settings}, and the proxy itself"
     transient = not status or status in _TRANSIENT
     return TransientError(message, hint=hint) if transient else SourceError(message, hint=hint)
 
@@ -135,7 +135,7 @@ def _tls_error(where: str, cause: ssl.SSLError, *, registry: bool) -> SourceErro
     code = getattr(cause, "verify_code", None)
     if "WRONG_VERSION_NUMBER" in text or "HTTP_REQUEST" in text:
         # OpenSSL's error for a response without TLS.
-        instead = _UNSECURE if registry else "use an http:// URL"
+        instead = _allow_unsecure() if registry else "use an http:// URL"
         return SourceError(
             f"{where} does not speak TLS", hint=f"if the server speaks plain HTTP, {instead}, or correct the port"
         )
@@ -156,14 +156,26 @@ def _tls_error(where: str, cause: ssl.SSLError, *, registry: bool) -> SourceErro
 
 def _tls_hint(code: int | None, *, registry: bool) -> str:
     if code in _UNKNOWN_ISSUER:
-        hint = _CA_FILES
+        hint = _add_authority()
     elif code in _OTHER_NAME:
         hint = "use a server name that is in its certificate, or issue a certificate for this name"
     elif code in _TOO_WEAK:
         hint = "issue a new server certificate with a longer key and a newer hash; OpenSSL rejects this one"
     else:
-        hint = f"issue new certificates for the server or its authority; if the authority is unknown, {_CA_FILES}"
-    return f"{hint}, or, {_UNSECURE}" if registry else hint
+        hint = f"issue new certificates for the server or its authority, or {_add_authority()}"
+    return f"{hint}, or, {_allow_unsecure()}" if registry else hint
+
+
+def _add_authority() -> str:
+    return f"put the CA certificate of the server into /etc/bootc-live/certs.d{advise(' of the initramfs', '')}"
+
+
+def _unsecure() -> str:
+    return advise("bootc.registry.unsecure", "--unsecure")
+
+
+def _allow_unsecure() -> str:
+    return f"on a network you trust, set {_unsecure()}"
 
 
 def retry_after(value: str | None, now: float) -> float | None:

@@ -15,6 +15,7 @@ from typing import Any
 import requests
 from oras.auth.token import TokenAuth
 
+from bootc_live.base.advice import advise
 from bootc_live.base.errors import SourceError
 from bootc_live.base.redact import redact
 from bootc_live.config.host.logins import Login
@@ -28,8 +29,6 @@ from bootc_live.source.retry import TransientError
 # The characters allowed in a header.
 _VISIBLE = re.compile(r"[!-~]+\Z")
 _CLIENT = "bootc-live"
-_NO_LOGIN = "put a login into /etc/bootc-live/auth.json of the initramfs, or pass the credential bootc-live.auth"
-_CHECK = "check the login for this registry in auth.json (/etc/bootc-live/auth.json, or the credential bootc-live.auth)"
 
 # See ``RegistryServer.request_token``.
 RequestToken = Callable[..., requests.Response]
@@ -160,9 +159,23 @@ class RegistryLogin(TokenAuth):  # type: ignore[misc]
         error = refused(self._typed, response.url, response)
         if response.status_code not in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
             return error
-        error.hint = _NO_LOGIN if self._login is None else _CHECK
+        error.hint = _log_in() if self._login is None else _check_login()
         if self._login is None:
             error.message += ": it requires a login, and none is configured"
             if self._helper:
                 error.message += f" ({self._helper}, which bootc-live does not run)"
         return error
+
+
+def _log_in() -> str:
+    return advise(
+        "put a login into /etc/bootc-live/auth.json of the initramfs, or pass the credential bootc-live.auth",
+        "log in with: podman login REGISTRY",
+    )
+
+
+def _check_login() -> str:
+    return "check the login for this registry in " + advise(
+        "auth.json (/etc/bootc-live/auth.json, or the credential bootc-live.auth)",
+        "the files of podman, docker, or /etc/bootc-live/auth.json",
+    )

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
-from bootc_live.base.errors import ImageError
+from bootc_live.base.errors import ImageError, about
 from bootc_live.base.threads import background_thread
 from bootc_live.config.model import Compression, Layout
 from bootc_live.formats.erofs import compressed as z_erofs
@@ -76,12 +76,12 @@ class ErofsBuilder:
         fd = os.open(self._data_path, os.O_RDWR | os.O_CLOEXEC)
         try:
             tar = TarFollower(fd, place.offset, keep=place.keep)
-            reader = _LayerReader(tar, self._store, place.what)
+            reader = _LayerReader(tar, self._store)
             try:
                 with background_thread(reader.run, tar.abandon, "layer") as wait:
                     yield tar
                     wait()
-                self._apply(reader, len(self._layers), place.what)
+                self._apply(reader, len(self._layers))
             except BaseException:
                 self._store.truncate(min(end, self._store.end))
                 raise
@@ -91,7 +91,7 @@ class ErofsBuilder:
             os.close(fd)
         self._layers.append(place.diff_id)
 
-    def _apply(self, reader: _LayerReader, number: int, what: str) -> None:
+    def _apply(self, reader: _LayerReader, number: int) -> None:
         """Put a verified layer's members into the tree."""
         # Every layer has its own offsets, which are the keys of its files.
         base = number << 48
@@ -102,7 +102,7 @@ class ErofsBuilder:
                 # A part of the layer is in the tree.
                 self._restart()
                 name = member.name.decode(errors="backslashreplace")
-                raise ImageError(f"{what} cannot be used: member {name!r} {error}", hint=HINT) from error
+                raise ImageError(f"it cannot be used: member {name!r} {error}", hint=HINT) from error
             if stored is not None:
                 self._files[base + member.offset] = stored
 
@@ -137,7 +137,8 @@ class ErofsBuilder:
         except OSError as error:
             if not no_space(error):
                 raise
-            raise full(self._fd, f"the EROFS image of {image.resolved.typed!r}") from error
+            with about(f"the EROFS image of {image.resolved.typed!r}"):
+                raise full(self._fd) from error
         mount = partial(mounted_image, self._path, self._store.block)
         return BuiltRoot(Layout.EROFS, mount, metadata, size, digest, labelled=labelled, library=self.library)
 
@@ -159,17 +160,17 @@ class ErofsBuilder:
 class _LayerReader:
     """Reads one layer while it is written, and stores the data of its files."""
 
-    def __init__(self, tar: TarFollower, store: FileStore, what: str) -> None:
-        self._tar, self._store, self._what = tar, store, what
+    def __init__(self, tar: TarFollower, store: FileStore) -> None:
+        self._tar, self._store = tar, store
         self._found: list[tuple[Member, Stored | None]] = []
         self._error: Exception | None = None
 
     def members(self) -> list[tuple[Member, Stored | None]]:
         """Give all members with what was stored of them; raises ImageError and OutOfMemoryError."""
         if isinstance(self._error, ValueError):
-            raise ImageError(f"{self._what} cannot be used: {self._error}", hint=HINT) from self._error
+            raise ImageError(f"it cannot be used: {self._error}", hint=HINT) from self._error
         if isinstance(self._error, OSError) and no_space(self._error):
-            raise full(self._store.fd, self._what) from self._error
+            raise full(self._store.fd) from self._error
         if self._error is not None:
             raise self._error
         return self._found

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
-from bootc_live.base.errors import BootcLiveError, OutOfMemoryError, RootfsError, RunError
+from bootc_live.base.errors import BootcLiveError, OutOfMemoryError, RootfsError, RunError, about
 from bootc_live.config.model import Layout
 from bootc_live.image.verified import VerifiedImage
 from bootc_live.rootfs.layouts.built import BuiltRoot, Finishing, cannot_hold, unchanged
@@ -68,7 +68,8 @@ def _write(image: VerifiedImage, root: Node, top: str, warn: Warn) -> None:
     except ValueError as error:
         raise cannot_hold(image, error) from error
     except OSError as error:
-        raise _failure(error, top, image.resolved.typed) from error
+        with about(f"the file {error.filename} of {image.resolved.typed!r}"):
+            raise _failure(error, top, image.resolved.typed) from error
     finally:
         # Frees its memory even if something else has it open.
         os.ftruncate(data, 0)
@@ -85,11 +86,10 @@ def _failure(error: OSError, top: str, typed: str) -> BootcLiveError:
         )
     if usage.f_files and not usage.f_favail:
         return OutOfMemoryError(
-            f"no place for the file {error.filename} of {typed!r}: the file system for it holds no more than "
-            f"{usage.f_files} files",
+            f"it has no place: its file system holds no more than {usage.f_files} files",
             hint="choose the index layout, or a larger file system",
         )
-    return full(top, f"the file {error.filename} of {typed!r}")
+    return full(top)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from functools import partial
 
+from bootc_live.base.errors import about
 from bootc_live.config.model import Layout
 from bootc_live.formats.erofs.structures import (
     BLOCK,
@@ -57,7 +58,8 @@ def index_root(
     except OSError as error:
         if not no_space(error):
             raise
-        raise full(fd, f"the file system's metadata of {image.resolved.typed!r}") from error
+        with about(f"the file system's metadata of {image.resolved.typed!r}"):
+            raise full(fd) from error
     finally:
         os.close(fd)
     mount = partial(mounted_image, image.path, BLOCK)
