@@ -1,6 +1,6 @@
-"""Blobs kept on their way, as an OCI layout inside a cpio archive: what an initramfs can be given to boot from.
+"""Record the blobs of an image, while they are fetched, as an OCI layout in a cpio archive for an initramfs.
 
-Where each blob goes is known from the manifest, before its first byte comes. So it is written once, to its final place.
+The manifest gives the size of each blob, so every blob is written only once, to its final place.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ _PAGE = mmap.ALLOCATIONGRANULARITY
 
 @dataclass(frozen=True)
 class RecordedLayout:
-    """A whole cpio archive, ``size`` bytes at the begin of ``path``, that holds an OCI layout.
+    """A cpio archive with an OCI layout: the first ``size`` bytes of the file ``path``.
 
-    ``digest`` is its image's manifest; ``missing`` are layers that are not in it.
+    ``digest`` is that of the image's manifest; ``missing`` are the digests of layers that it does not contain.
     """
 
     path: str
@@ -43,7 +43,7 @@ class RecordedLayout:
     missing: frozenset[str]
 
     def chunks(self) -> Iterator[bytes]:
-        """Give the archive."""
+        """Yield the archive."""
         with open(self.path, "rb") as file:
             left = self.size
             while left and (chunk := file.read(min(_CHUNK, left))):
@@ -53,7 +53,7 @@ class RecordedLayout:
 
 @dataclass
 class _Plan:
-    """Where everything is: the offsets of blobs' headers and data by digest, and where each blob's place ends."""
+    """Offsets by digest: of the headers and the data of blobs, and of the ends of their places."""
 
     image: ResolvedImage
     heads: dict[str, int]
@@ -64,9 +64,9 @@ class _Plan:
 
 @dataclass(frozen=True)
 class RecordLimit:
-    """How many bytes of layers may be recorded, None for any number.
+    """The bytes of layers that may be recorded; None is no limit.
 
-    The largest layers beyond that are left out; with ``whole`` that is an error.
+    If an image has more, the largest layers are left out, or, with ``whole``, it is an error.
     """
 
     room: int | None = None
@@ -90,9 +90,9 @@ class LayoutRecorder:
         os.close(self._fd)
 
     def wrap(self, source: Source, image: ResolvedImage, known: Mapping[str, bytes]) -> Source:
-        """Give a source that keeps what is read of layers; what an earlier source gave of the same image stays.
+        """Return a source that records the layers read from it; those of earlier sources with the same image stay.
 
-        Raises OutOfMemoryError.
+        Raise OutOfMemoryError and LandingError.
         """
         digest = image.manifest_digest
         if digest is None or digest not in known:
@@ -110,15 +110,15 @@ class LayoutRecorder:
         return _RecordedSource(source, self)
 
     def finish(self, image: ResolvedImage) -> RecordedLayout | None:
-        """Give what was kept of this image, None where there is nothing; what did not come whole is not in it."""
+        """Return the complete blobs of this image, or None if nothing of it was recorded."""
         plan = self._plan
         if plan is None or plan.image.manifest_digest is None or plan.image.manifest_digest != image.manifest_digest:
-            # Of another one, whose source failed.
+            # The recorded image is that of a source that failed.
             self._forget()
             return None
         for digest, head in plan.heads.items():
             if digest not in self._complete:
-                # An archive that ends here, and holes up to the next one: the kernel passes over zeros.
+                # End the archive here; the kernel skips zeros up to the next archive.
                 end = cpio.trailer()
                 write_at(self._fd, head, end)
                 self._clear(head + len(end), plan.ends[digest])
@@ -126,21 +126,21 @@ class LayoutRecorder:
         return RecordedLayout(self.path, plan.size, plan.image.manifest_digest, frozenset(missing))
 
     def tee(self, descriptor: Descriptor, chunks: Iterator[bytes]) -> Iterator[bytes]:
-        """Pass the chunks of a layer on, and write them down."""
+        """Yield the chunks of a layer, and record them."""
         offset = None if self._plan is None else self._plan.places.get(descriptor.digest)
         end = 0 if offset is None else offset + descriptor.size
         for chunk in chunks:
             if offset is not None:
-                # More than it should have is an error that the reader finds.
+                # The reader reports excess bytes.
                 offset = self._write(offset, memoryview(chunk)[: end - offset], descriptor)
             yield chunk
 
     def started(self, descriptor: Descriptor) -> None:
-        """Count a layer as not there."""
+        """Mark a layer as missing."""
         self._complete.discard(descriptor.digest)
 
     def verified(self, descriptor: Descriptor) -> None:
-        """Count a layer as there: all of it came, and was found right."""
+        """Mark a layer as complete and verified."""
         if self._plan is not None and descriptor.digest in self._plan.places:
             self._complete.add(descriptor.digest)
 
@@ -188,7 +188,7 @@ class LayoutRecorder:
         os.ftruncate(self._fd, 0)
 
     def _clear(self, begin: int, end: int) -> None:
-        """Make zeros of what may hold a part of a blob; only whole pages can be given back."""
+        """Overwrite a part of the file with zeros; punching holes frees only whole pages."""
         punch_hole(self._fd, begin, end - begin)
         for start in (begin, max(begin, end - _PAGE)):
             write_at(self._fd, start, bytes(min(_PAGE, end - start)))
@@ -202,23 +202,23 @@ class LayoutRecorder:
 
 
 class _RecordedSource:
-    """A source whose layers are kept; see ``Source``."""
+    """A source whose layers are recorded; see ``Source``."""
 
     def __init__(self, source: Source, recorder: LayoutRecorder) -> None:
         self._source, self._recorder = source, recorder
 
     @property
     def typed(self) -> str:
-        """The source as the user wrote it."""
+        """The source as typed."""
         return self._source.typed
 
     @property
     def insecure(self) -> bool:
-        """Whether the user chose to talk to it without protection."""
+        """Whether it is used without verified TLS."""
         return self._source.insecure
 
     def top(self) -> TopManifest:
-        """Fetch what the name stands for."""
+        """Fetch the manifest or index that the name refers to."""
         return self._source.top()
 
     @contextmanager
@@ -229,27 +229,27 @@ class _RecordedSource:
 
     @contextmanager
     def open_blob(self, descriptor: Descriptor) -> Iterator[Iterator[bytes]]:
-        """Open a blob, and keep it if the block ends without an error: then it has been verified."""
+        """Open a blob; it is recorded if the block, which verifies it, ends without an error."""
         self._recorder.started(descriptor)
         with self._source.open_blob(descriptor) as chunks:
             yield self._recorder.tee(descriptor, chunks)
         self._recorder.verified(descriptor)
 
     def served_by(self, descriptor: Descriptor) -> str | None:
-        """Say where the bytes of a blob came from."""
+        """Return the server that sent a blob."""
         return self._source.served_by(descriptor)
 
     def distrust(self, descriptor: Descriptor) -> bool:
-        """Ask the places that gave a blob no more, where there are others."""
+        """Do not use the server of a blob again, if there is another one."""
         return isinstance(self._source, Mirrored) and self._source.distrust(descriptor)
 
     def interrupt(self) -> None:
-        """End all reading, for good."""
+        """End all transfers."""
         self._source.interrupt()
 
 
 def _needed(image: ResolvedImage) -> dict[str, Descriptor]:
-    """Give the layers that are fetched: of those that unpack to the same, only the last."""
+    """Return the layers that are fetched: of several with one diffID, only the last."""
     distinct = dict(zip(image.config.diff_ids, image.manifest.layers, strict=True))
     return {layer.digest: layer for layer in distinct.values()}
 
@@ -261,7 +261,7 @@ def _index(digest: str, manifest: bytes) -> bytes:
 
 
 def _fitting(layers: Mapping[str, Descriptor], room: int | None) -> dict[str, Descriptor]:
-    """Leave out what does not fit, the largest first: the fewest are fetched once more."""
+    """Leave out the largest layers until the others fit, so that few layers are fetched again."""
     if room is None:
         return dict(layers)
     left, keep = room, set[str]()
