@@ -89,16 +89,16 @@ def _all(parts: list[bytes]) -> None:
     assert len(source.opened) == len(set(source.opened)) <= _MOST_OPENED
     if image is not None:
         assert 0 < len(image.manifest.layers) == len(image.config.diff_ids) <= MOST_LAYERS
-        check(image.config.platform, _HERE, "it")
+        check(image.config.platform, _HERE)
 
 
 def _one(data: bytes) -> None:
     read: list[Callable[[bytes], object]] = [
         parse_manifest,
         parse_index,
-        lambda content: candidates(parse_index(content), _HERE, "it"),
+        lambda content: candidates(parse_index(content), _HERE),
         is_artifact,
-        lambda content: check(parse_config(content, 1).platform, _HERE, "it"),
+        lambda content: check(parse_config(content, 1).platform, _HERE),
         lambda content: parse_config(content, 2),
         lambda content: docker_image("it", content, None),
         lambda content: docker_image("it", content, "os"),

@@ -120,7 +120,8 @@ def _find_docker_image(source: StreamSource, wanted: Wanted, documents: _Documen
         for diff_id, name in zip(diff_ids, image.layers, strict=True)
     ]
     resolved = resolved_image(typed, Manifest(config, tuple(layers)), content, insecure=source.insecure, digests=())
-    check(resolved.config.platform, wanted.platform, typed)
+    with about(repr(typed)):
+        check(resolved.config.platform, wanted.platform)
     return _Plan(resolved, image.layers)
 
 

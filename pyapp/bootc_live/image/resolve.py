@@ -103,7 +103,8 @@ def _documents(
         try:
             with about(index.name):
                 found = parse_index(index.content)
-            entries = candidates(found, wanted.platform, source.typed, wanted.pin)
+            with about(repr(source.typed)):
+                entries = candidates(found, wanted.platform, wanted.pin)
         except MisfitError as error:
             misfits.append(error)
             return
@@ -146,7 +147,8 @@ def _described(reader: _Reader, wanted: Wanted, document: _Document) -> Resolved
         insecure=source.insecure,
         digests=(*map(digest_of, document.within), document.digest),
     )
-    check(image.config.platform, wanted.platform, source.typed)
+    with about(repr(source.typed)):
+        check(image.config.platform, wanted.platform)
     return image
 
 

@@ -56,7 +56,7 @@ class MisfitError(ImageError):
     """An image is not the requested one: it is for other machines, has another digest, or is not an image."""
 
 
-def candidates(entries: Sequence[Descriptor], wanted: Platform, typed: str, pin: str | None = None) -> list[Descriptor]:
+def candidates(entries: Sequence[Descriptor], wanted: Platform, pin: str | None = None) -> list[Descriptor]:
     """Return the entries of an index that may run on a platform: same variant, other variants, without a platform.
 
     If an entry has the digest ``pin``, it is the only one. Signatures and other artifacts are ignored. Raises
@@ -69,7 +69,7 @@ def candidates(entries: Sequence[Descriptor], wanted: Platform, typed: str, pin:
     usable = [entry for entry in images if entry.platform is None or _runs(entry.platform, wanted)]
     if not usable:
         have = ", ".join(sorted({str(entry.platform) for entry in images})) or "nothing"
-        raise MisfitError(f"{typed!r} is not made for {wanted}; its index has: {have}", hint=_HINT)
+        raise MisfitError(f"it is not made for {wanted}; its index has: {have}", hint=_HINT)
 
     def rank(entry: Descriptor) -> int:
         if entry.platform is None:
@@ -79,10 +79,10 @@ def candidates(entries: Sequence[Descriptor], wanted: Platform, typed: str, pin:
     return sorted(usable, key=rank)
 
 
-def check(found: Platform, wanted: Platform, typed: str) -> None:
+def check(found: Platform, wanted: Platform) -> None:
     """Raise MisfitError if the config of an image is for another platform."""
     if not _runs(found, wanted):
-        raise MisfitError(f"{typed!r} is made for {found}, this machine is {wanted}", hint=_HINT)
+        raise MisfitError(f"it is made for {found}, this machine is {wanted}", hint=_HINT)
 
 
 def _normalized(platform: Platform) -> Platform:
