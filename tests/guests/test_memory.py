@@ -23,7 +23,7 @@ SECONDS: Final = 300
 STEP: Final = 16
 LOW, HIGH = 192, 1024
 # Before anything is fetched; and, if that was partly a guess, when the image's file system is full.
-REFUSED: Final = ("does not fit into memory", "no space left for")
+REFUSED: Final = ("does not fit into memory", "no space left")
 BROKEN: Final = ("Out of memory", "oom-kill", "Kernel panic", "No space left", "Traceback")
 
 OPTIONS: Final = ("index", "erofs lz4", "index on zram", "tree")

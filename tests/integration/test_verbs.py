@@ -183,7 +183,7 @@ def test_kargs_of_others(cmdline: str, program: Program) -> None:
     last = cmdline.rsplit(maxsplit=1)[-1]
     assert program.run("kargs", cmdline).good().stdout.splitlines() == [
         f"not ours  {last}",
-        "result    without root=bootc-live:…, bootc-live leaves this boot alone",
+        "result    there is no root=bootc-live:…, so bootc-live does nothing",
     ]
 
 

@@ -34,4 +34,4 @@ def _checked(text: str, *, defaults: bool) -> Iterator[str]:
         yield from (f"default   {karg.name}={karg.default}" for karg in others)
     yield from (f"not ours  {redact_value(str(token))}" for token, karg in tokens if karg is None)
     if not config.sources:
-        yield "result    without root=bootc-live:…, bootc-live leaves this boot alone"
+        yield "result    there is no root=bootc-live:…, so bootc-live does nothing"

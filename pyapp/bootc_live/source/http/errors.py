@@ -31,7 +31,6 @@ _HINTS = {
     401: _LOGIN,
     403: _LOGIN,
     404: "check the repository and the tag or digest, or the path: the server does not have it",
-    407: "the proxy requires a login: write its URL as http://USER:PASSWORD@HOST:PORT",
 }
 # No boot waits longer, and no HTTP date is longer.
 _LONGEST_WAIT, _LONGEST_DATE = 10**9, 64
@@ -76,7 +75,7 @@ def unreachable(typed: str, url: str, error: Exception, proxy: str | None = None
     return TransientError(
         f"cannot reach {where}{by}: {reason_of(error)}",
         hint=f"check the name, the port and the network{advise(' (ip=)', '')}"
-        + (f", and set {_unsecure()} for plain HTTP" if registry else ""),
+        + (f", and {_unsecure()} for plain HTTP" if registry else ""),
     )
 
 
@@ -84,6 +83,8 @@ def refused(typed: str, url: str, response: requests.Response) -> SourceError:
     """Return the error for a response with an unexpected status."""
     message = f"{redact(url)} (for {typed!r}) answered {response.status_code} {redact(str(response.reason))}"
     hint = _HINTS.get(response.status_code, "check the server, then try again")
+    if response.status_code == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
+        hint = _proxy_login()
     if response.status_code == HTTPStatus.NOT_FOUND:
         return NotFoundError(message, hint=hint)
     if response.status_code in _TRANSIENT:
@@ -125,7 +126,7 @@ def _proxy_error(message: str) -> SourceError:
     refused_by = re.search(r"Tunnel connection failed: ([0-9]{3})\b", message)
     status = decimal(refused_by[1], limit=999) if refused_by else 0
     settings = advise("proxy=, http_proxy= and https_proxy=", "the variables http_proxy and https_proxy")
-    hint = _HINTS[407] if status == 407 else f"check {settings}, and the proxy itself"
+    hint = _proxy_login() if status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED else f"check {settings}, and the proxy"
     transient = not status or status in _TRANSIENT
     return TransientError(message, hint=hint) if transient else SourceError(message, hint=hint)
 
@@ -170,12 +171,16 @@ def _add_authority() -> str:
     return f"put the CA certificate of the server into /etc/bootc-live/certs.d{advise(' of the initramfs', '')}"
 
 
+def _proxy_login() -> str:
+    return f"the proxy requires a login: write {advise('proxy=', 'http_proxy=')}http://USER:PASSWORD@HOST:PORT"
+
+
 def _unsecure() -> str:
-    return advise("bootc.registry.unsecure", "--unsecure")
+    return advise("set bootc.registry.unsecure", "use --unsecure")
 
 
 def _allow_unsecure() -> str:
-    return f"on a network you trust, set {_unsecure()}"
+    return f"on a network you trust, {_unsecure()}"
 
 
 def retry_after(value: str | None, now: float) -> float | None:
