@@ -107,6 +107,7 @@ PROXIES = (
     *("bootc.registry.mirror=http://h", "bootc.registry.anything=1"),
 )
 TRUST = (
+    *("bootc.trust.insecure", "bootc.trust.key=/a", "bootc.trust.policy=/a"),
     *("bootc.registry.unsecure", "bootc.registry.unsecure=1", "BOOTC.REGISTRY.UNSECURE", "rd.noverifyssl"),
     *("systemd.setenv=SSL_CERT_FILE=/x", "systemd.set_credential=bootc-live.auth:x", "systemd.set-credential=a:b"),
     *("rd.systemd.setenv=https_proxy=x", "SSL_CERT_FILE=/x", "LD_PRELOAD=/x", "PYTHONPATH=/x", "CURL_CA_BUNDLE=/x"),
@@ -154,7 +155,7 @@ def test_refused(word: str) -> None:
 @pytest.mark.parametrize("karg", [karg.name for karg in KARGS])
 def test_every_argument_of_ours_was_thought_of(karg: str) -> None:
     """A new one is refused until it is put into the list of those that only say how the root is made."""
-    about = ("registry.", "fallback", "digest", "retry.", "state", "kexec", "label", "net.", "proxy")
+    about = ("registry.", "trust.", "fallback", "digest", "retry.", "state", "kexec", "label", "net.", "proxy")
     asks = verdict(f"{karg}=x") is Verdict.KEPT
     of_disks = {"root", "rw", "ro", "rootflags"}
     assert asks == (karg not in of_disks and not any(part in karg for part in about))

@@ -34,7 +34,7 @@ TRUST = (
         Kind.NUMBER,
         "How many different keys must have signed the image, of those that are given by `bootc.trust.key=` or by one "
         "requirement of `bootc.trust.policy=`.",
-        "bootc.trust.threshold=2",
+        "bootc.trust.key=/a.pub bootc.trust.key=/b.pub bootc.trust.threshold=2",
         default="1",
     ),
     Karg(
