@@ -138,7 +138,7 @@ def test_only_compiled_modules(initrd: Initrd) -> None:
 
 def test_kargs(initrd: Initrd) -> None:
     said = initrd.run("bootc-live", "kargs", "root=bootc-live:docker://r.example/ö rw")
-    assert "sources: docker://r.example/ö\n" in said
+    assert "root=bootc-live:docker://r.example/ö\n" in said
     assert "bootclabel (text) [latest]" in initrd.run("bootc-live", "kargs")
     said = initrd.run("bootc-live", "kargs", "bootc.live.etc.ro bootc.zram=x", ok=False)
     assert "did you mean 'bootc.live.etc.rw'?; 'bootc.zram=x' is not a size" in said
