@@ -185,7 +185,7 @@ def test_more_data_than_memory(where: Path, made: Made) -> None:
     """Whoever writes is told at once; what was taken before is all there."""
     with pytest.raises(OutOfMemoryError) as caught, on_zram(where, 256 * MIB, 16 * MIB):
         fill(where / "x", 64 * MIB)
-    assert "compressed, it needs more than the 16.0 MiB of memory" in caught.value.message
+    assert "compressed, it needs more than its limit of 16.0 MiB" in caught.value.message
     assert "bootc.live.size=" in caught.value.hint
     assert isinstance(caught.value.__cause__, OSError)
     assert made.none_left()
@@ -249,8 +249,7 @@ def test_workspace(backing: Backing, tmp_path: Path, made: Made, monkeypatch: py
     base = tmp_path / "base"
     # Others use memory, too.
     available = available_bytes()
-    for module in ("ram", "workspace"):
-        monkeypatch.setattr(f"bootc_live.rootfs.{module}.available_bytes", lambda: available)
+    monkeypatch.setattr("bootc_live.rootfs.ram.available_bytes", lambda: available)
     with ram_workspace(backing, str(base)) as place:
         room = os.statvfs(place).f_blocks * 4096
         if backing.zram is not None:

@@ -24,7 +24,7 @@ from tests.lib.program import Program
 from tests.lib.small_image import HERE
 from tests.lib.tar_writer import file, layer
 
-WAYS = (StorageOption(Layout.INDEX), *(StorageOption(Layout.EROFS, compress) for compress in Compression))
+OPTIONS = (StorageOption(Layout.INDEX), *(StorageOption(Layout.EROFS, compress) for compress in Compression))
 # The kernel's struct erofs_super_block: of features that a mount must know, and of blocks.
 _FEATURES, _BLOCK_BITS = 1024 + 80, 1024 + 12
 
@@ -40,16 +40,16 @@ def mounts() -> str:
     return Path("/proc/self/mountinfo").read_text()
 
 
-@pytest.mark.parametrize("way", WAYS, ids=str)
-def test_mounted_and_read(way: StorageOption) -> None:
+@pytest.mark.parametrize("option", OPTIONS, ids=str)
+def test_mounted_and_read(option: StorageOption) -> None:
     """The kernel decides; what it says is compared with a mount of the same image. Nothing is mounted anywhere."""
     before, opened = mounts(), len(os.listdir("/proc/self/fd"))
-    said = mountable.obstacle(way)
+    said = mountable.obstacle(option)
     assert (mounts(), len(os.listdir("/proc/self/fd"))) == (before, opened)
     refused = ""
     try:
         with (
-            mountable._image(way.layout, way.compress) as (fd, block),
+            mountable._image(option.layout, option.compress) as (fd, block),
             loop_device(fd, "test", block) as device,
             detached("erofs", device) as top,
         ):
@@ -57,7 +57,7 @@ def test_mounted_and_read(way: StorageOption) -> None:
             with pytest.raises(OSError, match="Read-only"):
                 os.mkdir("new", dir_fd=top)
     except OSError as error:
-        refused = f"this kernel cannot mount {mountable._WHAT[way]}: {error.strerror}"
+        refused = f"this kernel cannot mount {mountable._WHAT[option]}: {error.strerror}"
     assert said == refused
 
 
@@ -87,7 +87,7 @@ def test_refused_by_the_kernel(at: int, byte: int, error: int | None, monkeypatc
     said = mountable.obstacle(StorageOption(Layout.EROFS))
     assert said.startswith("this kernel cannot mount EROFS images of the erofs layout (Linux 5.15 and later can): ")
     if error == errno.EIO:
-        assert said.endswith("it reads something else")
+        assert said.endswith("it reads wrong data")
     elif error is not None:
         assert said.endswith(os.strerror(error))
 
@@ -167,7 +167,7 @@ def test_what_comes_next(
         assert root["why"] in made.ended.stderr
         assert made.mounts["/"].kind == "erofs"
         assert "erofs" in made.receipt["phases"]
-        # An index is replaced by the same in another way; a compression takes more memory.
+        # An index is replaced by the same data in the erofs layout; a compression takes more memory.
         warned = [f"layout {name} is used, {said}{because}"] if refused == "zstd" else []
         assert made.receipt["warnings"] == warned
         assert os.listdir(made.root)

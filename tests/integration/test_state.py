@@ -172,14 +172,14 @@ def bad(name: str, where: Path) -> Iterator[Bad]:
         image = where / "empty"
         image.write_bytes(bytes(2**20))
         with loop(image) as device:
-            yield Bad(device, f"{device} holds no file system that is known")
+            yield Bad(device, f"{device} has no known file system")
     elif name == "vfat":
         with disk("vfat", where) as made:
             wrong = f"vfat on {made.device} cannot hold owners and extended attributes"
             yield Bad(made.device, wrong if mountable("vfat") else f"cannot mount {made.device}: ")
     elif name == "read-only":
         with disk("ext4", where, "--read-only") as made:
-            yield Bad(made.device, f"{made.device} can only be read")
+            yield Bad(made.device, f"{made.device} is read-only")
     elif name == "damaged":
         with disk("ext4", where) as made:
             # Without the root directory.
@@ -187,7 +187,7 @@ def bad(name: str, where: Path) -> Iterator[Bad]:
             yield Bad(made.device, f"cannot mount {made.device}: ")
     elif name == "in use":
         with disk("ext4", where) as made, made.there(where / "elsewhere"):
-            yield Bad(made.device, f"{made.device} cannot be had: Device or resource busy")
+            yield Bad(made.device, f"{made.device} cannot be used: Device or resource busy")
 
 
 BAD = ("missing", "missing name", "no device", "empty", "vfat", "read-only", "damaged", "in use")

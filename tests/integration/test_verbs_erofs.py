@@ -167,7 +167,7 @@ FAILURES = (
     Failure(
         "other digest",
         ("--compress", "lz4", "--digest", NOUGHT, "{archive}", "{where}/file"),
-        ("{archive}", "allows no other", NOUGHT, "sha256:"),
+        ("{archive}", "is required", NOUGHT, "sha256:"),
     ),
 )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bootc_live.config.source_spec import SourceSpec, is_remote, parse_source
-from bootc_live.rootfs.boot_files.dracut_modules import lacking_module
+from bootc_live.rootfs.boot_files.initramfs import lacking_module
 from tests.lib.boot_images import BASE, NETWORK, initramfs
 
 LOCAL = ("/root.oci", "LABEL=USB:/os.oci", "/dev/sda1:/os.oci")

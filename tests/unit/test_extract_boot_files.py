@@ -212,7 +212,7 @@ def test_arguments_of_the_image(tmp_path: Path) -> None:
 
 
 def test_arguments_that_are_left_out_are_named_once(tmp_path: Path) -> None:
-    """One sentence for those about a disk, one for those that an image may not bring along; none for the others."""
+    """One sentence for those about a disk, one for those that an image must not set; none for the others."""
     first = 'kargs = ["rw", "rootflags=compress=zstd:1", "quiet", "ip=dhcp", "root=UUID=1"]\n'
     second = 'kargs = ["rw", "composefs=abc", "rootfstype=btrfs", "ostree=/ostree/boot.1/x/0", "proxy=http://a:b@h"]\n'
     kargs = "usr/lib/bootc/kargs.d"
@@ -222,10 +222,10 @@ def test_arguments_that_are_left_out_are_named_once(tmp_path: Path) -> None:
         assert found.files.arguments == ("quiet",)
     disk, refused = recorder.warnings
     assert disk.endswith(
-        "on a disk are left out, for here it is in memory: "
+        "on a disk are left out, because the root is in memory: "
         "rw rootflags=compress=zstd:1 root=UUID=1 composefs=abc rootfstype=btrfs ostree=/ostree/boot.1/x/0"
     )
-    assert "may not bring along" in refused
+    assert "must not set" in refused
     assert "ip=dhcp proxy=http://" in refused
     assert "a:b" not in refused
 

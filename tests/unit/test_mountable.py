@@ -28,11 +28,11 @@ def _forgetful() -> Iterator[None]:
 
 
 @pytest.mark.parametrize(
-    ("way", "block", "features", "layouts"),
+    ("option", "block", "features", "layouts"),
     [(INDEX, 512, 0x4, {0, 4}), (EROFS, 4096, 0x4, {2, 4}), (LZ4, 4096, 0x17, {1, 4}), (ZSTD, 4096, 0x17, {1, 4})],
 )
-def test_images_have_all_that_a_layout_uses(way: StorageOption, block: int, features: int, layouts: set[int]) -> None:
-    with mountable._image(way.layout, way.compress) as (fd, size):
+def test_images_have_all_parts_of_a_layout(option: StorageOption, block: int, features: int, layouts: set[int]) -> None:
+    with mountable._image(option.layout, option.compress) as (fd, size):
         content = os.pread(fd, 2**20, 0)
     reader = Image(content)
     assert (reader.block, size, reader.incompatible) == (block, block, features)
@@ -41,9 +41,9 @@ def test_images_have_all_that_a_layout_uses(way: StorageOption, block: int, feat
     assert {whole.layout, sparse.layout} == layouts
     assert whole.data == mountable._CONTENT
     # Where kernels that know nothing but blocks of 4096 bytes have none.
-    assert (content.find(mountable._CONTENT) % 4096 == 512) == (way is INDEX)
+    assert (content.find(mountable._CONTENT) % 4096 == 512) == (option is INDEX)
     assert sparse.data == bytes(8192) + mountable._CONTENT[:4096] + bytes(4096)
-    if way.compress is not Compression.NONE:
+    if option.compress is not Compression.NONE:
         assert max(count for _, count in reader.taken[whole.nid]) > 1, "no big physical cluster"
         assert whole.compressed is not None
         assert len(reader.taken[whole.nid]) == 1, "its end is not inlined"
@@ -69,7 +69,7 @@ def refusing(number: int, monkeypatch: pytest.MonkeyPatch, *, kind: str = "") ->
 
 
 @pytest.mark.parametrize(
-    ("way", "said"),
+    ("option", "said"),
     [
         (INDEX, "EROFS with blocks of 512 bytes (Linux 6.4 and later can): Invalid argument"),
         (EROFS, "EROFS images of the erofs layout (Linux 5.15 and later can): Invalid argument"),
@@ -77,15 +77,15 @@ def refusing(number: int, monkeypatch: pytest.MonkeyPatch, *, kind: str = "") ->
         (ZSTD, "EROFS compressed with zstd (Linux 6.10 and later can): Invalid argument"),
     ],
 )
-def test_what_is_said(way: StorageOption, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_said(option: StorageOption, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     refusing(errno.EINVAL, monkeypatch)
-    assert mountable.obstacle(way) == f"this kernel cannot mount {said}"
+    assert mountable.obstacle(option) == f"this kernel cannot mount {said}"
     assert mountable.obstacle(TREE) == ""
 
 
 def test_no_erofs_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     refusing(errno.ENODEV, monkeypatch, kind="erofs")
-    assert {mountable.obstacle(way) for way in (INDEX, EROFS, LZ4, ZSTD)} == {
+    assert {mountable.obstacle(option) for option in (INDEX, EROFS, LZ4, ZSTD)} == {
         "this kernel has no EROFS (No such device)"
     }
     assert mountable.obstacle(TREE) == ""

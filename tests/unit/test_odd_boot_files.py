@@ -110,7 +110,7 @@ def test_arguments_that_no_command_line_can_hold(text: str, tmp_path: Path) -> N
 
 def test_a_uki_without_a_kernel_in_it(tmp_path: Path) -> None:
     uki = pe_file([(".linux", b""), (".initrd", INITRAMFS)])
-    assert "is empty" in error_of(tmp_path, layer(file("boot/EFI/Linux/os.efi", uki)))
+    assert "has an empty kernel" in error_of(tmp_path, layer(file("boot/EFI/Linux/os.efi", uki)))
 
 
 def test_a_uki_whose_texts_are_odd(tmp_path: Path) -> None:

@@ -16,10 +16,9 @@ from bootc_live.base.redact import redact_value
 from bootc_live.config.cmdline.tokens import Token, redact_cmdline
 from bootc_live.config.source_spec import ROOT_PREFIX, ArchiveFile, RegistryImage, SourceSpec, parse_source
 from bootc_live.image.layout_recorder import RecordedLayout
-from bootc_live.rootfs.boot_files.dracut_modules import unfit
 from bootc_live.rootfs.boot_files.extract import BootArtifacts
 from bootc_live.rootfs.boot_files.files import BootFile
-from bootc_live.rootfs.boot_files.initramfs import LZ4, holds
+from bootc_live.rootfs.boot_files.initramfs import LZ4, holds, unfit
 from bootc_live.source.access import Access
 
 # The directory of the OCI layout in the initramfs.

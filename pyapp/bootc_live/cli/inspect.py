@@ -18,9 +18,9 @@ from bootc_live.image.candidate import looked_up
 from bootc_live.image.recipe import IntoSink
 from bootc_live.image.verified import ResolvedImage
 from bootc_live.pipeline import fetch
-from bootc_live.rootfs.boot_files.dracut_modules import unfit
 from bootc_live.rootfs.boot_files.files import boot_files
 from bootc_live.rootfs.boot_files.filter import BootFileFilter
+from bootc_live.rootfs.boot_files.initramfs import unfit
 from bootc_live.rootfs.boot_files.kernel_choice import choose_kernel
 from bootc_live.rootfs.disk_units import DiskUnit, ImageTree, enabled_disk_units, mask_arguments
 from bootc_live.rootfs.tree.merge import merge

@@ -1,4 +1,4 @@
-"""Build a root as it was planned: the sink for its layers first, then what can be mounted."""
+"""Build a root as planned: provide the sink for its layers, then make what can be mounted."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from bootc_live.rootfs.tree.read_ahead import read_ahead
 
 
 class RootBuilder:
-    """Plans, fetches and builds one root: a ``Recipe``, and what comes after it. Use ``root_builder``."""
+    """Plans, fetches and builds one root: a ``Recipe`` and its result. Use ``root_builder``."""
 
     begin = METADATA_ROOM
 
     def __init__(
         self, config: Config, directory: str, recorder: Recorder, means: Means, stack: ExitStack, *, ours: bool
     ) -> None:
-        """Build in ``directory``; ``ours`` tells that its file system is ours, and lives as long as the root.
+        """Build in ``directory``; ``ours`` tells whether its file system was mounted for this root, and lives as long.
 
-        Memory is measured now: what sources that fail leave behind does not count.
+        Memory is measured now, before any source has used some.
         """
         self.path = os.path.join(directory, "layers")
         self._config, self._directory, self._recorder, self._stack = config, directory, recorder, stack
@@ -44,19 +44,19 @@ class RootBuilder:
         self._room = present_room(config.backing, None if ours else directory)
         self._headers = stack.enter_context(read_ahead(self.path))
         self._erofs: ErofsBuilder | None = None
-        # The only option that is left, after layers were consumed for it.
+        # The only option left after layers were consumed for it.
         self._begun: StorageOption | None = None
 
     def plan(self, found: Candidate) -> RootPlan:
-        """Return the plan for the image of a source; raise AdmissionError where none of its layouts can fit."""
+        """Return the plan for the image of a source; raise AdmissionError if no layout fits."""
         return plan_root(found, self._config, self._room, self._means, self._begun, self._recorder)
 
     def fetch(self, found: Candidate, plan: RootPlan) -> VerifiedImage:
-        """Fetch the layers to where the plan wants them; raise as ``Candidate.fetch``."""
+        """Fetch the layers into the sink of the plan; raise as ``Candidate.fetch``."""
         return found.fetch(self.sink(plan.option))
 
     def sink(self, option: StorageOption) -> LayerSink:
-        """Return where the layers of a root go that is stored so; raise RootfsError."""
+        """Return the sink for the layers of a root that is stored so; raise RootfsError."""
         if option.layout is not Layout.EROFS:
             return self._headers
         if self._erofs is None:
@@ -66,7 +66,7 @@ class RootBuilder:
         return self._erofs
 
     def build(self, option: StorageOption, image: VerifiedImage) -> BuiltRoot:
-        """Build the root of an image whose layers are in the sink; the data file is used up unless it is the root.
+        """Build the root of an image whose layers are in the sink; the data file is consumed unless it is the root.
 
         Raise RootfsError, ImageError and OutOfMemoryError.
         """
@@ -74,15 +74,15 @@ class RootBuilder:
             assert self._erofs is not None, "its layers went to another sink"
             return self._build_erofs(self._erofs, image)
         if option.layout is Layout.TREE:
-            with self._recorder.phase("tree", "making the root's files"):
+            with self._recorder.phase("tree", "writing the root's files"):
                 return build_tree(
                     image, self._directory_of_files(), self._finish_tree, self._headers.members, self._recorder.warn
                 )
-        with self._recorder.phase("index", "making the root's index"):
+        with self._recorder.phase("index", "writing the root's index"):
             return index_root(image, self._finish_tree, self._headers.members, self._recorder.warn)
 
     def _build_erofs(self, builder: ErofsBuilder, image: VerifiedImage) -> BuiltRoot:
-        # All of it has been taken.
+        # All layers were consumed.
         os.unlink(self.path)
         with self._recorder.phase("erofs", "finishing the EROFS image"):
             keep_times = self._config.erofs_times == "image"
@@ -92,9 +92,9 @@ class RootBuilder:
             made = f" ({builder.library})" if builder.library else ""
             raise RootfsError(
                 f"the EROFS image of {image.resolved.typed!r} has the digest {built.sha256}, "
-                f"'bootc.live.erofs.digest={wanted}' allows no other",
-                hint="compare the OCI image's digest, bootc.live.compress= and bootc.live.erofs.times= with those that "
-                f"the digest is of; compressed images also depend on the library{made}",
+                f"but 'bootc.live.erofs.digest={wanted}' is required",
+                hint="compare the OCI image's digest, bootc.live.compress= and bootc.live.erofs.times= with those of "
+                f"the pinned image; compressed images also depend on the library{made}",
             )
         return built
 
@@ -122,7 +122,7 @@ class RootBuilder:
     def _directory_of_files(self) -> str:
         if self._ours:
             return self._directory
-        # Whoever chose the directory keeps it, and empties it: the files need one that lives as long as they.
+        # A directory that the user chose is emptied at the end: the files need a file system of their own.
         place = os.path.join(self._directory, "files")
         os.mkdir(place, 0o700)
         backing = self._config.backing
@@ -134,6 +134,6 @@ class RootBuilder:
 def root_builder(
     config: Config, directory: str, recorder: Recorder, means: Means, *, ours: bool
 ) -> Iterator[RootBuilder]:
-    """Keep a builder, and what it needs, while the block runs; mount what it built within. See ``RootBuilder``."""
+    """Yield a builder for one root; its root must be mounted within the block. See ``RootBuilder``."""
     with ExitStack() as stack:
         yield RootBuilder(config, directory, recorder, means, stack, ours=ours)

@@ -1,7 +1,7 @@
-"""Units of images that are for a system on a disk: in RAM they fail, or fill memory.
+"""Find units of images that are for a system on a disk: in RAM they fail, or fill memory.
 
-One table for the program and for docs/distributions.md. What only runs where ostree has booted the system
-(ConditionPathExists=/run/ostree-booted) or from a disk is passed over by systemd itself, and not in it.
+The table is for the program and docs/distributions.md. It omits units that systemd skips itself, because they need a
+system booted by ostree (ConditionPathExists=/run/ostree-booted) or from a disk.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from bootc_live.base.paths import resolve_below
 from bootc_live.config.cmdline.tokens import Token
 from bootc_live.rootfs.tree.node import Node, resolve
 
-# Of a preset.
+# Of a preset file.
 _MOST_TEXT = 64 * 2**10
 
 
@@ -24,14 +24,14 @@ class UnitTree(Protocol):
     """A tree in which systemd looks for units."""
 
     def listing(self, directory: str) -> Mapping[str, str]:
-        """Return the names in a directory, with what symbolic links lead to, ``MASK`` for an empty file, else ""."""
+        """Return the names in a directory: with the target of a link, ``MASK`` for an empty file, or ""."""
 
     def content(self, path: str) -> str:
-        """Return the content of a small file, "" where there is none."""
+        """Return the content of a small file, "" if there is none."""
 
 
 class DiskUnit(NamedTuple):
-    """A unit, the package or distribution it comes from, and what becomes of it in RAM."""
+    """A unit, its package or distribution, and why it does not work in RAM."""
 
     name: str
     origin: str
@@ -51,7 +51,7 @@ DISK_UNITS: Final = (
     DiskUnit("dnf5-makecache.timer", "dnf5", "fills memory: it keeps the index of all packages in `/var/cache`"),
 )
 
-# In images of ostree, what an installed system has in /etc lies in /usr/etc.
+# Images of ostree have in /usr/etc what an installed system has in /etc.
 _PLACES = ("etc/systemd", "usr/etc/systemd", "usr/local/lib/systemd", "usr/lib/systemd")
 _MACHINE_IDS = ("etc/machine-id", "usr/etc/machine-id")
 _ASKING = (".wants", ".requires")
@@ -59,10 +59,10 @@ MASK: Final = "/dev/null"
 
 
 def enabled_disk_units(tree: UnitTree, masked: Iterable[str] = ()) -> list[DiskUnit]:
-    """Return those units of the table that will be started in a tree, and that neither it nor ``masked`` masks.
+    """Return the units of the table that will be started in a tree, and that neither it nor ``masked`` masks.
 
-    Something asks for them, or the first boot enables them by presets (systemd.preset(5)). As everywhere in systemd,
-    the first place that has a name counts.
+    Another unit wants them, or the first boot enables them by presets (systemd.preset(5)). The first directory that has
+    a name counts, as in systemd.
     """
     units: dict[str, str] = {}
     asked: dict[tuple[str, str], str] = {}
@@ -82,7 +82,7 @@ def enabled_disk_units(tree: UnitTree, masked: Iterable[str] = ()) -> list[DiskU
 
 
 def _is_first_boot(tree: UnitTree) -> bool:
-    """Tell whether systemd will take the boot for the first one (machine-id(5)): presets count then."""
+    """Return whether systemd will consider the boot the first one (machine-id(5)): then presets count."""
     for path in _MACHINE_IDS:
         directory, _, name = path.rpartition("/")
         if name in tree.listing(directory):
@@ -91,7 +91,7 @@ def _is_first_boot(tree: UnitTree) -> bool:
 
 
 def _presets(tree: UnitTree) -> list[list[str]]:
-    """Return the rules of all presets, in the order in which they count: a word, a pattern, and instances."""
+    """Return the rules of all presets in their order: a word, a pattern, and instances."""
     files: dict[str, str] = {}
     for place in _PLACES:
         for name in tree.listing(f"{place}/system-preset"):
@@ -106,7 +106,7 @@ def _is_preset(unit: str, rules: Iterable[list[str]]) -> bool:
 
 
 def mask_arguments(units: Iterable[DiskUnit]) -> str:
-    """Return the kernel arguments that leave units out."""
+    """Return the kernel arguments that mask units."""
     return " ".join(f"systemd.mask={unit.name}" for unit in units)
 
 
@@ -118,7 +118,7 @@ def masked_by(tokens: Iterable[Token]) -> set[str]:
 
 @dataclass(frozen=True)
 class DirectoryTree:
-    """A tree of real files; links in it never lead out of it."""
+    """A tree of real files, in which links are resolved."""
 
     root: str
 
@@ -146,7 +146,7 @@ class DirectoryTree:
 
 @dataclass(frozen=True)
 class ImageTree:
-    """An image's merged tree, whose data lies in the file ``path``."""
+    """An image's merged tree, whose data is in the file ``path``."""
 
     root: Node
     path: str

@@ -1,4 +1,4 @@
-"""File systems in RAM of their own: a tmpfs, or an ext4 on a zram device."""
+"""Mount file systems in RAM: a tmpfs, or an ext4 on a zram device."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from bootc_live.system.mounts import mounted, unmounted_after
 from bootc_live.system.run import find_program, run
 from bootc_live.system.zram import ZramError, failed_writes, memory_limit, zram_below, zram_device
 
-# What must stay free for the kernel and programs while the root is made.
+# Memory that file systems in RAM leave to the kernel and programs while the root is built.
 KEPT_FREE = 64 * 2**20
-# In words of ext4(5). There is no journal to replay, and what the device does not hold reads as zeros already.
+# See ext4(5). There is no journal to replay, and unwritten blocks of the device read as zeros.
 _FEATURES = (
     "none,dir_index,dir_nlink,ext_attr,extent,extra_isize,filetype,flex_bg,huge_file,large_file,sparse_super,uninit_bg"
 )
 _BLOCK = 4096
-# One for every block, as even a tree of tiny files needs no more; those not in use take no memory.
+# One inode per block is enough for tiny files; unused ones need no memory.
 _BYTES_PER_INODE = 4096
-# "sync", because a page that is written back later and does not fit then would be lost without a word.
+# "sync", because a page that is written back later and does not fit would be lost without an error.
 _EXT4_OPTIONS = "sync,discard,noatime,noinit_itable,errors=remount-ro"
 _LEAST_INODES = 65536
 _MODULE_HINT = "in an initramfs, add the dracut module bootc-live-zram"
@@ -35,10 +35,10 @@ _FLUSH = 0x1261
 
 @dataclass(frozen=True)
 class RamFs:
-    """What is wanted: ``size`` limits a tmpfs, or the memory that a zram device takes, in bytes.
+    """A file system in RAM: ``size`` limits a tmpfs, or the memory that a zram device uses, in bytes.
 
-    Without it a tmpfs may take half of RAM, a zram device what is available now but 64 MiB. ``huge`` and ``mpol`` are
-    options of tmpfs(5). ``mode`` is that of the top directory.
+    The default is half of RAM for a tmpfs, available memory minus 64 MiB for zram. ``huge`` and ``mpol`` are options of
+    tmpfs(5), ``mode`` is that of the top directory.
     """
 
     size: int | None
@@ -51,31 +51,42 @@ class RamFs:
 
 @contextmanager
 def ram_filesystem(spec: RamFs, where: str) -> Iterator[str]:
-    """Mount a new, empty file system at ``where``, an existing directory; gives ``where``.
+    """Mount a new, empty file system at the directory ``where``, and yield ``where``.
 
-    It is unmounted with the block, and lives on only in what is mounted from it elsewhere. Raises RunError,
-    RootfsError where the kernel or mke2fs refuses what was asked for, and OutOfMemoryError in place of whatever the
-    block raises where that came from a zram device that could not take more data.
+    It is unmounted with the block, and lives on only in mounts made from it. Raise RunError, RootfsError if the kernel
+    or mke2fs refuses the options, and OutOfMemoryError instead of the block's error if a zram device was full.
     """
     with _on_tmpfs(spec, where) if spec.zram is None else _on_zram(spec, spec.zram, where):
         yield where
 
 
 def settle(where: str) -> None:
-    """Make sure that all that was written below ``where`` is where it is kept; at once where that is no zram device.
+    """Write everything below ``where`` to its zram device, if it is on one.
 
-    Raises OutOfMemoryError where something of it is lost, because the device could not take it.
+    Raise OutOfMemoryError if the device was full and data is lost.
     """
     device = zram_below(where)
     if device is not None:
-        # Left open, it would keep the device from going away with the block that it was made for.
+        # An open descriptor would keep the device from being removed.
         fd = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            # Writes the file system on the device back, too.
+            # Also writes back the file system on the device.
             fcntl.ioctl(fd, _FLUSH, 0)
         finally:
             os.close(fd)
         _check(device)
+
+
+def size_limit(size: int | None) -> int:
+    """Return the size of a file system in RAM, by default available memory minus 64 MiB; raise OutOfMemoryError."""
+    available = available_bytes()
+    limit = available - KEPT_FREE if size is None else size
+    if limit <= 0:
+        raise OutOfMemoryError(
+            f"only {mib(available)} of memory are available, {mib(KEPT_FREE)} must stay free",
+            hint="give the machine more memory",
+        )
+    return limit
 
 
 def _on_tmpfs(spec: RamFs, where: str) -> AbstractContextManager[str]:
@@ -99,7 +110,7 @@ def _special_tmpfs(spec: RamFs, where: str, options: list[str]) -> Iterator[str]
     with unmounted_after(where):
         argv = ["mount", "-t", "tmpfs", "-o", ",".join(options), spec.name, where]
         try:
-            # The newer system calls split the options at the commas of a list of nodes.
+            # The newer system calls would split a list of nodes at its commas.
             run(argv, env={"LIBMOUNT_FORCE_MOUNT2": "always"})
         except RunError as error:
             raise RootfsError(
@@ -111,12 +122,7 @@ def _special_tmpfs(spec: RamFs, where: str, options: list[str]) -> Iterator[str]
 
 @contextmanager
 def _on_zram(spec: RamFs, zram: Zram, where: str) -> Iterator[str]:
-    limit = available_bytes() - KEPT_FREE if spec.size is None else spec.size
-    if limit <= 0:
-        raise OutOfMemoryError(
-            f"only {mib(available_bytes())} of memory are available, {mib(KEPT_FREE)} must stay free",
-            hint="give the machine more memory",
-        )
+    limit = size_limit(spec.size)
     if find_program("mke2fs") is None:
         raise RunError(
             "the program 'mke2fs' is missing; it is needed to make a file system on zram",
@@ -134,14 +140,14 @@ def _on_zram(spec: RamFs, zram: Zram, where: str) -> Iterator[str]:
                 os.chmod(where, spec.mode)
                 yield where
         except Exception as error:
-            # Whatever was seen of it: a short file, a wrong digest, a program that failed.
+            # It shows as a short file, a wrong digest or a failed program.
             _check(device, error)
             raise
 
 
 @contextmanager
 def _zram_hints() -> Iterator[None]:
-    """Add the dracut module or the kernel argument that helps."""
+    """Add the dracut module or kernel argument to the hint of an error."""
     try:
         yield
     except ZramError as error:
@@ -153,20 +159,20 @@ def _make_ext4(device: str, size: int, name: str) -> None:
     argv = ["mke2fs", "-q", "-F", "-t", "ext4", "-O", _FEATURES, "-b", str(_BLOCK), "-I", "256", "-m", "0", "-L", name]
     argv += ["-i", str(_BYTES_PER_INODE), "-E", "nodiscard,lazy_itable_init=1", device]
     try:
-        # Settings of this machine's own file systems are none of ours.
+        # Ignore this machine's settings for other file systems.
         run(argv, env={"MKE2FS_CONFIG": "/dev/null"})
     except RunError as error:
         raise RootfsError(
             f"no file system can be made on a zram device of {mib(size)}: {error.message}",
-            hint="use a larger one, at least what the image unpacks to and a tenth more",
+            hint="use a larger one: at least the unpacked size of the image and a tenth more",
         ) from error
 
 
 def _check(device: str, cause: Exception | None = None) -> None:
     if failed_writes(device):
         raise OutOfMemoryError(
-            f"zram could not take all data: compressed, it needs more than the {mib(memory_limit(device))} of memory "
-            "that it may have",
+            f"zram could not take all data: compressed, it needs more than its limit of {mib(memory_limit(device))} of "
+            "memory",
             hint="give the machine more memory, raise the limit if there is one (bootc.live.size=), or choose a better "
             "algorithm (bootc.zram.algorithm=)",
         ) from cause

@@ -1,4 +1,4 @@
-"""The part of RAM an image is built in."""
+"""Provide the directory in RAM that an image is built in."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from contextlib import contextmanager, nullcontext, suppress
 from bootc_live.base.errors import OutOfMemoryError
 from bootc_live.base.units import mib
 from bootc_live.config.model import Backing
-from bootc_live.rootfs.ram import KEPT_FREE, RamFs, ram_filesystem
+from bootc_live.rootfs.ram import RamFs, ram_filesystem, size_limit
 from bootc_live.system.cleanup.directories import make_in, private_directory
 from bootc_live.system.cleanup.guard import owned
-from bootc_live.system.memory import available_bytes
 
 DEFAULT = "/run/bootc-live"
 _PLAIN = Backing()
@@ -21,10 +20,10 @@ _PLAIN = Backing()
 
 @contextmanager
 def ram_workspace(backing: Backing = _PLAIN, base: str = DEFAULT) -> Iterator[str]:
-    """Mount a RAM file system of our own below ``base``: /run is limited to a fifth of RAM, forbids suid and devices.
+    """Mount a file system in RAM below ``base``: /run is limited to a fifth of RAM, and forbids suid and devices.
 
-    Where no size is asked for, it may take all memory that is available now but 64 MiB. What is mounted from it lives
-    on after the block. Raises OutOfMemoryError, RootfsError and RunError.
+    By default it may use available memory minus 64 MiB. What is mounted from it lives on after the block. Raise
+    OutOfMemoryError, RootfsError and RunError.
     """
     with owned(_make_work, _remove_work, base) as work, _in_ram(backing, work.result):
         yield work.result
@@ -37,16 +36,16 @@ def _make_work(base: str) -> str:
 
 def _remove_work(path: str) -> None:
     for empty in (path, os.path.dirname(path)):
-        # Not empty where a receipt lies in it, or another run works there.
+        # It is not empty if it has a receipt, or another run works there.
         with suppress(OSError):
             os.rmdir(empty)
 
 
 @contextmanager
 def directory_workspace(parent: str, backing: Backing = _PLAIN) -> Iterator[str]:
-    """Use a private directory below an existing one, on whatever file system that is.
+    """Make a private directory below an existing one, on any file system.
 
-    Where anything special is asked of RAM, a file system in RAM is mounted there. Raises as ``ram_workspace``.
+    If a backing in RAM was chosen, mount it there. Raise as ``ram_workspace``.
     """
     with (
         private_directory(parent, "bootc-live.", hint="choose another --workdir") as where,
@@ -57,24 +56,18 @@ def directory_workspace(parent: str, backing: Backing = _PLAIN) -> Iterator[str]
 
 @contextmanager
 def _in_ram(backing: Backing, where: str) -> Iterator[None]:
-    size = available_bytes() - KEPT_FREE if backing.size is None else backing.size
-    if size <= 0:
-        raise OutOfMemoryError(
-            f"only {mib(available_bytes())} of memory are available, {mib(KEPT_FREE)} must stay free",
-            hint="give the machine more memory",
-        )
-    spec = RamFs(size, huge=backing.huge, mpol=backing.mpol, zram=backing.zram, mode=0o700)
+    spec = RamFs(size_limit(backing.size), huge=backing.huge, mpol=backing.mpol, zram=backing.zram, mode=0o700)
     with ram_filesystem(spec, where), _limits_named(backing):
         yield
 
 
 @contextmanager
 def _limits_named(backing: Backing) -> Iterator[None]:
-    """Make a full file system the fault of the argument that limits it."""
+    """Name the argument that limits a file system in the error that it is full."""
     try:
         yield
     except OutOfMemoryError as error:
-        # Its own kinds know better what to do.
+        # Subclasses have better hints.
         if type(error) is not OutOfMemoryError:
             raise
         if backing.zram is not None:

@@ -21,9 +21,9 @@ from bootc_live.landing.kexec.next_initrd import append_archive, append_file, ca
 from bootc_live.landing.kexec.next_kernel import check_cmdline, check_next_memory
 from bootc_live.landing.protocol import Receipt
 from bootc_live.landing.sysroot.modules import needs_modules
-from bootc_live.rootfs.boot_files.dracut_modules import unfit
 from bootc_live.rootfs.boot_files.extract import BootArtifacts
 from bootc_live.rootfs.boot_files.files import BootFile
+from bootc_live.rootfs.boot_files.initramfs import unfit
 from bootc_live.system.cleanup.guard import commit
 from bootc_live.system.files import punch_hole
 from bootc_live.system.kexec import exec_loaded_kernel, loaded_kernel

@@ -1,4 +1,4 @@
-"""From fetched layers to the files an image boots with, without making a root of it."""
+"""Extract the files an image boots with from fetched layers, without building a root."""
 
 from __future__ import annotations
 
@@ -21,21 +21,19 @@ from bootc_live.rootfs.boot_files.kernel_choice import choose_kernel, module_ver
 from bootc_live.rootfs.tree.merge import merge
 
 Limit = Callable[[Candidate], RecordLimit]
-# Characters of a warning that an image's author can choose.
+# Length of the part of a warning that the image's author can choose.
 _MOST_SAID = 500
 _LEFT_OUT = {
-    Verdict.FOR_DISK: "kernel arguments of the image that are about a root on a disk are left out, "
-    "for here it is in memory",
-    Verdict.REFUSED: "kernel arguments that an image may not bring along (about sources, the network, proxies or "
-    "trust) are left out",
+    Verdict.FOR_DISK: "kernel arguments of the image for a root on a disk are left out, because the root is in memory",
+    Verdict.REFUSED: "kernel arguments that an image must not set (sources, network, proxies, trust) are left out",
 }
 
 
 @dataclass(frozen=True)
 class BootArtifacts:
-    """A verified image, what it boots with, and its blobs; ``modules`` are the kernels it has modules for.
+    """A verified image, the files it boots with, and the kernels it has ``modules`` for.
 
-    ``layout`` is None where blobs were not recorded, or come from an archive that can only be read once.
+    ``layout`` has its blobs; it is None if they were not recorded, or come from an archive that can only be read once.
     """
 
     image: ResolvedImage
@@ -47,12 +45,12 @@ class BootArtifacts:
 
 
 class BootFileRecipe:
-    """Fetch an image, and keep only what a boot loader wants of it; a ``Recipe``. Use ``boot_file_recipe``."""
+    """Fetches an image and keeps only what a boot loader needs: a ``Recipe``. Use ``boot_file_recipe``."""
 
     begin = 0
 
     def __init__(self, directory: str, recorder: Recorder, limit: Limit, blobs: LayoutRecorder | None) -> None:
-        """Keep files in ``directory``, and blobs as far as ``limit`` says."""
+        """Keep files in ``directory``, and as many blobs as ``limit`` allows."""
         self.path = os.path.join(directory, "layers")
         self._directory, self._recorder, self._limit, self._blobs = directory, recorder, limit, blobs
         self._kept = BootFileFilter(self.path)
@@ -62,19 +60,19 @@ class BootFileRecipe:
         return self._limit(found)
 
     def fetch(self, found: Candidate, plan: RecordLimit) -> VerifiedImage:
-        """Fetch the layers, and keep of them what may be wanted; raise as ``Candidate.fetch``."""
+        """Fetch the layers, and keep the files that may be needed; raise as ``Candidate.fetch``."""
         if self._blobs is not None:
             self._blobs.limit = plan
         return found.fetch(self._kept, self._blobs)
 
     def extract(self, fetched: Fetched[RecordLimit], machine: str | None = None) -> BootArtifacts:
-        """Return what the image boots with on a machine of the uname name ``machine``, this one's by default.
+        """Return what the image boots with on a ``machine`` as named by uname, by default this one.
 
-        Raise ImageError for an image without the one kernel that bootc wants.
+        Raise ImageError unless the image has the one kernel that bootc requires.
         """
         image = fetched.image
         layout = None if self._blobs is None else self._blobs.finish(image.resolved)
-        with self._recorder.phase("kernel", "looking for the image's kernel"):
+        with self._recorder.phase("kernel", "finding the image's kernel"):
             root = merge(image, self._kept.members)
             chosen = choose_kernel(root, image.resolved.typed)
             machine = machine or os.uname().machine
@@ -87,9 +85,9 @@ class BootFileRecipe:
 def boot_file_recipe(
     directory: str, recorder: Recorder, record: str | None = None, limit: Limit = lambda _: RecordLimit()
 ) -> Iterator[BootFileRecipe]:
-    """Give a recipe that keeps files in ``directory``; they stay there after the block.
+    """Yield a recipe that keeps files in ``directory``; they stay there after the block.
 
-    With ``record``, an image's blobs are kept, too, below that directory of a cpio archive.
+    With ``record``, the image's blobs are also kept, below that directory of a cpio archive.
     """
     with ExitStack() as stack:
         blobs = None
@@ -99,7 +97,7 @@ def boot_file_recipe(
 
 
 def _allowed(files: BootFiles, recorder: Recorder) -> BootFiles:
-    """Leave out arguments that an image does not pass on, with warnings that name them."""
+    """Remove arguments that an image must not set, with warnings that name them."""
     judged = {word: verdict(word) for word in files.arguments}
     for why, said in _LEFT_OUT.items():
         words = " ".join(word for word, found in judged.items() if found is why)

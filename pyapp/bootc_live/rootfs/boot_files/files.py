@@ -1,4 +1,4 @@
-"""What a boot loader takes of an image: kernel, initramfs, and the kernel arguments that come with them."""
+"""Find what a boot loader needs of an image: kernel, initramfs and kernel arguments."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bootc_live.rootfs.tree.node import UNREAD, Node
 from bootc_live.system.files import space_for, write_all
 
 _CHUNK = 2**20
-# Arguments and names in a UKI are text of a few lines.
+# Arguments and names in a UKI are a few lines of text.
 _MOST_TEXT = 64 * 2**10
 
 ReadAt = Callable[[int, int], bytes]
@@ -31,7 +31,7 @@ class BootFile:
     size: int
 
     def chunks(self) -> Iterator[bytes]:
-        """Give the content."""
+        """Yield the content."""
         with open(self.path, "rb") as file:
             file.seek(self.offset)
             left = self.size
@@ -40,15 +40,15 @@ class BootFile:
                 left -= len(chunk)
 
     def read(self) -> bytes:
-        """Give the content at once."""
+        """Return the whole content."""
         return b"".join(self.chunks())
 
     def part(self, offset: int, size: int) -> BootFile:
-        """Give a part of it."""
+        """Return a part of it."""
         return BootFile(self.path, self.offset + offset, size)
 
     def read_at(self, offset: int, length: int) -> bytes:
-        """Give some bytes of it."""
+        """Return some bytes of it."""
         return self.part(offset, max(0, min(length, self.size - offset))).read()
 
 
@@ -56,8 +56,8 @@ class BootFile:
 class BootFiles:
     """What an image boots with.
 
-    ``version`` is the kernel's release, ``kernel`` can be loaded as it is; ``initramfs`` is None where the image has
-    none. ``arguments`` are those of the image itself, one argument each.
+    ``version`` is the kernel's release, ``kernel`` can be loaded directly, ``initramfs`` is None if the image has none.
+    ``arguments`` are the image's own kernel arguments.
     """
 
     version: str
@@ -68,9 +68,9 @@ class BootFiles:
 
 
 def boot_files(chosen: Chosen, path: str, directory: str, machine: str, typed: str) -> BootFiles:
-    """Give the files of the kernel that was chosen out of an image's tree, whose data lies in the file ``path``.
+    """Return the files of the chosen kernel of an image's tree, whose data is in the file ``path``.
 
-    What has to be unwrapped is put into ``directory``. Raises ImageError.
+    Decompressed files are written to ``directory``. Raise ImageError.
     """
     kernel = _file(chosen.kernel, path, chosen.name, typed)
     files = {name: _text(node, path, name, typed) for name, node in kargs_files(chosen.root, typed).items()}
@@ -83,7 +83,7 @@ def boot_files(chosen: Chosen, path: str, directory: str, machine: str, typed: s
 
 
 def _sections(kernel: BootFile, name: str) -> dict[str, tuple[int, int]]:
-    """Give the sections of a UKI, which may be named vmlinuz, too; those of other kernels do not matter."""
+    """Return the sections of a UKI, which may also be named vmlinuz; those of other kernels do not matter."""
     try:
         return pe.sections(kernel.read_at, kernel.size)
     except ImageError:
@@ -95,7 +95,7 @@ def _sections(kernel: BootFile, name: str) -> dict[str, tuple[int, int]]:
 def _unwrapped(
     uki: BootFile, found: dict[str, tuple[int, int]], chosen: Chosen, plain: Callable[[BootFile], BootFile]
 ) -> BootFiles:
-    """Take a UKI apart; its own command line is all there is, as where it is booted by firmware."""
+    """Return the parts of a UKI; only its own command line counts, as if firmware had booted it."""
 
     def text(name: str) -> str:
         offset, size = found.get(name, (0, 0))
@@ -103,7 +103,7 @@ def _unwrapped(
 
     kernel, initramfs = (uki.part(*found[name]) if name in found else None for name in (".linux", ".initrd"))
     if kernel is None or not kernel.size:
-        raise ImageError(f"the UKI {chosen.name} has a kernel that is empty", hint=HINT)
+        raise ImageError(f"the UKI {chosen.name} has an empty kernel", hint=HINT)
     try:
         arguments = tuple(printable_words(text(".cmdline")))
     except ValueError as error:
@@ -130,7 +130,9 @@ def _plain(kernel: BootFile, directory: str, typed: str) -> BootFile:
 def _text(node: Node, path: str, name: str, typed: str) -> bytes:
     file = _file(node, path, name, typed)
     if file.size > _MOST_TEXT:
-        raise ImageError(f"{release(name)} of {typed!r} has {file.size} bytes, too many to read", hint=HINT)
+        raise ImageError(
+            f"{release(name)} of {typed!r} has {file.size} bytes, at most {_MOST_TEXT} are read", hint=HINT
+        )
     return file.read()
 
 

@@ -1,4 +1,4 @@
-"""What lies in an initramfs, read as the kernel's init/initramfs.c unpacks it."""
+"""Read an initramfs as the kernel's init/initramfs.c unpacks it."""
 
 from __future__ import annotations
 
@@ -8,39 +8,38 @@ from dataclasses import dataclass
 
 from bootc_live.base.errors import ImageError, RunError
 from bootc_live.base.peekable import PeekableStream
+from bootc_live.config.source_spec import RegistryImage, SourceSpec, is_remote
 from bootc_live.formats.cpio import CpioFile, read_headers
 from bootc_live.system.decompress import decompressed
 
-# The magic number of lz4's legacy format, the one that kernels know.
+_TOP = "usr/lib/bootc-live"
+_PROGRAM, _FETCH = f"{_TOP}/bootc-live.pyz", f"{_TOP}/fetch-url"
+# What the program was packed for, one word a line; see cli/freeze.py.
+_FEATURES = f"{_TOP}/features"
+# The magic number of lz4's legacy format, which kernels use.
 LZ4 = b"\x02\x21\x4c\x18"
-# Files that are read are lists of a few words.
+# Files that are read here are lists of a few words.
 _MOST_READ = 4096
 _PAGE = 4096
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What was found of an initramfs: the members asked for, with how they begin.
-
-    ``whole`` tells that all of it could be read.
-    """
+    """The requested members of an initramfs, with their first bytes; ``whole`` is set if all of it was read."""
 
     found: dict[str, bytes]
     whole: bool
 
     def has(self, name: str) -> bool | None:
-        """Tell whether there is a member of that name, one of those asked for.
+        """Return whether there is a requested member of that name.
 
-        None where it cannot be told: an archive is damaged, or cannot be decompressed here.
+        Return None if it is unknown: an archive is damaged, or cannot be decompressed here.
         """
         return True if _normal(name) in self.found else False if self.whole else None
 
 
 def look_for(chunks: Iterator[bytes], *names: str) -> Contents:
-    """Look for members of an initramfs; reads no further than to the last of them.
-
-    It may be several archives, plain and compressed.
-    """
+    """Find members of an initramfs (several archives, plain or compressed), reading no further than the last one."""
     wanted, found = {_normal(name) for name in names}, dict[str, bytes]()
     with closing(_members(PeekableStream(chunks))) as members:
         try:
@@ -55,12 +54,39 @@ def look_for(chunks: Iterator[bytes], *names: str) -> Contents:
 
 
 def holds(chunks: Iterator[bytes], name: str) -> bool | None:
-    """Tell whether an initramfs has a member of that name; see ``Contents.has``."""
+    """Return whether an initramfs has a member of that name; see ``Contents.has``."""
     return look_for(chunks, name).has(name)
 
 
+def unfit(initramfs: Iterator[bytes], what: str, spec: SourceSpec | None) -> str | None:
+    """Return why an initramfs, called ``what``, cannot boot from ``spec``, or None; raise as ``lacking_module``."""
+    lacking = lacking_module(initramfs, spec)
+    if lacking is None:
+        return None
+    if lacking == "bootc-live":
+        return f"{what} does not contain bootc-live"
+    return f"{what} lacks the dracut module {lacking}" + (f", which {spec.typed!r} needs" if spec else "")
+
+
+def lacking_module(initramfs: Iterator[bytes], spec: SourceSpec | None) -> str | None:
+    """Return the first of our dracut modules that an initramfs lacks to boot from ``spec``, None if it has all.
+
+    Without a source, it contains what it boots from. Raise ValueError for an initramfs that cannot be read.
+    """
+    remote, registry = spec is not None and is_remote(spec), isinstance(spec, RegistryImage)
+    names = [_PROGRAM, *([_FETCH] if remote else []), *([_FEATURES] if registry else [])]
+    contents = look_for(initramfs, *names)
+    for module, name in (("bootc-live", _PROGRAM), ("bootc-live-net", _FETCH)):
+        if name in names and (has := contents.has(name)) is not True:
+            if has is None:
+                raise ValueError("it is damaged, or no program for its compression is here")
+            return module
+    features = contents.found.get(_FEATURES)
+    return "bootc-live-registry" if registry and features is not None and b"registry" not in features.split() else None
+
+
 def unpacked_size(chunks: Iterator[bytes]) -> int:
-    """Return how much memory an initramfs takes once it is unpacked, as far as it can be read."""
+    """Return the memory that an unpacked initramfs needs, as far as it can be read."""
     size = 0
     with closing(_members(PeekableStream(chunks))) as members:
         try:
@@ -72,7 +98,7 @@ def unpacked_size(chunks: Iterator[bytes]) -> int:
 
 
 def _members(feed: PeekableStream) -> Generator[tuple[CpioFile, PeekableStream], None, None]:
-    """Give the members, each with the stream that has its data next."""
+    """Yield the members, each with the stream at its data."""
     while True:
         yield from ((member, feed) for member in read_headers(feed))
         first = feed.peek(len(LZ4))
@@ -82,10 +108,10 @@ def _members(feed: PeekableStream) -> Generator[tuple[CpioFile, PeekableStream],
             inner = PeekableStream(pieces)
             yield from ((member, inner) for member in read_headers(inner))
             if inner.peek(1):
-                # The kernel gives up, too.
+                # The kernel stops here, too.
                 return
         if first == LZ4 and len(word := feed.peek(4)) == 4 and any(word):
-            # Where no word of zeros ends it, the kernel takes what follows for the size of a block, and gives up.
+            # Without a word of zeros at the end, the kernel reads what follows as the size of a block, and stops.
             return
 
 

@@ -1,8 +1,8 @@
-"""Which kernel of an image is the one to boot, by the rules of bootc.
+"""Choose the kernel of an image to boot, by the rules of bootc.
 
-A unified kernel image below /boot/EFI/Linux comes first. Else it is the one directory below /usr/lib/modules that holds
-a vmlinuz; an image with several is none that bootc would install. Where none does, a unified kernel image beside the
-modules is taken: next to a vmlinuz, distributions put one whose initramfs is for other machines.
+A unified kernel image below /boot/EFI/Linux comes first, then the only directory below /usr/lib/modules with a vmlinuz;
+bootc does not install an image with several. Without a vmlinuz, a unified kernel image beside the modules is used: next
+to a vmlinuz, its initramfs is for other machines.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from bootc_live.base.errors import ImageError
 from bootc_live.rootfs.tree.node import UNREAD, Node, resolve
 
-HINT = "build the image as bootc wants it: one kernel, /usr/lib/modules/VERSION/vmlinuz with initramfs.img beside it"
-_NO_LINKS = "put the file itself there: what a link leads to, out of kargs.d, is not looked at"
+HINT = "build the image as bootc requires: one kernel, /usr/lib/modules/VERSION/vmlinuz with initramfs.img beside it"
+_NO_LINKS = "put the file itself there: links out of kargs.d are not followed"
 _MODULES = "usr/lib/modules"
 _KARGS = "usr/lib/bootc/kargs.d"
 _UKIS = ("boot/EFI/Linux", "efi/EFI/Linux")
@@ -23,7 +23,7 @@ _UKIS = ("boot/EFI/Linux", "efi/EFI/Linux")
 
 @dataclass(frozen=True)
 class Chosen:
-    """A kernel in the tree ``root``: its release, the name of its file for messages, and the files."""
+    """A kernel in the tree ``root``: its release, its file name for messages, and its files."""
 
     root: Node
     version: str
@@ -33,7 +33,7 @@ class Chosen:
 
 
 def choose_kernel(root: Node, typed: str) -> Chosen:
-    """Give the kernel to boot; raises ImageError where there is none, or more than one."""
+    """Return the kernel to boot; raise ImageError if there is none, or more than one."""
     uki = next(_installed_ukis(root), None)
     if uki is not None:
         return uki
@@ -42,25 +42,27 @@ def choose_kernel(root: Node, typed: str) -> Chosen:
         uki = next(_ukis_beside_modules(root), None)
         if uki is not None:
             return uki
-        raise ImageError(f"{typed!r} has no kernel: there is no /{_MODULES}/VERSION/vmlinuz in it", hint=HINT)
+        raise ImageError(f"{typed!r} has no kernel /{_MODULES}/VERSION/vmlinuz", hint=HINT)
     if len(versions) > 1:
         listed = ", ".join(map(release, versions))
-        raise ImageError(f"{typed!r} has {len(versions)} kernels below /{_MODULES}: {listed}; which one?", hint=HINT)
+        raise ImageError(
+            f"{typed!r} has {len(versions)} kernels below /{_MODULES}: {listed}; exactly one is expected", hint=HINT
+        )
     directory = f"{_MODULES}/{versions[0]}"
     kernel = _at(root, f"{directory}/vmlinuz")
     if kernel is None:
-        raise ImageError(f"/{release(directory)}/vmlinuz of {typed!r} leads nowhere", hint=HINT)
+        raise ImageError(f"/{release(directory)}/vmlinuz of {typed!r} is a link to a missing file", hint=HINT)
     name = f"/{release(directory)}/vmlinuz"
     return Chosen(root, release(versions[0]), name, kernel, _at(root, f"{directory}/initramfs.img"))
 
 
 def release(name: str) -> str:
-    """Give a kernel's release as an image names it, without what would mean something to a terminal or in a file."""
+    """Return a kernel's release as named by an image, without characters that are special in terminals or files."""
     return re.sub(r"[^A-Za-z0-9.+~_@:/-]", "_", name)
 
 
 def module_versions(root: Node) -> frozenset[str]:
-    """Give the releases of the kernels whose modules the tree has."""
+    """Return the releases of the kernels that the tree has modules for."""
     return frozenset(
         name
         for directory in (_MODULES, "lib/modules")
@@ -70,9 +72,9 @@ def module_versions(root: Node) -> frozenset[str]:
 
 
 def kargs_files(root: Node, typed: str) -> dict[str, Node]:
-    """Give the files with kernel arguments by path, in the order of their names.
+    """Return the files with kernel arguments by path, in the order of their names.
 
-    Raises ImageError for what is no file: to leave arguments out without a word is not safe.
+    Raise ImageError for anything but a file: leaving out arguments silently is not safe.
     """
     found: dict[str, Node] = {}
     for name, _ in _children(root, _KARGS):
@@ -98,7 +100,7 @@ def _ukis_beside_modules(root: Node) -> Iterator[Chosen]:
 
 
 def _programs(root: Node, directory: str) -> Iterator[tuple[str, Node]]:
-    """Give the programs for UEFI in a directory."""
+    """Yield the UEFI programs in a directory."""
     for name, node in _children(root, directory):
         if name.lower().endswith(".efi") and node.kind in ("file", UNREAD):
             yield name, node
@@ -113,7 +115,7 @@ def _children(root: Node, path: str) -> list[tuple[str, Node]]:
 
 
 def _at(root: Node, path: str) -> Node | None:
-    """Give what a path leads to, through links; None for nothing, and for a directory."""
+    """Return the file at a path, through links; None for nothing or a directory."""
     parts = path.encode(errors="surrogateescape").split(b"/")
     for _ in range(40):
         try:

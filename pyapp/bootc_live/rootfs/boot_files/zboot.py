@@ -1,4 +1,4 @@
-"""Kernels for EFI that decompress themselves, of which kexec can only load what they hold.
+"""Unwrap kernels for EFI that decompress themselves: kexec can only load the kernel inside.
 
 The header is that of the kernel's drivers/firmware/efi/libstub/zboot-header.S.
 """
@@ -19,9 +19,9 @@ _CHUNK = 2**20
 
 
 def unwrap(read: ReadAt, size: int) -> Generator[bytes, None, None] | None:
-    """Give the kernel inside a zboot image in pieces, or None where it is none.
+    """Return the pieces of the kernel in a zboot image, or None for any other file.
 
-    Raises ImageError for a damaged one and RunError where the program to decompress it is missing.
+    Raise ImageError if it is damaged, and RunError if the program to decompress it is missing.
     """
     head = read(0, _HEADER.size)
     if len(head) < _HEADER.size:
@@ -31,7 +31,7 @@ def unwrap(read: ReadAt, size: int) -> Generator[bytes, None, None] | None:
         return None
     hint = "check the kernel in the image; build it again"
     if not length or offset < _HEADER.size or offset + length > size:
-        raise ImageError("it is damaged: what its zboot header names is not in the file", hint=hint)
+        raise ImageError("it is damaged: its zboot header points outside the file", hint=hint)
     feed = PeekableStream(_chunks(read, offset, length))
     if not is_compressed(feed.peek(6)):
         named = compression.partition(b"\0")[0].decode(errors="replace")

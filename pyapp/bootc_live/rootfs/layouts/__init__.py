@@ -1,1 +1,1 @@
-"""The three ways a root lies in RAM, and what all of them give: something that can be mounted."""
+"""The three layouts of a root in RAM: each builds something that can be mounted."""

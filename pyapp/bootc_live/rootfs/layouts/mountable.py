@@ -1,6 +1,6 @@
-"""What this kernel can mount: found out by mounting a tiny image of that kind, before anything is fetched.
+"""Find out what this kernel can mount, by mounting a tiny image of each kind before anything is fetched.
 
-Its version says little: distributions port EROFS back, and leave parts of it out.
+The kernel's version is not enough: distributions port EROFS back, and leave parts of it out.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ _WHAT = {
     StorageOption(Layout.EROFS, Compression.LZ4): "EROFS compressed with lz4 (Linux 5.17 and later can)",
     StorageOption(Layout.EROFS, Compression.ZSTD): "EROFS compressed with zstd (Linux 6.10 and later can)",
 }
-# Compresses to several blocks, and its end to what has a place behind the inode.
+# Compresses to several blocks and an end that fits behind the inode.
 _CONTENT = b"".join(b"%d line of a text\n" % number for number in range(8000))[: EXTENT + 5000]
 _SIZE = 16 * 2**10
 _PART = Extent(start=8 * 2**10, length=4 * 2**10, data=0)
-# Where an index has its data: at a multiple of 512 that is none of 4096.
+# The data of an index may lie at any multiple of 512.
 _BEGIN = 64 * 2**10 + BLOCK
 
 
-def obstacle(way: StorageOption) -> str:
-    """Return why this kernel cannot mount the image of a way; empty where it can."""
-    return "" if way.layout is Layout.TREE else _obstacle(way.layout, way.compress)
+def obstacle(option: StorageOption) -> str:
+    """Return why this kernel cannot mount the image of an option; empty if it can."""
+    return "" if option.layout is Layout.TREE else _obstacle(option.layout, option.compress)
 
 
 @cache
@@ -61,15 +61,15 @@ def _obstacle(layout: Layout, compress: Compression) -> str:
     except OSError as error:
         return f"this kernel cannot mount {_WHAT[StorageOption(layout, compress)]}: {error.strerror}"
     except RootfsError:
-        # What cannot be made here is for its maker to say.
+        # A missing library is reported by the layout itself.
         return ""
     return ""
 
 
 def require_overlay(config: Config) -> None:
-    """Raise RootfsError where something is to be writable that needs the overlay file system, and there is none."""
+    """Raise RootfsError if a writable part needs the overlay file system, and the kernel has none."""
     parts = config.parts
-    # Files that get SELinux labels are written to without one; whether they do, the image may decide.
+    # Labelled files of a tree are written to without an overlay; the image may decide whether they are labelled.
     if not (parts.root or parts.etc) or (config.layout is Layout.TREE and config.selinux is not False):
         return
     try:
@@ -84,7 +84,7 @@ def require_overlay(config: Config) -> None:
 
 @contextmanager
 def _image(layout: Layout, compress: Compression) -> Iterator[tuple[int, int]]:
-    """Make an image with everything that a layout uses, in memory; give it and the size of its blocks."""
+    """Make an image with everything that a layout uses, in memory; yield its descriptor and block size."""
     whole, sparse = Node(kind="file", size=len(_CONTENT), offset=_BEGIN), Node(kind="file", size=_SIZE, offset=1)
     root = new_directory()
     root.children = {b"sparse": Entry(sparse, 0), b"whole": Entry(whole, 0)}
@@ -115,9 +115,9 @@ def _read(start: int, length: int) -> bytes:
 
 
 def _check(top: int) -> None:
-    """Read what is in the image; raise OSError where something else comes."""
+    """Read the files of the image; raise OSError if their content is wrong."""
     holes = bytes(_PART.start), bytes(_SIZE - _PART.start - _PART.length)
     for name, content in (("whole", _CONTENT), ("sparse", holes[0] + _CONTENT[: _PART.length] + holes[1])):
         with open(os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=top), "rb") as file:
             if file.read() != content:
-                raise OSError(errno.EIO, "it reads something else")
+                raise OSError(errno.EIO, "it reads wrong data")

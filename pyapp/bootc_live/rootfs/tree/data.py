@@ -1,4 +1,4 @@
-"""Copy file data out of the verified data file, and give its memory back on the way."""
+"""Copy file data out of the verified data file, and free its memory meanwhile."""
 
 from __future__ import annotations
 
@@ -8,39 +8,39 @@ import os
 from bootc_live.rootfs.tree.node import Node
 from bootc_live.system.files import punch_hole
 
-# So much lies twice at the most; giving back less at a time costs more calls.
+# At most this much is in memory twice; smaller steps cost more calls.
 _BATCH = 4 * 2**20
-# Of what no file needs, what is worth a call of its own before the copying begins.
+# Unused data of this size is freed before the copying begins; less is not worth a call.
 _WORTH_A_CALL = 64 * 2**10
-# The data file reaches over terabytes, most of them holes: more than some machines have addresses for.
+# The data file may span terabytes, most of them holes: some machines have no addresses for that.
 _MOST_AT_ONCE = 2**30
-# What the kernel says where it cannot copy between these two file systems by itself.
+# The kernel cannot copy between these two file systems.
 _ELSEWHERE = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 
 
 class Data:
-    """The data file while it is emptied: copies have to be asked for in the order of ``span``'s begin."""
+    """The data file while it is emptied: files must be copied in the order of their data."""
 
     def __init__(self, fd: int) -> None:
-        """Take the data file, open for reading and writing."""
+        """Empty the data file ``fd``, open for reading and writing."""
         self._fd = fd
-        self._given_back = 0
+        self._freed = 0
         self._in_kernel = hasattr(os, "copy_file_range")
 
     def drop_garbage(self, spans: list[tuple[int, int]]) -> None:
-        """Give back what lies between the sorted spans that are needed: files of lower layers that upper ones hide."""
+        """Free everything between the sorted ``spans``, such as files of lower layers that upper ones hide."""
         end = 0
         for begin, until in [*spans, (os.fstat(self._fd).st_size, 0)]:
             if begin - end >= _WORTH_A_CALL:
                 self._punch(end, begin)
             end = max(end, until)
         if spans:
-            self._given_back = spans[0][0]
+            self._freed = spans[0][0]
 
     def copy(self, node: Node, target: int, needed: int) -> None:
-        """Copy a file's data into a new file; from byte ``needed`` of the data file on others need it, too.
+        """Copy a file's data to a new file, and free it up to byte ``needed`` of the data file, which others need.
 
-        Holes stay holes. Raises OSError, and ValueError where the data file ends before the file does.
+        Holes stay holes. Raise OSError, and ValueError if the data file ends too early.
         """
         if node.extents is None:
             self._copy(node.offset, 0, node.size, target, needed)
@@ -58,9 +58,9 @@ class Data:
             source += count
             start += count
             free = min(source, needed)
-            if free - self._given_back >= _BATCH:
-                self._punch(self._given_back, free)
-                self._given_back = free
+            if free - self._freed >= _BATCH:
+                self._punch(self._freed, free)
+                self._freed = free
 
     def _move(self, source: int, start: int, count: int, target: int) -> int:
         if self._in_kernel:
@@ -79,7 +79,7 @@ class Data:
 
 
 def span(node: Node) -> tuple[int, int]:
-    """Give begin and end of a regular file's data in the data file; both 0 where it has none."""
+    """Return begin and end of a regular file's data in the data file; both are 0 if it has none."""
     if node.extents is None:
         return (node.offset, node.offset + node.size) if node.size else (0, 0)
     if not node.extents:

@@ -1,7 +1,7 @@
-"""SELinux labels for a root: those that the policy inside the image wants, in every layout.
+"""Set SELinux labels in a root by the policy in the image, in every layout.
 
-Layers of OCI images carry no labels; a kernel that enforces the image's policy would find files that nobody may touch.
-What is where is for libselinux to say, as for setfiles(8): it reads file_contexts(5) and its neighbours of the image.
+Layers of OCI images carry no labels; a kernel that enforces the image's policy would deny access to unlabelled files.
+libselinux looks up the labels, as for setfiles(8): it reads file_contexts(5) and related files of the image.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _CONTEXTS = b"contexts/files"
 _MAIN = b"file_contexts"
 _ATTRIBUTE = b"security.selinux"
 _LIBRARY = "libselinux.so.1"
-# Of one file of a policy's contexts; real ones have half a megabyte.
+# The size of one file of a policy's contexts; real ones have half a megabyte.
 _MOST = 64 * MIB
 _BACKEND_FILE, _OPTION_PATH = 0, 3
 _HINT = "give the initramfs libselinux, or boot with bootc.live.selinux=0 and without SELinux"
@@ -44,10 +44,10 @@ class _Option(ctypes.Structure):
 
 
 def label_tree(root: Node, read: ReadFile, wanted: bool | None, typed: str, recorder: Recorder) -> bool:
-    """Give every inode the label that the image's own policy has for it; tells whether there was one to follow.
+    """Label every inode by the image's own policy; return whether there is one.
 
-    ``wanted`` None leaves it to the image: /etc/selinux/config there, and what it names. ``read`` gives a file's
-    content. Raises RootfsError where labels are wanted and cannot be had.
+    If ``wanted`` is None, /etc/selinux/config in the image decides. ``read`` returns a file's content. Raise
+    RootfsError if labels are wanted and cannot be set.
     """
 
     def limited(node: Node) -> bytes:
@@ -57,7 +57,7 @@ def label_tree(root: Node, read: ReadFile, wanted: bool | None, typed: str, reco
             )
         return read(node)
 
-    directory = None if wanted is False else _switched_on(root, limited)
+    directory = None if wanted is False else _enabled(root, limited)
     policy = {} if directory is None else _policy(root, directory, limited)
     if not policy:
         if directory is not None:
@@ -77,13 +77,13 @@ def label_tree(root: Node, read: ReadFile, wanted: bool | None, typed: str, reco
     return True
 
 
-def _switched_on(root: Node, read: ReadFile) -> bytes | None:
-    """Return where the contexts of the policy are that the image switches on, None where it does not."""
+def _enabled(root: Node, read: ReadFile) -> bytes | None:
+    """Return the directory with the contexts of the policy that the image enables, None if it enables none."""
     config = _file(root, _CONFIG)
     if config is None:
         return None
     mode, kind = b"", b"targeted"
-    # As libselinux reads it: the mode in any case, with anything behind it.
+    # Like libselinux: the mode in upper or lower case, with anything behind it.
     for line in map(bytes.strip, read(config).splitlines()):
         if line.startswith(b"SELINUX="):
             mode = mode or line.removeprefix(b"SELINUX=").strip().lower()
@@ -95,13 +95,13 @@ def _switched_on(root: Node, read: ReadFile) -> bytes | None:
 
 
 def _policy(root: Node, directory: bytes, read: ReadFile) -> dict[bytes, bytes]:
-    """Return the files of the policy's contexts by name; none where the image lacks the main one."""
+    """Return the files of the policy's contexts by name; none if the image lacks the main one."""
     try:
         found = resolve(root, split(directory), None).directory
     except ValueError:
         return {}
     nodes = {name: entry.node for name, entry in found.items() if entry.node.kind == "file"}
-    # What is compiled of them is for one version of one library; and which of both counts, for the clock.
+    # A compiled file is for one version of one library, and libselinux would choose between both by their times.
     compiled = _MAIN not in nodes
     files = {name: read(node) for name, node in nodes.items() if compiled or not name.endswith(b".bin")}
     return files if files.keys() & {_MAIN, _MAIN + b".bin"} else {}
@@ -121,7 +121,7 @@ def _lookup(policy: dict[bytes, bytes], typed: str) -> Iterator[Lookup]:
     try:
         library = ctypes.CDLL(_LIBRARY, use_errno=True)
     except OSError as error:
-        raise RootfsError(f"{typed!r} needs SELinux labels, which {_LIBRARY} knows: {error}", hint=_HINT) from error
+        raise RootfsError(f"{typed!r} needs SELinux labels, which need {_LIBRARY}: {error}", hint=_HINT) from error
     library.selabel_open.restype = ctypes.c_void_p
     library.selabel_close.argtypes = [ctypes.c_void_p]
     library.selabel_lookup_raw.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int]
@@ -143,7 +143,7 @@ def _lookup(policy: dict[bytes, bytes], typed: str) -> Iterator[Lookup]:
 
 def _label_of(library: ctypes.CDLL, handle: int, path: bytes, kind: int) -> bytes | None:
     found = ctypes.c_void_p()
-    # No entry, or one that says <<none>>: no label.
+    # It fails for no entry, and for <<none>>: no label.
     if library.selabel_lookup_raw(handle, ctypes.byref(found), path, kind):
         return None
     try:
@@ -161,7 +161,7 @@ def _label(root: Node, lookup: Lookup) -> None:
         node = entry.node
         label = lookup(path, stat.S_IFMT(TYPES[node.kind][0]))
         if id(node) in linked:
-            # Names of one file that want different labels become names of two files with the same data.
+            # Names of one file with different labels become names of two files with the same data.
             known = twins.setdefault(id(node), {})
             if label in known:
                 entry.node = known[label]
@@ -170,7 +170,7 @@ def _label(root: Node, lookup: Lookup) -> None:
                 entry.node = node = replace(node)
             known[label] = node
         if label is not None:
-            # As the kernel and setfiles store it: with its NUL.
+            # The kernel and setfiles also store the NUL.
             node.xattrs = {**node.xattrs, _ATTRIBUTE: label + b"\0"}
         else:
             node.xattrs = {name: value for name, value in node.xattrs.items() if name != _ATTRIBUTE}

@@ -1,7 +1,7 @@
-"""Turn an image's merged tree into that of a live root: what installing the image would have made of it.
+"""Turn an image's merged tree into that of a live root, as an installation of the image would have it.
 
-Images that ostree makes of its commits (ostree-rs-ext, "container encapsulation") have every file as an object of a
-repository first, with its real names as hard links to that; what a machine gets as /etc may lie in /usr/etc.
+Images of ostree commits (ostree-rs-ext, "container encapsulation") have every file as an object of a repository first,
+and its real names as hard links to that; the machine's /etc may be in /usr/etc.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from bootc_live.rootfs.tree.node import NAME_MAX, Entry, Node, resolve, walk
 
 _OBJECTS = [b"sysroot", b"ostree", b"repo", b"objects"]
 _LINK = b"-xattrs-link"
-# All attributes of one file, as Linux lists them at the most.
+# All attributes of one file: the most that Linux lists.
 _MOST_ATTRIBUTES = 64 * 2**10
-# What the image's system mounts something on before it could make it itself, with their modes.
+# Mount points that the image's system needs before it could create them, with their modes.
 PLACES = {b"dev": 0o755, b"proc": 0o555, b"run": 0o755, b"sys": 0o555, b"tmp": 0o1777}
 
 
 def live_tree(root: Node, typed: str, read: Callable[[Node], bytes]) -> None:
-    """Change a merged tree in place; ``typed`` is the image, ``read`` gives the content of a file.
+    """Change a merged tree in place; ``typed`` is the image as typed, ``read`` returns the content of a file.
 
-    Raises RootfsError for one that cannot be switched to.
+    Raise RootfsError for a tree that cannot be switched to.
     """
     forgotten = _forget_objects(root, typed, read)
-    _give_etc(root)
+    _copy_etc(root)
     if forgotten:
         _separate(root, b"etc")
     if b"var" not in root.directory:
@@ -44,7 +44,7 @@ def live_tree(root: Node, typed: str, read: Callable[[Node], bytes]) -> None:
 
 
 def _make_place(root: Node, name: bytes, mode: int) -> None:
-    """Make a directory at the top, or where a link there leads; raises ValueError where something is in the way."""
+    """Make a directory at the top, or at the target of a link there; raise ValueError if that is impossible."""
     try:
         resolve(root, [name], None)
     except ValueError:
@@ -52,9 +52,9 @@ def _make_place(root: Node, name: bytes, mode: int) -> None:
 
 
 def _forget_objects(root: Node, typed: str, read: Callable[[Node], bytes]) -> bool:
-    """Remove the objects of a repository whose files have real names, too: their own names only take memory.
+    """Remove the objects of a repository whose files also have real names, and return whether there were any.
 
-    Their extended attributes are objects beside them. Tell whether there were any.
+    Their extended attributes are objects beside them.
     """
     parent = root
     for name in _OBJECTS:
@@ -65,17 +65,17 @@ def _forget_objects(root: Node, typed: str, read: Callable[[Node], bytes]) -> bo
     objects = {id(node) for node in walk(parent) if node.children is None}
     held = dict(parent.directory)
     parent.directory.clear()
-    # A repository that is only carried, for others to install from, stays.
+    # A repository without real names is kept: it is for others to install from.
     used = any(id(node) in objects for node in walk(root))
     if used:
-        _take_attributes(held, typed, read)
+        _set_attributes(held, typed, read)
     else:
         parent.directory.update(held)
     return used
 
 
-def _give_etc(root: Node) -> None:
-    """Give a root that has no /etc a copy of /usr/etc."""
+def _copy_etc(root: Node) -> None:
+    """Copy /usr/etc to /etc in a root without /etc."""
     usr = root.directory.get(b"usr")
     source = (usr.node.children or {}).get(b"etc") if usr else None
     if b"etc" in root.directory or source is None or source.node.children is None:
@@ -94,9 +94,9 @@ def _give_etc(root: Node) -> None:
 
 
 def _separate(root: Node, name: bytes) -> None:
-    """Make each name below a directory a file of its own: ostree has one object for all files that are equal.
+    """Make each name below a directory a file of its own: ostree has one object for all equal files.
 
-    Files that can be written must not change one another. Their data is not copied here.
+    Writing to one file must not change others. Their data is not copied here.
     """
     entry = root.directory.get(name)
     todo = [entry.node] if entry and entry.node.children is not None else []
@@ -108,10 +108,10 @@ def _separate(root: Node, name: bytes) -> None:
                 todo.append(below.node)
 
 
-def _take_attributes(objects: Mapping[bytes, Entry], typed: str, read: Callable[[Node], bytes]) -> None:
-    """Give files the attributes that a repository of the mode bare-split-xattrs has for them.
+def _set_attributes(objects: Mapping[bytes, Entry], typed: str, read: Callable[[Node], bytes]) -> None:
+    """Set the attributes of files from a repository of the mode bare-split-xattrs.
 
-    Those of SUM.file are in SUM.file-xattrs-link, which most often is another name of what many files share.
+    Those of SUM.file are in SUM.file-xattrs-link, usually a link that many files share.
     """
     known: dict[int, dict[bytes, bytes]] = {}
     for directory in objects.values():
@@ -128,7 +128,7 @@ def _take_attributes(objects: Mapping[bytes, Entry], typed: str, read: Callable[
 def _attributes(node: Node, name: bytes, typed: str, read: Callable[[Node], bytes]) -> dict[bytes, bytes]:
     try:
         if node.size > _MOST_ATTRIBUTES:
-            raise ValueError(f"has {node.size} bytes, {_MOST_ATTRIBUTES} are the most there can be")
+            raise ValueError(f"has {node.size} bytes, {_MOST_ATTRIBUTES} are the most allowed")
         found = read_xattrs(read(node))
         for attribute, value in found.items():
             if len(attribute) > NAME_MAX or b"\0" in attribute or len(value) > _MOST_ATTRIBUTES:
@@ -139,6 +139,6 @@ def _attributes(node: Node, name: bytes, typed: str, read: Callable[[Node], byte
             f"{typed!r} has extended attributes of a file in its repository that cannot be read: {shown!r} {error}",
             hint="build the image anew",
         ) from error
-    # Labels are those of the policy.
+    # Labels come from the policy.
     found.pop(b"security.selinux", None)
     return found

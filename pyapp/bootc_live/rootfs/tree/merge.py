@@ -33,9 +33,9 @@ HINT = "this layer was not made by a sound tool: build the image anew"
 _WHITEOUT = b".wh."
 _OPAQUE = b".wh..wh..opq"
 _AUFS = b".wh..wh."
-# The overlay file system's own notes would change what an overlay above shows.
+# Attributes of the overlay file system would change what an overlay above shows.
 _FOREIGN_XATTR = b"trusted.overlay."
-# No user and no group: chown(2) takes the number for "leave it as it is", and what is unpacked stays root's.
+# Not a user or group: for chown(2) it means "leave it unchanged", so that unpacked files stay root's.
 _NOBODY = 2**32 - 1
 _SPACES = frozenset({b"user.", b"trusted.", b"security.", b"system."})
 _NOT_ON = {
@@ -51,7 +51,7 @@ ReadMembers = Callable[[VerifiedLayer], Iterator[Member] | None]
 
 
 def unsaid(_text: str) -> None:
-    """Say nothing."""
+    """Print nothing."""
 
 
 def none_read(_layer: VerifiedLayer) -> None:
@@ -95,15 +95,15 @@ def _apply(merging: Merging, members: Iterator[Member], layer: VerifiedLayer, nu
 
 
 class Merging:
-    """The tree that layers make, one member after the other."""
+    """The tree of layers, while their members are applied."""
 
     def __init__(self) -> None:
         """Begin with an empty root."""
         self.root = new_directory()
         self._budget = Budget()
         self._left_out: Counter[str] = Counter()
-        # What members of a kind had last, what Linux lets them have of it, and what not: what a global header says is
-        # one mapping for all members, and stays one.
+        # By kind: the attributes of the last member, the allowed ones, and the rest. Attributes of a global header are
+        # one mapping for all members, and stay one.
         self._last: dict[str, tuple[Mapping[bytes, bytes], Mapping[bytes, bytes], Counter[str]]] = {}
         self._begin(0)
 
@@ -111,13 +111,13 @@ class Merging:
         self._layer = layer
         # Directories of this layer by the name that led to them.
         self._parents: dict[bytes, Node] = {}
-        # Directories below which this layer has hidden all that lower ones put there, by identity.
+        # Directories whose lower content this layer has hidden, by identity.
         self._hidden: dict[int, Node] = {}
 
     def apply(self, member: Member, layer: int, base: int) -> None:
         """Apply one member of a layer whose tar begins at ``base`` of the data file.
 
-        Raises ValueError, meant to follow the member's name.
+        Raise ValueError, as it follows the member's name.
         """
         if layer != self._layer:
             self._begin(layer)
@@ -145,12 +145,12 @@ class Merging:
             present.layer = layer
             return
         if present is not None and present.node.kind in ("dir", "symlink"):
-            # Names may have been resolved through what goes away now.
+            # Names may have been resolved through the inode that is replaced.
             self._parents.clear()
         children[name] = Entry(node, layer)
 
     def tell(self, warn: Warn) -> None:
-        """Say what was left out."""
+        """Warn of what was left out."""
         for what, count in sorted(self._left_out.items()):
             warn(f"Linux allows no extended {what}: {count} left out")
 
@@ -174,7 +174,7 @@ class Merging:
         try:
             holder = resolve(self.root, parts, None, budget=self._budget)
         except ValueError:
-            # Where there is no such directory, there is nothing to hide, and none is made for it.
+            # Without such a directory there is nothing to hide, and none is created.
             return
         if name == _OPAQUE:
             if id(holder) not in self._hidden:
@@ -182,13 +182,13 @@ class Merging:
                     self._hide(holder.directory, child)
                 self._hidden[id(holder)] = holder
         elif not name.startswith(_AUFS) and target in holder.directory:
-            # What aufs kept its books in (.wh..wh.plnk and the like) is not content.
+            # Files of aufs (.wh..wh.plnk and others) are not content.
             self._hide(holder.directory, target)
 
     def _hide(self, children: dict[bytes, Entry], name: bytes) -> None:
-        """Remove what lower layers put under a name; what this layer put there stays, in any order.
+        """Remove a name of lower layers; what this layer put there stays, in any order.
 
-        No directory is gone through twice for one layer: all that comes to it afterwards is of that layer.
+        No directory is walked twice for one layer: everything added afterwards belongs to that layer.
         """
         layer = self._layer
         todo = [(children, name)]
@@ -255,8 +255,8 @@ class Merging:
         node.xattrs = self._xattrs(member) if member.xattrs else NO_XATTRS
 
     def _xattrs(self, member: Member) -> Mapping[bytes, bytes]:
-        """Return the attributes that Linux lets such a file have, the same in every layout (xattr(7), acl(5))."""
-        # Labels are added to each, and the layout of real files sets each, whether it is shared or not.
+        """Return the attributes that Linux allows for such a file, the same in every layout (xattr(7), acl(5))."""
+        # Each is counted even if it is shared: labels are added to each file, and the tree layout sets each.
         self._budget.spend(XATTRS, len(member.xattrs))
         last = self._last.get(member.kind)
         if last is None or last[0] is not member.xattrs:
@@ -267,7 +267,7 @@ class Merging:
 
 
 def _allowed(member: Member) -> tuple[Mapping[bytes, bytes], Counter[str]]:
-    """Return what Linux lets a member have, and count the rest by what it is."""
+    """Return the attributes that Linux allows for a member, and count the rest by description."""
     kept, left_out = {}, Counter[str]()
     for name, value in member.xattrs.items():
         space = next((space for space in _NOT_ON.get(member.kind, _NOT_ON_OTHERS) if name.startswith(space)), b"")

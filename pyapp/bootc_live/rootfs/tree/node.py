@@ -1,4 +1,4 @@
-"""The merged tree of an image: what is where once all layers are applied."""
+"""The merged tree of an image, with all layers applied."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import ClassVar
 from bootc_live.formats.tar.header import NO_XATTRS
 from bootc_live.formats.tar.sparse import Extent
 
-# Kernel limits: NAME_MAX, and PATH_MAX without its NUL for paths and what links hold.
+# Kernel limits: NAME_MAX, and PATH_MAX without its NUL for paths and link targets.
 NAME_MAX = 255
 PATH_MAX = 4095
 _FOLLOW_MAX = 255
@@ -27,7 +27,7 @@ class Node:
 
     ``offset`` is where a regular file's data begins in the image's data file;
     ``extents`` replaces it for sparse files, with ``data`` in the same file.
-    ``place`` and ``links`` are for who writes it: where the inode is, and how many names it has.
+    ``place`` and ``links`` are set by its writer: the offset of the inode, and its number of names.
     """
 
     kind: str
@@ -48,7 +48,7 @@ class Node:
 
     @property
     def directory(self) -> dict[bytes, Entry]:
-        """The children of a directory; ValueError for anything else."""
+        """The children of a directory; raise ValueError for anything else."""
         if self.children is None:
             raise ValueError("is not a directory")
         return self.children
@@ -63,17 +63,17 @@ class Entry:
 
 
 def new_directory() -> Node:
-    """Give a directory as an implied one is made: 0755, root, empty."""
+    """Return an empty directory as it is implied by a path: mode 0755, owned by root."""
     return Node(kind="dir", children={})
 
 
 def split(path: bytes) -> list[bytes]:
-    """Give the components of a path as it counts from the root.
+    """Return the components of a path relative to the root.
 
-    Raises ValueError for ``..``, over-long names and paths, and NUL bytes.
+    Raise ValueError for ``..``, names and paths that are too long, and NUL bytes.
     """
     if len(path) > PATH_MAX:
-        raise ValueError(f"has a path of {len(path)} bytes, {PATH_MAX} is the most there can be")
+        raise ValueError(f"has a path of {len(path)} bytes, {PATH_MAX} is the most allowed")
     parts = [part for part in path.split(b"/") if part and part != b"."]
     for part in parts:
         if part == b"..":
@@ -83,15 +83,15 @@ def split(path: bytes) -> list[bytes]:
 
 
 def check_name(part: bytes) -> None:
-    """Raise ValueError for what cannot be the name of a file."""
+    """Raise ValueError for an impossible file name."""
     if len(part) > NAME_MAX:
-        raise ValueError(f"has a name of {len(part)} bytes, {NAME_MAX} is the most there can be")
+        raise ValueError(f"has a name of {len(part)} bytes, {NAME_MAX} is the most allowed")
     if b"\0" in part or b"/" in part or part in (b"", b".", b".."):
         raise ValueError(f"has a name that no file can have: {_show(part)}")
 
 
 class Budget:
-    """What one image may make of its tree, so that no small layer fills memory or takes for ever (SECURITY.md)."""
+    """Limits of one image's tree, so that no small layer fills memory or runs forever (SECURITY.md)."""
 
     MOST: ClassVar[dict[str, int]] = {
         "members": 4 * 2**20,
@@ -105,21 +105,20 @@ class Budget:
     }
 
     def __init__(self) -> None:
-        """Begin with nothing spent."""
+        """Begin with nothing used."""
         self._left = dict(self.MOST)
 
     def spend(self, what: str, count: int = 1) -> None:
-        """Count something; raises ValueError, meant to follow a member's name, where it is too much."""
+        """Count something; raise ValueError, as it follows a member's name, if it is too much."""
         self._left[what] -= count
         if self._left[what] < 0:
             raise ValueError(f"is one too many: no image may have more than {self.MOST[what]} {what}")
 
 
 def resolve(root: Node, parts: list[bytes], layer: int | None, mtime: int = 0, budget: Budget | None = None) -> Node:
-    """Give the directory that ``parts`` lead to, following links inside the root.
+    """Return the directory at ``parts``, following links inside the root.
 
-    Where ``layer`` is a number, missing directories are made as part of that
-    layer; where it is None they raise ValueError, as do files in the way.
+    Missing directories become part of ``layer``; if it is None, they raise ValueError, as other files on the path do.
     """
     budget = Budget() if budget is None else budget
     stack, todo, followed = [root], parts[::-1], 0
@@ -134,7 +133,7 @@ def resolve(root: Node, parts: list[bytes], layer: int | None, mtime: int = 0, b
         if entry is None:
             if layer is None:
                 raise ValueError(f"needs {_show(part)}, which does not exist")
-            # It may come out of a link's target, which nobody has looked at.
+            # It may come from a link's target, which was not checked.
             check_name(part)
             budget.spend("directories that no member is for")
             entry = children[part] = Entry(new_directory(), layer)
@@ -157,7 +156,7 @@ def resolve(root: Node, parts: list[bytes], layer: int | None, mtime: int = 0, b
 
 
 def walk(root: Node) -> Iterator[Node]:
-    """Give every inode of the tree once, the root first, children in byte order of their names."""
+    """Yield every inode of the tree once, the root first, children in byte order of their names."""
     seen: set[int] = set()
     todo = [root]
     while todo:
@@ -171,7 +170,7 @@ def walk(root: Node) -> Iterator[Node]:
 
 
 def path_of(root: Node, wanted: Node) -> str:
-    """Give a path of an inode from the root, for messages; empty where it is not in the tree."""
+    """Return a path of an inode from the root, for messages; empty if it is not in the tree."""
     todo = [(b"", root)]
     while todo:
         path, node = todo.pop()

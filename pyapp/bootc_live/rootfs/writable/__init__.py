@@ -1,1 +1,1 @@
-"""What of a root can be written: overlays, /etc, /var, and state on a partition."""
+"""The writable parts of a root: overlays, /etc, /var, and state on a partition."""

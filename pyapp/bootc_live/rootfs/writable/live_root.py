@@ -1,4 +1,4 @@
-"""A whole live root: what a layout made, with /, /etc and /var as writable as they were asked to be."""
+"""Mount a whole live root: the root of a layout, with /, /etc and /var writable as requested."""
 
 from __future__ import annotations
 
@@ -24,11 +24,10 @@ _LABELS_LOST = (
 
 @dataclass(frozen=True)
 class MountedRoot:
-    """A root mounted with all its parts below ``path``; ``typed`` is the image as the user wrote it.
+    """A root mounted with all its parts below ``path``; ``typed`` is the image as typed.
 
-    ``state`` is where the parts outlive this boot, None where they do not.
-    ``unlabelled`` are directories in it, as absolute paths, that are to be labelled once the kernel has a policy: on a
-    tmpfs, which forgets the labels it was given before.
+    ``state`` is the partition that keeps /var and /etc, if any. ``unlabelled`` are directories on a tmpfs, as absolute
+    paths in the root, to be labelled once the kernel has a policy: a tmpfs forgets labels that were set before.
     """
 
     path: str
@@ -41,11 +40,11 @@ class MountedRoot:
 def mounted_root(
     built: BuiltRoot, image: ResolvedImage, directory: str, parts: WritableParts, recorder: Recorder
 ) -> Iterator[MountedRoot]:
-    """Mount the root built of ``image`` below ``directory``, an empty one; all mounts end with the block.
+    """Mount the root built of ``image`` below the empty ``directory``; all mounts end with the block.
 
-    A partition for state remembers the image's digest. Raise RunError with mount(8)'s words, RootfsError where it had
-    options to refuse or a partition for state that must not be done without, and OutOfMemoryError where the image's
-    /var does not fit.
+    A partition for state remembers the image's digest. Raise RunError with the message of mount(8), RootfsError for
+    mount options that are refused or a required partition that cannot be used, and OutOfMemoryError if the image's /var
+    does not fit.
     """
     with ExitStack() as stack:
         with recorder.phase("mount", "mounting the root"):
@@ -54,11 +53,11 @@ def mounted_root(
 
 
 class _Mounting:
-    """What the steps of mounting a root share.
+    """The steps of mounting a root.
 
-    To set a label on an overlay copies the file, even where it is the same label. So the top directory of an overlay
-    on a tmpfs, which alone would need it, is never shown below / where there are labels: its subdirectories are, which
-    are still the image's own.
+    Setting a label on an overlay copies the file, even if the label is the same. Only the top directory of an overlay
+    on a tmpfs needs a label, so with labels that directory is never shown below /: its subdirectories are, which still
+    have the image's labels.
     """
 
     def __init__(
@@ -82,7 +81,7 @@ class _Mounting:
         return MountedRoot(self._top, image.typed, state, tuple(self._unlabelled))
 
     def _root(self, built: BuiltRoot) -> str:
-        """Mount the root; give where it is without what is written to it."""
+        """Mount the root; return where it is without its writable part."""
         parts, enter = self._parts, self._stack.enter_context
         in_place = built.mount_writable if self._forgets else None
         if in_place:
@@ -114,13 +113,13 @@ class _Mounting:
         return lower
 
     def _show_directories(self, lower: str, place: str) -> None:
-        """Cover the directories of a writable root with those of a second overlay, which nobody labels with it."""
+        """Cover the directories of a writable root with those of a second overlay, which needs no labels."""
         inner = os.path.join(place, "directories")
         os.mkdir(inner)
         shown = self._stack.enter_context(overlaid(lower, self._make("directories"), self._parts.options, inner))
         with os.scandir(lower) as found:
             names = [entry.name for entry in found if entry.is_dir(follow_symlinks=False) and os.listdir(entry.path)]
-        # Where something is mounted already, systemd moves none of the initramfs's file systems.
+        # systemd does not move the initramfs's file systems to a mount point.
         names = [name for name in names if os.fsencode(name) not in PLACES]
         for name in sorted(names):
             self._stack.enter_context(covered(os.path.join(self._top, name), os.path.join(shown, name)))
@@ -128,7 +127,7 @@ class _Mounting:
     def _etc(self, built: BuiltRoot, lower: str, state: State | None) -> None:
         etc, enter = os.path.join(self._top, "etc"), self._stack.enter_context
         kept = state if self._parts.etc else None
-        # A writable root has a writable /etc; only what outlives it needs an overlay of its own.
+        # A writable root has a writable /etc; only a kept one needs an overlay of its own.
         if (self._parts.etc == self._parts.root and kept is None) or not self._is_directory("etc"):
             return
         if kept is not None:

@@ -1,6 +1,6 @@
-"""The writable parts of a read-only root: overlays for / and /etc, a file system of its own for /var.
+"""Make parts of a read-only root writable: overlays for / and /etc, a file system of its own for /var.
 
-What is written goes to a place: a file system in RAM, which lives as long as something is mounted from it, or a
+Changes are written to a ``place``: a file system in RAM, which lives as long as something is mounted from it, or a
 directory on a disk.
 """
 
@@ -22,17 +22,17 @@ from bootc_live.system.run import run
 
 _KERNEL_LOG = "look at the kernel log (dmesg)"
 _OVERLAY_HINT = "use a kernel with the overlay file system"
-# A tmpfs takes so much where it is not told otherwise.
+# The default size of a tmpfs is RAM divided by this.
 _SHARE_OF_RAM = 2
-# What a file system may have left that is full for some file.
+# A file system with less free space counts as full.
 _NEARLY_NOTHING = 2**20
 
 
 @contextmanager
 def ram_place(parts: WritableParts, size: int | None, where: str, name: str) -> Iterator[str]:
-    """Mount a file system in RAM at the directory ``where``, as the parts are to have it.
+    """Mount a file system in RAM, with the backing of ``parts``, at the directory ``where``.
 
-    ``size`` limits it in bytes; None leaves it half of the RAM. Raises as ``ram_filesystem``.
+    ``size`` limits it in bytes; the default is half of the RAM. Raise as ``ram_filesystem``.
     """
     if parts.backing == "zram":
         device = Zram(size or total_bytes() // _SHARE_OF_RAM, parts.zram_algorithm, parts.zram_level)
@@ -47,16 +47,16 @@ def ram_place(parts: WritableParts, size: int | None, where: str, name: str) -> 
 def overlaid(lower: str, where: str, options: str, place: str) -> Iterator[str]:
     """Mount ``lower`` writable at ``where``; changes go to the directories upper and work in ``place``.
 
-    They are made where they are not there. Nothing of ``lower`` is copied. Raises RunError.
+    They are created if missing. Nothing of ``lower`` is copied. Raise RunError.
     """
     upper, work = os.path.join(place, "upper"), os.path.join(place, "work")
     if not os.path.isdir(upper):
         os.mkdir(upper)
-        # The merged root directory shows what its upper half says of itself.
+        # The merged root directory shows the attributes of its upper half.
         copy_attributes(lower, upper)
     os.makedirs(work, exist_ok=True)
     base = os.path.dirname(place)
-    # Relative, because commas, colons and backslashes of a working directory would mean something here.
+    # Relative, because commas, colons and backslashes of a working directory have a meaning here.
     places = {"lowerdir": lower, "upperdir": upper, "workdir": work}
     parts = [f"{key}={os.path.relpath(path, base)}" for key, path in places.items()]
     joined = ",".join([*parts, options] if options else parts)
@@ -69,7 +69,7 @@ def overlaid(lower: str, where: str, options: str, place: str) -> Iterator[str]:
 def seeded(where: str, place: str, limit: str) -> Iterator[str]:
     """Cover a directory with one in ``place`` that starts as a copy of it: a real file system, not an overlay.
 
-    ``limit`` is the argument to raise where it does not fit. Raises RunError and OutOfMemoryError.
+    ``limit`` is the argument to raise if the copy does not fit. Raise RunError and OutOfMemoryError.
     """
     made = os.path.join(place, "seeded")
     os.mkdir(made)
@@ -90,7 +90,7 @@ def seeded(where: str, place: str, limit: str) -> Iterator[str]:
 
 @contextmanager
 def covered(where: str, made: str) -> Iterator[str]:
-    """Show another directory at ``where`` while the block runs. Raises RunError."""
+    """Mount another directory at ``where`` while the block runs; raise RunError."""
     with unmounted_after(where):
         bind(made, where, hint=_KERNEL_LOG)
         yield where
@@ -98,7 +98,7 @@ def covered(where: str, made: str) -> Iterator[str]:
 
 @contextmanager
 def frozen(where: str) -> Iterator[str]:
-    """Make one directory of a writable root read-only, without anything below it. Raises RunError."""
+    """Make one directory of a writable root read-only, without mounts below it; raise RunError."""
     with unmounted_after(where):
         bind(where, where, hint=_KERNEL_LOG)
         remount_bound(where, "ro", hint=_KERNEL_LOG)
@@ -106,7 +106,7 @@ def frozen(where: str) -> Iterator[str]:
 
 
 def is_plain_directory(path: str, recorder: Recorder, name: str) -> bool:
-    """Tell a directory from a link or nothing; warns where the image has none to make writable."""
+    """Return whether ``path`` is a directory and no link; warn if it is not, because it cannot be made writable."""
     if os.path.isdir(path) and not os.path.islink(path):
         return True
     recorder.warn(f"the image has no directory {name}; it is left as it is")
@@ -114,20 +114,20 @@ def is_plain_directory(path: str, recorder: Recorder, name: str) -> bool:
 
 
 def is_full(path: str) -> bool:
-    """Tell whether the file system of a path has no room left, for data or for more files. Raises OSError."""
+    """Return whether the file system of a path has no space left for data or files; raise OSError."""
     usage = os.statvfs(path)
     no_inodes = usage.f_files > 0 and usage.f_favail == 0
     return no_inodes or usage.f_bavail * usage.f_frsize < _NEARLY_NOTHING
 
 
 def copy_tree(source: str, target: str) -> None:
-    """Copy what a directory holds, and what it says of itself, into an existing one. Raises RunError."""
-    run(["cp", "-a", "--", f"{source}/.", target], hint="look at the kernel log (dmesg)")
+    """Copy the content and attributes of a directory to an existing one; raise RunError."""
+    run(["cp", "-a", "--", f"{source}/.", target], hint=_KERNEL_LOG)
     copy_attributes(source, target)
 
 
 def copy_attributes(source: str, target: str) -> None:
-    """Give a directory the owner, mode, extended attributes and time of another one. Raises OSError."""
+    """Copy owner, mode, extended attributes and time of a directory to another one; raise OSError."""
     found = os.stat(source)
     os.chown(target, found.st_uid, found.st_gid)
     os.chmod(target, found.st_mode & 0o7777)
@@ -135,7 +135,7 @@ def copy_attributes(source: str, target: str) -> None:
         try:
             os.setxattr(target, name, os.getxattr(source, name))
         except OSError as error:
-            # As cp does: not every file system has every name space.
+            # Like cp: not every file system has every name space.
             if error.errno != errno.EOPNOTSUPP:
                 raise
     os.utime(target, ns=(found.st_atime_ns, found.st_mtime_ns))

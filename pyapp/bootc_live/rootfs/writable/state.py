@@ -1,4 +1,4 @@
-"""State on a disk: /var and the changes to /etc on a partition, over reboots and newer images."""
+"""Keep /var and the changes to /etc on a partition, over reboots and newer images."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from bootc_live.source.device import find_device
 from bootc_live.system.mounts import mounted
 from bootc_live.system.run import run
 
-# All that is ours on the partition stands below this.
+# Everything of ours on the partition is below this directory.
 _OWN = "bootc-live"
 _SEED = "seed.json"
-# What it may refer to in the image below must not outlive that image.
+# Without references into the image below, which may be another one at the next boot.
 _OVERLAY = "index=off,redirect_dir=off,metacopy=off"
 _PROBE = "trusted.bootc-live"
 _HINT = "make it with mkfs.ext4 or mkfs.xfs, or leave bootc.live.state= out"
@@ -31,10 +31,10 @@ _HINT = "make it with mkfs.ext4 or mkfs.xfs, or leave bootc.live.state= out"
 
 @dataclass(frozen=True)
 class State:
-    """Where state is kept: the argument as typed, the device, its file system, and what /var started as.
+    """A partition in use: the argument as typed, the device, its file system, and the origin of /var.
 
-    ``seed`` names the image that /var was copied from, now or in an earlier boot; None where it is not known.
-    ``first`` tells that this boot has copied it.
+    ``seed`` names the image that /var was copied from, now or in an earlier boot, if known. ``first`` tells whether
+    this boot copied it.
     """
 
     typed: str
@@ -50,10 +50,10 @@ class UnusableStateError(RootfsError):
 
 @contextmanager
 def opened_state(parts: WritableParts, where: str, recorder: Recorder) -> Iterator[State | None]:
-    """Mount the partition that ``parts`` ask for at the directory ``where``, writable, while the block runs.
+    """Mount the partition of ``parts`` at the directory ``where``, writable, while the block runs.
 
-    Gives None where none is asked for, and, with a warning, where it cannot be used and is not required. Raises
-    RootfsError where it is.
+    Yield None if there is none, or, with a warning, if it cannot be used and is not required. Raise RootfsError if it
+    is required.
     """
     if parts.state is None:
         yield None
@@ -74,7 +74,7 @@ def opened_state(parts: WritableParts, where: str, recorder: Recorder) -> Iterat
 
 
 def require_state(parts: WritableParts) -> None:
-    """Raise RootfsError where a partition is required that is not there; worth knowing before anything is fetched."""
+    """Raise RootfsError, before anything is fetched, if a required partition is missing."""
     if parts.state is not None and parts.state_required:
         _find(parts.state)
 
@@ -83,7 +83,7 @@ def require_state(parts: WritableParts) -> None:
 def kept_etc(lower: str, etc: str, where: str, state: State) -> Iterator[None]:
     """Mount ``lower`` writable at ``etc`` while the block runs; the changes go to the partition mounted at ``where``.
 
-    Raises RunError, and RootfsError where there is no room for them.
+    Raise RunError, and RootfsError if there is no space for them.
     """
     place = os.path.join(where, _OWN, "etc")
     with ExitStack() as stack:
@@ -91,7 +91,7 @@ def kept_etc(lower: str, etc: str, where: str, state: State) -> Iterator[None]:
             os.makedirs(place, 0o700, exist_ok=True)
             stack.enter_context(overlaid(lower, etc, _OVERLAY, place))
             if os.statvfs(etc).f_flag & os.ST_RDONLY:
-                # So the kernel does where it cannot make its scratch directory.
+                # The kernel mounts it so if it cannot create its work directory.
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             raise RootfsError(
@@ -102,9 +102,9 @@ def kept_etc(lower: str, etc: str, where: str, state: State) -> Iterator[None]:
 
 
 def var_place(where: str, source: str, origin: str, state: State) -> tuple[str, State]:
-    """Give the directory on the mounted partition for /var; at first use it becomes a copy of ``source``.
+    """Return the directory on the mounted partition for /var; at first use it becomes a copy of ``source``.
 
-    ``origin`` names the image. The copy is there whole or not at all. Raises RootfsError where it does not fit.
+    ``origin`` names the image. The copy is complete or absent. Raise RootfsError if it does not fit.
     """
     own = os.path.join(where, _OWN)
     made, part, note = (os.path.join(own, name) for name in ("var", "var.part", _SEED))
@@ -117,7 +117,7 @@ def var_place(where: str, source: str, origin: str, state: State) -> tuple[str, 
         copy_tree(source, part)
         with open(note, "w", encoding="utf-8") as file:
             json.dump({"version": 1, "image": origin}, file)
-        # The name says that all is there, so all has to be on the disk before it.
+        # The name promises a complete copy, so the copy must be on the disk first.
         os.sync()
         os.rename(part, made)
         os.sync()
@@ -143,7 +143,7 @@ def _mounted(asked: str, where: str) -> Iterator[State]:
         try:
             kind = _kind(device)
             if not kind:
-                raise UnusableStateError(f"{typed!r}: {device} holds no file system that is known", hint=_HINT)
+                raise UnusableStateError(f"{typed!r}: {device} has no known file system", hint=_HINT)
             stack.enter_context(mounted(kind, device, where, "rw", hint=_HINT))
         except RunError as error:
             raise UnusableStateError(f"{typed!r}: cannot mount {device}: {error.message}", hint=_HINT) from error
@@ -169,25 +169,25 @@ def _kind(device: str) -> str:
     try:
         return run(["blkid", "-p", "-o", "value", "-s", "TYPE", device]).strip()
     except RunError:
-        # Its way to say that there is nothing.
+        # It fails if it finds nothing.
         return ""
 
 
 def _check_unused(typed: str, device: str) -> None:
-    """Refuse a device that is mounted: two systems that write to one /var would ruin it."""
+    """Raise UnusableStateError for a mounted device: two systems that write to one /var would destroy it."""
     try:
-        # For block devices this fails where anybody else has it (open(2), O_EXCL).
+        # For block devices this fails if something else uses it (open(2), O_EXCL).
         os.close(os.open(device, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC))
     except OSError as error:
         raise UnusableStateError(
-            f"{typed!r}: {device} cannot be had: {error.strerror}", hint="unmount it, or name another partition"
+            f"{typed!r}: {device} cannot be used: {error.strerror}", hint="unmount it, or name another partition"
         ) from error
 
 
 def _check_writable(typed: str, device: str, kind: str, where: str) -> None:
     if os.statvfs(where).f_flag & os.ST_RDONLY:
         raise UnusableStateError(
-            f"{typed!r}: {device} can only be read", hint="unlock the medium, or check its file system with fsck"
+            f"{typed!r}: {device} is read-only", hint="unlock the medium, or check its file system with fsck"
         )
     own = os.path.join(where, _OWN)
     try:

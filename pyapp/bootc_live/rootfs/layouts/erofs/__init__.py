@@ -1,1 +1,1 @@
-"""The erofs layout: one self-contained image, written while the layers stream by."""
+"""The erofs layout: one self-contained image, written while the layers arrive."""

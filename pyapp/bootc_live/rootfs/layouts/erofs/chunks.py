@@ -1,4 +1,4 @@
-"""Sparse files as EROFS chunk maps: which block of the data file holds which part, and where holes are."""
+"""Map sparse files to EROFS chunks: the block of each part in the data file, and the holes."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from bootc_live.system.files import write_at
 _MAX_BITS = 31
 # Entries of all maps of one image, 4 bytes each (SECURITY.md).
 MOST_ENTRIES = 16 * 2**20
-# Up to so many entries a map is small whatever it is for.
+# A map with up to so many entries is small for any file.
 _FEW_ENTRIES = 4096
-# An entry costs memory; what a chunk has around its data is a hole of the image file, too.
+# An entry costs memory; padding of a chunk is a hole in the image file.
 _PAD_FOR_AN_ENTRY = 16
 _PAGE = 4096
 
@@ -40,7 +40,7 @@ class ChunkMap:
         return cls(chunk.bit_length() - 1 - block_bits, -(-size // chunk), block_bits)
 
     def fill(self, extents: Sequence[Extent], size: int) -> None:
-        """Enter extents that begin and end at chunks, with data at blocks; raises ValueError for what is too far."""
+        """Enter extents that begin and end at chunks, with data at blocks; raise ValueError for data too far away."""
         step = 1 << self.block_bits << self.chunk_bits
         self.table = array("I", [HOLE]) * self.reserved
         for extent in extents:
@@ -65,14 +65,14 @@ class ChunkMap:
 
 
 class MapBudget:
-    """Counts what the maps of one image take; ``reserve`` raises ValueError where it is too much."""
+    """Limits the entries in the maps of one image."""
 
     def __init__(self) -> None:
-        """Begin with none."""
+        """Begin with no entries."""
         self._left = MOST_ENTRIES
 
     def reserve(self, size: int, chunk: int, block_bits: int = BLOCK_BITS) -> ChunkMap:
-        """Return an empty map, see ``ChunkMap.reserve``."""
+        """Return an empty map as ``ChunkMap.reserve``; raise ValueError if there are too many entries."""
         made = ChunkMap.reserve(size, chunk, block_bits)
         self._left -= made.reserved
         if self._left < 0:
@@ -81,15 +81,14 @@ class MapBudget:
 
 
 def node_chunk(node: Node) -> int:
-    """Return the size of the chunks of a sparse file that lies in the data file."""
+    """Return the chunk size of a sparse file in the data file."""
     return chunk_size(node.extents or (), node.size, BLOCK)
 
 
 def chunk_map(node: Node, found: ChunkMap, fd: int, extra: int) -> int:
-    """Fill the map that was reserved for a sparse file.
+    """Fill the map that was reserved for a sparse file; return the next free offset of the data file.
 
-    Where extents do not begin and end at chunks all of them are copied, padded, to the offset ``extra`` of the data
-    file. Returns the next free offset.
+    If an extent does not begin and end at chunks, all of them are copied, padded, to the offset ``extra``.
     """
     extents, chunk = node.extents or (), BLOCK << found.chunk_bits
     if not _aligned(extents, node.size, chunk, BLOCK):
@@ -99,10 +98,10 @@ def chunk_map(node: Node, found: ChunkMap, fd: int, extra: int) -> int:
 
 
 def chunk_size(extents: Sequence[Extent], size: int, block: int) -> int:
-    """Return the size of the chunks for a sparse file: a power of two, as large as its data allows.
+    """Return the chunk size for a sparse file: a power of two, as large as its data allows.
 
-    Data that does not lie at blocks will be copied in whole pages. Where all that makes a large map chunks are larger,
-    so that map and padding together take little: a file may have terabytes of hole.
+    Data that is not at blocks will be copied in whole pages. If the map were large, chunks are larger, so that map and
+    padding together need little: a file may have terabytes of holes.
     """
     if _aligned(extents, size, block, block):
         spans, least = [(part.start, _end(part)) for part in extents], block
@@ -116,7 +115,7 @@ def chunk_size(extents: Sequence[Extent], size: int, block: int) -> int:
 
 
 def windows(extents: Sequence[Extent], chunk: int) -> list[tuple[int, int]]:
-    """Return (start, end) of the extents, widened to whole chunks and joined where they meet."""
+    """Return (start, end) of the extents, extended to whole chunks and joined if they touch."""
     found: list[tuple[int, int]] = []
     for part in extents:
         start, end = part.start // chunk * chunk, -(-_end(part) // chunk) * chunk
@@ -128,7 +127,7 @@ def windows(extents: Sequence[Extent], chunk: int) -> list[tuple[int, int]]:
 
 
 def _common(spans: list[tuple[int, int]], size: int) -> int:
-    """Return the largest power of two at whose multiples all spans begin and end."""
+    """Return the largest power of two that divides the begin and end of all spans."""
     common = 0
     for start, end in spans:
         # The last chunk may end with the file.
@@ -137,7 +136,7 @@ def _common(spans: list[tuple[int, int]], size: int) -> int:
 
 
 def _aligned(extents: Sequence[Extent], size: int, chunk: int, block: int) -> bool:
-    """Tell whether extents can be mapped where they lie."""
+    """Return whether extents can be mapped without a copy."""
     return not any(
         part.start % chunk or part.data % block or (_end(part) % chunk and _end(part) != size) for part in extents
     )

@@ -1,4 +1,4 @@
-"""LZ4 and zstd by their C libraries, which most initramfs have anyway: one call for each extent, without the GIL."""
+"""Compress with the C libraries of LZ4 and zstd: one call for each extent, without the GIL."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from bootc_live.base.errors import RootfsError
 from bootc_live.config.model import Compression
 
-# Level 3 is zstd's own default; from there on time grows faster than ratios.
+# Level 3 is zstd's default; higher levels need much more time for little.
 _ZSTD_LEVEL = 3
 _NAMES = {Compression.LZ4: "liblz4.so.1", Compression.ZSTD: "libzstd.so.1"}
 
@@ -18,9 +18,9 @@ Decompress = Callable[[bytes, int], bytes]
 
 
 def compressor(compression: Compression, largest: int) -> tuple[Compress, str]:
-    """Give a function that compresses up to ``largest`` bytes, from any thread, and the library's name and version.
+    """Return a function that compresses up to ``largest`` bytes in any thread, and the library's name and version.
 
-    The function gives None for data that does not become smaller. Raises RootfsError where the library is missing.
+    The function returns None for data that does not become smaller. Raise RootfsError if the library is missing.
     """
     library = _library(compression)
     made = _lz4(library, largest) if compression is Compression.LZ4 else _zstd(library, largest)
@@ -28,7 +28,7 @@ def compressor(compression: Compression, largest: int) -> tuple[Compress, str]:
 
 
 def decompressor(compression: Compression) -> Decompress:
-    """Give a function that takes what was compressed, and its size before; it raises ValueError for anything else."""
+    """Return a function that decompresses data to a known size, and raises ValueError if that fails."""
     library = _library(compression)
     lz4 = compression is Compression.LZ4
 
@@ -56,7 +56,7 @@ def _library(compression: Compression) -> ctypes.CDLL:
     except OSError as error:
         raise RootfsError(
             f"'bootc.live.compress={compression}' needs {name}, which cannot be loaded: {error}",
-            hint="install it and build the initramfs anew, or choose another compression",
+            hint="install it and rebuild the initramfs, or choose another compression",
         ) from error
 
 
@@ -67,7 +67,7 @@ def _lz4(library: ctypes.CDLL, largest: int) -> Compress:
 
     def compress(data: bytes) -> bytes | None:
         room = _room(local, largest)
-        # It gives 0 where the result does not fit.
+        # It returns 0 if the result does not fit.
         count = call(data, room, len(data), len(data) - 1)
         return ctypes.string_at(room, count) if count else None
 

@@ -1,4 +1,4 @@
-"""Where the data of files goes in a self-contained EROFS image: one file after the other, compressed side by side."""
+"""Store the data of files in a self-contained EROFS image, one after the other, compressed in parallel."""
 
 from __future__ import annotations
 
@@ -18,25 +18,24 @@ from bootc_live.rootfs.layouts.erofs.compressor import compressor, decompressor
 from bootc_live.system.files import punch_hole, write_at
 
 _ALGORITHMS = {Compression.LZ4: z_erofs.LZ4, Compression.ZSTD: z_erofs.ZSTD}
-# A file that small is no smaller for its index.
+# Smaller files do not become smaller with an index.
 _WORTH_COMPRESSING = 256
 _INDEX_OF_ONE = z_erofs.index_size(1)
-# Extents that are being compressed or wait for an earlier one.
+# The most extents that are being compressed or wait for an earlier one.
 _PENDING = 64
 _STEP = 2**20
-# The superblock, and what describes the compression.
+# The superblock and the description of the compression.
 _HEAD = 4096
 
-# Gives ``length`` bytes of a layer from ``start`` on.
+# Returns ``length`` bytes of a layer from ``start`` on.
 Read = Callable[[int, int], bytes]
 
 
 @dataclass(eq=False, slots=True)
 class Stored:
-    """A file's data: from ``block`` on as it is and its end ``inline`` behind its inode, in ``pieces`` or ``extents``.
+    """A file's data: from ``block`` on with its end ``inline`` behind the inode, or in ``pieces`` or ``extents``.
 
-    The extents begin and end at multiples of ``chunk``, or with the file.
-    ``blocks`` is how many blocks it takes in all.
+    Extents begin and end at multiples of ``chunk``, or with the file. ``blocks`` is the number of blocks in all.
     """
 
     block: int = 0
@@ -50,14 +49,14 @@ class Stored:
 class FileStore:
     """The data area of an image, which grows at its end. Use ``file_store``.
 
-    Its blocks have 4 KiB, which every kernel with EROFS can mount, whatever the compression.
+    Its blocks have 4 KiB, which every kernel with EROFS can mount.
     """
 
     block_bits = 12
     block = 1 << block_bits
 
     def __init__(self, fd: int, compression: Compression, pool: ThreadPoolExecutor) -> None:
-        """Begin an empty one; raises RootfsError where the compression is not there."""
+        """Begin an empty store; raise RootfsError if the compression is missing."""
         self.compression = compression
         self.algorithm = _ALGORITHMS.get(compression, 0)
         self.library = ""
@@ -71,11 +70,11 @@ class FileStore:
 
     @property
     def end(self) -> int:
-        """The first free byte, at a block."""
+        """The first free byte, at the start of a block."""
         return self._end
 
     def truncate(self, end: int) -> None:
-        """Forget all that was stored from ``end`` on, and all that is on its way."""
+        """Forget everything stored from ``end`` on, and everything being compressed."""
         for future, *_ in self._pending:
             future.cancel()
         self._pending.clear()
@@ -83,7 +82,7 @@ class FileStore:
         self._end = end
 
     def put(self, read: Read, start: int, size: int) -> Stored:
-        """Store a file whose ``size`` bytes begin at ``start``; it is there after ``flush``."""
+        """Store a file of ``size`` bytes from ``start`` on; it is complete after ``flush``."""
         stored = Stored()
         if self.compression is Compression.NONE:
             rest = size % self.block
@@ -107,7 +106,7 @@ class FileStore:
         return stored
 
     def put_sparse(self, read: Read, size: int, extents: tuple[Extent, ...]) -> Stored:
-        """Store the parts of a sparse file that are not holes, in whole chunks, as they are."""
+        """Store the data of a sparse file in whole chunks, uncompressed."""
         self.flush()
         stored, todo, result = Stored(chunk=chunk_size(extents, size, CLUSTER)), list(reversed(extents)), []
         for start, stop in windows(extents, stored.chunk):
@@ -125,12 +124,12 @@ class FileStore:
         return stored
 
     def flush(self) -> None:
-        """Write all that is on its way; raises OSError."""
+        """Write everything that is being compressed; raise OSError."""
         while self._pending:
             self._settle()
 
     def content(self, stored: Stored, size: int) -> bytes:
-        """Give the ``size`` bytes of a file back that is small enough for memory, after ``flush``."""
+        """Return the ``size`` bytes of a file that fits into memory, after ``flush``."""
         if stored.extents is not None:
             parts = bytearray(size)
             for extent in stored.extents:
@@ -142,11 +141,11 @@ class FileStore:
 
     def _piece(self, piece: Piece) -> bytes:
         data = piece.inline or os.pread(self.fd, piece.blocks << self.block_bits, piece.block << self.block_bits)
-        # Neither LZ4 nor zstd begins with the zeros in front of it.
+        # Data of LZ4 and zstd never begins with zeros, as the padding does.
         return data[: piece.length] if piece.raw else self._decompress(data.lstrip(b"\0"), piece.length)
 
     def forget(self, stored: Stored) -> None:
-        """Give the memory of a file back that nobody will see; what is there reads as zeros then."""
+        """Free the memory of a hidden file; its place then reads as zeros."""
         for piece in stored.pieces:
             punch_hole(self.fd, piece.block << self.block_bits, piece.blocks << self.block_bits)
         for extent in stored.extents or ():
@@ -164,7 +163,7 @@ class FileStore:
         else:
             self._append(data, packed, stored)
         if last and all(piece.raw for piece in stored.pieces) and stored.pieces:
-            # Nothing of it was worth it: it is a plain file, whose blocks follow each other.
+            # Nothing became smaller: it is an uncompressed file with consecutive blocks.
             stored.block = stored.pieces[0].block
             stored.pieces.clear()
 
@@ -175,7 +174,7 @@ class FileStore:
         if raw:
             body, blocks = data.ljust(raw_blocks * self.block, b"\0"), raw_blocks
         else:
-            # The kernel looks for it at the end of its blocks.
+            # The kernel expects the data at the end of its blocks.
             body = (packed or b"").rjust(blocks * self.block, b"\0")
         stored.pieces.append(Piece(len(data), self._end >> self.block_bits, blocks, raw=raw))
         stored.blocks += blocks
@@ -195,7 +194,7 @@ class FileStore:
 
 @contextmanager
 def file_store(fd: int, compression: Compression) -> Iterator[FileStore]:
-    """Keep a store and its threads while the block runs; raises RootfsError."""
+    """Yield a store with threads that end with the block; raise RootfsError."""
     with ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0)), thread_name_prefix="compress") as pool:
         store = FileStore(fd, compression, pool)
         try:

@@ -1,7 +1,7 @@
-"""The erofs layout: one self-contained image, made while the layers stream by.
+"""Build the erofs layout: one self-contained image, written while the layers arrive.
 
-No inflated layer lies in memory as a whole: its files are compressed into the image as they come, and what has been
-read is given back. The same OCI image gives the same bytes, by the order of the layers and of their members.
+No inflated layer is in memory as a whole: its files are compressed into the image as they arrive, and its memory is
+freed. The same OCI image gives the same bytes, in the order of the layers and their members.
 """
 
 from __future__ import annotations
@@ -43,24 +43,24 @@ _LIMIT = 2**32
 
 
 class ErofsBuilder:
-    """The sink that consumes the layers of an image, and then makes the whole of them. Use ``erofs_builder``."""
+    """The sink that consumes the layers of an image, and then writes its metadata. Use ``erofs_builder``."""
 
     consumes = True
 
     def __init__(self, path: str, fd: int, data_path: str, store: FileStore) -> None:
-        """Begin with nothing; layers lie in ``data_path`` until they are taken."""
+        """Begin with no layer; layers are in ``data_path`` until they are consumed."""
         self._path, self._fd, self._data_path, self._store = path, fd, data_path, store
         self._restart()
 
     def begin(self, image: ResolvedImage) -> int:
-        """Keep the layers it has if the image begins with them, or else forget them; return how many are left."""
+        """Keep the layers if the image begins with them, or else forget them; return how many are left."""
         if tuple(self._layers) != image.config.diff_ids[: len(self._layers)]:
             self._restart()
         return len(self._layers)
 
     @property
     def library(self) -> str:
-        """What compressed the files, with its version; empty for nothing."""
+        """The library that compressed the files, with its version; empty for none."""
         return self._store.library
 
     def _restart(self) -> None:
@@ -92,8 +92,8 @@ class ErofsBuilder:
         self._layers.append(place.diff_id)
 
     def _apply(self, reader: _LayerReader, number: int) -> None:
-        """Put a verified layer's members into the tree."""
-        # Every layer has its own offsets, which are the keys of its files.
+        """Apply a verified layer's members to the tree."""
+        # Files are found by their offsets, which are unique for each layer.
         base = number << 48
         for member, stored in reader.members():
             try:
@@ -107,7 +107,7 @@ class ErofsBuilder:
                 self._files[base + member.offset] = stored
 
     def content(self, node: Node) -> bytes:
-        """Give the content of a small file of the merged tree back; its layer is no more."""
+        """Return the content of a small file of the merged tree; its layer is gone."""
         return self._store.content(self._files[node.offset], node.size) if node.size else b""
 
     def finish(
@@ -118,12 +118,10 @@ class ErofsBuilder:
         keep_times: bool = False,
         warn: Warn = unsaid,
     ) -> BuiltRoot:
-        """Make the image of all the layers taken, which must be those of a verified image.
+        """Complete the image of all consumed layers, which must be those of a verified image.
 
-        ``finishing`` may change the merged tree; times are at the epoch unless ``keep_times``; ``warn`` is told what
-        Linux cannot have.
-
-        Raises RootfsError for what EROFS cannot hold, and OutOfMemoryError.
+        ``finishing`` may change the merged tree; times are 0 unless ``keep_times`` is set; ``warn`` is told what Linux
+        does not allow. Raise RootfsError for what EROFS cannot hold, and OutOfMemoryError.
         """
         if tuple(self._layers) != image.resolved.config.diff_ids:
             raise ValueError("layers of another image")
@@ -151,14 +149,14 @@ class ErofsBuilder:
         return write_image(self._merging.root, self._store, self._files)
 
     def _forget_hidden(self, nodes: list[Node]) -> None:
-        """Give back what upper layers replaced or removed."""
+        """Free what upper layers replaced or removed."""
         seen = {node.offset for node in nodes if node.kind == "file"}
         for offset in self._files.keys() - seen:
             self._store.forget(self._files.pop(offset))
 
 
 class _LayerReader:
-    """Reads one layer while it is written, and stores the data of its files."""
+    """Reads one layer while it is written, and stores its files."""
 
     def __init__(self, tar: TarFollower, store: FileStore) -> None:
         self._tar, self._store = tar, store
@@ -166,7 +164,7 @@ class _LayerReader:
         self._error: Exception | None = None
 
     def members(self) -> list[tuple[Member, Stored | None]]:
-        """Give all members with what was stored of them; raises ImageError and OutOfMemoryError."""
+        """Return all members with their stored data; raise ImageError and OutOfMemoryError."""
         if isinstance(self._error, ValueError):
             raise ImageError(f"it cannot be used: {self._error}", hint=HINT) from self._error
         if isinstance(self._error, OSError) and no_space(self._error):
@@ -201,7 +199,7 @@ class _LayerReader:
 
 
 class _ImageBodies:
-    """File data as it lies in the image."""
+    """The files' data in the image."""
 
     def __init__(self, store: FileStore, files: dict[int, Stored]) -> None:
         self._store, self._files = store, files
@@ -209,7 +207,7 @@ class _ImageBodies:
         self._budget = MapBudget()
 
     def room(self, node: Node) -> Room:
-        """Make room for an index or a map, and for what is inlined."""
+        """Return the room for an index or a map, and for inlined data."""
         stored = self._files.get(node.offset)
         if stored is None or not node.size:
             return NO_ROOM
@@ -224,11 +222,11 @@ class _ImageBodies:
         return Room(inline=len(stored.inline))
 
     def place(self, _node: Node, free: int) -> int:
-        """Need nothing: all data stands in front of the inodes."""
+        """Return ``free``: all data is in front of the inodes."""
         return free
 
     def body(self, node: Node) -> Body:
-        """Point at what was stored."""
+        """Point at the stored data."""
         stored = self._files.get(node.offset)
         if stored is None or not node.size:
             return Body(FLAT_PLAIN, 0)
@@ -244,9 +242,9 @@ class _ImageBodies:
 
 
 def write_image(root: Node, store: FileStore, files: dict[int, Stored]) -> tuple[int, int]:
-    """Write what makes an image of the files in a store: of which ``files`` says, by offset, where they are.
+    """Write the metadata of an image whose ``files`` are in a store, by their offsets in the tree.
 
-    Return how many bytes describe files, and how many there are in all. Raise ValueError and OSError.
+    Return the number of bytes that describe files, and of all bytes. Raise ValueError and OSError.
     """
     bodies = _ImageBodies(store, files)
     begin = -(-store.end // _PAGE) * _PAGE
@@ -273,9 +271,9 @@ def write_image(root: Node, store: FileStore, files: dict[int, Stored]) -> tuple
 
 @contextmanager
 def erofs_builder(path: str, data_path: str, compression: Compression) -> Iterator[ErofsBuilder]:
-    """Make the new image file ``path`` of layers that will lie in ``data_path``; an error takes it away again.
+    """Create the image file ``path`` for layers that will be in ``data_path``; an error removes it.
 
-    Raises RootfsError where the compression is not there, and OSError.
+    Raise RootfsError if the compression is missing, and OSError.
     """
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:

@@ -1,4 +1,4 @@
-"""Write the EROFS metadata of a tree: inodes, directories, and what stands behind inodes."""
+"""Write the EROFS metadata of a tree: inodes, the data behind them, and directories."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from bootc_live.system.files import write_at
 
 _PAGE = 4096
 _WINDOW = 2**18
-# Inodes, directories and maps of one image: more is no image, but something that is to fill memory (SECURITY.md).
+# The size of inodes, directories and maps of one image (SECURITY.md).
 METADATA_MOST = 2**30
-# Attributes that are quicker made again than looked up.
+# So few attributes are encoded again faster than looked up.
 _FEW = 8
 
 
 class Room(NamedTuple):
-    """What stands behind an inode: a table at a multiple of ``align``, then bytes that no block's end may divide."""
+    """The room behind an inode: for a table at a multiple of ``align``, then for bytes that must not cross a block."""
 
     table: int = 0
     inline: int = 0
@@ -43,7 +43,7 @@ NO_ROOM = Room()
 
 
 class Body(NamedTuple):
-    """What an inode says of a file's data: layout, the union of that, and the bytes there is room for behind it."""
+    """The description of a file's data in an inode: layout, the union for it, and the bytes in the room behind it."""
 
     layout: int
     union: int
@@ -51,23 +51,23 @@ class Body(NamedTuple):
 
 
 class FileBodies(Protocol):
-    """Where the data of regular files lies; called for each file in turn, in the order of the tree."""
+    """The location of regular files' data; called for each file in the order of the tree."""
 
     def room(self, node: Node) -> Room:
-        """Tell what room a file needs behind its inode; raises ValueError that follows the file's name."""
+        """Return the room that a file needs behind its inode; raise ValueError as it follows the file's name."""
 
     def place(self, node: Node, free: int) -> int:
-        """Make what needs the first free byte behind all inodes; gives the next free one. Raises ValueError."""
+        """Write data from the first free byte behind all inodes on; return the next free one, or raise ValueError."""
 
     def body(self, node: Node) -> Body:
-        """Give what is recorded, as long as the room that was asked for."""
+        """Return the description, with as many bytes as the room has."""
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """Bits of a block, and the byte where inodes may begin; ``inline`` lets the ends of directories stand behind them.
+    """The bits of a block, and the byte where inodes begin; ``inline`` allows ends of directories behind them.
 
-    Inodes are numbered from the beginning of the block that ``begin`` is in.
+    Inodes are numbered from the beginning of the block of ``begin``.
     """
 
     block_bits: int
@@ -81,21 +81,21 @@ class Geometry:
 
     @property
     def inline_max(self) -> int:
-        """The longest end that has a place behind every length of attributes without crossing a block."""
+        """The longest end that fits behind any attributes without crossing a block."""
         return self.block - INODE_SIZE
 
     @property
     def origin(self) -> int:
-        """Where inodes are counted from, in bytes."""
+        """The byte from which inodes are numbered."""
         return self.begin // self.block * self.block
 
     def slot(self, offset: int) -> int:
-        """Give the number of the inode at an offset."""
+        """Return the number of the inode at an offset."""
         return (offset - self.origin) // SLOT
 
 
 class Metadata(NamedTuple):
-    """What was written: number of inodes, the root's number, the first free byte behind."""
+    """The metadata that was written: number of inodes, number of the root, first free byte behind."""
 
     inodes: int
     root: int
@@ -113,13 +113,12 @@ class _Directory:
 
 
 def write_tree(root: Node, fd: int, geometry: Geometry, bodies: FileBodies, limit: int) -> Metadata:
-    """Lay a tree's inodes and directories out, and write them to a file; the same tree gives the same bytes.
+    """Write a tree's inodes and directories to a file, up to the offset ``limit``; the same tree gives the same bytes.
 
-    ``limit`` is the offset they must not pass; the file is extended to their end where it is shorter. Raises
-    ValueError, before anything is written, that begins with the path of what Linux or EROFS cannot represent; and
-    OSError.
+    A shorter file is extended to their end. Raise OSError, and ValueError, before anything is written, that begins with
+    the path of what Linux or EROFS cannot represent.
     """
-    # Everything is worked out twice rather than kept: there may be hundreds of thousands of files, and little memory.
+    # Everything is computed twice instead of kept: there may be hundreds of thousands of files, and little memory.
     nodes, node = list(walk(root)), root
     writer = _Writer(fd, geometry, bodies)
     end, most = geometry.begin, min(limit, geometry.begin + METADATA_MOST)
@@ -142,7 +141,7 @@ def write_tree(root: Node, fd: int, geometry: Geometry, bodies: FileBodies, limi
 
 
 class _Window:
-    """Writes what comes in ascending order of offsets, in large pieces; what is between is zeros."""
+    """Writes data with ascending offsets in large pieces, with zeros in between."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -152,7 +151,7 @@ class _Window:
     def put(self, offset: int, data: bytes) -> None:
         end = self._start + len(self._held)
         if not self._held or not end <= offset < end + _PAGE or len(self._held) > _WINDOW:
-            # Zeros in front of the first would be written over what others put there.
+            # Zeros in front of the first piece would overwrite other data.
             self.flush()
             self._start = end = offset
         self._held += bytes(offset - end) + data
@@ -166,20 +165,20 @@ class _Window:
 class _Writer:
     def __init__(self, fd: int, geometry: Geometry, bodies: FileBodies) -> None:
         self._geometry = geometry
-        # Inodes come in their order, and so do the blocks of directories and links.
+        # Inodes have ascending offsets, and so have the blocks of directories and links.
         self._inodes, self._blocks = _Window(fd), _Window(fd)
         self._block = geometry.block
         self._bodies = bodies
         self._directories: dict[int, _Directory] = {}
-        # First blocks of link targets that are too long to be inlined.
+        # The first blocks of link targets that are too long to be inlined.
         self._long_links: dict[int, int] = {}
-        # Many attributes that several inodes share, as those of a global pax header, by the mapping's identity: None
-        # for what one inode has so far. The tree keeps the mappings alive.
+        # Attributes that several inodes share, such as those of a global pax header, by the mapping's identity; None
+        # for those of one inode so far. The tree keeps the mappings alive.
         self._shared: dict[int, bytes | None] = {}
         self._placed = False
 
     def place(self, node: Node, after: int) -> int:
-        """Find the place of an inode behind the offset ``after``; give the end of it and of what follows it."""
+        """Find the place of an inode behind the offset ``after``; return the end of the inode with its room."""
         _check(node)
         if node.children is not None:
             blocks = self._split(sorted([*node.children, b".", b".."]))
@@ -187,7 +186,7 @@ class _Writer:
             inline = tail if self._geometry.inline and tail <= self._geometry.inline_max // 2 else 0
             self._directories[id(node)] = _Directory(blocks, inline)
         elif node.kind in ("char", "block"):
-            # Refused here, while the inode can still be named.
+            # Raises here, while the inode can still be named.
             device_number(*node.device)
         room, head = self._room(node), INODE_SIZE + len(self._xattrs(node.xattrs))
         head = _aligned(head, room.align) + room.table
@@ -200,7 +199,7 @@ class _Writer:
         body = self._shared.get(id(xattrs))
         if body is None:
             body = xattr_body(xattrs)
-            # Each is asked for twice: only what comes again before all have been placed is shared.
+            # Each is used twice: only attributes that occur again before all are placed are shared.
             if not self._placed:
                 self._shared[id(xattrs)] = body if id(xattrs) in self._shared else None
         return body
@@ -216,7 +215,7 @@ class _Writer:
         return NO_ROOM
 
     def place_data(self, nodes: list[Node], block: int) -> int:
-        """Place directories and long link targets from a block on; give the first free byte, at a page's start."""
+        """Place directories and long link targets from a block on; return the first free byte, at a page."""
         self._placed = True
         for node in nodes:
             if node.children is not None:
@@ -229,7 +228,7 @@ class _Writer:
         return _aligned(block * self._block, _PAGE)
 
     def _free(self, offset: int, head: int, tail: int) -> int:
-        """Give the next place where an inode does not cross a block and neither does its inline tail."""
+        """Return the next place where neither an inode nor its inline tail crosses a block."""
         block = self._block
         offset = _aligned(offset, SLOT)
         while offset % block > block - INODE_SIZE or (tail and (offset + head) % block + tail > block):
@@ -265,12 +264,12 @@ class _Writer:
                     node.links += 1
 
     def flush(self) -> None:
-        """Write what is left."""
+        """Write the rest."""
         self._inodes.flush()
         self._blocks.flush()
 
     def emit(self, node: Node, number: int) -> None:
-        """Write an inode, and what is its own."""
+        """Write an inode and its data."""
         body, size = Body(FLAT_PLAIN, 0), node.size
         if node.children is not None:
             body, size = self._directory(node, self._directories[id(node)])
@@ -328,20 +327,20 @@ class _Writer:
 
 
 def _check(node: Node) -> None:
-    """Raise ValueError for what an inode cannot say, wherever it came from."""
+    """Raise ValueError for what an inode cannot represent."""
     if not (0 <= node.mode < 1 << 12 and 0 <= node.uid < 1 << 32 and 0 <= node.gid < 1 << 32):
         raise ValueError(f"has the owner and mode {node.uid}:{node.gid} {node.mode:o}, which no inode can have")
     if not (-(1 << 63) <= node.mtime < 1 << 63 and 0 <= node.mtime_ns < 10**9 and 0 <= node.size < 1 << 63):
         raise ValueError(f"has the time {node.mtime} and the size {node.size}, which no inode can have")
     if node.kind == "symlink" and not (0 < len(node.link) == node.size <= PATH_MAX and b"\0" not in node.link):
-        raise ValueError("is a symbolic link that no inode can be")
+        raise ValueError("is a symbolic link that no inode can represent")
     if node.children is not None and (b"." in node.children or b".." in node.children):
-        raise ValueError("has '.' or '..' in it twice")
+        raise ValueError("has a second '.' or '..'")
 
 
 def _within(end: int, limit: int) -> int:
     if end > limit:
-        raise ValueError(f"is beyond the {limit} bytes of metadata that there can be")
+        raise ValueError(f"is beyond the {limit} bytes of metadata that are allowed")
     return end
 
 
