@@ -158,11 +158,6 @@ def test_damaged_file(place: str, program: Program, image: Stored, tmp_path: Pat
     assert "podman login" in secret(ended, *USER.secrets).error(path)
 
 
-def test_file_that_a_variable_names_in_vain(program: Program, image: Stored) -> None:
-    ended = program.run("inspect", image.registry.source("os"), env={"REGISTRY_AUTH_FILE": "/no/such/file"})
-    ended.error("REGISTRY_AUTH_FILE", "/no/such/file")
-
-
 def test_token_that_runs_out(program: Program, image: Stored, signer: Certificate, tmp_path: Path) -> None:
     """A real registry refuses a token six seconds old, in the middle of the layers: it is renewed."""
     with (

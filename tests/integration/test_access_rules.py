@@ -33,15 +33,6 @@ registries:
         )
 
 
-def test_credential_comes_before_the_file(program: Program, image: Stored) -> None:
-    """For the same prefix; what the credential does not speak of stays."""
-    good = {"location": image.registry.host, "insecure": True}
-    file = rules({"prefix": "one.example", "blocked": True}, {"prefix": "two.example", **good})
-    with host_files({RULES: file, credential("registries"): rules({"prefix": "one.example", **good})}):
-        for host in ("one.example", "two.example"):
-            found(program.run("inspect", "--json", f"docker://{host}/os"), image)
-
-
 @pytest.mark.parametrize("path", PLACES.values(), ids=PLACES.keys())
 def test_blocked(path: Path, program: Program, image: Stored, tmp_path: Path) -> None:
     """Neither mirrors of the rule nor of the command line help."""

@@ -16,7 +16,7 @@ from tests.lib.fault_boot import PATIENT, boot
 from tests.lib.fault_files import Files
 from tests.lib.fault_proxy import fault_proxy
 from tests.lib.fault_server import fault_server
-from tests.lib.faults import BLOBS, MANIFESTS, End, Fault, Rule
+from tests.lib.faults import End, Fault, Rule
 from tests.lib.host_files import CERTIFICATES, RULES, credential, host_files, rules
 from tests.lib.program import Program
 from tests.lib.registry import LOOPBACK, registry
@@ -105,16 +105,6 @@ def test_authority_for_all_hosts(path: Path, program: Program, image: Stored, se
         program.run("inspect", source(secure)).error(source(secure), "certificate verify")
 
 
-def test_authorities_of_all_places_together(program: Program, image: Stored, secure: int, keys: Keys) -> None:
-    files = {
-        credential("ca"): keys.authority.certificate,
-        CERTIFICATES / "a.crt": keys.other.certificate,
-        CERTIFICATES / f"{LOOPBACK}:{secure}" / "ca.crt": keys.other.certificate,
-    }
-    with host_files(files):
-        found(program.run("inspect", "--json", source(secure)), image)
-
-
 @pytest.mark.parametrize(("version", "place"), [("1.2", "host"), ("1.3", "credential")])
 def test_boot_with_a_client_certificate(
     version: str, place: str, program: Program, image: Stored, keys: Keys, tmp_path: Path
@@ -166,11 +156,6 @@ def test_client_certificate_that_does_not_do(
             assert "trying again" not in ended.stderr
 
 
-def test_client_certificate_of_another_host(program: Program, guarded: int, keys: Keys) -> None:
-    with showing(keys.client, guarded + 1, "host", keys.authority):
-        program.run("inspect", source(guarded)).error(source(guarded), "another client certificate")
-
-
 @pytest.mark.parametrize("place", PLACES)
 def test_client_certificate_with_another_key(place: str, program: Program, guarded: int, keys: Keys) -> None:
     mixed = Certificate(keys.client.certificate, keys.stranger.key)
@@ -179,14 +164,6 @@ def test_client_certificate_with_another_key(place: str, program: Program, guard
     with showing(mixed, guarded, place, keys.authority):
         told = program.run("inspect", source(guarded)).error(source(guarded), path)
     assert "PRIVATE KEY" not in told
-
-
-def test_half_a_client_certificate(program: Program, guarded: int, keys: Keys) -> None:
-    own = CERTIFICATES / f"{LOOPBACK}:{guarded}"
-    with host_files({own / "client.cert": keys.client.certificate}):
-        program.run("inspect", source(guarded)).error(own / "client.cert", "client.key")
-    with host_files({credential("client"): keys.client.certificate}):
-        program.run("inspect", source(guarded)).error(credential("client"))
 
 
 def test_certificate_is_shown_to_unchecked_servers_too(
@@ -365,16 +342,3 @@ def test_mirror_named_as_plain_that_speaks_tls(program: Program, image: Stored, 
         # What a tag stands for is not for whoever is on the way to say.
         told = rehearsed(program, "docker://registry.invalid/os", tmp_path, kargs).error("registry.invalid")
         assert f"127.0.0.1:{port}" not in told
-
-
-@pytest.mark.parametrize("kind", [MANIFESTS, BLOBS])
-def test_redirect_from_https_to_http(kind: str, program: Program, image: Stored, keys: Keys, tmp_path: Path) -> None:
-    """What a tag stands for must not be changed on the way; blobs are checked by what protected data says of them."""
-    moved = Rule(kind, Fault(redirect=image.registry.url), times=None)
-    trusted = {CERTIFICATES / "ca.crt": keys.authority.certificate}
-    with fault_proxy(image.registry, moved, tls=keys.server) as server, host_files(trusted):
-        ended = rehearsed(program, server.source("os"), tmp_path)
-    if kind == BLOBS:
-        ended.good()
-    else:
-        ended.error(server.source("os"), "redirects from HTTPS to plain HTTP")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,9 @@ from typing import Any
 import pytest
 
 from tests.lib.booted import booted
-from tests.lib.fault_files import Files
-from tests.lib.fault_server import fault_server
-from tests.lib.faults import Ranges, Script
 from tests.lib.oci_writer import Compression, Image, Layer, compress, write_archive, write_layout
 from tests.lib.program import Program
-from tests.lib.registry import LOOPBACK, Registry, registry
+from tests.lib.registry import Registry, registry
 from tests.lib.small_image import BASE, HERE, archive_of
 from tests.lib.tar_writer import file, layer
 
@@ -67,28 +63,6 @@ def test_registry(compression: Compression, basis: str, plain: Registry, program
     assert data["fetched"] == sum(len(compress(tar, compression)) for tar in TARS)
     if basis != "guessed":
         assert data["unpacked"] == pytest.approx(UNPACKED, rel=0.01)
-
-
-def test_archives(archive: Path, program: Program) -> None:
-    data = told(program, archive)
-    assert data["unpacked"] == pytest.approx(UNPACKED, rel=0.01)
-    assert set(bases(data).values()) == {"gzip trailer"}
-
-
-@pytest.mark.parametrize(("ranges", "basis"), [(Ranges.HONEST, "gzip trailer"), (Ranges.NONE, "guessed")])
-def test_web_servers(ranges: Ranges, basis: str, archive: Path, program: Program) -> None:
-    with fault_server(Files({"/image.oci": archive}), Script([]), ranges=ranges) as server:
-        data = told(program, f"http://{LOOPBACK}:{server.port}/image.oci")
-        assert set(bases(data).values()) == {basis}
-
-
-def test_what_skopeo_makes(archive: Path, program: Program, tmp_path: Path) -> None:
-    """A docker-archive, and a layout directory, of the same image."""
-    made = {f"docker-archive:{tmp_path}/image.tar:a:b": "image.tar", f"oci:{tmp_path}/layout:b": "layout"}
-    for target, name in made.items():
-        command = ["skopeo", "copy", "--quiet", "--insecure-policy", f"oci-archive:{archive}:latest", target]
-        subprocess.run(command, check=True)
-        assert told(program, tmp_path / name)["unpacked"] == pytest.approx(UNPACKED, rel=0.01)
 
 
 def test_for_people(archive: Path, program: Program) -> None:

@@ -160,12 +160,6 @@ def test_not_there(name: str, told: str, program: Program, plain: Registry, tmp_
     assert "check the repository" in fails(program, plain.source(name), tmp_path, plain.url, told, "404")
 
 
-@pytest.mark.usefixtures("top")
-def test_digest_that_is_not_there(program: Program, plain: Registry, tmp_path: Path) -> None:
-    digest = sha256(b"something else")
-    fails(program, plain.source(f"os:latest@{digest}"), tmp_path, digest, "404")
-
-
 def test_unknown_host(program: Program, tmp_path: Path) -> None:
     # The name is reserved for names that do not exist (RFC 2606).
     fails(program, "docker://registry.invalid/os", tmp_path, "registry.invalid/v2/os/manifests/latest")

@@ -14,12 +14,11 @@ import pytest
 
 from bootc_live import __version__
 from tests.lib.boot_images import boot_image
-from tests.lib.oci_writer import Image, Index, sha256, write_archive
+from tests.lib.oci_writer import Image, sha256, write_archive
 from tests.lib.program import ENVIRONMENT, Program
 from tests.lib.small_image import BASE, HERE, UPPER, archive_of, small_image
 
 VERBS = ("boot", "inspect", "estimate", "unpack", "erofs", "netboot", "uki", "kargs", "status", "freeze")
-ARMED = "s390x"
 
 
 def test_version(program: Program) -> None:
@@ -117,13 +116,6 @@ def test_inspect_agrees_with_skopeo(program: Program, small: Path) -> None:
     data = json.loads(program.run("inspect", "--json", small).good().stdout)
     layers = " ".join(layer["digest"] for layer in data["layers"])
     assert told.strip() == f"{data['manifest_digest']} [{layers}]"
-
-
-def test_inspect_takes_the_platform_of_this_machine(program: Program, tmp_path: Path) -> None:
-    foreign = Image(small_image().layers[:1], architecture=ARMED)
-    archive = write_archive(tmp_path / "image.oci", Index([foreign, small_image()]))
-    data = json.loads(program.run("inspect", "--json", archive).good().stdout)
-    assert (data["platform"], len(data["layers"])) == (f"linux/{HERE}", 2)
 
 
 def test_label(program: Program, tmp_path: Path) -> None:

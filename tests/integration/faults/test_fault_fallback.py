@@ -145,8 +145,3 @@ def test_pinned_digest_holds_for_all(program: Program, image: Published, second:
         (error,) = refusals(booted, third.source(NAME), forged)
     assert image.digest in error
     assert second.asked(image.bulk.digest) == []
-
-
-def test_only_one_source(program: Program, image: Published, second: FaultServer, tmp_path: Path) -> None:
-    booted = boot(program, second.source(NAME), tmp_path, LIMITS).of(image)
-    assert booted.receipt["sources"] == [{"source": second.source(NAME), "used": True, "error": None}]
