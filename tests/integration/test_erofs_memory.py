@@ -19,13 +19,13 @@ from tests.lib.space import tmpfs
 from tests.lib.tar_writer import end, file
 
 MIB = 2**20
-FILES = 100
+FILES = 50
 FILE = 6 * MIB
 
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One layer of 600 MiB that can be packed to half of it."""
+    """One layer of 300 MiB that can be packed to half of it."""
     where = tmp_path_factory.mktemp("large")
     tar, packed = where / "tar", where / "tar.gz"
     noise = random.Random(1).randbytes(FILE // 2)

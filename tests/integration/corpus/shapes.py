@@ -50,11 +50,11 @@ CASES = (
         root(directory("x/", mtime=LATER), file("x/a", "0")),
         root(directory("x/", mtime=5), file("x/b", "1")),
     ),
-    single("dir-10k-entries", directory("x/"), *(file(f"x/{i:05}", f"{i}") for i in range(10000))),
+    single("dir-3000-entries", directory("x/"), *(file(f"x/{i:05}", f"{i}") for i in range(3000))),
     stack(
-        "dir-10k-entries-second-layer",
-        root(directory("x/"), *(file(f"x/{i:05}", "0") for i in range(5000))),
-        root(*(file(f"x/{i:05}", "1") for i in range(4000, 9000))),
+        "dir-3000-entries-second-layer",
+        root(directory("x/"), *(file(f"x/{i:05}", "0") for i in range(1500))),
+        root(*(file(f"x/{i:05}", "1") for i in range(1200, 2700))),
     ),
     stack(
         "layers-10", *tuple(root(directory("x/"), file(f"x/{i:03}", f"{i}"), file("same", f"{i}")) for i in range(10))
