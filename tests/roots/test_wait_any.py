@@ -29,13 +29,13 @@ DROP_INS = [
 ]
 ON = (
     "rd.net.wait-any-if",
-    *(f"rd.net.wait-any-if={word}" for word in ("1", "yes", "On", "TRUE", "y", "Y")),
+    "rd.net.wait-any-if=On",
     "rd.net.wait-any-if=0 rd.net.wait-any-if",
 )
 OFF = (
     "",
     "rd.net.wait-any-ifx",
-    *(f"rd.net.wait-any-if={word}" for word in ("0", "no", "Off", "false", "FALSE", "n")),
+    "rd.net.wait-any-if=False",
     "rd.net.wait-any-if rd.net.wait-any-if=no",
 )
 GENERATED = tuple((cmdline,) for cmdline in (*ON, *OFF))
