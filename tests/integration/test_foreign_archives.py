@@ -7,7 +7,7 @@ and why.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -18,11 +18,12 @@ from tests.integration.foreign.answers import Answer, agreed
 from tests.integration.foreign.ours import read_all
 from tests.integration.foreign.table import NOT_ASKED, ROWS
 from tests.integration.foreign.tools import ask
+from tests.lib.forked_program import ForkedProgram
 from tests.lib.oci_writer import Image, Layer, write_archive
 from tests.lib.small_image import MOUNT_POINTS
 from tests.lib.tar_writer import directory, file, layer
 from tests.lib.tree_list import differences
-from tests.lib.verbs import REPO, Verbs, the_error, verbs
+from tests.lib.verbs import REPO, the_error
 
 TARS: Final = REPO / "vm" / "out" / "tars"
 PACKAGES: Final = (REPO / "vm" / "tars" / "packages").read_text().splitlines()
@@ -49,12 +50,6 @@ def ours(archives: Mapping[str, Path]) -> Mapping[str, Answer]:
     return {name: answers[path] for name, path in archives.items()}
 
 
-@pytest.fixture(scope="module")
-def server(zipapp: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Verbs]:
-    with verbs(zipapp, tmp_path_factory.mktemp("server")) as running:
-        yield running
-
-
 def judged(name: str, our: Answer, answers: Mapping[str, Answer]) -> list[str]:
     """Return what is wrong with our answer about an archive, or with its row of the table."""
     common, row = agreed(answers), ROWS.get(name)
@@ -69,7 +64,7 @@ def judged(name: str, our: Answer, answers: Mapping[str, Answer]) -> list[str]:
 
 @pytest.mark.parametrize("corpus", CORPORA)
 def test_archives_are_read_as_by_others(
-    corpus: str, archives: Mapping[str, Path], ours: Mapping[str, Answer], server: Verbs, tmp_path: Path
+    corpus: str, archives: Mapping[str, Path], ours: Mapping[str, Answer], program: ForkedProgram, tmp_path: Path
 ) -> None:
     """Each by itself, by what makes trees of layers; then, as the layers of one image, by the program as it is used."""
     wrong: list[str] = []
@@ -92,22 +87,23 @@ def test_archives_are_read_as_by_others(
     boot: list[str | Path] = ["boot", "--cmdline", cmdline, "--sysroot", root]
     boot += ["--receipt", tmp_path / "receipt.json"]
     for command, tree in ((boot, root), (["unpack", archive, tmp_path / "tree"], tmp_path / "tree")):
-        result = server.run([*command, "--workdir", tmp_path], tree)
+        result = program.run_apart([*command, "--workdir", tmp_path], tree)
         assert result.status == 0, result.output
         assert not differences(*without_new_times(oracle.tree, result.tree)), command[0]
 
 
 def test_refusals_are_one_error(
-    archives: Mapping[str, Path], ours: Mapping[str, Answer], server: Verbs, tmp_path: Path
+    archives: Mapping[str, Path], ours: Mapping[str, Answer], program: ForkedProgram, tmp_path: Path
 ) -> None:
     """One archive of each kind of refusal is enough: they differ in names and numbers."""
     kinds = {re.sub(r"'.*'|\S*\d\S*", "", answer.said): name for name, answer in ours.items() if answer.tree is None}
     assert len(kinds) > 5
     for number, (name, said) in enumerate((name, ours[name].said) for name in kinds.values()):
         image = write_archive(tmp_path / f"{number}.oci", Image([Layer(archives[name].read_bytes())]))
-        result = server.run(["unpack", image, tmp_path / str(number), "--workdir", tmp_path], tmp_path / str(number))
+        tree = tmp_path / str(number)
+        result = program.run_apart(["unpack", image, tree, "--workdir", tmp_path], tree)
         assert said in the_error(result, image), name
-        assert not (tmp_path / str(number)).exists()
+        assert not tree.exists()
 
 
 def test_every_row_has_its_archive(archives: Mapping[str, Path]) -> None:

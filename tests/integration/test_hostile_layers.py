@@ -20,21 +20,16 @@ from tests.integration.corpus.attack import Attack, Outcome
 from tests.integration.corpus.bomb import bomb
 from tests.integration.corpus.oracle import as_unpacked, ask_umoci, without_new_times
 from tests.integration.corpus.verbs import by_verbs
+from tests.lib.forked_program import ForkedProgram
 from tests.lib.oci_writer import Compression, Image, Layer, write_archive
 from tests.lib.tar_writer import directory, file, layer
 from tests.lib.tree_list import Line, differences, tree_list
-from tests.lib.verbs import Result, Verbs, the_error, verbs
+from tests.lib.verbs import Result, the_error
 
 ATTACKS = (*escapes.ATTACKS, *lies.ATTACKS, *blobs.ATTACKS)
 INIT = Layer(layer(directory("sbin/"), file("sbin/init", "#!/bin/sh\n", mode=0o755)))
 SMALL = 64
 IGZIP = "/usr/bin/igzip"
-
-
-@pytest.fixture(scope="module")
-def server(zipapp: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Verbs]:
-    with verbs(zipapp, tmp_path_factory.mktemp("server")) as running:
-        yield running
 
 
 @dataclass(frozen=True)
@@ -66,10 +61,10 @@ def place(tmp_path: Path) -> Iterator[Place]:
     subprocess.run(["rm", "-rf", tmp_path], check=True)
 
 
-def run(verb: str, image: Image, place: Place, server: Verbs, hidden: tuple[str, ...] = ()) -> Result:
+def run(verb: str, image: Image, place: Place, program: ForkedProgram, hidden: tuple[str, ...] = ()) -> Result:
     """Runs a verb on the image. A root needs an init to be booted, so there is one on top of a booted image."""
     write_archive(place.archive, replace(image, layers=[*image.layers, INIT]) if verb == "boot" else image)
-    return server.run(command(verb, place), place.root, hidden)
+    return program.run_apart(command(verb, place), place.root, hidden)
 
 
 def command(verb: str, place: Place) -> list[str | Path]:
@@ -101,10 +96,10 @@ def check(attack: Attack, image: Image, result: Result, place: Place) -> None:
 
 
 @pytest.mark.parametrize(("attack", "verb"), by_verbs(ATTACKS))
-def test_hostile_image(attack: Attack, verb: str, server: Verbs, place: Place) -> None:
+def test_hostile_image(attack: Attack, verb: str, program: ForkedProgram, place: Place) -> None:
     before = place.state()
     image = attack.image(str(place.outside))
-    result = run(verb, image, place, server)
+    result = run(verb, image, place, program)
     assert not differences(outside_the_root(before), outside_the_root(place.state()))
     if result.status != 0:
         assert not list(place.root.parent.glob("root/*")), "a failed verb left a part of the root"
@@ -114,14 +109,14 @@ def test_hostile_image(attack: Attack, verb: str, server: Verbs, place: Place) -
 @pytest.mark.parametrize(
     ("compression", "hidden"), [("gzip", ()), ("gzip", (IGZIP,)), ("zstd", ())], ids=["igzip", "zlib", "zstd"]
 )
-def test_bomb(compression: Compression, hidden: tuple[str, ...], server: Verbs, place: Place) -> None:
+def test_bomb(compression: Compression, hidden: tuple[str, ...], program: ForkedProgram, place: Place) -> None:
     """10 GiB of zeros do not fit a small tmpfs: an error with figures, long before they are all inflated."""
     image = bomb(compression)
     blob = image.layers[0].blob
     assert isinstance(blob, bytes)
     assert len(blob) < 12 << 20
     with small_tmpfs(place.work):
-        result = run("boot", image, place, server, hidden)
+        result = run("boot", image, place, program, hidden)
         assert not list(place.work.iterdir())
         assert f"has {SMALL}.0 MiB" in the_error(result, place.archive)
     assert not list(place.root.iterdir())
@@ -150,8 +145,8 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_damaged_archive(damage: str, server: Verbs, place: Place) -> None:
+def test_damaged_archive(damage: str, program: ForkedProgram, place: Place) -> None:
     whole = write_archive(place.archive, blobs.IMAGE).read_bytes()
     place.archive.write_bytes(DAMAGES[damage](whole))
-    the_error(server.run(command("unpack", place), place.root), place.archive)
+    the_error(program.run_apart(command("unpack", place), place.root), place.archive)
     assert not list(place.root.iterdir())

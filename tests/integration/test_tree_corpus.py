@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import platform
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,21 +17,16 @@ from tests.integration.corpus import CASES
 from tests.integration.corpus.case import Case
 from tests.integration.corpus.oracle import Oracle, as_unpacked, ask_umoci, umoci_unpack, without_new_times
 from tests.integration.corpus.verbs import by_verbs
+from tests.lib.forked_program import ForkedProgram
 from tests.lib.oci_writer import Compression, Flavour, Image, Index, Layer, write_archive, write_layout
 from tests.lib.tar_writer import directory, file, layer
 from tests.lib.tree_list import Line, differences, tree_list
-from tests.lib.verbs import REPO, Result, Verbs, the_error, verbs
+from tests.lib.verbs import REPO, Result, the_error
 
 CMDLINE = "root=bootc-live:{} bootc.live.etc.rw=0 bootc.live.var.rw=0"
 # A root without an init is refused, so the booted image has one on top; it is taken out of the list again.
 INIT = layer(directory("sbin/"), file("sbin/init", "#!/bin/sh\n", mode=0o755))
 HERE = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
-
-
-@pytest.fixture(scope="module")
-def server(zipapp: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Verbs]:
-    with verbs(zipapp, tmp_path_factory.mktemp("server")) as running:
-        yield running
 
 
 def image(tars: Sequence[bytes]) -> Image:
@@ -70,7 +65,7 @@ class Made:
     tree: list[Line]
 
 
-def made(verb: str, case: Case, server: Verbs, where: Path) -> Made:
+def made(verb: str, case: Case, program: ForkedProgram, where: Path) -> Made:
     """Runs the verb on the case's archive."""
     target, archive = where / "root", where / "image.oci"
     target.mkdir()
@@ -80,7 +75,7 @@ def made(verb: str, case: Case, server: Verbs, where: Path) -> Made:
     if verb == "boot":
         command = ["boot", "--cmdline", CMDLINE.format(archive), "--sysroot", target]
         command += ["--receipt", where / "receipt.json", "--workdir", where]
-    result = server.run(command, target)
+    result = program.run_apart(command, target)
     if verb == "unpack":
         return Made(result, archive, list(result.tree))
     wants = case.expect or ask_umoci(image(case.layers)).tree or ()
@@ -88,9 +83,9 @@ def made(verb: str, case: Case, server: Verbs, where: Path) -> Made:
 
 
 @pytest.mark.parametrize(("case", "verb"), by_verbs(CASES))
-def test_tree_equals_umoci(case: Case, verb: str, server: Verbs, tmp_path: Path) -> None:
+def test_tree_equals_umoci(case: Case, verb: str, program: ForkedProgram, tmp_path: Path) -> None:
     oracle = ask_umoci(image(case.layers))
-    ours = made(verb, case, server, tmp_path)
+    ours = made(verb, case, program, tmp_path)
     if case.refused:
         assert oracle.tree is None or case.why, "umoci takes the image: the row must say why we do not"
         the_error(ours.result, ours.archive)
@@ -112,14 +107,14 @@ PACKED: tuple[tuple[Compression, Flavour], ...] = (
 @pytest.mark.parametrize("nested", [False, True], ids=["manifest", "index"])
 @pytest.mark.parametrize(("compression", "flavour"), PACKED)
 def test_packing_makes_no_difference(
-    compression: Compression, flavour: Flavour, nested: bool, server: Verbs, tmp_path: Path
+    compression: Compression, flavour: Flavour, nested: bool, program: ForkedProgram, tmp_path: Path
 ) -> None:
     case = next(case for case in CASES if case.name == "opaque-then-plain")
     layers = [Layer(tar, compression) for tar in case.layers]
     other = Image([Layer(layer(file("wrong")))], architecture="s390x", flavour=flavour)
     here = Image(layers, flavour=flavour, architecture=HERE)
     archive = write_archive(tmp_path / "image.oci", Index([other, here], flavour=flavour) if nested else here)
-    result = server.run(["unpack", archive, tmp_path / "root"], tmp_path / "root")
+    result = program.run_apart(["unpack", archive, tmp_path / "root"], tmp_path / "root")
     assert result.status == 0, result.output
     assert not differences(ask_umoci(image(case.layers)).tree or (), result.tree)
 

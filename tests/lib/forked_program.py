@@ -18,13 +18,15 @@ import subprocess
 import sys
 import tempfile
 import traceback
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import BoundedSemaphore
 from typing import IO, Any, Final
 
 from tests.lib.program import ENVIRONMENT, SECONDS, Ended, Program
+from tests.lib.tree_list import Line
+from tests.lib.verbs import Result, go_apart, look_around
 
 _REPO: Final = Path(__file__).resolve().parents[2]
 # What the package imports only where it is used.
@@ -46,19 +48,30 @@ class ForkedProgram(Program):
     ) -> Ended:
         """Runs a verb to its end; `env` is added to a small clean environment. `stdin` is always empty here."""
         assert stdin is None, "use Program for that"
-        return self._ask({"argv": _words(argv), "env": dict(env or {}), "cwd": str(cwd or Path.cwd())})
+        return self._ask({"argv": _words(argv), "env": dict(env or {}), "cwd": str(cwd or Path.cwd())})[0]
 
-    def _ask(self, request: Mapping[str, Any]) -> Ended:
+    def run_apart(self, argv: Sequence[str | Path], tree: Path, hidden: Sequence[str] = ()) -> Result:
+        """Runs a verb in a mount namespace of its own, and lists `tree` if it succeeded. What it mounted is gone then.
+
+        The programs `hidden` (absolute paths) cannot be found by it.
+        """
+        ended, seen = self._ask({"argv": _words(argv), "tree": str(tree), "hidden": list(hidden)})
+        said = ended.stdout + ended.stderr
+        assert seen, f"{argv} died with status {ended.status}:\n{said}"
+        return Result(output=said, **{**seen, "tree": [Line(*fields) for fields in seen["tree"]]})
+
+    def _ask(self, request: Mapping[str, Any]) -> tuple[Ended, dict[str, Any]]:
+        """How a run ended, and what was seen from inside where it was apart."""
         with self._room, tempfile.TemporaryDirectory(dir=self._directory) as place:
-            out, err = Path(place, "out"), Path(place, "err")
-            whole = {"env": {}, "cwd": str(_REPO), "out": str(out), "err": str(err), **request}
+            out, err, seen = (Path(place, name) for name in ("out", "err", "seen"))
+            whole = {"env": {}, "cwd": str(_REPO), "out": str(out), "err": str(err), "seen": str(seen), **request}
             with socket.socket(socket.AF_UNIX) as connection:
                 connection.connect(self._server)
                 connection.sendall(json.dumps(whole).encode() + b"\n")
                 with connection.makefile() as answer:
                     # To its end, which is that of the process that answers.
                     status = int(answer.read())
-            return Ended(status, _text(out), _text(err))
+            return Ended(status, _text(out), _text(err)), json.loads(seen.read_text()) if seen.exists() else {}
 
 
 @contextmanager
@@ -102,6 +115,8 @@ def _redirected(path: str, number: int) -> None:
 
 def _run(main: Any, zipapp: str, request: Mapping[str, Any]) -> int:
     signal.alarm(SECONDS)
+    apart = "tree" in request
+    before = go_apart(request["hidden"]) if apart else []
     os.setsid()
     os.chdir(request["cwd"])
     os.environ.clear()
@@ -114,6 +129,9 @@ def _run(main: Any, zipapp: str, request: Mapping[str, Any]) -> int:
     except SystemExit as stop:
         status = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     sys.stdout.flush()
+    sys.stderr.flush()
+    if apart:
+        Path(request["seen"]).write_text(json.dumps(look_around(int(status), request["tree"], before)))
     return int(status)
 
 

@@ -1,21 +1,22 @@
-"""What a test uses to run verbs of the zipapp and to see what they left behind."""
+"""Verbs that run apart, in mount namespaces of their own: what they make is listed in there, and gone afterwards."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+import ctypes
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import Any, Final
 
 from tests.lib.program import Ended
-from tests.lib.tree_list import Line
-from tests.lib.verb_server import Request
+from tests.lib.tree_list import Line, tree_list
 
-REPO = Path(__file__).resolve().parents[2]
+REPO: Final = Path(__file__).resolve().parents[2]
+_CLONE_NEWNS: Final = 0x00020000
+_MS_BIND: Final = 0x1000
+_MS_REC: Final = 0x4000
+_MS_PRIVATE: Final = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -29,46 +30,49 @@ class Result:
     processes: list[str]
 
 
-class Verbs:
-    """Runs verbs one after the other; made by `verbs()`."""
-
-    def __init__(self, stdin: IO[str], stdout: IO[str], directory: Path) -> None:
-        self._stdin, self._stdout = stdin, stdout
-        self._log, self._answer = directory / "log", directory / "answer"
-
-    def run(self, argv: Sequence[str | Path], tree: Path, hidden: Sequence[str] = ()) -> Result:
-        """Runs `argv` and lists `tree` if it succeeded. Whatever it mounted is gone afterwards.
-
-        The programs `hidden` (absolute paths) cannot be found by it.
-
-        Raises AssertionError with the output if the verb took its whole process down.
-        """
-        self._answer.unlink(missing_ok=True)
-        request = Request([str(word) for word in argv], str(tree), str(self._log), str(self._answer), list(hidden))
-        self._stdin.write(json.dumps(asdict(request)) + "\n")
-        self._stdin.flush()
-        ended = self._stdout.readline().strip()
-        output = self._log.read_text(errors="backslashreplace") if self._log.exists() else ""
-        assert ended == "0", f"{request.argv} died with wait status {ended!r}:\n{output}"
-        answer = json.loads(self._answer.read_text())
-        answer["tree"] = [Line(*fields) for fields in answer["tree"]]
-        return Result(output=output, **answer)
-
-
-@contextmanager
-def verbs(zipapp: Path, directory: Path) -> Iterator[Verbs]:
-    """A server for the zipapp; `directory` is for its files. Ended with the block."""
-    command = [sys.executable, "-m", "tests.lib.verb_server", str(zipapp)]
-    with subprocess.Popen(command, cwd=REPO, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdin is not None
-        assert server.stdout is not None
-        yield Verbs(server.stdin, server.stdout, directory)
-        server.stdin.close()
-
-
 def the_error(result: Result, typed: str | Path) -> str:
     """The one error message of a verb that failed as it should; it names `typed`, and nothing is left mounted."""
     message = Ended(result.status, "", result.output).error(typed)
     assert not result.mounts, result.mounts
     assert not result.processes, result.processes
     return message
+
+
+def go_apart(hidden: Sequence[str]) -> list[str]:
+    """Give this process a mount namespace in which the programs `hidden` cannot be found; return its mounts."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    failed = libc.unshare(_CLONE_NEWNS) or libc.mount(b"none", b"/", None, _MS_REC | _MS_PRIVATE, None)
+    for program in hidden:
+        failed = failed or libc.mount(b"/dev/null", program.encode(), None, _MS_BIND, None)
+    if failed:
+        raise OSError(ctypes.get_errno(), "no mount namespace; run these tests as root")
+    return _mounts()
+
+
+def look_around(status: int, tree: str, before: Sequence[str]) -> dict[str, Any]:
+    """Return the fields of `Result` but for the output, seen from the process that ran the verb."""
+    return {
+        "status": status,
+        "tree": [line.fields() for line in tree_list(tree)] if status == 0 else [],
+        "mounts": [mount for mount in _mounts() if mount not in before],
+        "processes": _processes(os.getsid(0)),
+    }
+
+
+def _mounts() -> list[str]:
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return sorted(f"{line.split(' - ')[1].split()[1]} on {line.split()[4]}" for line in lines)
+
+
+def _processes(session: int) -> list[str]:
+    """The other processes of a session."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                status = (entry / "stat").read_text()
+                if int(status.rpartition(")")[2].split()[3]) == session:
+                    found.append(status.partition(" (")[2].partition(")")[0])
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+    return found
