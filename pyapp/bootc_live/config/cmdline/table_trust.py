@@ -42,7 +42,7 @@ TRUST = (
         Kind.PATH,
         "A policy in the initramfs, in the format of containers-policy.json(5). It must be met in addition to "
         "`/etc/bootc-live/policy.json` and `/etc/containers/policy.json` of the initramfs, which count without this "
-        "argument. See SECURITY.md.",
+        "argument. See docs/signing.md.",
         "bootc.trust.policy=/etc/bootc-live/fleet.json",
     ),
     Karg(
