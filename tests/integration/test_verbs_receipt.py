@@ -26,7 +26,16 @@ SCHEMA: dict[str, Any] = {
     },
     "source": str,
     "sources": [{"source": str, "used": bool, "error": type(None)}],
-    "policy": {"digests": str, "pin": type(None), "signatures": str, "insecure": bool},
+    "policy": {
+        "digests": str,
+        "pin": type(None),
+        "signatures": str,
+        # The policy that podman brings along.
+        "rules": [str],
+        "keys": [],
+        "signed_identity": type(None),
+        "insecure": bool,
+    },
     "layout": str,
     "root": {
         "compression": str,
@@ -93,7 +102,15 @@ def test_receipt(kargs: str, program: Program, small: Path, tmp_path: Path) -> N
     assert [(entry["diff_id"], entry["unpacked"]) for entry in receipt["image"]["layers"]] == [
         (sha256(tar), len(tar)) for tar in (BASE, UPPER)
     ]
-    assert receipt["policy"] == {"digests": "verified", "pin": None, "signatures": "not checked", "insecure": False}
+    assert receipt["policy"] == {
+        "digests": "verified",
+        "pin": None,
+        "signatures": "not checked",
+        "rules": ["/etc/containers/policy.json"],
+        "keys": [],
+        "signed_identity": None,
+        "insecure": False,
+    }
     assert receipt["layout"] == "index"
     assert receipt["writable"] == {"root": bool(kargs), "etc": not kargs, "var": True, "on": "tmpfs", "state": None}
     assert receipt["root"]["why"].startswith("layout index: needs ")

@@ -16,7 +16,7 @@ def describe(receipt: dict[str, object]) -> list[str]:
         f"policy    digests {policy.get('digests')}, signatures {policy.get('signatures')}"
         + (", INSECURE transport" if policy.get("insecure") else ""),
         *(f"signed    by {key}" for key in _list(policy, "keys")),
-        *(f"decided   {rule}" for rule in _list(policy, "rules")),
+        *(f"decided   {rule}" for rule in _list(policy, "rules") if _list(policy, "keys")),
         *_root(receipt),
         *_sizes(receipt),
         *_kernels(receipt),
