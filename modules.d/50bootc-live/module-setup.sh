@@ -38,13 +38,18 @@ install() {
 	# Loaded with dlopen(3): compressors of the erofs layout, and SELinux labels.
 	inst_libdir_file 'liblz4.so.1*' 'libzstd.so.1*' 'libselinux.so.1*'
 
-	# What images must be signed with. They are copied, because a link could lead to another key.
-	local file
-	for file in /etc/bootc-live/policy.json /etc/bootc-live/allow-insecure /etc/bootc-live/keys/*.{pub,pem}; do
-		[[ -f ${dracutsysrootdir-}$file ]] || continue
-		mkdir -p "$initdir${file%/*}"
-		cp -L "${dracutsysrootdir-}$file" "$initdir$file"
+	# What images must be signed with. They are copied, because a link could lead to another key. Without one of them
+	# the initramfs would boot anything.
+	local file own="${dracutsysrootdir-}/etc/bootc-live"
+	for file in "$own/policy.json" "$own/allow-insecure" "$own"/keys/*; do
+		[[ -e $file || -L $file ]] || continue
+		mkdir -p "$initdir/etc/bootc-live/keys"
+		cp -L "$file" "$initdir/etc/bootc-live${file#"$own"}" || {
+			dfatal "bootc-live: $file cannot be packed"
+			exit 1
+		}
 	done
+	rmdir "$initdir/etc/bootc-live/keys" 2>/dev/null || :
 
 	. "$moddir/bootc-live-pack.sh"
 	# As dracut does for a missing hook: without the program the boot would fail.

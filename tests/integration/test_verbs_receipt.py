@@ -106,7 +106,7 @@ def test_receipt(kargs: str, program: Program, small: Path, tmp_path: Path) -> N
         "digests": "verified",
         "pin": None,
         "signatures": "not checked",
-        "rules": ["/etc/containers/policy.json"],
+        "rules": ["/etc/containers/policy.json: default"],
         "keys": [],
         "signed_identity": None,
         "insecure": False,

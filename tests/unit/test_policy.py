@@ -21,6 +21,7 @@ from bootc_live.image.trust import check_source
 ACCEPT, REJECT = {"type": "insecureAcceptAnything"}, {"type": "reject"}
 SIGNED = {"type": "sigstoreSigned", "keyPath": "/key.pub"}
 REGISTRY, ARCHIVE = "docker://registry.example/team/os:1", "/os.oci"
+UPPER = {"type": "exactRepository", "dockerRepository": "r/OS"}
 PINNED = f"docker://registry.example/team/os@sha256:{'a' * 64}"
 
 
@@ -67,11 +68,27 @@ def test_the_nearest_scope_decides(image: str, scope: str) -> None:
     assert [each.kind for each in found] == [each["type"] for each in SCOPES[scope]]
 
 
-@pytest.mark.parametrize("transport", ["oci-archive", "oci", "docker-archive"])
-def test_archives_have_lines_of_their_own(transport: str) -> None:
-    policy = parsed({"default": [REJECT], "transports": {transport: {"": [ACCEPT]}, "docker": SCOPES}})
-    assert policy.requirements(None) == ("/policy.json: archives", parsed({"default": [ACCEPT]}).default)
-    assert parsed({"default": [REJECT]}).requirements(None)[0] == "/policy.json"
+@pytest.mark.parametrize(
+    ("lines", "oci", "docker"),
+    [
+        ({}, "default", "default"),
+        ({"oci-archive": [ACCEPT]}, "oci-archive", "default"),
+        ({"oci": [ACCEPT], "oci-archive": [REJECT]}, "oci-archive and oci", "default"),
+        ({"docker-archive": [ACCEPT]}, "default", "docker-archive"),
+        ({"docker-archive": [ACCEPT], "oci": [REJECT]}, "oci", "docker-archive"),
+    ],
+)
+def test_archives_have_lines_of_their_own(lines: dict[str, list[dict[str, str]]], oci: str, docker: str) -> None:
+    """Two names stand for what is the same here: both lines count."""
+    transports = {name: {"": each} for name, each in lines.items()}
+    policy = parsed({"default": [REJECT, REJECT], "transports": transports})
+    for is_docker, rule in ((False, oci), (True, docker)):
+        wanted = [REJECT, REJECT] if rule == "default" else [one for name in rule.split(" and ") for one in lines[name]]
+        found = policy.requirements(None, docker=is_docker)
+        assert (found[0], [each.kind for each in found[1]]) == (
+            f"/policy.json: {rule}",
+            [one["type"] for one in wanted],
+        )
 
 
 @pytest.mark.parametrize(
@@ -93,6 +110,15 @@ def test_archives_have_lines_of_their_own(transport: str) -> None:
         ({"default": [SIGNED]}, "no public key in PEM"),
         ({"default": [{**SIGNED, "signedIdentity": {"type": "remapIdentity"}}]}, "signedIdentity"),
         ({"default": [{**SIGNED, "signedIdentity": {"type": "exactRepository"}}]}, "dockerRepository"),
+        ({"default": [{**SIGNED, "signedIdentity": {"type": "matchExact", "x": 1}}]}, "needs nothing besides"),
+        ({"default": [{**SIGNED, "signedIdentity": {"type": []}}]}, "signedIdentity"),
+        (
+            {"default": [{**SIGNED, "signedIdentity": {"type": "exactRepository", "dockerRepository": "r/OS"}}]},
+            "not a repository",
+        ),
+        ({"default": [{"type": []}]}, "unknown type"),
+        ({"default": [ACCEPT], "transports": {"oci": {"/usb": [REJECT]}}}, "has a scope"),
+        ({"default": [ACCEPT], "transports": {"oci": {"": "x"}}}, "must have a list"),
     ],
     ids=str,
 )
@@ -197,7 +223,7 @@ def test_files_that_cannot_be_used(kind: str, tmp_path: Path, key: bytes) -> Non
 
 
 def test_a_threshold_needs_different_keys(tmp_path: Path, key: bytes) -> None:
-    root = packed(tmp_path, {"a.pub": key, "b.pub": key + b"\n"})
+    root = packed(tmp_path, {"a.pub": key, "b.pub": b"the same once more\n" + key})
     with pytest.raises(ConfigError, match="more signatures than there are different keys"):
         read_trust(TrustConfig(keys=("/a.pub", "/b.pub"), threshold=2), root)
 
@@ -206,5 +232,42 @@ def test_keys_alone_are_a_policy(tmp_path: Path, key: bytes) -> None:
     before = datetime(2026, 1, 1, tzinfo=UTC)
     trust = read_trust(TrustConfig(not_before=before), packed(tmp_path, {KEY: key}))
     ((rule, (requirement,)),) = (policy.requirements(None) for policy in trust.policies)
-    assert rule == "/etc/bootc-live/keys/a.pub"
+    assert rule == "/etc/bootc-live/keys/a.pub: default"
     assert (requirement.kind, requirement.threshold, trust.not_before) == (Kind.SIGNED, 1, before)
+
+
+@pytest.mark.parametrize("names", [["os.PUB"], ["a.pub", "cosign.key"], []])
+def test_keys_that_would_not_count_are_an_error(names: list[str], tmp_path: Path, key: bytes) -> None:
+    """An initramfs that was meant to be locked does not boot anything instead."""
+    (tmp_path / "etc/bootc-live/keys").mkdir(parents=True)
+    root = packed(tmp_path, {f"etc/bootc-live/keys/{name}": key for name in names})
+    with pytest.raises(ConfigError, match="'/etc/bootc-live/keys' of the initramfs contains"):
+        read_trust(TrustConfig(), root)
+
+
+def test_a_credential_is_a_condition_of_its_own(tmp_path: Path, key: bytes) -> None:
+    """It must not stand in for a key of the command line."""
+    credentials = "run/credentials/@system/bootc-live"
+    root = packed(tmp_path, {"a.pub": key, f"{credentials}.key": key, f"{credentials}.policy": OPEN})
+    trust = read_trust(TrustConfig(keys=("/a.pub",)), root)
+    assert [policy.origin for policy in trust.policies] == ["/a.pub", f"/{credentials}.policy", f"/{credentials}.key"]
+
+
+def test_two_keys_in_a_file(tmp_path: Path, key: bytes) -> None:
+    with pytest.raises(ConfigError, match="several keys"):
+        read_trust(TrustConfig(keys=("/a.pub",)), packed(tmp_path, {"a.pub": key + key}))
+
+
+@pytest.mark.parametrize("curve", ["secp256k1", "brainpoolP256r1", "secp521r1"])
+def test_other_curves(curve: str, tmp_path: Path) -> None:
+    make = ["openssl", "ecparam", "-name", curve, "-genkey", "-noout"]
+    private = subprocess.run(make, check=True, capture_output=True).stdout
+    public = subprocess.run(["openssl", "pkey", "-pubout"], input=private, check=True, capture_output=True).stdout
+    with pytest.raises(ConfigError, match="its kind is not accepted"):
+        read_trust(TrustConfig(keys=("/a.pub",)), packed(tmp_path, {"a.pub": public}))
+
+
+def test_a_handler_has_no_checked_connection(key: bytes) -> None:
+    trust = Trust((parsed({"default": [SIGNED]}, key),), Require.SIGNATURE)
+    with pytest.raises(TrustError, match="wants a checked connection"):
+        check_source(parse_source("tftp://server.example/os.oci"), trust, None)

@@ -12,7 +12,6 @@ from bootc_live.base.errors import ConfigError, ImageError, LandingError, OutOfM
 from bootc_live.base.log import Recorder
 from bootc_live.cli.arguments import require_root, workspace
 from bootc_live.config.cmdline.parse import HINT, parse_cmdline
-from bootc_live.config.host.trust import Trust
 from bootc_live.config.model import Backing, Config, Kexec
 from bootc_live.config.next_kernel.handover import LAYOUT, Handover, read_handover
 from bootc_live.landing.kexec.kexec import KexecLanding, reachable, unreachable_archives
@@ -72,12 +71,10 @@ def _boot_here(
     check_options(config, means, recorder)
     ours = arguments.workdir is None or config.backing != Backing()
     with peak_memory() as peak, workspace(arguments.workdir, config.backing) as directory:
-        access, sources = _access(config, recorder, directory), config.sources
+        access, sources = _access(config, recorder, directory, before), config.sources
         if before is not None and before.digest is not None:
             # The first kernel has checked the requested digest, which may be that of an index.
             access.pin, sources = before.digest, before.sources(sources)
-            # Signatures, too: whoever started this kernel decides about it anyway.
-            access.trust = Trust()
         run = Run(config, sources, access, directory, recorder, peak, before, arguments.dry_run)
         land_root(run, landing, means, ours=ours)
 
@@ -122,12 +119,14 @@ def _sysroot_landing(config: Config, arguments: argparse.Namespace) -> SysrootLa
     )
 
 
-def _access(config: Config, recorder: Recorder, directory: str) -> Access:
+def _access(config: Config, recorder: Recorder, directory: str, before: Handover | None = None) -> Access:
     """Return the access to sources; first correct the clock if it is too early for certificates."""
     set_clock = raise_clock()
     if set_clock is not None:
         recorder.warn(set_clock)
-    access = access_for(config, recorder.warn, directory)
+    # The first kernel has checked the signatures, and it could have started anything else than this.
+    checked = before is not None and before.digest is not None
+    access = access_for(config, recorder.warn, directory, check_signatures=not checked)
     if access.trust.warning:
         recorder.warn(access.trust.warning)
     return access

@@ -58,7 +58,7 @@ def main(arguments: argparse.Namespace) -> int:
     config = parse_cmdline(arguments.cmdline, os.environ) if arguments.cmdline is not None else Config()
     recorder = Recorder()
     memory = _memory(arguments.memory)
-    access = access_for(config, recorder.warn, None)
+    access = access_for(config, recorder.warn, None, check_signatures=False)
     access.label = arguments.label or access.label
     access.unsecure = arguments.unsecure or access.unsecure
     with looked_up(spec, access, recorder) as (source, image):

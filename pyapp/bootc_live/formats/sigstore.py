@@ -55,7 +55,7 @@ class Signature:
 
 def parse_simple_signing(payload: bytes, signature: str) -> Signature:
     """Parse a simple-signing document and its detached signature in base64; raise ValueError."""
-    critical = _object(_object(read_json(payload, _FIELDS), "critical"), None)
+    critical = _object(_object(read_json(payload, _FIELDS), None), "critical")
     kind = critical.get("type")
     if kind not in _SIMPLE_TYPES:
         raise ValueError(f"it is no signature of an image, its type is {kind!r}")

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from bootc_live.base.errors import ImageError, TrustError
-from bootc_live.config.host.policy import Kind, Policy, Requirement
+from bootc_live.base.errors import ImageError, SourceError, TrustError
+from bootc_live.config.host.policy import ANY, Kind, Policy, Requirement
 from bootc_live.config.host.trust import Trust
 from bootc_live.config.model import Require
-from bootc_live.config.source_spec import RegistryImage, SourceSpec
+from bootc_live.config.source_spec import HandlerArchive, RegistryImage, SourceSpec
 from bootc_live.formats.json_text import Budget, read_json
 from bootc_live.formats.oci.descriptor import FIELDS, Descriptor, parse_descriptor
 from bootc_live.formats.oci.reference import Reference, parse_reference
@@ -33,7 +33,7 @@ from bootc_live.image.verify import verified
 from bootc_live.source.interface import AnySource, SignedSource
 
 # Of one image: documents that hold signatures, and signatures.
-_MOST_MANIFESTS, _MOST_SIGNATURES = 64, 64
+_MOST_MANIFESTS, _MOST_SIGNATURES, _MOST_ATTEMPTS = 64, 64, 256
 _MOST_REASONS = 3
 
 
@@ -64,14 +64,24 @@ def check_source(spec: SourceSpec, trust: Trust, pin: str | None) -> None:
             f"{'no policy or key is there to check one' if pinned else 'nothing pins it, and no key is given'}",
             hint="write the image with its digest (@sha256:…), or give a key with bootc.trust.key=",
         )
-    for rule, requirements in decisions:
-        for each in requirements:
-            if each.kind is Kind.REJECT:
-                raise TrustError(
-                    f"{spec.typed!r} is not used: the policy rejects it ({rule})"
-                    + (f"; {each.fault}" if each.fault else ""),
-                    hint="use another image, or change the policy in the initramfs",
-                )
+    if trust.require is Require.SIGNATURE and isinstance(spec, HandlerArchive):
+        raise TrustError(
+            f"{spec.typed!r} is not used: 'bootc.trust.require=signature' wants a checked connection, and it has none",
+            hint="use a source over HTTPS, or change bootc.trust.require=",
+        )
+    # Which line is about an archive is known when it is open.
+    for rule, requirements in decisions if reference is not None else []:
+        _check_rejected(spec, rule, requirements)
+
+
+def _check_rejected(spec: SourceSpec, rule: str, requirements: Sequence[Requirement]) -> None:
+    for each in requirements:
+        if each.kind is Kind.REJECT:
+            raise TrustError(
+                f"{spec.typed!r} is not used: the policy rejects it ({rule})"
+                + (f"; {each.fault}" if each.fault else ""),
+                hint="use another image, or change the policy in the initramfs",
+            )
 
 
 def check_trust(spec: SourceSpec, source: AnySource, image: ResolvedImage, trust: Trust) -> TrustVerdict:
@@ -82,7 +92,8 @@ def check_trust(spec: SourceSpec, source: AnySource, image: ResolvedImage, trust
     reference, found = _reference(spec), _Signatures(source, image)
     rules, keys, identities = [], dict[str, None](), dict[str, None]()
     for policy in trust.policies:
-        rule, requirements = policy.requirements(reference)
+        rule, requirements = policy.requirements(reference, docker=not image.digests)
+        _check_rejected(spec, rule, requirements)
         rules.append(rule)
         for each in requirements:
             if each.kind is Kind.SIGNED:
@@ -105,12 +116,16 @@ class _Signatures:
     image: ResolvedImage
     faults: list[str] = field(default_factory=list)
     _found: list[Signature] | None = None
+    _attempts: int = 0
 
     def all(self) -> Sequence[Signature]:
         """Return those that can be read; raise SourceError."""
         if self._found is None:
             self._found = []
             for signature in self._read():
+                if not set(signature.digests) & set(self.image.digests):
+                    self.faults.append(f"a signature names another image, {signature.digests[0]}")
+                    continue
                 self._found.append(signature)
                 if len(self._found) >= _MOST_SIGNATURES:
                     break
@@ -118,39 +133,54 @@ class _Signatures:
 
     def _read(self) -> Iterator[Signature]:
         if not isinstance(self.source, SignedSource):
-            self.faults.append("signatures cannot be read from an archive that is compressed as a whole")
+            self.faults.append("signatures cannot be read from a docker-archive or one that is compressed as a whole")
             return
         budget = Budget()
         count = 0
+        seen = set[bytes]()
         for digest in self.image.digests:
-            for manifest in self.source.signature_manifests(digest):
+            for manifest in self._manifests(self.source, digest):
                 count += 1
                 if count > _MOST_MANIFESTS:
                     self.faults.append(f"there are more than {_MOST_MANIFESTS} documents")
                     return
+                if manifest in seen:
+                    continue
+                seen.add(manifest)
                 try:
                     budget.spend(len(manifest))
                     yield from self._in_manifest(manifest, budget)
                 except (ValueError, ImageError) as error:
                     self.faults.append(str(error))
 
+    def _manifests(self, source: SignedSource, digest: str) -> Iterator[bytes]:
+        """Yield the documents about one digest; a server that fails to list them hides none that came before."""
+        try:
+            yield from source.signature_manifests(digest)
+        except SourceError as error:
+            self.faults.append(error.message)
+
     def _in_manifest(self, content: bytes, budget: Budget) -> Iterator[Signature]:
         document: Any = read_json(content, FIELDS)
         layers = document.get("layers") if isinstance(document, dict) else None
         if not isinstance(layers, list):
             raise ValueError("a document beside the image is no manifest of signatures")
-        for layer in layers[:_MOST_SIGNATURES]:
-            descriptor = parse_descriptor(layer)
-            if descriptor.media_type != SIMPLE_SIGNING and not descriptor.media_type.startswith(BUNDLE_PREFIX):
-                continue
+        for layer in layers:
             try:
+                descriptor = parse_descriptor(layer)
+                if descriptor.media_type != SIMPLE_SIGNING and not descriptor.media_type.startswith(BUNDLE_PREFIX):
+                    continue
+                self._attempts += 1
+                if self._attempts > _MOST_ATTEMPTS:
+                    self.faults.append(f"there are more than {_MOST_ATTEMPTS} signatures")
+                    return
                 payload = self._blob(descriptor, budget)
                 if descriptor.media_type == SIMPLE_SIGNING:
                     yield parse_simple_signing(payload, descriptor.annotations.get(SIGNATURE_ANNOTATION, ""))
                 else:
                     yield parse_bundle(payload)
-            except (ValueError, ImageError) as error:
-                self.faults.append(f"the signature {descriptor.digest} cannot be used: {error}")
+            except (ValueError, ImageError, SourceError) as error:
+                self.faults.append(f"a signature cannot be used: {error}")
 
     def _blob(self, descriptor: Descriptor, budget: Budget) -> bytes:
         if descriptor.size > LARGEST_SIGNATURE:
@@ -168,7 +198,7 @@ def _signers(
     signers: dict[str, tuple[str, Signature]] = {}
     reasons = list[str]()
     for signature in found.all():
-        reason = _misfit(signature, wanted, image, reference)
+        reason = _misfit(signature, wanted, reference)
         if reason:
             reasons.append(reason)
             continue
@@ -189,15 +219,11 @@ def _signers(
     )
 
 
-def _misfit(signature: Signature, wanted: Requirement, image: ResolvedImage, reference: Reference | None) -> str:
+def _misfit(signature: Signature, wanted: Requirement, reference: Reference | None) -> str:
     """Return why a signature is not about this image, empty if it is; what it says is not verified yet."""
     if signature.signed is None:
         return "a signature is that of a file"
-    if not set(signature.digests) & set(image.digests):
-        return f"a signature names another image, {signature.digests[0]}"
-    if wanted.identity == "any" or (
-        reference is None and wanted.identity in ("matchExact", "matchRepoDigestOrExact", "matchRepository")
-    ):
+    if wanted.identity == ANY:
         return ""
     if signature.reference is None:
         return f"a bundle names no repository, so that {wanted.identity!r} cannot be checked"
@@ -209,21 +235,22 @@ def _misfit(signature: Signature, wanted: Requirement, image: ResolvedImage, ref
 
 
 def _same_identity(named: str, wanted: Requirement, reference: Reference | None) -> bool:
+    """Compare as containers-policy.json(5) describes; an archive has no name of its own to compare with."""
     try:
         signed = parse_reference(named)
     except ValueError:
         return False
-    repository, tagged = f"{signed.registry}/{signed.repository}", ":" in named.rpartition("/")[2]
+    repository = f"{signed.registry}/{signed.repository}"
+    exact = "@" in named or ":" in named.rpartition("/")[2]
     if wanted.identity == "exactRepository":
         return repository == _repository(wanted.expected)
     if wanted.identity == "exactReference":
-        return str(signed) == str(parse_reference(wanted.expected))
-    assert reference is not None
-    if repository != f"{reference.registry}/{reference.repository}":
+        return exact and str(signed) == str(parse_reference(wanted.expected))
+    if reference is None or repository != f"{reference.registry}/{reference.repository}":
         return False
     if wanted.identity == "matchRepository" or (wanted.identity == "matchRepoDigestOrExact" and reference.digest):
         return True
-    return tagged and signed.tag == reference.tag
+    return exact and str(signed) == str(reference)
 
 
 def _repository(text: str) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from ctypes import c_char_p, c_int, c_size_t, c_void_p
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 
 _LIBRARIES = ("libcrypto.so.3", "libcrypto.so.4", "libcrypto.so.1.1")
 # The numbers of key types in OpenSSL's object database, which never change.
@@ -20,6 +20,11 @@ _RSA, _EC, _ED25519 = 6, 408, 1087
 # instance of RFC 8032, of which OpenSSL before 3.2 knows only the first.
 _SIZES = {_RSA: range(2048, 16385), _EC: (256, 384), _ED25519: (256, 253)}
 _METHODS = {_RSA: (b"SHA256",), _EC: (b"SHA256", b"SHA384"), _ED25519: (b"Ed25519", b"Ed25519ph")}
+# How keys on P-256 and P-384 begin, with the curve by name and an uncompressed point: each key has one form then.
+_CURVES = (
+    bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d03010703420004"),
+    bytes.fromhex("3076301006072a8648ce3d020106052b8104002203620004"),
+)
 _UTF8_STRING = 4
 _FUNCTIONS = {
     "BIO_new_mem_buf": (c_void_p, (c_char_p, c_int)),
@@ -32,6 +37,7 @@ _FUNCTIONS = {
     "EVP_DigestVerifyInit": (c_int, (c_void_p, c_void_p, c_void_p, c_void_p, c_void_p)),
     "EVP_DigestVerifyInit_ex": (c_int, (c_void_p, c_void_p, c_char_p, c_void_p, c_char_p, c_void_p, c_void_p)),
     "EVP_DigestVerify": (c_int, (c_void_p, c_char_p, c_size_t, c_char_p, c_size_t)),
+    "i2d_PUBKEY": (c_int, (c_void_p, c_void_p)),
     "ERR_clear_error": (None, ()),
 }
 
@@ -43,10 +49,12 @@ class PublicKey:
     pem: bytes
     name: str
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
-        """Return the SHA-256 of the PEM text without white space, which identifies the key."""
-        return f"sha256:{hashlib.sha256(b''.join(self.pem.split())).hexdigest()}"
+        """Return the SHA-256 of the key in DER, which identifies it however it is written; raise as ``check``."""
+        library = _library()
+        with _loaded(library, self.pem) as (key, _):
+            return f"sha256:{hashlib.sha256(_der(library, key)).hexdigest()}"
 
     def check(self) -> None:
         """Raise ValueError for what is no key or one that is not accepted, and OSError without libcrypto."""
@@ -86,17 +94,30 @@ def _loaded(library: ctypes.CDLL, pem: bytes) -> Iterator[tuple[int, int]]:
         if not buffer:
             raise MemoryError
         stack.callback(library.BIO_free, buffer)
+        if pem.count(b"-----BEGIN ") > 1:
+            raise ValueError("it contains several keys: put each into a file of its own")
         key = library.PEM_read_bio_PUBKEY(buffer, None, None, None)
         library.ERR_clear_error()
         if not key:
             raise ValueError("it contains no public key in PEM (-----BEGIN PUBLIC KEY-----)")
         stack.callback(library.EVP_PKEY_free, key)
         kind, bits = (_number(library, name, key) for name in ("base_id", "bits"))
-        if bits not in _SIZES.get(kind, ()):
+        if bits not in _SIZES.get(kind, ()) or (kind == _EC and not _der(library, key).startswith(_CURVES)):
             raise ValueError(
                 "its kind is not accepted: use ECDSA on P-256 or P-384, Ed25519, or RSA of 2048 bits or more"
             )
         yield key, kind
+
+
+def _der(library: ctypes.CDLL, key: int) -> bytes:
+    """Return a key as a SubjectPublicKeyInfo (RFC 5280)."""
+    size = library.i2d_PUBKEY(key, None)
+    if size <= 0:
+        raise ValueError("it cannot be encoded")
+    buffer = ctypes.create_string_buffer(size)
+    # It moves the pointer that it is given.
+    library.i2d_PUBKEY(key, ctypes.byref(ctypes.c_void_p(ctypes.addressof(buffer))))
+    return buffer.raw
 
 
 def _number(library: ctypes.CDLL, name: str, key: int) -> int:

@@ -15,14 +15,15 @@ from typing import Any
 
 from bootc_live.base.errors import ConfigError
 from bootc_live.formats.json_text import read_json
-from bootc_live.formats.oci.reference import Reference
+from bootc_live.formats.oci.reference import Reference, parse_reference
 from bootc_live.system.signatures import PublicKey
 
 REPOSITORY, ANY = "matchRepository", "any"
-_REGISTRY, _ARCHIVE = "docker", "oci-archive"
-_TRANSPORTS_OF_ARCHIVES = (_ARCHIVE, "oci", "docker-archive")
+_REGISTRY, _DOCKER_ARCHIVE = "docker", "docker-archive"
+_OCI = ("oci-archive", "oci")
 _KEYS = {"keyPath": False, "keyPaths": True, "keyData": False, "keyDatas": True}
 _IDENTITIES = frozenset({"matchExact", "matchRepoDigestOrExact", REPOSITORY, "exactReference", "exactRepository"})
+_EXPECTED = {"exactReference": "dockerReference", "exactRepository": "dockerRepository"}
 _HINT = "correct the policy; SECURITY.md describes what of containers-policy.json(5) is supported"
 
 
@@ -54,22 +55,29 @@ class Requirement:
 class Policy:
     """The requirements for images: all of those that stand for the scope nearest to an image must be met.
 
-    ``origin`` is where the policy is from. ``scopes`` are those of registries, as written; ``archives`` stand for all
-    other sources.
+    ``origin`` is where the policy is from. ``scopes`` are those of registries, as written; ``archives`` are the
+    requirements for other sources, by transport.
     """
 
     origin: str
     default: tuple[Requirement, ...]
     scopes: tuple[tuple[str, tuple[Requirement, ...]], ...] = ()
-    archives: tuple[Requirement, ...] | None = None
+    archives: tuple[tuple[str, tuple[Requirement, ...]], ...] = ()
 
-    def requirements(self, reference: Reference | None) -> tuple[str, tuple[Requirement, ...]]:
+    def requirements(self, reference: Reference | None, *, docker: bool = False) -> tuple[str, tuple[Requirement, ...]]:
         """Return which line of the policy decides about an image, and its requirements.
 
-        ``reference`` is None for an image that is not from a registry.
+        ``reference`` is None for an image that is not from a registry; ``docker`` tells that it is in a docker-archive.
+        An OCI archive and a layout are the same here: if both have a line, both count.
         """
         if reference is None:
-            return (self.origin, self.default) if self.archives is None else (f"{self.origin}: archives", self.archives)
+            transports = (_DOCKER_ARCHIVE,) if docker else _OCI
+            found = [(name, each) for name, each in self.archives if name in transports]
+            if not found:
+                return f"{self.origin}: default", self.default
+            return f"{self.origin}: {' and '.join(name for name, _ in found)}", tuple(
+                one for _, each in found for one in each
+            )
         scopes = dict(self.scopes)
         for scope in _scopes_of(reference):
             if scope in scopes:
@@ -98,14 +106,18 @@ def parse_policy(content: bytes, origin: str, read: Callable[[str], bytes], thre
                 raise ValueError("a scope must have a list of requirements, and not an empty one")
             return tuple(_requirement(each, read, threshold) for each in data)
 
-        archives = next(
-            (transports[name][""] for name in _TRANSPORTS_OF_ARCHIVES if "" in transports.get(name, {})), None
-        )
+        archives = []
+        for name in (*_OCI, _DOCKER_ARCHIVE):
+            scopes = transports.get(name, {})
+            if scopes.keys() - {""}:
+                raise ValueError(f'the transport {name!r} has a scope; only "" is supported there')
+            if scopes:
+                archives.append((name, parsed(scopes[""])))
         return Policy(
             origin,
             parsed(document.get("default")),
             tuple((scope, parsed(data)) for scope, data in transports.get(_REGISTRY, {}).items()),
-            None if archives is None else parsed(archives),
+            tuple(archives),
         )
     except ValueError as error:
         raise ConfigError(f"the policy {origin!r} cannot be used: {error}", hint=_HINT) from error
@@ -117,7 +129,7 @@ def _requirement(data: object, read: Callable[[str], bytes], threshold: int) -> 
     kind = data.get("type")
     if kind == "signedBy":
         return Requirement(Kind.REJECT, fault="it wants signatures of GPG keys (signedBy), which are not supported")
-    if kind not in tuple(Kind):
+    if not isinstance(kind, str) or kind not in tuple(Kind):
         raise ValueError(f"a requirement has the unknown type {kind!r}")
     if kind != Kind.SIGNED:
         _known(data, {"type"})
@@ -136,14 +148,15 @@ def _requirement(data: object, read: Callable[[str], bytes], threshold: int) -> 
         )
     _known(data, {"type", "signedIdentity", *_KEYS})
     identity = data.get("signedIdentity", {"type": "matchRepoDigestOrExact"})
-    if not isinstance(identity, dict) or identity.get("type") not in _IDENTITIES:
+    if not isinstance(identity, dict) or str(identity.get("type")) not in _IDENTITIES:
         raise ValueError(f"a requirement has a signedIdentity that is not supported: {identity!r}")
-    expected = identity.get("dockerReference") or identity.get("dockerRepository") or ""
-    if str(identity["type"]).startswith("exact") is not bool(expected):
-        raise ValueError(
-            f"the signedIdentity {identity['type']!r} needs a dockerReference or dockerRepository, or must not have one"
-        )
-    return Requirement(Kind.SIGNED, tuple(_keys(data, read)), threshold, str(identity["type"]), str(expected))
+    field = _EXPECTED.get(str(identity["type"]), "")
+    if identity.keys() != {"type", field} - {""}:
+        raise ValueError(f"the signedIdentity {identity['type']!r} needs {field or 'nothing'} besides its type")
+    expected = str(identity.get(field, ""))
+    if field:
+        parse_reference(expected)
+    return Requirement(Kind.SIGNED, tuple(_keys(data, read)), threshold, str(identity["type"]), expected)
 
 
 def _keys(data: dict[str, Any], read: Callable[[str], bytes]) -> Iterator[PublicKey]:

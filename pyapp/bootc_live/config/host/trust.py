@@ -49,17 +49,15 @@ def read_trust(config: TrustConfig, root: str = "/") -> Trust:
     return Trust((*packed, *added), config.require, config.not_before, warning=warning)
 
 
-def trust_files(root: str = "/") -> Iterator[str]:
-    """Yield the paths, relative to ``root``, of policies and keys of the initramfs itself."""
-    for path in (_POLICY, _CONTAINERS_POLICY, _ALLOW_INSECURE):
-        if os.path.isfile(_below(root, path)):
-            yield path
-    for name in _names(_below(root, _KEYS)):
-        yield f"{_KEYS}/{name}"
-
-
 def _packed(root: str) -> Iterator[Policy]:
-    keys = [f"{_KEYS}/{name}" for name in _names(_below(root, _KEYS)) if name.endswith((".pub", ".pem"))]
+    names = _names(_below(root, _KEYS))
+    keys = [f"{_KEYS}/{name}" for name in names or ()]
+    wrong = [name for name in names or () if not name.endswith(".pub")]
+    if wrong or names == []:
+        what = f"the file {wrong[0]!r}" if wrong else "no key"
+        raise ConfigError(
+            f"{_KEYS!r} of the initramfs contains {what}", hint="give each public key a name that ends in .pub"
+        )
     if os.path.lexists(_below(root, _POLICY)):
         yield _policy(root, _POLICY, 1)
     elif keys:
@@ -71,12 +69,15 @@ def _packed(root: str) -> Iterator[Policy]:
 def _added(config: TrustConfig, root: str) -> Iterator[Policy]:
     credentials = [f"{_CREDENTIALS}/bootc-live.{name}" for name in ("policy", "key")]
     policy, key = (path if os.path.isfile(_below(root, path)) else None for path in credentials)
-    for path in (config.policy, policy):
-        if path is not None:
-            yield _policy(root, path, config.threshold)
-    keys = [*config.keys, *([key] if key is not None else [])]
-    if keys:
-        yield _policy_of_keys(root, keys, config.threshold)
+    if config.policy is not None:
+        yield _policy(root, config.policy, config.threshold)
+    if config.keys:
+        yield _policy_of_keys(root, list(config.keys), config.threshold)
+    # Policies of their own: a credential must not stand in for a key of the command line.
+    if policy is not None:
+        yield _policy(root, policy, 1)
+    if key is not None:
+        yield _policy_of_keys(root, [key], 1)
 
 
 def _policy(root: str, path: str, threshold: int) -> Policy:
@@ -116,11 +117,14 @@ def _read(path: str) -> bytes:
     return content
 
 
-def _names(directory: str) -> list[str]:
+def _names(directory: str) -> list[str] | None:
+    """Return the names in a directory, None if there is no directory; raise ConfigError for one that cannot be read."""
     try:
         return sorted(os.listdir(directory))
-    except OSError:
-        return []
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ConfigError(f"{directory!r} cannot be read: {error.strerror}", hint="build the initramfs anew") from error
 
 
 def _below(root: str, path: str) -> str:
