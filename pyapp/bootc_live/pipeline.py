@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -95,14 +96,14 @@ def land_root(run: Run, landing: Landing[MountedRoot], means: Means, *, ours: bo
             land(run, landing, root, receipt)
 
 
-def land_kernel(run: Run, landing: Landing[BootArtifacts], recipe: BootFileRecipe) -> None:
+def land_kernel(run: Run, landing: Landing[BootArtifacts], opened: AbstractContextManager[BootFileRecipe]) -> None:
     """Take the kernel out of an image and land in it; raise BootcLiveError."""
-    artifacts = recipe.extract(fetch(run.sources, run.access, recipe, run.recorder))
+    # Closed before landing: no kernel loads a file that somebody can write to.
+    with opened as recipe:
+        artifacts = recipe.extract(fetch(run.sources, run.access, recipe, run.recorder))
 
-    def receipt(artifacts: BootArtifacts) -> Receipt:
-        return first_stage(artifacts, run.access.traffic.hosts, run.peak.used, run.recorder)
-
-    land(run, landing, artifacts, receipt)
+    hosts = run.access.traffic.hosts
+    land(run, landing, artifacts, lambda made: first_stage(made, hosts, run.peak.used, run.recorder))
 
 
 def land(run: Run, landing: Landing[Made], made: Made, receipt: Callable[[Made], Receipt]) -> None:

@@ -27,9 +27,18 @@ from tests.lib.tar_writer import file, layer
 # A kernel that can load no modules needs none: then images cannot lack them.
 MODULAR = Path("/proc/modules").exists()
 HANDOVER = "usr/lib/bootc-live/handover"
-_RECORD = (
-    '#!/bin/sh\ncp "$3" "$RECORD/kernel" && cp "${4#--initrd=}" "$RECORD/initrd" && echo "$5" >"$RECORD/cmdline"\n'
-)
+# Like the kernel, it takes no file that somebody can write to: then there is no lease for reading (fcntl(2)).
+_RECORD = """#!/usr/bin/python3
+import fcntl, shutil, sys
+_, _, _, kernel, initrd, cmdline = sys.argv
+for path in (kernel, initrd.removeprefix("--initrd=")):
+    with open(path) as file:
+        fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+shutil.copy(kernel, "$RECORD/kernel")
+shutil.copy(initrd.removeprefix("--initrd="), "$RECORD/initrd")
+with open("$RECORD/cmdline", "w", encoding="utf-8", errors="surrogateescape") as file:
+    file.write(f"{cmdline}\\n")
+"""
 
 
 @dataclass(frozen=True)

@@ -98,8 +98,7 @@ def _boot_by_kexec(config: Config, kexec: Kexec, arguments: argparse.Namespace, 
             access = _access(config, recorder, directory)
             run = Run(config, sources, access, directory, recorder, peak, dry_run=arguments.dry_run)
             record = LAYOUT.lstrip("/") if kexec.reuse else None
-            with boot_file_recipe(directory, recorder, record, partial(plan_handover, config)) as recipe:
-                land_kernel(run, landing, recipe)
+            land_kernel(run, landing, boot_file_recipe(directory, recorder, record, partial(plan_handover, config)))
             return True
     except (ImageError, LandingError, OutOfMemoryError, RunError) as error:
         if not kexec.boot_on_failure:
