@@ -11,12 +11,19 @@ from pathlib import Path
 import pytest
 
 from bootc_live.base.errors import ConfigError, TrustError
+from bootc_live.base.log import Recorder
 from bootc_live.config.host.policy import Kind, Policy, parse_policy
 from bootc_live.config.host.trust import Trust, read_trust
 from bootc_live.config.model import Require, TrustConfig
 from bootc_live.config.source_spec import parse_source
 from bootc_live.formats.oci.reference import parse_reference
-from bootc_live.image.trust import check_source
+from bootc_live.image.candidate import looked_up
+from bootc_live.image.trust import check_source, check_trust
+from bootc_live.source.access import Access
+from bootc_live.system import signatures
+from tests.lib.archive_members import tar_of
+from tests.lib.docker_writer import Saved, docker_members
+from tests.lib.tar_writer import file, layer
 
 ACCEPT, REJECT = {"type": "insecureAcceptAnything"}, {"type": "reject"}
 SIGNED = {"type": "sigstoreSigned", "keyPath": "/key.pub"}
@@ -271,3 +278,24 @@ def test_a_handler_has_no_checked_connection(key: bytes) -> None:
     trust = Trust((parsed({"default": [SIGNED]}, key),), Require.SIGNATURE)
     with pytest.raises(TrustError, match="wants a checked connection"):
         check_source(parse_source("tftp://server.example/os.oci"), trust, None)
+
+
+def test_without_openssl_nothing_boots(tmp_path: Path, key: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bootc_live.system.signatures._LIBRARIES", ("libnothing.so.9",))
+    monkeypatch.setattr("bootc_live.system.signatures._library", signatures._library.__wrapped__)
+    with pytest.raises(ConfigError, match="no OpenSSL library is there to check it with"):
+        read_trust(TrustConfig(keys=("/a.pub",)), packed(tmp_path, {"a.pub": key}))
+
+
+def test_a_digest_is_required_whatever_line_counts_in_the_end(tmp_path: Path, key: bytes) -> None:
+    """Before it is open, an archive may be of a kind that has to be signed."""
+    lines = {"oci": {"": [SIGNED]}, "docker-archive": {"": [ACCEPT]}}
+    trust = Trust((parsed({"default": [REJECT], "transports": lines}, key),), Require.DIGEST)
+    saved = tmp_path / "image.tar"
+    saved.write_bytes(tar_of(docker_members("skopeo", Saved([layer(file("a", "x"))]))))
+    spec = parse_source(str(saved))
+    check_source(spec, trust, None)
+    with looked_up(spec, Access(print), Recorder(quiet=True)) as (source, image):
+        assert check_trust(spec, source, image, trust, "sha256:x").keys == ()
+        with pytest.raises(TrustError, match="wants a digest or a signature, and has neither"):
+            check_trust(spec, source, image, trust, None)

@@ -84,7 +84,9 @@ def _check_rejected(spec: SourceSpec, rule: str, requirements: Sequence[Requirem
             )
 
 
-def check_trust(spec: SourceSpec, source: AnySource, image: ResolvedImage, trust: Trust) -> TrustVerdict:
+def check_trust(
+    spec: SourceSpec, source: AnySource, image: ResolvedImage, trust: Trust, pin: str | None
+) -> TrustVerdict:
     """Return what was decided about an image that is known but not fetched; raise TrustError if it may not be used."""
     _check_age(image, trust.not_before)
     if not trust.policies:
@@ -100,6 +102,13 @@ def check_trust(spec: SourceSpec, source: AnySource, image: ResolvedImage, trust
                 signers = _signers(each, policy, found, image, reference)
                 keys.update(dict.fromkeys(name for name, _ in signers))
                 identities.update(dict.fromkeys(signature.reference for _, signature in signers if signature.reference))
+    # Which line of a policy is about an archive was not known before.
+    pinned = pin is not None or (reference is not None and reference.digest is not None)
+    if trust.require is Require.DIGEST and not keys and not pinned:
+        raise TrustError(
+            f"{image.typed!r} is not used: 'bootc.trust.require=digest' wants a digest or a signature, and has neither",
+            hint="pin the image with bootc.live.digest=, or sign it",
+        )
     if trust.require is Require.SIGNATURE and (image.insecure or not keys):
         raise TrustError(
             f"{image.typed!r} is not used: 'bootc.trust.require=signature' wants a signature and a checked connection",

@@ -57,7 +57,7 @@ class PublicKey:
             return f"sha256:{hashlib.sha256(_der(library, key)).hexdigest()}"
 
     def check(self) -> None:
-        """Raise ValueError for what is no key or one that is not accepted, and OSError without libcrypto."""
+        """Raise ValueError for what is no key, one that is not accepted, and without libcrypto."""
         with _loaded(_library(), self.pem):
             pass
 
@@ -83,7 +83,7 @@ def _library() -> ctypes.CDLL:
                 getattr(library, function).restype = result
                 getattr(library, function).argtypes = arguments
         return library
-    raise failure or OSError("libcrypto is missing")
+    raise ValueError(f"no OpenSSL library is there to check it with ({failure})")
 
 
 @contextmanager

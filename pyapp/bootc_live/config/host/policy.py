@@ -18,13 +18,14 @@ from bootc_live.formats.json_text import read_json
 from bootc_live.formats.oci.reference import Reference, parse_reference
 from bootc_live.system.signatures import PublicKey
 
-REPOSITORY, ANY = "matchRepository", "any"
+# Of keys without a policy: whatever a signature names.
+ANY = "any"
 _REGISTRY, _DOCKER_ARCHIVE = "docker", "docker-archive"
 _OCI = ("oci-archive", "oci")
 _KEYS = {"keyPath": False, "keyPaths": True, "keyData": False, "keyDatas": True}
-_IDENTITIES = frozenset({"matchExact", "matchRepoDigestOrExact", REPOSITORY, "exactReference", "exactRepository"})
 _EXPECTED = {"exactReference": "dockerReference", "exactRepository": "dockerRepository"}
-_HINT = "correct the policy; SECURITY.md describes what of containers-policy.json(5) is supported"
+_IDENTITIES = frozenset({"matchExact", "matchRepoDigestOrExact", "matchRepository", *_EXPECTED})
+_HINT = "correct the policy; docs/signing.md describes what of containers-policy.json(5) is supported"
 
 
 class Kind(StrEnum):
