@@ -103,14 +103,16 @@ def test_hooks_and_generator_can_be_run(initrd: Initrd) -> None:
 
 
 def test_what_the_building_machine_has(initrd: Initrd) -> None:
-    """Certificates, credentials and mirrors are packed where something reads them; keys stay private."""
+    """Certificates, credentials, mirrors and trust are packed where something reads them; keys stay private."""
     etc = initrd.tree / "etc/bootc-live"
     found = {str(path.relative_to(etc)): path for path in etc.rglob("*") if path.is_file()}
+    trust = set() if initrd.kind.shared else {"policy.json", "keys/os.pub"}
+    assert {name for name in trust if found[name].is_symlink()} == set()
     if initrd.flavour == "plain" or initrd.kind.shared:
-        assert not found
+        assert set(found) == trust
         return
     certs = [f"certs.d/h.example:5000/{name}" for name in ("ca.crt", "client.cert", "client.key", "two words/x.crt")]
-    assert set(found) == {*certs, "auth.json", "registries.yaml"}
+    assert set(found) == {*certs, "auth.json", "registries.yaml", *trust}
     assert found["certs.d/h.example:5000/client.key"].stat().st_mode & 0o077 == 0
     assert initrd.path.stat().st_mode & 0o077 == 0
 
