@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from bootc_live.base.advice import advise
 from bootc_live.base.errors import ImageError, SourceError, TrustError
 from bootc_live.config.host.policy import ANY, Kind, Policy, Requirement
 from bootc_live.config.host.trust import Trust
@@ -107,7 +108,7 @@ def check_trust(
     if trust.require is Require.DIGEST and not keys and not pinned:
         raise TrustError(
             f"{image.typed!r} is not used: 'bootc.trust.require=digest' wants a digest or a signature, and has neither",
-            hint="pin the image with bootc.live.digest=, or sign it",
+            hint=advise("pin the image with bootc.live.digest=", "write it with its digest (@sha256:…)") + ", or sign it",
         )
     if trust.require is Require.SIGNATURE and (image.insecure or not keys):
         raise TrustError(
