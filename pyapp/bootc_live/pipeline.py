@@ -57,7 +57,7 @@ def fetch(specs: Sequence[SourceSpec], access: Access, recipe: Recipe[Plan], rec
                 store.next_source()
             else:
                 store.keep_only(image.resolved.config.diff_ids)
-                return Fetched(image, plan, verdict, (*attempts, Attempt(spec.typed, None)))
+                return Fetched(image, plan, verdict, (*attempts, Attempt(spec.source_text, None)))
         raise ValueError("no sources")
 
 

@@ -48,7 +48,7 @@ class _Parts:
 
     parts: list[bytes]
     opened: list[str]
-    typed: str = "it"
+    source_text: str = "it"
     insecure: bool = False
 
     def top(self) -> TopManifest:

@@ -50,8 +50,8 @@ def there(layout: Path, tmp_path: Path) -> Path:
 def test_paths(source: str, program: Program, there: Path, wanted: list[Line], tmp_path: Path) -> None:
     top = there.parent
     (top / "link").symlink_to("layout")
-    typed = source.format(top=top)
-    program.run("unpack", typed, tmp_path / "tree", "--label", "small", cwd=top).good()
+    source_text = source.format(top=top)
+    program.run("unpack", source_text, tmp_path / "tree", "--label", "small", cwd=top).good()
     assert not differences(wanted, tree_list(tmp_path / "tree"))
 
 

@@ -82,17 +82,17 @@ def test_tmpfs(spec: RamFs, given: set[str], where: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spec", "typed"),
+    ("spec", "source_text"),
     [
         (RamFs(None, mpol="bind:1023"), "'bootc.live.mpol=bind:1023'"),
         (RamFs(None, huge="some_times"), "'bootc.live.huge=some.times'"),
         (RamFs(MIB, huge="x", mpol="local"), "'bootc.live.huge=x' and 'bootc.live.mpol=local'"),
     ],
 )
-def test_tmpfs_that_the_kernel_refuses(spec: RamFs, typed: str, where: Path) -> None:
+def test_tmpfs_that_the_kernel_refuses(spec: RamFs, source_text: str, where: Path) -> None:
     with pytest.raises(RootfsError) as caught, ram_filesystem(spec, str(where)):
         pytest.fail("it was mounted")
-    assert caught.value.message.startswith(f"the kernel refuses a tmpfs with {typed}: mount exited with 32")
+    assert caught.value.message.startswith(f"the kernel refuses a tmpfs with {source_text}: mount exited with 32")
     assert not where.is_mount()
 
 

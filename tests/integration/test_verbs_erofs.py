@@ -187,12 +187,14 @@ def test_errors_leave_nothing(row: Failure, program: Program, archive: Path, tmp
 @pytest.mark.parametrize("compress", ["none", "lz4"])
 @pytest.mark.parametrize("source", ["archive", "stream"])
 def test_a_full_file_system(source: str, compress: str, program: Program, archive: Path, tmp_path: Path) -> None:
-    typed = archive
+    source_text = archive
     if source == "stream":
-        typed = tmp_path / "image.oci.gz"
-        typed.write_bytes(gzip.compress(archive.read_bytes(), 1))
+        source_text = tmp_path / "image.oci.gz"
+        source_text.write_bytes(gzip.compress(archive.read_bytes(), 1))
     with tmpfs(tmp_path / "small", "size=2M") as small:
-        told = program.run("erofs", "--compress", compress, typed, small / "file").error(typed, "no space left")
+        told = program.run("erofs", "--compress", compress, source_text, small / "file").error(
+            source_text, "no space left"
+        )
         assert "2.0 MiB" in told
         assert "use another file system" in told
         assert list(small.iterdir()) == []

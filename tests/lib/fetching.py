@@ -19,9 +19,9 @@ def quiet(_message: str) -> None:
     """Hears of new tries, and keeps it to itself."""
 
 
-def fetched_archive(path: Path, typed: str, data: Path) -> VerifiedImage:
+def fetched_archive(path: Path, source_text: str, data: Path) -> VerifiedImage:
     """The image of an archive, in the new data file `data`."""
-    specs = [ArchiveFile(str(path), typed)]
+    specs = [ArchiveFile(str(path), source_text)]
     return plain(specs, Access(quiet), data, Recorder(quiet=True)).image
 
 

@@ -30,9 +30,9 @@ class Result:
     processes: list[str]
 
 
-def the_error(result: Result, typed: str | Path) -> str:
+def the_error(result: Result, source_text: str | Path) -> str:
     """The one error message of a verb that failed as it should; it names `typed`, and nothing is left mounted."""
-    message = Ended(result.status, "", result.output).error(typed)
+    message = Ended(result.status, "", result.output).error(source_text)
     assert not result.mounts, result.mounts
     assert not result.processes, result.processes
     return message

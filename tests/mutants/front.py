@@ -123,8 +123,8 @@ FRONT = (
         "archive: a short file is a short member",
         "pyapp/bootc_live/source/archive/reader.py",
         "raise SourceError(\n"
-        '                    f"{self._typed!r} is truncated: it ends inside a member", '
-        'hint="copy or make the archive again"\n'
+        '                    f"{self._source_text!r} is truncated: it ends inside a member",\n'
+        '                    hint="copy or make the archive again",\n'
         "                )",
         "return",
         "unit",
@@ -174,8 +174,8 @@ FRONT = (
     Mutation(
         "resolve: the digest of an index is no pin",
         "pyapp/bootc_live/image/resolve.py",
-        "wanted.check_pin(source.typed, *document.within, document.content)",
-        "wanted.check_pin(source.typed, document.content)",
+        "wanted.check_pin(source.source_text, *document.within, document.content)",
+        "wanted.check_pin(source.source_text, document.content)",
         "unit",
         "tests/unit/test_stream_digests.py",
     ),

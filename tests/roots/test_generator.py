@@ -122,12 +122,12 @@ TOTALS = (
     ("=.5h", 3600),
     ("=$(reboot)", 3600),
 )
-LIMITED = tuple((f"root=bootc-live:/a bootc.live.retry.total{typed}",) for typed, _ in TOTALS)
+LIMITED = tuple((f"root=bootc-live:/a bootc.live.retry.total{source_text}",) for source_text, _ in TOTALS)
 
 
 @pytest.mark.parametrize(("typed", "seconds"), TOTALS)
-def test_the_time_limit_follows_the_argument(root: Root, typed: str, seconds: int) -> None:
-    said = root.stage(GENERATE, f"root=bootc-live:/a bootc.live.retry.total{typed}", among=LIMITED).stdout
+def test_the_time_limit_follows_the_argument(root: Root, source_text: str, seconds: int) -> None:
+    said = root.stage(GENERATE, f"root=bootc-live:/a bootc.live.retry.total{source_text}", among=LIMITED).stdout
     assert f"TimeoutStartSec={seconds + 1800}\n" in said
 
 

@@ -140,17 +140,19 @@ ARCHIVE = "bootc-live:/root.oci"
 CLAIMED = (ARCHIVE, NETWORK)
 OF_OTHERS = ("", "/dev/sda1", "block:/dev/sda1", "nfs:bootc-live:/x")
 MOUNTED = tuple(
-    ("rd.shell=0", status, typed) for status, roots in (("0", CLAIMED), ("1", (ARCHIVE, *OF_OTHERS))) for typed in roots
+    ("rd.shell=0", status, source_text)
+    for status, roots in (("0", CLAIMED), ("1", (ARCHIVE, *OF_OTHERS)))
+    for source_text in roots
 )
 
 
-def mounted(root: Root, status: int, typed: str) -> list[str]:
-    return root.stage(MOUNT, "rd.shell=0", (str(status), typed), among=MOUNTED).stdout.splitlines()
+def mounted(root: Root, status: int, source_text: str) -> list[str]:
+    return root.stage(MOUNT, "rd.shell=0", (str(status), source_text), among=MOUNTED).stdout.splitlines()
 
 
 @pytest.mark.parametrize("typed", CLAIMED)
-def test_the_mount_hook_boots_once(root: Root, typed: str) -> None:
-    assert mounted(root, 0, typed) == ["status=0", "subshell=0", "called"]
+def test_the_mount_hook_boots_once(root: Root, source_text: str) -> None:
+    assert mounted(root, 0, source_text) == ["status=0", "subshell=0", "called"]
 
 
 def test_the_mount_hook_dies_with_a_message(root: Root) -> None:
@@ -186,8 +188,8 @@ def test_a_program_that_hangs_is_ended(root: Root) -> None:
 
 
 @pytest.mark.parametrize("typed", OF_OTHERS)
-def test_the_mount_hook_leaves_others_alone(root: Root, typed: str) -> None:
-    assert mounted(root, 1, typed) == ["status=0", "subshell=0"]
+def test_the_mount_hook_leaves_others_alone(root: Root, source_text: str) -> None:
+    assert mounted(root, 1, source_text) == ["status=0", "subshell=0"]
 
 
 BOOT = r"""

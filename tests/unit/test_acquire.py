@@ -90,7 +90,7 @@ def test_in_order(good: str, tmp_path: Path) -> None:
         str(attempt.error).partition(";")[0] for attempt in made.attempts[:-1]
     ]
     assert contents(made.image) == TARS
-    assert made.image.resolved.typed == good
+    assert made.image.resolved.source_text == good
     assert allocated(tmp_path / "data") < UNPACKED + SLACK
 
 

@@ -30,8 +30,8 @@ def image(ref: str | None, content: str = "", architecture: str = "amd64") -> Im
 
 
 @contextlib.contextmanager
-def opened(path: Path, typed: str) -> Iterator[LayoutSource]:
-    with open_archive(str(path), typed, None) as source:
+def opened(path: Path, source_text: str) -> Iterator[LayoutSource]:
+    with open_archive(str(path), source_text, None) as source:
         assert isinstance(source, LayoutSource)
         yield source
 
@@ -222,7 +222,7 @@ def test_blobs_come_in_pieces(tmp_path: Path) -> None:
         assert stream is not None
         content = stream.read()
     blob = Descriptor("", sha256(content), len(content))
-    with opened(path, "typed") as source, source.open_blob(blob) as chunks:
+    with opened(path, "source") as source, source.open_blob(blob) as chunks:
         pieces = list(chunks)
     assert b"".join(pieces) == content
     assert max(map(len, pieces)) <= 2**20

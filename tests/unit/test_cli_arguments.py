@@ -25,7 +25,7 @@ def test_url() -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "said"),
+    ("source_text", "said"),
     [
         ("missing.oci", "'missing.oci' is not a file or directory"),
         ("down/missing.oci", "'down/missing.oci' is not a file or directory"),
@@ -35,10 +35,10 @@ def test_url() -> None:
         ("registry.example/os:1", "'registry.example/os:1' is neither an absolute path nor a URL"),
     ],
 )
-def test_what_is_not_there(typed: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_not_there(source_text: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError) as caught:
-        source_argument(argparse.Namespace(source=typed))
+        source_argument(argparse.Namespace(source=source_text))
     assert caught.value.message.startswith(said)
-    assert ("not a file" in caught.value.message) == typed.endswith(".oci")
+    assert ("not a file" in caught.value.message) == source_text.endswith(".oci")
     assert "docker://" in caught.value.hint or "--help" in caught.value.hint

@@ -289,7 +289,7 @@ def test_mistakes_show_no_secrets(argument: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "near"),
+    ("source_text", "near"),
     [
         ("bootc.live.etc.ro=0", "bootc.live.etc.rw"),
         ("bootc.live.etc.wr=0", "bootc.live.etc.rw"),
@@ -298,9 +298,9 @@ def test_mistakes_show_no_secrets(argument: str) -> None:
         ("bootc.kexec.reuse_image=0", "bootc.kexec.reuse-image"),
     ],
 )
-def test_a_misspelt_name_gets_a_near_match(typed: str, near: str) -> None:
-    (only,) = mistakes(f"{ROOT} {typed}")
-    assert only == f"'{typed}' is not a known argument; did you mean '{near}'?"
+def test_a_misspelt_name_gets_a_near_match(source_text: str, near: str) -> None:
+    (only,) = mistakes(f"{ROOT} {source_text}")
+    assert only == f"'{source_text}' is not a known argument; did you mean '{near}'?"
 
 
 @pytest.mark.parametrize("prefix", OWN_PREFIXES)
@@ -363,19 +363,21 @@ def in_capitals(name: str) -> set[str]:
 
 @pytest.mark.parametrize("name", sorted(set(BY_NAME) - EITHER_CASE - {"root", "ro", "rw"}))
 def test_names_in_capitals_are_no_silence(name: str) -> None:
-    for typed in in_capitals(name):
-        with pytest.raises(ConfigError, match=f"'{re.escape(typed)}=1' is not a known argument.*'{re.escape(name)}'"):
-            parse_cmdline(f"root=bootc-live:/x {typed}=1")
+    for source_text in in_capitals(name):
+        with pytest.raises(
+            ConfigError, match=f"'{re.escape(source_text)}=1' is not a known argument.*'{re.escape(name)}'"
+        ):
+            parse_cmdline(f"root=bootc-live:/x {source_text}=1")
 
 
-@pytest.mark.parametrize("typed", ["ROOT=bootc-live:/y", "Root=bootc-live:docker://a/b"])
-def test_a_root_of_ours_in_capitals_is_no_silence(typed: str) -> None:
+@pytest.mark.parametrize("source_text", ["ROOT=bootc-live:/y", "Root=bootc-live:docker://a/b"])
+def test_a_root_of_ours_in_capitals_is_no_silence(source_text: str) -> None:
     with pytest.raises(ConfigError, match="did you mean 'root'"):
-        parse_cmdline(f"root=bootc-live:/x {typed}")
+        parse_cmdline(f"root=bootc-live:/x {source_text}")
 
 
 @pytest.mark.parametrize(
-    "typed", ["ROOT=/dev/sda", "RO", "RW", "BOOTCX.LIVE=1", "TERM=vt100", "No_Proxy=a", "HTTP_PROXY=a"]
+    "source_text", ["ROOT=/dev/sda", "RO", "RW", "BOOTCX.LIVE=1", "TERM=vt100", "No_Proxy=a", "HTTP_PROXY=a"]
 )
-def test_capitals_of_others_are_left_alone(typed: str) -> None:
-    assert parse_cmdline(f"root=bootc-live:/x {typed}").sources
+def test_capitals_of_others_are_left_alone(source_text: str) -> None:
+    assert parse_cmdline(f"root=bootc-live:/x {source_text}").sources

@@ -51,15 +51,15 @@ def image_of(compression: Compression) -> Image:
 
 
 @contextmanager
-def opened(typed: str) -> Iterator[Estimate]:
+def opened(source_text: str) -> Iterator[Estimate]:
     """The estimate of a source, written as after `root=bootc-live:`."""
     access = Access(quiet, policy=QUICK)
-    with open_source(parse_source(typed), access) as source:
+    with open_source(parse_source(source_text), access) as source:
         yield estimate(source, resolve(source, Wanted()))
 
 
-def estimate_of(typed: str | Path) -> Estimate:
-    with opened(str(typed)) as made:
+def estimate_of(source_text: str | Path) -> Estimate:
+    with opened(str(source_text)) as made:
         return made
 
 

@@ -66,7 +66,7 @@ def test_every_packing(tmp_path: Path, flavour: Flavour, compression: Compressio
     assert [made.diff_id for made in found.layers] == [sha256(tar) for tar in TARS]
     assert found.size == sum(map(len, TARS))
     assert found.resolved.compressed_size == sum(len(compress(tar, compression)) for tar in TARS)
-    assert found.resolved.typed == "/typed.oci"
+    assert found.resolved.source_text == "/typed.oci"
     assert found.resolved.insecure is False
 
 
@@ -174,7 +174,7 @@ class _Interrupted(LayoutSource):
 def test_interruption_leaves_nothing(tmp_path: Path) -> None:
     path = write_archive(tmp_path / "a.oci", image())
     with path.open("rb") as file:
-        source = _Interrupted(TarFiles(FileReader(file.fileno(), "typed"), "typed"), "typed", None)
+        source = _Interrupted(TarFiles(FileReader(file.fileno(), "source"), "source"), "source", None)
         with pytest.raises(KeyboardInterrupt), layer_store(str(tmp_path / "data")) as store:
             fetch_layers(source, resolve_image(source), store, Recorder(quiet=True), DataFile())
     assert os.listdir(tmp_path) == ["a.oci"]
@@ -183,7 +183,7 @@ def test_interruption_leaves_nothing(tmp_path: Path) -> None:
 def test_resolving_fetches_no_layer(tmp_path: Path) -> None:
     names = tuple(f"blobs/sha256/{sha256(compress(tar, 'gzip')).partition(':')[2]}" for tar in TARS)
     path = write_archive(tmp_path / "a.oci", image(), without=names)
-    with open_archive(str(path), "typed", None) as source:
+    with open_archive(str(path), "source", None) as source:
         assert isinstance(source, LayoutSource)
         found = resolve_image(source)
     assert len(found.manifest.layers) == len(TARS)
@@ -192,7 +192,7 @@ def test_resolving_fetches_no_layer(tmp_path: Path) -> None:
 
 def test_another_platform_may_be_asked_for(tmp_path: Path) -> None:
     path = write_archive(tmp_path / "a.oci", image(architecture="s390x"))
-    with open_archive(str(path), "typed", None) as source:
+    with open_archive(str(path), "source", None) as source:
         assert isinstance(source, LayoutSource)
         assert str(resolve_image(source, Wanted(machine_platform("s390x"))).config.platform) == "linux/s390x"
 

@@ -44,7 +44,7 @@ def test_fetched_archive(archive: Path, work: Path, tmp_path: Path, monkeypatch:
     handler(f'echo "$1" >{tmp_path}/asked; cp {archive} "$2/root.oci"; echo "$2/root.oci"', tmp_path, monkeypatch)
     image = acquired(work / "data", URL, directory=str(work))
     assert contents(image) == TARS
-    assert image.resolved.typed == TYPED
+    assert image.resolved.source_text == TYPED
     assert (tmp_path / "asked").read_text() == f"{URL}\n"
     assert os.listdir(work) == ["data"]
 
@@ -64,8 +64,8 @@ def test_archive_on_a_share_is_left_alone(
     """What lies elsewhere, as on NFS, is not ours."""
     before = archive.read_bytes(), allocated(archive)
     handler(f"echo {archive}", tmp_path, monkeypatch)
-    for typed in ("nfs://server.example/images/root.oci", "nfs:server.example:/images/root.oci"):
-        assert contents(acquired(work / "data", typed, directory=str(work))) == TARS
+    for source_text in ("nfs://server.example/images/root.oci", "nfs:server.example:/images/root.oci"):
+        assert contents(acquired(work / "data", source_text, directory=str(work))) == TARS
         (work / "data").unlink()
     assert (archive.read_bytes(), allocated(archive)) == before
 

@@ -83,7 +83,7 @@ def test_sources() -> None:
     assert Handover("sha256:ab", None).sources(asked) == asked
     for missing, rest in (((), None), (("sha256:x",), asked[0])):
         first, *others = Handover("sha256:ab", "/layout", missing).sources(asked)
-        assert first == HandoverImage("/layout", rest, asked[0].typed)
+        assert first == HandoverImage("/layout", rest, asked[0].source_text)
         assert tuple(others) == asked
 
 
@@ -96,7 +96,7 @@ def test_the_source_that_gave_the_image_comes_first(layout: str | None, used: st
     dead, good, last = (parse_source(text) for text in ("docker://registry.example/os", pinned, "/z"))
     found = Handover(digest, layout, ("sha256:x",), {"source": used}).sources((dead, good, last))
     if layout is not None:
-        assert found[0] == HandoverImage(layout, good, good.typed)
+        assert found[0] == HandoverImage(layout, good, good.source_text)
         found = found[1:]
     assert found == (good, dead, last)
     assert Handover(digest, None, (), {"source": "/elsewhere"}).sources((dead, good)) == (dead, good)
@@ -107,7 +107,7 @@ def test_all_comes_from_the_layout_and_goes_from_memory(tmp_path: Path) -> None:
     found = acquired(tmp_path, handed(layout, None))
     assert contents(found.image) == TARS
     assert [attempt.error for attempt in found.attempts] == [None]
-    assert found.image.resolved.typed == "docker://registry.example/os"
+    assert found.image.resolved.source_text == "docker://registry.example/os"
     assert layer_files(layout) == []
 
 
@@ -176,10 +176,10 @@ def test_what_ends_a_fetch_ends_that_of_the_rest(gone: int, tmp_path: Path) -> N
     for blob in layer_files(layout)[:gone]:
         blob.unlink()
     files = Other({})
-    source = HandoverSource(str(layout), "typed", LayoutSource(files, "rest", None))
+    source = HandoverSource(str(layout), "source", LayoutSource(files, "rest", None))
     source.interrupt()
     assert files.ended
-    HandoverSource(str(layout), "typed", None).interrupt()
+    HandoverSource(str(layout), "source", None).interrupt()
 
 
 def test_the_rest_is_opened_where_a_signal_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,7 +189,7 @@ def test_the_rest_is_opened_where_a_signal_ends_it(tmp_path: Path, monkeypatch: 
     @contextmanager
     def opened(spec: ArchiveFile, _access: Access) -> Iterator[LayoutSource]:
         threads.append(threading.current_thread())
-        with open_archive(spec.path, spec.typed, None) as source:
+        with open_archive(spec.path, spec.source_text, None) as source:
             assert isinstance(source, LayoutSource)
             yield source
 
@@ -216,7 +216,7 @@ def test_wrong_bytes_are_asked_for_elsewhere(here: bool, tmp_path: Path) -> None
         def distrust(self, _descriptor: Descriptor) -> bool:
             return True
 
-    source = HandoverSource(str(layout), "typed", Mirrors(MemoryFiles({}), "rest", None))
+    source = HandoverSource(str(layout), "source", Mirrors(MemoryFiles({}), "rest", None))
     descriptor = Descriptor("application/octet-stream", f"sha256:{blob.name}", 1)
     assert source.distrust(descriptor) is not here
     assert (source.served_by(descriptor) is not None) is here

@@ -64,15 +64,15 @@ def test_one_mistake_is_reported_as_one() -> None:
 @pytest.mark.parametrize("value", ["bootc.kexec", "bootc.kexec=0", '"quiet bootc.kexec.reuse-image=0"'])
 def test_kexec_cannot_be_appended(value: str) -> None:
     (only,) = mistakes(f"bootc.kexec bootc.kexec.append={value}")
-    typed = value.strip('"')
-    assert only.startswith(f"'bootc.kexec.append={typed}' would start kexec again in the next kernel")
+    source_text = value.strip('"')
+    assert only.startswith(f"'bootc.kexec.append={source_text}' would start kexec again in the next kernel")
 
 
 @pytest.mark.parametrize("value", ['"quiet -- single"', "--", '"  "'])
 def test_only_kernel_arguments_can_be_appended(value: str) -> None:
     (only,) = mistakes(f"bootc.kexec bootc.kexec.append={value}")
-    typed = value.strip('"')
-    assert only.startswith(f"'bootc.kexec.append={typed}' must contain kernel arguments")
+    source_text = value.strip('"')
+    assert only.startswith(f"'bootc.kexec.append={source_text}' must contain kernel arguments")
 
 
 def test_what_is_appended_is_checked() -> None:

@@ -91,14 +91,14 @@ def test_window_reads_what_there_is() -> None:
 
 def test_small_members_need_few_questions() -> None:
     reader = Counted(tar_of({f"blobs/sha256/{number:064}": NOISE.randbytes(1500) for number in range(200)}))
-    files = TarFiles(reader, "typed")
+    files = TarFiles(reader, "source")
     assert len(reader.reads) <= reader.size // 65_536 + 2
     assert files.size(f"blobs/sha256/{199:064}") == 1500
 
 
 def test_large_members_are_passed_over() -> None:
     reader = Counted(tar_of({f"blobs/{number}": bytes(3 * MIB) for number in range(5)}))
-    TarFiles(reader, "typed")
+    TarFiles(reader, "source")
     assert len(reader.reads) <= 12
     assert sum(length for _, length in reader.reads) < MIB
 
@@ -125,7 +125,7 @@ def test_members_by_other_names() -> None:
         "self": Link("self"),
     }
     for prefix in ("", "./"):
-        files = TarFiles(Counted(tar_of(members, prefix)), "typed")
+        files = TarFiles(Counted(tar_of(members, prefix)), "source")
         assert read(files, "b/layer.tar") == read(files, "c/layer.tar") == read(files, "a/layer.tar") == b"content"
         assert read(files, "before") == b"came later"
         for name in ("dangling", "outside", "absolute", "self", "nowhere", "a"):
@@ -145,7 +145,7 @@ def test_files_in_memory() -> None:
 
 def test_interruption_is_passed_on() -> None:
     reader = Counted(tar_of({"a": b""}))
-    TarFiles(reader, "typed").interrupt()
+    TarFiles(reader, "source").interrupt()
     assert reader.interrupted
 
 
@@ -155,7 +155,7 @@ def test_files_in_a_directory(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("sub/a")
     (tmp_path / "dangling").symlink_to("nowhere")
     os.mkfifo(tmp_path / "fifo")
-    files = DirectoryFiles(str(tmp_path), "typed")
+    files = DirectoryFiles(str(tmp_path), "source")
     assert files.size("sub/a") == files.size("link") == len(read(files, "link")) == 3_000_000
     assert [files.size(name) for name in ("nowhere", "sub", "dangling", "fifo")] == [None] * 4
     files.interrupt()
@@ -280,7 +280,7 @@ def test_what_has_been_read_can_be_given_back(tmp_path: Path) -> None:
         before = allocated(path)
         # Nothing is copied once the last one has been.
         for consume, left in ((False, before), (True, before - 2 * MIB + 64 * 1024)):
-            with open_archive(str(path), "typed", None, consume=consume) as source:
+            with open_archive(str(path), "source", None, consume=consume) as source:
                 found = contents(fetch_opened(source, tmp_path / "data"))
             assert found[:2] == tars
             assert allocated(path) <= left
@@ -306,11 +306,11 @@ def test_the_reader_of_a_file(tmp_path: Path) -> None:
     path = tmp_path / "f"
     path.write_bytes(b"0123456789")
     with path.open("rb") as opened:
-        reader = FileReader(opened.fileno(), "typed")
+        reader = FileReader(opened.fileno(), "source")
         assert (reader.size, reader.read(3, 4), reader.read(8, 4), reader.read(20, 4)) == (10, b"3456", b"89", b"")
         with reader.stream(2, 5) as chunks:
             assert b"".join(chunks) == b"23456"
-        with reader.stream(8, 5) as chunks, pytest.raises(SourceError, match="'typed' is truncated"):
+        with reader.stream(8, 5) as chunks, pytest.raises(SourceError, match="'source' is truncated"):
             list(chunks)
         reader.release(0, 10)
         reader.interrupt()
@@ -334,7 +334,7 @@ def test_the_reader_of_a_file(tmp_path: Path) -> None:
 )
 def test_labels(names: list[list[str]], label: str | None, chosen: list[int]) -> None:
     entries = list(enumerate(names))
-    assert choose("typed", entries, lambda entry: set(entry[1]), label) == [entries[number] for number in chosen]
+    assert choose("source", entries, lambda entry: set(entry[1]), label) == [entries[number] for number in chosen]
 
 
 @pytest.mark.parametrize(
@@ -348,7 +348,7 @@ def test_labels(names: list[list[str]], label: str | None, chosen: list[int]) ->
 )
 def test_labels_that_do_not_name_one(names: list[list[str]], label: str | None, message: str) -> None:
     with pytest.raises(SourceError) as caught:
-        choose("typed", names, set, label)
+        choose("source", names, set, label)
     assert message in caught.value.message
     assert "bootclabel=" in caught.value.hint
 
@@ -365,7 +365,7 @@ def test_names_are_looked_at_a_few_times(names: list[int], label: str | None) ->
         return {f"x:{number}" for number in range(names[entry])}
 
     with suppress(SourceError):
-        choose("typed", range(len(names)), named, label)
+        choose("source", range(len(names)), named, label)
     assert looks <= 8 * sum(names)
 
 
@@ -375,9 +375,9 @@ def test_kinds_of_archives(tmp_path: Path) -> None:
     path = tmp_path / "a"
     for content, stream in ((oci, False), (docker, True), (gzip.compress(oci), True)):
         path.write_bytes(content)
-        with open_archive(str(path), "typed", None) as source:
+        with open_archive(str(path), "source", None) as source:
             assert isinstance(source, StreamSource) == stream
-            assert (source.typed, source.insecure) == ("typed", False)
+            assert (source.source_text, source.insecure) == ("source", False)
 
 
 def test_docker_archives_name_what_they_miss_before_anything_is_read(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def test_three_parts(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("argv", "typed"),
+    ("argv", "shown"),
     [
         (["inspect", "/nonexistent/root.oci"], "'/nonexistent/root.oci'"),
         (["inspect", "docker://a.b/OS"], "'docker://a.b/OS'"),
@@ -76,11 +76,11 @@ def test_three_parts(capfd: pytest.CaptureFixture[str]) -> None:
         (["freeze", "/", "wings"], "'wings'"),
     ],
 )
-def test_failures_name_what_was_typed(argv: list[str], typed: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_failures_name_what_was_typed(argv: list[str], shown: str, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(argv) == 1
     first, second = capfd.readouterr().err.splitlines()
     assert first.startswith("bootc-live: error: ")
-    assert typed in first
+    assert shown in first
     assert second.startswith("bootc-live: what to do: ")
 
 

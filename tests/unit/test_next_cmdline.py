@@ -166,8 +166,8 @@ def test_doing_it_again_changes_nothing() -> None:
 def test_a_root_has_to_be_left(remove: tuple[str, ...], append: tuple[str, ...]) -> None:
     with pytest.raises(ConfigError, match="leaves the next kernel without a root=bootc-live:") as caught:
         made(ROOT, remove=remove, append=append)
-    for typed in (*remove, *append):
-        assert typed in caught.value.message
+    for source_text in (*remove, *append):
+        assert source_text in caught.value.message
 
 
 def test_a_root_may_be_replaced() -> None:

@@ -28,7 +28,7 @@ def room(monkeypatch: pytest.MonkeyPatch, total: int, unpacked: int, *, whole: b
     monkeypatch.setattr(next_kernel, "total_bytes", lambda: total * MIB)
     monkeypatch.setattr(next_kernel, "available_bytes", lambda: (total - 100) * MIB)
     archive, registry = parse_source("/root.oci"), parse_source("docker://registry.example/os")
-    used = SimpleNamespace(source=SimpleNamespace(typed=(archive if whole else registry).typed), image=None)
+    used = SimpleNamespace(source=SimpleNamespace(source_text=(archive if whole else registry).source_text), image=None)
     limit = plan_handover(Config(sources=(registry, archive)), used)
     assert limit.whole is whole
     assert limit.room is not None

@@ -113,7 +113,7 @@ def test_base(text: str, base: str | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "source"),
+    ("source_text", "source"),
     [
         ("docker://registry.example/os:stable", PINNED),
         # An index of several platforms: its kernel is that of one of them.
@@ -125,8 +125,8 @@ def test_base(text: str, base: str | None) -> None:
         ("/srv/os.oci", None),
     ],
 )
-def test_where_the_image_is(typed: str, source: str | None) -> None:
-    assert node_source(parse_source(typed), typed, DIGEST, None) == source
+def test_where_the_image_is(source_text: str, source: str | None) -> None:
+    assert node_source(parse_source(source_text), source_text, DIGEST, None) == source
 
 
 def test_an_archive_is_served_and_a_directory_is_not(tmp_path: Path) -> None:

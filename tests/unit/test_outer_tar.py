@@ -64,7 +64,7 @@ def test_holes_are_zeros(command: list[str], tmp_path: Path) -> None:
     assert (path.stat().st_size < 200_000) == holed
     wanted = oci_members(IMAGE)
     with path.open("rb") as opened:
-        files = TarFiles(FileReader(opened.fileno(), "typed"), "typed")
+        files = TarFiles(FileReader(opened.fileno(), "source"), "source")
         for name, content in wanted.items():
             assert isinstance(content, bytes)
             assert files.size(name) == len(content)
@@ -168,7 +168,7 @@ def test_hostile_headers_end_the_source_and_no_more(what: str) -> None:
 
 
 def read_all(path: Path) -> None:
-    with open_archive(str(path), "typed", None) as source:
+    with open_archive(str(path), "source", None) as source:
         assert isinstance(source, StreamSource)
         with source.members() as members:
             list(members)

@@ -72,7 +72,7 @@ def check_end(begin: bytes, more: bytes, pause: float, root: Path, tls: ssl.SSLC
     policy = RetryPolicy(RetryLimits(tries=1, stall=STALL, total=90.0))
     with (
         dripping(begin, more, pause, tls) as url,
-        http_client(Access(quiet, policy=policy, root=str(root)), "typed") as web,
+        http_client(Access(quiet, policy=policy, root=str(root)), "source") as web,
     ):
         start = time.monotonic()
         with pytest.raises((requests.RequestException, SourceError)):

@@ -33,7 +33,7 @@ class Shelf:
     first: bytes = b""
     given_as: str = ""
     asked: list[str] = field(default_factory=list)
-    typed: str = "typed"
+    source_text: str = "source"
     insecure: bool = False
 
     def put(self, content: Json, media_type: str, **more: object) -> Json:
@@ -243,7 +243,7 @@ def called(name: str) -> Json:
 
 
 def chosen_from(layout: str, label: str | None = None, pin: str | None = None) -> str | None:
-    with open_archive(layout, "typed", label) as source:
+    with open_archive(layout, "source", label) as source:
         assert not isinstance(source, StreamSource)
         return resolve_image(source, Wanted(machine_platform("x86_64"), pin)).manifest_digest
 

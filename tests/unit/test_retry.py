@@ -38,7 +38,7 @@ class World:
         return self._awake
 
     def retries(self, policy: RetryPolicy) -> Retries:
-        return Retries(policy, "typed", self.said.append, self.sleep, lambda: self.now)
+        return Retries(policy, "source", self.said.append, self.sleep, lambda: self.now)
 
 
 def failing(times: int, wait: float | None = None) -> Iterator[TransientError]:
@@ -138,7 +138,7 @@ def test_gives_up_when_all_the_time_is_gone() -> None:
     def attempt(_way: None) -> None:
         raise next(errors)
 
-    with pytest.raises(SourceError, match="'typed' was not fetched within 95 s; the last failure: failure"):
+    with pytest.raises(SourceError, match="'source' was not fetched within 95 s; the last failure: failure"):
         world.retries(RetryPolicy(RetryLimits(tries=1000, total=95))).run(ONE_WAY, attempt)
     # Full jitter leaves the pauses between 10 and 30 seconds.
     assert 95 < world.now <= 125
@@ -191,7 +191,7 @@ def test_skipped(count: int) -> None:
 
 def opened(registry: FaultyRegistry, said: list[str]) -> AbstractContextManager[RegistrySource]:
     access = Access(said.append, unsecure=True, policy=QUICK, root="/nonexistent")
-    return open_registry(RegistryImage(registry.reference, "typed"), access)
+    return open_registry(RegistryImage(registry.reference, "source"), access)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from bootc_live.config.source_spec import (
 
 
 @pytest.mark.parametrize(
-    ("typed", "spec"),
+    ("source_text", "spec"),
     [
         ("/root.oci", ArchiveFile("/root.oci", "/root.oci")),
         ("/a b/c:d.oci", ArchiveFile("/a b/c:d.oci", "/a b/c:d.oci")),
@@ -34,9 +34,9 @@ from bootc_live.config.source_spec import (
         ("DOCKER://os", RegistryImage("os", "DOCKER://os")),
     ],
 )
-def test_files_and_registries(typed: str, spec: SourceSpec) -> None:
-    assert parse_source(typed) == spec
-    quoted = f'root="bootc-live:{typed}"'
+def test_files_and_registries(source_text: str, spec: SourceSpec) -> None:
+    assert parse_source(source_text) == spec
+    quoted = f'root="bootc-live:{source_text}"'
     assert parse_cmdline(quoted).sources == (spec,)
 
 
@@ -62,7 +62,7 @@ def test_a_scheme_is_known_in_any_case() -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "shown"),
+    ("source_text", "shown"),
     [
         ("https://me:pw@a.example/x", "https://***@a.example/x"),
         ("https://a.example/x?X-Amz-Signature=abc&b=1", "https://a.example/x?***"),
@@ -70,11 +70,11 @@ def test_a_scheme_is_known_in_any_case() -> None:
         ("torrent://https://me:pw@a.example/x?k=1", "torrent://https://***@a.example/x?***"),
     ],
 )
-def test_secrets_are_kept_and_not_shown(typed: str, shown: str) -> None:
-    spec = parse_source(typed)
+def test_secrets_are_kept_and_not_shown(source_text: str, shown: str) -> None:
+    spec = parse_source(source_text)
     assert isinstance(spec, WebArchive | HandlerArchive)
-    assert spec.url == typed
-    assert spec.typed == shown
+    assert spec.url == source_text
+    assert spec.source_text == shown
     assert "pw" not in repr(spec)
     assert "abc" not in repr(spec)
 
@@ -100,7 +100,7 @@ def test_handlers_of_dracut(url: str, scheme: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "device", "path"),
+    ("source_text", "device", "path"),
     [
         ("LABEL=USB:/images/root.oci", "LABEL=USB", "/images/root.oci"),
         ("LABEL=two words:/x", "LABEL=two words", "/x"),
@@ -114,12 +114,12 @@ def test_handlers_of_dracut(url: str, scheme: str) -> None:
         ("/dev/disk/by-path/pci-0000:00:14.0-part1:/os.oci", "/dev/disk/by-path/pci-0000:00:14.0-part1", "/os.oci"),
     ],
 )
-def test_block_devices(typed: str, device: str, path: str) -> None:
-    assert parse_source(typed) == DeviceArchive(device, path, typed)
+def test_block_devices(source_text: str, device: str, path: str) -> None:
+    assert parse_source(source_text) == DeviceArchive(device, path, source_text)
 
 
 @pytest.mark.parametrize(
-    ("typed", "reason"),
+    ("source_text", "reason"),
     [
         ("LABEL=USB", "needs an absolute path on the block device; write LABEL=USB:/path"),
         ("LABEL=USB:images/root.oci", "needs an absolute path on the block device; write LABEL=USB:/path"),
@@ -131,15 +131,15 @@ def test_block_devices(typed: str, device: str, path: str) -> None:
         ("/dev/:/x", "needs a block device before the path"),
     ],
 )
-def test_incomplete_block_devices(typed: str, reason: str) -> None:
+def test_incomplete_block_devices(source_text: str, reason: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        parse_cmdline(f"root=bootc-live:{typed}")
-    assert f"'root=bootc-live:{typed}' needs" in caught.value.message
+        parse_cmdline(f"root=bootc-live:{source_text}")
+    assert f"'root=bootc-live:{source_text}' needs" in caught.value.message
     assert reason in caught.value.message
 
 
 @pytest.mark.parametrize(
-    "typed",
+    "source_text",
     [
         "http://",
         "http:///x",
@@ -155,21 +155,25 @@ def test_incomplete_block_devices(typed: str, reason: str) -> None:
         "torrent://https:///x",
     ],
 )
-def test_a_server_is_needed(typed: str) -> None:
+def test_a_server_is_needed(source_text: str) -> None:
     with pytest.raises(ValueError, match=r"needs a server with a valid port; write [a-z]+://HOST\[:PORT\]/path"):
-        parse_source(typed)
+        parse_source(source_text)
 
 
-@pytest.mark.parametrize("typed", ["ftp://a.example", "tftp://a.example/", "nfs://a.example", "torrent://a.example/"])
-def test_handlers_need_a_file(typed: str) -> None:
+@pytest.mark.parametrize(
+    "source_text", ["ftp://a.example", "tftp://a.example/", "nfs://a.example", "torrent://a.example/"]
+)
+def test_handlers_need_a_file(source_text: str) -> None:
     with pytest.raises(ValueError, match="needs a file on the server"):
-        parse_source(typed)
+        parse_source(source_text)
 
 
-@pytest.mark.parametrize("typed", ["nfs:/x", "nfs:a.example", "nfs4::/x", "nfs4:a.example:/", "nfs:a.example:/x/"])
-def test_incomplete_nfs(typed: str) -> None:
+@pytest.mark.parametrize(
+    "source_text", ["nfs:/x", "nfs:a.example", "nfs4::/x", "nfs4:a.example:/", "nfs:a.example:/x/"]
+)
+def test_incomplete_nfs(source_text: str) -> None:
     with pytest.raises(ValueError, match=r"needs a server and a file; write nfs4?:SERVER:/path"):
-        parse_source(typed)
+        parse_source(source_text)
 
 
 def test_nfs4_is_no_url() -> None:
@@ -178,18 +182,21 @@ def test_nfs4_is_no_url() -> None:
         parse_source("nfs4://a.example/x")
 
 
-@pytest.mark.parametrize("typed", ["oci://x", "oci-archive://x", "containers-storage://x", "s3://x", "gopher://x/y"])
-def test_unknown_schemes(typed: str) -> None:
+@pytest.mark.parametrize(
+    "source_text", ["oci://x", "oci-archive://x", "containers-storage://x", "s3://x", "gopher://x/y"]
+)
+def test_unknown_schemes(source_text: str) -> None:
     with pytest.raises(ValueError, match=r"unknown scheme .*docker://.* or an absolute path"):
-        parse_source(typed)
+        parse_source(source_text)
 
 
 @pytest.mark.parametrize(
-    "typed", ["", "root.oci", "./root.oci", "docker:os", "docker:/os", "://x", "a.example/os", "nfs:", "label=x:/y"]
+    "source_text",
+    ["", "root.oci", "./root.oci", "docker:os", "docker:/os", "://x", "a.example/os", "nfs:", "label=x:/y"],
 )
-def test_neither_path_nor_url(typed: str) -> None:
+def test_neither_path_nor_url(source_text: str) -> None:
     with pytest.raises(ValueError, match="neither an absolute path nor a URL"):
-        parse_source(typed)
+        parse_source(source_text)
 
 
 @pytest.mark.parametrize(
@@ -200,5 +207,5 @@ def test_roots_of_others(text: str) -> None:
 
 
 def test_a_label_may_hold_what_ends_it() -> None:
-    typed = "LABEL=a:/b:/os.oci"
-    assert parse_source(typed) == DeviceArchive("LABEL=a:/b", "/os.oci", typed)
+    source_text = "LABEL=a:/b:/os.oci"
+    assert parse_source(source_text) == DeviceArchive("LABEL=a:/b", "/os.oci", source_text)

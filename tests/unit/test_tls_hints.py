@@ -17,12 +17,14 @@ URL = "https://r.example/v2/os/manifests/latest"
 Failure = type[requests.exceptions.ConnectionError]
 
 
-def hint(code: int, typed: str = REGISTRY, failed: str = URL, failure: Failure = requests.exceptions.SSLError) -> str:
+def hint(
+    code: int, source_text: str = REGISTRY, failed: str = URL, failure: Failure = requests.exceptions.SSLError
+) -> str:
     """After a result of OpenSSL's check (x509_vfy.h) of the server of a URL, on the way to `URL`."""
     cause = ssl.SSLCertVerificationError(1, "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: for a reason")
     cause.verify_code = code
     request = requests.Request("GET", failed).prepare()
-    error = unreachable(typed, URL, failure(cause, request=request))
+    error = unreachable(source_text, URL, failure(cause, request=request))
     assert failed in error.message
     return f"{error.message}; {error.hint}"
 

@@ -49,7 +49,7 @@ class Slow:
         counted: list[int] = []
         pieces = []
         answer: Any = self
-        for piece in read_body(answer, "typed", STALL, counted.append, expected, lambda: self.now):
+        for piece in read_body(answer, "source", STALL, counted.append, expected, lambda: self.now):
             pieces.append(piece)
             self.now += pause
         return pieces, counted

@@ -45,7 +45,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Certificat
 def web(certificate: Certificate, tmp_path: Path) -> Iterator[HttpClient]:
     """It trusts whoever has that certificate."""
     assert certificate.key.exists()
-    with http_client(Access(quiet, policy=POLICY, root=str(tmp_path)), "typed") as opened:
+    with http_client(Access(quiet, policy=POLICY, root=str(tmp_path)), "source") as opened:
         yield opened
 
 
@@ -172,7 +172,7 @@ def test_a_registry_that_leads_to_a_plain_server(
         (tmp_path / "etc/bootc-live/auth.json").write_text(json.dumps({"auths": auths}))
         access = Access(quiet, policy=POLICY, root=str(tmp_path))
         descriptor = Descriptor("a/b", sha256(b"end"), 3)
-        with open_registry(RegistryImage(f"{host}/os", "typed"), access) as source:
+        with open_registry(RegistryImage(f"{host}/os", "source"), access) as source:
             opener = source.open_blob if kind == "blobs" else source.open_manifest
             if kind == "blobs" and not login:
                 with opener(descriptor) as chunks:
@@ -323,7 +323,7 @@ def test_unchecked_is_said_of_one_origin(tmp_path: Path) -> None:
     with archive_server(fixed(Reply(200, b"end")), tls=nobody) as other:
         with (
             archive_server(fixed(moved(other.url("/b"))), tls=nobody) as first,
-            http_client(Access(quiet, policy=POLICY, root=str(tmp_path)), "typed") as web,
+            http_client(Access(quiet, policy=POLICY, root=str(tmp_path)), "source") as web,
         ):
             with closing(web.send_once("GET", first.url("/a"), {}, checked=False)) as response:
                 assert response.status_code == 302

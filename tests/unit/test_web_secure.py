@@ -145,7 +145,7 @@ def test_password_of_the_url(ranges: bool, tmp_path: Path) -> None:
     with archive_server(cut_at(answer, 90_000)) as served:
         made = attempted.acquire(tmp_path / "data", served.url(login=f"me:{SECRET}"))
         assert contents(made.image) == TARS
-        told = [made.image.resolved.typed, made.attempts[0].source, *attempted.said, *attempted.recorder.warnings]
+        told = [made.image.resolved.source_text, made.attempts[0].source, *attempted.said, *attempted.recorder.warnings]
         assert "sesame" not in " ".join([*told, *attempted.access.traffic.hosts])
         (tmp_path / "data").unlink()
         with pytest.raises(SourceError, match="answered 401") as caught:

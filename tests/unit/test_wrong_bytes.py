@@ -44,8 +44,8 @@ class TwoPlaces(LayoutSource):
     """An image with a mirror; `asked` says how often that was."""
 
     def __init__(self, mirror: Path, registry: Path) -> None:
-        super().__init__(DirectoryFiles(str(registry), "typed"), "typed", None)
-        self._mirror: LayoutSource | None = LayoutSource(DirectoryFiles(str(mirror), "typed"), "typed", None)
+        super().__init__(DirectoryFiles(str(registry), "source"), "source", None)
+        self._mirror: LayoutSource | None = LayoutSource(DirectoryFiles(str(mirror), "source"), "source", None)
         self.asked: list[str] = []
         self.found = threading.Event()
 

@@ -64,7 +64,7 @@ def check_base(text: str) -> str:
     return base
 
 
-def node_source(spec: SourceSpec, typed: str, digest: str, base: str | None) -> str | None:
+def node_source(spec: SourceSpec, source_text: str, digest: str, base: str | None) -> str | None:
     """Return the source for other machines: the one used here, in a registry with its digest.
 
     An archive of this machine is served as ``ARCHIVE`` below ``base``. Return None if other machines could not read
@@ -78,7 +78,7 @@ def node_source(spec: SourceSpec, typed: str, digest: str, base: str | None) -> 
         case ArchiveFile():
             if base is not None and os.path.isdir(spec.path):
                 raise ConfigError(
-                    f"{typed!r} is a directory: machines cannot boot from one over the network",
+                    f"{source_text!r} is a directory: machines cannot boot from one over the network",
                     hint="include it with --rootfs, or name an archive of it",
                 )
             return None if base is None else f"{base}/{ARCHIVE}"

@@ -115,7 +115,7 @@ def node_files(
     """Return the files that machines load to boot an image from ``spec``; raise BootcLiveError."""
     own, image = check_append(options.append), artifacts.image
     given = None if options.initrd is None else _file(options.initrd, "--initrd ")
-    served = None if own or options.rootfs else node_source(spec, image.typed, image.identity, options.base)
+    served = None if own or options.rootfs else node_source(spec, image.source_text, image.identity, options.base)
     root = own.removeprefix(ROOT_PREFIX) if own else served or f"/{LAYOUT}"
     # A root= of the user comes with its own arguments.
     first = [] if own else [Token("root", f"{ROOT_PREFIX}{root}"), *_source_arguments(spec, root, access)]
@@ -138,9 +138,9 @@ def node_files(
 
 def _check_served(spec: SourceSpec, options: ArtifactOptions) -> None:
     """Raise ConfigError if other machines could not find the image, before it is fetched."""
-    if node_source(spec, spec.typed, "", options.base) is None:
+    if node_source(spec, spec.source_text, "", options.base) is None:
         raise ConfigError(
-            f"{spec.typed!r} is a file of this machine, which other machines cannot find",
+            f"{spec.source_text!r} is a file of this machine, which other machines cannot find",
             hint="include it with --rootfs, name the directory's URL with --url (netboot), or name another source with "
             "--append root=bootc-live:…",
         )
@@ -182,11 +182,11 @@ def _added_initrds(paths: Sequence[str]) -> dict[str, BootFile]:
 
 def _initrd(artifacts: BootArtifacts, given: BootFile | None, root: str, recorder: Recorder) -> BootFile:
     """Return the given initrd, or the image's; raise ImageError if it cannot boot from ``root``."""
-    typed, version = artifacts.image.typed, artifacts.files.version
+    source_text, version = artifacts.image.source_text, artifacts.files.version
     initrd = given or artifacts.files.initramfs
     if initrd is None:
-        raise ImageError(f"{typed!r} has a kernel but no initramfs", hint=_BUILD)
-    what = f"the initrd {given.path!r}" if given else f"the initramfs of {typed!r}"
+        raise ImageError(f"{source_text!r} has a kernel but no initramfs", hint=_BUILD)
+    what = f"the initrd {given.path!r}" if given else f"the initramfs of {source_text!r}"
     try:
         problem = unfit(initrd.chunks(), what, parse_source(root))
     except ValueError as error:
@@ -202,7 +202,7 @@ def _initrd(artifacts: BootArtifacts, given: BootFile | None, root: str, recorde
 def _layout(artifacts: BootArtifacts) -> RecordedLayout:
     if artifacts.layout is None or artifacts.layout.missing:
         raise ImageError(
-            f"{artifacts.image.typed!r} cannot be included with --rootfs in this format",
+            f"{artifacts.image.source_text!r} cannot be included with --rootfs in this format",
             hint="convert it to an OCI archive: skopeo copy SOURCE oci-archive:FILE.oci:latest",
         )
     return artifacts.layout

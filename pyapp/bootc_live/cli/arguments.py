@@ -30,16 +30,16 @@ def workspace(chosen: str | None, backing: Backing | None = None) -> AbstractCon
 
 def source_argument(arguments: argparse.Namespace) -> SourceSpec:
     """Return SOURCE, where a path may be relative; raise ConfigError."""
-    typed: str = arguments.source
-    if "://" not in typed and not typed.startswith("/") and os.path.exists(typed):
-        typed = os.path.abspath(typed)
+    source_text: str = arguments.source
+    if "://" not in source_text and not source_text.startswith("/") and os.path.exists(source_text):
+        source_text = os.path.abspath(source_text)
     try:
-        return parse_source(typed)
+        return parse_source(source_text)
     except ValueError as error:
         # Without these characters, it can only be a path.
-        if typed and not typed.startswith("/") and not set(":=") & set(typed):
+        if source_text and not source_text.startswith("/") and not set(":=") & set(source_text):
             raise ConfigError(
-                f"{typed!r} is not a file or directory",
+                f"{source_text!r} is not a file or directory",
                 hint="name an archive, a layout directory or a URL such as docker://registry.example/os:stable",
             ) from error
         raise ConfigError(

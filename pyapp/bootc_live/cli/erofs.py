@@ -59,16 +59,16 @@ def main(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _digest(typed: str | None) -> str | None:
+def _digest(source_text: str | None) -> str | None:
     try:
-        return None if typed is None else str(parse_value(Kind.SHA256, typed))
+        return None if source_text is None else str(parse_value(Kind.SHA256, source_text))
     except ValueError as error:
-        raise ConfigError(f"'--digest {typed}' {error}", hint="write it as sha256:…") from error
+        raise ConfigError(f"'--digest {source_text}' {error}", hint="write it as sha256:…") from error
 
 
 def _report(image: ResolvedImage, built: BuiltRoot) -> dict[str, object]:
     return {
-        "source": image.typed,
+        "source": image.source_text,
         "manifest_digest": image.manifest_digest,
         "config_digest": image.manifest.config.digest,
         "sha256": built.sha256,

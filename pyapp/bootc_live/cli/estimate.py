@@ -71,15 +71,15 @@ def main(arguments: argparse.Namespace) -> int:
     return 0 if report.boots else 1
 
 
-def _memory(typed: str | None) -> int:
-    if typed is None:
+def _memory(source_text: str | None) -> int:
+    if source_text is None:
         return total_bytes()
     try:
-        size = parse_size(f"{typed}M" if typed.isdecimal() else typed, lambda: 0)
+        size = parse_size(f"{source_text}M" if source_text.isdecimal() else source_text, lambda: 0)
     except ValueError as error:
-        raise ConfigError(f"--memory {typed!r} is not a size of memory", hint=_HINT) from error
+        raise ConfigError(f"--memory {source_text!r} is not a size of memory", hint=_HINT) from error
     if size < MIB:
-        raise ConfigError(f"--memory {typed!r} is less than a MiB", hint=_HINT)
+        raise ConfigError(f"--memory {source_text!r} is less than a MiB", hint=_HINT)
     return size
 
 
@@ -87,7 +87,7 @@ def _report(config: Config, image: ResolvedImage, estimated: Estimate, memory: i
     room = Room(available_on(memory), memory, config.backing)
     rows = {str(option): _row(option, estimated, room) for option in every_option(_ALL)}
     try:
-        plan = choose(image.typed, config.layout, config.compress, estimated, room, _ALL)
+        plan = choose(image.source_text, config.layout, config.compress, estimated, room, _ALL)
     except AdmissionError as error:
         return _Report(image, estimated, memory, room, rows, False, f"{error.message}; {error.hint}")
     return _Report(image, estimated, memory, room, rows, True, plan.warning or plan.why)
@@ -103,7 +103,7 @@ def _row(option: StorageOption, estimated: Estimate, room: Room) -> _Row:
 def _data(report: _Report) -> dict[str, object]:
     estimated = report.estimate
     return {
-        "source": report.image.typed,
+        "source": report.image.source_text,
         "manifest_digest": report.image.manifest_digest,
         "platform": str(report.image.config.platform),
         "fetched": estimated.size,
@@ -120,7 +120,7 @@ def _data(report: _Report) -> dict[str, object]:
 def _text(report: _Report) -> list[str]:
     estimated = report.estimate
     return [
-        f"source    {report.image.typed}",
+        f"source    {report.image.source_text}",
         f"manifest  {report.image.manifest_digest or 'none: a docker-archive'}",
         f"platform  {report.image.config.platform}",
         f"machine   {mib(report.memory)} of memory, {mib(report.room.available)} of them for the image and its system",

@@ -81,8 +81,8 @@ def _read_contents(spec: SourceSpec, access: Access, recorder: Recorder) -> tupl
 def _read_boot_files(root: Node, spec: SourceSpec, path: str, directory: str) -> _BootFiles:
     version = None
     try:
-        chosen = choose_kernel(root, spec.typed)
-        files = boot_files(chosen, path, directory, os.uname().machine, spec.typed)
+        chosen = choose_kernel(root, spec.source_text)
+        files = boot_files(chosen, path, directory, os.uname().machine, spec.source_text)
         version = files.version
         if files.initramfs is None:
             return _BootFiles(version, bootable=False, problem="there is no initramfs beside the kernel")
@@ -96,7 +96,7 @@ def _read_boot_files(root: Node, spec: SourceSpec, path: str, directory: str) ->
 
 def _data(image: ResolvedImage, contents: _Contents | None) -> dict[str, object]:
     return {
-        "source": image.typed,
+        "source": image.source_text,
         "manifest_digest": image.manifest_digest,
         "config_digest": image.manifest.config.digest,
         "platform": str(image.config.platform),
@@ -111,7 +111,7 @@ def _data(image: ResolvedImage, contents: _Contents | None) -> dict[str, object]
 
 
 def _text(image: ResolvedImage, contents: _Contents | None) -> Iterator[str]:
-    yield f"source    {image.typed}"
+    yield f"source    {image.source_text}"
     yield f"manifest  {image.manifest_digest or 'none: a docker-archive'}"
     yield f"config    {image.manifest.config.digest}"
     yield f"platform  {image.config.platform}"

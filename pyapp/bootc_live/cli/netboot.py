@@ -31,7 +31,7 @@ def main(arguments: argparse.Namespace) -> int:
             files = make_node_files(spec, access, scratch, recorder, options)
             with recorder.phase("write", f"writing to {arguments.output}"), write_errors(arguments.output):
                 written = write_netboot(result, files, base)
-    report = _report(spec.typed, files, written)
+    report = _report(spec.source_text, files, written)
     if arguments.json:
         print_json(report)
     else:
@@ -40,9 +40,9 @@ def main(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _report(typed: str, files: NodeFiles, written: list[Written]) -> dict[str, object]:
+def _report(source_text: str, files: NodeFiles, written: list[Written]) -> dict[str, object]:
     return {
-        "source": typed,
+        "source": source_text,
         "digest": files.identity,
         "kernel": files.version,
         "cmdline": redact_cmdline(files.cmdline),

@@ -39,7 +39,7 @@ def main(arguments: argparse.Namespace) -> int:
         size = os.path.getsize(made)
         publish_file(made, arguments.output)
     report = {
-        "source": spec.typed,
+        "source": spec.source_text,
         "digest": files.identity,
         "kernel": files.version,
         "cmdline": redact_cmdline(files.cmdline),

@@ -56,7 +56,7 @@ def main(arguments: argparse.Namespace) -> int:
                 _copy(image, root, arguments.directory, recorder)
             except ValueError as error:
                 raise RootfsError(
-                    f"{image.resolved.typed!r} cannot be unpacked to {arguments.directory!r}: {error}",
+                    f"{image.resolved.source_text!r} cannot be unpacked to {arguments.directory!r}: {error}",
                     hint="build the image again",
                 ) from error
             except OSError as error:
@@ -78,15 +78,15 @@ def _privileged(root: Node) -> Iterator[str]:
         )
 
 
-def _copy(image: VerifiedImage, root: Node, typed: str, recorder: Recorder) -> None:
-    target = os.path.abspath(typed)
+def _copy(image: VerifiedImage, root: Node, source_text: str, recorder: Recorder) -> None:
+    target = os.path.abspath(source_text)
     if os.path.isdir(target):
         # It may be a mount point or a current directory, so it is filled, not replaced.
-        with _locked(typed), owned(_state, _reset, target) as filled:
+        with _locked(source_text), owned(_state, _reset, target) as filled:
             _copy_into(image, root, target, recorder)
             filled.keep()
         return
-    with private_directory(os.path.dirname(target), ".bootc-live.", purpose=repr(typed)) as part:
+    with private_directory(os.path.dirname(target), ".bootc-live.", purpose=repr(source_text)) as part:
         tree = os.path.join(part, "tree")
         os.mkdir(tree)
         _copy_into(image, root, tree, recorder)
@@ -94,16 +94,16 @@ def _copy(image: VerifiedImage, root: Node, typed: str, recorder: Recorder) -> N
 
 
 @contextmanager
-def _locked(typed: str) -> Iterator[None]:
+def _locked(source_text: str) -> Iterator[None]:
     """Lock an empty directory against other runs: one that fails would remove the files of the others."""
-    fd = os.open(typed, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    fd = os.open(source_text, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise ConfigError(f"another program is unpacking to {typed!r}", hint=_HINT) from error
+            raise ConfigError(f"another program is unpacking to {source_text!r}", hint=_HINT) from error
         if os.listdir(fd):
-            raise ConfigError(f"{typed!r} is no longer empty", hint=_HINT)
+            raise ConfigError(f"{source_text!r} is no longer empty", hint=_HINT)
         yield
     finally:
         os.close(fd)

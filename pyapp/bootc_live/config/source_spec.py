@@ -24,7 +24,7 @@ class ArchiveFile:
     """An OCI or docker archive, plain or compressed, or an OCI layout directory, at an absolute path."""
 
     path: str
-    typed: str
+    source_text: str
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class RegistryImage:
     """An image in a registry; ``reference`` does not include ``docker://``."""
 
     reference: str
-    typed: str
+    source_text: str
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class WebArchive:
     """An archive at an http or https URL, which may contain secrets."""
 
     url: str = field(repr=False)
-    typed: str
+    source_text: str
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class HandlerArchive:
 
     url: str = field(repr=False)
     scheme: str
-    typed: str
+    source_text: str
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class DeviceArchive:
 
     device: str
     path: str
-    typed: str
+    source_text: str
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class HandoverImage:
 
     path: str
     rest: SourceSpec | None
-    typed: str
+    source_text: str
 
 
 SourceSpec = ArchiveFile | RegistryImage | WebArchive | HandlerArchive | DeviceArchive | HandoverImage
@@ -92,7 +92,7 @@ def parse_source(text: str) -> SourceSpec:
     if _TAG.match(text) or _DEVICE.match(text):
         return _device(text)
     if text.startswith("/"):
-        return ArchiveFile(path=text, typed=redact_value(text))
+        return ArchiveFile(path=text, source_text=redact_value(text))
     nfs = _NFS.match(text)
     if nfs is not None:
         return _nfs(text, nfs[1])
@@ -114,19 +114,21 @@ def _device(text: str) -> DeviceArchive:
         raise ValueError("needs a block device before the path; write LABEL=USB:/path/of/root.oci")
     if not path:
         raise ValueError(f"needs a file on the block device; write {redact_value(device)}:/path/of/root.oci")
-    return DeviceArchive(device=device, path=f"/{path}", typed=redact_value(text))
+    return DeviceArchive(device=device, path=f"/{path}", source_text=redact_value(text))
 
 
 def _nfs(text: str, scheme: str) -> HandlerArchive:
     server, separator, path = text[len(scheme) + 1 :].partition(":/")
     if not separator or not server or path.endswith("/") or not path.partition(":")[0]:
         raise ValueError(f"needs a server and a file; write {scheme.lower()}:SERVER:/path/of/root.oci")
-    return HandlerArchive(url=scheme.lower() + text[len(scheme) :], scheme=scheme.lower(), typed=redact_value(text))
+    return HandlerArchive(
+        url=scheme.lower() + text[len(scheme) :], scheme=scheme.lower(), source_text=redact_value(text)
+    )
 
 
 def _url(text: str, scheme: str, rest: str) -> SourceSpec:
     if scheme == "docker":
-        return RegistryImage(reference=rest, typed=redact_value(text))
+        return RegistryImage(reference=rest, source_text=redact_value(text))
     if scheme == "nfs4":
         raise ValueError("is not the form for NFS version 4; write nfs4:SERVER:/path/of/root.oci")
     if scheme not in {"http", "https", "ftp", "tftp", "nfs", "torrent"}:
@@ -144,7 +146,7 @@ def _url(text: str, scheme: str, rest: str) -> SourceSpec:
     # url-lib compares schemes case-sensitively.
     url = f"{scheme}://{rest}"
     if scheme in {"http", "https"}:
-        return WebArchive(url=url, typed=redact_value(text))
+        return WebArchive(url=url, source_text=redact_value(text))
     if len(server) - host.end() < 2:
         raise ValueError(f"needs a file on the server; write {scheme}://HOST[:PORT]/path/of/root.oci")
-    return HandlerArchive(url=url, scheme=scheme, typed=redact_value(text))
+    return HandlerArchive(url=url, scheme=scheme, source_text=redact_value(text))

@@ -67,7 +67,7 @@ def candidate(
                 _report(stream.image, recorder)
                 yield stream
             return
-        with recorder.phase("resolve", f"looking up {source.typed}"):
+        with recorder.phase("resolve", f"looking up {source.source_text}"):
             image = resolve_image(source, wanted)
         _report(image, recorder)
         yield _BlobCandidate(source, image, wanted.known, store, recorder)
@@ -90,7 +90,7 @@ def warn_if_insecure(source: AnySource, access: Access, recorder: Recorder) -> N
     """Warn about a source that is used without verified TLS."""
     if source.insecure:
         effect = "its digest is pinned" if access.pin else "an attacker on the network can choose the image"
-        server = f"the server of {source.typed!r}"
+        server = f"the server of {source.source_text!r}"
         recorder.warn(f"INSECURE: the identity of {server} is NOT checked, as requested; {effect}")
 
 

@@ -97,7 +97,7 @@ class LayerFetcher:
     def name(self, key: LayerKey) -> str:
         """Return the name of a layer in messages, with the server that sent it."""
         diff_id, layer = key
-        name = f"layer {self.image.config.diff_ids.index(diff_id)} ({layer.digest}) of {self.image.typed!r}"
+        name = f"layer {self.image.config.diff_ids.index(diff_id)} ({layer.digest}) of {self.image.source_text!r}"
         return from_server(name, self.source.served_by(layer))
 
     def retry_elsewhere(self, key: LayerKey, attempt: Callable[[], None]) -> None:
@@ -193,7 +193,7 @@ def _fetch_in_order(fetcher: LayerFetcher, sink: LayerSink, done: int) -> None:
 def _hand_over_layer(image: ResolvedImage, number: int, store: LayerStore, sink: LayerSink) -> None:
     layer = store.layers[image.config.diff_ids[number]]
     place = LayerPlace(image.config.diff_ids[number], layer.offset, _occurs_again(image, number))
-    name = f"layer {number} ({layer.diff_id}) of {image.typed!r}"
+    name = f"layer {number} ({layer.diff_id}) of {image.source_text!r}"
     with about(name), _consumed(store, place), sink.layer(place) as progress:
         progress.advance(layer.size)
         progress.end(layer.size)

@@ -95,32 +95,34 @@ class _Documents(MemoryFiles):
 def _find_image(source: StreamSource, wanted: Wanted, documents: _Documents) -> _Plan:
     """Return the image, reading no more of the archive than necessary; raise SourceError and ImageError."""
     if not source.docker and documents.size(_INDEX) is not None:
-        layout = LayoutSource(documents, source.typed, source.label, insecure=source.insecure)
+        layout = LayoutSource(documents, source.source_text, source.label, insecure=source.insecure)
         image = resolve_image(layout, wanted)
         return _Plan(image, tuple(blob_name(layer.digest) for layer in image.manifest.layers))
     if documents.size(MANIFEST) is not None:
         return _find_docker_image(source, wanted, documents)
     raise SourceError(
-        f"{source.typed!r} is neither an OCI archive nor a docker-archive: it has no {_INDEX}", hint=_HINT
+        f"{source.source_text!r} is neither an OCI archive nor a docker-archive: it has no {_INDEX}", hint=_HINT
     )
 
 
 def _find_docker_image(source: StreamSource, wanted: Wanted, documents: _Documents) -> _Plan:
-    typed = source.typed
-    image = docker_image(typed, documents.content[MANIFEST], source.label)
+    source_text = source.source_text
+    image = docker_image(source_text, documents.content[MANIFEST], source.label)
     if documents.size(image.config) is None:
-        raise SourceError(f"{typed!r} does not contain {image.config!r}, which its {MANIFEST} names", hint=_HINT)
+        raise SourceError(f"{source_text!r} does not contain {image.config!r}, which its {MANIFEST} names", hint=_HINT)
     content = documents.content[image.config]
-    wanted.check_pin(typed, content)
+    wanted.check_pin(source_text, content)
     config = Descriptor("", digest_of(content), len(content))
-    with about(f"the image config {image.config!r} of {typed!r}"):
+    with about(f"the image config {image.config!r} of {source_text!r}"):
         diff_ids = parse_config(content, len(image.layers)).diff_ids
     layers = [
         Descriptor("", diff_id, documents.sizes.get(name) or source.size_of(name) or 0, annotations={TITLE: name})
         for diff_id, name in zip(diff_ids, image.layers, strict=True)
     ]
-    resolved = resolved_image(typed, Manifest(config, tuple(layers)), content, insecure=source.insecure, digests=())
-    with about(repr(typed)):
+    resolved = resolved_image(
+        source_text, Manifest(config, tuple(layers)), content, insecure=source.insecure, digests=()
+    )
+    with about(repr(source_text)):
         check(resolved.config.platform, wanted.platform)
     return _Plan(resolved, image.layers)
 
@@ -171,7 +173,7 @@ def stream_candidate(
     """
     with recorder.phase("fetch", "reading the archive and verifying layers"), source.members() as members:
         progress = Progress(recorder, "fetch", 0)
-        layers = _Layers(source.typed, store)
+        layers = _Layers(source.source_text, store)
         counted = (_counted(member, progress) for member in members)
         documents = _Documents(counted, others=layers.place)
         try:
@@ -204,7 +206,7 @@ def _read_on(plan: _Plan, members: Iterator[Member], documents: _Documents, laye
 class _Layers:
     """The members that were put into the store as layers, by name, and the errors of others."""
 
-    typed: str
+    source_text: str
     store: LayerStore
     placed: dict[str, VerifiedLayer] = field(default_factory=dict)
     wrong: dict[str, BootcLiveError] = field(default_factory=dict)
@@ -216,7 +218,7 @@ class _Layers:
     def place(self, member: Member) -> None:
         """Inflate a member into the store; its errors matter only if the image needs it."""
         name, store = member.name, self.store
-        what = f"{name!r} of {self.typed!r}"
+        what = f"{name!r} of {self.source_text!r}"
         named = _digest_in(name)
         hasher = hashlib.new(named.partition(":")[0] if named else "sha256")
         hashed = _hashed(member.chunks, hasher)
@@ -248,7 +250,7 @@ class _Layers:
 
 
 def _assemble(plan: _Plan, documents: _Documents, layers: _Layers) -> VerifiedImage:
-    typed, store = layers.typed, layers.store
+    source_text, store = layers.source_text, layers.store
     pairs = list(zip(plan.image.config.diff_ids, plan.names, strict=True))
     for number, (diff_id, name) in enumerate(pairs):
         if name in documents.content and not layers.has(diff_id, name):
@@ -259,10 +261,10 @@ def _assemble(plan: _Plan, documents: _Documents, layers: _Layers) -> VerifiedIm
         if diff_id in store.layers:
             continue
         if name not in layers.placed:
-            raise SourceError(f"{typed!r} does not contain {name!r}, a layer of its image", hint=_HINT)
+            raise SourceError(f"{source_text!r} does not contain {name!r}, a layer of its image", hint=_HINT)
         placed = layers.placed[name]
         found = store.digest(placed, diff_id.partition(":")[0])
-        with about(f"layer {number} ({name}) of {typed!r}"):
+        with about(f"layer {number} ({name}) of {source_text!r}"):
             store.layers[diff_id] = verified_layer(diff_id, found, placed.offset, placed.size)
     return verified_image(plan.image, store.path, [store.layers[diff_id] for diff_id, _ in pairs])
 

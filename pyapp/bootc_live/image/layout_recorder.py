@@ -104,7 +104,7 @@ class LayoutRecorder:
                     self._plan = self._write_plan(image, digest, known)
                 except ValueError as error:
                     raise LandingError(
-                        f"{image.typed!r} cannot be part of an initramfs: {error}",
+                        f"{image.source_text!r} cannot be part of an initramfs: {error}",
                         hint=advise("boot with bootc.kexec.reuse-image=0", "leave out --rootfs"),
                     ) from error
         return _RecordedSource(source, self)
@@ -158,7 +158,7 @@ class LayoutRecorder:
         room = self.limit.room
         if self.limit.whole and room is not None and image.compressed_size > room:
             raise OutOfMemoryError(
-                f"handing over the layers of {image.typed!r} needs 2 × {mib(image.compressed_size)} temporarily; "
+                f"handing over the layers of {image.source_text!r} needs 2 × {mib(image.compressed_size)} temporarily; "
                 f"memory is available for 2 × {mib(room)}",
                 hint="give the machine more memory, or boot from a registry, where the next kernel can fetch them, too",
             )
@@ -208,9 +208,9 @@ class _RecordedSource:
         self._source, self._recorder = source, recorder
 
     @property
-    def typed(self) -> str:
+    def source_text(self) -> str:
         """The source as typed."""
-        return self._source.typed
+        return self._source.source_text
 
     @property
     def insecure(self) -> bool:

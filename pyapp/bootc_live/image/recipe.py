@@ -63,7 +63,7 @@ class Attempt:
 
 def failed(spec: SourceSpec, error: BootcLiveError) -> Attempt:
     """Return the attempt that ended with an error."""
-    return Attempt(spec.typed, one_line(error.message, _LONGEST_REASON))
+    return Attempt(spec.source_text, one_line(error.message, _LONGEST_REASON))
 
 
 def all_failed(attempts: Sequence[Attempt]) -> str:

@@ -30,14 +30,14 @@ class Wanted:
     pin: str | None = None
     known: dict[str, bytes] = field(default_factory=dict, compare=False)
 
-    def check_pin(self, typed: str, *contents: bytes) -> None:
+    def check_pin(self, source_text: str, *contents: bytes) -> None:
         """Raise MisfitError if a digest is pinned and none of the contents has it."""
         if self.pin is None:
             return
         found = [digest_of(content, self.pin.partition(":")[0]) for content in contents]
         if self.pin not in found:
             raise MisfitError(
-                f"{typed!r} has the digest {found[-1]}, but bootc.live.digest= allows only {self.pin}",
+                f"{source_text!r} has the digest {found[-1]}, but bootc.live.digest= allows only {self.pin}",
                 hint="name the pinned image, or pin this digest",
             )
 
@@ -53,7 +53,7 @@ def resolve_image(source: Source, wanted: Wanted | None = None) -> ResolvedImage
     """
     wanted = wanted or Wanted()
     top = source.top()
-    name = from_server(f"the manifest of {source.typed!r}", top.served_by)
+    name = from_server(f"the manifest of {source.source_text!r}", top.served_by)
     reader = _Reader(source, wanted.known)
     reader.spend(len(top.content))
     with about(name):
@@ -74,7 +74,7 @@ def resolve_image(source: Source, wanted: Wanted | None = None) -> ResolvedImage
         raise misfits[0]
     reasons = "; ".join(error.message for error in misfits)
     raise MisfitError(
-        f"{source.typed!r} contains no image for {wanted.platform}: {reasons}",
+        f"{source.source_text!r} contains no image for {wanted.platform}: {reasons}",
         hint="build the image for this machine, or name another image",
     )
 
@@ -103,7 +103,7 @@ def _documents(
         try:
             with about(index.name):
                 found = parse_index(index.content)
-            with about(repr(source.typed)):
+            with about(repr(source.source_text)):
                 entries = candidates(found, wanted.platform, wanted.pin)
         except MisfitError as error:
             misfits.append(error)
@@ -114,8 +114,8 @@ def _documents(
             seen.add(entry.digest)
             if len(seen) > _MAX_DOCUMENTS or len(index.within) >= _MAX_DEPTH:
                 raise ImageError(
-                    f"the image index of {source.typed!r} has more than {_MAX_DOCUMENTS} possible images, or indexes "
-                    f"nested more than {_MAX_DEPTH} deep",
+                    f"the image index of {source.source_text!r} has more than {_MAX_DOCUMENTS} possible images, or "
+                    f"indexes nested more than {_MAX_DEPTH} deep",
                     hint="name an image directly, by its digest",
                 )
             content = reader.read("manifest", source.open_manifest, entry)
@@ -136,18 +136,18 @@ def _documents(
 def _described(reader: _Reader, wanted: Wanted, document: _Document) -> ResolvedImage:
     """Return a manifest with its config; raise MisfitError if it is for other machines, or not the pinned one."""
     source = reader.source
-    wanted.check_pin(source.typed, *document.within, document.content)
+    wanted.check_pin(source.source_text, *document.within, document.content)
     with about(document.name):
         manifest = parse_manifest(document.content)
     described = reader.read("image config", source.open_blob, manifest.config)
     image = resolved_image(
-        source.typed,
+        source.source_text,
         manifest,
         described,
         insecure=source.insecure,
         digests=(*map(digest_of, document.within), document.digest),
     )
-    with about(repr(source.typed)):
+    with about(repr(source.source_text)):
         check(image.config.platform, wanted.platform)
     return image
 
@@ -166,12 +166,12 @@ class _Reader:
             self.budget.spend(size)
         except ValueError as error:
             raise ImageError(
-                f"{self.source.typed!r} leads to {error}", hint="name an image directly, by its digest"
+                f"{self.source.source_text!r} leads to {error}", hint="name an image directly, by its digest"
             ) from error
 
     def name(self, kind: str, descriptor: Descriptor) -> str:
         """Return what messages call a document."""
-        name = f"the {kind} {descriptor.digest} of {self.source.typed!r}"
+        name = f"the {kind} {descriptor.digest} of {self.source.source_text!r}"
         return from_server(name, self.source.served_by(descriptor))
 
     def read(self, kind: str, opener: _Opener, descriptor: Descriptor) -> bytes:

@@ -61,13 +61,14 @@ def check_source(spec: SourceSpec, trust: Trust, pin: str | None) -> None:
     if trust.require is not Require.NONE and not signed and not (pinned and trust.require is Require.DIGEST):
         wanted = "a digest or a signature" if trust.require is Require.DIGEST else "a signature"
         raise TrustError(
-            f"{spec.typed!r} is not used: 'bootc.trust.require={trust.require}' wants {wanted}, and "
+            f"{spec.source_text!r} is not used: 'bootc.trust.require={trust.require}' wants {wanted}, and "
             f"{'no policy or key is there to check one' if pinned else 'nothing pins it, and no key is given'}",
             hint="write the image with its digest (@sha256:…), or give a key with bootc.trust.key=",
         )
     if trust.require is Require.SIGNATURE and isinstance(spec, HandlerArchive):
         raise TrustError(
-            f"{spec.typed!r} is not used: 'bootc.trust.require=signature' wants a checked connection, and it has none",
+            f"{spec.source_text!r} is not used: 'bootc.trust.require=signature' wants a checked connection, "
+            "and it has none",
             hint="use a source over HTTPS, or change bootc.trust.require=",
         )
     # Which line is about an archive is known when it is open.
@@ -79,7 +80,7 @@ def _check_rejected(spec: SourceSpec, rule: str, requirements: Sequence[Requirem
     for each in requirements:
         if each.kind is Kind.REJECT:
             raise TrustError(
-                f"{spec.typed!r} is not used: the policy rejects it ({rule})"
+                f"{spec.source_text!r} is not used: the policy rejects it ({rule})"
                 + (f"; {each.fault}" if each.fault else ""),
                 hint="use another image, or change the policy in the initramfs",
             )
@@ -107,12 +108,15 @@ def check_trust(
     pinned = pin is not None or (reference is not None and reference.digest is not None)
     if trust.require is Require.DIGEST and not keys and not pinned:
         raise TrustError(
-            f"{image.typed!r} is not used: 'bootc.trust.require=digest' wants a digest or a signature, and has neither",
-            hint=advise("pin the image with bootc.live.digest=", "write it with its digest (@sha256:…)") + ", or sign it",
+            f"{image.source_text!r} is not used: 'bootc.trust.require=digest' wants a digest or a signature, "
+            "and has neither",
+            hint=advise("pin the image with bootc.live.digest=", "write it with its digest (@sha256:…)")
+            + ", or sign it",
         )
     if trust.require is Require.SIGNATURE and (image.insecure or not keys):
         raise TrustError(
-            f"{image.typed!r} is not used: 'bootc.trust.require=signature' wants a signature and a checked connection",
+            f"{image.source_text!r} is not used: 'bootc.trust.require=signature' wants a signature and "
+            "a checked connection",
             hint="remove bootc.registry.unsecure, or change bootc.trust.require=",
         )
     return TrustVerdict(bool(keys), rules=tuple(rules), keys=tuple(keys), identity=next(iter(identities), None))
@@ -224,7 +228,7 @@ def _signers(
     count = f"{len(signers)} of {wanted.threshold} signatures" if signers else "no valid signature"
     shown = "; ".join(dict.fromkeys([*reasons, *found.faults][:_MOST_REASONS])) or "there is none beside it"
     raise TrustError(
-        f"{image.typed!r} ({image.identity}) has {count} that {policy.origin} wants: {shown}",
+        f"{image.source_text!r} ({image.identity}) has {count} that {policy.origin} wants: {shown}",
         hint="sign the image with cosign and the key, or boot one that is signed",
     )
 
@@ -279,7 +283,7 @@ def _check_age(image: ResolvedImage, not_before: datetime | None) -> None:
     if created is None or created < not_before:
         when = "does not say when it was created" if created is None else f"was created {image.config.created}"
         raise TrustError(
-            f"{image.typed!r} {when}, 'bootc.trust.notbefore=' wants {not_before.isoformat()} or later",
+            f"{image.source_text!r} {when}, 'bootc.trust.notbefore=' wants {not_before.isoformat()} or later",
             hint="boot a newer image, or correct bootc.trust.notbefore=",
         )
 

@@ -27,7 +27,7 @@ class ResolvedImage:
     docker-archives, which have no manifest.
     """
 
-    typed: str
+    source_text: str
     insecure: bool
     digests: tuple[str, ...]
     manifest: Manifest
@@ -76,13 +76,13 @@ class VerifiedImage:
 
 
 def resolved_image(
-    typed: str, manifest: Manifest, config: bytes, *, insecure: bool, digests: tuple[str, ...]
+    source_text: str, manifest: Manifest, config: bytes, *, insecure: bool, digests: tuple[str, ...]
 ) -> ResolvedImage:
     """Return the image of a verified manifest; raise ImageError if ``config`` is not the config that it names."""
-    with about(f"the image config {manifest.config.digest} of {typed!r}"):
+    with about(f"the image config {manifest.config.digest} of {source_text!r}"):
         check_content(config, manifest.config.digest, manifest.config.size)
         parsed = parse_config(config, len(manifest.layers))
-    return ResolvedImage(typed, insecure, digests, manifest, parsed, _SEAL)
+    return ResolvedImage(source_text, insecure, digests, manifest, parsed, _SEAL)
 
 
 def verified_layer(diff_id: str, found: str, offset: int, size: int) -> VerifiedLayer:

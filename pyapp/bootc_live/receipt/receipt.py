@@ -38,7 +38,7 @@ def make_receipt(
     return {
         "version": __version__,
         "image": {
-            "reference": resolved.typed,
+            "reference": resolved.source_text,
             "manifest_digest": resolved.manifest_digest,
             "config_digest": resolved.manifest.config.digest,
             "platform": str(resolved.config.platform),
@@ -47,7 +47,7 @@ def make_receipt(
                 for layer, made in zip(resolved.manifest.layers, image.layers, strict=True)
             ],
         },
-        "source": resolved.typed,
+        "source": resolved.source_text,
         "sources": [
             {"source": attempt.source, "used": attempt.error is None, "error": attempt.error}
             for attempt in fetched.attempts

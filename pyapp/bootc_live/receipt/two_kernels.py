@@ -34,7 +34,7 @@ def first_stage(artifacts: BootArtifacts, hosts: Mapping[str, int], peak: int, r
     return {
         "version": __version__,
         "kernel": os.uname().release,
-        "source": resolved.typed,
+        "source": resolved.source_text,
         "sources": [
             {"source": attempt.source, "used": attempt.error is None, "error": attempt.error}
             for attempt in artifacts.attempts

@@ -91,7 +91,7 @@ class RootBuilder:
         if wanted is not None and built.sha256 != wanted:
             made = f" ({builder.library})" if builder.library else ""
             raise RootfsError(
-                f"the EROFS image of {image.resolved.typed!r} has the digest {built.sha256}, "
+                f"the EROFS image of {image.resolved.source_text!r} has the digest {built.sha256}, "
                 f"but 'bootc.live.erofs.digest={wanted}' is required",
                 hint="compare the OCI image's digest, bootc.live.compress= and bootc.live.erofs.times= with those of "
                 f"the pinned image; compressed images also depend on the library{made}",
@@ -115,9 +115,9 @@ class RootBuilder:
                         content[part.start : part.start + part.length] = os.pread(fd, part.length, part.data)
                     return bytes(content)
 
-            typed = image.resolved.typed
-            live_tree(root, typed, read)
-            return label_tree(root, read, self._config.selinux, typed, self._recorder)
+            source_text = image.resolved.source_text
+            live_tree(root, source_text, read)
+            return label_tree(root, read, self._config.selinux, source_text, self._recorder)
 
     def _directory_of_files(self) -> str:
         if self._ours:

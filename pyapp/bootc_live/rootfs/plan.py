@@ -113,7 +113,7 @@ def candidates(layout: Layout, compress: Compression, means: Means, zram: Zram |
 
 
 def choose(
-    typed: str,
+    source_text: str,
     layout: Layout,
     compress: Compression,
     estimated: Estimate,
@@ -123,7 +123,7 @@ def choose(
 ) -> RootPlan:
     """Return a plan for the first option of a layout that fits.
 
-    Raise AdmissionError if none can fit, naming those that would. ``typed`` is the image as typed, for messages;
+    Raise AdmissionError if none can fit, naming those that would. ``source_text`` is the image as typed, for messages;
     ``begun`` is the only option left.
     """
     found = candidates(layout, compress, means, room.backing.zram)
@@ -140,11 +140,13 @@ def choose(
     option = min(possible or needs, key=lambda each: needs[each].memory)
     if not possible:
         raise AdmissionError(
-            f"{typed!r} does not fit into memory: layout {option} {lacks[option]}{found.obstacles}",
+            f"{source_text!r} does not fit into memory: layout {option} {lacks[option]}{found.obstacles}",
             hint=_remedy(option, lacks[option], estimated, room, means),
         )
     why = f"layout {option}: nothing is sure to fit{found.obstacles}"
-    warning = f"{typed!r} may not fit into memory: layout {option} {lacks[option]}; continuing: that is partly a guess"
+    warning = (
+        f"{source_text!r} may not fit into memory: layout {option} {lacks[option]}; continuing: that is partly a guess"
+    )
     return RootPlan(option, needs[option], why, estimated, room, warning)
 
 
@@ -160,7 +162,7 @@ def plan_root(
     # Small guesses are not worth mentioning.
     guessed = f" ({mib(estimated.guessed)} of that are guessed)" if estimated.guessed > MIB else ""
     recorder.say(f"{mib(estimated.size)} to fetch, {mib(estimated.unpacked)} unpacked{guessed}")
-    plan = choose(candidate.image.typed, config.layout, config.compress, estimated, room, means, begun)
+    plan = choose(candidate.image.source_text, config.layout, config.compress, estimated, room, means, begun)
     recorder.say(plan.why)
     if plan.warning is not None:
         recorder.warn(plan.warning)

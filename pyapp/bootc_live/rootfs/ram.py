@@ -100,13 +100,13 @@ def _on_tmpfs(spec: RamFs, where: str) -> AbstractContextManager[str]:
 
 @contextmanager
 def _special_tmpfs(spec: RamFs, where: str, options: list[str]) -> Iterator[str]:
-    typed = []
+    arguments = []
     if spec.huge:
         options.append(f"huge={spec.huge}")
-        typed.append(f"'bootc.live.huge={spec.huge.replace('_', '.')}'")
+        arguments.append(f"'bootc.live.huge={spec.huge.replace('_', '.')}'")
     if spec.mpol:
         options.append(f"mpol={spec.mpol}")
-        typed.append(f"'bootc.live.mpol={spec.mpol}'")
+        arguments.append(f"'bootc.live.mpol={spec.mpol}'")
     with unmounted_after(where):
         argv = ["mount", "-t", "tmpfs", "-o", ",".join(options), spec.name, where]
         try:
@@ -114,7 +114,7 @@ def _special_tmpfs(spec: RamFs, where: str, options: list[str]) -> Iterator[str]
             run(argv, env={"LIBMOUNT_FORCE_MOUNT2": "always"})
         except RunError as error:
             raise RootfsError(
-                f"the kernel refuses a tmpfs with {' and '.join(typed)}: {error.message}",
+                f"the kernel refuses a tmpfs with {' and '.join(arguments)}: {error.message}",
                 hint="correct that, see tmpfs(5), or leave it out",
             ) from error
         yield where

@@ -28,19 +28,19 @@ def mounted_device(spec: DeviceArchive, directory: str | None) -> Iterator[str]:
     """
     device = find_device(spec.device)
     if device is None:
-        raise SourceError(f"{spec.typed!r}: there is no block device {spec.device}", hint=_hint())
+        raise SourceError(f"{spec.source_text!r}: there is no block device {spec.device}", hint=_hint())
     with tempfile.TemporaryDirectory(prefix="bootc-live-medium.", dir=directory) as where, ExitStack() as stack:
         try:
             kind = run(["blkid", "-p", "-o", "value", "-s", "TYPE", device], hint=_hint()).strip()
             options = ",".join(part for part in ("ro", _NO_REPLAY.get(kind, "")) if part)
             stack.enter_context(mounted(kind or "auto", device, where, options, hint=_hint()))
         except RunError as error:
-            raise SourceError(f"{spec.typed!r}: cannot mount {device}: {error.message}", hint=_hint()) from error
+            raise SourceError(f"{spec.source_text!r}: cannot mount {device}: {error.message}", hint=_hint()) from error
         # Resolve links on the device itself, not in the running system.
         path = resolve_below(where, spec.path)
         if path is None:
             raise SourceError(
-                f"{spec.typed!r}: {device} does not contain {spec.path!r}",
+                f"{spec.source_text!r}: {device} does not contain {spec.path!r}",
                 hint=f"copy the archive there, or correct {advise('root=', 'its path')}",
             )
         yield path

@@ -26,14 +26,14 @@ def fetched_file(spec: HandlerArchive, directory: str | None, limits: RetryLimit
     """
     if not os.path.exists(_FETCH):
         raise SourceError(
-            f"cannot fetch {spec.typed!r}: {spec.scheme}:// requires dracut's url-lib in an initramfs",
+            f"cannot fetch {spec.source_text!r}: {spec.scheme}:// requires dracut's url-lib in an initramfs",
             hint="add the dracut modules bootc-live-net and url-lib (for nfs, also nfs) to the initramfs",
         )
     with tempfile.TemporaryDirectory(prefix="bootc-live-fetch.", dir=directory) as where:
         try:
             path = run([_FETCH, spec.url, where], hint=_HINT, env=_environment(limits)).strip()
         except RunError as error:
-            raise SourceError(f"cannot fetch {spec.typed!r}: {redact(error.message)}", hint=_HINT) from error
+            raise SourceError(f"cannot fetch {spec.source_text!r}: {redact(error.message)}", hint=_HINT) from error
         yield path, os.path.dirname(path) == where
 
 

@@ -19,18 +19,18 @@ class HandoverSource:
     The file of a blob is removed after reading: it occupies memory, and its content is in the root then.
     """
 
-    def __init__(self, path: str, typed: str, rest: AnySource | None) -> None:
+    def __init__(self, path: str, source_text: str, rest: AnySource | None) -> None:
         """Take missing blobs from the open source ``rest``; raise SourceError if it is a stream."""
         if isinstance(rest, StreamSource):
             raise SourceError(
-                f"{typed!r} can only be read as a whole, so it cannot supply the layers that the previous kernel did "
-                "not leave",
+                f"{source_text!r} can only be read as a whole, so it cannot supply the layers that the previous "
+                "kernel did not leave",
                 hint="make the archive without compression around it",
             )
-        self.typed = typed
+        self.source_text = source_text
         self.insecure = False
         self._path = path
-        self._layout = LayoutSource(DirectoryFiles(path, typed), typed, None)
+        self._layout = LayoutSource(DirectoryFiles(path, source_text), source_text, None)
         self._rest: Source | None = rest
 
     def top(self) -> TopManifest:

@@ -33,7 +33,7 @@ class Source(Protocol):
     """One image. Blobs are iterators of chunks that the caller must verify."""
 
     @property
-    def typed(self) -> str:
+    def source_text(self) -> str:
         """Return the source as the user wrote it, without secrets."""
 
     @property
@@ -73,7 +73,7 @@ class StreamSource(Protocol):
     """An archive that can only be read from start to end, with its members in any order."""
 
     @property
-    def typed(self) -> str:
+    def source_text(self) -> str:
         """Return the source as the user wrote it, without secrets."""
 
     @property

@@ -56,12 +56,12 @@ _Result = TypeVar("_Result")
 class Retries:
     """The retries for one source; its total time starts when this object is created.
 
-    ``typed`` is the source, for messages. ``tell`` reports each retry. ``sleep`` returns False if the program ends all
-    transfers. ``clock`` returns seconds.
+    ``source_text`` is the source, for messages. ``tell`` reports each retry. ``sleep`` returns False if the program
+    ends all transfers. ``clock`` returns seconds.
     """
 
     policy: RetryPolicy
-    typed: str
+    source_text: str
     tell: Callable[[str], None]
     sleep: Callable[[float], bool]
     clock: Callable[[], float] = time.monotonic
@@ -80,7 +80,7 @@ class Retries:
         attempts = _Attempts(self, servers)
         while True:
             try:
-                with unexpected_as_source_error(f"a response for {self.typed!r}"):
+                with unexpected_as_source_error(f"a response for {self.source_text!r}"):
                     return attempt(attempts.server)
             except SourceError as error:
                 attempts.failed(error, "")
@@ -100,7 +100,7 @@ class Retries:
         while True:
             try:
                 with (
-                    unexpected_as_source_error(f"a transfer of {self.typed!r}"),
+                    unexpected_as_source_error(f"a transfer of {self.source_text!r}"),
                     open_from(attempts.server, position) as chunks,
                 ):
                     for chunk in chunks:
@@ -125,7 +125,7 @@ class Retries:
         total = self.policy.limits.total
         if self.elapsed() >= total:
             raise _OutOfTimeError(
-                f"{self.typed!r} was not fetched within {total:g} s",
+                f"{self.source_text!r} was not fetched within {total:g} s",
                 hint="check the network and the server"
                 + advise(", or allow more time with bootc.live.retry.total=", ", then try again"),
             )

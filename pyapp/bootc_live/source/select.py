@@ -28,50 +28,50 @@ def open_source(spec: SourceSpec, access: Access) -> Iterator[AnySource]:
 
     Raise SourceError, also for what the block raises that is no error of ours.
     """
-    with unexpected_as_source_error(f"the source {spec.typed!r}"), _opened(spec, access) as source:
+    with unexpected_as_source_error(f"the source {spec.source_text!r}"), _opened(spec, access) as source:
         yield source
 
 
 @contextmanager
 def _opened(spec: SourceSpec, access: Access) -> Iterator[AnySource]:
     if isinstance(spec, ArchiveFile):
-        with open_archive(spec.path, spec.typed, access.label) as source:
+        with open_archive(spec.path, spec.source_text, access.label) as source:
             yield source
     elif isinstance(spec, HandoverImage):
         # Opened by the main thread, which signals can interrupt.
         with nullcontext() if spec.rest is None else open_source(spec.rest, access) as rest:
-            yield HandoverSource(spec.path, spec.typed, rest)
+            yield HandoverSource(spec.path, spec.source_text, rest)
     elif isinstance(spec, DeviceArchive):
         with (
             mounted_device(spec, access.directory) as path,
-            open_archive(path, spec.typed, access.label) as source,
+            open_archive(path, spec.source_text, access.label) as source,
         ):
             yield source
     elif isinstance(spec, HandlerArchive):
         with (
             fetched_file(spec, access.directory, access.policy.limits) as (path, ours),
-            open_archive(path, spec.typed, access.label, consume=ours) as source,
+            open_archive(path, spec.source_text, access.label, consume=ours) as source,
         ):
             yield source
     elif isinstance(spec, WebArchive):
-        with _requiring("bootc-live-net", spec.typed):
+        with _requiring("bootc-live-net", spec.source_text):
             # A late import: loading the network libraries takes longer than opening an archive.
             from bootc_live.source.http.archive import open_web_archive
         with open_web_archive(spec, access) as source:
             yield source
     else:
-        with _requiring("bootc-live-registry", spec.typed):
+        with _requiring("bootc-live-registry", spec.source_text):
             from bootc_live.source.registry.source import open_registry
         with open_registry(spec, access) as source:
             yield source
 
 
 @contextmanager
-def _requiring(module: str, typed: str) -> Iterator[None]:
+def _requiring(module: str, source_text: str) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
         raise SourceError(
-            f"cannot fetch {typed!r}: this initramfs contains no support for it ({error})",
+            f"cannot fetch {source_text!r}: this initramfs contains no support for it ({error})",
             hint=f"rebuild it with the dracut module {module}",
         ) from error

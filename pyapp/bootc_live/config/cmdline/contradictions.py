@@ -33,7 +33,7 @@ def _sources(values: Values) -> Iterator[str]:
     fallbacks = cast("list[SourceSpec]", values.get("bootc.live.fallback", []))
     if "root" not in values:
         for spec in fallbacks:
-            yield f"'bootc.live.fallback={spec.typed}' needs a root={ROOT_PREFIX}… as well"
+            yield f"'bootc.live.fallback={spec.source_text}' needs a root={ROOT_PREFIX}… as well"
         return
     if "bootc.live.fallback" in values:
         return
@@ -42,7 +42,7 @@ def _sources(values: Values) -> Iterator[str]:
         digest = root.reference.partition("@")[2] if isinstance(root, RegistryImage) else ""
         # Digests of different algorithms can both be right.
         if digest and digest != pin and digest.partition(":")[0] == str(pin).partition(":")[0]:
-            yield f"'bootc.live.digest={pin}' is not the digest in 'root={ROOT_PREFIX}{root.typed}'"
+            yield f"'bootc.live.digest={pin}' is not the digest in 'root={ROOT_PREFIX}{root.source_text}'"
 
 
 def _layout(values: Values) -> Iterator[str]:

@@ -41,8 +41,8 @@ def next_cmdline(text: str, image: Sequence[str], kexec: Kexec, digest: str | No
     result = list(_pinned([*kept, *appended], digest))
     roots = [token.value or "" for token in map(read_word, result) if token.name == "root"]
     if not roots or not roots[-1].startswith(ROOT_PREFIX):
-        typed = [f"remove={text}" for text in kexec.remove] + [f"append={text}" for text in kexec.append]
-        arguments = redact_cmdline(" ".join(f"bootc.kexec.{argument}" for argument in typed))
+        given = [f"remove={text}" for text in kexec.remove] + [f"append={text}" for text in kexec.append]
+        arguments = redact_cmdline(" ".join(f"bootc.kexec.{argument}" for argument in given))
         raise ConfigError(
             f"'{arguments}' leaves the next kernel without a root={ROOT_PREFIX}…",
             hint="correct these arguments on the kernel command line",

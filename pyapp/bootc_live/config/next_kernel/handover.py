@@ -42,11 +42,13 @@ class Handover:
         """Return the sources in the order to try: the handed over image, its original source, all others."""
         used = str(self.receipt.get("source"))
         # Sources that failed before come last. This kernel's command line may have a digest appended to the name.
-        asked = tuple(sorted(asked, key=lambda spec: spec.typed != used and not spec.typed.startswith(f"{used}@")))
+        asked = tuple(
+            sorted(asked, key=lambda spec: spec.source_text != used and not spec.source_text.startswith(f"{used}@"))
+        )
         if self.layout is None or not asked:
             return asked
         rest = asked[0] if self.missing else None
-        return (HandoverImage(self.layout, rest, asked[0].typed), *asked)
+        return (HandoverImage(self.layout, rest, asked[0].source_text), *asked)
 
 
 def read_handover(path: str = STAGE) -> Handover | None:

@@ -161,16 +161,16 @@ class KexecLanding:
 
 def _check_initramfs(made: BootArtifacts, following: _Next) -> Iterator[str]:
     """Raise LandingError if the image's initramfs could not continue the boot; yield a warning if it cannot be read."""
-    typed, version, initramfs = made.image.typed, made.files.version, made.files.initramfs
+    source_text, version, initramfs = made.image.source_text, made.files.version, made.files.initramfs
     if initramfs is None:
-        raise LandingError(f"{typed!r} has no initramfs.img beside its kernel {version}", hint=_HINT)
+        raise LandingError(f"{source_text!r} has no initramfs.img beside its kernel {version}", hint=_HINT)
     if following.archive is not None and is_mounted_over(following.archive):
         raise LandingError(
             f"{following.archive!r} cannot be handed over: the next kernel mounts another file system there first",
             hint="put the archive elsewhere in the initramfs, for example at /root.oci, or use an OCI archive that is "
             "not compressed as a whole",
         )
-    what = f"the initramfs of {typed!r} (kernel {version})"
+    what = f"the initramfs of {source_text!r} (kernel {version})"
     try:
         problem = unfit(initramfs.chunks(), what, following.rest)
     except ValueError as error:
@@ -185,7 +185,7 @@ def reachable(sources: Sequence[SourceSpec]) -> tuple[SourceSpec, ...]:
     left = tuple(spec for spec in sources if not isinstance(spec, ArchiveFile))
     if not left:
         raise ConfigError(
-            f"'bootc.kexec.reuse-image=0' contradicts 'root=bootc-live:{sources[0].typed}': the next kernel's "
+            f"'bootc.kexec.reuse-image=0' contradicts 'root=bootc-live:{sources[0].source_text}': the next kernel's "
             "initramfs does not contain that archive",
             hint="leave out bootc.kexec.reuse-image=0, or name a source that the next kernel can reach",
         )
@@ -194,7 +194,7 @@ def reachable(sources: Sequence[SourceSpec]) -> tuple[SourceSpec, ...]:
 
 def unreachable_archives(sources: Sequence[SourceSpec]) -> list[str]:
     """Return a warning about fallbacks in this initramfs, which the next kernel lacks."""
-    archives = " and ".join(repr(spec.typed) for spec in sources if isinstance(spec, ArchiveFile))
+    archives = " and ".join(repr(spec.source_text) for spec in sources if isinstance(spec, ArchiveFile))
     return [f"the next kernel cannot fall back to {archives}: its initramfs does not contain them"] if archives else []
 
 

@@ -37,7 +37,9 @@ def plan_handover(config: Config, candidate: Candidate) -> RecordLimit:
     An archive in this initramfs must be handed over whole, because the next kernel has no other source for it. Both
     kernels temporarily need twice the memory of what is handed over.
     """
-    whole = candidate.source.typed in {spec.typed for spec in config.sources if isinstance(spec, ArchiveFile)}
+    whole = candidate.source.source_text in {
+        spec.source_text for spec in config.sources if isinstance(spec, ArchiveFile)
+    }
     room = min((available_bytes() - _BESIDE) // 2, (total_bytes() - _NEXT) // 2, _MOST)
     if not whole:
         estimated = estimate(candidate.source, candidate.image)

@@ -25,15 +25,15 @@ def have_modules(root: str, release: str) -> bool:
     return any(resolve_below(root, f"{place}/{release}/{name}") is not None for place in _PLACES for name in _TYPICAL)
 
 
-def check_modules(root: str, typed: str, *, required: bool, release: str | None = None) -> str | None:
+def check_modules(root: str, source_text: str, *, required: bool, release: str | None = None) -> str | None:
     """Return a warning if the tree has no modules for the running kernel; raise LandingError if they are required.
 
-    ``typed`` is the image as typed.
+    ``source_text`` is the image as typed.
     """
     release = release or os.uname().release
     if not needs_modules() or have_modules(root, release):
         return None
-    message = f"{typed!r} has no modules for the running kernel {release}: it has no /usr/lib/modules/{release}"
+    message = f"{source_text!r} has no modules for the running kernel {release}: it has no /usr/lib/modules/{release}"
     if required:
         raise LandingError(message, hint=_HINT)
     return f"{message}; devices whose drivers are not loaded yet will not work; {_HINT}"

@@ -51,11 +51,11 @@ class SysrootLanding:
         """
         if not any(_is_program_below(made.path, name) for name in _INITS):
             raise LandingError(
-                f"{made.typed!r} has no init program (/sbin/init): it is not a bootable image",
+                f"{made.source_text!r} has no init program (/sbin/init): it is not a bootable image",
                 hint="use a bootc image, which contains systemd and a kernel",
             )
-        lacking = check_modules(made.path, made.typed, required=self.modules_required)
-        services = check_services(made.path, made.typed, self.cmdline)
+        lacking = check_modules(made.path, made.source_text, required=self.modules_required)
+        services = check_services(made.path, made.source_text, self.cmdline)
         return [warning for warning in (lacking, services) if warning is not None]
 
     def prepare(self, made: MountedRoot, receipt: Receipt) -> str:

@@ -74,9 +74,9 @@ class BootFileRecipe:
         layout = None if self._blobs is None else self._blobs.finish(image.resolved)
         with self._recorder.phase("kernel", "finding the image's kernel"):
             root = merge(image, self._kept.members)
-            chosen = choose_kernel(root, image.resolved.typed)
+            chosen = choose_kernel(root, image.resolved.source_text)
             machine = machine or os.uname().machine
-            files = boot_files(chosen, image.path, self._directory, machine, image.resolved.typed)
+            files = boot_files(chosen, image.path, self._directory, machine, image.resolved.source_text)
         allowed = _allowed(files, self._recorder)
         return BootArtifacts(image.resolved, fetched.verdict, fetched.attempts, allowed, module_versions(root), layout)
 

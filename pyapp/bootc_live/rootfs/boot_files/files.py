@@ -67,19 +67,19 @@ class BootFiles:
     from_uki: bool
 
 
-def boot_files(chosen: Chosen, path: str, directory: str, machine: str, typed: str) -> BootFiles:
+def boot_files(chosen: Chosen, path: str, directory: str, machine: str, source_text: str) -> BootFiles:
     """Return the files of the chosen kernel of an image's tree, whose data is in the file ``path``.
 
     Decompressed files are written to ``directory``. Raise ImageError.
     """
-    kernel = _file(chosen.kernel, path, chosen.name, typed)
-    files = {name: _text(node, path, name, typed) for name, node in kargs_files(chosen.root, typed).items()}
+    kernel = _file(chosen.kernel, path, chosen.name, source_text)
+    files = {name: _text(node, path, name, source_text) for name, node in kargs_files(chosen.root, source_text).items()}
     found = _sections(kernel, chosen.name)
     if pe.is_uki(found):
-        return _unwrapped(kernel, found, chosen, partial(_plain, directory=directory, typed=typed))
-    initramfs = None if chosen.initramfs is None else _file(chosen.initramfs, path, "initramfs.img", typed)
+        return _unwrapped(kernel, found, chosen, partial(_plain, directory=directory, source_text=source_text))
+    initramfs = None if chosen.initramfs is None else _file(chosen.initramfs, path, "initramfs.img", source_text)
     arguments = image_arguments(files, machine)
-    return BootFiles(chosen.version, _plain(kernel, directory, typed), initramfs, arguments, from_uki=False)
+    return BootFiles(chosen.version, _plain(kernel, directory, source_text), initramfs, arguments, from_uki=False)
 
 
 def _sections(kernel: BootFile, name: str) -> dict[str, tuple[int, int]]:
@@ -111,8 +111,8 @@ def _unwrapped(
     return BootFiles(release(text(".uname")) or chosen.version, plain(kernel), initramfs, arguments, from_uki=True)
 
 
-def _plain(kernel: BootFile, directory: str, typed: str) -> BootFile:
-    with about(f"the kernel of {typed!r}"):
+def _plain(kernel: BootFile, directory: str, source_text: str) -> BootFile:
+    with about(f"the kernel of {source_text!r}"):
         chunks = zboot.unwrap(kernel.read_at, kernel.size)
         if chunks is None:
             return kernel
@@ -127,20 +127,20 @@ def _plain(kernel: BootFile, directory: str, typed: str) -> BootFile:
         return BootFile(path, 0, os.path.getsize(path))
 
 
-def _text(node: Node, path: str, name: str, typed: str) -> bytes:
-    file = _file(node, path, name, typed)
+def _text(node: Node, path: str, name: str, source_text: str) -> bytes:
+    file = _file(node, path, name, source_text)
     if file.size > _MOST_TEXT:
         raise ImageError(
-            f"{release(name)} of {typed!r} has {file.size} bytes, at most {_MOST_TEXT} are read", hint=HINT
+            f"{release(name)} of {source_text!r} has {file.size} bytes, at most {_MOST_TEXT} are read", hint=HINT
         )
     return file.read()
 
 
-def _file(node: Node, path: str, name: str, typed: str) -> BootFile:
+def _file(node: Node, path: str, name: str, source_text: str) -> BootFile:
     name = release(name)
     if node.kind == UNREAD:
         where = node.link.decode(errors="backslashreplace")
-        raise ImageError(f"{name} of {typed!r} is a hard link to {where!r}, whose data was not kept", hint=HINT)
+        raise ImageError(f"{name} of {source_text!r} is a hard link to {where!r}, whose data was not kept", hint=HINT)
     if node.kind != "file" or node.extents is not None or not node.size:
-        raise ImageError(f"{name} of {typed!r} is empty, sparse, or no regular file", hint=HINT)
+        raise ImageError(f"{name} of {source_text!r} is empty, sparse, or no regular file", hint=HINT)
     return BootFile(path, node.offset, node.size)

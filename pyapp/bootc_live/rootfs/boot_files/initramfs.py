@@ -65,7 +65,7 @@ def unfit(initramfs: Iterator[bytes], what: str, spec: SourceSpec | None) -> str
         return None
     if lacking == "bootc-live":
         return f"{what} does not contain bootc-live"
-    return f"{what} lacks the dracut module {lacking}" + (f", which {spec.typed!r} needs" if spec else "")
+    return f"{what} lacks the dracut module {lacking}" + (f", which {spec.source_text!r} needs" if spec else "")
 
 
 def lacking_module(initramfs: Iterator[bytes], spec: SourceSpec | None) -> str | None:

@@ -32,7 +32,7 @@ class Chosen:
     initramfs: Node | None
 
 
-def choose_kernel(root: Node, typed: str) -> Chosen:
+def choose_kernel(root: Node, source_text: str) -> Chosen:
     """Return the kernel to boot; raise ImageError if there is none, or more than one."""
     uki = next(_installed_ukis(root), None)
     if uki is not None:
@@ -42,16 +42,17 @@ def choose_kernel(root: Node, typed: str) -> Chosen:
         uki = next(_ukis_beside_modules(root), None)
         if uki is not None:
             return uki
-        raise ImageError(f"{typed!r} has no kernel /{_MODULES}/VERSION/vmlinuz", hint=HINT)
+        raise ImageError(f"{source_text!r} has no kernel /{_MODULES}/VERSION/vmlinuz", hint=HINT)
     if len(versions) > 1:
         listed = ", ".join(map(release, versions))
         raise ImageError(
-            f"{typed!r} has {len(versions)} kernels below /{_MODULES}: {listed}; exactly one is expected", hint=HINT
+            f"{source_text!r} has {len(versions)} kernels below /{_MODULES}: {listed}; exactly one is expected",
+            hint=HINT,
         )
     directory = f"{_MODULES}/{versions[0]}"
     kernel = _at(root, f"{directory}/vmlinuz")
     if kernel is None:
-        raise ImageError(f"/{release(directory)}/vmlinuz of {typed!r} is a link to a missing file", hint=HINT)
+        raise ImageError(f"/{release(directory)}/vmlinuz of {source_text!r} is a link to a missing file", hint=HINT)
     name = f"/{release(directory)}/vmlinuz"
     return Chosen(root, release(versions[0]), name, kernel, _at(root, f"{directory}/initramfs.img"))
 
@@ -71,7 +72,7 @@ def module_versions(root: Node) -> frozenset[str]:
     )
 
 
-def kargs_files(root: Node, typed: str) -> dict[str, Node]:
+def kargs_files(root: Node, source_text: str) -> dict[str, Node]:
     """Return the files with kernel arguments by path, in the order of their names.
 
     Raise ImageError for anything but a file: leaving out arguments silently is not safe.
@@ -81,7 +82,9 @@ def kargs_files(root: Node, typed: str) -> dict[str, Node]:
         if name.endswith(".toml"):
             node = _at(root, f"{_KARGS}/{name}")
             if node is None:
-                raise ImageError(f"/{_KARGS}/{release(name)} of {typed!r} is no file with arguments", hint=_NO_LINKS)
+                raise ImageError(
+                    f"/{_KARGS}/{release(name)} of {source_text!r} is no file with arguments", hint=_NO_LINKS
+                )
             found[f"/{_KARGS}/{name}"] = node
     return found
 

@@ -50,7 +50,9 @@ def unchanged(_root: Node, _image: VerifiedImage) -> bool:
 
 def cannot_hold(image: VerifiedImage, error: ValueError) -> RootfsError:
     """Return the error for a tree that Linux or the layout cannot represent."""
-    return RootfsError(f"{image.resolved.typed!r} cannot be made into a root: {error}", hint="build the image anew")
+    return RootfsError(
+        f"{image.resolved.source_text!r} cannot be made into a root: {error}", hint="build the image anew"
+    )
 
 
 @contextmanager

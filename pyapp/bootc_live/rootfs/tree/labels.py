@@ -43,7 +43,7 @@ class _Option(ctypes.Structure):
     _fields_ = (("type", ctypes.c_int), ("value", ctypes.c_char_p))
 
 
-def label_tree(root: Node, read: ReadFile, wanted: bool | None, typed: str, recorder: Recorder) -> bool:
+def label_tree(root: Node, read: ReadFile, wanted: bool | None, source_text: str, recorder: Recorder) -> bool:
     """Label every inode by the image's own policy; return whether there is one.
 
     If ``wanted`` is None, /etc/selinux/config in the image decides. ``read`` returns a file's content. Raise
@@ -53,7 +53,8 @@ def label_tree(root: Node, read: ReadFile, wanted: bool | None, typed: str, reco
     def limited(node: Node) -> bytes:
         if node.size > _MOST:
             raise RootfsError(
-                f"the SELinux policy of {typed!r} has a file of {mib(node.size)}, {mib(_MOST)} is the most", hint=_HINT
+                f"the SELinux policy of {source_text!r} has a file of {mib(node.size)}, {mib(_MOST)} is the most",
+                hint=_HINT,
             )
         return read(node)
 
@@ -62,17 +63,17 @@ def label_tree(root: Node, read: ReadFile, wanted: bool | None, typed: str, reco
     if not policy:
         if directory is not None:
             recorder.warn(
-                f"{typed!r} switches SELinux on and has no /{directory.decode(errors='replace')}/{_MAIN.decode()}: "
-                "its files get no labels"
+                f"{source_text!r} switches SELinux on and has no "
+                f"/{directory.decode(errors='replace')}/{_MAIN.decode()}: its files get no labels"
             )
         if wanted:
             raise RootfsError(
-                f"{typed!r} has no SELinux policy that is switched on in /etc/selinux/config, but "
+                f"{source_text!r} has no SELinux policy that is switched on in /etc/selinux/config, but "
                 "'bootc.live.selinux=1' asks for labels",
                 hint="remove the argument, or add a policy to the image",
             )
         return False
-    with recorder.phase("label", "labelling for SELinux"), _lookup(policy, typed) as lookup:
+    with recorder.phase("label", "labelling for SELinux"), _lookup(policy, source_text) as lookup:
         _label(root, lookup)
     return True
 
@@ -117,11 +118,13 @@ def _file(root: Node, path: bytes) -> Node | None:
 
 
 @contextmanager
-def _lookup(policy: dict[bytes, bytes], typed: str) -> Iterator[Lookup]:
+def _lookup(policy: dict[bytes, bytes], source_text: str) -> Iterator[Lookup]:
     try:
         library = ctypes.CDLL(_LIBRARY, use_errno=True)
     except OSError as error:
-        raise RootfsError(f"{typed!r} needs SELinux labels, which need {_LIBRARY}: {error}", hint=_HINT) from error
+        raise RootfsError(
+            f"{source_text!r} needs SELinux labels, which need {_LIBRARY}: {error}", hint=_HINT
+        ) from error
     library.selabel_open.restype = ctypes.c_void_p
     library.selabel_close.argtypes = [ctypes.c_void_p]
     library.selabel_lookup_raw.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int]
@@ -134,7 +137,7 @@ def _lookup(policy: dict[bytes, bytes], typed: str) -> Iterator[Lookup]:
         handle = library.selabel_open(_BACKEND_FILE, ctypes.byref(option), 1)
         if not handle:
             reason = os.strerror(ctypes.get_errno())
-            raise RootfsError(f"the SELinux policy of {typed!r} cannot be read: {reason}", hint=_HINT)
+            raise RootfsError(f"the SELinux policy of {source_text!r} cannot be read: {reason}", hint=_HINT)
         try:
             yield lambda path, kind: _label_of(library, handle, path, kind)
         finally:

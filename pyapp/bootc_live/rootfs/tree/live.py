@@ -21,12 +21,12 @@ _MOST_ATTRIBUTES = 64 * 2**10
 PLACES = {b"dev": 0o755, b"proc": 0o555, b"run": 0o755, b"sys": 0o555, b"tmp": 0o1777}
 
 
-def live_tree(root: Node, typed: str, read: Callable[[Node], bytes]) -> None:
-    """Change a merged tree in place; ``typed`` is the image as typed, ``read`` returns the content of a file.
+def live_tree(root: Node, source_text: str, read: Callable[[Node], bytes]) -> None:
+    """Change a merged tree in place; ``source_text`` is the image as typed, ``read`` returns the content of a file.
 
     Raise RootfsError for a tree that cannot be switched to.
     """
-    forgotten = _forget_objects(root, typed, read)
+    forgotten = _forget_objects(root, source_text, read)
     _copy_etc(root)
     if forgotten:
         _separate(root, b"etc")
@@ -38,7 +38,7 @@ def live_tree(root: Node, typed: str, read: Callable[[Node], bytes]) -> None:
         except ValueError as error:
             place = f"/{name.decode()}"
             raise RootfsError(
-                f"{typed!r} cannot be switched to: {place} {error}",
+                f"{source_text!r} cannot be switched to: {place} {error}",
                 hint=f"build the image with a directory {place}, on which its system mounts something",
             ) from error
 
@@ -51,7 +51,7 @@ def _make_place(root: Node, name: bytes, mode: int) -> None:
         resolve(root, [name], 0).mode = mode
 
 
-def _forget_objects(root: Node, typed: str, read: Callable[[Node], bytes]) -> bool:
+def _forget_objects(root: Node, source_text: str, read: Callable[[Node], bytes]) -> bool:
     """Remove the objects of a repository whose files also have real names, and return whether there were any.
 
     Their extended attributes are objects beside them.
@@ -68,7 +68,7 @@ def _forget_objects(root: Node, typed: str, read: Callable[[Node], bytes]) -> bo
     # A repository without real names is kept: it is for others to install from.
     used = any(id(node) in objects for node in walk(root))
     if used:
-        _set_attributes(held, typed, read)
+        _set_attributes(held, source_text, read)
     else:
         parent.directory.update(held)
     return used
@@ -108,7 +108,7 @@ def _separate(root: Node, name: bytes) -> None:
                 todo.append(below.node)
 
 
-def _set_attributes(objects: Mapping[bytes, Entry], typed: str, read: Callable[[Node], bytes]) -> None:
+def _set_attributes(objects: Mapping[bytes, Entry], source_text: str, read: Callable[[Node], bytes]) -> None:
     """Set the attributes of files from a repository of the mode bare-split-xattrs.
 
     Those of SUM.file are in SUM.file-xattrs-link, usually a link that many files share.
@@ -120,12 +120,12 @@ def _set_attributes(objects: Mapping[bytes, Entry], typed: str, read: Callable[[
             if not name.endswith(_LINK) or entry.node.kind != "file" or file is None or file.node.kind != "file":
                 continue
             if id(entry.node) not in known:
-                known[id(entry.node)] = _attributes(entry.node, name, typed, read)
+                known[id(entry.node)] = _attributes(entry.node, name, source_text, read)
             if known[id(entry.node)]:
                 file.node.xattrs = {**known[id(entry.node)], **file.node.xattrs}
 
 
-def _attributes(node: Node, name: bytes, typed: str, read: Callable[[Node], bytes]) -> dict[bytes, bytes]:
+def _attributes(node: Node, name: bytes, source_text: str, read: Callable[[Node], bytes]) -> dict[bytes, bytes]:
     try:
         if node.size > _MOST_ATTRIBUTES:
             raise ValueError(f"has {node.size} bytes, {_MOST_ATTRIBUTES} are the most allowed")
@@ -136,7 +136,8 @@ def _attributes(node: Node, name: bytes, typed: str, read: Callable[[Node], byte
     except ValueError as error:
         shown = name.decode(errors="backslashreplace")
         raise RootfsError(
-            f"{typed!r} has extended attributes of a file in its repository that cannot be read: {shown!r} {error}",
+            f"{source_text!r} has extended attributes of a file in its repository that cannot be read: "
+            f"{shown!r} {error}",
             hint="build the image anew",
         ) from error
     # Labels come from the policy.

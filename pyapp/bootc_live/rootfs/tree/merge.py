@@ -70,17 +70,17 @@ def merge(image: VerifiedImage, members: ReadMembers = none_read, warn: Warn = u
         for number, layer in enumerate(image.layers):
             found = members(layer)
             if found is not None:
-                _apply(merging, found, layer, number, image.resolved.typed)
+                _apply(merging, found, layer, number, image.resolved.source_text)
             elif layer.size:
                 with mmap.mmap(fd, layer.size, prot=mmap.PROT_READ, offset=layer.offset) as buffer:
-                    _apply(merging, read_members(buffer), layer, number, image.resolved.typed)
+                    _apply(merging, read_members(buffer), layer, number, image.resolved.source_text)
     finally:
         os.close(fd)
     merging.tell(warn)
     return merging.root
 
 
-def _apply(merging: Merging, members: Iterator[Member], layer: VerifiedLayer, number: int, typed: str) -> None:
+def _apply(merging: Merging, members: Iterator[Member], layer: VerifiedLayer, number: int, source_text: str) -> None:
     where = ""
     try:
         for member in members:
@@ -89,7 +89,7 @@ def _apply(merging: Merging, members: Iterator[Member], layer: VerifiedLayer, nu
             where = ""
     except ValueError as error:
         raise ImageError(
-            f"layer {number} ({layer.diff_id}) of {typed!r} cannot be used: {where}{error}",
+            f"layer {number} ({layer.diff_id}) of {source_text!r} cannot be used: {where}{error}",
             hint=HINT,
         ) from error
 

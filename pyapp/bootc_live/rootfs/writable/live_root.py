@@ -24,14 +24,14 @@ _LABELS_LOST = (
 
 @dataclass(frozen=True)
 class MountedRoot:
-    """A root mounted with all its parts below ``path``; ``typed`` is the image as typed.
+    """A root mounted with all its parts below ``path``; ``source_text`` is the image as typed.
 
     ``state`` is the partition that keeps /var and /etc, if any. ``unlabelled`` are directories on a tmpfs, as absolute
     paths in the root, to be labelled once the kernel has a policy: a tmpfs forgets labels that were set before.
     """
 
     path: str
-    typed: str
+    source_text: str
     state: State | None = None
     unlabelled: tuple[str, ...] = ()
 
@@ -78,7 +78,7 @@ class _Mounting:
         lower = self._root(built)
         self._etc(built, lower, state)
         state = self._var(state, image.identity)
-        return MountedRoot(self._top, image.typed, state, tuple(self._unlabelled))
+        return MountedRoot(self._top, image.source_text, state, tuple(self._unlabelled))
 
     def _root(self, built: BuiltRoot) -> str:
         """Mount the root; return where it is without its writable part."""

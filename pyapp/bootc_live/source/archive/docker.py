@@ -32,7 +32,7 @@ class DockerImage:
     tags: frozenset[str]
 
 
-def docker_image(typed: str, content: bytes, label: str | None) -> DockerImage:
+def docker_image(source_text: str, content: bytes, label: str | None) -> DockerImage:
     """Return the image with a label from a manifest.json; raise SourceError."""
     try:
         entries = [
@@ -44,14 +44,14 @@ def docker_image(typed: str, content: bytes, label: str | None) -> DockerImage:
             for entry in read_json(content, _FIELDS)
         ]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise SourceError(f"{typed!r} has a damaged {MANIFEST}: {error!r}", hint=HINT) from error
-    found = choose(typed, entries, lambda entry: set(entry.tags), label)
+        raise SourceError(f"{source_text!r} has a damaged {MANIFEST}: {error!r}", hint=HINT) from error
+    found = choose(source_text, entries, lambda entry: set(entry.tags), label)
     if len(set(found)) > 1:
         named = "with the same names" if found[0].tags else "without names"
-        raise SourceError(f"{typed!r} contains {len(found)} images {named}", hint=HINT)
+        raise SourceError(f"{source_text!r} contains {len(found)} images {named}", hint=HINT)
     if len(found[0].layers) > MOST_LAYERS:
         raise SourceError(
-            f"the image of {typed!r} has {len(found[0].layers)} layers, more than {MOST_LAYERS}",
+            f"the image of {source_text!r} has {len(found[0].layers)} layers, more than {MOST_LAYERS}",
             hint="build the image with fewer layers, or squash it",
         )
     return found[0]
@@ -62,9 +62,9 @@ class DockerArchive:
 
     docker = True
 
-    def __init__(self, files: TarFiles, typed: str, label: str | None, *, insecure: bool) -> None:
+    def __init__(self, files: TarFiles, source_text: str, label: str | None, *, insecure: bool) -> None:
         """Select the image with a label."""
-        self.typed = typed
+        self.source_text = source_text
         self.label = label
         self.insecure = insecure
         self._files = files
@@ -79,13 +79,15 @@ class DockerArchive:
         yield self._members()
 
     def _members(self) -> Iterator[Member]:
-        content = read_small(self._files, MANIFEST, self.typed)
+        content = read_small(self._files, MANIFEST, self.source_text)
         yield Member(MANIFEST, len(content), iter([content]))
-        image = docker_image(self.typed, content, self.label)
+        image = docker_image(self.source_text, content, self.label)
         for name in dict.fromkeys((image.config, *image.layers)):
             size = self._files.size(name)
             if size is None:
-                raise SourceError(f"{self.typed!r} does not contain {name!r}, which its {MANIFEST} names", hint=HINT)
+                raise SourceError(
+                    f"{self.source_text!r} does not contain {name!r}, which its {MANIFEST} names", hint=HINT
+                )
             with closing(self._chunks(name)) as chunks:
                 yield Member(name, size, chunks)
 

@@ -35,7 +35,7 @@ class Files(Protocol):
 class TarFiles:
     """The regular members of an uncompressed tar archive, read in place; links are resolved."""
 
-    def __init__(self, reader: Reader, typed: str) -> None:
+    def __init__(self, reader: Reader, source_text: str) -> None:
         """Read all headers; raise SourceError if this is not a tar archive."""
         self._reader = reader
         self._entries: dict[str, Entry] = {}
@@ -52,7 +52,7 @@ class TarFiles:
                 elif entry.kind == "hardlink":
                     links[name] = plain_name(entry.link)
         except ValueError as error:
-            raise SourceError(f"{typed!r} cannot be read as an OCI archive: {error}", hint=HINT) from error
+            raise SourceError(f"{source_text!r} cannot be read as an OCI archive: {error}", hint=HINT) from error
         entries = self._entries
         entries.update({name: entries[target] for name, target in links.items() if target in entries})
 
@@ -90,10 +90,10 @@ class TarFiles:
 class DirectoryFiles:
     """The files below a directory."""
 
-    def __init__(self, path: str, typed: str) -> None:
-        """Show ``typed`` in messages."""
+    def __init__(self, path: str, source_text: str) -> None:
+        """Show ``source_text`` in messages."""
         self._path = path
-        self._typed = typed
+        self._source_text = source_text
 
     def size(self, name: str) -> int | None:
         """Return a file's size in bytes, or None."""
@@ -112,7 +112,7 @@ class DirectoryFiles:
                 while chunk := file.read(CHUNK):
                     yield chunk
         except OSError as error:
-            raise unreadable(self._typed, error) from error
+            raise unreadable(self._source_text, error) from error
 
     def peek(self, name: str, offset: int, length: int) -> bytes:
         """Return bytes of a file, fewer only at its end; raise SourceError."""
@@ -120,7 +120,7 @@ class DirectoryFiles:
             with open(os.path.join(self._path, name), "rb", buffering=0) as file:
                 return os.pread(file.fileno(), length, offset)
         except OSError as error:
-            raise unreadable(self._typed, error) from error
+            raise unreadable(self._source_text, error) from error
 
     def interrupt(self) -> None:
         """Do nothing: reading a file does not block."""
@@ -156,10 +156,10 @@ def plain_name(name: str) -> str:
     return name.removeprefix("./")
 
 
-def read_small(files: Files, name: str, typed: str) -> bytes:
+def read_small(files: Files, name: str, source_text: str) -> bytes:
     """Return the content of a document; raise SourceError if it is too large."""
     size = files.size(name) or 0
     if size > MANIFEST_LIMIT:
-        raise SourceError(f"{name} in {typed!r} has {size} bytes, more than {MANIFEST_LIMIT}", hint=HINT)
+        raise SourceError(f"{name} in {source_text!r} has {size} bytes, more than {MANIFEST_LIMIT}", hint=HINT)
     with files.open(name) as chunks:
         return b"".join(chunks)

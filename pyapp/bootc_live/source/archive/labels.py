@@ -14,7 +14,7 @@ _Entry = TypeVar("_Entry")
 
 
 def choose(
-    typed: str, entries: Sequence[_Entry], names_of: Callable[[_Entry], set[str]], label: str | None
+    source_text: str, entries: Sequence[_Entry], names_of: Callable[[_Entry], set[str]], label: str | None
 ) -> list[_Entry]:
     """Return the entries with a label as full name or tag; None selects ``latest``, or the only image.
 
@@ -28,13 +28,13 @@ def choose(
         found = list(entries)
     if not found:
         raise SourceError(
-            f"{typed!r} contains no image called {wanted!r} (it contains: {_listed(entries, names_of)})",
+            f"{source_text!r} contains no image called {wanted!r} (it contains: {_listed(entries, names_of)})",
             hint=_advice(entries, names_of),
         )
     # Images for several platforms share all their names, not only the tag.
     if not _one_image(found, names_of):
         raise SourceError(
-            f"{typed!r} contains several images called {wanted!r} (it contains: {_listed(found, names_of)})",
+            f"{source_text!r} contains several images called {wanted!r} (it contains: {_listed(found, names_of)})",
             hint=_advice(found, names_of),
         )
     return found

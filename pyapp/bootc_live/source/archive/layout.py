@@ -24,9 +24,9 @@ class MissingBlobError(SourceError):
 class LayoutSource:
     """The image with a label in a layout; see ``Source``."""
 
-    def __init__(self, files: Files, typed: str, label: str | None, *, insecure: bool = False) -> None:
+    def __init__(self, files: Files, source_text: str, label: str | None, *, insecure: bool = False) -> None:
         """Select the image with a label in index.json; None selects ``latest``, or the only one."""
-        self.typed = typed
+        self.source_text = source_text
         self.insecure = insecure
         self._files = files
         self._label = label
@@ -34,16 +34,16 @@ class LayoutSource:
     def top(self) -> TopManifest:
         """Return the selected manifest, or an index of several images with the same names or none."""
         if self._files.size("index.json") is None:
-            raise SourceError(f"{self.typed!r} is not an OCI archive or layout: it has no index.json", hint=HINT)
-        chosen = _choose(self.typed, read_small(self._files, "index.json", self.typed), self._label)
+            raise SourceError(f"{self.source_text!r} is not an OCI archive or layout: it has no index.json", hint=HINT)
+        chosen = _choose(self.source_text, read_small(self._files, "index.json", self.source_text), self._label)
         if len(chosen) > 1:
             text = json.dumps({"schemaVersion": 2, "manifests": chosen}).encode()
             return TopManifest(content=text, media_type=_INDEX_TYPE, digest=None)
         try:
             descriptor = parse_descriptor(chosen[0])
         except ValueError as error:
-            raise SourceError(f"{self.typed!r} has a damaged index.json: {error}", hint=HINT) from error
-        content = read_small(self._files, self._blob_name(descriptor), self.typed)
+            raise SourceError(f"{self.source_text!r} has a damaged index.json: {error}", hint=HINT) from error
+        content = read_small(self._files, self._blob_name(descriptor), self.source_text)
         return TopManifest(content, descriptor.media_type, descriptor.digest, descriptor.size)
 
     @contextmanager
@@ -60,9 +60,9 @@ class LayoutSource:
 
     def signature_manifests(self, digest: str) -> Iterator[bytes]:
         """Yield the manifests in the layout that are no images: those of signatures are among them."""
-        for entry in entries_of_index(read_small(self._files, "index.json", self.typed)):
+        for entry in entries_of_index(read_small(self._files, "index.json", self.source_text)):
             if entry.is_artifact and entry.digest != digest and self._files.size(blob_name(entry.digest)) is not None:
-                yield read_small(self._files, blob_name(entry.digest), self.typed)
+                yield read_small(self._files, blob_name(entry.digest), self.source_text)
 
     def served_by(self, _descriptor: Descriptor) -> str | None:
         """Return None: there is only one origin."""
@@ -76,7 +76,8 @@ class LayoutSource:
         name = blob_name(descriptor.digest)
         if self._files.size(name) is None:
             raise MissingBlobError(
-                f"{self.typed!r} does not contain the blob {descriptor.digest}, which its manifest names", hint=HINT
+                f"{self.source_text!r} does not contain the blob {descriptor.digest}, which its manifest names",
+                hint=HINT,
             )
         return name
 
@@ -87,16 +88,16 @@ def blob_name(digest: str) -> str:
     return f"blobs/{algorithm}/{encoded}"
 
 
-def _choose(typed: str, index: bytes, label: str | None) -> list[dict[str, object]]:
+def _choose(source_text: str, index: bytes, label: str | None) -> list[dict[str, object]]:
     try:
         document = read_json(index, FIELDS)
         entries = [entry for entry in document["manifests"] if isinstance(entry, dict)]
         if "layers" in document or "config" in document:
             raise ValueError("it is a manifest, too")
     except (ValueError, KeyError, TypeError) as error:
-        raise SourceError(f"{typed!r} has a damaged index.json: {error}", hint=HINT) from error
+        raise SourceError(f"{source_text!r} has a damaged index.json: {error}", hint=HINT) from error
     images = [entry for entry in entries if not _is_artifact(entry)] if label is None else entries
-    return choose(typed, images or entries, _names, label)
+    return choose(source_text, images or entries, _names, label)
 
 
 def _is_artifact(entry: dict[str, object]) -> bool:

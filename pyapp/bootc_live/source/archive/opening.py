@@ -21,21 +21,21 @@ _MAGIC = 16
 
 
 @contextmanager
-def open_archive(path: str, typed: str, label: str | None, *, consume: bool = False) -> Iterator[AnySource]:
+def open_archive(path: str, source_text: str, label: str | None, *, consume: bool = False) -> Iterator[AnySource]:
     """Open an archive or an OCI layout directory, which closes with the block.
 
     ``label`` names the image; None selects ``latest``, or the only one. ``consume`` frees the space of the parts that
     have been read. Raise SourceError.
     """
     if os.path.isdir(path):
-        yield LayoutSource(DirectoryFiles(path, typed), typed, label)
+        yield LayoutSource(DirectoryFiles(path, source_text), source_text, label)
         return
     try:
         # Without O_NONBLOCK, opening a pipe waits for a writer.
         fd = os.open(path, (os.O_RDWR if consume else os.O_RDONLY) | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise SourceError(
-            f"cannot open the archive {typed!r}: {error.strerror}",
+            f"cannot open the archive {source_text!r}: {error.strerror}",
             hint=advise(
                 "put the archive at this path of the initramfs (embedded, or appended as a cpio), or correct root=",
                 "check the path, and your permission to read it",
@@ -43,23 +43,24 @@ def open_archive(path: str, typed: str, label: str | None, *, consume: bool = Fa
         ) from error
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise SourceError(f"{typed!r} is not a regular file", hint=HINT)
-        yield read_archive(FileReader(fd, typed, consume=consume), typed, label, insecure=False)
+            raise SourceError(f"{source_text!r} is not a regular file", hint=HINT)
+        yield read_archive(FileReader(fd, source_text, consume=consume), source_text, label, insecure=False)
     finally:
         os.close(fd)
 
 
-def read_archive(reader: Reader, typed: str, label: str | None, *, insecure: bool) -> AnySource:
+def read_archive(reader: Reader, source_text: str, label: str | None, *, insecure: bool) -> AnySource:
     """Return the source for an archive of any kind; raise SourceError."""
     if compressed(reader.read(0, _MAGIC)):
         return StreamArchive(
-            lambda: reader.stream(0, reader.size), typed, label, insecure=insecure, interrupt=reader.interrupt
+            lambda: reader.stream(0, reader.size), source_text, label, insecure=insecure, interrupt=reader.interrupt
         )
-    files = TarFiles(reader, typed)
+    files = TarFiles(reader, source_text)
     if files.size("index.json") is not None:
-        return LayoutSource(files, typed, label, insecure=insecure)
+        return LayoutSource(files, source_text, label, insecure=insecure)
     if files.size(MANIFEST) is not None:
-        return DockerArchive(files, typed, label, insecure=insecure)
+        return DockerArchive(files, source_text, label, insecure=insecure)
     raise SourceError(
-        f"{typed!r} is a tar file, but neither an OCI archive nor a docker-archive: it has no index.json", hint=HINT
+        f"{source_text!r} is a tar file, but neither an OCI archive nor a docker-archive: it has no index.json",
+        hint=HINT,
     )

@@ -41,10 +41,10 @@ class Reader(Protocol):
 class FileReader:
     """A file, read in place."""
 
-    def __init__(self, fd: int, typed: str, *, consume: bool = False) -> None:
+    def __init__(self, fd: int, source_text: str, *, consume: bool = False) -> None:
         """Free the space of parts that have been read if ``consume`` is set; only for private files."""
         self._fd = fd
-        self._typed = typed
+        self._source_text = source_text
         self._consume = consume
         self.size = os.fstat(fd).st_size
 
@@ -53,7 +53,7 @@ class FileReader:
         try:
             return os.pread(self._fd, length, offset)
         except OSError as error:
-            raise unreadable(self._typed, error) from error
+            raise unreadable(self._source_text, error) from error
 
     def peek(self, offset: int, length: int) -> bytes:
         """Return bytes, fewer only at the end; raise SourceError."""
@@ -69,7 +69,8 @@ class FileReader:
             data = self.read(position, min(CHUNK, end - position))
             if not data:
                 raise SourceError(
-                    f"{self._typed!r} is truncated: it ends inside a member", hint="copy or make the archive again"
+                    f"{self._source_text!r} is truncated: it ends inside a member",
+                    hint="copy or make the archive again",
                 )
             yield data
             self.release(position, len(data))
@@ -84,10 +85,10 @@ class FileReader:
         """Do nothing: reading a file does not block."""
 
 
-def unreadable(typed: str, error: OSError) -> SourceError:
+def unreadable(source_text: str, error: OSError) -> SourceError:
     """Return the error for a file or device that cannot be read."""
     return SourceError(
-        f"cannot read {typed!r}: {error.strerror or error}", hint="check the device, or copy the archive again"
+        f"cannot read {source_text!r}: {error.strerror or error}", hint="check the device, or copy the archive again"
     )
 
 

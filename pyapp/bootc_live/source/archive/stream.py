@@ -22,14 +22,14 @@ class StreamArchive:
     def __init__(
         self,
         open_bytes: Callable[[], AbstractContextManager[Iterator[bytes]]],
-        typed: str,
+        source_text: str,
         label: str | None,
         *,
         insecure: bool,
         interrupt: Callable[[], None],
     ) -> None:
         """Open the stream with ``open_bytes``, and end it with ``interrupt``."""
-        self.typed = typed
+        self.source_text = source_text
         self.label = label
         self.insecure = insecure
         self.interrupt = interrupt
@@ -46,7 +46,7 @@ class StreamArchive:
             yield self._members(plain)
 
     def _inflated(self, chunks: Iterator[bytes]) -> Generator[bytes, None, None]:
-        with about(f"the archive {self.typed!r}"):
+        with about(f"the archive {self.source_text!r}"):
             yield from inflate(chunks)
 
     def _members(self, plain: Iterator[bytes]) -> Iterator[Member]:
@@ -65,13 +65,13 @@ class StreamArchive:
                         yield Member(plain_name(entry.name), entry.size, chunks)
         except ValueError as error:
             problem = "is truncated or damaged" if seen else "cannot be read as an OCI archive"
-            raise SourceError(f"{self.typed!r} {problem}: {error}", hint=_HINT) from error
+            raise SourceError(f"{self.source_text!r} {problem}: {error}", hint=_HINT) from error
         if not seen:
-            raise SourceError(f"{self.typed!r} cannot be read as an OCI archive: it is empty", hint=_HINT)
+            raise SourceError(f"{self.source_text!r} cannot be read as an OCI archive: it is empty", hint=_HINT)
 
     def _whole(self, chunks: Iterator[bytes], length: int) -> Iterator[bytes]:
         for chunk in chunks:
             length -= len(chunk)
             yield chunk
         if length:
-            raise SourceError(f"{self.typed!r} is truncated or damaged: it ends inside a member", hint=_HINT)
+            raise SourceError(f"{self.source_text!r} is truncated or damaged: it ends inside a member", hint=_HINT)

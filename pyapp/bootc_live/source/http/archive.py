@@ -27,7 +27,7 @@ _SERVERS = (None,)
 def open_web_archive(spec: WebArchive, access: Access) -> Iterator[AnySource]:
     """Open an archive; connections close with the block. Raise SourceError."""
     insecure = spec.url.startswith("http:")
-    with http_client(access, spec.typed) as client, ExitStack() as stack:
+    with http_client(access, spec.source_text) as client, ExitStack() as stack:
         file = _File(client, spec)
         # A stream continues the response to the first request.
         reader = file.range_reader()
@@ -35,12 +35,12 @@ def open_web_archive(spec: WebArchive, access: Access) -> Iterator[AnySource]:
         part = content_range(first)
         stream = _Stream(file, first if part is None else None)
         source: AnySource = StreamArchive(
-            stream.open, spec.typed, access.label, insecure=insecure, interrupt=client.interrupt
+            stream.open, spec.source_text, access.label, insecure=insecure, interrupt=client.interrupt
         )
         if part is not None and part.size is not None:
             web_file = WebFile(file, part.size, _head(file, first))
             try:
-                source = read_archive(web_file, spec.typed, access.label, insecure=insecure)
+                source = read_archive(web_file, spec.source_text, access.label, insecure=insecure)
             except (RangeError, TransientRangeError) as error:
                 # Without ranges, each header of the archive would cost a transfer of the whole file.
                 access.tell(f"{error.message}; reading the whole file instead")
@@ -59,7 +59,7 @@ class _File:
         self._headers = {"Authorization": login} if login else {}
 
     def range_reader(self, *, whole: bool = True) -> RangeReader:
-        return RangeReader(self._get, self.client.body, self.client.typed, whole=whole)
+        return RangeReader(self._get, self.client.body, self.client.source_text, whole=whole)
 
     @contextmanager
     def _get(self, start: int, end: int | None) -> Iterator[requests.Response]:
@@ -67,7 +67,7 @@ class _File:
             version = response.headers.get("ETag") or response.headers.get("Last-Modified") or ""
             if self._version not in (None, version, ""):
                 self.client.access.tell(
-                    f"{self.client.typed!r} changed while it was read, or its servers report different versions; "
+                    f"{self.client.source_text!r} changed while it was read, or its servers report different versions; "
                     "digests will verify it"
                 )
                 # Warn once.

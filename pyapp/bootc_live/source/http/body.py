@@ -22,7 +22,7 @@ _GZIP_WINDOW = 16 + zlib.MAX_WBITS
 
 def read_body(
     response: requests.Response,
-    typed: str,
+    source_text: str,
     stall: float,
     arrived: Callable[[int], None],
     expected: int | None = None,
@@ -45,7 +45,7 @@ def read_body(
         try:
             chunk: bytes = response.raw.read1(CHUNK, decode_content=False)
         except BROKEN as error:
-            raise broken_off(typed, response.url, error) from error
+            raise broken_off(source_text, response.url, error) from error
         waited += clock() - began
         recent += len(chunk)
         total += len(chunk)
@@ -55,10 +55,10 @@ def read_body(
         yield chunk
         if waited >= stall:
             if recent < SLOWEST * stall:
-                raise broken_off(typed, response.url, f"only {recent} bytes arrived in {waited:.0f} s")
+                raise broken_off(source_text, response.url, f"only {recent} bytes arrived in {waited:.0f} s")
             waited, recent = 0.0, 0
     if not has_end and expected is not None and total < expected:
-        raise broken_off(typed, response.url, f"it ended after {total} of {expected} bytes")
+        raise broken_off(source_text, response.url, f"it ended after {total} of {expected} bytes")
 
 
 def read_limited(chunks: Iterator[bytes]) -> bytes:

@@ -34,15 +34,15 @@ Origin = tuple[str, str | None, int | None]
 
 
 class HttpClient:
-    """Sends the requests for one source, ``typed``. Use ``http_client``."""
+    """Sends the requests for one source, ``source_text``. Use ``http_client``."""
 
-    def __init__(self, access: Access, typed: str, adapter: RequestAdapter, sockets: SocketSet) -> None:
+    def __init__(self, access: Access, source_text: str, adapter: RequestAdapter, sockets: SocketSet) -> None:
         """Use an adapter and its sockets."""
         self.access = access
-        self.typed = typed
+        self.source_text = source_text
         self._adapter = adapter
         self._sockets = sockets
-        self.retries = Retries(access.policy, typed, access.tell, sockets.sleep)
+        self.retries = Retries(access.policy, source_text, access.tell, sockets.sleep)
 
     def interrupt(self) -> None:
         """End all transfers: threads that wait for bytes get SourceError."""
@@ -63,11 +63,11 @@ class HttpClient:
         try:
             response = (send or self.send)(url, headers)
         except TrustError as error:
-            raise SourceError(f"cannot fetch {self.typed!r}: {error.message}", hint=error.hint) from error
+            raise SourceError(f"cannot fetch {self.source_text!r}: {error.message}", hint=error.hint) from error
         except (requests.RequestException, ValueError) as error:
             raise self.failure(url, error) from error
         with closing(response):
-            check_response(self.typed, url, response, start if "Range" in headers else None)
+            check_response(self.source_text, url, response, start if "Range" in headers else None)
             yield response
 
     def send(
@@ -101,7 +101,7 @@ class HttpClient:
                 raise ValueError(f"it redirects to a URL of {len(target)} characters")
             if protected and target.startswith("http:"):
                 raise SourceError(
-                    f"{redact(first)} (for {self.typed!r}) redirects from HTTPS to plain HTTP",
+                    f"{redact(first)} (for {self.source_text!r}) redirects from HTTPS to plain HTTP",
                     hint="correct the server: a manifest, or a request with a login, must not travel unprotected",
                 )
             at_origin = at_origin and origin_of(target) == origin_of(response.url)
@@ -132,7 +132,7 @@ class HttpClient:
     def failure(self, url: str, error: Exception) -> SourceError:
         """Return the error for a request without a response."""
         proxy = proxy_for(url, self.access.proxies)
-        return unreachable(self.typed, url, error, host_of(proxy) if proxy else None)
+        return unreachable(self.source_text, url, error, host_of(proxy) if proxy else None)
 
     def body(self, response: requests.Response, expected: int | None = None) -> Iterator[bytes]:
         """Yield the body of a response; raise TransientError. See ``read_body``."""
@@ -142,11 +142,11 @@ class HttpClient:
             self.access.traffic.add(host, count)
 
         begin = getattr(response.raw, "begin_chunk", None)
-        return read_body(response, self.typed, self.access.policy.limits.stall, arrived, expected, begin=begin)
+        return read_body(response, self.source_text, self.access.policy.limits.stall, arrived, expected, begin=begin)
 
 
 @contextmanager
-def http_client(access: Access, typed: str) -> Iterator[HttpClient]:
+def http_client(access: Access, source_text: str) -> Iterator[HttpClient]:
     """Open a client for a source; its connections close with the block."""
     with ExitStack() as stack:
         sockets = SocketSet()
@@ -154,7 +154,7 @@ def http_client(access: Access, typed: str) -> Iterator[HttpClient]:
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         adapter = RequestAdapter(sockets, Trust(access.host_config), access.proxies, access.policy.limits.stall)
         stack.callback(adapter.close)
-        client = HttpClient(access, typed, adapter, sockets)
+        client = HttpClient(access, source_text, adapter, sockets)
         # Ends even transfers that never stall.
         end = threading.Timer(access.policy.limits.total, sockets.shut_down)
         end.daemon = True

@@ -47,16 +47,16 @@ class NotFoundError(SourceError):
     """A server does not have what was requested."""
 
 
-def unreachable(typed: str, url: str, error: Exception, proxy: str | None = None) -> SourceError:
+def unreachable(source_text: str, url: str, error: Exception, proxy: str | None = None) -> SourceError:
     """Return the error for a request without a response, sent through a ``proxy`` (``host:port``) or directly."""
     requested = url
     if isinstance(error, requests.RequestException) and error.request is not None and error.request.url:
         # The target of a redirect may have failed.
         url = error.request.url
     # bootc.registry.unsecure applies to the registry alone, not to other servers that it names, nor to proxies.
-    registry = typed.startswith("docker:") and urlsplit(url).netloc == urlsplit(requested).netloc
+    registry = source_text.startswith("docker:") and urlsplit(url).netloc == urlsplit(requested).netloc
     registry = registry and not isinstance(error, requests.exceptions.ProxyError)
-    where = f"{redact(url)} (for {typed!r})"
+    where = f"{redact(url)} (for {source_text!r})"
     by = f" through the proxy {proxy}" if proxy else ""
     cause = _tls_cause(error)
     if cause is not None:
@@ -65,7 +65,7 @@ def unreachable(typed: str, url: str, error: Exception, proxy: str | None = None
         return SourceError(f"cannot request {where}: {reason_of(error)}", hint="check the URL and the server")
     if isinstance(error, requests.TooManyRedirects):
         return SourceError(
-            f"{redact(requested)} (for {typed!r}) redirects too many times",
+            f"{redact(requested)} (for {source_text!r}) redirects too many times",
             hint="correct the server, or use another source",
         )
     if isinstance(error, (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema)):
@@ -79,9 +79,9 @@ def unreachable(typed: str, url: str, error: Exception, proxy: str | None = None
     )
 
 
-def refused(typed: str, url: str, response: requests.Response) -> SourceError:
+def refused(source_text: str, url: str, response: requests.Response) -> SourceError:
     """Return the error for a response with an unexpected status."""
-    message = f"{redact(url)} (for {typed!r}) answered {response.status_code} {redact(str(response.reason))}"
+    message = f"{redact(url)} (for {source_text!r}) answered {response.status_code} {redact(str(response.reason))}"
     hint = _HINTS.get(response.status_code, "check the server, then try again")
     if response.status_code == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
         hint = _proxy_login()
@@ -92,15 +92,15 @@ def refused(typed: str, url: str, response: requests.Response) -> SourceError:
     return SourceError(message, hint=hint)
 
 
-def broken_off(typed: str, url: str, error: BaseException | str) -> SourceError:
+def broken_off(source_text: str, url: str, error: BaseException | str) -> SourceError:
     """Return the error for a body that broke off."""
     reason = error if isinstance(error, str) else reason_of(error)
     cause = None if isinstance(error, str) else _tls_cause(error)
     if cause is not None and any(alert in str(cause).upper() for alert in _WANTS_CERTIFICATE):
         # TLS 1.3 servers reject a client certificate only after the handshake.
-        return _tls_error(f"{redact(url)} (for {typed!r})", cause, registry=typed.startswith("docker:"))
+        return _tls_error(f"{redact(url)} (for {source_text!r})", cause, registry=source_text.startswith("docker:"))
     return TransientError(
-        f"the transfer from {redact(url)} for {typed!r} broke off: {reason}",
+        f"the transfer from {redact(url)} for {source_text!r} broke off: {reason}",
         hint="check the network and the server, then try again",
     )
 

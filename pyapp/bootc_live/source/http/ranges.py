@@ -59,7 +59,7 @@ def content_range(response: requests.Response) -> ContentRange | None:
     return ContentRange(first, last, size) if first <= last and length in ("", str(last + 1 - first)) else None
 
 
-def check_response(typed: str, url: str, response: requests.Response, start: int | None) -> None:
+def check_response(source_text: str, url: str, response: requests.Response, start: int | None) -> None:
     """Raise SourceError for a response without the byte ``start``, which is None for a request without a range.
 
     Raise RangeError if another range, or the whole file, may work.
@@ -69,7 +69,7 @@ def check_response(typed: str, url: str, response: requests.Response, start: int
     part = content_range(response)
     if part is not None and part.first <= (start or 0) <= part.last:
         return
-    error = refused(typed, url, response)
+    error = refused(source_text, url, response)
     if start is None or response.status_code in _OTHER_CAUSES:
         raise error
     if not isinstance(error, TransientError):
@@ -89,12 +89,12 @@ class RangeReader:
     """Reads parts of one file: with an open range, a closed range, or the whole file, until the server accepts one."""
 
     def __init__(
-        self, request: Request, read: ReadBody, typed: str, *, ranges: bool = True, whole: bool = True
+        self, request: Request, read: ReadBody, source_text: str, *, ranges: bool = True, whole: bool = True
     ) -> None:
         """Allow to request ranges, and to read the ``whole`` file up to the wanted part."""
         self._request = request
         self._read = read
-        self._typed = typed
+        self._source_text = source_text
         self._ranges = ranges
         self._whole = whole
         # How many of the forms the server refused.
@@ -141,7 +141,7 @@ class RangeReader:
                 part = content_range(response)
                 if part is None and begin and not self._whole:
                     raise RangeError(
-                        f"the server of {self._typed!r} stopped supporting ranges",
+                        f"the server of {self._source_text!r} stopped supporting ranges",
                         hint="nothing: this data is optional",
                     )
                 first = 0 if part is None else part.first
@@ -158,7 +158,7 @@ class RangeReader:
                     return
                 if position == before:
                     if self._refused > _FORMS:
-                        raise broken_off(self._typed, response.url, "the response is empty")
+                        raise broken_off(self._source_text, response.url, "the response is empty")
                     self._refused += 1
 
     def read(self, begin: int, length: int) -> bytes:

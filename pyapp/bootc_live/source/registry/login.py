@@ -38,13 +38,15 @@ Read = Callable[[requests.Response], bytes]
 class RegistryLogin(TokenAuth):  # type: ignore[misc]
     """The authentication to one server; several threads can use it."""
 
-    def __init__(self, login: Login | None, typed: str, request: RequestToken, read: Read, helper: str | None) -> None:
+    def __init__(
+        self, login: Login | None, source_text: str, request: RequestToken, read: Read, helper: str | None
+    ) -> None:
         """Read bodies of responses with ``read``; show the credential ``helper`` in messages."""
         super().__init__()
         self.token: str | None = None
         self._login = login
         self._request = request
-        self._typed = typed
+        self._source_text = source_text
         self._read = read
         self._helper = helper
         self._lock = threading.Lock()
@@ -112,7 +114,7 @@ class RegistryLogin(TokenAuth):  # type: ignore[misc]
         ]
         if not usable:
             raise SourceError(
-                f"{redact(url)} (for {self._typed!r}) names an invalid token service: {redact(realms[0])!r}",
+                f"{redact(url)} (for {self._source_text!r}) names an invalid token service: {redact(realms[0])!r}",
                 hint="report it to the registry's operator",
             )
         realm, challenge = usable[0]
@@ -120,7 +122,7 @@ class RegistryLogin(TokenAuth):  # type: ignore[misc]
         realm = f"{scheme.lower()}{colon}{rest}"
         if self._login is not None and url.startswith("https:") and realm.startswith("http:"):
             raise SourceError(
-                f"{redact(url)} (for {self._typed!r}) requests the login unencrypted, at {redact(realm)}",
+                f"{redact(url)} (for {self._source_text!r}) requests the login unencrypted, at {redact(realm)}",
                 hint="the registry's operator must serve tokens over HTTPS",
             )
         query = {key: challenge.parameters[key] for key in ("service", "scope") if challenge.parameters.get(key)}
@@ -130,7 +132,9 @@ class RegistryLogin(TokenAuth):  # type: ignore[misc]
         with closing(self._send(realm, query)) as response:
             if response.status_code != HTTPStatus.OK:
                 raise self.refusal(response)
-            content = decode_document(self._read(response), f"the response of {redact(realm)} (for {self._typed!r})")
+            content = decode_document(
+                self._read(response), f"the response of {redact(realm)} (for {self._source_text!r})"
+            )
         try:
             self._budget.spend(len(content))
             document: Any = read_json(content)
@@ -138,7 +142,9 @@ class RegistryLogin(TokenAuth):  # type: ignore[misc]
         except (ValueError, AttributeError):
             token = None
         if not isinstance(token, str) or _VISIBLE.match(token) is None:
-            raise SourceError(f"{redact(realm)} (for {self._typed!r}) sent no token", hint="check the token service")
+            raise SourceError(
+                f"{redact(realm)} (for {self._source_text!r}) sent no token", hint="check the token service"
+            )
         return token
 
     def _send(self, realm: str, query: dict[str, str]) -> requests.Response:
@@ -156,7 +162,7 @@ class RegistryLogin(TokenAuth):  # type: ignore[misc]
 
     def refusal(self, response: requests.Response) -> SourceError:
         """Return the error for a response that requires another login."""
-        error = refused(self._typed, response.url, response)
+        error = refused(self._source_text, response.url, response)
         if response.status_code not in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
             return error
         error.hint = _log_in() if self._login is None else _check_login()

@@ -54,7 +54,7 @@ class RegistryServer:
         response = self._http.send(url, headers, checked=not self.insecure, plain=blob)
         if response.status_code in _NEEDS_LOGIN and not from_requested_origin(response):
             with closing(response):
-                error = refused(self._http.typed, response.url, response)
+                error = refused(self._http.source_text, response.url, response)
                 error.hint = f"check the storage that {self.host} redirects to: it refuses the request"
                 raise error
         return response
@@ -117,7 +117,7 @@ class RegistryServer:
         client.session.close()
         client.session = self
         helper = logins.helper_for(endpoint.host, endpoint.repository)
-        client.auth = RegistryLogin(login, self._http.typed, self.request_token, self._read, helper)
+        client.auth = RegistryLogin(login, self._http.source_text, self.request_token, self._read, helper)
         return client
 
     def _read(self, response: requests.Response) -> bytes:

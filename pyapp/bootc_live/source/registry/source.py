@@ -42,7 +42,7 @@ class RegistrySource:
 
     def __init__(self, http: HttpClient, reference: Reference, servers: Sequence[RegistryServer]) -> None:
         """Try ``servers`` in their order; the last one is the registry itself."""
-        self.typed = http.typed
+        self.source_text = http.source_text
         self.insecure = any(server.insecure for server in servers)
         self._http = http
         self._pinned = reference.digest or http.access.pin
@@ -164,7 +164,7 @@ class RegistrySource:
             return None
 
     def _decode(self, content: bytes) -> bytes:
-        return decode_document(content, f"a manifest for {self.typed!r}")
+        return decode_document(content, f"a manifest for {self.source_text!r}")
 
     def peek(self, descriptor: Descriptor, offset: int, length: int) -> bytes:
         """Return bytes of a blob by one request to the first server; raise SourceError."""
@@ -209,7 +209,7 @@ class RegistrySource:
                 yield response
 
         ranges = descriptor.digest not in self._not_joined
-        return RangeReader(request, self._http.body, self.typed, ranges=ranges, whole=whole)
+        return RangeReader(request, self._http.body, self.source_text, ranges=ranges, whole=whole)
 
     @contextmanager
     def _open(self, kind: str, descriptor: Descriptor, accept: str) -> Iterator[Iterator[bytes]]:
@@ -248,7 +248,7 @@ class RegistrySource:
         for chunk in chunks:
             yield chunk
             if server.mirror and not began_late and self._share_is_used():
-                raise TransientError(f"{server} is too slow for {self.typed!r}", hint="check that mirror")
+                raise TransientError(f"{server} is too slow for {self.source_text!r}", hint="check that mirror")
 
     def _share_is_used(self) -> bool:
         return self._http.retries.elapsed() >= self._http.access.policy.limits.total * _SHARE_OF_MIRRORS
@@ -276,20 +276,20 @@ def open_registry(spec: RegistryImage, access: Access) -> Iterator[RegistrySourc
         reference = parse_reference(spec.reference)
     except ValueError as error:
         raise SourceError(
-            f"{spec.typed!r} is not an image reference: {error}",
+            f"{spec.source_text!r} is not an image reference: {error}",
             hint="write docker://REGISTRY[:PORT]/NAME[:TAG][@sha256:DIGEST]",
         ) from error
     route = access.host_config.rules.resolve(reference.registry, reference.repository)
     if route.blocked:
         raise SourceError(
-            f"{spec.typed!r} is blocked by the rule for {route.prefix!r} in registries.yaml",
+            f"{spec.source_text!r} is blocked by the rule for {route.prefix!r} in registries.yaml",
             hint="use another image, or remove the rule",
         )
     named = with_mirrors(Route(blocked=False, origin=route.origin), access.mirrors, reference.repository).mirrors
     ruled = [endpoint for endpoint in route.mirrors if endpoint not in named]
     identity = access.host_config.identity if named or ruled else ""
     order = [*order_for_host(named, identity), *order_for_host(ruled, identity), route.origin]
-    with http_client(access, spec.typed) as http:
+    with http_client(access, spec.source_text) as http:
         servers = [RegistryServer(http, endpoint, mirror=endpoint is not route.origin) for endpoint in order]
         yield RegistrySource(http, reference, servers)
 

@@ -135,7 +135,7 @@ class ErofsBuilder:
         except OSError as error:
             if not no_space(error):
                 raise
-            with about(f"the EROFS image of {image.resolved.typed!r}"):
+            with about(f"the EROFS image of {image.resolved.source_text!r}"):
                 raise full(self._fd) from error
         mount = partial(mounted_image, self._path, self._store.block)
         return BuiltRoot(Layout.EROFS, mount, metadata, size, digest, labelled=labelled, library=self.library)

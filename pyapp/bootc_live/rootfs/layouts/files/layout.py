@@ -68,20 +68,20 @@ def _write(image: VerifiedImage, root: Node, top: str, warn: Warn) -> None:
     except ValueError as error:
         raise cannot_hold(image, error) from error
     except OSError as error:
-        with about(f"the file {error.filename} of {image.resolved.typed!r}"):
-            raise _failure(error, top, image.resolved.typed) from error
+        with about(f"the file {error.filename} of {image.resolved.source_text!r}"):
+            raise _failure(error, top, image.resolved.source_text) from error
     finally:
         # Frees its memory even if something else has it open.
         os.ftruncate(data, 0)
         os.close(data)
 
 
-def _failure(error: OSError, top: str, typed: str) -> BootcLiveError:
+def _failure(error: OSError, top: str, source_text: str) -> BootcLiveError:
     usage = os.statvfs(top)
     # A file may be too large for any file system.
     if error.errno == errno.EFBIG or not no_space(error):
         return RootfsError(
-            f"{typed!r} cannot be made into files: {error.filename}: {error.strerror}",
+            f"{source_text!r} cannot be made into files: {error.filename}: {error.strerror}",
             hint="choose the index layout, which does not depend on what a file system can hold",
         )
     if usage.f_files and not usage.f_favail:

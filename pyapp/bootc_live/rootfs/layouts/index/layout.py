@@ -58,7 +58,7 @@ def index_root(
     except OSError as error:
         if not no_space(error):
             raise
-        with about(f"the file system's metadata of {image.resolved.typed!r}"):
+        with about(f"the file system's metadata of {image.resolved.source_text!r}"):
             raise full(fd) from error
     finally:
         os.close(fd)
