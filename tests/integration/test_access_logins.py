@@ -13,7 +13,7 @@ from tests.lib.access import LAYERS, Stored, found, secret
 from tests.lib.fault_boot import PATIENT, boot
 from tests.lib.fault_proxy import fault_proxy
 from tests.lib.faults import BLOBS, Fault, Rule
-from tests.lib.host_files import AUTH, credential, host_files
+from tests.lib.host_files import AUTH, RULES, credential, host_files
 from tests.lib.htpasswd import ODD, STRANGER, USER, auth_json, htpasswd
 from tests.lib.program import Program
 from tests.lib.registry import Registry, registry
@@ -156,6 +156,24 @@ def test_damaged_file(place: str, program: Program, image: Stored, tmp_path: Pat
         ended = program.run("inspect", "--unsecure", image.registry.source("os"), env=env)
     path = {"file": AUTH, "credential": credential("auth"), "variable": tmp_path / "auth.json"}[place]
     assert "podman login" in secret(ended, *USER.secrets).error(path)
+
+
+def test_a_token_service_on_another_host(program: Program, image: Stored, signer: Certificate, tmp_path: Path) -> None:
+    """It gets the login only if the registries file names it; names that differ are other hosts."""
+    with (
+        token_service(signer, ("pull",), logins=Logins(USER.encoded), host="localhost") as service,
+        registry(tmp_path / "registry", auth=service.settings, same_as=image.registry) as real,
+    ):
+        realm, source = f"http://localhost:{service.port}/token", real.source("os")
+        with logins(one(real, USER.entry), "file", tmp_path):
+            told = secret(program.run("inspect", "--unsecure", source), *USER.secrets).error(repr(source), "401")
+            assert f"the login was not sent to {realm}, which is not on the registry's own host" in told
+            assert f"'token-service: {realm}'" in told
+            assert set(service.shown) == {""}
+            rules = f"registries: [{{location: '{real.host}', token-service: '{realm}'}}]"
+            with host_files({RULES: rules}):
+                found(program.run("inspect", "--json", "--unsecure", source), image)
+            assert service.shown[-1] == f"Basic {USER.encoded}"
 
 
 def test_token_that_runs_out(program: Program, image: Stored, signer: Certificate, tmp_path: Path) -> None:

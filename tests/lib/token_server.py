@@ -45,8 +45,8 @@ class Logins:
 class TokenService:
     """A running service; `actions` are what it allows, `scopes` those it gave tokens for, in order, `tokens` these.
 
-    `refused` has a scope for every request with a wrong login or none. A token lives for `seconds`, or a part of a
-    second less.
+    `refused` has a scope for every request with a wrong login or none, `shown` what each request showed as its login. A
+    token lives for `seconds`, or a part of a second less. The registry names it as `host`.
     """
 
     port: int
@@ -57,12 +57,14 @@ class TokenService:
     seconds: int = 300
     tokens: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
+    shown: list[str] = field(default_factory=list)
+    host: str = "127.0.0.1"
 
     @property
     def settings(self) -> Mapping[str, Mapping[str, str]]:
         """The `auth` section for a registry."""
         token = {
-            "realm": f"http://127.0.0.1:{self.port}/token",
+            "realm": f"http://{self.host}:{self.port}/token",
             "service": _SERVICE,
             "issuer": _ISSUER,
             "rootcertbundle": str(self.signer.certificate),
@@ -96,6 +98,7 @@ class TokenService:
         """The status and the JSON for one request."""
         asked = {name: values[0] for name, values in form.items()}
         scope = asked.get("scope", "")
+        self.shown.append(authorization or asked.get("refresh_token", ""))
         if not self.logins.knows(authorization, asked.get("refresh_token", "")):
             self.refused.append(scope)
             return 401, {"errors": [{"code": "UNAUTHORIZED", "message": "who are you?"}]}
@@ -112,7 +115,12 @@ def _encoded(data: bytes) -> bytes:
 
 @contextmanager
 def token_service(
-    signer: Certificate, actions: tuple[str, ...], *, logins: Logins | None = None, seconds: int = 300
+    signer: Certificate,
+    actions: tuple[str, ...],
+    *,
+    logins: Logins | None = None,
+    seconds: int = 300,
+    host: str = "127.0.0.1",
 ) -> Iterator[TokenService]:
     """A token service on a free loopback port, for everybody or for `logins`; `signer` must have an RSA key."""
 
@@ -136,7 +144,8 @@ def token_service(
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        service = TokenService(server.server_address[1], signer, actions, logins=logins or Logins(), seconds=seconds)
+        known, port = logins or Logins(), server.server_address[1]
+        service = TokenService(port, signer, actions, logins=known, seconds=seconds, host=host)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         thread.start()
         try:

@@ -74,8 +74,8 @@ FRONT = (
     Mutation(
         "login: it is sent unencrypted where a registry says so",
         "pyapp/bootc_live/source/registry/login.py",
-        'if self._login is not None and url.startswith("https:") and realm.startswith("http:"):',
-        'if self._login is not None and url.startswith("http:") and realm.startswith("http:"):',
+        'if trusted and url.startswith("https:") and realm.startswith("http:"):',
+        'if trusted and url.startswith("http:") and realm.startswith("http:"):',
         "integration",
         "tests/integration/test_access_logins.py::test_no_login_over_plain_http_for_a_registry_with_tls",
     ),

@@ -134,7 +134,10 @@ def test_all_mistakes_at_once() -> None:
         "registry 1: prefix is not a string",
         "registry 1: insecure is not true or false",
         "registry 2, mirror 1: location 'c d' is not HOST[:PORT][/PATH]",
-        "registry 2, mirror 2 has the unknown key 'lokation' (known: location, insecure, pull-from-mirror)",
+        (
+            "registry 2, mirror 2 has the unknown key 'lokation' (known: location, insecure, "
+            "pull-from-mirror, token-service)"
+        ),
         "registry 2, mirror 2 has no location",
     ]
 

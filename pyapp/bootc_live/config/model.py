@@ -24,12 +24,13 @@ class Mirror:
     """A mirror of a registry: ``location`` is ``host[:port][/path]``.
 
     ``insecure`` means plain HTTP or unverified TLS. ``pull`` limits the requests: ``all``, ``digest-only`` or
-    ``tag-only``.
+    ``tag-only``. ``token_service`` is the URL of a token service on another host that may get the login.
     """
 
     location: str
     insecure: bool = False
     pull: str = "all"
+    token_service: str | None = None
 
 
 @dataclass(frozen=True, repr=False)

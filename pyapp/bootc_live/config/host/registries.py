@@ -19,8 +19,9 @@ from bootc_live.formats.oci.reference import HOST, PATH
 
 _LOCATION = re.compile(HOST + PATH)
 _PREFIX = re.compile(rf"(?:\*\.)?{HOST}{PATH}")
-_RULE_KEYS = ("prefix", "location", "insecure", "blocked", "mirrors")
-_MIRROR_KEYS = ("location", "insecure", "pull-from-mirror")
+_TOKEN_SERVICE = re.compile(rf"https?://{HOST}(?:/[^\s?#]*)?")
+_RULE_KEYS = ("prefix", "location", "insecure", "blocked", "mirrors", "token-service")
+_MIRROR_KEYS = ("location", "insecure", "pull-from-mirror", "token-service")
 _PULLS = ("all", "digest-only", "tag-only")
 _HINT = "correct that file; docs/fleets.md shows its format"
 
@@ -79,6 +80,7 @@ class _Reader:
             blocked=self._value(entry, "blocked", where, bool) or False,
             mirrors=tuple(self._mirrors(entry, where)),
             origin=self._origin,
+            token_service=self._token_service(entry, where),
         )
         return rule if prefix else None
 
@@ -95,7 +97,7 @@ class _Reader:
             if pull not in _PULLS:
                 self.mistakes.append(f"{inner}: pull-from-mirror is not one of {', '.join(_PULLS)}")
             if location is not None:
-                yield Mirror(location, insecure, pull)
+                yield Mirror(location, insecure, pull, self._token_service(mirror, inner))
             elif "location" not in mirror:
                 self.mistakes.append(f"{inner} has no location")
 
@@ -123,6 +125,12 @@ class _Reader:
             return value
         self.mistakes.append(f"{where}: {key} is not {_TYPES[kind]}")
         return None
+
+    def _token_service(self, entry: dict[object, object], where: str) -> str | None:
+        text = self._value(entry, "token-service", where, str)
+        if text is not None and _TOKEN_SERVICE.fullmatch(text) is None:
+            self.mistakes.append(f"{where}: token-service {redact(text)!r} is not https://HOST[:PORT][/PATH]")
+        return text
 
     def _location(self, entry: dict[object, object], key: str, where: str, form: re.Pattern[str]) -> str | None:
         text = self._value(entry, key, where, str)

@@ -13,7 +13,7 @@ from bootc_live.config.model import Mirror
 class Endpoint:
     """A server, and the name of the repository there; ``pull`` is all, digest-only or tag-only.
 
-    ``login`` allows to send a login from auth.json.
+    ``login`` allows to send a login from auth.json, and ``token_service`` to send it to this URL of another host.
     """
 
     host: str
@@ -21,6 +21,7 @@ class Endpoint:
     insecure: bool = False
     pull: str = "all"
     login: bool = True
+    token_service: str | None = None
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,10 @@ class Route:
 
 @dataclass(frozen=True)
 class Rule:
-    """One entry of the registries file ``origin``; without a ``location``, names do not change."""
+    """One entry of the registries file ``origin``; without a ``location``, names do not change.
+
+    ``token_service`` is that of the location.
+    """
 
     prefix: str
     location: str | None = None
@@ -43,6 +47,7 @@ class Rule:
     blocked: bool = False
     mirrors: tuple[Mirror, ...] = ()
     origin: str = ""
+    token_service: str | None = None
 
     def rest_of(self, name: str) -> str | None:
         """Return the part of ``registry/repository`` after the prefix, or None without a match."""
@@ -74,13 +79,9 @@ class RegistryRules:
         if not matching:
             return Route(blocked=False, origin=Endpoint(registry, repository))
         rule, rest = max(matching, key=lambda match: match[0].weight)
-        origin = Endpoint(registry, repository, rule.insecure)
-        if rule.location is not None:
-            origin = _endpoint(rule.location, rest, name, rule, insecure=rule.insecure)
-        mirrors = (
-            _endpoint(mirror.location, rest, name, rule, insecure=mirror.insecure, pull=mirror.pull)
-            for mirror in rule.mirrors
-        )
+        place = Mirror(rule.location or registry, rule.insecure, token_service=rule.token_service)
+        origin = _endpoint(place, repository if rule.location is None else rest, name, rule)
+        mirrors = (_endpoint(mirror, rest, name, rule) for mirror in rule.mirrors)
         return Route(rule.blocked, origin, tuple(mirrors), rule.prefix)
 
     def before(self, other: RegistryRules) -> RegistryRules:
@@ -97,7 +98,8 @@ def with_mirrors(route: Route, mirrors: Sequence[Mirror], repository: str) -> Ro
     """
     named = tuple(
         replace(
-            _join(mirror.location, repository, mirror.insecure, "digest-only" if mirror.insecure else mirror.pull),
+            _join(mirror, repository),
+            pull="digest-only" if mirror.insecure else mirror.pull,
             login=not mirror.insecure,
         )
         for mirror in mirrors
@@ -105,19 +107,20 @@ def with_mirrors(route: Route, mirrors: Sequence[Mirror], repository: str) -> Ro
     return Route(route.blocked, route.origin, tuple(dict.fromkeys([*named, *route.mirrors])), route.prefix)
 
 
-def _endpoint(location: str, rest: str, name: str, rule: Rule, *, insecure: bool, pull: str = "all") -> Endpoint:
-    endpoint = _join(location, rest, insecure, pull)
+def _endpoint(place: Mirror, rest: str, name: str, rule: Rule) -> Endpoint:
+    endpoint = _join(place, rest)
     if not endpoint.repository:
         raise ConfigError(
-            f"{rule.origin!r} maps {name!r} to {location!r}, which contains no repository",
+            f"{rule.origin!r} maps {name!r} to {place.location!r}, which contains no repository",
             hint=f"add the repository to the location of the prefix {rule.prefix!r}",
         )
     return endpoint
 
 
-def _join(location: str, rest: str, insecure: bool, pull: str) -> Endpoint:
-    host, _, path = location.partition("/")
-    return Endpoint(host, "/".join(part for part in (path, rest) if part), insecure, pull)
+def _join(place: Mirror, rest: str) -> Endpoint:
+    host, _, path = place.location.partition("/")
+    repository = "/".join(part for part in (path, rest) if part)
+    return Endpoint(host, repository, place.insecure, place.pull, token_service=place.token_service)
 
 
 def _host_matches(wanted: str, given: str) -> bool:

@@ -81,7 +81,7 @@ class HttpClient:
         """
         hops: list[requests.Response] = []
         at_origin = True
-        first = target = _normal(url)
+        first = target = normal_url(url)
         protected = first.startswith("https:") and (not plain or "Authorization" in headers)
         while True:
             allowed = headers if at_origin else {name: headers[name] for name in _FOR_ALL if name in headers}
@@ -96,7 +96,7 @@ class HttpClient:
                 raise requests.TooManyRedirects(request=response.request)
             hops = [*hops, response]
             # Servers write UTF-8, which http.client decodes as Latin-1.
-            target = _normal(urljoin(target, location.encode("latin-1", "replace").decode("utf-8", "replace")))
+            target = normal_url(urljoin(target, location.encode("latin-1", "replace").decode("utf-8", "replace")))
             if len(target) > _LONGEST_TARGET:
                 raise ValueError(f"it redirects to a URL of {len(target)} characters")
             if protected and target.startswith("http:"):
@@ -123,7 +123,7 @@ class HttpClient:
         """
         request = requests.PreparedRequest()
         request.prepare_method(method)
-        request.url = _normal(url, parameters)
+        request.url = normal_url(url, parameters)
         # identity: digests are those of the stored bytes, not of a proxy's encoding.
         request.prepare_headers({"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": _AGENT, **headers})
         request.prepare_body(form or None, None)
@@ -163,7 +163,7 @@ def http_client(access: Access, source_text: str) -> Iterator[HttpClient]:
         yield client
 
 
-def _normal(url: str, parameters: dict[str, str] | None = None) -> str:
+def normal_url(url: str, parameters: dict[str, str] | None = None) -> str:
     """Return the URL as it will be requested, so that all checks see the same one; raise RequestException."""
     request = requests.PreparedRequest()
     # Logins are sent in a header only.

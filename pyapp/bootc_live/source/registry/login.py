@@ -21,6 +21,7 @@ from bootc_live.base.redact import redact
 from bootc_live.config.host.logins import Login
 from bootc_live.formats.json_text import Budget, read_json
 from bootc_live.source.http.body import decode_document
+from bootc_live.source.http.client import normal_url
 from bootc_live.source.http.errors import refused
 from bootc_live.source.http.proxies import basic_header
 from bootc_live.source.registry.challenges import Challenge, parse_challenge, repository_in
@@ -33,13 +34,21 @@ _CLIENT = "bootc-live"
 # See ``RegistryServer.request_token``.
 RequestToken = Callable[..., requests.Response]
 Read = Callable[[requests.Response], bytes]
+# Whether a token service, by its URL as it will be requested, may get the login.
+Trusts = Callable[[str], bool]
 
 
 class RegistryLogin(TokenAuth):  # type: ignore[misc]
     """The authentication to one server; several threads can use it."""
 
     def __init__(
-        self, login: Login | None, source_text: str, request: RequestToken, read: Read, helper: str | None
+        self,
+        login: Login | None,
+        source_text: str,
+        request: RequestToken,
+        read: Read,
+        helper: str | None,
+        trusts: Trusts,
     ) -> None:
         """Read bodies of responses with ``read``; show the credential ``helper`` in messages."""
         super().__init__()
@@ -49,6 +58,9 @@ class RegistryLogin(TokenAuth):  # type: ignore[misc]
         self._source_text = source_text
         self._read = read
         self._helper = helper
+        self._trusts = trusts
+        # The last token service that was asked without the login.
+        self._withheld: str | None = None
         self._lock = threading.Lock()
         self._uses_basic = False
         self._budget = Budget()
@@ -118,9 +130,17 @@ class RegistryLogin(TokenAuth):  # type: ignore[misc]
                 hint="report it to the registry's operator",
             )
         realm, challenge = usable[0]
-        scheme, colon, rest = realm.partition(":")
-        realm = f"{scheme.lower()}{colon}{rest}"
-        if self._login is not None and url.startswith("https:") and realm.startswith("http:"):
+        try:
+            # What is compared is what will be requested: readers of URLs differ.
+            realm = normal_url(realm)
+        except (requests.RequestException, ValueError) as error:
+            raise SourceError(
+                f"{redact(url)} (for {self._source_text!r}) names an invalid token service: {redact(realm)!r}",
+                hint="report it to the registry's operator",
+            ) from error
+        trusted = self._trusts(realm)
+        self._withheld = None if self._login is None or trusted else realm
+        if trusted and url.startswith("https:") and realm.startswith("http:"):
             raise SourceError(
                 f"{redact(url)} (for {self._source_text!r}) requests the login unencrypted, at {redact(realm)}",
                 hint="the registry's operator must serve tokens over HTTPS",
@@ -129,7 +149,7 @@ class RegistryLogin(TokenAuth):  # type: ignore[misc]
         repository = repository_in(url)
         if "scope" not in query and repository is not None:
             query["scope"] = f"repository:{repository}:pull"
-        with closing(self._send(realm, query)) as response:
+        with closing(self._send(realm, query, trusted=trusted)) as response:
             if response.status_code != HTTPStatus.OK:
                 raise self.refusal(response)
             content = decode_document(
@@ -147,8 +167,10 @@ class RegistryLogin(TokenAuth):  # type: ignore[misc]
             )
         return token
 
-    def _send(self, realm: str, query: dict[str, str]) -> requests.Response:
+    def _send(self, realm: str, query: dict[str, str], *, trusted: bool) -> requests.Response:
         accept = {"Accept": "application/json"}
+        if not trusted:
+            return self._request(realm, accept, parameters=query)
         if self._login is not None and self._login.identity_token:
             form = {
                 **query,
@@ -166,6 +188,13 @@ class RegistryLogin(TokenAuth):  # type: ignore[misc]
         if response.status_code not in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
             return error
         error.hint = _log_in() if self._login is None else _check_login()
+        if self._withheld is not None:
+            service = redact(self._withheld)
+            error.message += f": the login was not sent to {service}, which is not on the registry's own host"
+            error.hint = (
+                "if that token service is the registry's, name it: in /etc/bootc-live/registries.yaml"
+                f"{advise(' of the initramfs', '')}, give the registry the line 'token-service: {service}'"
+            )
         if self._login is None:
             error.message += ": it requires a login, and none is configured"
             if self._helper:

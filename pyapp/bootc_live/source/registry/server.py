@@ -17,6 +17,7 @@ from bootc_live.source.http.body import read_limited
 from bootc_live.source.http.client import HttpClient, from_requested_origin, origin_of
 from bootc_live.source.http.errors import refused
 from bootc_live.source.registry.login import RegistryLogin
+from bootc_live.source.registry.token_services import gets_login
 from bootc_live.source.retry import TransientError
 
 # The host of Docker Hub's API differs from the one in references.
@@ -117,7 +118,11 @@ class RegistryServer:
         client.session.close()
         client.session = self
         helper = logins.helper_for(endpoint.host, endpoint.repository)
-        client.auth = RegistryLogin(login, self._http.source_text, self.request_token, self._read, helper)
+
+        def trusts(realm: str) -> bool:
+            return login is not None and gets_login(realm, self.host, endpoint, login, logins)
+
+        client.auth = RegistryLogin(login, self._http.source_text, self.request_token, self._read, helper, trusts)
         return client
 
     def _read(self, response: requests.Response) -> bytes:
