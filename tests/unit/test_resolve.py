@@ -144,7 +144,7 @@ def test_documents_are_bounded_together(
     if fit:
         shelf.resolve(top)
         return
-    with pytest.raises(ImageError, match=r"^'typed' leads to more than 262144 bytes of documents$"):
+    with pytest.raises(ImageError, match=r"^'source' leads to more than 262144 bytes of documents$"):
         shelf.resolve(top)
     assert sum(len(shelf.blobs[digest]) for digest in shelf.asked) <= 4 * 2**16
 
@@ -182,7 +182,7 @@ def test_nothing_that_fits(shelf: Shelf) -> None:
     named = shelf.index(shelf.image("arm64", **on("arm64")), shelf.image("s390x", **on("s390x")))
     with pytest.raises(MisfitError) as caught:
         shelf.resolve(named)
-    assert caught.value.message == "'typed' is not made for linux/amd64; its index has: linux/arm64, linux/s390x"
+    assert caught.value.message == "'source' is not made for linux/amd64; its index has: linux/arm64, linux/s390x"
     with pytest.raises(MisfitError) as caught:
         shelf.resolve(shelf.index(shelf.image("arm64"), shelf.image("s390x"), named))
     assert all(name in caught.value.message for name in ("linux/arm64", "linux/s390x", "linux/amd64"))

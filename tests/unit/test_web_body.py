@@ -79,7 +79,7 @@ def test_too_slow(steps: list[tuple[float, bytes | Exception]]) -> None:
     with pytest.raises(TransientError, match=r"broke off: only \d+ bytes arrived in \d+ s") as caught:
         Slow(steps).read()
     assert "secret" not in caught.value.message
-    assert "'typed'" in caught.value.message
+    assert "'source'" in caught.value.message
 
 
 @pytest.mark.parametrize(
