@@ -69,6 +69,13 @@ class Cosign:
             argv.append(f"--new-bundle-format={str(bundle).lower()}")
         self.run(*argv, *options, image)
 
+    def sign_file(self, path: Path, key: Key, *options: str) -> None:
+        """Sign a file; options say what is written."""
+        argv = ["sign-blob", "--tlog-upload=false", "--yes", "--key", str(key.private)]
+        if self.version >= 3:
+            argv.append("--use-signing-config=false")
+        self.run(*argv, *options, path)
+
     def save(self, image: str, directory: Path) -> None:
         """Save an image with its signatures as a layout."""
         self.run("save", "--allow-http-registry", "--dir", directory, image)

@@ -100,10 +100,10 @@ def test_in_order(good: str, tmp_path: Path) -> None:
 def test_an_error_that_nobody_thought_of_ends_one_source(
     error: Exception, good: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def opened(path: str, *arguments: Any) -> Any:
+    def opened(path: str, *arguments: Any, **options: Any) -> Any:
         if "bad" in path:
             raise error
-        return open_archive(path, *arguments)
+        return open_archive(path, *arguments, **options)
 
     monkeypatch.setattr("bootc_live.source.select.open_archive", opened)
     made = Attempted().acquire(tmp_path / "data", "/bad.oci", good)

@@ -55,7 +55,7 @@ def opened(source_text: str) -> Iterator[Estimate]:
     """The estimate of a source, written as after `root=bootc-live:`."""
     access = Access(quiet, policy=QUICK)
     with open_source(parse_source(source_text), access) as source:
-        yield estimate(source, resolve(source, Wanted()))
+        yield estimate(source, resolve(source, Wanted()).image)
 
 
 def estimate_of(source_text: str | Path) -> Estimate:
@@ -155,7 +155,7 @@ def test_a_server_with_ranges() -> None:
     with archive_server(Stored(ARCHIVE)) as server:
         access = Access(quiet, policy=QUICK)
         with open_source(parse_source(server.url()), access) as source:
-            image = resolve(source, Wanted())
+            image = resolve(source, Wanted()).image
             before, came = len(server.asked), access.traffic.total
             made = estimate(source, image)
         assert made.unpacked == UNPACKED

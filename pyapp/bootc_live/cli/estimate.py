@@ -61,7 +61,7 @@ def main(arguments: argparse.Namespace) -> int:
     access = access_for(config, recorder.warn, None, check_signatures=False)
     access.label = arguments.label or access.label
     access.unsecure = arguments.unsecure or access.unsecure
-    with looked_up(spec, access, recorder) as (source, image):
+    with looked_up(spec, access, recorder) as (source, image, _):
         estimated = estimate(source, image)
     report = _report(config, image, estimated, memory)
     if arguments.json:

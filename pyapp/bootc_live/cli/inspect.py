@@ -57,7 +57,7 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.contents:
         image, contents = _read_contents(spec, access, recorder)
     else:
-        with looked_up(spec, access, recorder) as (_, image):
+        with looked_up(spec, access, recorder) as (_, image, _verdict):
             pass
     if arguments.json:
         print_json(_data(image, contents))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +33,7 @@ _FIELDS = frozenset(
         *("mediaType", "verificationMaterial", "publicKey", "certificate", "x509CertificateChain"),
         *("dsseEnvelope", "payload", "payloadType", "signatures", "sig"),
         *("messageSignature", "messageDigest", "algorithm", "digest", "signature"),
-        *("_type", "subject", "predicateType"),
+        *("_type", "subject", "predicateType", "base64Signature"),
     }
 )
 
@@ -42,8 +43,8 @@ class Signature:
     """One signature: ``value`` signs the bytes ``signed``.
 
     ``digests`` are those that the signed bytes name, as ``algorithm:hex``; ``reference`` is the repository or image
-    that they name, None if they name none. A signature of a file names its digest, and ``signed`` is None: the file
-    itself is signed.
+    that they name, None if they name none. For a signature of a file, ``signed`` is None: the file itself is signed. It
+    names the file's digest, or none.
     """
 
     kind: str
@@ -66,9 +67,19 @@ def parse_simple_signing(payload: bytes, signature: str) -> Signature:
     return Signature("simple signing", _decode(signature), payload, (digest,), reference)
 
 
+def parse_file_signature(text: bytes) -> Signature:
+    """Parse the signature of a file in base64 (``cosign sign-blob --output-signature``); raise ValueError."""
+    value = _decode("".join(text.decode("ascii", "replace").split()))
+    if not value:
+        raise ValueError("it is empty")
+    return Signature("signature of a file", value, None, ())
+
+
 def parse_bundle(content: bytes) -> Signature:
     """Parse a bundle that a key signed; raise ValueError, also for one with a certificate instead of a key."""
     bundle = _object(read_json(content, _FIELDS), None)
+    if "base64Signature" in bundle:
+        raise ValueError("it is a bundle in the old form of cosign 2: write it with --new-bundle-format")
     if bundle.get("mediaType") not in _BUNDLES:
         raise ValueError(f"it is no sigstore bundle of version 0.3, its type is {bundle.get('mediaType')!r}")
     material = _object(bundle, "verificationMaterial")
@@ -112,11 +123,15 @@ def _parse_envelope(envelope: dict[str, Any]) -> Signature:
 
 def _parse_message(message: dict[str, Any]) -> Signature:
     digest = _object(message, "messageDigest")
+    if not digest:
+        raise ValueError("it names no digest, as with Ed25519 keys: sign files with an ECDSA or RSA key")
     algorithm = _ALGORITHMS.get(str(digest.get("algorithm")))
     if algorithm is None:
         raise ValueError(f"its digest has the algorithm {digest.get('algorithm')!r}")
-    named = f"{algorithm}:{_decode(digest.get('digest')).hex()}"
-    return Signature("bundle of a file", _decode(message.get("signature")), None, (named,))
+    value = _decode(digest.get("digest"))
+    if len(value) != hashlib.new(algorithm).digest_size:
+        raise ValueError(f"its {algorithm} digest has {len(value)} bytes")
+    return Signature("bundle of a file", _decode(message.get("signature")), None, (f"{algorithm}:{value.hex()}",))
 
 
 def _object(data: Any, name: str | None) -> dict[str, Any]:

@@ -9,12 +9,14 @@ from typing import Protocol
 
 from bootc_live.base.log import Recorder
 from bootc_live.config.source_spec import SourceSpec
+from bootc_live.image.detached import Detached, Evidence, detached_signatures, signed_source
 from bootc_live.image.fetch import fetch_layers
 from bootc_live.image.fetch_stream import resolve_stream, stream_candidate
 from bootc_live.image.layout_recorder import LayoutRecorder
 from bootc_live.image.resolve import Wanted, resolve_image
 from bootc_live.image.sink import LayerSink
 from bootc_live.image.store.layer_store import LayerStore
+from bootc_live.image.trust import TrustVerdict, check_source, check_stream, check_trust
 from bootc_live.image.verified import ResolvedImage, VerifiedImage
 from bootc_live.source.access import Access
 from bootc_live.source.interface import AnySource, Source, StreamSource
@@ -32,6 +34,10 @@ class Candidate(Protocol):
     def image(self) -> ResolvedImage:
         """The verified manifest and config."""
 
+    @property
+    def evidence(self) -> Evidence:
+        """What tells who made the image."""
+
     def fetch(self, sink: LayerSink, blobs: LayoutRecorder | None = None) -> VerifiedImage:
         """Fetch and verify all layers into ``sink``, and record the source's blobs in ``blobs``.
 
@@ -42,10 +48,15 @@ class Candidate(Protocol):
 @dataclass(frozen=True)
 class _BlobCandidate:
     source: Source
-    image: ResolvedImage
+    evidence: Evidence
     known: dict[str, bytes]
     store: LayerStore
     recorder: Recorder
+
+    @property
+    def image(self) -> ResolvedImage:
+        """The verified manifest and config."""
+        return self.evidence.image
 
     def fetch(self, sink: LayerSink, blobs: LayoutRecorder | None = None) -> VerifiedImage:
         source = self.source if blobs is None else blobs.wrap(self.source, self.image, self.known)
@@ -58,32 +69,46 @@ def candidate(
     spec: SourceSpec, access: Access, wanted: Wanted, store: LayerStore, recorder: Recorder
 ) -> Iterator[Candidate]:
     """Open a source and find its image; raise SourceError and ImageError."""
-    with open_source(spec, access) as source:
+    detached = detached_signatures(spec, access)
+    with open_source(spec, access, detached.algorithms) as source:
         warn_if_insecure(source, access, recorder)
+        check_stream(source, access.trust, detached)
         if isinstance(source, StreamSource):
             # It contains all layers again, in an order that cannot be chosen.
             store.forget_consumed(store.consumed)
-            with stream_candidate(source, wanted, store, recorder) as stream:
+            with stream_candidate(source, wanted, store, recorder, detached) as stream:
                 _report(stream.image, recorder)
                 yield stream
             return
         with recorder.phase("resolve", f"looking up {source.source_text}"):
-            image = resolve_image(source, wanted)
-        _report(image, recorder)
-        yield _BlobCandidate(source, image, wanted.known, store, recorder)
+            found = Evidence(resolve_image(source, wanted), signed_source(source), detached)
+        _report(found.image, recorder)
+        yield _BlobCandidate(source, found, wanted.known, store, recorder)
 
 
 @contextmanager
-def looked_up(spec: SourceSpec, access: Access, recorder: Recorder) -> Iterator[tuple[AnySource, ResolvedImage]]:
-    """Open a source and find its image, without a store for layers; raise SourceError and ImageError."""
-    with open_source(spec, access) as source:
+def looked_up(
+    spec: SourceSpec, access: Access, recorder: Recorder
+) -> Iterator[tuple[AnySource, ResolvedImage, TrustVerdict]]:
+    """Open a source, find its image, and check who signed it, without a store for layers.
+
+    Raise SourceError, and ImageError, also if it may not be used.
+    """
+    check_source(spec, access.trust, access.pin)
+    detached = detached_signatures(spec, access)
+    with open_source(spec, access, detached.algorithms) as source:
         warn_if_insecure(source, access, recorder)
-        yield source, resolve(source, Wanted(pin=access.pin))
+        check_stream(source, access.trust, detached)
+        found = resolve(source, Wanted(pin=access.pin), detached)
+        yield source, found.image, check_trust(spec, found, access.trust, access.pin)
 
 
-def resolve(source: AnySource, wanted: Wanted) -> ResolvedImage:
+def resolve(source: AnySource, wanted: Wanted, detached: Detached | None = None) -> Evidence:
     """Find the image of an open source of any kind; raise SourceError and ImageError."""
-    return resolve_stream(source, wanted) if isinstance(source, StreamSource) else resolve_image(source, wanted)
+    detached = detached or Detached()
+    if isinstance(source, StreamSource):
+        return resolve_stream(source, wanted, detached)
+    return Evidence(resolve_image(source, wanted), signed_source(source), detached)
 
 
 def warn_if_insecure(source: AnySource, access: Access, recorder: Recorder) -> None:

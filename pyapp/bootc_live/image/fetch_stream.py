@@ -27,6 +27,7 @@ from bootc_live.base.log import Progress, Recorder
 from bootc_live.formats.oci.descriptor import Descriptor
 from bootc_live.formats.oci.manifest import MANIFEST_LIMIT, Manifest, parse_config
 from bootc_live.formats.oci.platform import check
+from bootc_live.image.detached import Detached, Evidence
 from bootc_live.image.fetch import hand_over
 from bootc_live.image.layout_recorder import LayoutRecorder
 from bootc_live.image.resolve import Wanted, resolve_image
@@ -44,7 +45,7 @@ from bootc_live.image.verify import digest_of, exhaust
 from bootc_live.source.archive.docker import MANIFEST, TITLE, docker_image
 from bootc_live.source.archive.files import MemoryFiles
 from bootc_live.source.archive.layout import LayoutSource, blob_name
-from bootc_live.source.interface import Member, StreamSource
+from bootc_live.source.interface import Hashed, Member, StreamSource
 
 _INDEX = "index.json"
 # The limit for all manifests and configs of an archive together.
@@ -79,6 +80,11 @@ class _Documents(MemoryFiles):
         while name not in self.content and (member := next(self._members, None)) is not None:
             self._arrive(member)
         return super().size(name)
+
+    def read_all(self) -> None:
+        """Read the archive to its end."""
+        for member in self._members:
+            self._arrive(member)
 
     def _arrive(self, member: Member) -> None:
         self.sizes[member.name] = member.size
@@ -127,10 +133,20 @@ def _find_docker_image(source: StreamSource, wanted: Wanted, documents: _Documen
     return _Plan(resolved, image.layers)
 
 
-def resolve_stream(source: StreamSource, wanted: Wanted) -> ResolvedImage:
+def resolve_stream(source: StreamSource, wanted: Wanted, detached: Detached) -> Evidence:
     """Find the image, reading no more of the archive than necessary; raise SourceError and ImageError."""
     with source.members() as members:
-        return _find_image(source, wanted, _Documents(members, others=lambda _member: None)).image
+        documents = _Documents(members, others=lambda _member: None)
+        return _evidence(source, _find_image(source, wanted, documents).image, documents, detached)
+
+
+def _evidence(source: StreamSource, image: ResolvedImage, documents: _Documents, detached: Detached) -> Evidence:
+    """Return what tells who made the image; an archive whose file is hashed is read to its end."""
+    if not isinstance(source, Hashed) or not source.hashes:
+        return Evidence(image, None, detached)
+    documents.read_all()
+    layout = LayoutSource(documents, source.source_text, source.label) if _INDEX in documents.content else None
+    return Evidence(image, layout, detached.of_file(source.file_digests()))
 
 
 @dataclass(frozen=True)
@@ -138,6 +154,7 @@ class StreamCandidate:
     """An archive that was read until its image was known. Use ``stream_candidate``."""
 
     source: StreamSource
+    evidence: Evidence
     _plan: _Plan
     _members: Iterator[Member]
     _documents: _Documents
@@ -146,7 +163,7 @@ class StreamCandidate:
     @property
     def image(self) -> ResolvedImage:
         """The verified manifest and config."""
-        return self._plan.image
+        return self.evidence.image
 
     def fetch(self, sink: LayerSink, blobs: LayoutRecorder | None = None) -> VerifiedImage:  # noqa: ARG002
         """Put the image's layers into the store, then pass them to ``sink``; there are no blobs to record.
@@ -164,20 +181,29 @@ class StreamCandidate:
 
 @contextmanager
 def stream_candidate(
-    source: StreamSource, wanted: Wanted, store: LayerStore, recorder: Recorder
+    source: StreamSource, wanted: Wanted, store: LayerStore, recorder: Recorder, detached: Detached
 ) -> Iterator[StreamCandidate]:
     """Read an archive until its image is known; raise as ``StreamCandidate.fetch``.
 
     Earlier layers are then in the store: most tools write the manifest somewhere between the blobs, and index.json,
-    which names it, at the end.
+    which names it, at the end. An archive whose file is hashed is read to its end: nothing of it counts before.
     """
     with recorder.phase("fetch", "reading the archive and verifying layers"), source.members() as members:
         progress = Progress(recorder, "fetch", 0)
         layers = _Layers(source.source_text, store)
         counted = (_counted(member, progress) for member in members)
-        documents = _Documents(counted, others=layers.place)
+        needed: set[str] | None = None
+
+        def place(member: Member) -> None:
+            if needed is None or member.name in needed:
+                layers.place(member)
+
+        documents = _Documents(counted, others=place)
         try:
-            yield StreamCandidate(source, _find_image(source, wanted, documents), counted, documents, layers)
+            plan = _find_image(source, wanted, documents)
+            needed = set(plan.names)
+            evidence = _evidence(source, plan.image, documents, detached)
+            yield StreamCandidate(source, evidence, plan, counted, documents, layers)
         except BaseException:
             # A thread that waits for bytes would block the end of the program.
             source.interrupt()

@@ -29,13 +29,19 @@ from bootc_live.formats.sigstore import (
     parse_bundle,
     parse_simple_signing,
 )
+from bootc_live.image.detached import Detached, Evidence, signed_file
 from bootc_live.image.verified import ResolvedImage
 from bootc_live.image.verify import verified
-from bootc_live.source.interface import AnySource, SignedSource
+from bootc_live.source.interface import AnySource, SignedSource, StreamSource
+from bootc_live.system.signatures import PublicKey
 
 # Of one image: documents that hold signatures, and signatures.
 _MOST_MANIFESTS, _MOST_SIGNATURES, _MOST_ATTEMPTS = 64, 64, 256
 _MOST_REASONS = 3
+_UNREADABLE = (
+    "signatures cannot be read in a docker-archive, nor in an archive that is read once from start to end (it is "
+    "compressed as a whole, or its server has no ranges)"
+)
 
 
 @dataclass(frozen=True)
@@ -86,14 +92,24 @@ def _check_rejected(spec: SourceSpec, rule: str, requirements: Sequence[Requirem
             )
 
 
-def check_trust(
-    spec: SourceSpec, source: AnySource, image: ResolvedImage, trust: Trust, pin: str | None
-) -> TrustVerdict:
+def check_stream(source: AnySource, trust: Trust, detached: Detached) -> None:
+    """Raise TrustError, before it is read, for a source that cannot show a signature that is wanted in any case."""
+    if isinstance(source, SignedSource) or detached.signatures:
+        return
+    kinds = (True,) if isinstance(source, StreamSource) and source.docker else (False, True)
+    for policy in trust.policies:
+        wanted = [any(each.kind is Kind.SIGNED for each in policy.requirements(None, docker=kind)[1]) for kind in kinds]
+        if all(wanted):
+            raise _unsigned(repr(source.source_text), "no valid signature", policy, [*detached.faults, _UNREADABLE])
+
+
+def check_trust(spec: SourceSpec, evidence: Evidence, trust: Trust, pin: str | None) -> TrustVerdict:
     """Return what was decided about an image that is known but not fetched; raise TrustError if it may not be used."""
+    image = evidence.image
     _check_age(image, trust.not_before)
     if not trust.policies:
         return TrustVerdict(unchecked=trust.unchecked)
-    reference, found = _reference(spec), _Signatures(source, image)
+    reference, found = _reference(spec), _Signatures(evidence)
     rules, keys, identities = [], dict[str, None](), dict[str, None]()
     for policy in trust.policies:
         rule, requirements = policy.requirements(reference, docker=not image.digests)
@@ -124,19 +140,27 @@ def check_trust(
 
 @dataclass
 class _Signatures:
-    """The signatures beside an image, read at the first use; ``faults`` is why others cannot be used."""
+    """The signatures of an image and of its file, read at the first use; ``faults`` is why others cannot be used."""
 
-    source: AnySource
-    image: ResolvedImage
+    evidence: Evidence
     faults: list[str] = field(default_factory=list)
     _found: list[Signature] | None = None
     _attempts: int = 0
 
+    @property
+    def image(self) -> ResolvedImage:
+        """The image."""
+        return self.evidence.image
+
     def all(self) -> Sequence[Signature]:
         """Return those that can be read; raise SourceError."""
         if self._found is None:
-            self._found = []
+            self._found = [*self.evidence.detached.signatures]
+            self.faults += self.evidence.detached.faults
             for signature in self._read():
+                if signature.signed is None:
+                    self.faults.append("a signature is that of a file")
+                    continue
                 if not set(signature.digests) & set(self.image.digests):
                     self.faults.append(f"a signature names another image, {signature.digests[0]}")
                     continue
@@ -146,14 +170,14 @@ class _Signatures:
         return self._found
 
     def _read(self) -> Iterator[Signature]:
-        if not isinstance(self.source, SignedSource):
-            self.faults.append("signatures cannot be read from a docker-archive or one that is compressed as a whole")
+        if self.evidence.signed is None:
+            self.faults.append(_UNREADABLE)
             return
         budget = Budget()
         count = 0
         seen = set[bytes]()
         for digest in self.image.digests:
-            for manifest in self._manifests(self.source, digest):
+            for manifest in self._manifests(self.evidence.signed, digest):
                 count += 1
                 if count > _MOST_MANIFESTS:
                     self.faults.append(f"there are more than {_MOST_MANIFESTS} documents")
@@ -200,8 +224,8 @@ class _Signatures:
         if descriptor.size > LARGEST_SIGNATURE:
             raise ValueError(f"it has {descriptor.size} bytes, {LARGEST_SIGNATURE} is the limit")
         budget.spend(descriptor.size)
-        assert isinstance(self.source, SignedSource)
-        with self.source.open_blob(descriptor) as chunks:
+        assert self.evidence.signed is not None
+        with self.evidence.signed.open_blob(descriptor) as chunks:
             return b"".join(verified(chunks, descriptor))
 
 
@@ -216,31 +240,41 @@ def _signers(
         if reason:
             reasons.append(reason)
             continue
-        assert signature.signed is not None
         for key in wanted.keys:
-            if key.fingerprint not in signers and key.verifies(signature.value, signature.signed):
-                signers[key.fingerprint] = (key.name, signature)
-                break
+            try:
+                if key.fingerprint not in signers and _signed_by(key, signature):
+                    signers[key.fingerprint] = (key.name, signature)
+                    break
+            except ValueError as error:
+                reasons.append(str(error))
         else:
             reasons.append("a signature is by none of the keys")
         if len(signers) >= wanted.threshold:
             return list(signers.values())
     count = f"{len(signers)} of {wanted.threshold} signatures" if signers else "no valid signature"
-    shown = "; ".join(dict.fromkeys([*reasons, *found.faults][:_MOST_REASONS])) or "there is none beside it"
-    raise TrustError(
-        f"{image.source_text!r} ({image.identity}) has {count} that {policy.origin} wants: {shown}",
-        hint="sign the image with cosign and the key, or boot one that is signed",
-    )
+    raise _unsigned(f"{image.source_text!r} ({image.identity})", count, policy, [*reasons, *found.faults])
+
+
+def _unsigned(subject: str, count: str, policy: Policy, reasons: Sequence[str]) -> TrustError:
+    shown = "; ".join(list(dict.fromkeys(reasons))[:_MOST_REASONS]) or "there is none beside it"
+    hint = "sign the image with cosign and the key, or boot one that is signed"
+    if _UNREADABLE in reasons:
+        hint = "sign the file of the archive (docs/signing.md), or serve it uncompressed by a server with ranges"
+    return TrustError(f"{subject} has {count} that {policy.origin} wants: {shown}", hint=hint)
+
+
+def _signed_by(key: PublicKey, signature: Signature) -> bool:
+    if signature.signed is None:
+        return signed_file(key, signature)
+    return key.verifies(signature.value, signature.signed)
 
 
 def _misfit(signature: Signature, wanted: Requirement, reference: Reference | None) -> str:
     """Return why a signature is not about this image, empty if it is; what it says is not verified yet."""
-    if signature.signed is None:
-        return "a signature is that of a file"
     if wanted.identity == ANY:
         return ""
     if signature.reference is None:
-        return f"a bundle names no repository, so that {wanted.identity!r} cannot be checked"
+        return f"a {signature.kind} names no repository, so that {wanted.identity!r} cannot be checked"
     return (
         ""
         if _same_identity(signature.reference, wanted, reference)

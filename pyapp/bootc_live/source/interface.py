@@ -124,6 +124,18 @@ class SignedSource(Protocol):
 
 
 @runtime_checkable
+class Hashed(Protocol):
+    """A ``StreamSource`` that can compute digests of the whole file."""
+
+    @property
+    def hashes(self) -> tuple[str, ...]:
+        """Return the algorithms that it computes; with any, the archive is read to the end of the file."""
+
+    def file_digests(self) -> dict[str, str]:
+        """Return those digests, in hexadecimal; raise ValueError unless the members were read to the last."""
+
+
+@runtime_checkable
 class Mirrored(Protocol):
     """A ``Source`` with several servers for the same blobs."""
 

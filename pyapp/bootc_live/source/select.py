@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 
 from bootc_live.base.errors import SourceError, unexpected_as_source_error
@@ -23,19 +23,20 @@ from bootc_live.source.interface import AnySource
 
 
 @contextmanager
-def open_source(spec: SourceSpec, access: Access) -> Iterator[AnySource]:
+def open_source(spec: SourceSpec, access: Access, hashes: Sequence[str] = ()) -> Iterator[AnySource]:
     """Open the source a spec names; it is closed with the block.
 
+    With ``hashes``, an archive at a URL or a path is a stream that computes these digests of the whole file.
     Raise SourceError, also for what the block raises that is no error of ours.
     """
-    with unexpected_as_source_error(f"the source {spec.source_text!r}"), _opened(spec, access) as source:
+    with unexpected_as_source_error(f"the source {spec.source_text!r}"), _opened(spec, access, hashes) as source:
         yield source
 
 
 @contextmanager
-def _opened(spec: SourceSpec, access: Access) -> Iterator[AnySource]:
+def _opened(spec: SourceSpec, access: Access, hashes: Sequence[str]) -> Iterator[AnySource]:
     if isinstance(spec, ArchiveFile):
-        with open_archive(spec.path, spec.source_text, access.label) as source:
+        with open_archive(spec.path, spec.source_text, access.label, hashes=hashes) as source:
             yield source
     elif isinstance(spec, HandoverImage):
         # Opened by the main thread, which signals can interrupt.
@@ -57,7 +58,7 @@ def _opened(spec: SourceSpec, access: Access) -> Iterator[AnySource]:
         with _requiring("bootc-live-net", spec.source_text):
             # A late import: loading the network libraries takes longer than opening an archive.
             from bootc_live.source.http.archive import open_web_archive
-        with open_web_archive(spec, access) as source:
+        with open_web_archive(spec, access, hashes) as source:
             yield source
     else:
         with _requiring("bootc-live-registry", spec.source_text):

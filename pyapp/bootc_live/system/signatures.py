@@ -1,6 +1,6 @@
 """Verify signatures with libcrypto (OpenSSL): ECDSA on P-256 and P-384, Ed25519 and Ed25519ph, RSA with PKCS #1 v1.5.
 
-No cryptography is implemented here: EVP_DigestVerify(3) does all of it.
+No cryptography is implemented here: EVP_DigestVerify(3) and EVP_PKEY_verify(3) do all of it.
 """
 
 from __future__ import annotations
@@ -36,6 +36,11 @@ _FUNCTIONS = {
     "EVP_get_digestbyname": (c_void_p, (c_char_p,)),
     "EVP_DigestVerifyInit": (c_int, (c_void_p, c_void_p, c_void_p, c_void_p, c_void_p)),
     "EVP_DigestVerifyInit_ex": (c_int, (c_void_p, c_void_p, c_char_p, c_void_p, c_char_p, c_void_p, c_void_p)),
+    "EVP_PKEY_CTX_new": (c_void_p, (c_void_p, c_void_p)),
+    "EVP_PKEY_CTX_free": (None, (c_void_p,)),
+    "EVP_PKEY_verify_init": (c_int, (c_void_p,)),
+    "EVP_PKEY_CTX_set_signature_md": (c_int, (c_void_p, c_void_p)),
+    "EVP_PKEY_verify": (c_int, (c_void_p, c_char_p, c_size_t, c_char_p, c_size_t)),
     "EVP_DigestVerify": (c_int, (c_void_p, c_char_p, c_size_t, c_char_p, c_size_t)),
     "i2d_PUBKEY": (c_int, (c_void_p, c_void_p)),
     "ERR_clear_error": (None, ()),
@@ -66,6 +71,22 @@ class PublicKey:
         library = _library()
         with _loaded(library, self.pem) as (key, kind):
             return any(_verify(library, key, name, signature, signed) for name in _METHODS[kind])
+
+    def verifies_digest(self, signature: bytes, digest: str) -> bool:
+        """Return whether this key made the signature of a file with a digest, such as ``sha256:…``.
+
+        Raise as ``check``, and ValueError for Ed25519, which signs the file itself, not its digest.
+        """
+        library = _library()
+        algorithm, _, encoded = digest.partition(":")
+        with _loaded(library, self.pem) as (key, kind):
+            if kind == _ED25519:
+                raise ValueError("Ed25519 keys cannot check signatures of files: sign them with an ECDSA or RSA key")
+            if not hasattr(library, "EVP_PKEY_CTX_set_signature_md"):
+                raise ValueError("signatures of files need OpenSSL 3")
+            return algorithm.upper().encode() in _METHODS[kind] and _verify_digest(
+                library, key, algorithm, signature, bytes.fromhex(encoded)
+            )
 
 
 @cache
@@ -150,6 +171,22 @@ def _verify(library: ctypes.CDLL, key: int, method: bytes, signature: bytes, sig
         return bool(library.EVP_DigestVerify(context, signature, len(signature), signed, len(signed)) == 1)
     finally:
         library.EVP_MD_CTX_free(context)
+        library.ERR_clear_error()
+
+
+def _verify_digest(library: ctypes.CDLL, key: int, algorithm: str, signature: bytes, digest: bytes) -> bool:
+    context = library.EVP_PKEY_CTX_new(key, None)
+    if not context:
+        raise MemoryError
+    try:
+        hashing = library.EVP_get_digestbyname(algorithm.upper().encode())
+        return bool(
+            library.EVP_PKEY_verify_init(context) == 1
+            and library.EVP_PKEY_CTX_set_signature_md(context, hashing) == 1
+            and library.EVP_PKEY_verify(context, signature, len(signature), digest, len(digest)) == 1
+        )
+    finally:
+        library.EVP_PKEY_CTX_free(context)
         library.ERR_clear_error()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from bootc_live.base.advice import advise
@@ -21,11 +21,13 @@ _MAGIC = 16
 
 
 @contextmanager
-def open_archive(path: str, source_text: str, label: str | None, *, consume: bool = False) -> Iterator[AnySource]:
+def open_archive(
+    path: str, source_text: str, label: str | None, *, consume: bool = False, hashes: Sequence[str] = ()
+) -> Iterator[AnySource]:
     """Open an archive or an OCI layout directory, which closes with the block.
 
     ``label`` names the image; None selects ``latest``, or the only one. ``consume`` frees the space of the parts that
-    have been read. Raise SourceError.
+    have been read. With ``hashes``, read it as a stream that computes them. Raise SourceError.
     """
     if os.path.isdir(path):
         yield LayoutSource(DirectoryFiles(path, source_text), source_text, label)
@@ -44,16 +46,24 @@ def open_archive(path: str, source_text: str, label: str | None, *, consume: boo
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise SourceError(f"{source_text!r} is not a regular file", hint=HINT)
-        yield read_archive(FileReader(fd, source_text, consume=consume), source_text, label, insecure=False)
+        reader = FileReader(fd, source_text, consume=consume)
+        yield read_archive(reader, source_text, label, insecure=False, hashes=hashes)
     finally:
         os.close(fd)
 
 
-def read_archive(reader: Reader, source_text: str, label: str | None, *, insecure: bool) -> AnySource:
-    """Return the source for an archive of any kind; raise SourceError."""
-    if compressed(reader.read(0, _MAGIC)):
+def read_archive(
+    reader: Reader, source_text: str, label: str | None, *, insecure: bool, hashes: Sequence[str] = ()
+) -> AnySource:
+    """Return the source for an archive of any kind; raise SourceError. See ``open_archive`` for ``hashes``."""
+    if hashes or compressed(reader.read(0, _MAGIC)):
         return StreamArchive(
-            lambda: reader.stream(0, reader.size), source_text, label, insecure=insecure, interrupt=reader.interrupt
+            lambda: reader.stream(0, reader.size),
+            source_text,
+            label,
+            insecure=insecure,
+            interrupt=reader.interrupt,
+            hashes=hashes,
         )
     files = TarFiles(reader, source_text)
     if files.size("index.json") is not None:

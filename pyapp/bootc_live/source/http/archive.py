@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 
 import requests
@@ -24,8 +24,11 @@ _SERVERS = (None,)
 
 
 @contextmanager
-def open_web_archive(spec: WebArchive, access: Access) -> Iterator[AnySource]:
-    """Open an archive; connections close with the block. Raise SourceError."""
+def open_web_archive(spec: WebArchive, access: Access, hashes: Sequence[str] = ()) -> Iterator[AnySource]:
+    """Open an archive; connections close with the block. Raise SourceError.
+
+    With ``hashes``, open it as a stream that computes them.
+    """
     insecure = spec.url.startswith("http:")
     with http_client(access, spec.source_text) as client, ExitStack() as stack:
         file = _File(client, spec)
@@ -35,9 +38,9 @@ def open_web_archive(spec: WebArchive, access: Access) -> Iterator[AnySource]:
         part = content_range(first)
         stream = _Stream(file, first if part is None else None)
         source: AnySource = StreamArchive(
-            stream.open, spec.source_text, access.label, insecure=insecure, interrupt=client.interrupt
+            stream.open, spec.source_text, access.label, insecure=insecure, interrupt=client.interrupt, hashes=hashes
         )
-        if part is not None and part.size is not None:
+        if part is not None and part.size is not None and not hashes:
             web_file = WebFile(file, part.size, _head(file, first))
             try:
                 source = read_archive(web_file, spec.source_text, access.label, insecure=insecure)

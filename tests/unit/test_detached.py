@@ -1,0 +1,280 @@
+"""Signatures beside archives: the whole file is what was signed, or nothing of it counts."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import json
+import subprocess
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from bootc_live.base.errors import BootcLiveError, SourceError, TrustError
+from bootc_live.base.log import Recorder
+from bootc_live.config.host.policy import Policy, keys_policy, parse_policy
+from bootc_live.config.host.trust import Trust
+from bootc_live.config.source_spec import parse_source
+from bootc_live.image.candidate import looked_up
+from bootc_live.image.recipe import Fetched
+from bootc_live.source.access import Access
+from bootc_live.source.archive.stream import StreamArchive
+from bootc_live.system.signatures import PublicKey
+from tests.lib.acquiring import QUICK, Attempted, contents
+from tests.lib.archive_members import oci_members, tar_of
+from tests.lib.archive_servers import PLACE, ArchiveServer, Asked, Reply, Stored, archive_server, flipped
+from tests.lib.docker_writer import Saved, docker_members
+from tests.lib.fetching import quiet
+from tests.lib.oci_writer import Image, Layer
+from tests.lib.small_image import HERE
+from tests.lib.tar_writer import file, layer
+
+TARS = [layer(file("a", b"x" * 200_000)), layer(file("b", "y"))]
+PLAIN = tar_of(oci_members(Image([Layer(tar) for tar in TARS], architecture=HERE)))
+ARCHIVES = {
+    "tar": PLAIN,
+    "gzip": gzip.compress(PLAIN, 1),
+    "docker": tar_of(docker_members("skopeo", Saved(TARS))),
+    "more at the end": PLAIN + bytes(10_000_000),
+}
+BUNDLE, SIGNATURE = f"{PLACE}.sigstore.json", f"{PLACE}.sig"
+KINDS = {
+    "p256": ("EC", "-pkeyopt", "ec_paramgen_curve:P-256"),
+    "p384": ("EC", "-pkeyopt", "ec_paramgen_curve:P-384"),
+    "rsa": ("RSA", "-pkeyopt", "rsa_keygen_bits:2048"),
+    "ed25519": ("ED25519",),
+}
+
+
+class Key:
+    """A key pair in a directory."""
+
+    def __init__(self, where: Path, kind: str = "p256") -> None:
+        self.private = where / f"{kind}.pem"
+        make = ["openssl", "genpkey", "-algorithm", *KINDS[kind], "-out", str(self.private)]
+        subprocess.run(make, check=True, capture_output=True)
+        shown = subprocess.run(["openssl", "pkey", "-in", self.private, "-pubout"], check=True, capture_output=True)
+        self.public = PublicKey(shown.stdout, str(where / f"{kind}.pub"))
+
+    def sign(self, content: bytes, algorithm: str = "sha256") -> str:
+        """The signature of a file, as cosign writes it."""
+        command = ["openssl", "dgst", f"-{algorithm}", "-sign", str(self.private)]
+        return base64.b64encode(subprocess.run(command, input=content, check=True, capture_output=True).stdout).decode()
+
+    def bundle(self, content: bytes, algorithm: str = "sha256", **message: object) -> bytes:
+        """The bundle of a file; `message` replaces what it says."""
+        digest = base64.b64encode(hashlib.new(algorithm, content).digest()).decode()
+        named = {"algorithm": algorithm.upper().replace("SHA", "SHA2_"), "digest": digest}
+        document = {
+            "mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json",
+            "verificationMaterial": {"publicKey": {"hint": ""}},
+            "messageSignature": {"messageDigest": named, "signature": self.sign(content, algorithm), **message},
+        }
+        return json.dumps(document).encode()
+
+
+@pytest.fixture(scope="module")
+def key(tmp_path_factory: pytest.TempPathFactory) -> Key:
+    return Key(tmp_path_factory.mktemp("key"))
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Key:
+    return Key(tmp_path_factory.mktemp("other"))
+
+
+def serving(archive: bytes, beside: Mapping[str, bytes | Reply], *, ranges: bool = True) -> Callable[[Asked], Reply]:
+    stored = Stored(archive, ranges=ranges)
+
+    def answer(asked: Asked) -> Reply:
+        path = asked.path.partition("?")[0]
+        if path == PLACE:
+            return stored(asked)
+        found = beside.get(path, Reply(404))
+        return found if isinstance(found, Reply) else Reply(200, found)
+
+    return answer
+
+
+def fetched(
+    where: Path, archive: bytes, beside: Mapping[str, bytes | Reply], *policies: Policy, ranges: bool = True
+) -> tuple[Fetched[None], ArchiveServer]:
+    with archive_server(serving(archive, beside, ranges=ranges)) as served:
+        return Attempted({"trust": Trust(policies)}).acquire(where / "data", served.url()), served
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+@pytest.mark.parametrize("name", ARCHIVES)
+def test_signed_archives_of_every_kind(name: str, ranges: bool, tmp_path: Path, key: Key) -> None:
+    archive = ARCHIVES[name]
+    for number, beside in enumerate(({BUNDLE: key.bundle(archive)}, {SIGNATURE: key.sign(archive).encode() + b"\n"})):
+        (tmp_path / str(number)).mkdir()
+        found, served = fetched(tmp_path / str(number), archive, beside, keys_policy([key.public], 1), ranges=ranges)
+        assert (found.verdict.signed, found.verdict.keys, contents(found.image)) == (True, (key.public.name,), TARS)
+        assert sum(asked.path == PLACE for asked in served.asked) <= 2
+
+
+@pytest.mark.parametrize(("kind", "algorithm"), [("p384", "sha256"), ("p384", "sha384"), ("rsa", "sha256")])
+def test_kinds_of_keys(kind: str, algorithm: str, tmp_path: Path) -> None:
+    """For P-384, cosign 2 hashes by SHA-256, and cosign 3 by SHA-384."""
+    key = Key(tmp_path, kind)
+    for beside in ({BUNDLE: key.bundle(PLAIN, algorithm)}, {SIGNATURE: key.sign(PLAIN, algorithm).encode()}):
+        assert fetched(tmp_path, PLAIN, beside, keys_policy([key.public], 1))[0].verdict.signed
+        (tmp_path / "data").unlink()
+
+
+def test_a_file_beside_a_file(tmp_path: Path, key: Key) -> None:
+    """What is in the initramfs or at a desk may be signed, too."""
+    path = tmp_path / "os.oci"
+    path.write_bytes(PLAIN)
+    (tmp_path / "os.oci.sigstore.json").write_bytes(key.bundle(PLAIN))
+    wanted = {"trust": Trust((keys_policy([key.public], 1),))}
+    assert Attempted(wanted).acquire(tmp_path / "data", str(path)).verdict.signed
+    path.write_bytes(flipped(PLAIN, len(PLAIN) - 1))
+    with pytest.raises(TrustError, match="that of another file"):
+        Attempted(wanted).acquire(tmp_path / "data2", str(path))
+
+
+def test_a_url_with_a_query_keeps_it(tmp_path: Path, key: Key) -> None:
+    with archive_server(serving(PLAIN, {BUNDLE: key.bundle(PLAIN)})) as served:
+        wanted = Attempted({"trust": Trust((keys_policy([key.public], 1),))})
+        assert wanted.acquire(tmp_path / "data", f"{served.url()}?version=1").verdict.signed
+    assert f"{BUNDLE}?version=1" in [asked.path for asked in served.asked]
+
+
+def test_nothing_is_looked_for_if_nobody_wants_a_signature(tmp_path: Path, key: Key) -> None:
+    _, served = fetched(tmp_path, PLAIN, {BUNDLE: key.bundle(PLAIN)})
+    assert {asked.path for asked in served.asked} == {PLACE}
+
+
+def test_looking_up_reads_the_whole_file(key: Key) -> None:
+    def look(archive: bytes) -> tuple[str, ...]:
+        with archive_server(serving(archive, {BUNDLE: key.bundle(PLAIN)})) as served:
+            access = Access(quiet, policy=QUICK, trust=Trust((keys_policy([key.public], 1),)))
+            with looked_up(parse_source(served.url()), access, Recorder(quiet=True)) as (_, _image, verdict):
+                return verdict.keys
+
+    assert look(PLAIN) == (key.public.name,)
+    with pytest.raises(TrustError, match="that of another file"):
+        look(PLAIN + b"\0")
+
+
+def test_two_people(tmp_path: Path, key: Key, other: Key) -> None:
+    """A bundle and a signature are two signatures; the same key twice is one."""
+    both = keys_policy([key.public, other.public], 2)
+    beside = {BUNDLE: key.bundle(PLAIN), SIGNATURE: other.sign(PLAIN).encode()}
+    assert len(fetched(tmp_path, PLAIN, beside, both)[0].verdict.keys) == 2
+    (tmp_path / "data").unlink()
+    with pytest.raises(TrustError, match="1 of 2"):
+        fetched(tmp_path, PLAIN, {**beside, SIGNATURE: key.sign(PLAIN).encode()}, both)
+
+
+# Name: the archive and what lies beside it, by two keys of which only the first counts, and what is said.
+Row = tuple[Callable[[Key, Key], tuple[bytes, Mapping[str, bytes | Reply]]], str]
+REFUSED: dict[str, Row] = {
+    "nothing": (lambda _k, _o: (PLAIN, {}), "there is none beside it"),
+    "another key": (lambda _k, o: (PLAIN, {BUNDLE: o.bundle(PLAIN)}), "it is by none of the keys"),
+    "another key's signature": (lambda _k, o: (PLAIN, {SIGNATURE: o.sign(PLAIN).encode()}), "by none of the keys"),
+    "a changed byte": (
+        lambda k, _o: (flipped(PLAIN, len(PLAIN) - 1), {BUNDLE: k.bundle(PLAIN)}),
+        "that of another file, sha256:",
+    ),
+    "a byte more": (lambda k, _o: (PLAIN + b"\0", {BUNDLE: k.bundle(PLAIN)}), "that of another file, sha256:"),
+    "a byte more, signature": (lambda k, _o: (PLAIN + b"\0", {SIGNATURE: k.sign(PLAIN).encode()}), "by none of"),
+    "rubbish after gzip": (
+        lambda k, _o: (ARCHIVES["gzip"] + b"x", {BUNDLE: k.bundle(ARCHIVES["gzip"])}),
+        "another file|damaged",
+    ),
+    "another archive with its signature's digest": (
+        lambda k, _o: (PLAIN, {BUNDLE: k.bundle(b"other")}),
+        "that of another file, sha256:",
+    ),
+    "a digest that was not signed": (
+        lambda k, _o: (
+            PLAIN,
+            {
+                BUNDLE: k.bundle(
+                    b"other", messageDigest=json.loads(k.bundle(PLAIN))["messageSignature"]["messageDigest"]
+                )
+            },
+        ),
+        "it is by none of the keys",
+    ),
+    "the old form": (lambda _k, _o: (PLAIN, {BUNDLE: b'{"base64Signature":"AAAA"}'}), "--new-bundle-format"),
+    "no digest": (lambda k, _o: (PLAIN, {BUNDLE: k.bundle(PLAIN, messageDigest={})}), "it names no digest"),
+    "a short digest": (
+        lambda k, _o: (PLAIN, {BUNDLE: k.bundle(PLAIN, messageDigest={"algorithm": "SHA2_256", "digest": "AAAA"})}),
+        "digest has 3 bytes",
+    ),
+    "huge": (lambda k, _o: (PLAIN, {BUNDLE: k.bundle(PLAIN) + b" " * 300_000}), "more than 262144 bytes"),
+    "empty": (lambda _k, _o: (PLAIN, {SIGNATURE: b"\n"}), "it is empty"),
+    "no base64": (lambda _k, _o: (PLAIN, {SIGNATURE: b"!"}), "not in base64"),
+    "a page": (lambda _k, _o: (PLAIN, {BUNDLE: b"<html>", SIGNATURE: b"<html>"}), "Expecting value"),
+    "a broken server": (lambda _k, _o: (PLAIN, {BUNDLE: Reply(500)}), "500"),
+    "a redirect to a file": (
+        lambda _k, _o: (PLAIN, {BUNDLE: Reply(302, headers={"Location": "file:///etc/os.sigstore.json"})}),
+        "neither http: nor https:",
+    ),
+}
+
+
+@pytest.mark.parametrize("row", REFUSED)
+def test_refused(row: str, tmp_path: Path, key: Key, other: Key) -> None:
+    make, said = REFUSED[row]
+    archive, beside = make(key, other)
+    with pytest.raises(BootcLiveError, match=said):
+        fetched(tmp_path, archive, beside, keys_policy([key.public], 1))
+
+
+@pytest.mark.parametrize("name", ["tar", "gzip", "docker"])
+def test_a_stream_without_a_signature_is_refused_before_it_is_read(
+    name: str, tmp_path: Path, key: Key, other: Key, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own signatures could be read only when all layers have been read."""
+
+    def members(_self: StreamArchive) -> NoReturn:
+        raise AssertionError("it was read")
+
+    monkeypatch.setattr(StreamArchive, "members", members)
+    for beside in ({}, {BUNDLE: other.bundle(ARCHIVES[name])}):
+        with pytest.raises(TrustError, match="read once from start to end") as caught:
+            fetched(tmp_path, ARCHIVES[name], beside, keys_policy([key.public], 1), ranges=False)
+        assert ("by none of the keys" in caught.value.message) == bool(beside)
+        assert "sign the file" in caught.value.hint
+
+
+def test_a_stream_whose_kind_decides_is_read(tmp_path: Path, key: Key) -> None:
+    lines = {"oci-archive": {"": [{"type": "sigstoreSigned", "keyPath": "/k"}]}}
+    document = {"default": [{"type": "insecureAcceptAnything"}], "transports": lines}
+    policy = parse_policy(json.dumps(document).encode(), "/policy.json", lambda _: key.public.pem)
+    assert not fetched(tmp_path, ARCHIVES["docker"], {}, policy, ranges=False)[0].verdict.signed
+    where = tmp_path / "gzip"
+    where.mkdir()
+    with pytest.raises(TrustError, match=r"\(sha256:.* read once from start to end"):
+        fetched(where, ARCHIVES["gzip"], {}, policy)
+
+
+def test_ed25519_signs_no_digests(tmp_path: Path) -> None:
+    key = Key(tmp_path, "ed25519")
+    with pytest.raises(TrustError, match="Ed25519 keys cannot check signatures of files"):
+        fetched(tmp_path, PLAIN, {SIGNATURE: b"AAAA"}, keys_policy([key.public], 1))
+
+
+def test_a_policy_that_wants_a_name_is_not_met(tmp_path: Path, key: Key) -> None:
+    """The signature of a file names no repository."""
+    wanted = {
+        "type": "sigstoreSigned",
+        "keyPath": "/k",
+        "signedIdentity": {"type": "exactRepository", "dockerRepository": "registry.example/os"},
+    }
+    policy = parse_policy(json.dumps({"default": [wanted]}).encode(), "/policy.json", lambda _: key.public.pem)
+    with pytest.raises(TrustError, match="a bundle of a file names no repository"):
+        fetched(tmp_path, PLAIN, {BUNDLE: key.bundle(PLAIN)}, policy)
+
+
+def test_the_archive_is_not_found(tmp_path: Path, key: Key) -> None:
+    with archive_server(lambda _asked: Reply(404)) as served, pytest.raises(SourceError, match="404"):
+        Attempted({"trust": Trust((keys_policy([key.public], 1),))}).acquire(tmp_path / "data", served.url())
