@@ -21,7 +21,7 @@ from tests.lib.dead_servers import closed_port
 from tests.lib.fault_boot import PATIENT, boot
 from tests.lib.fault_files import Files
 from tests.lib.fault_server import fault_server
-from tests.lib.host_files import AUTH, CERTIFICATES, host_files
+from tests.lib.host_files import AUTH, CERTIFICATES, RULES, host_files, rules
 from tests.lib.htpasswd import STRANGER, USER, User, auth_json
 from tests.lib.program import Program
 from tests.lib.registry import LOOPBACK, registry
@@ -245,6 +245,11 @@ def test_proxy_that_is_none(program: Program, servers: Servers, tmp_path: Path) 
         rehearsed(program, source, tmp_path, f"proxy={server.host}").error(repr(source), "proxy")
 
 
+def named(registry: int, service: int) -> dict[str, object]:
+    """The registry with its token service, which is on another host."""
+    return {"location": f"{NAME}:{registry}", "token-service": f"http://127.0.0.1:{service}/token"}
+
+
 def test_registry_with_tokens(program: Program, servers: Servers, tmp_path: Path) -> None:
     """The token service is asked through the proxy, too, and the registry's login is not for the proxy."""
     signer = make_server(tmp_path / "signer", None, name="signer", key="rsa")
@@ -253,6 +258,7 @@ def test_registry_with_tokens(program: Program, servers: Servers, tmp_path: Path
         registry(tmp_path / "registry", auth=service.settings, same_as=servers.image.registry) as real,
         web_proxy({f"{NAME}:{real.port}": real.port}) as proxy,
         host_files({AUTH: auth_json({f"{NAME}:{real.port}": USER.entry})}),
+        host_files({RULES: rules(named(real.port, service.port))}),
     ):
         kargs = f"proxy={proxy.host} bootc.registry.unsecure"
         ended = rehearsed(program, f"docker://{NAME}:{real.port}/os", tmp_path, kargs)
