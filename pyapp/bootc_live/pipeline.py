@@ -44,7 +44,7 @@ def fetch(specs: Sequence[SourceSpec], access: Access, recipe: Recipe[Plan], rec
             try:
                 check_source(spec, access.trust, access.pin)
                 with candidate(spec, access, wanted, store, recorder) as found:
-                    verdict = check_trust(spec, found.evidence, access.trust, access.pin)
+                    verdict = check_trust(spec, found.evidence, access.trust, access.pin, recorder.say)
                     plan = recipe.plan(found)
                     image = recipe.fetch(found, plan)
             except (SourceError, ImageError, RunError, AdmissionError) as error:

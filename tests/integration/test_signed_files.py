@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.lib.archive_servers import PLACE, ArchiveServer, Asked, Reply, Stored, archive_server, flipped
+from tests.lib.boot_images import boot_image
 from tests.lib.cosign import Cosign, Key, cosigns
 from tests.lib.oci_writer import Image, Layer, write_archive
 from tests.lib.program import Ended, Program
@@ -99,6 +101,54 @@ def test_the_old_bundle(program: Program, maker: Maker, tmp_path: Path) -> None:
     assert set(json.loads(made.read_bytes())) >= {"base64Signature"}
     beside = {".sigstore.json": made.read_bytes()}
     booted(program, tmp_path, maker.key, maker.archive.read_bytes(), beside)[0].error("--new-bundle-format")
+
+
+VERBS: dict[str, list[str]] = {
+    "inspect": [],
+    "inspect --contents": [],
+    "estimate": ["--memory", "8G"],
+    "erofs": ["OUT"],
+    "unpack": ["OUT"],
+    "netboot": ["--url", "http://boot.example/os", "-o", "OUT"],
+    "uki": ["--append", "root=bootc-live:http://boot.example/os.oci", "-o", "OUT"],
+}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_verbs_at_a_desk(verb: str, program: Program, maker: Maker, tmp_path: Path) -> None:
+    """Nothing is made of an image that was not signed as asked; what is made says who signed."""
+    archive, out, policy = tmp_path / "boot.oci", tmp_path / "out", tmp_path / "policy.json"
+    write_archive(archive, boot_image())
+    maker.cosigns[0].sign_file(archive, maker.key, "--new-bundle-format", "--bundle", f"{archive}.sigstore.json")
+    policy.write_text(json.dumps({"default": [{"type": "reject"}]}))
+    name, *flags = verb.split()
+    options = [str(out) if word == "OUT" else word for word in VERBS[verb]]
+
+    def run(*trust: str | Path) -> Ended:
+        return program.run(name, archive, *flags, *options, *trust)
+
+    refused: list[tuple[list[str | Path], str]] = [
+        (["--key", maker.other.public], "it is by none of the keys"),
+        (["--policy", policy], f"the policy rejects it ({policy}: default)"),
+        (["--key", maker.key.public, "--policy", policy], "the policy rejects it"),
+        (["--key", tmp_path / "no.pub"], "no.pub' cannot be read"),
+        (["--key", policy], "no public key in PEM"),
+        (["--policy", maker.key.public], "cannot be used"),
+    ]
+    for trust, said in refused:
+        told = run(*trust).error(said)
+        assert "bootc.trust" not in told
+        assert not out.exists()
+    ended = run("--key", maker.other.public, "--key", maker.key.public)
+    assert f"signed by {maker.key.public}" in ended.stderr
+    # The kernel of this image is none that a UKI can be made of.
+    if name != "uki":
+        ended.good()
+    if name in ("inspect", "erofs", "netboot"):
+        if out.exists():
+            shutil.rmtree(out) if out.is_dir() else out.unlink()
+        told = json.loads(run("--key", maker.key.public, "--json").good().stdout)
+        assert (told["signatures"], told["keys"]) == ("verified", [str(maker.key.public)])
 
 
 @pytest.fixture

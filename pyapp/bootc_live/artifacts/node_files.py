@@ -16,6 +16,7 @@ from bootc_live.base.redact import redact_value
 from bootc_live.config.cmdline.tokens import Token, redact_cmdline
 from bootc_live.config.source_spec import ROOT_PREFIX, ArchiveFile, RegistryImage, SourceSpec, parse_source
 from bootc_live.image.layout_recorder import RecordedLayout
+from bootc_live.image.trust import TrustVerdict
 from bootc_live.rootfs.boot_files.extract import BootArtifacts
 from bootc_live.rootfs.boot_files.files import BootFile
 from bootc_live.rootfs.boot_files.initramfs import LZ4, holds, unfit
@@ -77,12 +78,13 @@ class _PaddedInitrd:
 class NodeFiles:
     """A kernel of the release ``version``, initrds by name in their order, and a command line.
 
-    ``identity`` is the image's digest. ``archive`` is the file that machines fetch the image from, or None if they use
-    another source.
+    ``identity`` is the image's digest, ``verdict`` who signed it. ``archive`` is the file that machines fetch the
+    image from, or None if they use another source.
     """
 
     version: str
     identity: str
+    verdict: TrustVerdict
     kernel: BootFile
     initrds: Mapping[str, Initrd]
     archive: BootFile | None
@@ -133,7 +135,8 @@ def node_files(
     if options.rootfs:
         initrds[_ROOTFS] = _layout(artifacts)
     archive = _file(spec.path, "") if served and isinstance(spec, ArchiveFile) else None
-    return NodeFiles(artifacts.files.version, image.identity, artifacts.files.kernel, initrds, archive, cmdline)
+    files = artifacts.files
+    return NodeFiles(files.version, image.identity, artifacts.verdict, files.kernel, initrds, archive, cmdline)
 
 
 def _check_served(spec: SourceSpec, options: ArtifactOptions) -> None:
@@ -202,7 +205,8 @@ def _initrd(artifacts: BootArtifacts, given: BootFile | None, root: str, recorde
 def _layout(artifacts: BootArtifacts) -> RecordedLayout:
     if artifacts.layout is None or artifacts.layout.missing:
         raise ImageError(
-            f"{artifacts.image.source_text!r} cannot be included with --rootfs in this format",
-            hint="convert it to an OCI archive: skopeo copy SOURCE oci-archive:FILE.oci:latest",
+            f"{artifacts.image.source_text!r} cannot be included with --rootfs: it is read only once",
+            hint="convert it to an OCI archive (skopeo copy SOURCE oci-archive:FILE.oci:latest), and sign the image in "
+            "it, not the file",
         )
     return artifacts.layout

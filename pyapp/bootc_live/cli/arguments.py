@@ -7,10 +7,13 @@ import os
 from contextlib import AbstractContextManager
 
 from bootc_live.base.errors import ConfigError, RootfsError
+from bootc_live.base.log import Recorder
 from bootc_live.base.redact import redact_value
+from bootc_live.config.host.trust import desk_trust
 from bootc_live.config.model import Backing
 from bootc_live.config.source_spec import SourceSpec, parse_source
 from bootc_live.rootfs.workspace import directory_workspace, ram_workspace
+from bootc_live.source.access import Access
 
 
 def require_root(verb: str) -> None:
@@ -26,6 +29,17 @@ def workspace(chosen: str | None, backing: Backing | None = None) -> AbstractCon
     if not os.path.isdir(chosen):
         raise ConfigError(f"--workdir {chosen!r} is not a directory", hint="create it, or leave --workdir out")
     return directory_workspace(chosen, backing or Backing())
+
+
+def desk_access(arguments: argparse.Namespace, recorder: Recorder, directory: str | None = None) -> Access:
+    """Return the access to SOURCE with the options of all verbs that have it; raise ConfigError for a key or policy."""
+    return Access(
+        recorder.warn,
+        label=arguments.label,
+        unsecure=arguments.unsecure,
+        directory=directory,
+        trust=desk_trust(arguments.key, arguments.policy),
+    )
 
 
 def source_argument(arguments: argparse.Namespace) -> SourceSpec:

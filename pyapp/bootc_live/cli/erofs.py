@@ -10,18 +10,18 @@ from bootc_live.base.errors import ConfigError
 from bootc_live.base.log import Recorder
 from bootc_live.base.output import print_json, print_results
 from bootc_live.base.units import mib
-from bootc_live.cli.arguments import source_argument
+from bootc_live.cli.arguments import desk_access, source_argument
 from bootc_live.config.cmdline.karg import Kind
 from bootc_live.config.cmdline.values import parse_value
 from bootc_live.config.model import Compression, Config, Layout
 from bootc_live.image.recipe import IntoSink
 from bootc_live.image.verified import ResolvedImage
 from bootc_live.pipeline import fetch
+from bootc_live.receipt.two_kernels import trust_parts
 from bootc_live.rootfs.build import root_builder
 from bootc_live.rootfs.layouts.built import BuiltRoot
 from bootc_live.rootfs.memory.host import present_means
 from bootc_live.rootfs.memory.need import StorageOption
-from bootc_live.source.access import Access
 from bootc_live.system.cleanup.new_results import disk_full_hint, publish_file, staging_directory
 
 
@@ -44,13 +44,13 @@ def main(arguments: argparse.Namespace) -> int:
         root_builder(config, directory, recorder, present_means(), ours=False) as builder,
     ):
         option = StorageOption(config.layout, config.compress)
-        access = Access(recorder.warn, label=arguments.label, unsecure=arguments.unsecure, directory=directory)
+        access = desk_access(arguments, recorder, directory)
         # Nothing is planned: the image goes to a file, so memory is no limit.
         with disk_full_hint(repr(arguments.file)):
-            image = fetch([spec], access, IntoSink(builder.path, builder.sink(option)), recorder).image
-            built = builder.build(option, image)
+            fetched = fetch([spec], access, IntoSink(builder.path, builder.sink(option)), recorder)
+            built = builder.build(option, fetched.image)
         publish_file(os.path.join(directory, "root.erofs"), arguments.file)
-    report = _report(image.resolved, built)
+    report = {**_report(fetched.image.resolved, built), **trust_parts(fetched.verdict)}
     if arguments.json:
         print_json(report)
     else:

@@ -13,6 +13,7 @@ from bootc_live.base.units import MIB, mib
 from bootc_live.cli.arguments import source_argument
 from bootc_live.config.cmdline.parse import parse_cmdline
 from bootc_live.config.cmdline.values import parse_size
+from bootc_live.config.host.trust import desk_trust
 from bootc_live.config.model import Backing, Compression, Config
 from bootc_live.image.candidate import looked_up
 from bootc_live.image.size.estimate import Estimate, estimate
@@ -61,6 +62,7 @@ def main(arguments: argparse.Namespace) -> int:
     access = access_for(config, recorder.warn, None, check_signatures=False)
     access.label = arguments.label or access.label
     access.unsecure = arguments.unsecure or access.unsecure
+    access.trust = desk_trust(arguments.key, arguments.policy)
     with looked_up(spec, access, recorder) as (source, image, _):
         estimated = estimate(source, image)
     report = _report(config, image, estimated, memory)

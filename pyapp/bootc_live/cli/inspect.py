@@ -12,12 +12,14 @@ from bootc_live.base.errors import ImageError
 from bootc_live.base.log import Recorder
 from bootc_live.base.output import print_json, print_results
 from bootc_live.base.units import mib
-from bootc_live.cli.arguments import source_argument
+from bootc_live.cli.arguments import desk_access, source_argument
 from bootc_live.config.source_spec import SourceSpec
 from bootc_live.image.candidate import looked_up
 from bootc_live.image.recipe import IntoSink
+from bootc_live.image.trust import TrustVerdict
 from bootc_live.image.verified import ResolvedImage
 from bootc_live.pipeline import fetch
+from bootc_live.receipt.two_kernels import trust_parts
 from bootc_live.rootfs.boot_files.files import boot_files
 from bootc_live.rootfs.boot_files.filter import BootFileFilter
 from bootc_live.rootfs.boot_files.initramfs import unfit
@@ -52,30 +54,33 @@ def main(arguments: argparse.Namespace) -> int:
     """Run the verb; raise BootcLiveError."""
     spec = source_argument(arguments)
     recorder = Recorder()
-    access = Access(recorder.warn, label=arguments.label, unsecure=arguments.unsecure)
+    access = desk_access(arguments, recorder)
     contents: _Contents | None = None
     if arguments.contents:
-        image, contents = _read_contents(spec, access, recorder)
+        image, verdict, contents = _read_contents(spec, access, recorder)
     else:
-        with looked_up(spec, access, recorder) as (_, image, _verdict):
+        with looked_up(spec, access, recorder) as (_, image, verdict):
             pass
     if arguments.json:
-        print_json(_data(image, contents))
+        print_json({**_data(image, contents), **trust_parts(verdict)})
     else:
-        print_results(list(_text(image, contents)))
+        print_results(list(_text(image, verdict, contents)))
     return 0
 
 
-def _read_contents(spec: SourceSpec, access: Access, recorder: Recorder) -> tuple[ResolvedImage, _Contents]:
+def _read_contents(
+    spec: SourceSpec, access: Access, recorder: Recorder
+) -> tuple[ResolvedImage, TrustVerdict, _Contents]:
     """Fetch and verify an image, and keep nothing of it."""
     with private_directory(tempfile.gettempdir(), "bootc-live.") as directory, disk_full_hint(repr(directory)):
         access.directory = directory
         path = os.path.join(directory, "layers")
         kept = BootFileFilter(path)
-        image = fetch([spec], access, IntoSink(path, kept), recorder).image
+        fetched = fetch([spec], access, IntoSink(path, kept), recorder)
+        image = fetched.image
         root = merge(image, kept.members)
         boot = _read_boot_files(root, spec, path, directory)
-        return image.resolved, _Contents(boot, enabled_disk_units(ImageTree(root, path)))
+        return image.resolved, fetched.verdict, _Contents(boot, enabled_disk_units(ImageTree(root, path)))
 
 
 def _read_boot_files(root: Node, spec: SourceSpec, path: str, directory: str) -> _BootFiles:
@@ -110,11 +115,18 @@ def _data(image: ResolvedImage, contents: _Contents | None) -> dict[str, object]
     }
 
 
-def _text(image: ResolvedImage, contents: _Contents | None) -> Iterator[str]:
+def _signers(verdict: TrustVerdict) -> str:
+    if not verdict.rules:
+        return "not checked: --key or --policy checks it"
+    return f"{'by ' + ' and '.join(verdict.keys) if verdict.signed else 'need not be'} ({'; '.join(verdict.rules)})"
+
+
+def _text(image: ResolvedImage, verdict: TrustVerdict, contents: _Contents | None) -> Iterator[str]:
     yield f"source    {image.source_text}"
     yield f"manifest  {image.manifest_digest or 'none: a docker-archive'}"
     yield f"config    {image.manifest.config.digest}"
     yield f"platform  {image.config.platform}"
+    yield f"signed    {_signers(verdict)}"
     yield f"layers    {len(image.manifest.layers)}, {mib(image.compressed_size)} to fetch"
     yield from (f"          {layer.digest}  {mib(layer.size)}" for layer in image.manifest.layers)
     if contents is None:

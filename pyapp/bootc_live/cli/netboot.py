@@ -10,10 +10,10 @@ from bootc_live.artifacts.node_files import ArtifactOptions, NodeFiles
 from bootc_live.base.log import Recorder
 from bootc_live.base.output import print_json, print_results
 from bootc_live.base.units import mib
-from bootc_live.cli.arguments import source_argument
+from bootc_live.cli.arguments import desk_access, source_argument
 from bootc_live.cli.node_files import make_node_files
 from bootc_live.config.cmdline.tokens import redact_cmdline
-from bootc_live.source.access import Access
+from bootc_live.receipt.two_kernels import trust_parts
 from bootc_live.system.cleanup.new_results import disk_full_hint, new_directory, write_errors
 
 
@@ -26,7 +26,7 @@ def main(arguments: argparse.Namespace) -> int:
     )
     recorder = Recorder()
     with new_directory(arguments.output) as (result, scratch):
-        access = Access(recorder.warn, label=arguments.label, unsecure=arguments.unsecure, directory=scratch)
+        access = desk_access(arguments, recorder, scratch)
         with disk_full_hint(repr(arguments.output)):
             files = make_node_files(spec, access, scratch, recorder, options)
             with recorder.phase("write", f"writing to {arguments.output}"), write_errors(arguments.output):
@@ -44,6 +44,7 @@ def _report(source_text: str, files: NodeFiles, written: list[Written]) -> dict[
     return {
         "source": source_text,
         "digest": files.identity,
+        **trust_parts(files.verdict),
         "kernel": files.version,
         "cmdline": redact_cmdline(files.cmdline),
         "files": {one.name: {"sha256": one.sha256, "size": one.size} for one in written},

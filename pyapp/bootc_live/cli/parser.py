@@ -16,7 +16,7 @@ SOURCE is written as after root=bootc-live: on the kernel command line:
   docker://REGISTRY/NAME[:TAG][@DIGEST]    an image in a registry
 
 examples:
-  bootc-live inspect docker://registry.example/os:stable
+  bootc-live inspect docker://registry.example/os:stable --key cosign.pub
   bootc-live estimate docker://registry.example/os:stable --memory 2048
   bootc-live erofs ./os.oci ./os.erofs --compress lz4
   bootc-live unpack ./os.oci ./tree
@@ -80,6 +80,16 @@ def _source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SOURCE", help="an archive's path or docker://…")
     parser.add_argument("--label", metavar="NAME", help="which image of an archive [latest, or the only one]")
     parser.add_argument("--unsecure", action="store_true", help="plain HTTP or unchecked HTTPS for registries")
+    parser.add_argument(
+        "--key",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="use the image only if this public key signed it; of several keys, any one will do",
+    )
+    parser.add_argument(
+        "--policy", metavar="FILE", help="use the image only if this policy allows it, see docs/signing.md"
+    )
 
 
 def _inspect(parser: argparse.ArgumentParser) -> None:

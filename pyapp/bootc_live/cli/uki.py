@@ -12,10 +12,10 @@ from bootc_live.base.errors import ConfigError
 from bootc_live.base.log import Recorder
 from bootc_live.base.output import print_json, print_results
 from bootc_live.base.units import mib
-from bootc_live.cli.arguments import source_argument
+from bootc_live.cli.arguments import desk_access, source_argument
 from bootc_live.cli.node_files import make_node_files
 from bootc_live.config.cmdline.tokens import redact_cmdline
-from bootc_live.source.access import Access
+from bootc_live.receipt.two_kernels import trust_parts
 from bootc_live.system.cleanup.directories import private_directory
 from bootc_live.system.cleanup.new_results import disk_full_hint, publish_file, staging_directory, write_errors
 
@@ -31,7 +31,7 @@ def main(arguments: argparse.Namespace) -> int:
     recorder = Recorder()
     with staging_directory(arguments.output) as beside, _scratch() as scratch:
         made = os.path.join(beside, "made.efi")
-        access = Access(recorder.warn, label=arguments.label, unsecure=arguments.unsecure, directory=scratch)
+        access = desk_access(arguments, recorder, scratch)
         with disk_full_hint(f"{scratch!r} (the environment variable TMPDIR names its parent)"):
             files = make_node_files(spec, access, scratch, recorder, options)
             with recorder.phase("uki", f"making {arguments.output}"), write_errors(arguments.output):
@@ -41,6 +41,7 @@ def main(arguments: argparse.Namespace) -> int:
     report = {
         "source": spec.source_text,
         "digest": files.identity,
+        **trust_parts(files.verdict),
         "kernel": files.version,
         "cmdline": redact_cmdline(files.cmdline),
         "size": size,

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 from bootc_live.base.errors import ConfigError, RootfsError
 from bootc_live.base.log import Recorder
-from bootc_live.cli.arguments import require_root, source_argument, workspace
+from bootc_live.cli.arguments import desk_access, require_root, source_argument, workspace
 from bootc_live.image.recipe import IntoSink
 from bootc_live.image.sink import DataFile
 from bootc_live.image.verified import VerifiedImage
@@ -22,7 +22,6 @@ from bootc_live.pipeline import fetch
 from bootc_live.rootfs.layouts.files.writer import write_files
 from bootc_live.rootfs.tree.merge import merge
 from bootc_live.rootfs.tree.node import Node, walk
-from bootc_live.source.access import Access
 from bootc_live.system.cleanup.directories import private_directory, remove_entries
 from bootc_live.system.cleanup.guard import commit, owned
 from bootc_live.system.cleanup.new_results import write_error_hint
@@ -45,7 +44,7 @@ def main(arguments: argparse.Namespace) -> int:
     require_root("unpack")
     recorder = Recorder()
     with workspace(arguments.workdir) as directory:
-        access = Access(recorder.warn, label=arguments.label, unsecure=arguments.unsecure, directory=directory)
+        access = desk_access(arguments, recorder, directory)
         recipe = IntoSink(os.path.join(directory, "layers"), DataFile())
         image = fetch([spec], access, recipe, recorder).image
         root = merge(image, warn=recorder.warn)

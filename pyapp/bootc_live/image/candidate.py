@@ -100,7 +100,7 @@ def looked_up(
         warn_if_insecure(source, access, recorder)
         check_stream(source, access.trust, detached)
         found = resolve(source, Wanted(pin=access.pin), detached)
-        yield source, found.image, check_trust(spec, found, access.trust, access.pin)
+        yield source, found.image, check_trust(spec, found, access.trust, access.pin, recorder.say)
 
 
 def resolve(source: AnySource, wanted: Wanted, detached: Detached | None = None) -> Evidence:

@@ -6,7 +6,7 @@ within bounds, and only verified bytes decide.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -103,8 +103,13 @@ def check_stream(source: AnySource, trust: Trust, detached: Detached) -> None:
             raise _unsigned(repr(source.source_text), "no valid signature", policy, [*detached.faults, _UNREADABLE])
 
 
-def check_trust(spec: SourceSpec, evidence: Evidence, trust: Trust, pin: str | None) -> TrustVerdict:
-    """Return what was decided about an image that is known but not fetched; raise TrustError if it may not be used."""
+def check_trust(
+    spec: SourceSpec, evidence: Evidence, trust: Trust, pin: str | None, say: Callable[[str], None] = lambda _: None
+) -> TrustVerdict:
+    """Return what was decided about an image that is known but not fetched, and ``say`` who signed it.
+
+    Raise TrustError if it may not be used.
+    """
     image = evidence.image
     _check_age(image, trust.not_before)
     if not trust.policies:
@@ -135,6 +140,8 @@ def check_trust(spec: SourceSpec, evidence: Evidence, trust: Trust, pin: str | N
             "a checked connection",
             hint="remove bootc.registry.unsecure, or change bootc.trust.require=",
         )
+    if keys:
+        say(f"signed by {' and '.join(keys)}")
     return TrustVerdict(bool(keys), rules=tuple(rules), keys=tuple(keys), identity=next(iter(identities), None))
 
 

@@ -7,10 +7,11 @@ policy must be met, and ``bootc.trust.insecure`` counts only where the initramfs
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from bootc_live.base.advice import advise
 from bootc_live.base.errors import ConfigError
 from bootc_live.config.host.policy import Policy, keys_policy, parse_policy, read_key
 from bootc_live.config.model import Require, TrustConfig
@@ -21,6 +22,8 @@ _ALLOW_INSECURE = "/etc/bootc-live/allow-insecure"
 _CREDENTIALS = "/run/credentials/@system"
 # Of one key or policy.
 _LARGEST = 2**20
+# Gives the content of a file, or raises ValueError.
+Read = Callable[[str], bytes]
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,14 @@ def read_trust(config: TrustConfig, root: str = "/") -> Trust:
     return Trust((*packed, *added), config.require, config.not_before, warning=warning)
 
 
+def desk_trust(keys: Sequence[str], policy: str | None) -> Trust:
+    """Return the trust that the options of a command ask for, whatever is packed here; raise ConfigError."""
+    policies = [_policy(_read, policy, 1)] if policy is not None else []
+    return Trust((*policies, *([_policy_of_keys(_read, list(keys), 1)] if keys else [])))
+
+
 def _packed(root: str) -> Iterator[Policy]:
+    read = _reader(root)
     names = _names(_below(root, _KEYS))
     keys = [f"{_KEYS}/{name}" for name in names or ()]
     wrong = [name for name in names or () if not name.endswith(".pub")]
@@ -59,41 +69,41 @@ def _packed(root: str) -> Iterator[Policy]:
             f"{_KEYS!r} of the initramfs contains {what}", hint="give each public key a name that ends in .pub"
         )
     if os.path.lexists(_below(root, _POLICY)):
-        yield _policy(root, _POLICY, 1)
+        yield _policy(read, _POLICY, 1)
     elif keys:
-        yield _policy_of_keys(root, keys, 1)
+        yield _policy_of_keys(read, keys, 1)
     if os.path.lexists(_below(root, _CONTAINERS_POLICY)):
-        yield _policy(root, _CONTAINERS_POLICY, 1)
+        yield _policy(read, _CONTAINERS_POLICY, 1)
 
 
 def _added(config: TrustConfig, root: str) -> Iterator[Policy]:
+    read = _reader(root)
     credentials = [f"{_CREDENTIALS}/bootc-live.{name}" for name in ("policy", "key")]
     policy, key = (path if os.path.isfile(_below(root, path)) else None for path in credentials)
     if config.policy is not None:
-        yield _policy(root, config.policy, config.threshold)
+        yield _policy(read, config.policy, config.threshold)
     if config.keys:
-        yield _policy_of_keys(root, list(config.keys), config.threshold)
+        yield _policy_of_keys(read, list(config.keys), config.threshold)
     # Policies of their own: a credential must not stand in for a key of the command line.
     if policy is not None:
-        yield _policy(root, policy, 1)
+        yield _policy(read, policy, 1)
     if key is not None:
-        yield _policy_of_keys(root, [key], 1)
+        yield _policy_of_keys(read, [key], 1)
 
 
-def _policy(root: str, path: str, threshold: int) -> Policy:
+def _policy(read: Read, path: str, threshold: int) -> Policy:
     try:
-        content = _read(_below(root, path))
+        content = read(path)
     except ValueError as error:
-        raise ConfigError(
-            f"the policy {error}", hint="pack it into the initramfs, or correct bootc.trust.policy="
-        ) from error
-    return parse_policy(content, path, lambda name: _read(_below(root, name)), threshold)
+        hint = advise("pack it into the initramfs, or correct bootc.trust.policy=", "name a policy with --policy")
+        raise ConfigError(f"the policy {error}", hint=hint) from error
+    return parse_policy(content, path, read, threshold)
 
 
-def _policy_of_keys(root: str, paths: list[str], threshold: int) -> Policy:
-    hint = "pack the key into the initramfs, or correct bootc.trust.key="
+def _policy_of_keys(read: Read, paths: list[str], threshold: int) -> Policy:
+    hint = advise("pack the key into the initramfs, or correct bootc.trust.key=", "name a public key with --key")
     try:
-        keys = [read_key(path, lambda name: _read(_below(root, name))) for path in paths]
+        keys = [read_key(path, read) for path in paths]
     except ValueError as error:
         raise ConfigError(str(error), hint=hint) from error
     if len({key.fingerprint for key in keys}) < threshold:
@@ -101,6 +111,10 @@ def _policy_of_keys(root: str, paths: list[str], threshold: int) -> Policy:
             f"'bootc.trust.threshold={threshold}' asks for more signatures than there are different keys", hint=hint
         )
     return keys_policy(keys, threshold)
+
+
+def _reader(root: str) -> Read:
+    return lambda path: _read(_below(root, path))
 
 
 def _read(path: str) -> bytes:
