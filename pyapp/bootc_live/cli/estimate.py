@@ -26,6 +26,7 @@ from bootc_live.system.memory import total_bytes
 
 # The initramfs may have been built elsewhere: what this system lacks does not matter.
 _ALL = Means(frozenset(Compression), zram=True)
+_REFUSED = "refused"
 _HINT = "write a number of MiB, or a size, such as --memory 2048 or --memory 2G"
 
 
@@ -42,14 +43,17 @@ class _Row:
 
 @dataclass(frozen=True)
 class _Report:
-    """The report on an image and a machine; ``verdict`` is how a boot would continue, or why not."""
+    """The report on an image and a machine; ``verdict`` is how a boot would continue, or why not.
+
+    ``outlook`` is ``fits``, ``tight`` (a boot would warn and continue) or ``refused``.
+    """
 
     image: ResolvedImage
     estimate: Estimate
     memory: int
     room: Room
     rows: dict[str, _Row]
-    boots: bool
+    outlook: str
     verdict: str
 
 
@@ -70,7 +74,7 @@ def main(arguments: argparse.Namespace) -> int:
         print_json(_data(report))
     else:
         print_results(_text(report))
-    return 0 if report.boots else 1
+    return 1 if report.outlook == _REFUSED else 0
 
 
 def _memory(source_text: str | None) -> int:
@@ -91,8 +95,8 @@ def _report(config: Config, image: ResolvedImage, estimated: Estimate, memory: i
     try:
         plan = choose(image.source_text, config.layout, config.compress, estimated, room, _ALL)
     except AdmissionError as error:
-        return _Report(image, estimated, memory, room, rows, False, f"{error.message}; {error.hint}")
-    return _Report(image, estimated, memory, room, rows, True, plan.warning or plan.why)
+        return _Report(image, estimated, memory, room, rows, _REFUSED, f"{error.message}; {error.hint}")
+    return _Report(image, estimated, memory, room, rows, "tight" if plan.warning else "fits", plan.warning or plan.why)
 
 
 def _row(option: StorageOption, estimated: Estimate, room: Room) -> _Row:
@@ -114,7 +118,8 @@ def _data(report: _Report) -> dict[str, object]:
         "layers": [asdict(layer) for layer in estimated.layers],
         "machine": {"memory": report.memory, "available": report.room.available},
         "layouts": {name: asdict(row) for name, row in report.rows.items()},
-        "boots": report.boots,
+        "boots": report.outlook != _REFUSED,
+        "outlook": report.outlook,
         "verdict": report.verdict,
     }
 
@@ -141,5 +146,5 @@ def _text(report: _Report) -> list[str]:
             for name, row in report.rows.items()
         ),
         "",
-        f"a boot    {'' if report.boots else 'would be refused: '}{report.verdict}",
+        f"a boot    {report.outlook}: {report.verdict}",
     ]
