@@ -84,7 +84,7 @@ CREDENTIALS = "run/credentials/@system/bootc-live"
 LOGINS = (
     *(f"{CREDENTIALS}.auth", "run/named.json", "etc/bootc-live/auth.json", "run/ostree/auth.json"),
     *("etc/ostree/auth.json", "usr/lib/ostree/auth.json", "run/user/0/containers/auth.json"),
-    *("root/.config/containers/auth.json", "root/.docker/config.json"),
+    *(f"run/containers/{os.geteuid()}/auth.json", "root/.config/containers/auth.json", "root/.docker/config.json"),
 )
 OTHERS = (
     *(f"{CREDENTIALS}.ca", f"{CREDENTIALS}.client", "etc/bootc-live/certs.d/site.crt"),

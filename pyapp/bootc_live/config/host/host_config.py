@@ -26,6 +26,8 @@ _LOGINS = (
 )
 _USER_LOGINS = (
     ("XDG_RUNTIME_DIR", "containers/auth.json"),
+    # Where podman writes without that variable, such as under sudo.
+    ("", f"/run/containers/{os.geteuid()}/auth.json"),
     ("HOME", ".config/containers/auth.json"),
     ("HOME", ".docker/config.json"),
 )
@@ -138,7 +140,7 @@ def _login_files(root: str, environ: Mapping[str, str]) -> Iterator[str]:
                 hint="create that file, or unset the variable",
             )
         yield path
-    users = [os.path.join(environ[name], path) for name, path in _USER_LOGINS if environ.get(name)]
+    users = [os.path.join(environ.get(name, ""), path) for name, path in _USER_LOGINS if not name or environ.get(name)]
     for path in (_find(root, path) for path in (*_LOGINS, *users)):
         if os.path.isfile(path):
             yield path
