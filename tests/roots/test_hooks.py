@@ -222,6 +222,35 @@ def test_other_places_of_the_command_line_and_sysroot_count(root: Root) -> None:
     assert text.split() == ['bootclabel="a', 'b"', "rw"]
 
 
+REFUSED = """
+printf '#!/bin/sh\nexit 1\n' >/usr/bin/bootc-live
+chmod 755 /usr/bin/bootc-live
+printf '%s\n' "$1" >/etc/shadow
+[ -z "$2" ] || mkdir -p "$2"
+dash /usr/lib/bootc-live/boot
+echo "status=$?"
+"""
+
+
+@pytest.mark.parametrize(
+    ("cmdline", "shadow", "systemd", "said"),
+    [
+        ("", "root:!*:::::::", "/run/systemd/system", True),
+        ("", "root:*:::::::", "/run/systemd/system", True),
+        ("", "root:$y$j9T$x:::::::", "/run/systemd/system", False),
+        ("", "root:!*:::::::", "", False),
+        ("rd.shell=0", "root:!*:::::::", "/run/systemd/system", False),
+        ("SYSTEMD_SULOGIN_FORCE=1", "root:!*:::::::", "/run/systemd/system", False),
+    ],
+)
+def test_how_to_get_a_shell_is_said_where_nobody_could_log_in(
+    cmdline: str, shadow: str, systemd: str, said: bool, root: Root
+) -> None:
+    done = root.stage(REFUSED, cmdline, (shadow, systemd))
+    assert done.stdout == "status=1\n"
+    assert ("SYSTEMD_SULOGIN_FORCE=1" in done.stderr) is said
+
+
 LINKS = """
 mkdir -p /run/systemd/netif/links
 printf 'ADMIN_STATE=configured\\nDNS=10.0.2.3 10.0.2.4\\nDNSX=1.1.1.1\\nNTP=9.9.9.9\\n' >/run/systemd/netif/links/2
