@@ -380,5 +380,6 @@ def test_a_request_that_cannot_be_written(program: Program, archive: Path, tmp_p
     receipt = tmp_path / "receipt.json"
     options: tuple[str | Path, ...] = ("--relabel-to", tmp_path / "file/later", "--receipt", receipt)
     told = boot_error(program, f"root=bootc-live:{archive}", tmp_path, *options)
+    assert "free space" not in told
     assert f"cannot write '{tmp_path}/file/later/bootc-live.relabel'" in told
     assert not receipt.exists()

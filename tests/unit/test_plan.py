@@ -94,7 +94,6 @@ def test_machines(given: int, available: int) -> None:
 
 
 # Kernels, by what they cannot mount.
-CURRENT: frozenset[StorageOption] = frozenset()
 WITHOUT_ZSTD = frozenset({ZSTD})
 DEBIAN_12 = WITHOUT_ZSTD | {INDEX}
 EL9 = DEBIAN_12 | {LZ4}

@@ -61,6 +61,7 @@ def test_unsecure_needs_none(tmp_path: Path) -> None:
     """It gets as far as the connection; nothing listens on port 1."""
     error = failure("127.0.0.1:1/os", tmp_path, unsecure=True)
     assert "cannot reach http://127.0.0.1:1/v2/os/manifests/latest" in error.message
+    assert "bootc.registry.unsecure" not in error.hint
 
 
 @pytest.mark.parametrize("reference", ["a.example/OS", "a.example/os:", ""])

@@ -18,13 +18,18 @@ Failure = type[requests.exceptions.ConnectionError]
 
 
 def hint(
-    code: int, source_text: str = REGISTRY, failed: str = URL, failure: Failure = requests.exceptions.SSLError
+    code: int,
+    source_text: str = REGISTRY,
+    failed: str = URL,
+    failure: Failure = requests.exceptions.SSLError,
+    *,
+    unsecure: bool = False,
 ) -> str:
     """After a result of OpenSSL's check (x509_vfy.h) of the server of a URL, on the way to `URL`."""
     cause = ssl.SSLCertVerificationError(1, "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: for a reason")
     cause.verify_code = code
     request = requests.Request("GET", failed).prepare()
-    error = unreachable(source_text, URL, failure(cause, request=request))
+    error = unreachable(source_text, URL, failure(cause, request=request), unsecure=unsecure)
     assert failed in error.message
     return f"{error.message}; {error.hint}"
 
@@ -48,13 +53,14 @@ def test_hints_fit_the_failure(codes: tuple[int, ...], said: str, unsaid: str) -
 
 @pytest.mark.parametrize("code", [18, 19, 20, 21, 62, 64, 66, 92])
 def test_unsecure_is_advised_where_it_helps(code: int) -> None:
-    """It is for the registry itself: not for its token service or storage elsewhere, and not for archives."""
+    """It is for the registry itself: not for its token service or storage elsewhere, for archives, or twice."""
     assert "bootc.registry.unsecure" in hint(code)
     others = (
         hint(code, ARCHIVE),
         hint(code, failed="https://tokens.example/"),
         hint(code, failed="https://r.example:444/"),
         hint(code, failure=requests.exceptions.ProxyError),
+        hint(code, unsecure=True),
     )
     for other in others:
         assert "bootc.registry.unsecure" not in other

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from bootc_live.base.errors import LandingError
+from bootc_live.system.files import no_space
 
 DEFAULT_DIRECTORY = "/run/systemd/relabel-extra.d"
 _NAME = "bootc-live.relabel"
@@ -29,7 +30,8 @@ def relabelled(paths: Sequence[str], directory: str = DEFAULT_DIRECTORY) -> Iter
             with open(path, "w", encoding="utf-8") as file:
                 file.writelines(f"{name}\n" for name in paths)
         except OSError as error:
-            raise LandingError(f"cannot write {path!r}: {error.strerror}", hint="free space in /run") from error
+            hint = "free space in /run" if no_space(error) else "look at the kernel log (dmesg)"
+            raise LandingError(f"cannot write {path!r}: {error.strerror}", hint=hint) from error
         yield
     except BaseException:
         with suppress(OSError):

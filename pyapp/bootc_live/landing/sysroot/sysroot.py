@@ -94,7 +94,10 @@ def _check_place(sysroot: str) -> None:
             f"{sysroot!r} is not a directory to mount the root on", hint="create it, or correct --sysroot"
         )
     if is_mount_point(sysroot):
-        raise LandingError(f"something is already mounted on {sysroot!r}", hint="unmount it, or correct --sysroot")
+        raise LandingError(
+            f"something is already mounted on {sysroot!r}",
+            hint=f"if that root was made by hand, run 'umount -R {sysroot}' and try again; else correct --sysroot",
+        )
 
 
 def _is_program_below(root: str, name: str) -> bool:

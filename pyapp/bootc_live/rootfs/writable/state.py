@@ -17,6 +17,7 @@ from bootc_live.base.units import mib
 from bootc_live.config.model import WritableParts
 from bootc_live.rootfs.writable.overlays import copy_tree, is_full, overlaid
 from bootc_live.source.device import find_device
+from bootc_live.system.files import no_space
 from bootc_live.system.mounts import mounted
 from bootc_live.system.run import run
 
@@ -26,6 +27,7 @@ _SEED = "seed.json"
 # Without references into the image below, which may be another one at the next boot.
 _OVERLAY = "index=off,redirect_dir=off,metacopy=off"
 _PROBE = "trusted.bootc-live"
+_DAMAGED = "look at the kernel log (dmesg), and check the partition with fsck"
 _HINT = "make it with mkfs.ext4 or mkfs.xfs, or leave bootc.live.state= out"
 
 
@@ -96,7 +98,7 @@ def kept_etc(lower: str, etc: str, where: str, state: State) -> Iterator[None]:
         except OSError as error:
             raise RootfsError(
                 f"the changes to /etc cannot be kept on {state.typed!r}, {state.device}: {error.strerror}",
-                hint="free some space on it",
+                hint="free some space on it" if no_space(error) else _DAMAGED,
             ) from error
         yield
 
@@ -129,7 +131,7 @@ def var_place(where: str, source: str, origin: str, state: State) -> tuple[str, 
         raise RootfsError(
             f"the image's /var cannot be copied to {state.typed!r}, {state.device} of {size}: "
             + ("it is full" if full else str(error)),
-            hint="use a larger partition, or free some space on it",
+            hint="use a larger partition, or free some space on it" if full else _DAMAGED,
         ) from error
     return made, replace(state, seed=origin, first=True)
 

@@ -132,7 +132,9 @@ class HttpClient:
     def failure(self, url: str, error: Exception) -> SourceError:
         """Return the error for a request without a response."""
         proxy = proxy_for(url, self.access.proxies)
-        return unreachable(self.source_text, url, error, host_of(proxy) if proxy else None)
+        return unreachable(
+            self.source_text, url, error, host_of(proxy) if proxy else None, unsecure=self.access.unsecure
+        )
 
     def body(self, response: requests.Response, expected: int | None = None) -> Iterator[bytes]:
         """Yield the body of a response; raise TransientError. See ``read_body``."""

@@ -47,15 +47,20 @@ class NotFoundError(SourceError):
     """A server does not have what was requested."""
 
 
-def unreachable(source_text: str, url: str, error: Exception, proxy: str | None = None) -> SourceError:
-    """Return the error for a request without a response, sent through a ``proxy`` (``host:port``) or directly."""
+def unreachable(
+    source_text: str, url: str, error: Exception, proxy: str | None = None, *, unsecure: bool = False
+) -> SourceError:
+    """Return the error for a request without a response, sent through a ``proxy`` (``host:port``) or directly.
+
+    ``unsecure`` tells that bootc.registry.unsecure or --unsecure was given, and need not be advised.
+    """
     requested = url
     if isinstance(error, requests.RequestException) and error.request is not None and error.request.url:
         # The target of a redirect may have failed.
         url = error.request.url
     # bootc.registry.unsecure applies to the registry alone, not to other servers that it names, nor to proxies.
     registry = source_text.startswith("docker:") and urlsplit(url).netloc == urlsplit(requested).netloc
-    registry = registry and not isinstance(error, requests.exceptions.ProxyError)
+    registry = registry and not unsecure and not isinstance(error, requests.exceptions.ProxyError)
     where = f"{redact(url)} (for {source_text!r})"
     by = f" through the proxy {proxy}" if proxy else ""
     cause = _tls_cause(error)
