@@ -138,22 +138,14 @@ def _loaded(parser: argparse.ArgumentParser, output: str, what: str) -> None:
     _source(parser)
     parser.add_argument("-o", "--output", required=True, metavar=output, help=what)
     parser.add_argument("--initrd", metavar="FILE", help="use this initrd instead of the image's initramfs")
-    parser.add_argument(
-        "--add-initrd",
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="add an initrd, such as certificates or logins",
-    )
+    _repeatable(parser, "--add-initrd", "FILE", "add an initrd, such as certificates or logins")
     parser.add_argument("--rootfs", action="store_true", help="include the whole image as a second initrd")
-    parser.add_argument(
-        "--append",
-        action="append",
-        default=[],
-        metavar="KARGS",
-        help="add kernel arguments; of several with one name, the last counts",
-    )
+    _repeatable(parser, "--append", "KARGS", "add kernel arguments; of several with one name, the last counts")
     parser.add_argument("--json", action="store_true", help="print what was made as JSON")
+
+
+def _repeatable(parser: argparse.ArgumentParser, option: str, metavar: str, what: str) -> None:
+    parser.add_argument(option, action="append", default=[], metavar=metavar, help=what)
 
 
 def _netboot(parser: argparse.ArgumentParser) -> None:

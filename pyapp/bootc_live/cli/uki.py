@@ -10,12 +10,9 @@ from bootc_live.artifacts.node_files import ArtifactOptions
 from bootc_live.artifacts.uki import Signing, check_tools, make_uki
 from bootc_live.base.errors import ConfigError
 from bootc_live.base.log import Recorder
-from bootc_live.base.output import print_json, print_results
 from bootc_live.base.units import mib
 from bootc_live.cli.arguments import desk_access, source_argument
-from bootc_live.cli.node_files import make_node_files
-from bootc_live.config.cmdline.tokens import redact_cmdline
-from bootc_live.receipt.two_kernels import trust_parts
+from bootc_live.cli.node_files import make_node_files, print_report
 from bootc_live.system.cleanup.directories import private_directory
 from bootc_live.system.cleanup.new_results import disk_full_hint, publish_file, staging_directory, write_errors
 
@@ -38,19 +35,7 @@ def main(arguments: argparse.Namespace) -> int:
                 make_uki(ukify, made, files, scratch, signing)
         size = os.path.getsize(made)
         publish_file(made, arguments.output)
-    report = {
-        "source": spec.source_text,
-        "digest": files.identity,
-        **trust_parts(files.verdict),
-        "kernel": files.version,
-        "cmdline": redact_cmdline(files.cmdline),
-        "size": size,
-        "signed": signing is not None,
-    }
-    if arguments.json:
-        print_json(report)
-    else:
-        print_results([str(report["cmdline"])])
+    print_report(spec, files, {"size": size, "signed": signing is not None}, as_json=arguments.json)
     recorder.say(f"{mib(size)}, {'signed' if signing else 'not signed'}; the kernel is {files.version}")
     return 0
 

@@ -34,7 +34,7 @@ from bootc_live.rootfs.layouts.erofs.writer import NO_ROOM, Body, Geometry, Room
 from bootc_live.rootfs.tree.follower import TarFollower, follow
 from bootc_live.rootfs.tree.merge import HINT, Merging, Warn, unsaid
 from bootc_live.rootfs.tree.node import Node, walk
-from bootc_live.system.files import full, no_space, write_at
+from bootc_live.system.files import full, no_space, space_for, write_at
 
 _PAGE = 4096
 _STEP = 2**20
@@ -128,15 +128,11 @@ class ErofsBuilder:
         self._merging.tell(warn)
         labelled = finishing(self._merging.root, image)
         try:
-            metadata, size = self._write(keep_times=keep_times)
-            digest = _sha256(self._fd)
+            with about(f"the EROFS image of {image.resolved.source_text!r}"), space_for(self._fd):
+                metadata, size = self._write(keep_times=keep_times)
+                digest = _sha256(self._fd)
         except ValueError as error:
             raise cannot_hold(image, error) from error
-        except OSError as error:
-            if not no_space(error):
-                raise
-            with about(f"the EROFS image of {image.resolved.source_text!r}"):
-                raise full(self._fd) from error
         mount = partial(mounted_image, self._path, self._store.block)
         return BuiltRoot(Layout.EROFS, mount, metadata, size, digest, labelled=labelled, library=self.library)
 

@@ -29,7 +29,7 @@ from bootc_live.rootfs.layouts.erofs.writer import NO_ROOM, Body, Geometry, Room
 from bootc_live.rootfs.tree.data import Data, span
 from bootc_live.rootfs.tree.merge import ReadMembers, Warn, merge, none_read, unsaid
 from bootc_live.rootfs.tree.node import Node, walk
-from bootc_live.system.files import full, no_space, write_at
+from bootc_live.system.files import space_for, write_at
 
 _PAGE = 4096
 # Room for the metadata in front of the layers: a hole, which needs no memory.
@@ -48,18 +48,14 @@ def index_root(
     labelled = finishing(root, image)
     fd = os.open(image.path, os.O_RDWR | os.O_CLOEXEC)
     try:
-        # Free what upper layers hide, and what is between files.
-        Data(fd).drop_garbage(sorted(span(node) for node in walk(root) if node.kind == "file"))
-        # The loop device ends at whole sectors; a tar from some tools does not.
-        os.ftruncate(fd, -(-os.fstat(fd).st_size // _PAGE) * _PAGE)
-        metadata = write_metadata(root, fd, METADATA_ROOM, image.size)
+        with about(f"the file system's metadata of {image.resolved.source_text!r}"), space_for(fd):
+            # Free what upper layers hide, and what is between files.
+            Data(fd).drop_garbage(sorted(span(node) for node in walk(root) if node.kind == "file"))
+            # The loop device ends at whole sectors; a tar from some tools does not.
+            os.ftruncate(fd, -(-os.fstat(fd).st_size // _PAGE) * _PAGE)
+            metadata = write_metadata(root, fd, METADATA_ROOM, image.size)
     except ValueError as error:
         raise cannot_hold(image, error) from error
-    except OSError as error:
-        if not no_space(error):
-            raise
-        with about(f"the file system's metadata of {image.resolved.source_text!r}"):
-            raise full(fd) from error
     finally:
         os.close(fd)
     mount = partial(mounted_image, image.path, BLOCK)
