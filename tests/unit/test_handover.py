@@ -22,7 +22,7 @@ from bootc_live.image.recipe import Fetched
 from bootc_live.image.trust import TrustVerdict
 from bootc_live.receipt.receipt import make_receipt
 from bootc_live.receipt.two_kernels import both_stages
-from bootc_live.rootfs.memory.host import Room
+from bootc_live.rootfs.memory.host import MemoryRoom
 from bootc_live.source import select
 from bootc_live.source.access import Access
 from bootc_live.source.archive.files import MemoryFiles
@@ -246,7 +246,7 @@ def test_who_could_choose_the_image_is_told(insecure: bool, tmp_path: Path) -> N
     """The layout is as the first kernel left it; what that one took it from may have been anybody."""
     found = acquired(tmp_path, handed(write_layout(tmp_path / "image", IMAGE), tmp_path))
     before = Handover("sha256:ab", None, (), {"insecure": insecure})
-    figures = figures_of(Layout.INDEX, Room(900 * MIB, 1000 * MIB, Backing()), 0, {})
+    figures = figures_of(Layout.INDEX, MemoryRoom(900 * MIB, 1000 * MIB, Backing()), 0, {})
     fetched = Fetched(found.image, figures.plan, TrustVerdict(), found.attempts)
     receipt = make_receipt(Config(), fetched, figures, Recorder(quiet=True), before)
     policy = receipt["policy"]

@@ -22,7 +22,7 @@ from bootc_live.pipeline import Run, fetch, land
 from bootc_live.receipt.receipt import Figures, make_receipt
 from bootc_live.rootfs import build
 from bootc_live.rootfs.build import root_builder
-from bootc_live.rootfs.memory.host import Room, present_means
+from bootc_live.rootfs.memory.host import MemoryRoom, present_means
 from bootc_live.rootfs.memory.need import RESERVE
 from bootc_live.source.access import Access
 from bootc_live.system.memory import PeakMemory
@@ -153,7 +153,7 @@ def test_what_is_planned_is_built_and_recorded(
 ) -> None:
     """Whatever sources failed before, and whatever was chosen for them: layers may have been consumed for another."""
     config = Config(layout=Layout.AUTO, selinux=False)
-    room = Room(RESERVE + 50 * MIB, RESERVE + 500 * MIB, config.backing)
+    room = MemoryRoom(RESERVE + 50 * MIB, RESERVE + 500 * MIB, config.backing)
     monkeypatch.setattr(build, "present_room", lambda *_: room)
     other = "small" if size == "large" else "large"
     sources = [broken(tmp_path, stage, other) for stage in stages]
@@ -177,7 +177,9 @@ def test_what_is_planned_is_built_and_recorded(
 def test_the_room_above_makes_a_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """So that the test before this one is about several layouts."""
     config = Config(layout=Layout.AUTO, selinux=False)
-    monkeypatch.setattr(build, "present_room", lambda *_: Room(RESERVE + 50 * MIB, RESERVE + 500 * MIB, config.backing))
+    monkeypatch.setattr(
+        build, "present_room", lambda *_: MemoryRoom(RESERVE + 50 * MIB, RESERVE + 500 * MIB, config.backing)
+    )
     chosen = []
     for name in ("small", "large"):
         (tmp_path / name).mkdir()

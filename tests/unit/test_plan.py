@@ -11,7 +11,7 @@ from bootc_live.base.units import MIB
 from bootc_live.config.model import Backing, Compression, Layout, Zram
 from bootc_live.image.size.estimate import Estimate, LayerEstimate
 from bootc_live.image.size.unpacked import Basis
-from bootc_live.rootfs.memory.host import Means, Room
+from bootc_live.rootfs.memory.host import Means, MemoryRoom
 from bootc_live.rootfs.memory.need import RESERVE, StorageOption, available_on, machine_for, memory_need, more_memory
 from bootc_live.rootfs.plan import RootPlan, arguments, candidates, choose, every_option, likely_need
 
@@ -31,10 +31,10 @@ def an_estimate(unpacked: int = 1000, size: int = 400, *, guessed: bool = False)
     return Estimate((LayerEstimate("sha256:1", size * MIB, unpacked * MIB, fewest * MIB, basis),))
 
 
-def a_room(beside_reserve: int, backing: Backing | None = None) -> Room:
+def a_room(beside_reserve: int, backing: Backing | None = None) -> MemoryRoom:
     """With so many MiB for an image."""
     available = beside_reserve * MIB + RESERVE
-    return Room(available, available + 200 * MIB, backing or Backing())
+    return MemoryRoom(available, available + 200 * MIB, backing or Backing())
 
 
 def need(option: StorageOption) -> int:
@@ -167,13 +167,13 @@ def test_options(
 
 
 def planned(
-    layout: Layout, room: Room, estimate: Estimate | None = None, compress: Compression = NO, means: Means = ALL
+    layout: Layout, room: MemoryRoom, estimate: Estimate | None = None, compress: Compression = NO, means: Means = ALL
 ) -> RootPlan:
     return choose(TYPED, layout, compress, estimate or an_estimate(), room, means)
 
 
 def refused(
-    layout: Layout, room: Room, estimate: Estimate | None = None, compress: Compression = NO, means: Means = ALL
+    layout: Layout, room: MemoryRoom, estimate: Estimate | None = None, compress: Compression = NO, means: Means = ALL
 ) -> AdmissionError:
     with pytest.raises(OutOfMemoryError) as caught:
         planned(layout, room, estimate, compress, means)
@@ -265,7 +265,9 @@ def test_what_was_begun_is_kept() -> None:
         ),
     ],
 )
-def test_refusals(layout: Layout, compress: Compression, room: Room, means: Means, message: str, hint: str) -> None:
+def test_refusals(
+    layout: Layout, compress: Compression, room: MemoryRoom, means: Means, message: str, hint: str
+) -> None:
     error = refused(layout, room, compress=compress, means=means)
     assert message in error.message
     assert hint in error.hint
@@ -303,7 +305,7 @@ def test_a_remedy_works() -> None:
         (Layout.AUTO, a_room(5000, Backing(size=800 * MIB)), LZ4),
     ],
 )
-def test_limits_that_suffice(layout: Layout, room: Room, option: StorageOption) -> None:
+def test_limits_that_suffice(layout: Layout, room: MemoryRoom, option: StorageOption) -> None:
     plan = planned(layout, room)
     assert (plan.option, plan.warning) == (option, None)
 
@@ -325,7 +327,12 @@ def test_limits_that_suffice(layout: Layout, room: Room, option: StorageOption) 
     ],
 )
 def test_guesses_are_warned_of(
-    layout: Layout, compress: Compression, room: Room, estimate: Estimate, option: StorageOption | None, warning: str
+    layout: Layout,
+    compress: Compression,
+    room: MemoryRoom,
+    estimate: Estimate,
+    option: StorageOption | None,
+    warning: str,
 ) -> None:
     if option is None:
         refused(layout, room, estimate, compress)

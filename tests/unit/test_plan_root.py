@@ -19,7 +19,7 @@ from bootc_live.image.recipe import Fetched
 from bootc_live.image.sink import DataFile
 from bootc_live.image.verified import VerifiedImage
 from bootc_live.pipeline import fetch
-from bootc_live.rootfs.memory.host import Means, Room, kind_of, present_means, present_room
+from bootc_live.rootfs.memory.host import Means, MemoryRoom, kind_of, present_means, present_room
 from bootc_live.rootfs.memory.need import RESERVE, StorageOption
 from bootc_live.rootfs.plan import RootPlan, plan_root
 from bootc_live.source.access import Access
@@ -56,7 +56,7 @@ class Asked:
     def __init__(self, mib: int, layout: Layout = Layout.INDEX) -> None:
         self.recorder = Recorder(quiet=True)
         self.config = Config(layout=layout)
-        self.room = Room(RESERVE + mib * MIB, RESERVE + (mib + 100) * MIB, Backing())
+        self.room = MemoryRoom(RESERVE + mib * MIB, RESERVE + (mib + 100) * MIB, Backing())
         self.path = ""
 
     def plan(self, found: Candidate) -> RootPlan:

@@ -23,7 +23,7 @@ from bootc_live.image.verified import VerifiedImage
 from bootc_live.receipt.receipt import Figures, make_receipt, read_receipt, written_receipt
 from bootc_live.receipt.text import describe
 from bootc_live.rootfs.layouts.built import BuiltRoot
-from bootc_live.rootfs.memory.host import Means, Room
+from bootc_live.rootfs.memory.host import Means, MemoryRoom
 from bootc_live.rootfs.memory.need import StorageOption, memory_need
 from bootc_live.rootfs.plan import choose
 from bootc_live.rootfs.writable.state import State
@@ -45,7 +45,7 @@ def image(tmp_path: Path) -> VerifiedImage:
 def receipt(image: VerifiedImage) -> dict[str, object]:
     recorder = Recorder(quiet=True, phases={"fetch": 1.5, "index": 0.25}, warnings=["look out"])
     attempts = (Attempt("docker://a.example/os", "cannot reach it"), Attempt("/root.oci", None))
-    room = Room(900 * MIB, 1000 * MIB, Backing())
+    room = MemoryRoom(900 * MIB, 1000 * MIB, Backing())
     figures = figures_of(Layout.INDEX, room, 123 * MIB, {"a.example": 7, "b.example": 8})
     fetched = Fetched(image, figures.plan, TrustVerdict(), attempts)
     return make_receipt(Config(parts=WritableParts(root=True)), fetched, figures, recorder)
@@ -149,7 +149,7 @@ WHY = f"layout erofs lz4: needs {mib(NEED)} of 900.0 MiB"
 ZRAM = Backing(size=200 * MIB, zram=Zram(300 * MIB, "zstd", 3))
 
 
-def figures_of(layout: Layout, room: Room, peak: int, hosts: dict[str, int]) -> Figures:
+def figures_of(layout: Layout, room: MemoryRoom, peak: int, hosts: dict[str, int]) -> Figures:
     means = Means(frozenset(Compression), zram=True)
     plan = choose("/root.oci", layout, Compression.LZ4, ESTIMATE, room, means)
     digest = "sha256:" + "a" * 64
@@ -161,7 +161,7 @@ def figures_of(layout: Layout, room: Room, peak: int, hosts: dict[str, int]) -> 
 
 def full(image: VerifiedImage, layout: Layout, backing: Backing, free: int | None = None) -> dict[str, Any]:
     """The receipt of a boot that left nothing out."""
-    figures = figures_of(layout, Room(900 * MIB, 1000 * MIB, backing, free), 80 * MIB, {})
+    figures = figures_of(layout, MemoryRoom(900 * MIB, 1000 * MIB, backing, free), 80 * MIB, {})
     figures = replace(figures, state=State("LABEL=S", "/dev/sda1", "ext4"))
     fetched = Fetched(image, figures.plan, TrustVerdict(), ())
     receipt = make_receipt(Config(backing=backing, layout=layout), fetched, figures, Recorder(quiet=True))

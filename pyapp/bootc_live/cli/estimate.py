@@ -18,7 +18,7 @@ from bootc_live.config.model import Backing, Compression, Config
 from bootc_live.image.candidate import looked_up
 from bootc_live.image.size.estimate import Estimate, estimate
 from bootc_live.image.verified import ResolvedImage
-from bootc_live.rootfs.memory.host import Means, Room
+from bootc_live.rootfs.memory.host import Means, MemoryRoom
 from bootc_live.rootfs.memory.need import StorageOption, available_on, machine_for
 from bootc_live.rootfs.plan import arguments, choose, every_option, lack, likely_need
 from bootc_live.source.access import access_for
@@ -51,7 +51,7 @@ class _Report:
     image: ResolvedImage
     estimate: Estimate
     memory: int
-    room: Room
+    room: MemoryRoom
     rows: dict[str, _Row]
     outlook: str
     verdict: str
@@ -90,7 +90,7 @@ def _memory(source_text: str | None) -> int:
 
 
 def _report(config: Config, image: ResolvedImage, estimated: Estimate, memory: int) -> _Report:
-    room = Room(available_on(memory), memory, config.backing)
+    room = MemoryRoom(available_on(memory), memory, config.backing)
     rows = {str(option): _row(option, estimated, room) for option in every_option(_ALL)}
     try:
         plan = choose(image.source_text, config.layout, config.compress, estimated, room, _ALL)
@@ -99,7 +99,7 @@ def _report(config: Config, image: ResolvedImage, estimated: Estimate, memory: i
     return _Report(image, estimated, memory, room, rows, "tight" if plan.warning else "fits", plan.warning or plan.why)
 
 
-def _row(option: StorageOption, estimated: Estimate, room: Room) -> _Row:
+def _row(option: StorageOption, estimated: Estimate, room: MemoryRoom) -> _Row:
     need = likely_need(option, estimated)
     # The limits that were set belong to the option that was asked for.
     fits = lack(option, need, replace(room, backing=Backing())) is None

@@ -15,7 +15,7 @@ from bootc_live.base.units import MIB, mib
 from bootc_live.config.model import Backing, Compression, Config, Layout, Zram
 from bootc_live.image.candidate import Candidate
 from bootc_live.image.size.estimate import Estimate, estimate
-from bootc_live.rootfs.memory.host import Means, Room
+from bootc_live.rootfs.memory.host import Means, MemoryRoom
 from bootc_live.rootfs.memory.need import ZRAM_USABLE, MemoryNeed, StorageOption, memory_need, more_memory
 
 _COMPRESSIONS = (Compression.LZ4, Compression.ZSTD)
@@ -41,7 +41,7 @@ class RootPlan:
     need: MemoryNeed
     why: str
     estimate: Estimate
-    room: Room
+    room: MemoryRoom
     warning: str | None = None
 
 
@@ -117,7 +117,7 @@ def choose(
     layout: Layout,
     compress: Compression,
     estimated: Estimate,
-    room: Room,
+    room: MemoryRoom,
     means: Means,
     begun: StorageOption | None = None,
 ) -> RootPlan:
@@ -151,7 +151,12 @@ def choose(
 
 
 def plan_root(
-    candidate: Candidate, config: Config, room: Room, means: Means, begun: StorageOption | None, recorder: Recorder
+    candidate: Candidate,
+    config: Config,
+    room: MemoryRoom,
+    means: Means,
+    begun: StorageOption | None,
+    recorder: Recorder,
 ) -> RootPlan:
     """Return the plan for the image of a source, and report it; raise as ``choose``.
 
@@ -191,7 +196,7 @@ def least_need(option: StorageOption, estimated: Estimate) -> MemoryNeed:
     return memory_need(option, estimated.least, streamed=estimated.streamed, at_best=True)
 
 
-def lack(option: StorageOption, need: MemoryNeed, room: Room) -> Lack | None:
+def lack(option: StorageOption, need: MemoryNeed, room: MemoryRoom) -> Lack | None:
     """Return what is not enough for an option, None if everything is."""
     zram = room.backing.zram if option.zram else None
     if zram is not None and need.stored > zram.size * ZRAM_USABLE:
@@ -224,14 +229,14 @@ def arguments(option: StorageOption, need: MemoryNeed) -> str:
 
 
 def _why(
-    option: StorageOption, need: MemoryNeed, room: Room, found: Candidates, lacks: Mapping[StorageOption, Lack]
+    option: StorageOption, need: MemoryNeed, room: MemoryRoom, found: Candidates, lacks: Mapping[StorageOption, Lack]
 ) -> str:
     chosen = f", {found.chosen}" if found.chosen else ""
     others = "".join(f"; {other} {short}" for other, short in lacks.items())
     return f"layout {option}{chosen}: needs {mib(need.memory)} of {mib(room.available)}{others}{found.obstacles}"
 
 
-def _remedy(option: StorageOption, short: Lack, estimated: Estimate, room: Room, means: Means) -> str:
+def _remedy(option: StorageOption, short: Lack, estimated: Estimate, room: MemoryRoom, means: Means) -> str:
     """Return what would help; limits that were set do not count, because they can be changed."""
     unlimited = replace(room, backing=Backing())
     sizeless = replace(room, backing=replace(room.backing, size=None))

@@ -17,7 +17,7 @@ _IN_RAM = frozenset({"tmpfs", "ramfs", "rootfs"})
 
 
 @dataclass(frozen=True)
-class Room:
+class MemoryRoom:
     """Available memory before anything is fetched and MemTotal, in bytes, and the limits that were set.
 
     If the image is built in a directory that the user chose, ``free`` is the space there, and ``on_disk`` tells whether
@@ -43,12 +43,12 @@ class Means:
     obstacle: Callable[[StorageOption], str] = lambda _option: ""
 
 
-def present_room(backing: Backing, directory: str | None = None) -> Room:
+def present_room(backing: Backing, directory: str | None = None) -> MemoryRoom:
     """Return the room on this machine now; ``directory`` is where to build, if the user chose that.
 
     If a backing was chosen, too, a file system in RAM will be mounted in that directory.
     """
-    room = Room(available_bytes(), total_bytes(), backing)
+    room = MemoryRoom(available_bytes(), total_bytes(), backing)
     if directory is None or backing != Backing():
         return room
     usage = os.statvfs(directory)
