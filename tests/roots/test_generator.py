@@ -122,12 +122,12 @@ TOTALS = (
     ("=.5h", 3600),
     ("=$(reboot)", 3600),
 )
-LIMITED = tuple((f"root=bootc-live:/a bootc.live.retry.total{source_text}",) for source_text, _ in TOTALS)
+LIMITED = tuple((f"root=bootc-live:/a bootc.live.retry.total{total}",) for total, _ in TOTALS)
 
 
-@pytest.mark.parametrize(("typed", "seconds"), TOTALS)
-def test_the_time_limit_follows_the_argument(root: Root, source_text: str, seconds: int) -> None:
-    said = root.stage(GENERATE, f"root=bootc-live:/a bootc.live.retry.total{source_text}", among=LIMITED).stdout
+@pytest.mark.parametrize(("total", "seconds"), TOTALS)
+def test_the_time_limit_follows_the_argument(root: Root, total: str, seconds: int) -> None:
+    said = root.stage(GENERATE, f"root=bootc-live:/a bootc.live.retry.total{total}", among=LIMITED).stdout
     assert f"TimeoutStartSec={seconds + 1800}\n" in said
 
 

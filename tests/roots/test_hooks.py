@@ -150,7 +150,7 @@ def mounted(root: Root, status: int, source_text: str) -> list[str]:
     return root.stage(MOUNT, "rd.shell=0", (str(status), source_text), among=MOUNTED).stdout.splitlines()
 
 
-@pytest.mark.parametrize("typed", CLAIMED)
+@pytest.mark.parametrize("source_text", CLAIMED)
 def test_the_mount_hook_boots_once(root: Root, source_text: str) -> None:
     assert mounted(root, 0, source_text) == ["status=0", "subshell=0", "called"]
 
@@ -187,7 +187,7 @@ def test_a_program_that_hangs_is_ended(root: Root) -> None:
     assert "called" in said
 
 
-@pytest.mark.parametrize("typed", OF_OTHERS)
+@pytest.mark.parametrize("source_text", OF_OTHERS)
 def test_the_mount_hook_leaves_others_alone(root: Root, source_text: str) -> None:
     assert mounted(root, 1, source_text) == ["status=0", "subshell=0"]
 
