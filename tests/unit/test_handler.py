@@ -37,7 +37,7 @@ def handler(script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     path = tmp_path / "fetch-url"
     path.write_text(f"#!/bin/sh\n{script}\n")
     path.chmod(0o755)
-    monkeypatch.setattr("bootc_live.source.handler._FETCH", str(path))
+    monkeypatch.setattr("bootc_live.source.handler.FETCH_URL", str(path))
 
 
 def test_fetched_archive(archive: Path, work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +101,7 @@ def test_handler_that_is_no_program(work: Path, tmp_path: Path, monkeypatch: pyt
 
 @pytest.mark.parametrize("scheme", ["ftp", "tftp", "nfs", "torrent"])
 def test_no_handler_here(scheme: str, work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bootc_live.source.handler._FETCH", str(tmp_path / "missing"))
+    monkeypatch.setattr("bootc_live.source.handler.FETCH_URL", str(tmp_path / "missing"))
     spec = parse_source(f"{scheme}://server.example/root.oci")
     assert isinstance(spec, HandlerArchive)
     with pytest.raises(SourceError, match=f"{scheme}:// requires dracut's url-lib") as caught:

@@ -9,9 +9,11 @@ import zipfile
 from contextlib import suppress
 
 from bootc_live.base.errors import ConfigError
+from bootc_live.base.installed import FEATURES as FEATURES_FILE
+from bootc_live.base.installed import TOP
 from bootc_live.base.output import print_results
 from bootc_live.freeze.modules import FEATURES, loaded_modules
-from bootc_live.freeze.write import APP, write_modules
+from bootc_live.freeze.write import write_modules
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -30,7 +32,7 @@ def main(arguments: argparse.Namespace) -> int:
     modules = loaded_modules(archive, _all_features(root, set(arguments.feature)))
     binaries = write_modules(root, archive, modules)
     interpreter = os.path.realpath(sys.executable)
-    _link(interpreter, os.path.join(root, os.path.dirname(APP), "python"))
+    _link(interpreter, os.path.join(root, TOP.lstrip("/"), "python"))
     print_results(sorted({interpreter, *binaries}))
     return 0
 
@@ -43,7 +45,7 @@ def _link(target: str, path: str) -> None:
 
 def _all_features(root: str, features: set[str]) -> set[str]:
     """Return the features with those of earlier calls, and record them: each dracut module passes only its own."""
-    path = os.path.join(root, os.path.dirname(APP), "features")
+    path = os.path.join(root, FEATURES_FILE.lstrip("/"))
     os.makedirs(os.path.dirname(path), exist_ok=True)
     if os.path.exists(path):
         with open(path, encoding="ascii") as file:

@@ -9,9 +9,9 @@ import os
 import zipfile
 from collections.abc import Iterable
 
+from bootc_live.base.installed import PROGRAM
 from bootc_live.freeze.modules import Module
 
-APP = "usr/lib/bootc-live/bootc-live.pyz"
 _DATE = (1980, 1, 1, 0, 0, 0)
 _START = "import sys\nfrom bootc_live.__main__ import main\nsys.exit(main())\n"
 # Header of a pyc that is not compared with its source (PEP 552: hash-based, unchecked).
@@ -28,7 +28,7 @@ def write_modules(root: str, archive: str, modules: Iterable[Module]) -> list[st
             binaries.append(module.path)
         elif module.path.endswith(".py"):
             _write_standard(root, module.path)
-    _write_app(os.path.join(root, APP), archive, ours)
+    _write_app(os.path.join(root, PROGRAM.lstrip("/")), archive, ours)
     return binaries
 
 

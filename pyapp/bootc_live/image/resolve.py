@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
@@ -65,9 +65,12 @@ def resolve_image(source: Source, wanted: Wanted | None = None) -> ResolvedImage
         wanted.known[first.digest] = first.content
         return _described(reader, wanted, first)
     misfits: list[MisfitError] = []
-    for document in _documents(reader, wanted, first, misfits):
+    for found in _documents(reader, wanted, first):
+        if isinstance(found, MisfitError):
+            misfits.append(found)
+            continue
         try:
-            return _described(reader, wanted, document)
+            return _described(reader, wanted, found)
         except MisfitError as error:
             misfits.append(error)
     if len(misfits) == 1:
@@ -93,20 +96,18 @@ class _Document:
     within: tuple[bytes, ...] = ()
 
 
-def _documents(
-    reader: _Reader, wanted: Wanted, top: _Document, misfits: list[MisfitError]
-) -> Generator[_Document, None, None]:
-    """Yield the manifests that an index leads to, best matches first; append to ``misfits`` why others do not match."""
+def _documents(reader: _Reader, wanted: Wanted, top: _Document) -> Iterator[_Document | MisfitError]:
+    """Yield the manifests that an index leads to, best matches first, and why others do not match."""
     source, seen = reader.source, {top.digest}
 
-    def below(index: _Document) -> Generator[_Document, None, None]:
+    def below(index: _Document) -> Iterator[_Document | MisfitError]:
         try:
             with about(index.name):
                 found = parse_index(index.content)
             with about(repr(source.source_text)):
                 entries = candidates(found, wanted.platform, wanted.pin)
         except MisfitError as error:
-            misfits.append(error)
+            yield error
             return
         for entry in entries:
             if entry.digest in seen:
@@ -126,7 +127,7 @@ def _documents(
             if is_below:
                 yield from below(document)
             elif artifact:
-                misfits.append(MisfitError(f"{name} is not an image", hint="name an image directly, by its digest"))
+                yield MisfitError(f"{name} is not an image", hint="name an image directly, by its digest")
             else:
                 yield document
 

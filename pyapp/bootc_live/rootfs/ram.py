@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
@@ -99,16 +99,12 @@ def _on_tmpfs(spec: RamFs, where: str) -> AbstractContextManager[str]:
 
 
 @contextmanager
-def _special_tmpfs(spec: RamFs, where: str, options: list[str]) -> Iterator[str]:
-    arguments = []
-    if spec.huge:
-        options.append(f"huge={spec.huge}")
-        arguments.append(f"'bootc.live.huge={spec.huge.replace('_', '.')}'")
-    if spec.mpol:
-        options.append(f"mpol={spec.mpol}")
-        arguments.append(f"'bootc.live.mpol={spec.mpol}'")
+def _special_tmpfs(spec: RamFs, where: str, options: Sequence[str]) -> Iterator[str]:
+    more = [f"{name}={value}" for name, value in (("huge", spec.huge), ("mpol", spec.mpol)) if value]
+    typed = {"huge": spec.huge.replace("_", "."), "mpol": spec.mpol}
+    arguments = [f"'bootc.live.{name}={value}'" for name, value in typed.items() if value]
     with unmounted_after(where):
-        argv = ["mount", "-t", "tmpfs", "-o", ",".join(options), spec.name, where]
+        argv = ["mount", "-t", "tmpfs", "-o", ",".join([*options, *more]), spec.name, where]
         try:
             # The newer system calls would split a list of nodes at its commas.
             run(argv, env={"LIBMOUNT_FORCE_MOUNT2": "always"})

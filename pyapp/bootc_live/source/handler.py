@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from bootc_live.base.errors import RunError, SourceError
+from bootc_live.base.installed import FETCH_URL
 from bootc_live.base.redact import redact
 from bootc_live.config.model import RetryLimits
 from bootc_live.config.source_spec import HandlerArchive
 from bootc_live.system.run import run
 
-_FETCH = "/usr/lib/bootc-live/fetch-url"
 _HINT = "check the URL, the server and the network"
 
 
@@ -24,14 +24,14 @@ def fetched_file(spec: HandlerArchive, directory: str | None, limits: RetryLimit
 
     NFS shares stay mounted, and their files are read in place. Raise SourceError.
     """
-    if not os.path.exists(_FETCH):
+    if not os.path.exists(FETCH_URL):
         raise SourceError(
             f"cannot fetch {spec.source_text!r}: {spec.scheme}:// requires dracut's url-lib in an initramfs",
             hint="add the dracut modules bootc-live-net and url-lib (for nfs, also nfs) to the initramfs",
         )
     with tempfile.TemporaryDirectory(prefix="bootc-live-fetch.", dir=directory) as where:
         try:
-            path = run([_FETCH, spec.url, where], hint=_HINT, env=_environment(limits)).strip()
+            path = run([FETCH_URL, spec.url, where], hint=_HINT, env=_environment(limits)).strip()
         except RunError as error:
             raise SourceError(f"cannot fetch {spec.source_text!r}: {redact(error.message)}", hint=_HINT) from error
         yield path, os.path.dirname(path) == where

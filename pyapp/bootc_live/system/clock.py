@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-BUILT = "/usr/lib/bootc-live/built"
+from bootc_live.base.installed import BUILT
 
 
 def raise_clock(

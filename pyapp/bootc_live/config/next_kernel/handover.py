@@ -7,9 +7,10 @@ import os
 from dataclasses import dataclass, field
 
 from bootc_live.base.errors import ConfigError
+from bootc_live.base.installed import TOP
 from bootc_live.config.source_spec import HandoverImage, SourceSpec
 
-DIRECTORY = "/usr/lib/bootc-live/handover"
+DIRECTORY = f"{TOP}/handover"
 STAGE = f"{DIRECTORY}/stage.json"
 LAYOUT = f"{DIRECTORY}/image"
 # Tells the hooks that nothing must be fetched.

@@ -7,15 +7,14 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from bootc_live.base.errors import ImageError, RunError
+from bootc_live.base.installed import FEATURES, FETCH_URL, PROGRAM
 from bootc_live.base.peekable import PeekableStream
 from bootc_live.config.source_spec import RegistryImage, SourceSpec, is_remote
 from bootc_live.formats.cpio import CpioFile, read_headers
 from bootc_live.system.decompress import decompressed
 
-_TOP = "usr/lib/bootc-live"
-_PROGRAM, _FETCH = f"{_TOP}/bootc-live.pyz", f"{_TOP}/fetch-url"
-# What the program was packed for, one word a line; see cli/freeze.py.
-_FEATURES = f"{_TOP}/features"
+# Members have names without a slash at the beginning.
+_PROGRAM, _FETCH, _FEATURES = (path.lstrip("/") for path in (PROGRAM, FETCH_URL, FEATURES))
 # The magic number of lz4's legacy format, which kernels use.
 LZ4 = b"\x02\x21\x4c\x18"
 # Files that are read here are lists of a few words.
