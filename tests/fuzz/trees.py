@@ -151,13 +151,25 @@ class _Planned:
 
 
 def trees(data: bytes) -> None:
-    """Make a tree, an image of it, and compare; the first byte chooses the form."""
+    """Make a tree, an image of it, and compare."""
+    planned, image = _made(data)
+    _compare(planned, Image(image))
+
+
+def image_of(data: bytes) -> tuple[bytes, dict[bytes, bytes | None]]:
+    """Return the image, and what a reader has to find: the paths, with the data of files and the targets of links."""
+    planned, image = _made(data)
+    texts = {**planned.contents, **{id(node): node.link for node in walk(planned.root) if node.kind == "symlink"}}
+    return image, {path: texts.get(id(node)) for path, node in _paths(planned.root).items()}
+
+
+def _made(data: bytes) -> tuple[_Planned, bytes]:
+    """Make a tree and an image of it; the first byte chooses the form."""
     script = _Script(data)
     form = script.number()
     planned = _planned(script)
     writers: list[Callable[[_Planned], bytes]] = [_index, *(_erofs(compression) for compression in Compression)]
-    image = writers[form % len(writers)](planned)
-    _compare(planned, Image(image))
+    return planned, writers[form % len(writers)](planned)
 
 
 def _planned(script: _Script) -> _Planned:
