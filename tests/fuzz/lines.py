@@ -7,14 +7,14 @@ from typing import Final
 
 from bootc_live.base.errors import BootcLiveError
 from bootc_live.config.cmdline.parse import parse_cmdline
-from bootc_live.config.cmdline.tokens import read_word, redact_cmdline, split_cmdline, split_words
+from bootc_live.config.cmdline.tokens import Token, read_word, redact_cmdline, split_cmdline, split_words
 from bootc_live.config.model import Kexec
 from bootc_live.config.next_kernel.cmdline import next_cmdline
 from bootc_live.config.next_kernel.image_kargs import _folded, _is_for_disk, _is_refused
 from bootc_live.config.next_kernel.kargs_d import printable_words
-from tests.unit.test_tokens import as_the_kernel
 
 _ROOT: Final = "root=bootc-live:docker://registry.example/os:stable"
+_SPACE: Final = " \t\n\x0b\x0c\r\xa0"
 _PASSWORD: Final = "n0b0dy"
 _DIGEST: Final = f"sha256:{'5' * 64}"
 
@@ -24,7 +24,7 @@ def command_line(data: bytes) -> None:
     first, _, rest = data.partition(b"\0")
     here = first.decode("utf-8", "surrogateescape")
     found = split_cmdline(here)
-    assert found == as_the_kernel(here), "the kernel reads something else"
+    assert found == _as_the_kernel(here), "the kernel reads something else"
     words, behind = split_words(here)
     assert [read_word(word) for word in words] == found
     _hide(here)
@@ -34,6 +34,32 @@ def command_line(data: bytes) -> None:
     _next(here, rest.decode("utf-8", "replace"))
     assert behind == behind.strip()
     parse_cmdline(here)
+
+
+def _as_the_kernel(text: str) -> list[Token]:
+    """next_arg() and parse_args() of the kernel, lib/cmdline.c and kernel/params.c, written down index by index."""
+    found = []
+    rest = text.lstrip(_SPACE)
+    while rest:
+        quoted = in_quotes = rest[0] == '"'
+        rest = rest[1:] if quoted else rest
+        equals = end = 0
+        while end < len(rest) and (in_quotes or rest[end] not in _SPACE):
+            if equals == 0 and rest[end] == "=":
+                equals = end
+            in_quotes ^= rest[end] == '"'
+            end += 1
+        word, rest = rest[:end], rest[end + 1 :].lstrip(_SPACE)
+        if quoted and word.endswith('"'):
+            word = word[:-1]
+        name, value = (word[:equals], word[equals + 1 :]) if equals else (word, None)
+        if value is not None and value.startswith('"'):
+            # Where the quote was of the whole, it is gone by now.
+            value = value[1:] if quoted or not value.endswith('"') or len(value) == 1 else value[1:-1]
+        if (name, value) == ("--", None):
+            break
+        found.append(Token(name, value))
+    return found
 
 
 def _hide(here: str) -> None:
@@ -64,7 +90,7 @@ def _next(here: str, of_image: str) -> None:
 
 
 def _kernel(line: str) -> set[str]:
-    return {_folded(token.name) for token in as_the_kernel(line)}
+    return {_folded(token.name) for token in _as_the_kernel(line)}
 
 
 def _dracut(line: str) -> set[str]:

@@ -17,6 +17,7 @@ from bootc_live.config.model import Proxies
 from bootc_live.source.http.connections import RequestAdapter, SocketSet
 from bootc_live.source.http.trust import Trust
 from tests.lib.access import ARCHIVE, LAYERS, Stored, rehearsed, secret
+from tests.lib.addressed import LOOPBACK
 from tests.lib.dead_servers import closed_port
 from tests.lib.fault_boot import PATIENT, boot
 from tests.lib.fault_files import Files
@@ -24,7 +25,7 @@ from tests.lib.fault_server import fault_server
 from tests.lib.host_files import AUTH, CERTIFICATES, RULES, host_files, rules
 from tests.lib.htpasswd import STRANGER, USER, User, auth_json
 from tests.lib.program import Program
-from tests.lib.registry import LOOPBACK, registry
+from tests.lib.registry import registry
 from tests.lib.relay import tls_front
 from tests.lib.tls import make_authority, make_server
 from tests.lib.token_server import Logins, token_service

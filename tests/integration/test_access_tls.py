@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.lib.access import ARCHIVE, LAYERS, Stored, found, rehearsed
+from tests.lib.addressed import LOOPBACK
 from tests.lib.fault_boot import PATIENT, boot
 from tests.lib.fault_files import Files
 from tests.lib.fault_proxy import fault_proxy
@@ -19,7 +20,7 @@ from tests.lib.fault_server import fault_server
 from tests.lib.faults import End, Fault, Rule
 from tests.lib.host_files import CERTIFICATES, RULES, credential, host_files, rules
 from tests.lib.program import Program
-from tests.lib.registry import LOOPBACK, registry
+from tests.lib.registry import registry
 from tests.lib.relay import tls_front
 from tests.lib.tls import Certificate, make_authority, make_client, make_server
 

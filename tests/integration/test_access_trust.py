@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.lib.access import ARCHIVE, Stored, rehearsed
+from tests.lib.addressed import LOOPBACK
 from tests.lib.fault_files import Files
 from tests.lib.fault_proxy import fault_proxy
 from tests.lib.fault_server import fault_server
@@ -16,7 +17,7 @@ from tests.lib.faults import BLOBS, Fault, Rule
 from tests.lib.host_files import AUTH, CERTIFICATES, host_files
 from tests.lib.htpasswd import USER, auth_json, htpasswd
 from tests.lib.program import Program
-from tests.lib.registry import LOOPBACK, registry
+from tests.lib.registry import registry
 from tests.lib.relay import tls_front
 from tests.lib.tls import Certificate, make_authority, make_server
 from tests.lib.token_server import Logins, token_service

@@ -112,7 +112,6 @@ DAMAGES = [
     ("manifest", "short"),
     ("config", "missing"),
 ]
-DAMAGES += [("config", "missing")]
 DAMAGES += [("top", how) for how in ("missing", "changed", "short", "dangling", "directory", "round and round")]
 
 

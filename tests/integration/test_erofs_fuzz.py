@@ -1,4 +1,4 @@
-"""The trees of the fuzzer's corpus before other readers: fsck.erofs finds no fault, the kernel shows what was written."""
+"""Trees of the fuzzer's corpus before other readers: fsck.erofs finds no fault, the kernel shows what was written."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 
-from tests.lib.registry import LOOPBACK
+from tests.lib.addressed import LOOPBACK
 
 Talk = Callable[[socket.socket, threading.Event], None]
 

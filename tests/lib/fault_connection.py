@@ -16,10 +16,10 @@ from time import monotonic, sleep
 from typing import Final
 from urllib.parse import urlsplit
 
+from tests.lib.addressed import LOOPBACK
 from tests.lib.fault_body import changed, first, misranged, pieces
 from tests.lib.fault_messages import Answer, Backend, Guard, Log, Request, Seen, whole
 from tests.lib.faults import GOOD, End, Fault, Framing, Plan, Ranges
-from tests.lib.registry import LOOPBACK
 
 # Small enough for counts to follow what the other side takes, large enough to be quick.
 _PIECE: Final = 65536

@@ -13,10 +13,11 @@ from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from typing import Final
 
+from tests.lib.addressed import LOOPBACK
 from tests.lib.fault_messages import Answer, Guard, Request
 from tests.lib.fault_server import FaultServer, fault_server
 from tests.lib.faults import Ranges, Rule, Script
-from tests.lib.registry import LOOPBACK, Registry
+from tests.lib.registry import Registry
 from tests.lib.tls import Certificate
 
 _PIECE: Final = 1 << 20

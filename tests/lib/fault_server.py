@@ -12,34 +12,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from ssl import PROTOCOL_TLS_SERVER, SSLContext
 
+from tests.lib.addressed import Addressed
 from tests.lib.fault_connection import Behaviour, Listener
 from tests.lib.fault_messages import Backend, Guard, Log, Seen
 from tests.lib.faults import Plan, Ranges, Script
-from tests.lib.registry import LOOPBACK
 from tests.lib.tls import Certificate
 
 
 @dataclass(frozen=True)
-class FaultServer:
+class FaultServer(Addressed):
     """A running server, and what it was asked and sent so far."""
 
     port: int
     tls: bool
     log: Log
-
-    @property
-    def host(self) -> str:
-        """Host and port as they stand in a reference."""
-        return f"{LOOPBACK}:{self.port}"
-
-    @property
-    def url(self) -> str:
-        """Scheme, host and port."""
-        return f"{'https' if self.tls else 'http'}://{self.host}"
-
-    def source(self, name: str, *, host: str = LOOPBACK) -> str:
-        """`docker://HOST:PORT/NAME`, where `name` includes tag or digest; `host` is what the client calls it."""
-        return f"docker://{host}:{self.port}/{name}"
 
     def asked(self, text: str = "", method: str = "GET") -> list[Seen]:
         """The requests by `method` whose path contains `text`, in the order they came."""

@@ -19,35 +19,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from tests.lib.addressed import LOOPBACK, Addressed
 from tests.lib.tls import Certificate
 
-LOOPBACK: Final = "127.0.0.1"
 GUEST: Final = "10.0.2.2"
 START_SECONDS: Final = 120
 _LISTENING: Final = re.compile(r"listening on 127\.0\.0\.1:(\d+)")
 
 
 @dataclass(frozen=True)
-class Registry:
+class Registry(Addressed):
     """A running registry; `storage` is its directory, `port` is on loopback, `tls` its certificate if it has one."""
 
     port: int
     storage: Path
     tls: Certificate | None = None
-
-    @property
-    def host(self) -> str:
-        """Host and port as they stand in a reference."""
-        return f"{LOOPBACK}:{self.port}"
-
-    @property
-    def url(self) -> str:
-        """Scheme, host and port."""
-        return f"{'https' if self.tls else 'http'}://{self.host}"
-
-    def source(self, name: str, *, host: str = LOOPBACK) -> str:
-        """`docker://HOST:PORT/NAME`, where `name` includes tag or digest; `host` is what the client calls it."""
-        return f"docker://{host}:{self.port}/{name}"
 
     def push(self, image: str, name: str, *options: str) -> str:
         """Copies `image` (a skopeo source such as `oci:DIR:TAG`) here and gives the digest of its manifest.

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from socketserver import BaseRequestHandler, ThreadingTCPServer
 from typing import Final
 
-from tests.lib.registry import LOOPBACK
+from tests.lib.addressed import LOOPBACK
 from tests.lib.tls import Certificate
 
 _PIECE: Final = 1 << 16

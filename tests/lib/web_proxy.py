@@ -13,8 +13,8 @@ from http.server import BaseHTTPRequestHandler
 from typing import Final
 from urllib.parse import urlsplit
 
+from tests.lib.addressed import LOOPBACK
 from tests.lib.htpasswd import User
-from tests.lib.registry import LOOPBACK
 from tests.lib.relay import RelayServer, pump
 
 _PIECE: Final = 1 << 16

@@ -5,18 +5,14 @@ from __future__ import annotations
 import gzip
 import os
 import random
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bootc_live.base.errors import BootcLiveError, ImageError, OutOfMemoryError, SourceError
-from bootc_live.image.recipe import Attempt
+from bootc_live.base.errors import ImageError, OutOfMemoryError, SourceError
 from bootc_live.source.archive.opening import open_archive
-from tests.lib.acquiring import Attempted, allocated, contents
+from tests.lib.acquiring import Attempted, allocated, contents, largest_file
 from tests.lib.archive_members import Members, oci_members, tar_of
 from tests.lib.archive_servers import Stored, archive_server, cut_at, flipped
 from tests.lib.docker_writer import Saved, docker_members
@@ -66,14 +62,6 @@ def good(tmp_path: Path) -> str:
     return str(tmp_path / "good.oci")
 
 
-def test_first_of_all(good: str, tmp_path: Path) -> None:
-    attempted = Attempted()
-    made = attempted.acquire(tmp_path / "data", good, "/nowhere.oci")
-    assert made.attempts == (Attempt(good, None),)
-    assert contents(made.image) == TARS
-    assert attempted.recorder.warnings == []
-
-
 def test_in_order(good: str, tmp_path: Path) -> None:
     attempted = Attempted()
     other = write_layout(tmp_path / "layout", Image([Layer(TARS[0], diff_id=NOUGHT)], architecture=HERE))
@@ -111,18 +99,6 @@ def test_an_error_that_nobody_thought_of_ends_one_source(
     assert contents(made.image) == TARS
 
 
-def test_none_can_be_used(tmp_path: Path) -> None:
-    wrong = write_archive(tmp_path / "wrong.oci", Image([Layer(TARS[0], diff_id=NOUGHT)], architecture=HERE))
-    sources = ["/nowhere.oci", str(wrong), "/nowhere-else.oci"]
-    with pytest.raises(BootcLiveError) as caught:
-        Attempted().acquire(tmp_path / "data", *sources)
-    assert caught.value.message.startswith("none of the 3 sources can be used: 1. ")
-    for text in (*sources, NOUGHT, "2. ", "3. "):
-        assert text in caught.value.message
-    assert caught.value.hint
-    assert os.listdir(tmp_path) == ["wrong.oci"]
-
-
 def test_the_only_one_keeps_its_error(tmp_path: Path) -> None:
     wrong = write_archive(tmp_path / "wrong.oci", Image([Layer(TARS[0], diff_id=NOUGHT)], architecture=HERE))
     with pytest.raises(ImageError, match=r"^layer 0 "):
@@ -134,28 +110,6 @@ def test_no_sources(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no sources"):
         plain([], Attempted().access, tmp_path / "data", Attempted().recorder)
     assert os.listdir(tmp_path) == []
-
-
-def test_finished_layers_are_not_fetched_again(tmp_path: Path) -> None:
-    """The last of three layers is wrong on the first server."""
-    bad = flipped(ARCHIVE, place_of(TARS[2]))
-    with archive_server(Stored(bad)) as first, archive_server(Stored(ARCHIVE)) as second:
-        made = Attempted().acquire(tmp_path / "data", first.url(), second.url())
-        assert contents(made.image) == TARS
-        assert sha256(TARS[2]) in str(made.attempts[0].error)
-        # A mismatch is no accident of the way: it was asked for once.
-        assert len([asked for asked in first.asked if asked.span and asked.span[0] == ARCHIVE.index(TARS[2])]) == 1
-        assert second.sent < len(TARS[2]) + 4 * SLACK
-    assert allocated(made.image.path) < UNPACKED + SLACK
-
-
-def test_what_was_wrong_is_not_kept(tmp_path: Path) -> None:
-    bad = flipped(ARCHIVE, place_of(TARS[0]))
-    with archive_server(Stored(bad)) as first, archive_server(Stored(ARCHIVE)) as second:
-        made = Attempted().acquire(tmp_path / "data", first.url(), second.url())
-    assert contents(made.image) == TARS
-    assert second.sent >= UNPACKED
-    assert allocated(made.image.path) < UNPACKED + SLACK
 
 
 @pytest.mark.parametrize("wrong", ["blob", "diffID"])
@@ -258,29 +212,6 @@ def test_many_sources_with_many_layers(tmp_path: Path) -> None:
     made = Attempted().acquire(tmp_path / "data", *sources, str(tmp_path / "good.oci"))
     assert contents(made.image) == tars
     assert allocated(made.image.path) < sum(map(len, tars)) + 30 * 4096 + SLACK
-
-
-def test_pin_holds_for_all(good: str, tmp_path: Path) -> None:
-    forged = write_archive(tmp_path / "forged.oci", Image([Layer(TARS[0])], architecture=HERE))
-    digest = Attempted().acquire(tmp_path / "first", good).image.resolved.manifest_digest
-    assert digest is not None
-    (tmp_path / "first").unlink()
-    made = Attempted({"pin": digest}).acquire(tmp_path / "data", str(forged), good)
-    assert contents(made.image) == TARS
-    assert f"bootc.live.digest= allows only {digest}" in str(made.attempts[0].error)
-    with pytest.raises(SourceError, match="none of the 2 sources"):
-        Attempted({"pin": digest}).acquire(tmp_path / "other", str(forged), str(forged))
-
-
-@contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    """No file can grow beyond `size` within the block."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize("kind", ["file", "stream"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import struct
 import tempfile
 from array import array
@@ -198,19 +197,6 @@ def test_data_beyond_the_file(fd: int) -> None:
     node = Node("file", size=10_000, extents=(Extent(3, 5000, DATA),))
     with pytest.raises(ValueError, match="beyond the end"):
         mapped(node, fd, 8192)
-
-
-def test_at_random(fd: int) -> None:
-    numbers = random.Random(5)
-    for _ in range(150):
-        unit = numbers.choice([1, 7, 512, 512, 4096])
-        cuts = sorted({numbers.randrange(0, 60_000 // unit) * unit for _ in range(numbers.randint(0, 12))})
-        parts = [(start, end - start) for start, end in zip(cuts[::2], cuts[1::2], strict=False)]
-        size = max([start + length for start, length in parts], default=0) + numbers.randrange(0, 9_000)
-        os.ftruncate(fd, 0)
-        node, content = sparse_node(fd, size, parts)
-        found, _ = mapped(node, fd, 8192)
-        assert read_back(fd, found, size) == content, (size, parts)
 
 
 def test_many_extents_are_quick(fd: int) -> None:

@@ -21,7 +21,7 @@ from tests.lib.building import Building
 from tests.lib.tar_writer import directory, file, hardlink, layer, node, sparse_gnu, sparse_pax, symlink, xattr
 from tests.unit.erofs_reader import Image
 from tests.unit.merging import data_file, merged, node_at, paths
-from tests.unit.test_erofs_writer import RICH, content_of, random_members, same_fields
+from tests.unit.test_erofs_writer import RICH, content_of, same_fields
 from tests.unit.z_reader import Span
 
 NONE, LZ4, ZSTD = Compression
@@ -192,14 +192,6 @@ def test_nothing_at_all(tmp_path: Path) -> None:
         reader = round_trip(tmp_path, compression, ())
         assert (reader.inodes, reader.name) == (1, b"bootc-live")
         assert reader.data[1024 + 48 : 1024 + 64] == bytes(16), "the UUID is null"
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_random_trees(seed: int, tmp_path: Path) -> None:
-    numbers = random.Random(seed)
-    layers = (random_members(numbers), random_members(numbers))
-    for compression in Compression:
-        round_trip(tmp_path, compression, *layers)
 
 
 @pytest.mark.parametrize("compression", [LZ4, ZSTD])

@@ -290,39 +290,3 @@ def test_data_of_the_layers_is_not_touched() -> None:
     layers: Layers = RICH
     data = data_file(*layers)
     assert image_of(*layers)[LIMIT:] == data
-
-
-def random_members(numbers: random.Random) -> tuple[bytes, ...]:
-    """Members that fit together: later ones may replace earlier ones."""
-    made: list[str] = []
-    parts = []
-    for number in range(numbers.randint(1, 60)):
-        name = "/".join(numbers.choice("abcdef") * numbers.choice((1, 1, 1, 40)) for _ in range(numbers.randint(1, 3)))
-        name = f"{name}-{number}"
-        attributes = {
-            f"user.{numbers.choice('xyz')}": bytes(numbers.randrange(90)) for _ in range(numbers.randint(0, 2))
-        }
-        pax = [xattr(key, value) for key, value in attributes.items()]
-        match numbers.randrange(6):
-            case 0:
-                parts.append(directory(name, mode=numbers.randrange(0o10000), pax=pax))
-            case 1:
-                parts.append(symlink(name, "l" * numbers.randint(1, 700), pax=pax))
-            case 2 if made:
-                parts.append(hardlink(name, numbers.choice(made)))
-            case 3:
-                parts.append(node(name, "block", numbers.randrange(4096), numbers.randrange(2**20), pax=pax))
-            case 4:
-                starts = sorted(numbers.sample(range(100), 3))
-                parts.append(sparse_gnu(f"s{number}", 60_000, [(at * 600, bytes([at + 1]) * 599) for at in starts]))
-                made.append(f"s{number}")
-            case _:
-                parts.append(file(name, bytes([number]) * numbers.randrange(3000), uid=number, mtime=-number, pax=pax))
-                made.append(name)
-    return tuple(parts)
-
-
-@pytest.mark.parametrize("seed", range(40))
-def test_random_trees(seed: int) -> None:
-    numbers = random.Random(seed)
-    round_trip(random_members(numbers), random_members(numbers))

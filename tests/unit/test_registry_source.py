@@ -69,13 +69,6 @@ def test_bad_references(reference: str, tmp_path: Path) -> None:
     assert "is not an image reference" in failure(reference, tmp_path, unsecure=True).message
 
 
-def test_blocked(tmp_path: Path) -> None:
-    path = tmp_path / "etc/bootc-live/registries.yaml"
-    path.parent.mkdir(parents=True)
-    path.write_text("registries:\n  - prefix: a.example/os\n    blocked: true\n")
-    assert "blocked by the rule for 'a.example/os'" in failure("a.example/os/live", tmp_path).message
-
-
 def test_a_registry_s_word_does_not_replace_the_digest_asked_for(tmp_path: Path) -> None:
     """Whoever sends another manifest sends its digest along."""
     answer = Reply(200, b"{}", {"Docker-Content-Digest": digest_of(b"{}")})

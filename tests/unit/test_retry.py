@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 
 import pytest
 
-from bootc_live.base.errors import ImageError, SourceError
+from bootc_live.base.errors import SourceError
 from bootc_live.config.model import RetryLimits
-from bootc_live.config.source_spec import RegistryImage
-from bootc_live.image.verify import verified
-from bootc_live.source.access import Access
 from bootc_live.source.http.errors import retry_after
-from bootc_live.source.registry.source import RegistrySource, open_registry
 from bootc_live.source.retry import Retries, RetryPolicy, TransientError, skip_bytes
-from tests.lib.faulty_registry import Fault, FaultyRegistry, faulty_registry
 
-MIB = 1024 * 1024
-BLOB = bytes(range(256)) * 4 * 1024 * 8
 QUICK = RetryPolicy(RetryLimits(tries=4), first_delay=0.001, longest_delay=0.002)
 ONE_WAY = [None]
 
@@ -187,152 +180,3 @@ def test_a_whole_blob_needs_no_orderly_end() -> None:
 @pytest.mark.parametrize("count", [0, 1, 3, 4, 5, 9, 10, 11])
 def test_skipped(count: int) -> None:
     assert b"".join(skip_bytes(iter([b"0123", b"", b"456", b"789"]), count)) == b"0123456789"[count:]
-
-
-def opened(registry: FaultyRegistry, said: list[str]) -> AbstractContextManager[RegistrySource]:
-    access = Access(said.append, unsecure=True, policy=QUICK, root="/nonexistent")
-    return open_registry(RegistryImage(registry.reference, "source"), access)
-
-
-@contextmanager
-def pull(registry: FaultyRegistry, content: bytes, said: list[str]) -> Iterator[Iterator[bytes]]:
-    descriptor = registry.add(content)
-    with (
-        opened(registry, said) as source,
-        source.open_blob(descriptor) as chunks,
-    ):
-        yield verified(chunks, descriptor)
-
-
-@pytest.mark.parametrize("ranges", [True, False])
-def test_a_broken_transfer_continues_where_it_broke(ranges: bool) -> None:
-    said: list[str] = []
-    with faulty_registry(ranges=ranges) as registry:
-        registry.faults.extend(
-            [Fault(after=3 * MIB), Fault(status=503, headers={"Retry-After": "0"}), Fault(after=MIB)]
-        )
-        with pull(registry, BLOB, said) as chunks:
-            assert b"".join(chunks) == BLOB
-        assert registry.asked[0] == ""
-        assert all(asked.startswith("bytes=") for asked in registry.asked[1:])
-        assert len(said) == 3
-        assert "503" in said[1]
-        if ranges:
-            # At most what was on its way is lost with a connection.
-            assert registry.sent <= len(BLOB) + 2 * MIB
-
-
-def test_a_blob_that_is_shorter_than_it_should_be_is_final() -> None:
-    with faulty_registry() as registry:
-        descriptor = registry.add(BLOB)
-        registry.blobs[descriptor.digest] = BLOB[:1000]
-        with (
-            opened(registry, []) as source,
-            source.open_blob(descriptor) as chunks,
-            pytest.raises(ImageError, match="has 1000 bytes, its manifest gives"),
-        ):
-            b"".join(verified(chunks, descriptor))
-        assert registry.asked == [""]
-
-
-def test_a_connection_that_ends_before_any_byte() -> None:
-    with faulty_registry() as registry:
-        registry.faults.append(Fault(after=0))
-        with pull(registry, BLOB, []) as chunks:
-            assert b"".join(chunks) == BLOB
-
-
-def test_every_byte_offset_of_a_small_blob() -> None:
-    content = bytes(range(16))
-    with faulty_registry() as registry:
-        for offset in range(len(content)):
-            registry.faults.append(Fault(after=offset))
-            with pull(registry, content, []) as chunks:
-                assert b"".join(chunks) == content
-
-
-def test_a_server_that_contradicts_itself_about_ranges_is_asked_for_the_whole() -> None:
-    with faulty_registry(lie_about_range=True) as registry:
-        registry.faults.append(Fault(after=MIB))
-        with pull(registry, BLOB, []) as chunks:
-            assert b"".join(chunks) == BLOB
-        assert registry.asked[0] == registry.asked[-1] == ""
-
-
-@pytest.mark.parametrize("status", [400, 416, 500, 501, 502])
-def test_ranges_that_are_refused(status: int) -> None:
-    """An open range, a closed one, the whole; and the closed one is enough where that is given."""
-    for refused in (1, 2):
-        with faulty_registry() as registry:
-            registry.faults.append(Fault(after=MIB))
-            registry.faults.extend([Fault(status=status)] * refused)
-            with pull(registry, BLOB, []) as chunks:
-                assert b"".join(chunks) == BLOB
-            first, open_range, closed_range, *whole = registry.asked
-            assert first == ""
-            assert open_range.startswith("bytes=")
-            assert open_range.endswith("-")
-            assert closed_range == f"{open_range}{len(BLOB) - 1}"
-            assert whole == [""] * (refused - 1)
-
-
-@pytest.mark.parametrize("status", [429, 503])
-def test_a_busy_server_is_not_asked_for_more(status: int) -> None:
-    with faulty_registry() as registry:
-        registry.faults.append(Fault(after=MIB))
-        registry.faults.extend([Fault(status=status)] * 2)
-        with pull(registry, BLOB, []) as chunks:
-            assert b"".join(chunks) == BLOB
-        assert len(set(registry.asked)) == 2
-
-
-def test_a_dead_server_ends_it() -> None:
-    said: list[str] = []
-    with faulty_registry() as registry:
-        registry.faults.extend([Fault(status=500)] * 10)
-        with pull(registry, BLOB, said) as chunks, pytest.raises(SourceError, match="answered 500"):
-            b"".join(chunks)
-        assert len(registry.asked) == QUICK.limits.tries
-
-
-def test_what_is_missing_is_not_asked_for_again() -> None:
-    with faulty_registry() as registry:
-        registry.faults.append(Fault(status=404))
-        with pull(registry, BLOB, []) as chunks, pytest.raises(SourceError, match="answered 404"):
-            b"".join(chunks)
-        assert len(registry.asked) == 1
-
-
-def test_a_token_that_runs_out_is_renewed() -> None:
-    with faulty_registry() as registry:
-        one, other = registry.add(BLOB), registry.add(b"other")
-        with opened(registry, []) as source:
-            registry.faults.append(registry.login)
-            with source.open_blob(one) as chunks:
-                assert b"".join(chunks) == BLOB
-            # The old token is shown first; then a new one helps.
-            registry.faults.append(registry.login)
-            with source.open_blob(other) as chunks:
-                assert b"".join(chunks) == b"other"
-        assert registry.tokens == 2
-
-
-def test_a_refused_token_is_not_asked_for_again() -> None:
-    with faulty_registry() as registry:
-        registry.faults.extend([registry.login] * 5)
-        with pull(registry, BLOB, []) as chunks, pytest.raises(SourceError, match="answered 401"):
-            b"".join(chunks)
-        assert registry.tokens == 1
-
-
-def test_wrong_bytes_are_final() -> None:
-    with faulty_registry() as registry:
-        descriptor = registry.add(BLOB)
-        registry.blobs[descriptor.digest] = BLOB[:-1] + b"x"
-        with (
-            opened(registry, []) as source,
-            source.open_blob(descriptor) as chunks,
-            pytest.raises(ImageError, match="it must be"),
-        ):
-            b"".join(verified(chunks, descriptor))
-        assert len(registry.asked) == 1

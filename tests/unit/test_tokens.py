@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import random
-
 import pytest
 
 from bootc_live.config.cmdline.tokens import Token, read_word, redact_cmdline, split_cmdline, split_words
 
-SPACE = " \t\n\v\f\r\xa0"
 TABLE: tuple[tuple[str, list[tuple[str, str | None]]], ...] = (
     ("", []),
     (" \t\n ", []),
@@ -124,36 +121,3 @@ def test_a_no_break_space_separates() -> None:
 )
 def test_secrets_are_hidden_by_argument(text: str, shown: str) -> None:
     assert redact_cmdline(text) == shown
-
-
-def as_the_kernel(text: str) -> list[Token]:
-    """next_arg() and parse_args() of the kernel, lib/cmdline.c and kernel/params.c, written down index by index."""
-    found = []
-    rest = text.lstrip(SPACE)
-    while rest:
-        quoted = in_quotes = rest[0] == '"'
-        rest = rest[1:] if quoted else rest
-        equals = end = 0
-        while end < len(rest) and (in_quotes or rest[end] not in SPACE):
-            if equals == 0 and rest[end] == "=":
-                equals = end
-            in_quotes ^= rest[end] == '"'
-            end += 1
-        word, rest = rest[:end], rest[end + 1 :].lstrip(SPACE)
-        if quoted and word.endswith('"'):
-            word = word[:-1]
-        name, value = (word[:equals], word[equals + 1 :]) if equals else (word, None)
-        if value is not None and value.startswith('"'):
-            # Where the quote was of the whole, it is gone by now.
-            value = value[1:] if quoted or not value.endswith('"') or len(value) == 1 else value[1:-1]
-        if (name, value) == ("--", None):
-            break
-        found.append(Token(name, value))
-    return found
-
-
-def test_random_lines_are_read_as_the_kernel_reads_them() -> None:
-    chance = random.Random(5)
-    for _ in range(8_000):
-        text = "".join(chance.choices(["a", "=", '"', " ", "-", "--", '"--"', "\t"], k=chance.randrange(12)))
-        assert split_cmdline(text) == as_the_kernel(text), repr(text)

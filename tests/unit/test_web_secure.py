@@ -59,26 +59,6 @@ def certificates(top: Path, name: str, content: bytes) -> str:
     return str(top / "root")
 
 
-def test_system_bundle(
-    served: ArchiveServer, authority: Certificate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SSL_CERT_FILE", str(authority.certificate))
-    attempted = Attempted({"root": str(tmp_path)})
-    image = attempted.acquire(tmp_path / "data", served.url()).image
-    assert contents(image) == TARS
-    assert not image.resolved.insecure
-    assert (attempted.recorder.warnings, attempted.said) == ([], [])
-
-
-@pytest.mark.usefixtures("system")
-@pytest.mark.parametrize("name", ["ours.crt", "ours.pem", "127.0.0.1:{port}/ca.crt"])
-def test_packed_authority(name: str, served: ArchiveServer, authority: Certificate, tmp_path: Path) -> None:
-    root = certificates(tmp_path, name.format(port=served.port), authority.certificate.read_bytes())
-    attempted = Attempted({"root": root})
-    assert contents(attempted.acquire(tmp_path / "data", served.url()).image) == TARS
-    assert attempted.recorder.warnings == []
-
-
 @pytest.mark.usefixtures("system")
 @pytest.mark.parametrize("name", ["ours.txt", "127.0.0.1:1/ca.crt", "localhost/ca.crt"])
 def test_unknown_authority(name: str, served: ArchiveServer, authority: Certificate, tmp_path: Path) -> None:
@@ -88,15 +68,6 @@ def test_unknown_authority(name: str, served: ArchiveServer, authority: Certific
     assert served.asked == []
     assert "certs.d" in caught.value.hint
     assert os.listdir(tmp_path) == ["root"]
-
-
-@pytest.mark.usefixtures("system")
-def test_damaged_authority(served: ArchiveServer, tmp_path: Path) -> None:
-    attempted = Attempted({"root": certificates(tmp_path, "ours.crt", b"garbage")})
-    with pytest.raises(SourceError, match=r"cannot fetch 'https://.*cannot use the CA file '.*ours\.crt'"):
-        attempted.acquire(tmp_path / "data", served.url())
-    # Trying again does not mend it.
-    assert attempted.said == []
 
 
 @pytest.mark.usefixtures("system")

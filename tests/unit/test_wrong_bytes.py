@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import os
 import random
-import resource
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -26,7 +25,7 @@ from bootc_live.image.store.layer_store import LayerStore, Slot, layer_store
 from bootc_live.image.verified import VerifiedImage
 from bootc_live.source.archive.files import DirectoryFiles
 from bootc_live.source.archive.layout import LayoutSource
-from tests.lib.acquiring import contents, streamed
+from tests.lib.acquiring import contents, largest_file, streamed
 from tests.lib.archive_members import tar_of
 from tests.lib.building import Building
 from tests.lib.docker_writer import Saved, docker_members
@@ -90,17 +89,6 @@ def lie(tar: bytes, how: Compression, what: str) -> bytes:
     }[what]
 
 
-@contextmanager
-def room(size: int) -> Iterator[None]:
-    """No file can grow beyond `size` within the block: as good as a full file system."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 @pytest.fixture
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Programs would raise their own limit."""
@@ -157,7 +145,7 @@ def test_a_bomb_that_meets_the_limit(tmp_path: Path) -> None:
     good, mirror = (write_layout(tmp_path / name, image) for name in ("registry", "mirror"))
     blob = compress(tar, "gzip")
     (mirror / "blobs/sha256" / sha256(blob).partition(":")[2]).write_bytes(bomb(len(blob)))
-    with room(len(tar) + MIB):
+    with largest_file(len(tar) + MIB):
         found, warnings = fetched(TwoPlaces(mirror, good), tmp_path)
     assert contents(found) == [tar]
     assert len(warnings) == 1
@@ -190,14 +178,14 @@ def test_a_program_that_has_read_all_and_is_not_done(
     (mirror / "blobs/sha256" / sha256(blob).partition(":")[2]).write_bytes(wrong)
     source = TwoPlaces(mirror, good)
     monkeypatch.setattr(source, "distrust", lambda _: False)
-    with room(4 * MIB), pytest.raises(ImageError, match="it must be"):
+    with largest_file(4 * MIB), pytest.raises(ImageError, match="it must be"):
         fetched(source, tmp_path)
 
 
 @pytest.mark.usefixtures("in_process")
 def test_right_bytes_that_do_not_fit_are_a_lack_of_memory(tmp_path: Path) -> None:
     source = places(tmp_path, "gzip")
-    with room(8192), pytest.raises(OutOfMemoryError):
+    with largest_file(8192), pytest.raises(OutOfMemoryError):
         fetched(source, tmp_path)
     assert "registry" not in source.asked
 
@@ -244,7 +232,7 @@ def test_layers_that_are_consumed_as_they_come(what: str, tmp_path: Path) -> Non
 def test_a_stream_whose_layer_cannot_be_told_is_the_end_of_that_source_alone(tmp_path: Path) -> None:
     """A docker-archive names no digests: that its bytes fill memory says nothing of the image that was meant."""
     members = docker_members("ggcr", Saved([layer(file("zeros", bytes(3 * MIB)))]))
-    with room(MIB), pytest.raises(AdmissionError):
+    with largest_file(MIB), pytest.raises(AdmissionError):
         streamed(gzip.compress(tar_of(members)), tmp_path / "data")
 
 

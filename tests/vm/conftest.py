@@ -17,8 +17,9 @@ from typing import Final
 
 import pytest
 
+from tests.lib.addressed import LOOPBACK
 from tests.lib.name_server import name_server
-from tests.lib.registry import GUEST, LOOPBACK, Registry, registry
+from tests.lib.registry import GUEST, Registry, registry
 from tests.lib.tls import make_authority, make_server
 from tests.vm.builder import in_builder
 from tests.vm.hostile import LAYERS

@@ -77,6 +77,14 @@ PASSING = (
     Row("chunked", (*UNSIZED, *always(EVERYTHING, Fault(framing=Framing.CHUNKED)))),
     Row("wrong-range-bytes", once(BULK, Fault(after=MIB)), ranges=Ranges.WRONG_BYTES),
     Row("wrong-range-header", once(BULK, Fault(after=MIB)), ranges=Ranges.WRONG_HEADER),
+    *(
+        Row(
+            f"ranges-{status}-{refused}",
+            (*once(BULK, Fault(after=MIB)), *once(BULK, Fault(status=status), times=refused)),
+        )
+        for status in (400, 416, 500, 501)
+        for refused in (1, 2)
+    ),
     Row("everything-at-once", (*once(EVERYTHING, Fault(status=502)), *once(BLOBS, Fault(after=MIB), times=2))),
 )
 # Wrong content is final: it is not asked for again.
