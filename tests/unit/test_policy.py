@@ -12,11 +12,12 @@ import pytest
 
 from bootc_live.base.errors import ConfigError, TrustError
 from bootc_live.base.log import Recorder
-from bootc_live.config.host.policy import Kind, Policy, parse_policy
+from bootc_live.config.host.policy import Kind, Policy, Requirement, parse_policy
 from bootc_live.config.host.trust import Trust, read_trust
 from bootc_live.config.model import Require, TrustConfig
 from bootc_live.config.source_spec import parse_source
 from bootc_live.formats.oci.reference import parse_reference
+from bootc_live.image import trust
 from bootc_live.image.candidate import looked_up
 from bootc_live.image.detached import Detached, Evidence
 from bootc_live.image.trust import check_source, check_trust
@@ -74,6 +75,81 @@ def test_the_nearest_scope_decides(image: str, scope: str) -> None:
     rule, found = parsed({"default": [REJECT], "transports": {"docker": SCOPES}}).requirements(parse_reference(image))
     assert rule == f"/policy.json: docker {scope!r}"
     assert [each.kind for each in found] == [each["type"] for each in SCOPES[scope]]
+
+
+@pytest.mark.parametrize(
+    ("image", "scope"),
+    [
+        ("REGISTRY.example/os", "registry.example"),
+        ("registry.example/os", "Registry.Example"),
+        ("registry.example/os", "registry.example."),
+        ("registry.example/os", "registry.example.:443"),
+        ("registry.example:443/os", "registry.example"),
+        ("registry.example/os", "registry.example:443/os"),
+        ("Registry.example:443/os:1", "registry.EXAMPLE/os:1"),
+        ("registry.example:5000/os", "REGISTRY.example:5000"),
+        ("a.Registry.example/os", "*.registry.EXAMPLE"),
+        ("[FD00::1]:443/os", "[fd00::1]"),
+        ("[fd00::443]/os", "[fd00::443]"),
+        ("os", "docker.io/library/os"),
+        ("os", "index.docker.io"),
+        ("os", "registry-1.docker.io/library"),
+        ("index.docker.io/os", "docker.io/library/os"),
+        ("registry-1.docker.io:443/team/os", "docker.io/team"),
+        ("registry.example/os", None),
+        ("registry.example:5000/os", "other.example"),
+    ],
+)
+def test_no_spelling_of_a_host_evades_a_scope(image: str, scope: str | None) -> None:
+    """containers/image compares letter by letter, so that another spelling would be judged by the default."""
+    scopes = {"other.example": [ACCEPT], **({} if scope is None else {scope: [REJECT]})}
+    rule, found = parsed({"default": [ACCEPT], "transports": {"docker": scopes}}).requirements(parse_reference(image))
+    hit = scope is not None and scope != "other.example"
+    assert rule == (f"/policy.json: docker {scope!r}" if hit else "/policy.json: default")
+    assert found[0].kind == ("reject" if hit else "insecureAcceptAnything")
+
+
+@pytest.mark.parametrize(
+    ("image", "scope"),
+    [
+        ("registry.example/os", "registry.example:80"),
+        ("registry.example:4430/os", "registry.example"),
+        ("registry.example/os", "registry.example/OS"),
+        ("registry.example/os", "example"),
+        ("docker.io.example/os", "docker.io"),
+        ("index.docker.io:5000/os", "docker.io"),
+        ("[fd00::443]/os", "[fd00:]"),
+    ],
+)
+def test_other_places_are_other_scopes(image: str, scope: str) -> None:
+    scopes = {scope: [REJECT]}
+    rule, _ = parsed({"default": [ACCEPT], "transports": {"docker": scopes}}).requirements(parse_reference(image))
+    assert rule == "/policy.json: default"
+
+
+@pytest.mark.parametrize(
+    ("named", "identity", "expected", "same"),
+    [
+        ("Registry.example:443/os", "matchRepository", "", True),
+        ("registry.example/os", "exactRepository", "REGISTRY.example/os", True),
+        ("registry.example:443/os:1", "exactReference", "registry.example/os:1", True),
+        ("registry.example/os:1", "matchExact", "", True),
+        ("registry.example/os", "matchExact", "", False),
+        ("registry.example/os:2", "matchExact", "", False),
+        ("registry.example:5000/os", "matchRepository", "", False),
+        ("registry.example/os2", "matchRepository", "", False),
+        ("registry.example/OS", "matchRepository", "", False),
+    ],
+)
+def test_what_a_signature_names(named: str, identity: str, expected: str, same: bool) -> None:
+    wanted = Requirement(Kind.SIGNED, identity=identity, expected=expected)
+    assert trust._same_identity(named, wanted, parse_reference("registry.EXAMPLE/os:1")) is same
+
+
+@pytest.mark.parametrize("pair", [("a.example", "A.example"), ("docker.io/x", "index.docker.io/x"), ("a.b", "a.b:443")])
+def test_two_spellings_of_a_scope(pair: tuple[str, str]) -> None:
+    with pytest.raises(ConfigError, match=r"the scopes '.*' and '.*' are the same"):
+        parsed({"default": [ACCEPT], "transports": {"docker": {scope: [REJECT] for scope in pair}}})
 
 
 @pytest.mark.parametrize(

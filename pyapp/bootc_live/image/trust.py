@@ -292,7 +292,7 @@ def _misfit(signature: Signature, wanted: Requirement, reference: Reference | No
 def _same_identity(named: str, wanted: Requirement, reference: Reference | None) -> bool:
     """Compare as containers-policy.json(5) describes; an archive has no name of its own to compare with."""
     try:
-        signed = parse_reference(named)
+        signed = parse_reference(named).canonical
     except ValueError:
         return False
     repository = f"{signed.registry}/{signed.repository}"
@@ -300,7 +300,8 @@ def _same_identity(named: str, wanted: Requirement, reference: Reference | None)
     if wanted.identity == "exactRepository":
         return repository == _repository(wanted.expected)
     if wanted.identity == "exactReference":
-        return exact and str(signed) == str(parse_reference(wanted.expected))
+        return exact and str(signed) == str(parse_reference(wanted.expected).canonical)
+    reference = None if reference is None else reference.canonical
     if reference is None or repository != f"{reference.registry}/{reference.repository}":
         return False
     if wanted.identity == "matchRepository" or (wanted.identity == "matchRepoDigestOrExact" and reference.digest):
@@ -309,7 +310,7 @@ def _same_identity(named: str, wanted: Requirement, reference: Reference | None)
 
 
 def _repository(text: str) -> str:
-    parsed = parse_reference(text)
+    parsed = parse_reference(text).canonical
     return f"{parsed.registry}/{parsed.repository}"
 
 

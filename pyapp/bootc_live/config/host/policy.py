@@ -15,7 +15,7 @@ from typing import Any
 
 from bootc_live.base.errors import ConfigError
 from bootc_live.formats.json_text import read_json
-from bootc_live.formats.oci.reference import Reference, parse_reference
+from bootc_live.formats.oci.reference import Reference, canonical_host, parse_reference
 from bootc_live.system.signatures import PublicKey
 
 # Of keys without a policy: whatever a signature names.
@@ -79,10 +79,11 @@ class Policy:
             return f"{self.origin}: {' and '.join(name for name, _ in found)}", tuple(
                 one for _, each in found for one in each
             )
-        scopes = dict(self.scopes)
-        for scope in _scopes_of(reference):
-            if scope in scopes:
-                return f"{self.origin}: docker {scope!r}", scopes[scope]
+        scopes = {_canonical_scope(scope): (scope, found) for scope, found in self.scopes}
+        for name in _scopes_of(reference.canonical):
+            if name in scopes:
+                scope, requirements = scopes[name]
+                return f"{self.origin}: docker {scope!r}", requirements
         return f"{self.origin}: default", self.default
 
 
@@ -117,7 +118,7 @@ def parse_policy(content: bytes, origin: str, read: Callable[[str], bytes], thre
         return Policy(
             origin,
             parsed(document.get("default")),
-            tuple((scope, parsed(data)) for scope, data in transports.get(_REGISTRY, {}).items()),
+            tuple((scope, parsed(data)) for scope, data in _distinct(transports.get(_REGISTRY, {}))),
             tuple(archives),
         )
     except ValueError as error:
@@ -194,6 +195,21 @@ def _known(data: dict[str, Any], names: set[str]) -> None:
     unknown = data.keys() - names
     if unknown:
         raise ValueError(f"a requirement has the unknown field {sorted(unknown)[0]!r}")
+
+
+def _distinct(scopes: dict[str, object]) -> Iterator[tuple[str, object]]:
+    seen: dict[str, str] = {}
+    for scope, data in scopes.items():
+        same = seen.setdefault(_canonical_scope(scope), scope)
+        if same != scope:
+            raise ValueError(f"the scopes {same!r} and {scope!r} are the same")
+        yield scope, data
+
+
+def _canonical_scope(scope: str) -> str:
+    """Return a scope with its host in the one spelling: a rule must not be evaded by writing a name differently."""
+    host, slash, path = scope.partition("/")
+    return f"{canonical_host(host)}{slash}{path}"
 
 
 def _scopes_of(reference: Reference) -> Iterator[str]:

@@ -8,13 +8,12 @@ from urllib.parse import urlsplit
 from bootc_live.base.errors import ConfigError
 from bootc_live.config.host.logins import Login, Logins
 from bootc_live.config.host.routes import Endpoint
+from bootc_live.formats.oci.reference import canonical_host
 from bootc_live.source.http.client import origin_of
 
 # Public registries whose token service is on another host.
 _KNOWN: Final = {
     "docker.io": "https://auth.docker.io/token",
-    "index.docker.io": "https://auth.docker.io/token",
-    "registry-1.docker.io": "https://auth.docker.io/token",
     "registry.gitlab.com": "https://gitlab.com/jwt/auth",
 }
 
@@ -28,7 +27,7 @@ def gets_login(realm: str, host: str, endpoint: Endpoint, login: Login, logins: 
     place = urlsplit(realm)
     if place.hostname == urlsplit(f"//{host}").hostname:
         return True
-    named = endpoint.token_service or _KNOWN.get(endpoint.host.lower())
+    named = endpoint.token_service or _KNOWN.get(canonical_host(endpoint.host))
     if named is not None and origin_of(named) == origin_of(realm) and urlsplit(named).path in ("", "/", place.path):
         return True
     try:
