@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import gzip
-import hashlib
 import json
-import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NoReturn
@@ -22,13 +19,13 @@ from bootc_live.image.candidate import looked_up
 from bootc_live.image.recipe import Fetched
 from bootc_live.source.access import Access
 from bootc_live.source.archive.stream import StreamArchive
-from bootc_live.system.signatures import PublicKey
 from tests.lib.acquiring import QUICK, Attempted, contents
 from tests.lib.archive_members import oci_members, tar_of
 from tests.lib.archive_servers import PLACE, ArchiveServer, Asked, Reply, Stored, archive_server, flipped
 from tests.lib.docker_writer import Saved, docker_members
 from tests.lib.fetching import quiet
 from tests.lib.oci_writer import Image, Layer
+from tests.lib.signing import Key
 from tests.lib.small_image import HERE
 from tests.lib.tar_writer import file, layer
 
@@ -41,39 +38,6 @@ ARCHIVES = {
     "more at the end": PLAIN + bytes(10_000_000),
 }
 BUNDLE, SIGNATURE = f"{PLACE}.sigstore.json", f"{PLACE}.sig"
-KINDS = {
-    "p256": ("EC", "-pkeyopt", "ec_paramgen_curve:P-256"),
-    "p384": ("EC", "-pkeyopt", "ec_paramgen_curve:P-384"),
-    "rsa": ("RSA", "-pkeyopt", "rsa_keygen_bits:2048"),
-    "ed25519": ("ED25519",),
-}
-
-
-class Key:
-    """A key pair in a directory."""
-
-    def __init__(self, where: Path, kind: str = "p256") -> None:
-        self.private = where / f"{kind}.pem"
-        make = ["openssl", "genpkey", "-algorithm", *KINDS[kind], "-out", str(self.private)]
-        subprocess.run(make, check=True, capture_output=True)
-        shown = subprocess.run(["openssl", "pkey", "-in", self.private, "-pubout"], check=True, capture_output=True)
-        self.public = PublicKey(shown.stdout, str(where / f"{kind}.pub"))
-
-    def sign(self, content: bytes, algorithm: str = "sha256") -> str:
-        """The signature of a file, as cosign writes it."""
-        command = ["openssl", "dgst", f"-{algorithm}", "-sign", str(self.private)]
-        return base64.b64encode(subprocess.run(command, input=content, check=True, capture_output=True).stdout).decode()
-
-    def bundle(self, content: bytes, algorithm: str = "sha256", **message: object) -> bytes:
-        """The bundle of a file; `message` replaces what it says."""
-        digest = base64.b64encode(hashlib.new(algorithm, content).digest()).decode()
-        named = {"algorithm": algorithm.upper().replace("SHA", "SHA2_"), "digest": digest}
-        document = {
-            "mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json",
-            "verificationMaterial": {"publicKey": {"hint": ""}},
-            "messageSignature": {"messageDigest": named, "signature": self.sign(content, algorithm), **message},
-        }
-        return json.dumps(document).encode()
 
 
 @pytest.fixture(scope="module")
