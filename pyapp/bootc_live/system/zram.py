@@ -64,15 +64,9 @@ def failed_writes(device: str) -> int:
     return int(_read(f"{_BLOCK}/{os.path.basename(device)}/io_stat").split()[1])
 
 
-def memory_used(device: str) -> tuple[int, int]:
-    """Return the bytes of data in a zram device, and the bytes of memory that it uses."""
-    fields = _memory(device)
-    return fields[0], fields[2]
-
-
 def memory_limit(device: str) -> int:
     """Return the memory limit of a zram device in bytes; 0 is no limit."""
-    return _memory(device)[3]
+    return int(_read(f"{_BLOCK}/{os.path.basename(device)}/mm_stat").split()[3])
 
 
 def zram_below(where: str) -> str | None:
@@ -81,10 +75,6 @@ def zram_below(where: str) -> str | None:
     link = f"/sys/dev/block/{os.major(number)}:{os.minor(number)}"
     name = os.path.basename(os.path.realpath(link)) if os.path.exists(link) else ""
     return f"/dev/{name}" if name.startswith("zram") else None
-
-
-def _memory(device: str) -> list[int]:
-    return [int(field) for field in _read(f"{_BLOCK}/{os.path.basename(device)}/mm_stat").split()]
 
 
 def _require_zram() -> None:
