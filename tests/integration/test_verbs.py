@@ -103,7 +103,7 @@ def test_inspect(program: Program, small: Path) -> None:
     assert data["compressed_size"] == sum(layer["size"] for layer in data["layers"])
     ended = program.run("inspect", small).good()
     assert ended.stderr == ""
-    lines = dict(line.split(maxsplit=1) for line in ended.stdout.splitlines()[:5])
+    lines = dict(line.split(maxsplit=1) for line in ended.stdout.splitlines() if not line.startswith(" "))
     assert lines["manifest"] == data["manifest_digest"]
     assert lines["config"] == data["config_digest"]
     assert lines["layers"].startswith("2, ")

@@ -17,7 +17,7 @@ for word; do case $word in root@*) node=${word#root@} ;; esac; done
 case "$*" in
 *boot_id) cat "$node.boot" ;;
 *reboot) [ ! -e "$node.next" ] || { mv "$node.next" "$node.receipt"; echo new >"$node.boot"; } ;;
-*receipt.json) grep -q "$4" "$node.receipt" ;;
+*receipt.json) shift; "$1" "$2" "$3" "$node.receipt" ;;
 *is-system-running*) [ ! -e "$node.degraded" ] ;;
 *) exit 3 ;;
 esac
@@ -45,8 +45,8 @@ def test_rolling_update(trouble: str, said: str, asked: str, repo: Path, tmp_pat
         (tmp_path / name).chmod(0o755)
     for node in "ab":
         (tmp_path / f"{node}.boot").write_text("old\n")
-        (tmp_path / f"{node}.receipt").write_text("sha256:1\n")
-        (tmp_path / f"{node}.next").write_text("sha256:2\n")
+        (tmp_path / f"{node}.receipt").write_text('"manifest_digest": "sha256:1"\n')
+        (tmp_path / f"{node}.next").write_text('"manifest_digest": "sha256:2"\n')
     if trouble == "none":
         (tmp_path / "a.next").unlink()
     elif trouble:
