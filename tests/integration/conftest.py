@@ -12,6 +12,7 @@ from tests.lib.forked_program import ForkedProgram, forked_program
 from tests.lib.leaks import nothing_left
 from tests.lib.oci_writer import write_archive
 from tests.lib.program import NOBODY, Program
+from tests.lib.registry import Registry, registry
 from tests.lib.small_image import small_image
 
 
@@ -41,6 +42,13 @@ def nobody(zipapp: Path, tmp_path_factory: pytest.TempPathFactory) -> Program:
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An archive of the small image."""
     return write_archive(tmp_path_factory.mktemp("small") / "small.oci", small_image())
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    """A registry over HTTP."""
+    with registry(tmp_path_factory.mktemp("plain")) as running:
+        yield running
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import pytest
 from tests.lib.booted import booted
 from tests.lib.oci_writer import Compression, Image, Layer, compress, write_archive, write_layout
 from tests.lib.program import Program
-from tests.lib.registry import Registry, registry
+from tests.lib.registry import Registry
 from tests.lib.small_image import BASE, HERE, archive_of
 from tests.lib.tar_writer import file, layer
 
@@ -29,12 +28,6 @@ UNPACKED = sum(map(len, TARS))
 
 def image(compression: Compression = "gzip") -> Image:
     return Image([Layer(tar, compression) for tar in TARS], architecture=HERE)
-
-
-@pytest.fixture(scope="module")
-def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    with registry(tmp_path_factory.mktemp("plain")) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

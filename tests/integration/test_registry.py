@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import pytest
 from tests.lib.booted import booted
 from tests.lib.oci_writer import MEDIA_TYPES, Compression, Flavour, Image, Index, Layer, write_layout
 from tests.lib.program import Program
-from tests.lib.registry import Registry, registry
+from tests.lib.registry import Registry
 from tests.lib.small_image import BASE, HERE, UPPER
 from tests.lib.tar_writer import directory, file, hardlink, layer
 from tests.lib.tree_list import Line, differences, tree_list
@@ -41,13 +41,6 @@ def wanted(tmp_path_factory: pytest.TempPathFactory) -> list[Line]:
     tree = tree_list(where / "bundle/rootfs")
     assert {line.path for line in tree} >= {"order/who", "order/first", "order/link", "order/last", "usr/new"}
     return tree
-
-
-@pytest.fixture(scope="module")
-def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    """A registry over HTTP."""
-    with registry(tmp_path_factory.mktemp("plain")) as running:
-        yield running
 
 
 def pulled(program: Program, source: str, where: Path) -> list[Line]:

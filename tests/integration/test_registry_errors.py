@@ -12,20 +12,13 @@ import pytest
 
 from tests.lib.oci_writer import Image, Index, Layer, sha256, write_layout
 from tests.lib.program import Program
-from tests.lib.registry import Registry, registry
+from tests.lib.registry import Registry
 from tests.lib.small_image import BASE, HERE, UPPER
 from tests.lib.tar_writer import file, layer
 
 # Not zeros, so that half of it compressed is still half of it.
 BULK = layer(file("bulk", b"".join(sha256(bytes([number])).encode() for number in range(256)) * 64))
 LAYERS = [Layer(BASE), Layer(BULK), Layer(UPPER)]
-
-
-@pytest.fixture(scope="module")
-def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    """A registry over HTTP."""
-    with registry(tmp_path_factory.mktemp("registry")) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

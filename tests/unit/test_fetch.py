@@ -23,6 +23,7 @@ from bootc_live.source.archive.files import TarFiles
 from bootc_live.source.archive.layout import LayoutSource
 from bootc_live.source.archive.opening import open_archive
 from bootc_live.source.archive.reader import FileReader
+from tests.lib.acquiring import contents
 from tests.lib.fetching import fetched_archive
 from tests.lib.oci_writer import Compression, Flavour, Image, Index, Layer, compress, sha256, write_archive
 from tests.lib.small_image import HERE
@@ -40,12 +41,6 @@ def image(*layers: Layer, ref: str | None = "latest", architecture: str = HERE, 
 def fetched(tmp_path: Path, *items: Image | Index, without: tuple[str, ...] = ()) -> VerifiedImage:
     path = write_archive(tmp_path / "a.oci", *items, without=without)
     return fetched_archive(path, "/typed.oci", tmp_path / "data")
-
-
-def contents(image: VerifiedImage) -> list[bytes]:
-    """The tars as they lie in the data file."""
-    with open(image.path, "rb") as data:
-        return [os.pread(data.fileno(), made.size, made.offset) for made in image.layers]
 
 
 def failure(tmp_path: Path, *items: Image | Index) -> BootcLiveError:

@@ -6,7 +6,6 @@ import bz2
 import gzip
 import lzma
 import os
-import subprocess
 from collections.abc import Callable, Iterator
 from functools import cache
 
@@ -16,7 +15,7 @@ from bootc_live.base.errors import RunError
 from bootc_live.formats.cpio import header, padding, trailer
 from bootc_live.rootfs.boot_files.initramfs import holds, look_for, unpacked_size
 from bootc_live.system import decompress, inflate
-from tests.lib.needs import need
+from tests.lib.compressing import program
 
 NOISE = os.urandom(300_000)
 
@@ -24,16 +23,6 @@ NOISE = os.urandom(300_000)
 def archive(name: str, content: bytes = NOISE) -> bytes:
     """An archive of one file."""
     return header(name, 0o100644, len(content), 1) + content + padding(len(content)) + trailer()
-
-
-def program(*argv: str) -> Callable[[bytes], bytes]:
-    """Compress with a program."""
-
-    def compress(data: bytes) -> bytes:
-        need(argv[0])
-        return subprocess.run(argv, input=data, check=True, stdout=subprocess.PIPE).stdout
-
-    return compress
 
 
 COMPRESSED: dict[str, Callable[[bytes], bytes]] = {

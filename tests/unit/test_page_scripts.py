@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.lib.needs import needs
 from tests.lib.pages import blocks
 
 # A machine: what it says comes from files of its name. After `systemctl reboot` it has another boot, with NEXT.
@@ -60,10 +61,7 @@ def test_rolling_update(trouble: str, said: str, asked: str, repo: Path, tmp_pat
     assert [node for node in "ab" if f"root@{node}" in calls] == list(asked)
 
 
-@pytest.mark.skipif(
-    not all(map(shutil.which, ("ssh-keygen", "cpio", "systemd-tmpfiles"))),
-    reason="ssh-keygen, cpio or systemd-tmpfiles is missing",
-)
+@needs("ssh-keygen", "cpio", "systemd-tmpfiles")
 def test_archives_for_nodes(repo: Path, tmp_path: Path) -> None:
     """What arrives on a machine is its own key; a second run makes no other one."""
     (tmp_path / "nodes.txt").write_text("52-54-00-12-34-56 node7\n52-54-00-12-34-57 node8\n")

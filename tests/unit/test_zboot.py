@@ -6,8 +6,6 @@ import gzip
 import lzma
 import os
 import struct
-import subprocess
-from collections.abc import Callable
 
 import pytest
 
@@ -15,20 +13,10 @@ from bootc_live.base.errors import BootcLiveError, ImageError, RunError
 from bootc_live.formats.pe import sections
 from bootc_live.rootfs.boot_files.zboot import unwrap
 from bootc_live.system import decompress, inflate
-from tests.lib.needs import need
+from tests.lib.compressing import program
 from tests.unit.pe_files import pe_file
 
 KERNEL = b"MZ kernel " + os.urandom(100_000) + b"compressible " * 100_000
-
-
-def program(*argv: str) -> Callable[[bytes], bytes]:
-    """Compress with a program."""
-
-    def compress(data: bytes) -> bytes:
-        need(argv[0])
-        return subprocess.run(argv, input=data, check=True, stdout=subprocess.PIPE).stdout
-
-    return compress
 
 
 def xz_alone(data: bytes) -> bytes:
