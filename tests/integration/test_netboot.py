@@ -56,6 +56,13 @@ def test_archive_is_served_with_the_rest(program: Program, archive: Path, tmp_pa
     assert made["vmlinuz"] == KERNEL
     assert made["initrd.img"] == INITRAMFS
     assert made["rootfs.oci"] == archive.read_bytes()
+    signature = archive.with_name(f"{archive.name}.sig")
+    signature.write_text("a signature of the file")
+    program.run("netboot", archive, "-o", tmp_path / "signed", *options).good()
+    assert content(tmp_path / "signed") == {**content(tmp_path / "os"), "rootfs.oci.sig": signature.read_bytes()} | {
+        "SHA256SUMS": (tmp_path / "signed/SHA256SUMS").read_bytes()
+    }
+    signature.unlink()
     digest = digest_of(program, archive)
     cmdline = f"root=bootc-live:{URL}/rootfs.oci console=ttyS0 rw bootc.live.digest={digest}"
     assert ended.stdout == f"{cmdline}\n"

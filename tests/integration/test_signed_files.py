@@ -109,7 +109,7 @@ VERBS: dict[str, list[str]] = {
     "estimate": ["--memory", "8G"],
     "erofs": ["OUT"],
     "unpack": ["OUT"],
-    "netboot": ["--url", "http://boot.example/os", "-o", "OUT"],
+    "netboot": ["--rootfs", "-o", "OUT"],
     "uki": ["--append", "root=bootc-live:http://boot.example/os.oci", "-o", "OUT"],
 }
 

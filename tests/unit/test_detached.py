@@ -6,16 +6,17 @@ import gzip
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
-from bootc_live.base.errors import BootcLiveError, SourceError, TrustError
+from bootc_live.base.errors import BootcLiveError, ImageError, SourceError, TrustError
 from bootc_live.base.log import Recorder
 from bootc_live.config.host.policy import Policy, keys_policy, parse_policy
 from bootc_live.config.host.trust import Trust
 from bootc_live.config.source_spec import parse_source
 from bootc_live.image.candidate import looked_up
+from bootc_live.image.fetch_stream import resolve_stream
 from bootc_live.image.recipe import Fetched
 from bootc_live.source.access import Access
 from bootc_live.source.archive.stream import StreamArchive
@@ -30,7 +31,7 @@ from tests.lib.small_image import HERE
 from tests.lib.tar_writer import file, layer
 
 TARS = [layer(file("a", b"x" * 200_000)), layer(file("b", "y"))]
-PLAIN = tar_of(oci_members(Image([Layer(tar) for tar in TARS], architecture=HERE)))
+PLAIN = tar_of(oci_members(Image([Layer(tar, "none") for tar in TARS], architecture=HERE)))
 ARCHIVES = {
     "tar": PLAIN,
     "gzip": gzip.compress(PLAIN, 1),
@@ -100,6 +101,23 @@ def test_a_file_beside_a_file(tmp_path: Path, key: Key) -> None:
     path.write_bytes(flipped(PLAIN, len(PLAIN) - 1))
     with pytest.raises(TrustError, match="that of another file"):
         Attempted(wanted).acquire(tmp_path / "data2", str(path))
+
+
+def test_a_file_that_changes_after_it_was_judged(tmp_path: Path, key: Key, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is read twice, and only what the signed documents name by digest is taken the second time."""
+    path = tmp_path / "os.oci"
+    path.write_bytes(PLAIN)
+    (tmp_path / "os.oci.sigstore.json").write_bytes(key.bundle(PLAIN))
+    attempt = Attempted({"trust": Trust((keys_policy([key.public], 1),))})
+
+    def judged(*arguments: Any) -> Any:
+        found = resolve_stream(*arguments)
+        path.write_bytes(PLAIN.replace(b"x" * 100, b"z" * 100))
+        return found
+
+    monkeypatch.setattr("bootc_live.image.candidate.resolve_stream", judged)
+    with pytest.raises(ImageError, match="it must be sha256:"):
+        attempt.acquire(tmp_path / "data", str(path))
 
 
 def test_a_url_with_a_query_keeps_it(tmp_path: Path, key: Key) -> None:

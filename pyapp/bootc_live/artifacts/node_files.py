@@ -15,6 +15,7 @@ from bootc_live.base.log import Recorder
 from bootc_live.base.redact import redact_value
 from bootc_live.config.cmdline.tokens import Token, redact_cmdline
 from bootc_live.config.source_spec import ROOT_PREFIX, ArchiveFile, RegistryImage, SourceSpec, parse_source
+from bootc_live.image.detached import ENDINGS
 from bootc_live.image.layout_recorder import RecordedLayout
 from bootc_live.image.trust import TrustVerdict
 from bootc_live.rootfs.boot_files.extract import BootArtifacts
@@ -79,7 +80,7 @@ class NodeFiles:
     """A kernel of the release ``version``, initrds by name in their order, and a command line.
 
     ``identity`` is the image's digest, ``verdict`` who signed it. ``archive`` is the file that machines fetch the
-    image from, or None if they use another source.
+    image from, and signatures of it, by the ends of their names; it is empty if they use another source.
     """
 
     version: str
@@ -87,7 +88,7 @@ class NodeFiles:
     verdict: TrustVerdict
     kernel: BootFile
     initrds: Mapping[str, Initrd]
-    archive: BootFile | None
+    archive: Mapping[str, BootFile]
     cmdline: str
 
     @property
@@ -134,7 +135,7 @@ def node_files(
         initrds[name] = _PaddedInitrd(file)
     if options.rootfs:
         initrds[_ROOTFS] = _layout(artifacts)
-    archive = _file(spec.path, "") if served and isinstance(spec, ArchiveFile) else None
+    archive = _with_signatures(spec.path) if served and isinstance(spec, ArchiveFile) else {}
     files = artifacts.files
     return NodeFiles(files.version, image.identity, artifacts.verdict, files.kernel, initrds, archive, cmdline)
 
@@ -155,6 +156,11 @@ def _source_arguments(spec: SourceSpec, root: str, access: Access) -> Iterator[T
             yield Token("bootc.registry.unsecure", None)
     elif access.label is not None and root != f"/{LAYOUT}":
         yield Token("bootclabel", access.label)
+
+
+def _with_signatures(path: str) -> dict[str, BootFile]:
+    """Return an archive and the signatures beside it, by the ends of their names."""
+    return {end: _file(path + end, "") for end in ("", *ENDINGS) if not end or os.path.isfile(path + end)}
 
 
 def _file(path: str, what: str) -> BootFile:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from bootc_live.base.log import Recorder
-from bootc_live.config.source_spec import SourceSpec
+from bootc_live.config.source_spec import ArchiveFile, SourceSpec
 from bootc_live.image.detached import Detached, Evidence, detached_signatures, signed_source
 from bootc_live.image.fetch import fetch_layers
 from bootc_live.image.fetch_stream import resolve_stream, stream_candidate
@@ -73,6 +73,15 @@ def candidate(
     with open_source(spec, access, detached.algorithms) as source:
         warn_if_insecure(source, access, recorder)
         check_stream(source, access.trust, detached)
+        if isinstance(source, StreamSource) and isinstance(spec, ArchiveFile) and detached.algorithms:
+            with open_source(spec, access) as parts:
+                if not isinstance(parts, StreamSource):
+                    # Read to judge it, then by its parts: these are what the documents that were judged name by digest.
+                    with recorder.phase("resolve", f"reading {source.source_text}"):
+                        found = resolve_stream(source, wanted, detached)
+                    _report(found.image, recorder)
+                    yield _BlobCandidate(parts, found, wanted.known, store, recorder)
+                    return
         if isinstance(source, StreamSource):
             # It contains all layers again, in an order that cannot be chosen.
             store.forget_consumed(store.consumed)

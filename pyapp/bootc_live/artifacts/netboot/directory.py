@@ -35,8 +35,7 @@ def write_netboot(directory: str, files: NodeFiles, base: str | None) -> list[Wr
     contents: dict[str, Iterable[bytes]] = {name: [text.encode()] for name, text in loader_files(entry).items()}
     contents |= {name: initrd.chunks() for name, initrd in files.initrds.items()}
     contents[_KERNEL] = files.kernel.chunks()
-    if files.archive is not None:
-        contents[ARCHIVE] = files.archive.chunks()
+    contents |= {f"{ARCHIVE}{end}": file.chunks() for end, file in files.archive.items()}
     written = [_write(directory, name, contents[name]) for name in sorted(contents)]
     sums = "".join(f"{one.sha256}  {one.name}\n" for one in written)
     _write(directory, SUMS, [sums.encode()])
