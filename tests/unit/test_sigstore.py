@@ -120,6 +120,11 @@ def test_signatures_that_are_no_base64(signature: str) -> None:
         (bundle(changed(STATEMENT, "_type", "x")), "no in-toto statement"),
         (bundle(changed(STATEMENT, "predicateType", "https://slsa.dev/provenance/v1")), "no signature of an image"),
         (bundle(changed(STATEMENT, "subject", [])), "no subject"),
+        (
+            bundle(changed(STATEMENT, "subject", [{"digest": {"sha1": "2" * 40}}])),
+            "names no digest by sha256 or sha512",
+        ),
+        (bundle(changed(STATEMENT, "subject", [{"digest": {}}])), "names no digest by sha256 or sha512"),
         (bundle(changed(STATEMENT, "subject", [{"digest": {"sha256": "x"}}])), "not a sha256"),
         (bundle(dsseEnvelope=None, messageSignature={"messageDigest": {"algorithm": "MD5"}}), "algorithm 'MD5'"),
         (bundle().replace(b'"dsseEnvelope"', b'"DSSEEnvelope": 1, "dsseEnvelope"'), "upper and lower case"),

@@ -117,6 +117,8 @@ def _parse_envelope(envelope: dict[str, Any]) -> Signature:
         for algorithm, encoded in _object(_object(subject, None), "digest").items()
         if algorithm in ("sha256", "sha512")
     ]
+    if not digests:
+        raise ValueError("it names no digest by sha256 or sha512")
     signed = pre_authentication_encoding(kind, payload)
     return Signature("bundle", _decode(_object(signatures[0], None).get("sig")), signed, tuple(digests))
 
