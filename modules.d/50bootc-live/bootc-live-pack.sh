@@ -11,8 +11,8 @@ bootc_live_pack() {
 		return 1
 	fi
 	_python=$(bootc_live_python) || return 1
-	# It makes the link /usr/lib/bootc-live/python to the interpreter.
-	_binaries=$("$_python" -I -S -B "$_zipapp" freeze "$initdir" "$@") || return 1
+	# It makes the link /usr/lib/bootc-live/python to the interpreter. Code keeps its lines, without columns.
+	_binaries=$("$_python" -I -S -B -X no_debug_ranges "$_zipapp" freeze "$initdir" "$@") || return 1
 	# dracut finds the libraries of executable files only; extension modules are not executable.
 	# shellcheck disable=SC2086 # paths without blanks
 	_libraries=$(ldd $_binaries | sed -n 's,.*=> \(/[^ ]*\) .*,\1,p' | sort -u)

@@ -136,6 +136,27 @@ def test_only_compiled_modules(initrd: Initrd) -> None:
     files = [path for path in lib.rglob("*") if path.is_file() and "lib-dynload" not in path.parts]
     assert {path.suffix for path in files} == {".pyc"}
     assert not list(lib.rglob("__pycache__"))
+    assert (lib / "os.pyc").exists()
+    assert not (lib / "importlib/_bootstrap.pyc").exists()
+
+
+LOOK = """
+import json, sys
+sys.path.insert(0, "/usr/lib/bootc-live/bootc-live.pyz")
+from bootc_live.base import log
+print({text.__doc__ for text in (json, json.dumps, log, log.Progress.line)})
+# dataclass() writes a text for a class that has none.
+print(log.Recorder.__doc__)
+for function in (json.dumps, log.Progress.line):
+    places = list(function.__code__.co_positions())
+    print(all(place[0] for place in places), {column for place in places for column in place[2:]})
+"""
+
+
+def test_compiled_modules_have_lines_for_tracebacks(initrd: Initrd) -> None:
+    """And neither docstrings nor columns, which take a third of the room."""
+    said = initrd.run(PYTHON, "-I", "-S", "-B", "-c", LOOK)
+    assert said == "{'.'}\n.\nTrue {None}\nTrue {None}\n"
 
 
 def test_kargs(initrd: Initrd) -> None:

@@ -61,7 +61,8 @@ found = []
 for name, module in sorted(sys.modules.items()):
     spec = getattr(module, "__spec__", None)
     path = getattr(module, "__file__", None)
-    if path and name != "__main__" and spec is not None:
+    # What is frozen into the interpreter is not read from a file; it finds the directory of the library by that of os.
+    if path and name != "__main__" and spec is not None and (spec.origin != "frozen" or name == "os"):
         found.append([spec.name, path, hasattr(module, "__path__")])
 import json
 print(json.dumps(found))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import io
 import marshal
@@ -75,4 +76,11 @@ def _zip(members: dict[str, bytes]) -> bytes:
 
 
 def _bytecode(source: bytes, name: str) -> bytes:
-    return _HEADER + marshal.dumps(compile(source, name, "exec", dont_inherit=True))
+    """Compile a module without its docstrings, which nobody reads in an initramfs."""
+    module = ast.parse(source)
+    for node in ast.walk(module):
+        match getattr(node, "body", None):
+            case [ast.Expr(value=ast.Constant(value=str()) as text), *_]:
+                # Not removed: dataclass() would write one at every start.
+                text.value = "."
+    return _HEADER + marshal.dumps(compile(module, name, "exec", dont_inherit=True))
