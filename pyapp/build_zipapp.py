@@ -43,6 +43,8 @@ _UNIX = 3
 _DROPPED = ("*/tests/*", "*/benchmarks/*", "*/__pycache__/*", "*.pyc", "*.pyi", "*/py.typed")
 # PyYAML works without its libyaml binding, which is the one compiled file of any locked wheel.
 _OPTIONAL_BINDING = ("yaml/_yaml.*.so", "yaml/cyaml.py", "_yaml/*")
+# urllib3 in web browsers.
+_ELSEWHERE = ("urllib3/contrib/emscripten/*",)
 _COMPILED = (".so", ".pyd", ".dylib", ".dll", ".pyc", ".a", ".o")
 _LICENCE = ("LICENSE*", "LICENCE*", "COPYING*", "NOTICE*", "AUTHORS*")
 
@@ -55,8 +57,11 @@ def collect(wheels: dict[Pin, Path]) -> Members:
     Raises BuildError when two of them claim one name or something compiled is among them.
     """
     members: Members = {"__main__.py": START, "LICENSE": (ROOT / "LICENSE").read_bytes()}
-    sources = [("bootc_live", _tree(PACKAGE, PYAPP)), ("shims", _tree(SHIMS, SHIMS))]
-    sources += [(pin.name, _wheel(pin, path)) for pin, path in wheels.items()]
+    shims = _tree(SHIMS, SHIMS)
+    sources = [("bootc_live", _tree(PACKAGE, PYAPP)), ("shims", shims)]
+    for pin, path in wheels.items():
+        wheel = _wheel(pin, path)
+        sources.append((pin.name, {name: content for name, content in wheel.items() if name not in shims}))
     for origin, files in sources:
         for name, content in files.items():
             if name in members:
@@ -136,7 +141,7 @@ def _wheel(pin: Pin, wheel: Path) -> Members:
             if path.parts[0].endswith(".dist-info"):
                 if _matches(path.name, _LICENCE):
                     members[f"licenses/{pin.name}-{pin.version}/{path.name}"] = archive.read(name)
-            elif not name.endswith("/") and not _matches(name, (*_DROPPED, *_OPTIONAL_BINDING)):
+            elif not name.endswith("/") and not _matches(name, (*_DROPPED, *_OPTIONAL_BINDING, *_ELSEWHERE)):
                 members[name] = archive.read(name)
     if not any(name.startswith("licenses/") for name in members):
         raise BuildError(f"{wheel.name} holds no licence text under a known name")
