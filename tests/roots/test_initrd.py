@@ -159,6 +159,23 @@ def test_compiled_modules_have_lines_for_tracebacks(initrd: Initrd) -> None:
     assert said == "{'.'}\n.\nTrue {None}\nTrue {None}\n"
 
 
+COMPILE = """
+import dataclasses, marshal, sys, zipimport
+sys.path.insert(0, "/usr/lib/bootc-live/bootc-live.pyz")
+methods = marshal.loads(zipimport.zipimporter(sys.path[0]).get_data("methods"))
+def execute(text, *scopes):
+    if text not in methods:
+        print(text)
+    exec(methods[text], *scopes)
+dataclasses.exec = execute
+import bootc_live.cli.boot
+"""
+
+
+def test_methods_of_dataclasses_are_compiled(initrd: Initrd) -> None:
+    assert initrd.run(PYTHON, "-I", "-S", "-B", "-c", COMPILE) == ""
+
+
 def test_kargs(initrd: Initrd) -> None:
     said = initrd.run("bootc-live", "kargs", "root=bootc-live:docker://r.example/ö rw")
     assert "root=bootc-live:docker://r.example/ö\n" in said

@@ -29,8 +29,8 @@ def main(arguments: argparse.Namespace) -> int:
         raise ConfigError("freeze works only from the zipapp", hint="run build/bootc-live.pyz freeze DIR")
     # Decompressors run as nobody and must be able to read the library.
     os.umask(0o022)
-    modules = loaded_modules(archive, _all_features(root, set(arguments.feature)))
-    binaries = write_modules(root, archive, modules)
+    modules, texts = loaded_modules(archive, _all_features(root, set(arguments.feature)))
+    binaries = write_modules(root, archive, modules, texts)
     interpreter = os.path.realpath(sys.executable)
     _link(interpreter, os.path.join(root, TOP.lstrip("/"), "python"))
     print_results(sorted({interpreter, *binaries}))

@@ -35,6 +35,12 @@ _CHILD = """
 import sys
 archive, network, *names = sys.argv[1:]
 sys.path.insert(0, archive)
+import dataclasses
+texts = []
+def execute(text, *scopes):
+    texts.append(text)
+    exec(text, *scopes)
+dataclasses.exec = execute
 for name in names:
     __import__(name)
 # The interpreter needs it to run a zip.
@@ -65,7 +71,7 @@ for name, module in sorted(sys.modules.items()):
     if path and name != "__main__" and spec is not None and (spec.origin != "frozen" or name == "os"):
         found.append([spec.name, path, hasattr(module, "__path__")])
 import json
-print(json.dumps(found))
+print(json.dumps([found, texts]))
 """
 
 
@@ -78,17 +84,17 @@ class Module:
     package: bool
 
 
-def loaded_modules(archive: str, features: Iterable[str]) -> list[Module]:
-    """Return the modules that features need, sorted by name. Raises RunError if one cannot be imported.
+def loaded_modules(archive: str, features: Iterable[str]) -> tuple[list[Module], set[str]]:
+    """Return the modules that features need, sorted by name, and the texts that dataclass() compiles in them.
 
-    ``archive`` is the zipapp, or the directory that contains the package.
+    ``archive`` is the zipapp, or the directory that contains the package. Raises RunError if one cannot be imported.
     """
     wanted = {needed for feature in features for needed in (feature, *_NEEDS.get(feature, ()))}
     names = sorted(set(_own_modules(wanted)) | {name for feature in wanted for name in _LIBRARIES.get(feature, ())})
     network = "yes" if "net" in wanted else "no"
     argv = [sys.executable, "-ISB", "-c", _CHILD, archive, network, *names]
-    answer = json.loads(run(argv, hint="run bootc-live --version with this Python"))
-    return [Module(str(name), str(path), bool(package)) for name, path, package in answer]
+    found, texts = json.loads(run(argv, hint="run bootc-live --version with this Python"))
+    return [Module(str(name), str(path), bool(package)) for name, path, package in found], set(texts)
 
 
 def _own_modules(features: set[str]) -> list[str]:
