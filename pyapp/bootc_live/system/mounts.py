@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from bootc_live.system.run import run
-from bootc_live.system.system_call import system_call
+from bootc_live.system.system_call import libc_call, system_call
 
 # Numbers of system calls since Linux 5.2, the same on all architectures.
 _OPEN_TREE, _MOVE_MOUNT = 428, 429
@@ -16,6 +16,7 @@ _FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432
 _CLOEXEC = 1
 _SET_FLAG, _SET_STRING, _CREATE = 0, 1, 6
 _RDONLY = 1
+_MNT_DETACH = 2
 
 
 def mount(kind: str, what: str, where: str, options: str, *, hint: str, cwd: str | None = None) -> None:
@@ -47,8 +48,8 @@ def attach_tree(tree: int, where: str) -> None:
 
 
 def unmount(where: str) -> None:
-    """Unmount recursively and lazily; raises RunError."""
-    run(["umount", "-R", "-l", where], hint="look at /proc/self/mountinfo")
+    """Unmount lazily, with all mounts below (MNT_DETACH of umount(2)). Raises OSError."""
+    libc_call("umount2", os.fsencode(where), _MNT_DETACH)
 
 
 @contextmanager
