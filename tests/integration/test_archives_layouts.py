@@ -108,6 +108,7 @@ def blobs(layout: Path) -> dict[str, Path]:
 DAMAGES = [
     ("index", "missing"),
     ("index", "empty"),
+    ("manifest", "missing"),
     ("manifest", "changed"),
     ("manifest", "short"),
     ("config", "missing"),

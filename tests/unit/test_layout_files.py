@@ -161,17 +161,6 @@ def test_files_in_a_directory(tmp_path: Path) -> None:
     files.interrupt()
 
 
-def test_layout_directory(tmp_path: Path) -> None:
-    layout = write_layout(tmp_path / "layout", IMAGE, Image([Layer(TARS[0])], "other", HERE))
-    assert contents(acquired(tmp_path / "data", str(layout))) == TARS
-    assert contents(acquired(tmp_path / "other", str(layout), label="other")) == TARS[:1]
-    with pytest.raises(SourceError, match="no image called 'third'"):
-        acquired(tmp_path / "third", str(layout), label="third")
-    before = os.listdir("/proc/self/fd")
-    acquired(tmp_path / "again", f"{layout}/")
-    assert os.listdir("/proc/self/fd") == before
-
-
 def test_layout_of_links(tmp_path: Path) -> None:
     """As tools keep them that share blobs between layouts."""
     layout = write_layout(tmp_path / "layout", IMAGE)
@@ -182,17 +171,6 @@ def test_layout_of_links(tmp_path: Path) -> None:
         path.symlink_to(tmp_path / path.name)
     (tmp_path / "current").symlink_to("layout")
     assert contents(acquired(tmp_path / "data", str(tmp_path / "current"))) == TARS
-
-
-def test_layout_that_misses_something(tmp_path: Path) -> None:
-    names = [name for name in oci_members(IMAGE) if name != "oci-layout"]
-    assert len(names) == 5
-    for number, name in enumerate(names):
-        layout = write_layout(tmp_path / f"layout-{number}", IMAGE, without=[name])
-        with pytest.raises(SourceError, match=name.rpartition("/")[2]) as caught:
-            acquired(tmp_path / "data", str(layout))
-        assert repr(str(layout)) in caught.value.message
-        assert not (tmp_path / "data").exists()
 
 
 @contextmanager
@@ -335,22 +313,6 @@ def test_the_reader_of_a_file(tmp_path: Path) -> None:
 def test_labels(names: list[list[str]], label: str | None, chosen: list[int]) -> None:
     entries = list(enumerate(names))
     assert choose("source", entries, lambda entry: set(entry[1]), label) == [entries[number] for number in chosen]
-
-
-@pytest.mark.parametrize(
-    ("names", "label", "message"),
-    [
-        ([["a:v1"], ["b:v1"]], "v1", "contains several images called 'v1' (it contains: a:v1, b:v1)"),
-        ([["a:v1", "a:v2"], ["a:v1"]], "a:v1", "contains several images called 'a:v1'"),
-        ([["a:v1"]], "v", "no image called 'v' (it contains: a:v1)"),
-        ([["a:v1"], ["b:v2"]], None, "no image called 'latest' (it contains: a:v1, b:v2)"),
-    ],
-)
-def test_labels_that_do_not_name_one(names: list[list[str]], label: str | None, message: str) -> None:
-    with pytest.raises(SourceError) as caught:
-        choose("source", names, set, label)
-    assert message in caught.value.message
-    assert "bootclabel=" in caught.value.hint
 
 
 @pytest.mark.parametrize("label", ["x:7", "7", "none", None])

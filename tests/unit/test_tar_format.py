@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-
 import pytest
 
 from bootc_live.formats.tar.header import HEADER, checksum_matches, number, pax_records, text, timestamp
@@ -182,12 +180,3 @@ def test_timestamp(value: bytes, seconds: int, nanoseconds: int) -> None:
 def test_not_a_timestamp(value: bytes) -> None:
     with pytest.raises(ValueError, match="a pax time is not a number"):
         timestamp(value)
-
-
-def test_nanoseconds_always_count_forward() -> None:
-    numbers = random.Random(3)
-    for _ in range(1000):
-        seconds, nano = numbers.randint(-(10**10), 10**10), numbers.randint(0, 999_999_999)
-        whole = seconds * 10**9 + nano
-        sign, (front, behind) = "-" if whole < 0 else "", divmod(abs(whole), 10**9)
-        assert timestamp(f"{sign}{front}.{behind:09}".encode()) == (seconds, nano)
