@@ -6,11 +6,11 @@ import gzip
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import pytest
 
-from bootc_live.base.errors import BootcLiveError, ImageError, SourceError, TrustError
+from bootc_live.base.errors import BootcLiveError, SourceError, TrustError
 from bootc_live.base.log import Recorder
 from bootc_live.config.host.policy import Policy, keys_policy, parse_policy
 from bootc_live.config.host.trust import Trust
@@ -21,11 +21,11 @@ from bootc_live.image.recipe import Fetched
 from bootc_live.source.access import Access
 from bootc_live.source.archive.stream import StreamArchive
 from tests.lib.acquiring import QUICK, Attempted, contents
-from tests.lib.archive_members import oci_members, tar_of
+from tests.lib.archive_members import Members, oci_members, tar_of
 from tests.lib.archive_servers import PLACE, ArchiveServer, Asked, Reply, Stored, archive_server, flipped
 from tests.lib.docker_writer import Saved, docker_members
 from tests.lib.fetching import quiet
-from tests.lib.oci_writer import Image, Layer
+from tests.lib.oci_writer import Image, Layer, sha256
 from tests.lib.signing import Key
 from tests.lib.small_image import HERE
 from tests.lib.tar_writer import file, layer
@@ -110,14 +110,71 @@ def test_a_file_that_changes_after_it_was_judged(tmp_path: Path, key: Key, monke
     (tmp_path / "os.oci.sigstore.json").write_bytes(key.bundle(PLAIN))
     attempt = Attempted({"trust": Trust((keys_policy([key.public], 1),))})
 
+    others = tar_of(oci_members(Image([Layer(layer(file("c", "z")))], architecture=HERE)))
+    changes = [(PLAIN.replace(b"x" * 100, b"z" * 100), "it must be sha256:"), (others, "truncated")]
+
     def judged(*arguments: Any) -> Any:
         found = resolve_stream(*arguments)
-        path.write_bytes(PLAIN.replace(b"x" * 100, b"z" * 100))
+        path.write_bytes(changes[0][0])
         return found
 
     monkeypatch.setattr("bootc_live.image.candidate.resolve_stream", judged)
-    with pytest.raises(ImageError, match="it must be sha256:"):
-        attempt.acquire(tmp_path / "data", str(path))
+    while changes:
+        path.write_bytes(PLAIN)
+        with pytest.raises(BootcLiveError, match=changes[0][1]):
+            attempt.acquire(tmp_path / "data", str(path))
+        changes.pop(0)
+
+
+def test_layers_after_the_index(tmp_path: Path, key: Key) -> None:
+    """An index at the front is what most archives do not have."""
+    members = oci_members(Image([Layer(tar, "none") for tar in TARS], architecture=HERE))
+    archive = tar_of({name: members[name] for name in sorted(members, reverse=True)})
+    found, _ = fetched(tmp_path, archive, {BUNDLE: key.bundle(archive)}, keys_policy([key.public], 1))
+    assert (found.verdict.signed, contents(found.image)) == (True, TARS)
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_a_signature_in_the_archive_counts_beside_one_of_somebody_else(
+    last: bool, tmp_path: Path, key: Key, other: Key
+) -> None:
+    members = oci_members(Image([Layer(tar, "none") for tar in TARS], architecture=HERE))
+    signed = with_signature(members, key)
+    archive = tar_of({name: signed[name] for name in sorted(signed, reverse=last)})
+    beside = {SIGNATURE: other.sign(archive).encode()}
+    for ranges in (True, False):
+        found, _ = fetched(tmp_path, archive, beside, keys_policy([key.public], 1), ranges=ranges)
+        assert found.verdict.keys == (key.public.name,)
+        (tmp_path / "data").unlink()
+
+
+def with_signature(members: Members, key: Key) -> Members:
+    """The members of a layout with the signature of its image, as cosign saves it."""
+    index = json.loads(cast(bytes, members["index.json"]))
+    payload, signature = key.simple(index["manifests"][0]["digest"], "registry.example/os")
+    entry = {
+        "mediaType": "application/vnd.dev.cosign.simplesigning.v1+json",
+        "digest": sha256(payload),
+        "size": len(payload),
+        "annotations": {"dev.cosignproject.cosign/signature": signature},
+    }
+    config = {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": sha256(b"{}"), "size": 2}
+    kind = "application/vnd.oci.image.manifest.v1+json"
+    manifest = json.dumps({"schemaVersion": 2, "mediaType": kind, "config": config, "layers": [entry]}).encode()
+    named = {"kind": "dev.cosignproject.cosign/sigs"}
+    index["manifests"].append(
+        {"mediaType": kind, "digest": sha256(manifest), "size": len(manifest), "annotations": named}
+    )
+    blobs = {f"blobs/sha256/{sha256(each)[7:]}": each for each in (payload, b"{}", manifest)}
+    return {**members, **blobs, "index.json": json.dumps(index).encode()}
+
+
+def test_what_follows_the_last_member_has_a_limit(tmp_path: Path, key: Key, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bomb there would take time without end."""
+    monkeypatch.setattr("bootc_live.source.archive.stream._LONGEST_END", 1_000_000)
+    archive = ARCHIVES["more at the end"]
+    with pytest.raises(SourceError, match="more than 1000000 bytes follow its last member"):
+        fetched(tmp_path, archive, {BUNDLE: key.bundle(archive)}, keys_policy([key.public], 1))
 
 
 def test_a_url_with_a_query_keeps_it(tmp_path: Path, key: Key) -> None:

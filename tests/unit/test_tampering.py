@@ -227,6 +227,16 @@ def thousands(served: Served) -> None:
     served.sign(change=lambda _payload: b"{}", times=1000)
 
 
+def of_a_file(served: Served) -> None:
+    bundle = served.key.bundle(served.blobs[served.digest])
+    served.blobs[sha256(bundle)] = bundle
+    tag = f"{served.digest.replace(':', '-')}.sig"
+    manifest = json.loads(served.tags[tag])
+    kind = "application/vnd.dev.sigstore.bundle.v0.3+json"
+    manifest["layers"] = [{"mediaType": kind, "digest": sha256(bundle), "size": len(bundle)}]
+    served.tags[tag] = json.dumps(manifest).encode()
+
+
 def redirect(served: Served) -> None:
     payload = served.key.simple(served.digest, f"{served.host}/os")[0]
     place = Reply(307, headers={"Location": "file:///etc/passwd"})
@@ -254,6 +264,7 @@ ROWS: dict[str, tuple[Callable[[Served], Access | None], str]] = {
     "the hexadecimal of another algorithm": (same_hex, "a signature names another image"),
     "a huge signature": (huge, "262144 is the limit"),
     "thousands of signatures": (thousands, "there are more than 256 signatures"),
+    "the signature of a file in place of one of an image": (of_a_file, "a signature is that of a file"),
     "a redirect to a file": (redirect, "neither http: nor https:"),
 }
 
