@@ -13,7 +13,7 @@ from typing import Any, Final
 from bootc_live.base.log import Recorder
 from bootc_live.config.model import RetryLimits
 from bootc_live.config.source_spec import parse_source
-from bootc_live.image.detached import Detached
+from bootc_live.image.detached import Beside
 from bootc_live.image.fetch import fetch_layers
 from bootc_live.image.fetch_stream import stream_candidate
 from bootc_live.image.recipe import Fetched
@@ -56,7 +56,7 @@ def fetch_opened(source: AnySource, data: Path) -> VerifiedImage:
     recorder = Recorder(quiet=True)
     with layer_store(str(data)) as store:
         if isinstance(source, StreamSource):
-            with stream_candidate(source, Wanted(), store, recorder, Detached()) as found:
+            with stream_candidate(source, Wanted(), store, recorder, Beside()) as found:
                 return found.fetch(DataFile())
         return fetch_layers(source, resolve_image(source), store, recorder, DataFile())
 
@@ -100,7 +100,7 @@ class Streamed:
         """The image in them, in the new data file `data`."""
         with layer_store(str(data)) as store:
             wanted = wanted or Wanted()
-            with stream_candidate(self.source(label), wanted, store, Recorder(quiet=True), Detached()) as found:
+            with stream_candidate(self.source(label), wanted, store, Recorder(quiet=True), Beside()) as found:
                 return found.fetch(DataFile())
 
 

@@ -15,7 +15,9 @@ from bootc_live.base.log import Recorder
 from bootc_live.config.host.policy import Policy, keys_policy, parse_policy
 from bootc_live.config.host.trust import Trust
 from bootc_live.config.source_spec import parse_source
+from bootc_live.formats.sigstore import parse_bundle, parse_file_signature
 from bootc_live.image.candidate import looked_up
+from bootc_live.image.detached import Beside
 from bootc_live.image.fetch_stream import resolve_stream
 from bootc_live.image.recipe import Fetched
 from bootc_live.source.access import Access
@@ -25,7 +27,7 @@ from tests.lib.archive_members import Members, oci_members, tar_of
 from tests.lib.archive_servers import PLACE, ArchiveServer, Asked, Reply, Stored, archive_server, flipped
 from tests.lib.docker_writer import Saved, docker_members
 from tests.lib.fetching import quiet
-from tests.lib.oci_writer import Image, Layer, sha256
+from tests.lib.oci_writer import Image, Layer, sha256, write_layout
 from tests.lib.signing import Key
 from tests.lib.small_image import HERE
 from tests.lib.tar_writer import file, layer
@@ -175,6 +177,19 @@ def test_what_follows_the_last_member_has_a_limit(tmp_path: Path, key: Key, monk
     archive = ARCHIVES["more at the end"]
     with pytest.raises(SourceError, match="more than 1000000 bytes follow its last member"):
         fetched(tmp_path, archive, {BUNDLE: key.bundle(archive)}, keys_policy([key.public], 1))
+
+
+@pytest.mark.parametrize("skipped", [False, True])
+def test_a_directory_is_no_file(skipped: bool, tmp_path: Path, key: Key, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The signature of any file beside a layout says nothing of it, even if it is read."""
+    write_layout(tmp_path / "os", Image([Layer(tar) for tar in TARS], architecture=HERE))
+    (tmp_path / "os.sigstore.json").write_bytes(key.bundle(PLAIN))
+    (tmp_path / "os.sig").write_text(key.sign(PLAIN))
+    if not skipped:
+        of_another = Beside((parse_bundle(key.bundle(PLAIN)), parse_file_signature(key.sign(PLAIN).encode())))
+        monkeypatch.setattr("bootc_live.image.candidate.signatures_beside", lambda *_: of_another)
+    with pytest.raises(TrustError, match="there is none beside it" if skipped else "is that of another file"):
+        Attempted({"trust": Trust((keys_policy([key.public], 1),))}).acquire(tmp_path / "data", str(tmp_path / "os"))
 
 
 def test_a_url_with_a_query_keeps_it(tmp_path: Path, key: Key) -> None:

@@ -19,7 +19,7 @@ from bootc_live.config.source_spec import parse_source
 from bootc_live.formats.oci.reference import parse_reference
 from bootc_live.image import trust
 from bootc_live.image.candidate import looked_up
-from bootc_live.image.detached import Detached, Evidence
+from bootc_live.image.detached import Evidence, FileSignatures
 from bootc_live.image.trust import check_source, check_trust
 from bootc_live.source.access import Access
 from bootc_live.system import signatures
@@ -373,7 +373,7 @@ def test_a_digest_is_required_whatever_line_counts_in_the_end(tmp_path: Path, ke
     spec = parse_source(str(saved))
     check_source(spec, trust, None)
     with looked_up(spec, Access(print), Recorder(quiet=True)) as (_, image, _verdict):
-        evidence = Evidence(image, None, Detached())
+        evidence = Evidence(image, None, FileSignatures())
         assert check_trust(spec, evidence, trust, "sha256:x").keys == ()
         with pytest.raises(TrustError, match="wants a digest or a signature, and has neither"):
             check_trust(spec, evidence, trust, None)

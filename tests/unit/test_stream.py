@@ -16,7 +16,7 @@ import pytest
 from bootc_live.base.errors import BootcLiveError, ImageError, SourceError
 from bootc_live.formats.oci.manifest import MOST_LAYERS
 from bootc_live.formats.oci.platform import machine_platform
-from bootc_live.image.detached import Detached
+from bootc_live.image.detached import Beside
 from bootc_live.image.fetch_stream import resolve_stream
 from bootc_live.image.resolve import Wanted
 from tests.lib.acquiring import Streamed, acquired, allocated, contents, streamed
@@ -366,7 +366,7 @@ def test_no_archive_at_all(content: bytes, tmp_path: Path) -> None:
 
 def test_looking_does_not_need_the_layers(tmp_path: Path) -> None:
     members = {name: content for name, content in oci_members(image()).items() if content != compress(TARS[1], "gzip")}
-    assert len(resolve_stream(Streamed(tar_of(members)).source(), Wanted(), Detached()).image.manifest.layers) == len(
+    assert len(resolve_stream(Streamed(tar_of(members)).source(), Wanted(), Beside()).image.manifest.layers) == len(
         TARS
     )
     assert not list(tmp_path.iterdir())

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from bootc_live.base.log import Recorder
 from bootc_live.config.source_spec import ArchiveFile, SourceSpec
-from bootc_live.image.detached import Detached, Evidence, detached_signatures, signed_source
+from bootc_live.image.detached import Beside, Evidence, signatures_beside, signed_source
 from bootc_live.image.fetch import fetch_layers
 from bootc_live.image.fetch_stream import resolve_stream, stream_candidate
 from bootc_live.image.layout_recorder import LayoutRecorder
@@ -69,28 +69,28 @@ def candidate(
     spec: SourceSpec, access: Access, wanted: Wanted, store: LayerStore, recorder: Recorder
 ) -> Iterator[Candidate]:
     """Open a source and find its image; raise SourceError and ImageError."""
-    detached = detached_signatures(spec, access)
-    with open_source(spec, access, detached.algorithms) as source:
+    beside = signatures_beside(spec, access)
+    with open_source(spec, access, beside.algorithms) as source:
         warn_if_insecure(source, access, recorder)
-        check_stream(source, access.trust, detached)
-        if isinstance(source, StreamSource) and isinstance(spec, ArchiveFile) and detached.algorithms:
+        check_stream(source, access.trust, beside)
+        if isinstance(source, StreamSource) and isinstance(spec, ArchiveFile) and beside.algorithms:
             with open_source(spec, access) as parts:
                 if not isinstance(parts, StreamSource):
                     # Read to judge it, then by its parts: these are what the documents that were judged name by digest.
                     with recorder.phase("resolve", f"reading {source.source_text}"):
-                        found = resolve_stream(source, wanted, detached)
+                        found = resolve_stream(source, wanted, beside)
                     _report(found.image, recorder)
                     yield _BlobCandidate(parts, found, wanted.known, store, recorder)
                     return
         if isinstance(source, StreamSource):
             # It contains all layers again, in an order that cannot be chosen.
             store.forget_consumed(store.consumed)
-            with stream_candidate(source, wanted, store, recorder, detached) as stream:
+            with stream_candidate(source, wanted, store, recorder, beside) as stream:
                 _report(stream.image, recorder)
                 yield stream
             return
         with recorder.phase("resolve", f"looking up {source.source_text}"):
-            found = Evidence(resolve_image(source, wanted), signed_source(source), detached)
+            found = Evidence(resolve_image(source, wanted), signed_source(source), beside.of_file({}))
         _report(found.image, recorder)
         yield _BlobCandidate(source, found, wanted.known, store, recorder)
 
@@ -104,20 +104,20 @@ def looked_up(
     Raise SourceError, and ImageError, also if it may not be used.
     """
     check_source(spec, access.trust, access.pin)
-    detached = detached_signatures(spec, access)
-    with open_source(spec, access, detached.algorithms) as source:
+    beside = signatures_beside(spec, access)
+    with open_source(spec, access, beside.algorithms) as source:
         warn_if_insecure(source, access, recorder)
-        check_stream(source, access.trust, detached)
-        found = resolve(source, Wanted(pin=access.pin), detached)
+        check_stream(source, access.trust, beside)
+        found = resolve(source, Wanted(pin=access.pin), beside)
         yield source, found.image, check_trust(spec, found, access.trust, access.pin, recorder.say)
 
 
-def resolve(source: AnySource, wanted: Wanted, detached: Detached | None = None) -> Evidence:
+def resolve(source: AnySource, wanted: Wanted, beside: Beside | None = None) -> Evidence:
     """Find the image of an open source of any kind; raise SourceError and ImageError."""
-    detached = detached or Detached()
+    beside = beside or Beside()
     if isinstance(source, StreamSource):
-        return resolve_stream(source, wanted, detached)
-    return Evidence(resolve_image(source, wanted), signed_source(source), detached)
+        return resolve_stream(source, wanted, beside)
+    return Evidence(resolve_image(source, wanted), signed_source(source), beside.of_file({}))
 
 
 def warn_if_insecure(source: AnySource, access: Access, recorder: Recorder) -> None:

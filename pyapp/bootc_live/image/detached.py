@@ -24,24 +24,31 @@ _ALGORITHMS = ("sha256", "sha384")
 
 
 @dataclass(frozen=True)
+class FileSignatures:
+    """Signatures that are about the whole file of an archive, which was read; ``faults`` is why others are not."""
+
+    signatures: tuple[Signature, ...] = ()
+    faults: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Evidence:
     """What tells who made an image: what has signatures of it, or None, and signatures of the file it came in."""
 
     image: ResolvedImage
     signed: SignedSource | None
-    detached: Detached
+    file: FileSignatures
 
 
 @dataclass(frozen=True)
-class Detached:
-    """The signatures beside an archive that may count; ``faults`` is why others do not.
+class Beside:
+    """The signatures beside an archive that is not read yet; ``faults`` is why others cannot count.
 
-    ``file`` has the digests of the whole file, such as ``sha256:…``, once it was read.
+    What they sign is only known when the file was read: ``of_file`` alone gives what may decide.
     """
 
     signatures: tuple[Signature, ...] = ()
     faults: tuple[str, ...] = ()
-    file: tuple[str, ...] = ()
 
     @property
     def algorithms(self) -> tuple[str, ...]:
@@ -50,8 +57,8 @@ class Detached:
         anyhow = not all(each.digests for each in self.signatures)
         return tuple(name for name in _ALGORITHMS if anyhow or name in named)
 
-    def of_file(self, digests: Mapping[str, str]) -> Detached:
-        """Return the signatures of the file with these digests, by algorithm; they name what they sign."""
+    def of_file(self, digests: Mapping[str, str]) -> FileSignatures:
+        """Return the signatures of the file with these digests, by algorithm, with none if it was not hashed."""
         file = tuple(f"{algorithm}:{encoded}" for algorithm, encoded in digests.items())
         kept, faults = [], list(self.faults)
         for each in self.signatures:
@@ -59,15 +66,16 @@ class Detached:
             if about:
                 kept.append(replace(each, digests=about))
             else:
-                faults.append(f"a signature beside it is that of another file, {each.digests[0]}")
-        return Detached(tuple(kept), tuple(faults), file)
+                named = f", {each.digests[0]}" if each.digests else ""
+                faults.append(f"a signature beside it is that of another file{named}")
+        return FileSignatures(tuple(kept), tuple(faults))
 
 
-def detached_signatures(spec: SourceSpec, access: Access) -> Detached:
+def signatures_beside(spec: SourceSpec, access: Access) -> Beside:
     """Return the signatures beside an archive of which a key may have made one; nothing if no signature is wanted."""
     keys = archive_keys(access.trust)
     if not keys:
-        return Detached()
+        return Beside()
     found, faults = [], []
     for ending, content in read_beside(spec, access, tuple(ENDINGS), LARGEST_SIGNATURE):
         try:
@@ -84,7 +92,7 @@ def detached_signatures(spec: SourceSpec, access: Access) -> Detached:
             faults.append(f"the signature {ending!r} beside it cannot be used: {error}")
         else:
             found.append(signature)
-    return Detached(tuple(found), tuple(faults))
+    return Beside(tuple(found), tuple(faults))
 
 
 def signed_source(source: AnySource) -> SignedSource | None:

@@ -27,7 +27,7 @@ from bootc_live.base.log import Progress, Recorder
 from bootc_live.formats.oci.descriptor import Descriptor
 from bootc_live.formats.oci.manifest import MANIFEST_LIMIT, Manifest, parse_config
 from bootc_live.formats.oci.platform import check
-from bootc_live.image.detached import Detached, Evidence
+from bootc_live.image.detached import Beside, Evidence
 from bootc_live.image.fetch import hand_over
 from bootc_live.image.layout_recorder import LayoutRecorder
 from bootc_live.image.resolve import Wanted, resolve_image
@@ -133,20 +133,20 @@ def _find_docker_image(source: StreamSource, wanted: Wanted, documents: _Documen
     return _Plan(resolved, image.layers)
 
 
-def resolve_stream(source: StreamSource, wanted: Wanted, detached: Detached) -> Evidence:
+def resolve_stream(source: StreamSource, wanted: Wanted, beside: Beside) -> Evidence:
     """Find the image, reading no more of the archive than necessary; raise SourceError and ImageError."""
     with source.members() as members:
         documents = _Documents(members, others=lambda _member: None)
-        return _evidence(source, _find_image(source, wanted, documents).image, documents, detached)
+        return _evidence(source, _find_image(source, wanted, documents).image, documents, beside)
 
 
-def _evidence(source: StreamSource, image: ResolvedImage, documents: _Documents, detached: Detached) -> Evidence:
+def _evidence(source: StreamSource, image: ResolvedImage, documents: _Documents, beside: Beside) -> Evidence:
     """Return what tells who made the image; an archive whose file is hashed is read to its end."""
     if not isinstance(source, Hashed) or not source.hashes:
-        return Evidence(image, None, detached)
+        return Evidence(image, None, beside.of_file({}))
     documents.read_all()
     layout = LayoutSource(documents, source.source_text, source.label) if _INDEX in documents.content else None
-    return Evidence(image, layout, detached.of_file(source.file_digests()))
+    return Evidence(image, layout, beside.of_file(source.file_digests()))
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ class StreamCandidate:
 
 @contextmanager
 def stream_candidate(
-    source: StreamSource, wanted: Wanted, store: LayerStore, recorder: Recorder, detached: Detached
+    source: StreamSource, wanted: Wanted, store: LayerStore, recorder: Recorder, beside: Beside
 ) -> Iterator[StreamCandidate]:
     """Read an archive until its image is known; raise as ``StreamCandidate.fetch``.
 
@@ -202,7 +202,7 @@ def stream_candidate(
         try:
             plan = _find_image(source, wanted, documents)
             needed = set(plan.names)
-            evidence = _evidence(source, plan.image, documents, detached)
+            evidence = _evidence(source, plan.image, documents, beside)
             yield StreamCandidate(source, evidence, plan, counted, documents, layers)
         except BaseException:
             # A thread that waits for bytes would block the end of the program.

@@ -29,7 +29,7 @@ from bootc_live.formats.sigstore import (
     parse_bundle,
     parse_simple_signing,
 )
-from bootc_live.image.detached import Detached, Evidence, signed_file
+from bootc_live.image.detached import Beside, Evidence, signed_file
 from bootc_live.image.verified import ResolvedImage
 from bootc_live.image.verify import verified
 from bootc_live.source.interface import AnySource, SignedSource, StreamSource
@@ -92,15 +92,15 @@ def _check_rejected(spec: SourceSpec, rule: str, requirements: Sequence[Requirem
             )
 
 
-def check_stream(source: AnySource, trust: Trust, detached: Detached) -> None:
+def check_stream(source: AnySource, trust: Trust, beside: Beside) -> None:
     """Raise TrustError, before it is read, for a source that cannot show a signature that is wanted in any case."""
-    if isinstance(source, SignedSource) or detached.signatures:
+    if isinstance(source, SignedSource) or beside.signatures:
         return
     kinds = (True,) if isinstance(source, StreamSource) and source.docker else (False, True)
     for policy in trust.policies:
         wanted = [any(each.kind is Kind.SIGNED for each in policy.requirements(None, docker=kind)[1]) for kind in kinds]
         if all(wanted):
-            raise _unsigned(repr(source.source_text), "no valid signature", policy, [*detached.faults, _UNREADABLE])
+            raise _unsigned(repr(source.source_text), "no valid signature", policy, [*beside.faults, _UNREADABLE])
 
 
 def check_trust(
@@ -162,8 +162,8 @@ class _Signatures:
     def all(self) -> Sequence[Signature]:
         """Return those that can be read; raise SourceError."""
         if self._found is None:
-            self._found = [*self.evidence.detached.signatures]
-            self.faults += self.evidence.detached.faults
+            self._found = [*self.evidence.file.signatures]
+            self.faults += self.evidence.file.faults
             for signature in self._read():
                 if signature.signed is None:
                     self.faults.append("a signature is that of a file")

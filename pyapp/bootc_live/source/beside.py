@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
@@ -19,7 +20,7 @@ def read_beside(
     The content is cut one byte after ``limit`` bytes; it is the error if it cannot be read. Archives at a URL or a path
     have such files, other sources none.
     """
-    if isinstance(spec, ArchiveFile):
+    if isinstance(spec, ArchiveFile) and not os.path.isdir(spec.path):
         yield from _read(spec, endings, limit)
     elif isinstance(spec, WebArchive):
         # Without network libraries, the archive itself cannot be opened either, and that says so.
