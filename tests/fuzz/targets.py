@@ -6,7 +6,7 @@ from typing import Final
 
 from bootc_live.base.errors import BootcLiveError
 from bootc_live.config.cmdline.table import KARGS
-from tests.fuzz import documents, kernels, lines, names, tar, trees
+from tests.fuzz import documents, kernels, lines, names, signatures, tar, trees
 from tests.fuzz.target import Target
 
 _ALL: Final = (
@@ -102,6 +102,35 @@ _ALL: Final = (
         refusals=(),
         largest=2048,
         words=(b"070701", b"070702", b"TRAILER!!!\0", b"00000000", b"FFFFFFFF", b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd"),
+    ),
+    Target(
+        "signatures",
+        signatures.documents,
+        refusals=(),
+        largest=2048,
+        words=(
+            *(b'"critical":{', b'"identity":{', b'"docker-reference":', b'"image":{', b'"docker-manifest-digest":'),
+            *(b'"type":"cosign container image signature"', b'"mediaType":', b'"verificationMaterial":{'),
+            *(b'"dsseEnvelope":{', b'"payload":', b'"payloadType":"application/vnd.in-toto+json"', b'"signatures":['),
+            *(b'"messageSignature":{', b'"messageDigest":{', b'"algorithm":"SHA2_256"', b'"digest":', b'"sig":'),
+            *(b'"default":[', b'"transports":{', b'"docker":{', b'"oci-archive":{"":[', b'"docker-archive":{"":['),
+            *(b'{"type":"reject"}', b'{"type":"insecureAcceptAnything"}', b'"type":"sigstoreSigned"', b'"fulcio":{}'),
+            *(b'"keyPath":"/k"', b'"keyPaths":["/k"]', b'"keyData":', b'"signedIdentity":{"type":"matchRepository"}'),
+            *(b'"exactRepository"', b'"dockerRepository":', b'"dockerReference":', b'"*.example":[', b":443"),
+            *(b'"base64Signature":', b"sha256:" + b"0" * 64, b"index.docker.io/", b"\\ud800", b"NaN", b"[[[[[[[["),
+        ),
+    ),
+    Target(
+        "keys",
+        signatures.keys,
+        refusals=(ValueError,),
+        largest=2048,
+        words=(
+            b"-----BEGIN PUBLIC KEY-----\n",
+            b"-----END PUBLIC KEY-----\n",
+            b"-----BEGIN CERTIFICATE-----\n",
+            b"MFkw",
+        ),
     ),
     Target("erofs", trees.trees, refusals=(ValueError, BootcLiveError), largest=1024),
 )
