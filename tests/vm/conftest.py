@@ -154,6 +154,7 @@ def stage() -> Iterator[Stage]:
         ):
             _damage_last_layer(damaged, digest)
             pack(directory, "locked.cpio", "etc/bootc-live/keys/os.pub", image.key)
+            pack(directory, "bundle.cpio", "root.oci.sigstore.json", image.bundle)
             pack(directory, "ca.cpio", "etc/bootc-live/certs.d/ca.crt", authority.certificate)
             # The certificates are younger than the initrds; this one is younger still.
             (directory / "built").write_text(f"{time.time():.0f}\n")

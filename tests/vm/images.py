@@ -29,8 +29,13 @@ class Filled:
 
     @property
     def key(self) -> Path:
-        """The public key that signed one of them."""
+        """The public key that signed one of them, and the archive."""
         return self.storage / "cosign.pub"
+
+    @property
+    def bundle(self) -> Path:
+        """The signature of the archive as a file."""
+        return self.storage / "file.sigstore.json"
 
     def copy(self, directory: Path) -> Path:
         """Return a copy of the storage in `directory`, for a registry that is changed."""
@@ -46,11 +51,12 @@ def filled(
     """Return a registry's files with images of `archive`, a name below vm/out, as `repository`.
 
     `tags` are names in the archive by tag; `stacked` has more tags, for one of these with layers on top. The tag
-    `signed` is signed with a new key. Nothing may be pushed there: others may serve the same files.
+    `signed` and the file are signed with a new key. Nothing may be pushed there: others may serve the same files.
     """
     _KEPT.mkdir(parents=True, exist_ok=True)
     more = stacked or {}
-    key = hashlib.sha256(f"{fingerprint([OUT / archive])} {sorted(more.items())} {signed}".encode()).hexdigest()[:16]
+    inputs = [fingerprint([OUT / archive]), sorted(more.items()), signed, "a bundle"]
+    key = hashlib.sha256(repr(inputs).encode()).hexdigest()[:16]
     kept = _KEPT / f"{archive}-{key}"
     with locked(_KEPT / f"{archive}.lock"):
         if not kept.exists():
@@ -66,7 +72,7 @@ def filled(
                         digests[tag] = _stack(running, repository, digests[lower], layers, tag)
                     if signed is not None:
                         image = f"{running.host}/{repository}@{digests[signed]}"
-                        in_builder("tests/vm/sign", running.storage, image)
+                        in_builder("tests/vm/sign", running.storage, image, OUT / archive)
                 (running.storage / "digests.json").write_text(json.dumps(digests))
                 running.storage.rename(kept)
     return Filled(kept, json.loads((kept / "digests.json").read_text()))

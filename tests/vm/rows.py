@@ -76,8 +76,8 @@ class Row:
 BOOTS = (
     Row("embedded", ("initrd-embedded.img",), "root=bootc-live:/root.oci", needs=Needs.KERNEL),
     Row(
-        "appended to an initrd with the base module only, tree, etc.rw=0",
-        ("initrd-base.img", "rootfs.cpio"),
+        "appended to an initrd with the base module only, signed as a file, a locked key, tree, etc.rw=0",
+        ("initrd-base.img", "rootfs.cpio", "bundle.cpio", "locked.cpio"),
         "root=bootc-live:/root.oci bootc.live.layout=tree bootc.live.etc.rw=0",
     ),
     Row(
