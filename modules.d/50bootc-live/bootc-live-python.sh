@@ -33,8 +33,3 @@ bootc_live_python() (
 	fi
 	return 1
 )
-
-# bootc_live_has_zstd: succeeds if this Python can decompress zstd.
-bootc_live_has_zstd() {
-	"$(bootc_live_python)" -I -S -B -c 'import compression.zstd' 2>/dev/null
-}

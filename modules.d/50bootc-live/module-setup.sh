@@ -32,11 +32,11 @@ install() {
 	find "$initdir" -lname '*busybox' \
 		\( -name mount -o -name umount -o -name cp -o -name modprobe -o -name blkid -o -name timeout \) -delete
 	inst_multiple mount umount cp modprobe blkid timeout
-	# Faster than the standard library, which has no zstd before Python 3.14.
-	inst_multiple -o igzip zstd
 
-	# Loaded with dlopen(3): compressors of the erofs layout, and SELinux labels.
-	inst_libdir_file 'liblz4.so.1*' 'libzstd.so.1*' 'libselinux.so.1*'
+	# Loaded with dlopen(3): for layers (libisal is faster than zlib), the erofs layout, and SELinux labels.
+	inst_libdir_file 'libisal.so.2*' 'liblz4.so.1*' 'libzstd.so.1*' 'libselinux.so.1*'
+	find "$initdir" -name 'libzstd.so.1' | grep -q . ||
+		dwarn "bootc-live: images with zstd layers cannot boot without libzstd.so.1: install it"
 
 	# What images must be signed with. They are copied, because a link could lead to another key. Without one of them
 	# the initramfs would boot anything.
@@ -57,9 +57,6 @@ install() {
 		dfatal "bootc-live: packing Python failed"
 		exit 1
 	}
-	find_binary zstd >/dev/null || bootc_live_has_zstd ||
-		dwarn "bootc-live: images with zstd layers cannot boot without the program zstd" \
-			"or Python 3.14: install the package zstd"
 	# A clock that is earlier is wrong.
 	echo "${SOURCE_DATE_EPOCH:-$(date +%s)}" >"$initdir/usr/lib/bootc-live/built"
 

@@ -17,7 +17,7 @@ from tests.lib.tree_list import Line, differences, tree_list
 # A Debian that is worth the name.
 ENTRIES = 5_000
 RO = "bootc.live.etc.rw=0 bootc.live.var.rw=0"
-HIDE = 'mount --bind /dev/null "$(command -v igzip)"; command -v igzip && exit 99; exec "$@"'
+HIDE = 'mount --bind /dev/null "$(echo /usr/lib/*/libisal.so.2)"; ! igzip --version 2>&-; exec "$@"'
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +61,8 @@ def test_unpacked_tree(program: Program, archive: Path, wanted: list[Line], tmp_
 
 
 @pytest.mark.long
-def test_without_igzip(program: Program, archive: Path, wanted: list[Line], tmp_path: Path) -> None:
-    """An initramfs without isal inflates with zlib."""
+def test_without_libisal(program: Program, archive: Path, wanted: list[Line], tmp_path: Path) -> None:
+    """An initramfs without it inflates with zlib."""
     subprocess.run(["igzip", "--version"], stdout=subprocess.DEVNULL, check=True)
     zlib = Program(program.zipapp, before=["unshare", "--mount", "sh", "-ec", HIDE, "sh"])
     zlib.run("unpack", archive, tmp_path / "tree").good()
@@ -96,7 +96,7 @@ def test_erofs_tree(compress: str, program: Program, archive: Path, wanted: list
 
 @pytest.mark.long
 def test_erofs_is_the_same_everywhere(program: Program, archive: Path, tmp_path: Path) -> None:
-    """A boot makes what a workstation makes, on one processor and without igzip, too."""
+    """A boot makes what a workstation makes, on one processor and without libisal, too."""
     made = tmp_path / "image.erofs"
     ways = {
         "again": program,

@@ -107,7 +107,10 @@ def test_two_hundred_layers(tmp_path: Path) -> None:
         (lambda: image(Layer(TARS[0], size=10**6)), r"^layer 0 .* has \d+ bytes, its manifest gives 1000000"),
         (lambda: image(Layer(TARS[0], diff_id=WRONG)), f"^layer 0 .* unpacks to the diffID .* gives {WRONG}"),
         (lambda: image(diff_ids=[WRONG]), "one diffID for each of the 3 layers"),
-        (lambda: image(Layer(TARS[0], "gzip", compress(TARS[0], "gzip")[:-9])), "^layer 0 .* is cut short"),
+        (
+            lambda: image(Layer(TARS[0], "gzip", compress(TARS[0], "gzip")[:-9])),
+            "^layer 0 .* is damaged: its gzip",
+        ),
         (lambda: image(Layer(TARS[0], "gzip", b"\x1f\x8bgarbage")), "^layer 0 .* is damaged"),
         (lambda: image(architecture="s390x"), "is made for linux/s390x, this machine is"),
         (lambda: image(os="windows"), "is made for windows/"),
@@ -115,10 +118,7 @@ def test_two_hundred_layers(tmp_path: Path) -> None:
         (lambda: Index([]), "its index has: nothing"),
     ],
 )
-def test_refused(
-    tmp_path: Path, changed: Callable[[], Image | Index], message: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("bootc_live.system.inflate.find_program", lambda _name: None)
+def test_refused(tmp_path: Path, changed: Callable[[], Image | Index], message: str) -> None:
     error = failure(tmp_path, changed())
     assert isinstance(error, ImageError)
     with pytest.raises(ImageError, match=message):
@@ -129,7 +129,7 @@ def test_damaged_zstd_layer(tmp_path: Path) -> None:
     blob = compress(TARS[0], "zstd")[:-2]
     error = failure(tmp_path, image(Layer(TARS[0], "zstd", blob)))
     assert isinstance(error, ImageError)
-    assert "of '/typed.oci' is damaged: zstd exited with" in error.message
+    assert "of '/typed.oci' is damaged: its last zstd frame has no end" in error.message
 
 
 @pytest.mark.parametrize("compression", ["gzip", "zstd"])

@@ -11,8 +11,9 @@ from contextlib import suppress
 import pytest
 
 from bootc_live.base.errors import ImageError, RunError, SourceError
-from bootc_live.system import inflate as module
-from bootc_live.system.inflate import inflate
+from bootc_live.system.inflate import gzip as by_gzip
+from bootc_live.system.inflate import zstd as by_zstd
+from bootc_live.system.inflate.streams import inflate
 from tests.lib.linear import check_linear
 from tests.lib.needs import needs
 from tests.lib.threads import no_thread_left
@@ -24,9 +25,9 @@ BIGGEST_PIECE = 4 * 1024 * 1024
 
 
 @pytest.fixture
-def _without_igzip(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The standard library's zlib, also where igzip is installed."""
-    monkeypatch.setattr(module, "find_program", lambda _name: None)
+def _without_isal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The standard library's zlib, also where libisal is installed."""
+    monkeypatch.setattr(by_gzip, "_library", lambda: None)
 
 
 def inflated(data: bytes, step: int = 4096) -> bytes:
@@ -38,12 +39,12 @@ def few_steps(data: bytes) -> tuple[int, ...]:
     return STEPS if len(data) < 20_000 else STEPS[2:]
 
 
-@pytest.mark.usefixtures("_without_igzip")
+@pytest.mark.usefixtures("_without_isal")
 @pytest.mark.parametrize("stream", GZIP, ids=lambda stream: stream.name)
 def test_gzip_by_zlib(stream: Stream) -> None:
     for step in few_steps(stream.data):
         if stream.plain is None:
-            with pytest.raises(ImageError, match=r"^it is (damaged|cut short): ") as caught:
+            with pytest.raises(ImageError, match=r"^it is damaged: ") as caught:
                 inflated(stream.data, step)
             assert caught.value.hint
         else:
@@ -55,7 +56,7 @@ def test_zstd(name: str) -> None:
     stream = zstd_stream(name)
     for step in few_steps(stream.data):
         if stream.plain is None:
-            with pytest.raises(ImageError, match=r"^it is damaged: zstd exited with") as caught:
+            with pytest.raises(ImageError, match=r"^it is damaged: ") as caught:
                 inflated(stream.data, step)
             assert caught.value.hint
         else:
@@ -73,7 +74,7 @@ def test_plain_pieces_are_passed_on_as_they_come() -> None:
     assert list(inflate(iter(chunks))) == [b"abcd", RANDOM, b"e"]
 
 
-@pytest.mark.usefixtures("_without_igzip")
+@pytest.mark.usefixtures("_without_isal")
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize(
     "pack",
@@ -87,7 +88,7 @@ def test_first_chunks_may_be_tiny(pack: Pack, step: int) -> None:
 
 
 @pytest.mark.parametrize("pack", [lambda data: gzip.compress(data, 1), zstd], ids=["gzip", "zstd"])
-@pytest.mark.usefixtures("_without_igzip")
+@pytest.mark.usefixtures("_without_isal")
 def test_a_bomb_comes_in_bounded_pieces(pack: Pack) -> None:
     total = 0
     for piece in inflate(iter([pack(bytes(50 << 20))])):
@@ -96,7 +97,7 @@ def test_a_bomb_comes_in_bounded_pieces(pack: Pack) -> None:
     assert total == 50 << 20
 
 
-@pytest.mark.usefixtures("_without_igzip")
+@pytest.mark.usefixtures("_without_isal")
 @pytest.mark.parametrize(
     "pack",
     [
@@ -120,7 +121,7 @@ def failing(data: bytes) -> Iterator[bytes]:
     raise SourceError("the transfer broke off", hint="try again")
 
 
-@pytest.mark.usefixtures("_without_igzip")
+@pytest.mark.usefixtures("_without_isal")
 @pytest.mark.parametrize("pack", [gzip.compress, zstd, bytes], ids=["gzip", "zstd", "plain"])
 def test_an_error_of_the_source_comes_through(pack: Pack) -> None:
     """Even where the half stream alone would be an error of its own."""
@@ -129,7 +130,7 @@ def test_an_error_of_the_source_comes_through(pack: Pack) -> None:
         list(inflate(failing(packed[: len(packed) // 2])))
 
 
-@pytest.mark.usefixtures("_without_igzip")
+@pytest.mark.usefixtures("_without_isal")
 @pytest.mark.parametrize("pack", [gzip.compress, zstd, bytes], ids=["gzip", "zstd", "plain"])
 def test_stopping_early_leaves_nothing_behind(pack: Pack) -> None:
     packed = pack(TEXT)
@@ -164,29 +165,15 @@ def test_failures_leave_nothing_behind() -> None:
     assert children() == []
 
 
-def test_zstd_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bootc_live.system.run._PATH", "/nonexistent")
+def test_without_libzstd(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(by_zstd, "LIBRARY", "libzstd.so.none")
     with pytest.raises(RunError) as caught:
         inflated(zstd(b"x"))
-    assert "'zstd' is missing; it is needed to decompress zstd data" in caught.value.message
-    assert "install zstd" in caught.value.hint
+    assert caught.value.message.startswith("zstd data cannot be decompressed without libzstd.so.none: ")
+    assert "install it" in caught.value.hint
 
 
-@needs("gzip")
-def test_igzip_is_taken_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The program is found by name and started with the options that any gunzip knows; `gzip` stands in for it here."""
-    asked = []
-
-    def find(name: str) -> str:
-        asked.append(name)
-        return "/bin/gzip"
-
-    monkeypatch.setattr(module, "find_program", find)
-    assert inflated(gzip.compress(TEXT)) == TEXT
-    assert asked == ["igzip"]
-
-
-@pytest.mark.usefixtures("_without_igzip")
+@pytest.mark.usefixtures("_without_isal")
 def test_many_small_members_are_quick() -> None:
     """Time grows with the size, not with its square."""
     member = gzip.compress(b"x" * 100, 1)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import signal
 from pathlib import Path
 
 import pytest
 
 from bootc_live.base.errors import RunError
-from bootc_live.system.run import environment, filter_process, find_program, require_program, run
+from bootc_live.system.run import environment, find_program, require_program, run
 
 
 def test_output() -> None:
@@ -109,89 +108,3 @@ def test_required_programs() -> None:
         require_program("no-such-program", "do things", "the-package")
     assert caught.value.message == "the program 'no-such-program' is missing; it is needed to do things"
     assert "install the-package" in caught.value.hint
-
-
-class _Pipes:
-    """Two pipes: one into a filter, one out of it."""
-
-    def __init__(self) -> None:
-        self.in_read, self.in_write = os.pipe()
-        self.out_read, self.out_write = os.pipe()
-
-    @property
-    def closing(self) -> tuple[int, int]:
-        """The filter's own ends."""
-        return self.in_read, self.out_write
-
-    def close(self) -> None:
-        """Closes the ends that are left."""
-        for end in (self.in_write, self.out_read):
-            try:
-                os.close(end)
-            except OSError:
-                continue
-
-
-@pytest.fixture
-def pipes() -> _Pipes:
-    return _Pipes()
-
-
-def is_gone(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    return False
-
-
-def test_filter(pipes: _Pipes) -> None:
-    with filter_process(["tr", "a-z", "A-Z"], *pipes.closing, closing=pipes.closing) as program:
-        os.write(pipes.in_write, b"text")
-        os.close(pipes.in_write)
-        assert os.read(pipes.out_read, 100) == b"TEXT"
-        assert os.read(pipes.out_read, 100) == b""
-        program.finish()
-    pipes.close()
-
-
-def test_filter_that_fails(pipes: _Pipes) -> None:
-    with (
-        pytest.raises(RunError) as caught,
-        filter_process(["sh", "-c", "echo bad data >&2; exit 4"], *pipes.closing, closing=pipes.closing) as program,
-    ):
-        program.finish()
-    assert caught.value.message == "sh exited with 4: bad data"
-    pipes.close()
-
-
-def test_filter_that_cannot_be_started(pipes: _Pipes) -> None:
-    before = set(os.listdir("/proc/self/fd"))
-    with pytest.raises(RunError, match="cannot start '/nonexistent/program'"):
-        filter_process(["/nonexistent/program"], *pipes.closing, closing=pipes.closing).__enter__()
-    assert len(before - set(os.listdir("/proc/self/fd"))) == 2
-    pipes.close()
-
-
-@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit])
-def test_an_exception_kills_the_filter(pipes: _Pipes, error: type[BaseException]) -> None:
-    """Also one that ignores the polite signals and never reads."""
-    pid = 0
-    script = "trap '' TERM INT HUP PIPE; echo $$; exec sleep 1000"
-    command = filter_process(["sh", "-c", script], *pipes.closing, closing=pipes.closing)
-    with pytest.raises(error), command as program:  # noqa: PT012 (the block is what is tested)
-        pid = int(os.read(pipes.out_read, 100))
-        assert not is_gone(pid)
-        raise error
-    assert is_gone(pid)
-    assert program._process.returncode == -signal.SIGKILL
-    pipes.close()
-
-
-def test_filters_leave_no_descriptors(pipes: _Pipes) -> None:
-    before = len(os.listdir("/proc/self/fd"))
-    with filter_process(["cat"], *pipes.closing, closing=pipes.closing) as program:
-        os.close(pipes.in_write)
-        program.finish()
-    assert len(os.listdir("/proc/self/fd")) == before - 3
-    pipes.close()

@@ -6,13 +6,14 @@ import gzip
 import lzma
 import os
 import struct
+from types import ModuleType
 
 import pytest
 
-from bootc_live.base.errors import BootcLiveError, ImageError, RunError
+from bootc_live.base.errors import BootcLiveError, ImageError
 from bootc_live.formats.pe import sections
 from bootc_live.rootfs.boot_files.zboot import unwrap
-from bootc_live.system import decompress, inflate
+from bootc_live.system.inflate import lz4, zstd
 from tests.lib.compressing import program
 from tests.unit.pe_files import pe_file
 
@@ -106,14 +107,8 @@ def test_compression_that_nobody_knows() -> None:
         unwrapped(zboot(b"\x89LZO\0\r\n\x1a\n" + bytes(100), "lzo"))
 
 
-@pytest.mark.parametrize("compression", ["zstd", "lz4"])
-def test_a_program_that_is_missing(compression: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(name: str, purpose: str, _package: str) -> str:
-        raise RunError(f"{name} is missing to {purpose}", hint="install it")
-
-    for module in (decompress, inflate):
-        monkeypatch.setattr(module, "require_program", missing)
-    monkeypatch.setattr(inflate, "find_program", lambda _name: None)
-    monkeypatch.setattr(inflate, "python_zstd", lambda: None)
-    with pytest.raises(BootcLiveError, match=f"{compression} is missing to decompress {compression} data"):
+@pytest.mark.parametrize(("compression", "module"), [("zstd", zstd), ("lz4", lz4)])
+def test_a_library_that_is_missing(compression: str, module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LIBRARY", "lib.so.none")
+    with pytest.raises(BootcLiveError, match=f"{compression} data cannot be decompressed without lib.so.none: "):
         unwrapped(zboot(COMPRESSED[compression](KERNEL), compression))

@@ -119,7 +119,7 @@ class LayerFetcher:
         place = self.places[key]
         with self.source.open_blob(layer) as chunks:
             checked = RepeatingError(verified(_counted(chunks, self.progress), layer))
-            found, size = _store(self.store, place, checked, layer.size, self.stop, diff_id.partition(":")[0], progress)
+            found, size = _store(self.store, place, checked, self.stop, diff_id.partition(":")[0], progress)
         try:
             self.store.layers[diff_id] = verified_layer(diff_id, found, place.offset, size)
         except ImageError:
@@ -158,7 +158,6 @@ def _fetch_side_by_side(fetcher: LayerFetcher, sink: LayerSink) -> None:
                     raise next(iter(starved.values()))
                 # Wrong bytes used memory at the same time and have been removed, so there may be space now.
                 order = list(starved)
-                fetcher.store.forget_full()
                 fetcher.wrong.clear()
                 starved.clear()
         except BaseException:
@@ -219,13 +218,12 @@ def _store(
     store: LayerStore,
     place: Slot,
     checked: Iterator[bytes],
-    size: int,
     stop: threading.Event,
     algorithm: str,
     progress: LayerProgress,
 ) -> tuple[str, int]:
     try:
-        written = store.inflate(place, checked, size, stop.is_set, algorithm, progress)
+        written = store.inflate(place, checked, stop.is_set, algorithm, progress)
     except (ImageError, RunError, OutOfMemoryError):
         if not stop.is_set():
             # Wrong bytes may first fail to inflate, or fill memory, but a wrong digest is the better message.

@@ -251,13 +251,12 @@ class _Layers:
         slot = store.rest()
         try:
             with about(what):
-                found, size = store.inflate(slot, hashed, member.size, lambda: False)
+                found, size = store.inflate(slot, hashed, lambda: False)
                 exhaust(hashed)
         except OutOfMemoryError as error:
             # Without a digest in its name, the member may not belong to the image, so the next source is tried.
             self.wrong[name] = error if named else AdmissionError(error.message, hint=error.hint)
             exhaust(hashed)
-            store.forget_full()
         except (ImageError, RunError) as error:
             self.wrong[name] = error
             exhaust(hashed)

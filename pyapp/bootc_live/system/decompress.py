@@ -14,13 +14,12 @@ from typing import Protocol
 
 from bootc_live.base.errors import ImageError
 from bootc_live.base.peekable import PeekableStream
-from bootc_live.system.inflate import DAMAGED, GZIP, ZSTD, python_zstd, through, zstd_program
-from bootc_live.system.run import require_program
+from bootc_live.system.inflate.gzip import GZIP
+from bootc_live.system.inflate.lz4 import LARGEST, LZ4
+from bootc_live.system.inflate.streams import DAMAGED, through
+from bootc_live.system.inflate.zstd import ZSTD
 
 _STEP = 256 * 2**10
-_LZ4 = b"\x02\x21\x4c\x18"
-# LZ4_compressBound() of 8 MiB, the block size of the legacy format.
-_LZ4_MAX = 8 * 2**20 + 8 * 2**20 // 255 + 16
 
 Decompressor = Callable[[PeekableStream], Generator[bytes, None, None]]
 
@@ -78,32 +77,24 @@ class _Stream(Protocol):
     def decompress(self, data: bytes, max_length: int = -1) -> bytes: ...
 
 
-def _stepwise(
-    stream: _Stream, feed: PeekableStream, failure: type[Exception] = lzma.LZMAError
-) -> Generator[bytes, None, None]:
+def _stepwise(stream: _Stream, feed: PeekableStream) -> Generator[bytes, None, None]:
     while not stream.eof:
         data = feed.read_some(_STEP) if stream.needs_input else b""
         if stream.needs_input and not data:
             raise _cut_short()
         try:
             yield stream.decompress(data, max_length=_STEP)
-        except (failure, OSError) as error:
+        except (lzma.LZMAError, OSError) as error:
             raise _damaged(error) from error
     feed.unread(len(stream.unused_data))
 
 
 def _zstd(feed: PeekableStream) -> Generator[bytes, None, None]:
-    program = zstd_program()
-    if program is not None:
-        return through(program, _zstd_frame(feed))
-    zstd = python_zstd()
-    assert zstd is not None, "otherwise there is a program"
-    return _stepwise(zstd.ZstdDecompressor(), feed, zstd.ZstdError)
+    return through("zstd", _zstd_frame(feed))
 
 
 def _lz4(feed: PeekableStream) -> Generator[bytes, None, None]:
-    program = require_program("lz4", "decompress lz4 data", "lz4")
-    return through([program, "-d", "-c", "-q"], _lz4_blocks(feed))
+    return through("lz4", _lz4_blocks(feed))
 
 
 def _zstd_frame(feed: PeekableStream) -> Iterator[bytes]:
@@ -124,9 +115,9 @@ def _zstd_frame(feed: PeekableStream) -> Iterator[bytes]:
 
 def _lz4_blocks(feed: PeekableStream) -> Iterator[bytes]:
     """Yield the blocks of the legacy format, which has no end mark: up to a number that cannot be a block size."""
-    while len(head := feed.peek(4)) == 4 and (head == _LZ4 or 0 < int.from_bytes(head, "little") <= _LZ4_MAX):
+    while len(head := feed.peek(4)) == 4 and (head == LZ4 or 0 < int.from_bytes(head, "little") <= LARGEST):
         yield feed.read(4)
-        if head != _LZ4:
+        if head != LZ4:
             yield from feed.read_pieces(int.from_bytes(head, "little"))
 
 
@@ -144,6 +135,6 @@ _KNOWN: dict[bytes, Decompressor] = {
     b"BZh": _bzip2,
     b"\x5d\x00\x00": _lzma,
     b"\xfd7zXZ\0": _lzma,
-    _LZ4: _lz4,
+    LZ4: _lz4,
     ZSTD: _zstd,
 }

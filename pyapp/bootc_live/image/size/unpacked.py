@@ -14,7 +14,9 @@ from enum import StrEnum
 from bootc_live.base.errors import SourceError
 from bootc_live.base.numbers import LARGEST_SIZE, decimal
 from bootc_live.formats.oci.descriptor import Descriptor
-from bootc_live.system.inflate import GZIP, ZSTD, compressed
+from bootc_live.system.inflate.gzip import GZIP
+from bootc_live.system.inflate.streams import compression
+from bootc_live.system.inflate.zstd import ZSTD
 
 # Set in the layer's descriptor by eStargz (stargz-snapshotter, BuildKit, containers/storage) and umoci.
 ANNOTATIONS = ("io.containers.estargz.uncompressed-size", "ci.umo.uncompressed_blob_size")
@@ -101,7 +103,7 @@ def measured(layer: Descriptor, peek: Peek) -> tuple[list[int], Basis] | None:
         again = "gzip" not in layer.media_type
         sizes = trailer_sizes(peek(layer.size - TRAILER, TRAILER), layer.size) if again else []
         return (sizes, Basis.TRAILER) if sizes else None
-    if compressed(head):
+    if compression(head) is not None:
         found = frame_size(head, layer.size)
         return None if found is None else ([found], Basis.FRAME)
     return [layer.size], Basis.PLAIN

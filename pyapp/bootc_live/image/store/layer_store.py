@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from bootc_live.base.errors import ImageError
@@ -18,14 +17,12 @@ from bootc_live.image.sink import DataFile, LayerProgress, wait_for
 from bootc_live.image.store.direct import Inflation
 from bootc_live.image.verified import VerifiedLayer
 from bootc_live.system.files import punch_hole, space_for, write_at
-from bootc_live.system.inflate import inflate, inflater, peeked
+from bootc_live.system.inflate.streams import compression, peeked
 
 # EROFS addresses 2^32 blocks; with tar's blocks of 512 bytes, that limits the data file.
 BLOCK = 512
 _LIMIT = 2**32 * BLOCK
 _ALIGN = 2**20
-# Inflating less takes less time than starting a program.
-_MIN_FOR_PROGRAM = 2**20
 # The largest piece; a failure may leave it partly written.
 _MAX_PIECE = 8 * 2**20
 _UNOBSERVED = DataFile()
@@ -71,15 +68,9 @@ class LayerStore:
         self._part = (_LIMIT - begin) // sources // _ALIGN * _ALIGN
         self._begin = begin - self._part
         self._next = begin
-        self._ran_full = threading.Event()
-
-    def forget_full(self) -> None:
-        """Forget that the file system was full, after data was removed."""
-        self._ran_full.clear()
 
     def next_source(self) -> None:
         """Continue in the part of the next source."""
-        self.forget_full()
         self._begin += self._part
         self._next = self._begin
 
@@ -108,23 +99,21 @@ class LayerStore:
         self,
         slot: Slot,
         chunks: Iterator[bytes],
-        size: int,
         stopped: Callable[[], bool],
         algorithm: str = "sha256",
         progress: LayerProgress = _UNOBSERVED,
     ) -> tuple[str, int]:
-        """Inflate ``size`` bytes of a layer into a slot; return digest and size of the result.
+        """Inflate a layer into a slot; return digest and size of the result.
 
         ``progress`` is told how much is written, and can delay the writer. Raise as ``write_layer``, and ImageError
         for damaged data.
         """
         first, whole = peeked(chunks)
-        argv = inflater(first) if size >= _MIN_FOR_PROGRAM else None
-        if argv is None:
-            with closing(inflate(whole)) as pieces:
-                return self.write(slot, pieces, stopped, algorithm, progress)
+        kind = compression(first)
+        if kind is None:
+            return self.write(slot, whole, stopped, algorithm, progress)
         hasher = hashlib.new(algorithm)
-        inflation = Inflation(argv, slot.offset, slot.offset + slot.size, stopped, hasher, self._ran_full, progress)
+        inflation = Inflation(kind, slot.offset, slot.offset + slot.size, stopped, hasher, progress)
         came = inflation.into(self.path, whole)
         self._advance(slot, came)
         return f"{algorithm}:{hasher.hexdigest()}", came

@@ -15,7 +15,7 @@ from bootc_live.source.archive.layout import LayoutSource
 from bootc_live.source.archive.reader import FileReader, Reader
 from bootc_live.source.archive.stream import StreamArchive
 from bootc_live.source.interface import AnySource
-from bootc_live.system.inflate import compressed
+from bootc_live.system.inflate.streams import compression
 
 _MAGIC = 16
 
@@ -56,7 +56,7 @@ def read_archive(
     reader: Reader, source_text: str, label: str | None, *, insecure: bool, hashes: Sequence[str] = ()
 ) -> AnySource:
     """Return the source for an archive of any kind; raise SourceError. See ``open_archive`` for ``hashes``."""
-    if hashes or compressed(reader.read(0, _MAGIC)):
+    if hashes or compression(reader.read(0, _MAGIC)) is not None:
         return StreamArchive(
             lambda: reader.stream(0, reader.size),
             source_text,

@@ -10,7 +10,7 @@ from bootc_live.base.errors import SourceError, about
 from bootc_live.source.archive.files import plain_name
 from bootc_live.source.archive.tar import StreamBuffer, chunks_of, read_entries
 from bootc_live.source.interface import Member
-from bootc_live.system.inflate import inflate
+from bootc_live.system.inflate.streams import inflate
 
 # Programs fill the last block, which has some MiB at most.
 _LONGEST_END = 64 * 1024 * 1024

@@ -70,7 +70,7 @@ def owned(make: Function, undo: Function, *arguments: Any) -> Iterator[Owned]:
     as JSON. Raises BootcLiveError and OSError of ``make``.
     """
     number = next(_numbers)
-    request = {"make": _name(make), "undo": _name(undo), "number": number, "arguments": arguments}
+    request = {"make": name_of(make), "undo": name_of(undo), "number": number, "arguments": arguments}
     resource = Owned(make(*arguments) if _parent is None else _parent.ask(request), number)
     try:
         yield resource
@@ -87,16 +87,24 @@ def undo_at_end(undo: Function) -> Iterator[None]:
         yield
 
 
-def commit(function: Function, *arguments: Any, descriptors: Sequence[int] = ()) -> None:
-    """Call a top-level function that makes the result visible; no signal can interrupt it.
+def call_in_parent(function: Function, *arguments: Any, descriptors: Sequence[int] = ()) -> Any:
+    """Call a top-level function in the parent, or here if there is none, and return its result.
 
     Its arguments are duplicates of the descriptors, which it has to close, and values that can be written as JSON.
     Raises its BootcLiveError and OSError.
     """
     if _parent is None:
-        function(*map(os.dup, descriptors), *arguments)
+        return function(*map(os.dup, descriptors), *arguments)
+    return _parent.ask({"call": name_of(function), "arguments": arguments, "descriptors": descriptors, "last": False})
+
+
+def commit(function: Function, *arguments: Any, descriptors: Sequence[int] = ()) -> None:
+    """Do the same with a function that makes the result visible; from its success on, no signal ends the program."""
+    if _parent is None:
+        call_in_parent(function, *arguments, descriptors=descriptors)
     else:
-        _parent.ask({"commit": _name(function), "arguments": arguments, "descriptors": descriptors})
+        name = name_of(function)
+        _parent.ask({"call": name, "arguments": arguments, "descriptors": descriptors, "last": True})
     _done.set()
 
 
@@ -237,7 +245,7 @@ class _Parent:
         status = self._reap()
         for undo, result in reversed(self._owned.values()):
             with suppress(BootcLiveError, OSError):
-                _function(undo)(*([] if result is None else [result]))
+                function_named(undo)(*([] if result is None else [result]))
         if status >= 0 and not self._ended_by:
             return status
         if _done.is_set():
@@ -269,9 +277,8 @@ class _Parent:
                 _done.set()
             answer = {"result": None}
         else:
-            descriptors = [self._duplicate(number) for number in request["descriptors"]]
-            answer = self._call(request["commit"], [*descriptors, *request["arguments"]])
-            if "result" in answer:
+            answer = self._call(request["call"], request["arguments"], request["descriptors"])
+            if "result" in answer and request["last"]:
                 _done.set()
         # The child may have been killed in the meantime.
         with suppress(BrokenPipeError):
@@ -286,9 +293,9 @@ class _Parent:
         finally:
             os.close(handle)
 
-    def _call(self, function: str, arguments: list[Any]) -> dict[str, Any]:
+    def _call(self, function: str, arguments: list[Any], descriptors: Sequence[int] = ()) -> dict[str, Any]:
         try:
-            return {"result": _function(function)(*arguments)}
+            return {"result": function_named(function)(*map(self._duplicate, descriptors), *arguments)}
         except BootcLiveError as error:
             return {"error": type(error).__name__, "message": error.message, "hint": error.hint}
         except OSError as error:
@@ -341,13 +348,15 @@ def _nothing() -> None:
     """Make nothing: the undo function checks by itself what exists."""
 
 
-def _name(function: Callable[..., object]) -> str:
+def name_of(function: Callable[..., object]) -> str:
+    """Return the name by which another process finds a top-level function."""
     return f"{function.__module__}:{function.__qualname__}"
 
 
-def _function(name: str) -> Callable[..., object]:
+def function_named(name: str) -> Callable[..., Any]:
+    """Return the function with a name of ``name_of``."""
     module, _, qualified = name.partition(":")
-    found: Callable[..., object] = getattr(importlib.import_module(module), qualified)
+    found: Callable[..., Any] = getattr(importlib.import_module(module), qualified)
     return found
 
 

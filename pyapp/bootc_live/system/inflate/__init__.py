@@ -1,0 +1,1 @@
+"""Inflate layers and kernels: unverified bytes, which only a confined process reads."""

@@ -1,0 +1,88 @@
+"""The confined process: reads compressed bytes from one descriptor, and writes what they decode to to another.
+
+Its input may exploit a bug in a decoder. So it belongs to nobody, has three descriptors and can open no other, and may
+call nothing of the kernel but what reading, writing and memory need (``system.confine``).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from collections.abc import Callable, Iterator
+from enum import IntEnum
+from typing import Protocol
+
+from bootc_live.base.errors import RunError
+from bootc_live.system.confine import confine_process
+from bootc_live.system.inflate.gzip import GzipDecoder
+from bootc_live.system.inflate.lz4 import Lz4Decoder
+from bootc_live.system.inflate.zstd import ZstdDecoder
+
+# Small enough for the caches of a processor.
+_PIECE = 256 * 1024
+# What a decoder may use: zstd's window has up to 128 MiB.
+_MEMORY = 256 * 2**20
+
+
+class Decoder(Protocol):
+    """Decodes a file piece by piece."""
+
+    def decode(self, data: memoryview) -> Iterator[memoryview | bytes]:
+        """Yield what the next piece decodes to; raise ValueError if it is damaged."""
+
+    def end(self) -> None:
+        """Raise ValueError if the file is not complete."""
+
+
+DECODERS: dict[str, Callable[[ctypes.Array[ctypes.c_char]], Decoder]] = {
+    "gzip": GzipDecoder,
+    "zstd": ZstdDecoder,
+    "lz4": Lz4Decoder,
+}
+
+
+class Status(IntEnum):
+    """Exit codes. All but the first come with a message."""
+
+    DONE = 0
+    DAMAGED = 1
+    FULL = 2
+    TOO_LARGE = 3
+    MISSING = 4
+
+
+def inflate_confined(source: int, target: int, messages: int, kind: str, most: int) -> int:
+    """Decode from ``source`` to ``target``, which must not grow beyond byte ``most`` if it is a file (0: a pipe).
+
+    Return the exit code; write a message to ``messages`` if it is not zero.
+    """
+    try:
+        decoder = DECODERS[kind](ctypes.create_string_buffer(_PIECE))
+        taken = bytearray(_PIECE)
+        confine_process(_MEMORY, most)
+        _decode(decoder, memoryview(taken), source, target)
+    except RunError as error:
+        return _fail(messages, Status.MISSING, f"{error.message}\n{error.hint}")
+    except ValueError as error:
+        return _fail(messages, Status.DAMAGED, str(error))
+    except MemoryError:
+        return _fail(messages, Status.DAMAGED, "it needs too much memory")
+    except OSError as error:
+        status = Status.TOO_LARGE if error.errno == errno.EFBIG else Status.FULL
+        return _fail(messages, status, error.strerror or "")
+    return Status.DONE
+
+
+def _decode(decoder: Decoder, taken: memoryview, source: int, target: int) -> None:
+    while count := os.readv(source, [taken]):
+        for piece in decoder.decode(taken[:count]):
+            view = memoryview(piece)
+            while view:
+                view = view[os.write(target, view) :]
+    decoder.end()
+
+
+def _fail(messages: int, status: Status, message: str) -> int:
+    os.write(messages, message.encode())
+    return status

@@ -1,0 +1,111 @@
+"""Processes that are copies of the parent: what they get, how they end, and that none outlives its block."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from bootc_live.system.cleanup.guard import EndedError, run_in_child
+from bootc_live.system.cleanup.processes import started
+
+
+def copy(source: int, target: int, messages: int, code: int) -> int:
+    """Copy a little, and say what there is."""
+    os.write(target, os.read(source, 100).upper())
+    os.write(messages, " ".join(sorted(os.listdir("/proc/self/fd"))).encode())
+    return code
+
+
+def wait(_source: int, target: int, _messages: int) -> int:
+    """Say that it runs, and wait for its end."""
+    os.write(target, str(os.getpid()).encode())
+    signal.pause()
+    return 0
+
+
+def fail(_source: int, _target: int, _messages: int) -> int:
+    """End unexpectedly."""
+    raise KeyError
+
+
+@contextmanager
+def pipes() -> Iterator[tuple[list[int], list[int]]]:
+    """The ends for a process, then ours: what it reads, what it wrote, what it said."""
+    made = [os.pipe() for _ in range(3)]
+    theirs, ours = [made[0][0], made[1][1], made[2][1]], [made[0][1], made[1][0], made[2][0]]
+    try:
+        yield theirs, ours
+    finally:
+        for end in (*theirs, *ours):
+            with suppress(OSError):
+                os.close(end)
+
+
+def in_a_child(work: object) -> int:
+    assert callable(work)
+    return run_in_child(lambda: int(work() or 0))
+
+
+def gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def call_and_look() -> None:
+    before = sorted(os.listdir("/proc/self/fd"))
+    with pipes() as (theirs, ours):
+        with started(copy, 3, descriptors=(theirs[0], theirs[1], theirs[2])) as process:
+            os.write(ours[0], b"text")
+            assert process.wait() == process.wait() == 3
+            assert process.ended(0)
+        assert os.read(ours[1], 100) == b"TEXT"
+        # The three, and the one that lists them.
+        assert os.read(ours[2], 100) == b"0 1 2 3"
+    assert sorted(os.listdir("/proc/self/fd")) == before
+
+
+def test_call() -> None:
+    call_and_look()
+
+
+def test_call_from_a_child() -> None:
+    assert in_a_child(call_and_look) == 0
+
+
+def test_unexpected_end() -> None:
+    with pipes() as (theirs, _), started(fail, descriptors=(theirs[0], theirs[1], theirs[2])) as process:
+        assert process.wait() == 70
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit])
+def test_an_exception_kills_it(error: type[BaseException]) -> None:
+    pid = 0
+    with pipes() as (theirs, ours):
+        process = started(wait, descriptors=(theirs[0], theirs[1], theirs[2]))
+        with pytest.raises(error), process as running:  # noqa: PT012 (the block is what is tested)
+            pid = int(os.read(ours[1], 100))
+            assert not running.ended(0)
+            assert not gone(pid)
+            raise error
+    assert gone(pid)
+
+
+def test_none_outlives_the_child(tmp_path: Path) -> None:
+    said = tmp_path / "pid"
+
+    def work() -> None:
+        with pipes() as (theirs, ours), started(wait, descriptors=(theirs[0], theirs[1], theirs[2])):
+            said.write_bytes(os.read(ours[1], 100))
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with pytest.raises(EndedError):
+        in_a_child(work)
+    assert gone(int(said.read_text()))
