@@ -29,7 +29,7 @@ def run(*argv: str | Path) -> None:
 
 def test_a_blob_against_curl_and_sha256sum(served: Registry, blob: Descriptor, figures: Figures) -> None:
     url = f"{served.url}/v2/os/live/blobs/{blob.digest}"
-    image = RegistryImage(f"{served.host}/os/live:1", "typed")
+    image = RegistryImage(f"{served.host}/os/live:1", "source")
 
     def ours() -> None:
         with open_registry(image, access()) as source, source.open_blob(blob) as chunks:
@@ -62,7 +62,7 @@ def test_the_real_image_against_inflating_alone(
         assert [process.wait() for process in running] == [0] * len(layers)
 
     def ours() -> None:
-        plain([RegistryImage(f"{served.host}/os/live:1", "typed")], access(), data, Recorder(quiet=True))
+        plain([RegistryImage(f"{served.host}/os/live:1", "source")], access(), data, Recorder(quiet=True))
         data.unlink()
 
     def whole_floor() -> None:

@@ -31,7 +31,7 @@ class Result:
 
 
 def the_error(result: Result, source_text: str | Path) -> str:
-    """The one error message of a verb that failed as it should; it names `typed`, and nothing is left mounted."""
+    """The one error message of a verb that failed as it should; it names `source_text`, and nothing is left mounted."""
     message = Ended(result.status, "", result.output).error(source_text)
     assert not result.mounts, result.mounts
     assert not result.processes, result.processes
