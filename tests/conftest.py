@@ -6,6 +6,7 @@ that the zipapp bundles (requests, oras, yaml) from build/bootc-live.pyz, so tha
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 
@@ -16,6 +17,11 @@ ZIPAPP = REPO / "build" / "bootc-live.pyz"
 
 sys.path[:0] = [str(REPO / "pyapp"), str(REPO / "vm"), str(REPO)]
 sys.path.append(str(ZIPAPP))
+
+# A shell that starts tests in the background ignores these, and every program that they start would, too.
+for _number in (signal.SIGHUP, signal.SIGQUIT):
+    signal.signal(_number, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

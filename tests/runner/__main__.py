@@ -176,11 +176,7 @@ def _sum_up(jobs: list[Job], found: dict[str, report.Results], seconds: float) -
 
 def main(argv: list[str]) -> int:
     """Run `tests/run`; returns the exit status."""
-    # A shell may have started us with signals ignored, which programs that are tested would inherit.
-    for number in (signal.SIGHUP, signal.SIGQUIT):
-        signal.signal(number, signal.SIG_DFL)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     if argv[:1] == ["mutants"]:
         return subprocess.run([sys.executable, "-m", "tests.mutants.run", *argv[1:]], cwd=REPO, check=False).returncode
     try:

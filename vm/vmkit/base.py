@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,8 @@ from typing import Any, Final, Self
 FATE: Final = ("setpriv", "--pdeathsig=KILL", "--")
 """A command that begins so does not outlive this process, however that ends."""
 _POLL: Final = 0.1
+# Times the limit for silence that a wait may take in all.
+_LONGEST: Final = 6
 _TAIL: Final = 60
 """How many lines of the console an error quotes."""
 _SAID: Final = 8
@@ -114,9 +116,9 @@ class BaseGuest(ABC):
         return [plain for line in self.console().splitlines() if (plain := _ANSI.sub("", line).strip())]
 
     def wait_ready(self, timeout: float) -> Ready:
-        """Wait for the guest's report from its final root, at most ``timeout`` seconds.
+        """Wait for the guest's report from its final root.
 
-        Raises GuestError if it powers off, panics or stays silent instead.
+        Raises GuestError if it powers off or panics instead, or prints nothing for ``timeout`` seconds.
         """
         ready: list[Ready] = []
 
@@ -128,31 +130,35 @@ class BaseGuest(ABC):
         return ready[0]
 
     def wait_exit(self, timeout: float) -> None:
-        """Wait until the guest has powered off or restarted; GuestError after ``timeout`` s."""
-        deadline = time.monotonic() + timeout
-        while not self._ended():
-            self._show()
-            if time.monotonic() > deadline:
-                raise self._error(f"the guest still ran after {timeout:.0f} seconds")
-            time.sleep(_POLL)
-        self._show()
+        """Wait until the guest has powered off or restarted; GuestError if it prints nothing for ``timeout`` s."""
+        for ended in self._watched("did not end", timeout):
+            if ended:
+                return
 
     def wait_console(self, text: str, timeout: float) -> None:
         """Wait until ``text`` stands on the console; raises GuestError like ``wait_ready``."""
         self._wait(lambda: text in self.console(), f"printed '{text}'", f"did not print '{text}'", timeout)
 
     def _wait(self, done: Callable[[], bool], did: str, did_not: str, timeout: float) -> None:
-        deadline = time.monotonic() + timeout
-        while True:
-            ended = self._ended()
-            self._show()
+        for ended in self._watched(did_not, timeout):
             if done():
                 return
             if ended:
                 raise self._error(f"the guest {self._end()} before it {did}")
-            if time.monotonic() > deadline:
-                raise self._error(f"the guest {did_not} within {timeout:.0f} seconds")
+
+    def _watched(self, did_not: str, timeout: float) -> Iterator[bool]:
+        """Yield now and then whether the guest has ended; raise GuestError if it is silent or never done."""
+        began = printed = time.monotonic()
+        size = 0
+        while time.monotonic() < min(printed + timeout, began + _LONGEST * timeout):
+            ended = self._ended()
+            self._show()
+            if self._console.exists() and self._console.stat().st_size > size:
+                # A busy machine makes a boot slow, but not silent.
+                size, printed = self._console.stat().st_size, time.monotonic()
+            yield ended
             time.sleep(_POLL)
+        raise self._error(f"the guest {did_not}, and printed nothing for {timeout:.0f} seconds")
 
     def _report(self) -> Ready | None:
         try:
