@@ -15,8 +15,8 @@ from bootc_live.base.errors import OutOfMemoryError, RootfsError, RunError
 from bootc_live.config.model import Backing, Zram
 from bootc_live.rootfs.ram import RamFs, ram_filesystem, settle
 from bootc_live.rootfs.workspace import ram_workspace
+from bootc_live.system.devices.zram import zram_below
 from bootc_live.system.memory import available_bytes
-from bootc_live.system.zram import zram_below
 from tests.lib.zram import Device, Made, device, watched
 
 MIB = 2**20
@@ -232,7 +232,7 @@ def test_what_is_mounted_elsewhere_lives_on(
     where: Path, tmp_path: Path, made: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As after a boot: the root is bound somewhere else when all of this ends, and no time is lost then."""
-    monkeypatch.setattr("bootc_live.system.zram._TIMEOUT", 120.0)
+    monkeypatch.setattr("bootc_live.system.devices.zram._TIMEOUT", 120.0)
     other = tmp_path / "other"
     other.mkdir()
     with on_zram(where, 64 * MIB) as found:
@@ -288,8 +288,8 @@ def test_what_an_initramfs_may_lack(
     name: str, missing: str, where: Path, monkeypatch: pytest.MonkeyPatch, made: Made
 ) -> None:
     if name == "modprobe":
-        monkeypatch.setattr("bootc_live.system.zram._CONTROL", "/nonexistent")
-        monkeypatch.setattr("bootc_live.system.zram.find_program", lambda _name: None)
+        monkeypatch.setattr("bootc_live.system.devices.zram._CONTROL", "/nonexistent")
+        monkeypatch.setattr("bootc_live.system.devices.zram.find_program", lambda _name: None)
     else:
         monkeypatch.setattr("bootc_live.rootfs.ram.find_program", lambda _name: None)
     with pytest.raises(RunError, match=missing) as caught, on_zram(where, 64 * MIB):

@@ -16,7 +16,7 @@ import pytest
 from bootc_live.config.model import Compression, Layout
 from bootc_live.rootfs.layouts import mountable
 from bootc_live.rootfs.memory.need import StorageOption
-from bootc_live.system.loop import loop_device
+from bootc_live.system.devices.loop import loop_device
 from bootc_live.system.mounts import detached, require_kind
 from tests.lib.booted import booted
 from tests.lib.oci_writer import Image, Layer, compress, write_archive

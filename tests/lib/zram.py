@@ -12,7 +12,7 @@ from typing import Final
 
 import pytest
 
-from bootc_live.system import zram
+from bootc_live.system.devices import zram
 
 SETTLE_SECONDS: Final = 60.0
 

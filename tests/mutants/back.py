@@ -104,7 +104,7 @@ BACK = (
     ),
     Mutation(
         "zram: its memory has no limit",
-        "pyapp/bootc_live/system/zram.py",
+        "pyapp/bootc_live/system/devices/zram.py",
         "    if limit:\n        _write(",
         "    if not limit:\n        _write(",
         "integration",

@@ -16,8 +16,9 @@ from bootc_live.base import errors
 from bootc_live.base.errors import BootcLiveError, RunError
 from bootc_live.base.log import Progress, Recorder
 from bootc_live.base.units import mib
-from bootc_live.system import loop, memory
-from bootc_live.system.loop import loop_device
+from bootc_live.system import memory
+from bootc_live.system.devices import loop
+from bootc_live.system.devices.loop import loop_device
 from bootc_live.system.memory import available_bytes, peak_memory, process_bytes, total_bytes
 from bootc_live.system.mounts import is_mount_point
 from tests.lib.threads import no_thread_left

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from bootc_live.base.errors import RunError
-from bootc_live.system import zram
-from bootc_live.system.zram import failed_writes, memory_limit, zram_below, zram_device
+from bootc_live.system.devices import zram
+from bootc_live.system.devices.zram import failed_writes, memory_limit, zram_below, zram_device
 
 ATTRIBUTES = ("disksize", "mem_limit", "algorithm_params")
 ALGORITHMS = "[lzo-rle] lzo lz4 zstd\n"

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from bootc_live.base.errors import OutOfMemoryError, RootfsError, RunError
 from bootc_live.base.units import mib
 from bootc_live.config.model import Zram
+from bootc_live.system.devices.zram import ZramError, failed_writes, memory_limit, zram_below, zram_device
 from bootc_live.system.memory import available_bytes
 from bootc_live.system.mounts import mounted, unmounted_after
 from bootc_live.system.run import find_program, run
-from bootc_live.system.zram import ZramError, failed_writes, memory_limit, zram_below, zram_device
 
 # Memory that file systems in RAM leave to the kernel and programs while the root is built.
 KEPT_FREE = 64 * 2**20

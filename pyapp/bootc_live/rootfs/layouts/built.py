@@ -11,7 +11,7 @@ from bootc_live.base.errors import RootfsError
 from bootc_live.config.model import Layout
 from bootc_live.image.verified import VerifiedImage
 from bootc_live.rootfs.tree.node import Node
-from bootc_live.system.loop import loop_device
+from bootc_live.system.devices.loop import loop_device
 from bootc_live.system.mounts import mounted
 
 _HINT = "look at dmesg; bootc.live.layout=tree needs no EROFS"

@@ -21,7 +21,7 @@ from bootc_live.rootfs.layouts.erofs.layout import write_image
 from bootc_live.rootfs.layouts.index.layout import write_metadata
 from bootc_live.rootfs.memory.need import StorageOption
 from bootc_live.rootfs.tree.node import Entry, Node, new_directory
-from bootc_live.system.loop import loop_device
+from bootc_live.system.devices.loop import loop_device
 from bootc_live.system.mounts import detached, require_kind
 
 _WHAT = {

@@ -19,9 +19,9 @@ from bootc_live.rootfs.layouts.built import BuiltRoot, Finishing, cannot_hold, u
 from bootc_live.rootfs.layouts.files.writer import write_files
 from bootc_live.rootfs.tree.merge import ReadMembers, Warn, merge, none_read, unsaid
 from bootc_live.rootfs.tree.node import Node, walk
+from bootc_live.system.devices.zram import zram_below
 from bootc_live.system.files import full, no_space
 from bootc_live.system.mounts import bind, remount_bound, unmounted_after
-from bootc_live.system.zram import zram_below
 
 _PAGE = 4096
 _HINT = "look at the kernel log (dmesg)"
