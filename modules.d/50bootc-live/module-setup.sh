@@ -18,7 +18,7 @@ depends() {
 
 # called by dracut
 installkernel() {
-	hostonly='' instmods erofs overlay loop
+	hostonly='' instmods erofs overlay loop dm-mod dm-verity
 	# Archives on block devices of other machines than this one.
 	hostonly='' instmods ext4 isofs vfat xfs nls_ascii nls_cp437 nls_iso8859-1 nls_utf8 \
 		ahci nvme sd_mod sr_mod uas usb-storage virtio_blk virtio_scsi

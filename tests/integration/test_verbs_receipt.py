@@ -43,6 +43,7 @@ SCHEMA: dict[str, Any] = {
         "why": str,
         "size": int,
         "sha256": type(None),
+        "root_hash": type(None),
         "labelled": bool,
         "asked": {"layout": str, "compression": str},
     },

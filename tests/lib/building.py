@@ -30,6 +30,7 @@ class Building:
     where: Path
     compression: Compression = Compression.LZ4
     keep_times: bool = False
+    verity: bool = False
     finishing: Finishing = unchanged
     recorder: Recorder = field(default_factory=lambda: Recorder(quiet=True))
     attempts: tuple[Attempt, ...] = ()
@@ -60,7 +61,7 @@ class Building:
             fetched = plain(specs, access, self.data, self.recorder, builder)
             self.attempts = fetched.attempts
             self.data.unlink()
-            return builder.finish(fetched.image, self.finishing, keep_times=self.keep_times)
+            return builder.finish(fetched.image, self.finishing, keep_times=self.keep_times, verity=self.verity)
 
     def of(self, tars: Sequence[bytes]) -> bytes:
         """The image's bytes for these layers, base first; no file of it stays."""

@@ -14,6 +14,7 @@ ALLOWED = (
     *("console=ttyS0,115200n8", "quiet", "nosmt", "mitigations=auto,nosmt", "selinux=0", "enforcing=0", "rhgb"),
     *("net.ifnames=0", "biosdevname=0", "ipv6.disable=1", "iommu=pt", "init=/sbin/init", "noresume"),
     *("systemd.unified_cgroup_hierarchy=1", "modprobe.blacklist=nouveau", 'dyndbg="file a.c +p"'),
+    "bootc.live.verity",
     *("bootc.live.layout=erofs", "bootc.live.compress=zstd", "bootc.zram=2G", "bootc.live.var.size=1G", "=x", "a="),
     *("hugepages=16", "crashkernel=256M", "rd.driver.pre=x", "rootwait", "rootdelay=3", "fips=1"),
     *("rwx=1", "rootless=1", "bootcount=1", "rd.memdebug=1", "mdadm=x", "luksus=1", "ostreed=1", "composefsx=1"),
@@ -88,6 +89,7 @@ SOURCES = (
         "nfsroot=h:/x",
     ),
     *("bootc.live.fallback=/x", "bootc.live.digest=sha256:00", "bootc.live.erofs.digest=00", "bootclabel=other"),
+    f"bootc.live.verity.roothash={'0' * 64}",
     *("bootc.live.state=LABEL=x", "initrd=x", "BOOT_IMAGE=x", "inst.repo=http://h/", "inst.ks=http://h/", "ks=x"),
     *("systemd.pull=raw:http://h/x", "mount.usr=/dev/sda1", "systemd.mount-extra=a:b", "rd.live.image"),
     *("roothash=00", "bootconfig", "rd.overlay=LABEL=x", "rd.overlay.crypt=x", "initrdmem=0x1000,4096"),
@@ -155,10 +157,10 @@ def test_refused(word: str) -> None:
 @pytest.mark.parametrize("karg", [karg.name for karg in KARGS])
 def test_every_argument_of_ours_was_thought_of(karg: str) -> None:
     """A new one is refused until it is put into the list of those that only say how the root is made."""
-    about = ("registry.", "trust.", "fallback", "digest", "retry.", "state", "kexec", "label", "net.", "proxy")
+    about = ("registry.", "trust.", "fallback", "digest", "roothash", "retry.", "state", "kexec", "label", "net.")
     asks = verdict(f"{karg}=x") is Verdict.KEPT
     of_disks = {"root", "rw", "ro", "rootflags"}
-    assert asks == (karg not in of_disks and not any(part in karg for part in about))
+    assert asks == (karg not in of_disks and not any(part in karg for part in (*about, "proxy")))
 
 
 def test_what_is_for_init_never_gets_there() -> None:

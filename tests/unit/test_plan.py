@@ -159,6 +159,8 @@ def test_options(
     assert found.warning == (f"layout {expected[0]} is used, {chosen}{obstacles}" if warned else "")
     on_zram = [replace(option, zram=True, algorithm="zstd") for option in expected]
     assert list(candidates(layout, compress, means, Zram(MIB, "zstd")).options) == on_zram
+    checked = [replace(option, verity=option.layout is Layout.EROFS) for option in expected]
+    assert list(candidates(layout, compress, means, verity=True).options) == checked
     plan = planned(layout, a_room(2000), compress=compress, means=means)
     assert plan.option == expected[0]
     assert plan.why.startswith(f"layout {expected[0]}{', ' if chosen else ''}{chosen}: needs ")

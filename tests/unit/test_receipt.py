@@ -154,7 +154,14 @@ def figures_of(layout: Layout, room: MemoryRoom, peak: int, hosts: dict[str, int
     plan = choose("/root.oci", layout, Compression.LZ4, ESTIMATE, room, means)
     digest = "sha256:" + "a" * 64
     built = BuiltRoot(
-        layout, lambda where, _: nullcontext(where), 4096, 64 * MIB, digest, labelled=True, library="lz4 1.10.0"
+        layout,
+        lambda where, _: nullcontext(where),
+        4096,
+        64 * MIB,
+        digest,
+        labelled=True,
+        library="lz4 1.10.0",
+        root_hash="b" * 64,
     )
     return Figures(plan, built, peak, hosts)
 
@@ -179,6 +186,7 @@ def test_the_root(image: VerifiedImage) -> None:
         "why": WHY,
         "size": 64 * MIB,
         "sha256": "sha256:" + "a" * 64,
+        "root_hash": "b" * 64,
         "labelled": True,
     }
     assert found["writable"]["state"]["typed"] == "LABEL=S"
@@ -220,5 +228,6 @@ def test_all_for_people(image: VerifiedImage) -> None:
     assert "layout    erofs, lz4 1.10.0" in lines
     assert f"chosen    {WHY}" in lines
     assert "root      sha256:" + "a" * 64 in lines
+    assert "verity    " + "b" * 64 in lines
     assert "state     LABEL=S: ext4 on /dev/sda1" in lines
     assert any(line.endswith("of 900.0 MiB that were available") for line in lines)

@@ -10,7 +10,8 @@ from bootc_live.config.model import Backing, Compression, Layout, WritableParts,
 from bootc_live.system.memory import total_bytes
 
 GIB = 2**30
-DIGEST = "sha256:" + "0123456789abcdef" * 4
+HASH = "0123456789abcdef" * 4
+DIGEST = f"sha256:{HASH}"
 
 
 def mistakes(text: str) -> list[str]:
@@ -32,6 +33,10 @@ def mistakes(text: str) -> list[str]:
         ("bootc.live.erofs bootc.live.compress=ZSTD", "compress", Compression.ZSTD),
         ("bootc.live.erofs bootc.live.erofs.times=image", "erofs_times", "image"),
         (f"bootc.live.erofs bootc.live.erofs.digest={DIGEST}", "erofs_digest", DIGEST),
+        ("bootc.live.erofs bootc.live.verity", "verity", True),
+        ("bootc.live.layout=tree bootc.live.verity=0", "verity", False),
+        (f"bootc.live.erofs bootc.live.verity.roothash={HASH}", "verity", True),
+        (f"bootc.live.erofs bootc.live.verity.roothash={HASH}", "root_hash", HASH),
         ("bootc.live.selinux", "selinux", True),
         ("bootc.live.selinux=0", "selinux", False),
         ("selinux=0", "selinux", None),
@@ -86,6 +91,20 @@ def test_the_algorithm_is_for_every_zram() -> None:
         (
             f"bootc.live.layout=auto bootc.live.erofs.digest={DIGEST}",
             f"'bootc.live.erofs.digest={DIGEST}' applies only to the erofs layout",
+        ),
+        ("bootc.live.verity", "'bootc.live.verity' applies only to the erofs layout; add bootc.live.layout=erofs"),
+        ("bootc.live.verity bootc.live.layout=auto", "'bootc.live.verity' applies only to the erofs layout"),
+        (
+            f"bootc.live.layout=tree bootc.live.verity.roothash={HASH}",
+            f"'bootc.live.verity.roothash={HASH}' applies only to the erofs layout",
+        ),
+        (
+            f"bootc.live.erofs bootc.live.verity=0 bootc.live.verity.roothash={HASH}",
+            f"'bootc.live.verity.roothash={HASH}' contradicts 'bootc.live.verity=0'",
+        ),
+        (
+            f"bootc.live.erofs bootc.live.verity.roothash={DIGEST}",
+            f"'bootc.live.verity.roothash={DIGEST}' is not a root hash; write 64 lower-case hexadecimal digits",
         ),
         ("bootc.live.erofs.times=image", "'bootc.live.erofs.times=image' applies only to the erofs layout"),
         ("bootc.live.erofs bootc.live.erofs.digest=abc", "'bootc.live.erofs.digest=abc' is not a SHA-256 digest"),

@@ -137,9 +137,10 @@ BOOTS = (
         unplugged=True,
     ),
     Row(
-        "kernel 6.1 and dracut 059 of Debian 12, registry by tag over HTTP, with a login by SMBIOS, erofs",
+        "kernel 6.1 and dracut 059 of Debian 12, registry by tag over HTTP, with a login by SMBIOS, erofs with verity",
         ("initrd-bookworm.img",),
-        "root=bootc-live:docker://{dropping}/os/live:stable bootc.registry.unsecure ip=dhcp bootc.live.layout=erofs",
+        "root=bootc-live:docker://{dropping}/os/live:stable bootc.registry.unsecure ip=dhcp bootc.live.layout=erofs "
+        "bootc.live.verity",
         login="dropping",
         kernel="vmlinuz-bookworm",
         needs=Needs.PC,

@@ -75,6 +75,9 @@ def test_root_is_what_was_asked_for(booted: Booted) -> None:
     on_top = "tmpfs" if booted.row.layout == "tree" else "erofs"
     assert root["fstype"] == ("overlay" if booted.asks("rw") else on_top)
     assert ("rw" in options(booted.host, "/")) == booted.asks("rw")
+    verity = booted.asks("bootc.live.verity")
+    assert root["source"].startswith("/dev/dm-") == verity
+    assert ((booted.ready.receipt or {})["root"]["root_hash"] is not None) == verity
     assert not {"nosuid", "nodev", "noexec"} & options(booted.host, "/")
     assert writable(booted.host, "/usr") == booted.asks("rw")
 
@@ -105,10 +108,10 @@ def test_var_is_a_file_system_of_its_own_unless_asked_otherwise(booted: Booted) 
 def test_mount_table_is_sane(booted: Booted) -> None:
     table = mounts(booted.host)
     assert not [target for target in table if target.startswith(("/sysroot", "/run/bootc-live"))]
-    loops = {mount["source"] for mount in table.values() if mount["source"].startswith("/dev/loop")}
+    devices = {mount["source"] for mount in table.values() if mount["source"].startswith(("/dev/loop", "/dev/dm-"))}
     wanted = booted.row.layout != "tree"
     # The one below an overlay is not in the table, and losetup lists those of other guests of the same kernel.
-    assert len(loops) == (wanted and not booted.asks("rw"))
+    assert len(devices) == (wanted and not booted.asks("rw"))
     if booted.own_kernel:
         assert len(booted.host.check_output("losetup --list --noheadings").splitlines()) == wanted
     # Each of them once: nothing is hidden below anything.

@@ -21,7 +21,7 @@ from bootc_live.landing.sysroot.sysroot import SysrootLanding
 from bootc_live.pipeline import Run, land_kernel, land_root
 from bootc_live.receipt.receipt import DEFAULT_PATH
 from bootc_live.rootfs.boot_files.extract import boot_file_recipe
-from bootc_live.rootfs.layouts.mountable import obstacle, require_overlay
+from bootc_live.rootfs.layouts.mountable import obstacle, require_overlay, require_verity
 from bootc_live.rootfs.memory.host import present_means
 from bootc_live.rootfs.plan import check_options
 from bootc_live.rootfs.workspace import ram_workspace
@@ -67,6 +67,7 @@ def _boot_here(
 ) -> None:
     require_state(config.parts)
     require_overlay(config)
+    require_verity(config)
     means = replace(present_means(), obstacle=obstacle)
     check_options(config, means, recorder)
     ours = arguments.workdir is None or config.backing != Backing()

@@ -43,19 +43,23 @@ def main(arguments: argparse.Namespace) -> int:
         staging_directory(arguments.file) as directory,
         root_builder(config, directory, recorder, present_means(), ours=False) as builder,
     ):
-        option = StorageOption(config.layout, config.compress)
+        option = StorageOption(config.layout, config.compress, verity=True)
         access = desk_access(arguments, recorder, directory)
         # Nothing is planned: the image goes to a file, so memory is no limit.
         with disk_full_hint(repr(arguments.file)):
             fetched = fetch([spec], access, IntoSink(builder.path, builder.sink(option)), recorder)
             built = builder.build(option, fetched.image)
-        publish_file(os.path.join(directory, "root.erofs"), arguments.file)
+        made = os.path.join(directory, "root.erofs")
+        # Without the hash tree: a machine makes its own.
+        os.truncate(made, built.size)
+        publish_file(made, arguments.file)
     report = {**_report(fetched.image.resolved, built), **trust_parts(fetched.verdict)}
     if arguments.json:
         print_json(report)
     else:
         print_results([f"{report['sha256']}  {arguments.file}"])
     recorder.say(f"{mib(built.size)}, pin it with bootc.live.erofs.digest={built.sha256}")
+    recorder.say(f"dm-verity: pin it with bootc.live.verity.roothash={built.root_hash}")
     return 0
 
 
@@ -72,6 +76,7 @@ def _report(image: ResolvedImage, built: BuiltRoot) -> dict[str, object]:
         "manifest_digest": image.manifest_digest,
         "config_digest": image.manifest.config.digest,
         "sha256": built.sha256,
+        "root_hash": built.root_hash,
         "size": built.size,
         "library": built.library,
         "labelled": built.labelled,

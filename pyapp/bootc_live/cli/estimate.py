@@ -93,7 +93,8 @@ def _report(config: Config, image: ResolvedImage, estimated: Estimate, memory: i
     room = MemoryRoom(available_on(memory), memory, config.backing)
     rows = {str(option): _row(option, estimated, room) for option in every_option(_ALL)}
     try:
-        plan = choose(image.source_text, config.layout, config.compress, estimated, room, _ALL)
+        asked = image.source_text, config.layout, config.compress
+        plan = choose(*asked, estimated, room, _ALL, verity=config.verity)
     except AdmissionError as error:
         return _Report(image, estimated, memory, room, rows, _REFUSED, f"{error.message}; {error.hint}")
     return _Report(image, estimated, memory, room, rows, "tight" if plan.warning else "fits", plan.warning or plan.why)

@@ -157,8 +157,9 @@ class Config:
     """The settings of a boot.
 
     ``sources`` are tried in order; the tuple is empty only without ``root=bootc-live:``. ``pin`` is the only manifest
-    digest that may boot, ``erofs_digest`` the only erofs image. ``selinux`` is None if the image decides, ``kexec``
-    is None if kexec was not requested. ``modules_required`` refuses an image without modules for the running kernel.
+    digest that may boot, ``erofs_digest`` the only erofs image. ``verity`` protects that image by dm-verity, and
+    ``root_hash`` is the only root hash, in hexadecimal digits. ``selinux`` is None if the image decides, ``kexec`` is
+    None if kexec was not requested. ``modules_required`` refuses an image without modules for the running kernel.
     """
 
     sources: tuple[SourceSpec, ...] = ()
@@ -173,6 +174,8 @@ class Config:
     compress: Compression = Compression.NONE
     erofs_times: str = "epoch"
     erofs_digest: str | None = None
+    verity: bool = False
+    root_hash: str | None = None
     selinux: bool | None = None
     backing: Backing = field(default_factory=Backing)
     parts: WritableParts = field(default_factory=WritableParts)

@@ -37,6 +37,7 @@ def root_parts(config: Config, figures: Figures, fetched: int, unpacked: int) ->
             "why": plan.why,
             "size": built.size,
             "sha256": built.sha256,
+            "root_hash": built.root_hash,
             "labelled": built.labelled,
         },
         "backing": {"kind": _kind(config, plan), **asdict(config.backing)},

@@ -42,6 +42,8 @@ def _root(receipt: dict[str, object]) -> list[str]:
         lines.append(f"chosen    {root.get('why')}")
     if root.get("sha256"):
         lines.append(f"root      {root.get('sha256')}")
+    if root.get("root_hash"):
+        lines.append(f"verity    {root.get('root_hash')}")
     lines.append(f"backing   {kind}{size}{f', limited to {mib(limit)}' if limit else ''}")
     state = _part(writable, "state")
     if state:

@@ -72,7 +72,7 @@ class RootBuilder:
         """
         if option.layout is Layout.EROFS:
             assert self._erofs is not None, "its layers went to another sink"
-            return self._build_erofs(self._erofs, image)
+            return self._build_erofs(self._erofs, image, verity=option.verity)
         if option.layout is Layout.TREE:
             with self._recorder.phase("tree", "writing the root's files"):
                 return build_tree(
@@ -81,21 +81,26 @@ class RootBuilder:
         with self._recorder.phase("index", "writing the root's index"):
             return index_root(image, self._finish_tree, self._headers.members, self._recorder.warn)
 
-    def _build_erofs(self, builder: ErofsBuilder, image: VerifiedImage) -> BuiltRoot:
+    def _build_erofs(self, builder: ErofsBuilder, image: VerifiedImage, *, verity: bool) -> BuiltRoot:
         # All layers were consumed.
         os.unlink(self.path)
         with self._recorder.phase("erofs", "finishing the EROFS image"):
             keep_times = self._config.erofs_times == "image"
-            built = builder.finish(image, self._finish_tree, keep_times=keep_times, warn=self._recorder.warn)
-        wanted = self._config.erofs_digest
-        if wanted is not None and built.sha256 != wanted:
-            made = f" ({builder.library})" if builder.library else ""
-            raise RootfsError(
-                f"the EROFS image of {image.resolved.source_text!r} has the digest {built.sha256}, "
-                f"but 'bootc.live.erofs.digest={wanted}' is required",
-                hint="compare the OCI image's digest, bootc.live.compress= and bootc.live.erofs.times= with those of "
-                f"the pinned image; compressed images also depend on the library{made}",
+            built = builder.finish(
+                image, self._finish_tree, keep_times=keep_times, verity=verity, warn=self._recorder.warn
             )
+        for name, what, wanted, found in (
+            ("bootc.live.erofs.digest", "digest", self._config.erofs_digest, built.sha256),
+            ("bootc.live.verity.roothash", "root hash", self._config.root_hash, built.root_hash),
+        ):
+            if wanted is not None and found != wanted:
+                made = f" ({builder.library})" if builder.library else ""
+                raise RootfsError(
+                    f"the EROFS image of {image.resolved.source_text!r} has the {what} {found}, "
+                    f"but '{name}={wanted}' is required",
+                    hint="compare the OCI image's digest, bootc.live.compress= and bootc.live.erofs.times= with those "
+                    f"of the pinned image; compressed images also depend on the library{made}",
+                )
         return built
 
     def _finish_tree(self, root: Node, image: VerifiedImage) -> bool:

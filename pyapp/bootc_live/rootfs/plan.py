@@ -72,11 +72,14 @@ class Candidates:
     warning: str = ""
 
 
-def candidates(layout: Layout, compress: Compression, means: Means, zram: Zram | None = None) -> Candidates:
+def candidates(
+    layout: Layout, compress: Compression, means: Means, zram: Zram | None = None, *, verity: bool = False
+) -> Candidates:
     """Return the options for a layout that can be mounted: at least one.
 
     If a layout cannot be mounted, the next one is used: ``erofs`` for ``index``, a lighter compression for a heavier
     one, ``tree`` for all of EROFS. ``auto`` uses ``tree`` only then: it is chosen for real files, not for its size.
+    ``verity`` applies to EROFS images; see ``check_options``.
     """
     obstacles: dict[str, None] = {}
 
@@ -109,6 +112,8 @@ def candidates(layout: Layout, compress: Compression, means: Means, zram: Zram |
     warning = f"layout {found[0]} is used, {chosen}{because}" if notable else ""
     if zram is not None:
         found = [replace(option, zram=True, algorithm=zram.algorithm) for option in found]
+    if verity:
+        found = [replace(option, verity=option.layout is Layout.EROFS) for option in found]
     return Candidates(tuple(found), chosen, because, warning)
 
 
@@ -120,13 +125,15 @@ def choose(
     room: MemoryRoom,
     means: Means,
     begun: StorageOption | None = None,
+    *,
+    verity: bool = False,
 ) -> RootPlan:
     """Return a plan for the first option of a layout that fits.
 
     Raise AdmissionError if none can fit, naming those that would. ``source_text`` is the image as typed, for messages;
     ``begun`` is the only option left.
     """
-    found = candidates(layout, compress, means, room.backing.zram)
+    found = candidates(layout, compress, means, room.backing.zram, verity=verity)
     if begun is not None:
         found = Candidates((begun,), "as begun for another source")
     needs = {option: likely_need(option, estimated) for option in found.options}
@@ -167,7 +174,8 @@ def plan_root(
     # Small guesses are not worth mentioning.
     guessed = f" ({mib(estimated.guessed)} of that are guessed)" if estimated.guessed > MIB else ""
     recorder.say(f"{mib(estimated.size)} to fetch, {mib(estimated.unpacked)} unpacked{guessed}")
-    plan = choose(candidate.image.source_text, config.layout, config.compress, estimated, room, means, begun)
+    asked = candidate.image.source_text, config.layout, config.compress
+    plan = choose(*asked, estimated, room, means, begun, verity=config.verity)
     recorder.say(plan.why)
     if plan.warning is not None:
         recorder.warn(plan.warning)
@@ -176,11 +184,22 @@ def plan_root(
 
 def check_options(config: Config, means: Means, recorder: Recorder) -> None:
     """Warn of a layout that cannot be mounted here; raise RootfsError if no other is allowed."""
-    warning = candidates(config.layout, config.compress, means).warning
-    if warning and config.erofs_digest is not None:
+    found = candidates(config.layout, config.compress, means)
+    warning = found.warning
+    pins = {
+        "bootc.live.erofs.digest": config.erofs_digest,
+        "bootc.live.verity.roothash": config.root_hash,
+    }
+    for name, value in pins.items():
+        if warning and value is not None:
+            raise RootfsError(
+                f"'{name}={value}' allows no other layout, but {warning}",
+                hint="use a kernel that can mount it, or pin an image with a compression that this kernel has",
+            )
+    if config.verity and found.options[0].layout is not Layout.EROFS:
         raise RootfsError(
-            f"'bootc.live.erofs.digest={config.erofs_digest}' allows no other layout, but {warning}",
-            hint="use a kernel that can mount it, or pin an image with a compression that this kernel has",
+            f"'bootc.live.verity' allows no other layout than erofs, but {warning}",
+            hint="use a kernel that can mount it, or boot without bootc.live.verity",
         )
     if warning:
         recorder.warn(warning)
@@ -223,6 +242,8 @@ def arguments(option: StorageOption, need: MemoryNeed) -> str:
     words = [f"bootc.live.layout={option.layout}"]
     if option.compress is not Compression.NONE:
         words.append(f"bootc.live.compress={option.compress}")
+    if option.verity:
+        words.append("bootc.live.verity")
     if option.zram:
         words.append(f"bootc.zram={-(-int(need.stored / ZRAM_USABLE) // _ROUND) * _ROUND // MIB}M")
     return " ".join(words)
@@ -240,7 +261,10 @@ def _remedy(option: StorageOption, short: Lack, estimated: Estimate, room: Memor
     """Return what would help; limits that were set do not count, because they can be changed."""
     unlimited = replace(room, backing=Backing())
     sizeless = replace(room, backing=replace(room.backing, size=None))
-    needs = {each: likely_need(each, estimated) for each in every_option(means)}
+    every = every_option(means)
+    if option.verity:
+        every = [replace(each, verity=True) for each in every if each.layout is Layout.EROFS]
+    needs = {each: likely_need(each, estimated) for each in every}
     parts = []
     if short.what == _BY_SIZE and lack(option, likely_need(option, estimated), sizeless) is None:
         parts.append(f"leave bootc.live.size= out, or set it to {-(-short.needed // MIB)}M")

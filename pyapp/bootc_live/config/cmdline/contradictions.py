@@ -12,7 +12,13 @@ from bootc_live.config.cmdline.values import Values, last
 from bootc_live.config.model import Layout
 from bootc_live.config.source_spec import ROOT_PREFIX, RegistryImage, SourceSpec
 
-_EROFS_ONLY = {"bootc.live.compress": "none", "bootc.live.erofs.times": "epoch", "bootc.live.erofs.digest": None}
+_EROFS_ONLY = {
+    "bootc.live.compress": "none",
+    "bootc.live.erofs.times": "epoch",
+    "bootc.live.erofs.digest": None,
+    "bootc.live.verity": False,
+    "bootc.live.verity.roothash": None,
+}
 _KEXEC_ONLY = {"bootc.kexec.append": None, "bootc.kexec.remove": None, "bootc.kexec.onfail": "stop"}
 
 
@@ -46,6 +52,9 @@ def _sources(values: Values) -> Iterator[str]:
 
 
 def _layout(values: Values) -> Iterator[str]:
+    root_hash = last(values, "bootc.live.verity.roothash", "")
+    if root_hash and not last(values, "bootc.live.verity", default=True):
+        yield f"'bootc.live.verity.roothash={root_hash}' contradicts 'bootc.live.verity=0'; use one of them"
     layout = last(values, "bootc.live.layout", "")
     if last(values, "bootc.live.erofs", default=False):
         if layout not in {"", "erofs"}:
@@ -57,7 +66,8 @@ def _layout(values: Values) -> Iterator[str]:
     for name, default in _EROFS_ONLY.items():
         value = last(values, name, default)
         if value != default and not (layout == Layout.AUTO and name == "bootc.live.compress"):
-            yield f"'{name}={value}' applies only to the erofs layout; add bootc.live.layout=erofs or remove it"
+            argument = name if value is True else f"{name}={value}"
+            yield f"'{argument}' applies only to the erofs layout; add bootc.live.layout=erofs or remove it"
 
 
 def _zram(values: Values) -> Iterator[str]:

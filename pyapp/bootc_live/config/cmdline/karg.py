@@ -21,6 +21,7 @@ class Kind(StrEnum):
     CHOICE = "choice"
     LEVEL = "level"
     SHA256 = "sha256"
+    ROOT_HASH = "root hash"
     BLOCK_DEVICE = "device"
     MPOL = "memory policy"
     PATH = "path"

@@ -96,6 +96,21 @@ _ROOT = (
         "bootc.live.erofs.digest=sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
     ),
     Karg(
+        "bootc.live.verity",
+        Kind.BOOLEAN,
+        "Protect the EROFS image in RAM by dm-verity: the kernel checks every block when it is read, and a changed one "
+        "is an I/O error. The receipt has the root hash. Only with the layout `erofs`; no other is used instead.",
+        "bootc.live.erofs bootc.live.verity",
+        default="0",
+    ),
+    Karg(
+        "bootc.live.verity.roothash",
+        Kind.ROOT_HASH,
+        "The only root hash that may boot, as `bootc-live erofs` prints it; switches dm-verity on. No other layout or "
+        "compression is used instead.",
+        "bootc.live.erofs bootc.live.verity.roothash=0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+    ),
+    Karg(
         "bootc.live.erofs.times",
         Kind.CHOICE,
         "Time stamps of files in the EROFS image. `epoch`: 1970-01-01 for every file. `image`: those of the image.",

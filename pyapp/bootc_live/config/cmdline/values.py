@@ -42,6 +42,7 @@ _PATTERNS = {
         f"is not a digest; write sha256: and 64 {_HEX}, or sha512: and 128 of them",
     ),
     Kind.SHA256: (re.compile(r"sha256:[0-9a-f]{64}"), f"is not a SHA-256 digest; write sha256: and 64 {_HEX}"),
+    Kind.ROOT_HASH: (re.compile(r"[0-9a-f]{64}"), f"is not a root hash; write 64 {_HEX}"),
     Kind.BLOCK_DEVICE: (
         re.compile(r"(?:LABEL|UUID|PARTLABEL|PARTUUID)=.+|/dev/.+"),
         "is not a block device; write LABEL=, UUID=, PARTLABEL=, PARTUUID= or /dev/NAME",

@@ -46,6 +46,7 @@ _OUR_OWN = "bootc."
 _ALLOWED = frozenset(
     {
         *("bootc.quiet", "bootc.live.layout", "bootc.live.erofs", "bootc.live.compress", "bootc.live.erofs.times"),
+        "bootc.live.verity",
         *("bootc.live.etc.rw", "bootc.live.var.rw", "bootc.live.size", "bootc.live.huge", "bootc.live.mpol"),
         *("bootc.live.root.size", "bootc.live.etc.size", "bootc.live.var.size", "bootc.live.writable"),
         *("bootc.live.selinux", "bootc.live.modules", "bootc.zram", "bootc.zram.algorithm", "bootc.zram.level"),

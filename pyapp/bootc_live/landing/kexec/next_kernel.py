@@ -43,7 +43,8 @@ def plan_handover(config: Config, candidate: Candidate) -> RecordLimit:
     room = min((available_bytes() - _BESIDE) // 2, (total_bytes() - _NEXT) // 2, _MOST)
     if not whole:
         estimated = estimate(candidate.source, candidate.image)
-        options = candidates(config.layout, config.compress, present_means(), config.backing.zram).options
+        wanted = config.layout, config.compress, present_means(), config.backing.zram
+        options = candidates(*wanted, verity=config.verity).options
         root = min(least_need(option, estimated).memory for option in options)
         room = min(room, available_on(total_bytes()) - root)
     return RecordLimit(max(0, room), whole)

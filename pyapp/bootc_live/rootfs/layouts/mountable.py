@@ -21,6 +21,7 @@ from bootc_live.rootfs.layouts.erofs.layout import write_image
 from bootc_live.rootfs.layouts.index.layout import write_metadata
 from bootc_live.rootfs.memory.need import StorageOption
 from bootc_live.rootfs.tree.node import Entry, Node, new_directory
+from bootc_live.system.devices import verity
 from bootc_live.system.devices.loop import loop_device
 from bootc_live.system.mounts import detached, require_kind
 
@@ -79,6 +80,19 @@ def require_overlay(config: Config) -> None:
         raise RootfsError(
             f"this kernel has no overlay file system ({error.strerror}), which {what} needs",
             hint=f"use a kernel with overlayfs, add its module to the initramfs, or boot {without}",
+        ) from error
+
+
+def require_verity(config: Config) -> None:
+    """Raise RootfsError if dm-verity is asked for, and the kernel has none."""
+    if not config.verity:
+        return
+    try:
+        verity.require_verity()
+    except OSError as error:
+        raise RootfsError(
+            f"this kernel has no dm-verity ({error.strerror}), which 'bootc.live.verity' needs",
+            hint="use a kernel with dm-verity, add its module dm-verity to the initramfs, or boot without it",
         ) from error
 
 

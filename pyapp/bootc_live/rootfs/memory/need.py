@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from bootc_live.base.units import MIB
 from bootc_live.config.model import Compression, Layout
+from bootc_live.formats.verity import tree_size
 from bootc_live.rootfs.ram import KEPT_FREE
 from bootc_live.rootfs.tree.follower import AHEAD, PUNCH_STEP
 
@@ -40,17 +41,22 @@ _MACHINE_STEP = 16 * MIB
 
 @dataclass(frozen=True)
 class StorageOption:
-    """A layout, its compression, and whether it lies on zram (with which algorithm) or on a tmpfs."""
+    """A layout, its compression, and whether it lies on zram (with which algorithm) or on a tmpfs.
+
+    ``verity`` adds a hash tree to an image of the erofs layout.
+    """
 
     layout: Layout
     compress: Compression = Compression.NONE
     zram: bool = False
     algorithm: str = ""
+    verity: bool = False
 
     def __str__(self) -> str:
         """Return its name for people."""
         compression = f" {self.compress}" if self.compress is not Compression.NONE else ""
-        return f"{self.layout}{compression}{' on zram' if self.zram else ''}"
+        verity = " with verity" if self.verity else ""
+        return f"{self.layout}{compression}{verity}{' on zram' if self.zram else ''}"
 
 
 @dataclass(frozen=True)
@@ -82,6 +88,8 @@ def memory_need(option: StorageOption, unpacked: int, *, streamed: bool = False,
     if option.layout is not Layout.INDEX and not at_best:
         # Data that was read is freed in steps; data that waits to be compressed is not compressed yet.
         stored += PUNCH_STEP + int(min(unpacked, AHEAD) * max(0.0, 1 - factor))
+    if option.verity:
+        stored += tree_size(stored)
     held = stored
     if option.zram:
         pages = _ZRAM_BETTER if option.algorithm in _BETTER_ALGORITHMS else _ZRAM

@@ -1,9 +1,10 @@
 """Run the work in a child process, and clean up in the parent.
 
 The child has its own mount namespace, so its mounts, loop devices and files in RAM are gone when it ends, whatever the
-reason. Other resources (a directory on a disk, a zram device, a loaded kernel) are made by the parent, or registered
-there before they are made, and the parent removes those that the child has not removed. The parent also executes the
-step that makes a result visible. So a signal before that step leaves nothing behind, and a signal after it is ignored.
+reason. Other resources (a directory on a disk, a zram or dm-verity device, a loaded kernel) are made by the parent, or
+registered there before they are made, and the parent removes those that the child has not removed. The parent also
+executes the step that makes a result visible. So a signal before that step leaves nothing behind, and a signal after it
+is ignored.
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ from bootc_live.formats.erofs.structures import (
     Superblock,
 )
 from bootc_live.formats.tar.reader import Member
+from bootc_live.formats.verity import HashTree, TreeHasher
 from bootc_live.image.sink import LayerPlace
 from bootc_live.image.verified import ResolvedImage, VerifiedImage
 from bootc_live.rootfs.layouts.built import BuiltRoot, Finishing, cannot_hold, mounted_image, unchanged
@@ -116,12 +117,14 @@ class ErofsBuilder:
         finishing: Finishing = unchanged,
         *,
         keep_times: bool = False,
+        verity: bool = False,
         warn: Warn = unsaid,
     ) -> BuiltRoot:
         """Complete the image of all consumed layers, which must be those of a verified image.
 
         ``finishing`` may change the merged tree; times are 0 unless ``keep_times`` is set; ``warn`` is told what Linux
-        does not allow. Raise RootfsError for what EROFS cannot hold, and OutOfMemoryError.
+        does not allow. With ``verity``, the hash tree of dm-verity follows the image in its file. Raise RootfsError for
+        what EROFS cannot hold, and OutOfMemoryError.
         """
         if tuple(self._layers) != image.resolved.config.diff_ids:
             raise ValueError("layers of another image")
@@ -130,11 +133,21 @@ class ErofsBuilder:
         try:
             with about(f"the EROFS image of {image.resolved.source_text!r}"), space_for(self._fd):
                 metadata, size = self._write(keep_times=keep_times)
-                digest = _sha256(self._fd)
+                digest, tree = _hashed(self._fd, verity=verity)
+                if tree is not None:
+                    write_at(self._fd, size, tree.packed)
         except ValueError as error:
             raise cannot_hold(image, error) from error
-        mount = partial(mounted_image, self._path, self._store.block)
-        return BuiltRoot(Layout.EROFS, mount, metadata, size, digest, labelled=labelled, library=self.library)
+        return BuiltRoot(
+            Layout.EROFS,
+            partial(mounted_image, self._path, self._store.block, tree),
+            metadata,
+            size,
+            digest,
+            labelled=labelled,
+            library=self.library,
+            root_hash=None if tree is None else tree.root_hash,
+        )
 
     def _write(self, *, keep_times: bool) -> tuple[int, int]:
         nodes = list(walk(self._merging.root))
@@ -282,9 +295,12 @@ def erofs_builder(path: str, data_path: str, compression: Compression) -> Iterat
         os.close(fd)
 
 
-def _sha256(fd: int) -> str:
-    hasher, offset = hashlib.sha256(), 0
+def _hashed(fd: int, *, verity: bool) -> tuple[str, HashTree | None]:
+    """Return the digest of a whole file and, with ``verity``, its hash tree."""
+    hasher, tree, offset = hashlib.sha256(), TreeHasher(), 0
     while data := os.pread(fd, _STEP, offset):
         hasher.update(data)
+        if verity:
+            tree.update(data)
         offset += len(data)
-    return f"sha256:{hasher.hexdigest()}"
+    return f"sha256:{hasher.hexdigest()}", tree.finish() if verity else None

@@ -58,7 +58,7 @@ def index_root(
         raise cannot_hold(image, error) from error
     finally:
         os.close(fd)
-    mount = partial(mounted_image, image.path, BLOCK)
+    mount = partial(mounted_image, image.path, BLOCK, None)
     return BuiltRoot(Layout.INDEX, mount, metadata, metadata + image.size, labelled=labelled)
 
 
