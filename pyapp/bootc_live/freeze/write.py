@@ -51,7 +51,7 @@ def _write_standard(root: str, path: str) -> None:
     target = os.path.join(root, real.lstrip("/") + "c")
     os.makedirs(os.path.dirname(target), exist_ok=True)
     with open(real, "rb") as source, open(target, "wb") as compiled:
-        compiled.write(_bytecode(source.read(), path))
+        compiled.write(_bytecode(source.read(), path, ours=False))
 
 
 def _write_app(target: str, archive: str, modules: list[Module], methods: dict[str, CodeType]) -> None:
@@ -88,12 +88,17 @@ def _zip(members: dict[str, bytes]) -> bytes:
     return content.getvalue()
 
 
-def _bytecode(source: bytes, name: str) -> bytes:
-    """Compile a module without its docstrings, which nobody reads in an initramfs."""
+def _bytecode(source: bytes, name: str, *, ours: bool = True) -> bytes:
+    """Compile a module without docstrings and, in the zipapp, types of functions: nobody reads them in an initramfs."""
     module = ast.parse(source)
     for node in ast.walk(module):
         match getattr(node, "body", None):
             case [ast.Expr(value=ast.Constant(value=str()) as text), *_]:
                 # Not removed: dataclass() would write one at every start.
                 text.value = "."
+        # The standard library needs some: functools.singledispatch().
+        if ours and isinstance(node, ast.arg):
+            node.annotation = None
+        elif ours and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            node.returns = None
     return _HEADER + marshal.dumps(compile(module, name, "exec", dont_inherit=True))

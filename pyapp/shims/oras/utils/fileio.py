@@ -1,0 +1,3 @@
+"""Has the name that oras takes from here while it is loaded."""
+
+PathAndOptionalContent = tuple
