@@ -15,7 +15,7 @@ from tests.roots.initrd import BUILT, OURS, SHARED, Initrd, build, embedded, par
 from tests.roots.root import BUILDER, HERE, Root
 
 PYTHON = "/usr/lib/bootc-live/python"
-LIMIT = 7 * 2**20
+LIMIT = 6 * 2**20
 PYTHON_LIMIT = 17 * 2**18
 MODULES = (
     "drivers/block/loop",
@@ -359,7 +359,7 @@ def test_room_of_python(initrd: Initrd) -> None:
 
 @pytest.mark.long
 def test_growth(capsys: pytest.CaptureFixture[str]) -> None:
-    """All our modules add at most 7 MiB to a Debian 13 initrd that has dracut's network module."""
+    """All our modules add at most 6 MiB to a Debian 13 initrd that has dracut's network module."""
     sizes = {}
     for name, modules in (("without", "network"), ("with", f"network {OURS}")):
         made = build(BUILDER, name, "systemd", modules)
