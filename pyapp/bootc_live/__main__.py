@@ -36,6 +36,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def _work(arguments: argparse.Namespace, errors_to: str | None) -> int:
     threading.excepthook = _thread_failed
+    # Threads that receive or hash need the interpreter for moments only; one that computes must not keep it for 5 ms.
+    sys.setswitchinterval(0.001)
     try:
         unshare_mounts()
         with nullcontext() if arguments.verb == "boot" else advise_at_desk():

@@ -99,9 +99,10 @@ class Inode(NamedTuple):
 
     def packed(self) -> bytes:
         """Return its 64 bytes. Raises ValueError if a value does not fit."""
-        if any(value >> 32 for value in (self.union, self.number, self.uid, self.gid, self.mtime_ns, self.links)):
-            raise ValueError("does not fit into an inode")
-        return _INODE.pack(1 | self.layout << 1, self.xattr_count, TYPES[self.kind][0] | self.mode, 0, *self[4:])
+        try:
+            return _INODE.pack(1 | self.layout << 1, self.xattr_count, TYPES[self.kind][0] | self.mode, 0, *self[4:])
+        except struct.error as error:
+            raise ValueError("does not fit into an inode") from error
 
 
 def device_number(major: int, minor: int) -> int:
@@ -117,6 +118,8 @@ def xattr_body(xattrs: Mapping[bytes, bytes]) -> bytes:
     Omits attributes of namespaces that EROFS does not support. Raises ValueError for names or values that are
     invalid in Linux.
     """
+    if not xattrs:
+        return b""
     entries = []
     if sum(map(len, xattrs)) + len(xattrs) > _XATTR_LIST_MAX:
         raise ValueError(f"has {len(xattrs)} extended attributes, whose names are more than Linux can list")

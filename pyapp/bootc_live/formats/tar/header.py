@@ -47,6 +47,10 @@ def number(field: bytes) -> int:
         if first & 0x40:
             value -= 1 << (len(field) * 8 - 1)
         return value
+    digits = field.rstrip(b" \0")
+    if digits.isdigit() and b"8" not in digits and b"9" not in digits:
+        # What all common tars write, without the regular expression.
+        return int(digits, 8)
     match = _OCTAL.match(field)
     if match is None:
         raise ValueError(f"a field of a tar header is not an octal number: {field!r}")

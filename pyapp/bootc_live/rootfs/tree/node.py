@@ -75,10 +75,11 @@ def split(path: bytes) -> list[bytes]:
     if len(path) > PATH_MAX:
         raise ValueError(f"has a path of {len(path)} bytes, {PATH_MAX} is the most allowed")
     parts = [part for part in path.split(b"/") if part and part != b"."]
-    for part in parts:
-        if part == b"..":
-            raise ValueError("has '..' in its name")
-        check_name(part)
+    if b".." in parts:
+        raise ValueError("has '..' in its name")
+    if len(path) > NAME_MAX or b"\0" in path:
+        for part in parts:
+            check_name(part)
     return parts
 
 

@@ -15,6 +15,7 @@ from typing import Protocol
 
 from bootc_live.base.errors import RunError
 from bootc_live.system.confine import confine_process
+from bootc_live.system.files import write_all
 from bootc_live.system.inflate.gzip import GzipDecoder
 from bootc_live.system.inflate.lz4 import Lz4Decoder
 from bootc_live.system.inflate.zstd import ZstdDecoder
@@ -77,9 +78,7 @@ def inflate_confined(source: int, target: int, messages: int, kind: str, most: i
 def _decode(decoder: Decoder, taken: memoryview, source: int, target: int) -> None:
     while count := os.readv(source, [taken]):
         for piece in decoder.decode(taken[:count]):
-            view = memoryview(piece)
-            while view:
-                view = view[os.write(target, view) :]
+            write_all(target, piece)
     decoder.end()
 
 
