@@ -22,6 +22,8 @@ installkernel() {
 	# Archives on block devices of other machines than this one.
 	hostonly='' instmods ext4 isofs vfat xfs nls_ascii nls_cp437 nls_iso8859-1 nls_utf8 \
 		ahci nvme sd_mod sr_mod uas usb-storage virtio_blk virtio_scsi
+	# Drivers of TPMs, for measuring.
+	hostonly='' instmods '=drivers/char/tpm'
 	# Sources of credentials for systemd.
 	hostonly='' instmods dmi-sysfs qemu_fw_cfg
 }
@@ -37,6 +39,14 @@ install() {
 	inst_libdir_file 'libisal.so.2*' 'liblz4.so.1*' 'libzstd.so.1*' 'libselinux.so.1*'
 	find "$initdir" -name 'libzstd.so.1' | grep -q . ||
 		dwarn "bootc-live: images with zstd layers cannot boot without libzstd.so.1: install it"
+
+	# Measures into a TPM; opens these libraries with dlopen(3). dracut looks for what programs need, not libraries.
+	local pcrextend="$systemdutildir/systemd-pcrextend"
+	if dracut_module_included systemd && [[ -x ${dracutsysrootdir-}$pcrextend ]]; then
+		inst_libdir_file 'libtss2-esys.so.0*' 'libtss2-mu.so.0*' 'libtss2-rc.so.0*' 'libtss2-tcti-device.so.0*' \
+			'libtss2-sys.so.[01]*'
+		[[ -z $(find "$initdir/" -name 'libtss2-esys.so.0*' -print -quit) ]] || inst_multiple "$pcrextend"
+	fi
 
 	# What images must be signed with. They are copied, because a link could lead to another key. Without one of them
 	# the initramfs would boot anything.

@@ -17,6 +17,7 @@ from bootc_live.image.recipe import Attempt, Fetched, Plan, Recipe, all_failed, 
 from bootc_live.image.resolve import Wanted
 from bootc_live.image.store.layer_store import layer_store
 from bootc_live.image.trust import check_source, check_trust
+from bootc_live.landing.measure import Facts, facts_of, measure
 from bootc_live.landing.protocol import Landing, Receipt
 from bootc_live.receipt.receipt import Figures, make_receipt
 from bootc_live.receipt.two_kernels import first_stage
@@ -38,12 +39,11 @@ def fetch(specs: Sequence[SourceSpec], access: Access, recipe: Recipe[Plan], rec
     Raise the only source's error, or one that lists all of them.
     """
     attempts: list[Attempt] = []
-    wanted = Wanted(pin=access.pin)
     with layer_store(recipe.path, max(1, len(specs)), recipe.begin) as store:
         for spec in specs:
             try:
                 check_source(spec, access.trust, access.pin)
-                with candidate(spec, access, wanted, store, recorder) as found:
+                with candidate(spec, access, Wanted(pin=access.pin), store, recorder) as found:
                     verdict = check_trust(spec, found.evidence, access.trust, access.pin, recorder.say)
                     plan = recipe.plan(found)
                     image = recipe.fetch(found, plan)
@@ -65,10 +65,11 @@ def fetch(specs: Sequence[SourceSpec], access: Access, recipe: Recipe[Plan], rec
 class Run:
     """What one run works with: the sources to try in order, and a private ``directory`` in RAM or where one was named.
 
-    ``before`` is what the kernel before this one handed over. A dry run does all but landing.
+    ``cmdline`` is this kernel's, ``before`` is what the kernel before it handed over. A dry run does all but landing.
     """
 
     config: Config
+    cmdline: str
     sources: Sequence[SourceSpec]
     access: Access
     directory: str
@@ -93,25 +94,25 @@ def land_root(run: Run, landing: Landing[MountedRoot], means: Means, *, ours: bo
             return make_receipt(config, fetched, figures, recorder, run.before)
 
         with mounted_root(built, fetched.image.resolved, run.directory, config.parts, recorder) as root:
-            land(run, landing, root, receipt)
+            land(run, landing, root, facts_of(fetched, run.before, run.cmdline), receipt)
 
 
 def land_kernel(run: Run, landing: Landing[BootArtifacts], opened: AbstractContextManager[BootFileRecipe]) -> None:
     """Take the kernel out of an image and land in it; raise BootcLiveError."""
     # Closed before landing: no kernel loads a file that somebody can write to.
     with opened as recipe:
-        artifacts = recipe.extract(fetch(run.sources, run.access, recipe, run.recorder))
+        artifacts = recipe.extract(fetched := fetch(run.sources, run.access, recipe, run.recorder))
+    hosts, facts = run.access.traffic.hosts, facts_of(fetched, None, run.cmdline)
+    land(run, landing, artifacts, facts, lambda made: first_stage(made, hosts, run.peak.used, run.recorder))
 
-    hosts = run.access.traffic.hosts
-    land(run, landing, artifacts, lambda made: first_stage(made, hosts, run.peak.used, run.recorder))
 
-
-def land(run: Run, landing: Landing[Made], made: Made, receipt: Callable[[Made], Receipt]) -> None:
-    """Land what was made, with its receipt; raise BootcLiveError with nothing changed."""
+def land(run: Run, landing: Landing[Made], made: Made, facts: Facts, receipt: Callable[[Made], Receipt]) -> None:
+    """Measure facts, and land what was made with its receipt; raise BootcLiveError with only the TPM changed."""
     for warning in landing.examine(made):
         run.recorder.warn(warning)
     try:
-        ready = landing.prepare(made, receipt(made))
+        measured = None if run.dry_run else measure(facts, run.config, run.recorder)
+        ready = landing.prepare(made, {**receipt(made), "measured": measured})
         done = f"dry run: {ready}; nothing was handed over" if run.dry_run else landing.commit()
     finally:
         landing.undo()

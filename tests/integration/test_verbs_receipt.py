@@ -60,6 +60,7 @@ SCHEMA: dict[str, Any] = {
     },
     "hosts": {},
     "kexec": type(None),
+    "measured": type(None),
     "peak_memory": int,
     "memory": {"total": int, "available": int, "needed": int, "image": int},
     "ratios": {

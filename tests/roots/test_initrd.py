@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from bootc_live.system.tpm import _LIBRARIES
 from tests.lib.zram import device
 from tests.roots.initrd import BUILT, OURS, SHARED, Initrd, build, embedded, parameters
 from tests.roots.root import BUILDER, HERE, Root
@@ -252,10 +253,17 @@ def test_layers_of_zstd_without_the_library(initrd: Initrd, image: Path) -> None
 
 
 def test_libraries_that_nothing_is_linked_to(initrd: Initrd) -> None:
-    """Layers, the erofs layout and labels load them; all that they need is packed with them. One root has libisal."""
+    """Layers, the erofs layout, labels and the program that measures load them, and all that they need is packed, too.
+
+    One root has libisal and a systemd that measures.
+    """
     found = {path.name for path in initrd.tree.glob("usr/lib*/**/*.so*")}
     wanted = {"liblz4.so.1", "libzstd.so.1", "libselinux.so.1", *(["libisal.so.2"] if initrd.root == BUILDER else [])}
+    measures = initrd.root == BUILDER and initrd.flavour == "systemd"
+    if measures:
+        wanted |= set(_LIBRARIES)
     assert wanted <= found
+    assert os.access(initrd.tree / "usr/lib/systemd/systemd-pcrextend", os.X_OK) == measures
     assert [name for name in found if name.startswith("_ctypes.")]
     load = f"import ctypes; [ctypes.CDLL(name) for name in {sorted(wanted)}]"
     assert initrd.run(PYTHON, "-c", load) == ""

@@ -82,7 +82,7 @@ class Aboard:
         return [f"{made} is old"]
 
     def prepare(self, made: str, receipt: Receipt) -> str:
-        assert receipt == {"of": made}
+        assert receipt == {"of": made, "measured": None}
         self._step("prepare")
         return f"{made} can go up"
 
@@ -117,9 +117,9 @@ def test_any_sink(tmp_path: Path) -> None:
 )
 def test_any_landing(fails: str, dry_run: bool, called: str, tmp_path: Path) -> None:
     landing, recorder = Aboard(fails), Recorder(quiet=True)
-    run = Run(Config(), [], access(tmp_path), str(tmp_path), recorder, PeakMemory(), dry_run=dry_run)
+    run = Run(Config(), "", [], access(tmp_path), str(tmp_path), recorder, PeakMemory(), dry_run=dry_run)
     with pytest.raises(LandingError, match=fails) if fails else nullcontext():
-        land(run, landing, "Titan", lambda made: {"of": made})
+        land(run, landing, "Titan", [], lambda made: {"of": made})
     assert landing.log == called.split()
     assert recorder.warnings == ([] if fails == "examine" else ["Titan is old"])
 

@@ -229,5 +229,7 @@ def test_all_for_people(image: VerifiedImage) -> None:
     assert f"chosen    {WHY}" in lines
     assert "root      sha256:" + "a" * 64 in lines
     assert "verity    " + "b" * 64 in lines
+    assert "measured  into PCR 15" in describe({"measured": {"pcr": 15, "events": []}})
+    assert not [line for line in lines if line.startswith("measured")]
     assert "state     LABEL=S: ext4 on /dev/sda1" in lines
     assert any(line.endswith("of 900.0 MiB that were available") for line in lines)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,10 +53,10 @@ def full_image() -> Iterator[Path]:
 
 
 @contextmanager
-def full_guest(image: Path, kargs: str, memory: int = 2048) -> Iterator[Full]:
-    """One boot of the image, until it is ready."""
+def full_guest(image: Path, kargs: str, memory: int = 2048, extra: Sequence[str] = ()) -> Iterator[Full]:
+    """One boot of the image, until it is ready; `extra` are more options of QEMU."""
     start = Kernel(initrds=[OUT / "initrd.img", image], append=f"{FAILING} root=bootc-live:/root.oci {kargs}")
-    with Guest(start, memory=memory) as guest:
+    with Guest(start, memory=memory, extra=extra) as guest:
         ready = guest.wait_ready(BOOT_SECONDS)
         print(f"{kargs}: ready after {ready.seconds:.0f} s, phases {(ready.receipt or {}).get('phases')}")
         yield Full(guest, ready, connect(guest))

@@ -1,7 +1,10 @@
-"""What people run on top: containers by podman, and SELinux that enforces."""
+"""What people run on top: containers by podman, and SELinux that enforces; and what a TPM was told of the boot."""
 
 from __future__ import annotations
 
+import codecs
+import hashlib
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,10 +13,12 @@ import pytest
 
 from tests.vm.full import Full, full_guest, full_image
 from tests.vm.inside import mounts
+from vmkit.tpm import tpm
 
 IMAGE = "localhost/busybox:latest"
 # Debian's policy does not let it read its own credentials, wherever the root is.
 POLICY_GAPS = {"systemd-network-generator.service"}
+PCR = 15
 LABELLED = "/ /etc /var /usr /etc/shadow /etc/passwd /usr/lib/systemd/systemd /usr/sbin/sshd /var/lib /var/log /var/tmp"
 
 
@@ -35,14 +40,14 @@ def plain(image: Path) -> Iterator[Full]:
 @pytest.fixture(
     scope="module",
     params=[
-        pytest.param("erofs bootc.live.compress=lz4", id="erofs"),
+        pytest.param("erofs bootc.live.compress=lz4 bootc.live.verity bootc.trust.measure=required", id="erofs"),
         pytest.param("index rw", id="index, rw", marks=pytest.mark.long),
     ],
 )
 def enforcing(request: pytest.FixtureRequest, image: Path) -> Iterator[Full]:
     """A guest whose kernel enforces from the start; the policy comes from the image."""
     kargs = f"bootc.live.layout={request.param} security=selinux enforcing=1"
-    with full_guest(image, kargs) as booted:
+    with tpm() as options, full_guest(image, kargs, extra=options) as booted:
         yield booted
 
 
@@ -126,6 +131,33 @@ def test_root_is_as_installing_would_make_it(enforcing: Full) -> None:
     assert host.check_output("getfattr --only-values --name=user.component /usr/lib/systemd/systemd") == "debian/system"
     assert host.check_output("cmp /etc/ssh/sshd_config /usr/etc/ssh/sshd_config") == ""
     assert host.check_output("systemctl get-default") == "multi-user.target"
+
+
+def test_event_log_replays_to_the_pcr(enforcing: Full) -> None:
+    host, receipt = enforcing.host, enforcing.ready.receipt or {}
+    log = host.file("/run/log/systemd/tpm2-measure.log").content
+    value, told = bytes(32), []
+    for record in (json.loads(text) for text in log.split(b"\x1e") if text):
+        (digest,) = (each["digest"] for each in record["digests"] if each["hashAlg"] == "sha256")
+        if record["pcr"] == PCR:
+            value = hashlib.sha256(value + bytes.fromhex(digest)).digest()
+            # systemd writes it as C does.
+            text = codecs.escape_decode(record["content"]["string"])[0]
+            assert isinstance(text, bytes)
+            assert hashlib.sha256(text).hexdigest() == digest
+            told.append(text.decode())
+    assert host.check_output(f"cat /sys/class/tpm/tpm0/pcr-sha256/{PCR}").lower() == value.hex()
+    assert receipt["measured"] == {"pcr": PCR, "events": told}
+    image, trust, cmdline = told
+    assert image == f"bootc-live:image:{receipt['image']['manifest_digest']}"
+    assert trust == f"bootc-live:trust:{receipt['policy']['signatures']}"
+    assert cmdline.removeprefix("bootc-live:cmdline:").split() == host.file("/proc/cmdline").content_string.split()
+
+
+def test_verity_checks_the_root(enforcing: Full) -> None:
+    root = mounts(enforcing.host)["/"]
+    checked = (enforcing.ready.receipt or {})["root"]["root_hash"] is not None
+    assert root["source"].startswith("/dev/dm-") == checked == (root["fstype"] == "erofs")
 
 
 def test_new_files_are_labelled(enforcing: Full) -> None:

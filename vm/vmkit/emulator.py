@@ -8,6 +8,7 @@ from vmkit.paths import ROOTS
 _ROOT: Final = ROOTS / "emulator"
 _QEMU: Final = _ROOT / "usr/bin/qemu-system-x86_64"
 _SLIRP: Final = _ROOT / "usr/bin/slirp4netns"
+_SWTPM: Final = _ROOT / "usr/bin/swtpm"
 _LIBRARIES: Final = _ROOT / "usr/lib/x86_64-linux-gnu"
 _FIRMWARE: Final = ("qemu", "seabios")
 CODE: Final = "OVMF_CODE_4M.fd"
@@ -42,6 +43,11 @@ def slirp(*options: str, resolver: Path | None = None) -> list[str]:
     return [*_resolving(resolver), *_program(_SLIRP), *options]
 
 
+def swtpm(*options: str) -> list[str]:
+    """Return the command line of swtpm, a TPM as a program, with ``options``."""
+    return [*_program(_SWTPM, "swtpm"), *options]
+
+
 def _resolving(resolver: Path | None) -> list[str]:
     if resolver is None:
         return []
@@ -49,9 +55,9 @@ def _resolving(resolver: Path | None) -> list[str]:
     return ["unshare", "--mount", "--propagation=private", "sh", "-c", script, str(resolver)]
 
 
-def _program(path: Path) -> list[str]:
+def _program(path: Path, libraries: str = "pulseaudio") -> list[str]:
     loader = f"{_ROOT}/lib64/ld-linux-x86-64.so.2"
-    return [loader, "--library-path", f"{_LIBRARIES}:{_LIBRARIES}/pulseaudio", str(path)]
+    return [loader, "--library-path", f"{_LIBRARIES}:{_LIBRARIES}/{libraries}", str(path)]
 
 
 def uefi(name: str) -> Path:

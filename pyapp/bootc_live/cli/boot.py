@@ -16,6 +16,7 @@ from bootc_live.config.model import Backing, Config, Kexec
 from bootc_live.config.next_kernel.handover import LAYOUT, Handover, read_handover
 from bootc_live.landing.kexec.kexec import KexecLanding, reachable, unreachable_archives
 from bootc_live.landing.kexec.next_kernel import plan_handover
+from bootc_live.landing.measure import require_measure
 from bootc_live.landing.sysroot.relabel import DEFAULT_DIRECTORY
 from bootc_live.landing.sysroot.sysroot import SysrootLanding
 from bootc_live.pipeline import Run, land_kernel, land_root
@@ -47,6 +48,7 @@ def main(arguments: argparse.Namespace) -> int:
     recorder = Recorder(quiet=config.quiet)
     landing = _sysroot_landing(config, arguments)
     landing.check()
+    require_measure(config.trust.measure)
     before = read_handover()
     if config.kexec is not None and before is not None:
         recorder.warn("bootc.kexec is ignored: it has already started this kernel")
@@ -76,7 +78,7 @@ def _boot_here(
         if before is not None and before.digest is not None:
             # The first kernel has checked the requested digest, which may be that of an index.
             access.pin, sources = before.digest, before.sources(sources)
-        run = Run(config, sources, access, directory, recorder, peak, before, arguments.dry_run)
+        run = Run(config, arguments.cmdline, sources, access, directory, recorder, peak, before, arguments.dry_run)
         land_root(run, landing, means, ours=ours)
 
 
@@ -97,7 +99,8 @@ def _boot_by_kexec(config: Config, kexec: Kexec, arguments: argparse.Namespace, 
             )
             landing.check()
             access = _access(config, recorder, directory)
-            run = Run(config, sources, access, directory, recorder, peak, dry_run=arguments.dry_run)
+            cmdline = arguments.cmdline
+            run = Run(config, cmdline, sources, access, directory, recorder, peak, dry_run=arguments.dry_run)
             record = LAYOUT.lstrip("/") if kexec.reuse else None
             land_kernel(run, landing, boot_file_recipe(directory, recorder, record, partial(plan_handover, config)))
             return True

@@ -137,6 +137,14 @@ class Require(StrEnum):
     SIGNATURE = "signature"
 
 
+class Measure(StrEnum):
+    """Whether the boot is measured into a TPM; ``auto`` does it if that is possible."""
+
+    AUTO = "auto"
+    REQUIRED = "required"
+    OFF = "off"
+
+
 @dataclass(frozen=True)
 class TrustConfig:
     """What the kernel command line says of signatures: paths of a policy and of keys, and how many must have signed.
@@ -150,6 +158,7 @@ class TrustConfig:
     insecure: bool = False
     require: Require = Require.NONE
     not_before: datetime | None = None
+    measure: Measure = Measure.AUTO
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from bootc_live.config.model import Config
 from bootc_live.config.next_kernel.handover import Handover
 from bootc_live.image.recipe import Fetched
 from bootc_live.receipt.figures import Figures, root_parts
-from bootc_live.receipt.two_kernels import both_stages, trust_parts
+from bootc_live.receipt.two_kernels import both_stages, decided
 from bootc_live.rootfs.plan import RootPlan
 from bootc_live.system.cleanup.directories import make_in
 
@@ -33,8 +33,6 @@ def make_receipt(
     """
     image = fetched.image
     resolved = image.resolved
-    checked = None if before is None else before.receipt.get("trust")
-    checked = checked if isinstance(checked, dict) else None
     return {
         "version": __version__,
         "image": {
@@ -55,7 +53,7 @@ def make_receipt(
         "policy": {
             "digests": "verified",
             "pin": config.pin,
-            **(trust_parts(fetched.verdict) if checked is None else checked),
+            **decided(fetched.verdict, before),
             # Over an insecure connection of the first kernel, an attacker may have chosen the image.
             "insecure": resolved.insecure or (before is not None and before.receipt.get("insecure") is True),
         },

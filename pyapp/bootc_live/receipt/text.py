@@ -7,7 +7,7 @@ from bootc_live.base.units import mib
 
 def describe(receipt: dict[str, object]) -> list[str]:
     """Return a receipt as lines that begin with a label; missing parts are left out or shown as None."""
-    image, phases, policy = (_part(receipt, key) for key in ("image", "phases", "policy"))
+    image, phases, policy, measured = (_part(receipt, key) for key in ("image", "phases", "policy", "measured"))
     seconds = ", ".join(f"{name} {spent} s" for name, spent in phases.items())
     lines = [
         f"image     {image.get('reference')}",
@@ -17,6 +17,7 @@ def describe(receipt: dict[str, object]) -> list[str]:
         + (", INSECURE transport" if policy.get("insecure") else ""),
         *(f"signed    by {key}" for key in _list(policy, "keys")),
         *(f"decided   {rule}" for rule in _list(policy, "rules") if _list(policy, "keys")),
+        *([f"measured  into PCR {measured.get('pcr')}"] if measured else []),
         *_root(receipt),
         *_sizes(receipt),
         *_kernels(receipt),

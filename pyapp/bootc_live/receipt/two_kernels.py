@@ -25,6 +25,12 @@ def trust_parts(verdict: TrustVerdict) -> dict[str, object]:
     }
 
 
+def decided(verdict: TrustVerdict, before: Handover | None) -> dict[str, object]:
+    """Return the same about this boot: after kexec, the first kernel has decided."""
+    checked = None if before is None else before.receipt.get("trust")
+    return checked if isinstance(checked, dict) else trust_parts(verdict)
+
+
 def first_stage(artifacts: BootArtifacts, hosts: Mapping[str, int], peak: int, recorder: Recorder) -> dict[str, object]:
     """Return the receipt of the first kernel as JSON-ready data: bytes, seconds by phase, and why sources failed.
 
