@@ -26,7 +26,8 @@ bootc-live never prints URL passwords or query strings. The kernel, however, log
 of the booted system can read it: put secrets into files of the initramfs or into systemd credentials instead
 ([docs/fleets.md](docs/fleets.md#logins)).
 
-This page is made from `pyapp/bootc_live/config/cmdline/table.py` by `bootc-live kargs --markdown`.
+This page is made from `table.py` and `table_trust.py` in `pyapp/bootc_live/config/cmdline` by
+`bootc-live kargs --markdown`.
 """
 _PAGE = re.compile(r"docs/[a-z-]+\.md")
 

@@ -38,8 +38,8 @@ _SOURCE = (
         "bootc.registry.mirror",
         Kind.MIRROR,
         "A mirror to ask before the registry, as `HOST[:PORT][/PATH]`. The image's name is added to the path. With "
-        "`http://` in front, the mirror is reached over plain HTTP, asked only for digests, and never given a "
-        "login.",
+        "`http://` in front, the mirror is reached over plain HTTP, or over HTTPS without checking its certificate; "
+        "it is asked only for digests, and never given a login.",
         "bootc.registry.mirror=cache.example:5000",
         many=True,
     ),
