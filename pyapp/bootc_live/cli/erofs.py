@@ -63,11 +63,11 @@ def main(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _digest(source_text: str | None) -> str | None:
+def _digest(text: str | None) -> str | None:
     try:
-        return None if source_text is None else str(parse_value(Kind.SHA256, source_text))
+        return None if text is None else str(parse_value(Kind.SHA256, text))
     except ValueError as error:
-        raise ConfigError(f"'--digest {source_text}' {error}", hint="write it as sha256:…") from error
+        raise ConfigError(f"'--digest {text}' {error}", hint="write it as sha256:…") from error
 
 
 def _report(image: ResolvedImage, built: BuiltRoot) -> dict[str, object]:

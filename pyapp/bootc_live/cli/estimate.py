@@ -77,15 +77,15 @@ def main(arguments: argparse.Namespace) -> int:
     return 1 if report.outlook == _REFUSED else 0
 
 
-def _memory(source_text: str | None) -> int:
-    if source_text is None:
+def _memory(text: str | None) -> int:
+    if text is None:
         return total_bytes()
     try:
-        size = parse_size(f"{source_text}M" if source_text.isdecimal() else source_text, lambda: 0)
+        size = parse_size(f"{text}M" if text.isdecimal() else text, lambda: 0)
     except ValueError as error:
-        raise ConfigError(f"--memory {source_text!r} is not a size of memory", hint=_HINT) from error
+        raise ConfigError(f"--memory {text!r} is not a size of memory", hint=_HINT) from error
     if size < MIB:
-        raise ConfigError(f"--memory {source_text!r} is less than a MiB", hint=_HINT)
+        raise ConfigError(f"--memory {text!r} is less than a MiB", hint=_HINT)
     return size
 
 

@@ -20,7 +20,7 @@ examples:
   bootc-live estimate docker://registry.example/os:stable --memory 2048
   bootc-live erofs ./os.oci ./os.erofs --compress lz4
   bootc-live unpack ./os.oci ./tree
-  bootc-live netboot docker://registry.example/os:stable --output /srv/http/os
+  bootc-live netboot docker://registry.example/os:stable --output /srv/http/os-1
   bootc-live uki docker://registry.example/os:stable --output os.efi
   bootc-live kargs 'root=bootc-live:/root.oci rw'
 """

@@ -77,15 +77,15 @@ def _privileged(root: Node) -> Iterator[str]:
         )
 
 
-def _copy(image: VerifiedImage, root: Node, source_text: str, recorder: Recorder) -> None:
-    target = os.path.abspath(source_text)
+def _copy(image: VerifiedImage, root: Node, directory: str, recorder: Recorder) -> None:
+    target = os.path.abspath(directory)
     if os.path.isdir(target):
         # It may be a mount point or a current directory, so it is filled, not replaced.
-        with _locked(source_text), owned(_state, _reset, target) as filled:
+        with _locked(directory), owned(_state, _reset, target) as filled:
             _copy_into(image, root, target, recorder)
             filled.keep()
         return
-    with private_directory(os.path.dirname(target), ".bootc-live.", purpose=repr(source_text)) as part:
+    with private_directory(os.path.dirname(target), ".bootc-live.", purpose=repr(directory)) as part:
         tree = os.path.join(part, "tree")
         os.mkdir(tree)
         _copy_into(image, root, tree, recorder)
@@ -93,16 +93,16 @@ def _copy(image: VerifiedImage, root: Node, source_text: str, recorder: Recorder
 
 
 @contextmanager
-def _locked(source_text: str) -> Iterator[None]:
+def _locked(directory: str) -> Iterator[None]:
     """Lock an empty directory against other runs: one that fails would remove the files of the others."""
-    fd = os.open(source_text, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise ConfigError(f"another program is unpacking to {source_text!r}", hint=_HINT) from error
+            raise ConfigError(f"another program is unpacking to {directory!r}", hint=_HINT) from error
         if os.listdir(fd):
-            raise ConfigError(f"{source_text!r} is no longer empty", hint=_HINT)
+            raise ConfigError(f"{directory!r} is no longer empty", hint=_HINT)
         yield
     finally:
         os.close(fd)

@@ -130,4 +130,5 @@ def warn_if_insecure(source: AnySource, access: Access, recorder: Recorder) -> N
 
 def _report(image: ResolvedImage, recorder: Recorder) -> None:
     name = image.manifest_digest or f"with the config {image.manifest.config.digest}"
-    recorder.say(f"image {name}, {len(image.manifest.layers)} layers")
+    layers = len(image.manifest.layers)
+    recorder.say(f"image {name}, {layers} layer{'s' if layers > 1 else ''}")
