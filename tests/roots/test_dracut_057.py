@@ -10,11 +10,10 @@ from tests.roots.root import ALL, REPO, ROOTS
 # Read in the sources of dracut 057 as EL9 has it (github.com/redhat-plumbers/dracut-rhel9), by file; all of them take
 # the arguments that we give.
 DEFINED = {
-    "dracut-functions.sh": "find_binary",
     "dracut-init.sh": "dracut_module_included dracut_module_path dracut_need_initqueue inst_hook inst_libdir_file "
     "inst_multiple inst_script inst_simple instmods require_binaries",
     "dracut-logger.sh": "dfatal dwarn",
-    "modules.d/99base/dracut-lib.sh": "die getarg getargs getcmdline label_uuid_to_dev",
+    "modules.d/99base/dracut-lib.sh": "die getarg getargbool getargs getcmdline label_uuid_to_dev",
     "modules.d/45url-lib/url-lib.sh": "fetch_url get_url_handler",
 }
 _FUNCTION = re.compile(r"^\s*(?:function\s+)?([a-z_]\w*)\s*\(\)", re.MULTILINE)

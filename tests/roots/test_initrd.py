@@ -247,7 +247,7 @@ def test_boot(initrd: Initrd, image: Path) -> None:
 
 def test_layers_of_zstd_without_the_library(initrd: Initrd, image: Path) -> None:
     with embedded(initrd, image) as path:
-        script = f'for lib in /usr/lib*/libzstd.so.1 /usr/lib/*/libzstd.so.1; do rm -f "$lib"; done\n{BOOT}'
+        script = f'mount --bind /dev/null "$(echo /usr/lib/*/libzstd.so.1)"\n{BOOT}'
         said = initrd.run("/bin/sh", "-c", script, cmdline=f"quiet root=bootc-live:{path}", ok=False)
     assert "zstd data cannot be decompressed without libzstd.so.1" in said
 

@@ -20,6 +20,7 @@ import pytest
 from tests.lib.addressed import LOOPBACK
 from tests.lib.name_server import name_server
 from tests.lib.registry import GUEST, Registry, registry
+from tests.lib.tar_writer import file, layer
 from tests.lib.tls import make_authority, make_server
 from tests.vm.builder import in_builder
 from tests.vm.hostile import LAYERS
@@ -142,8 +143,9 @@ def stage() -> Iterator[Stage]:
         closed.bind(("127.0.0.1", 0))
         authority = make_authority(directory)
         server = make_server(directory, authority)
-        stacked = {"hostile": ("stable", LAYERS)}
-        image = filled("live.oci", "os/live", {"stable": "latest"}, stacked, signed="stable")
+        changes = {tag: ("stable", [layer(file(f"etc/{tag}", tag))]) for tag in ("foreign", "changed")}
+        stacked = {"hostile": ("stable", LAYERS), **changes}
+        image = filled("live.oci", "os/live", {"stable": "latest"}, stacked, signed=("stable", "foreign", "changed"))
         digest = image.digests["stable"]
         with (
             registry(directory / "http", storage=image.storage) as plain,

@@ -46,16 +46,17 @@ Stacked = Mapping[str, tuple[str, Sequence[bytes]]]
 
 
 def filled(
-    archive: str, repository: str, tags: Mapping[str, str], stacked: Stacked | None = None, signed: str | None = None
+    archive: str, repository: str, tags: Mapping[str, str], stacked: Stacked | None = None, signed: Sequence[str] = ()
 ) -> Filled:
     """Return a registry's files with images of `archive`, a name below vm/out, as `repository`.
 
-    `tags` are names in the archive by tag; `stacked` has more tags, for one of these with layers on top. The tag
-    `signed` and the file are signed with a new key. Nothing may be pushed there: others may serve the same files.
+    `tags` are names in the archive by tag; `stacked` has more tags, for one of these with layers on top. Of
+    the tags `signed`, the first and the file are signed with a new key, the second with another one; the third has the
+    first one's signature. Nothing may be pushed there: others may serve the same files.
     """
     _KEPT.mkdir(parents=True, exist_ok=True)
     more = stacked or {}
-    inputs = [fingerprint([OUT / archive]), sorted(more.items()), signed, "a bundle"]
+    inputs = [fingerprint([OUT / archive, Path(__file__).with_name("sign")]), sorted(more.items()), signed]
     key = hashlib.sha256(repr(inputs).encode()).hexdigest()[:16]
     kept = _KEPT / f"{archive}-{key}"
     with locked(_KEPT / f"{archive}.lock"):
@@ -70,9 +71,9 @@ def filled(
                     }
                     for tag, (lower, layers) in more.items():
                         digests[tag] = _stack(running, repository, digests[lower], layers, tag)
-                    if signed is not None:
-                        image = f"{running.host}/{repository}@{digests[signed]}"
-                        in_builder("tests/vm/sign", running.storage, image, OUT / archive)
+                    if signed:
+                        images = [f"{running.host}/{repository}@{digests[tag]}" for tag in signed]
+                        in_builder("tests/vm/sign", running.storage, OUT / archive, *images)
                 (running.storage / "digests.json").write_text(json.dumps(digests))
                 running.storage.rename(kept)
     return Filled(kept, json.loads((kept / "digests.json").read_text()))

@@ -182,12 +182,15 @@ FAILURES = (
         error=("has the digest sha256:", "it must be sha256:", "docker://{damaged}/os/live:stable", "what to do: "),
     ),
     Row(
-        "no signature, a locked key",
+        "no signature, one by another key, one of another image, a locked key",
         ("initrd.img", "locked.cpio"),
-        "root=bootc-live:docker://{http}/os/live:hostile bootc.registry.unsecure bootc.trust.insecure",
+        "root=bootc-live:docker://{http}/os/live:hostile bootc.live.fallback=docker://{http}/os/live:foreign "
+        "bootc.live.fallback=docker://{http}/os/live:changed bootc.registry.unsecure bootc.trust.insecure",
         error=(
             "bootc.trust.insecure is ignored: /etc/bootc-live/keys/os.pub is locked",
             "has no valid signature that /etc/bootc-live/keys/os.pub wants: there is none beside it",
+            "has no valid signature that /etc/bootc-live/keys/os.pub wants: a signature is by none of the keys",
+            "has no valid signature that /etc/bootc-live/keys/os.pub wants: a signature names another image, {digest}",
             "what to do: ",
         ),
     ),
