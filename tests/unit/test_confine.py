@@ -105,6 +105,21 @@ def data(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.parametrize("number", [resource.RLIMIT_FSIZE, resource.RLIMIT_AS, resource.RLIMIT_CORE])
+def test_limits_that_are_there_already(number: int, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody without privileges may raise them."""
+
+    def limited(_room: object) -> Evil:
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * mmap.PAGESIZE
+        lower = {resource.RLIMIT_FSIZE: 2**19, resource.RLIMIT_AS: used + 2**26, resource.RLIMIT_CORE: 0}[number]
+        resource.setrlimit(number, (lower, lower))
+        return Evil(lambda: None)
+
+    monkeypatch.setitem(confined.DECODERS, "limited", limited)
+    inflation = Inflation("limited", 4096, 2**20, lambda: False, hashlib.sha256())
+    assert inflation.into(str(data), iter([b"x"])) == len(b"done")
+
+
 @pytest.mark.parametrize("what", TRIED)
 def test_no_more_than_its_output(what: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     where = tmp_path / "open"

@@ -68,6 +68,10 @@ def confine_process(memory: int, most: int) -> None:
 
 
 def _limit(number: int, most: int) -> None:
+    before = ctypes.create_string_buffer(16)
+    libc_call("getrlimit", number, before)
+    # Only a privileged process may raise the second one.
+    most = min(most, *struct.unpack("QQ", before.raw))
     libc_call("setrlimit", number, struct.pack("QQ", most, most))
 
 
