@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -41,6 +42,12 @@ def fail(error: BaseException) -> NoReturn:
     raise error
 
 
+def say(message: bytes) -> NoReturn:
+    """What a decoder says that was taken over."""
+    os.write(2, message)
+    os._exit(1)
+
+
 def _decoder(end: Callable[[int], object], _room: object) -> Copy:
     return Copy(end)
 
@@ -54,10 +61,13 @@ def _decoders(monkeypatch: pytest.MonkeyPatch) -> None:
         "full": lambda _came: fail(OSError(28, "No space left on device")),
         "memory": lambda _came: fail(MemoryError()),
         "bug": lambda _came: fail(KeyError("x")),
+        "rubbish": lambda _came: say(b"\xff"),
+        "endless": lambda _came: say(bytes(8192)),
     }
     for name, end in ends.items():
         monkeypatch.setitem(confined.DECODERS, name, partial(_decoder, end))
     monkeypatch.setitem(confined.DECODERS, "gone", lambda _room: fail(RunError("it is gone", hint="install it")))
+    monkeypatch.setitem(confined.DECODERS, "killed", lambda _room: os.kill(os.getpid(), signal.SIGKILL))
 
 
 def inflation(kind: str, size: int = 64 * MIB, *, stopped: bool = False) -> Inflation:
@@ -112,6 +122,9 @@ def test_input_is_read_to_its_end(data: Path) -> None:
         ("bug", ImageError, "it is damaged: its decoder exited with 70"),
         ("full", OutOfMemoryError, "it has no space left: "),
         ("gone", RunError, "it is gone"),
+        ("killed", RunError, "its decoder was killed"),
+        ("rubbish", ImageError, "it is damaged: \ufffd"),
+        ("endless", ImageError, "it is damaged: its decoder says too much"),
     ],
 )
 def test_failures(kind: str, error: type[BootcLiveError], message: str, data: Path) -> None:

@@ -27,6 +27,8 @@ from bootc_live.system.inflate.zstd import ZSTD
 _STEP = 4 * 1024 * 1024
 _PIPE_SIZE = 1024 * 1024
 _F_SETPIPE_SZ = 1031
+# Messages of our own are shorter; a decoder that was taken over writes what it likes.
+_LONGEST_MESSAGE = 4096
 DAMAGED = "push the image again, or create the archive again"
 
 
@@ -94,8 +96,8 @@ class Inflater:
         """Wait for the end; raise ImageError for damaged or too much data, RunError, and OutOfMemoryError."""
         # An error of the input is the cause of an error of the decoder.
         self._fed.result()
-        message, status = self._messages.readall().decode(), self._process.wait()
-        match status:
+        message = self._message()
+        match self._process.wait():
             case Status.DONE:
                 return
             case Status.FULL:
@@ -110,10 +112,21 @@ class Inflater:
                 raise RunError(problem, hint=hint)
             case Status.DAMAGED:
                 problem = message
-            case _:
+            case -9:
+                # As the kernel does when memory is over.
+                raise RunError("its decoder was killed", hint="look at the kernel log (dmesg): is there enough memory?")
+            case status:
                 how = f"was killed by signal {-status}" if status < 0 else f"exited with {status}"
                 problem = f"its decoder {how}"
         raise ImageError(f"it is damaged: {problem}", hint=DAMAGED)
+
+    def _message(self) -> str:
+        message = b""
+        while part := os.read(self._messages.fileno(), _LONGEST_MESSAGE):
+            message += part
+            if len(message) > _LONGEST_MESSAGE:
+                raise ImageError("it is damaged: its decoder says too much", hint=DAMAGED)
+        return message.decode(errors="replace")
 
 
 @contextmanager
