@@ -7,7 +7,7 @@ import pytest
 from bootc_live.base.errors import ImageError
 from bootc_live.system.inflate.gzip import _library
 from bootc_live.system.inflate.streams import inflate
-from tests.unit.inflate_cases import GZIP, Stream, cut
+from tests.unit.inflate_cases import GZIP, Stream, cut, in_two_pieces
 
 
 @pytest.mark.parametrize("step", [3, 1 << 20])
@@ -21,3 +21,9 @@ def test_gzip_by_libisal(stream: Stream, step: int) -> None:
             list(inflate(cut(stream.data, step)))
     else:
         assert b"".join(inflate(cut(stream.data, step))) == stream.plain
+
+
+@pytest.mark.parametrize("flags", range(32))
+def test_headers_in_two_pieces(flags: int) -> None:
+    assert _library() is not None
+    assert set(in_two_pieces(flags)) == {b"onetwo"}

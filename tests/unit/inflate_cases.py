@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gzip
 import os
 import struct
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
+from bootc_live.system.inflate.gzip import GzipDecoder
 from tests.lib.needs import need
 
 RANDOM: Final = os.urandom(300_000)
@@ -33,11 +35,12 @@ def stored(data: bytes) -> bytes:
     return packer.compress(data) + packer.flush()
 
 
-def with_header_fields(data: bytes) -> bytes:
-    """A gzip member that has every optional field of RFC 1952: extra, name, comment and a header checksum."""
-    head = b"\x1f\x8b\x08\x1e" + struct.pack("<IBB", 1_600_000_000, 0, 3)
-    head += struct.pack("<H", 6) + b"AB\x02\x00xy" + b"layer.tar\0" + b"a comment\0"
-    head += struct.pack("<H", zlib.crc32(head) & 0xFFFF)
+def with_header_fields(data: bytes, flags: int = 0x1E) -> bytes:
+    """A gzip member that has the optional fields of RFC 1952: extra, name, comment and a header checksum."""
+    head = b"\x1f\x8b\x08" + struct.pack("<BIBB", flags, 1_600_000_000, 0, 3)
+    fields = {4: struct.pack("<H", 6) + b"AB\x02\x00xy", 8: b"layer.tar\0", 16: b"a comment\0"}
+    head += b"".join(field for flag, field in fields.items() if flags & flag)
+    head += struct.pack("<H", zlib.crc32(head) & 0xFFFF) if flags & 2 else b""
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)
     body = packer.compress(data) + packer.flush()
     return head + body + struct.pack("<II", zlib.crc32(data), len(data) & 0xFFFFFFFF)
@@ -75,12 +78,23 @@ GZIP: Final = (
     Stream("cut-in-half", _PACKED[: len(_PACKED) // 2], None),
     Stream("header-alone", _PACKED[:10], None),
     Stream("half-a-header", _PACKED[:6], None),
+    Stream("second-member-of-two-bytes", _PACKED + _PACKED[:2], None),
     Stream("second-member-cut", _PACKED + _PACKED[:100], None),
     Stream("wrong-checksum", flipped(_PACKED, -6), None),
     Stream("wrong-length", flipped(_PACKED, -2), None),
     Stream("wrong-byte-inside", flipped(_PACKED, len(_PACKED) // 2), None),
     Stream("unknown-method", b"\x1f\x8b\x07" + _PACKED[3:], None),
 )
+
+
+def in_two_pieces(flags: int) -> Iterator[bytes]:
+    """What two members with these header fields decode to, cut at every byte."""
+    whole = with_header_fields(b"one", flags) + with_header_fields(b"two", flags)
+    for cut_at in range(1, len(whole)):
+        decoder = GzipDecoder(ctypes.create_string_buffer(4096))
+        pieces = (memoryview(bytearray(part)) for part in (whole[:cut_at], whole[cut_at:]))
+        yield b"".join(bytes(out) for piece in pieces for out in decoder.decode(piece))
+        decoder.end()
 
 
 def zstd(data: bytes, *options: str) -> bytes:

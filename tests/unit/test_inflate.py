@@ -17,7 +17,7 @@ from bootc_live.system.inflate.streams import inflate
 from tests.lib.linear import check_linear
 from tests.lib.needs import needs
 from tests.lib.threads import no_thread_left
-from tests.unit.inflate_cases import GZIP, RANDOM, TEXT, ZSTD, Stream, cut, skippable, zstd, zstd_stream
+from tests.unit.inflate_cases import GZIP, RANDOM, TEXT, ZSTD, Stream, cut, in_two_pieces, skippable, zstd, zstd_stream
 
 Pack = Callable[[bytes], bytes]
 STEPS = (1, 3, 4096, 1 << 20)
@@ -49,6 +49,12 @@ def test_gzip_by_zlib(stream: Stream) -> None:
             assert caught.value.hint
         else:
             assert inflated(stream.data, step) == stream.plain
+
+
+@pytest.mark.usefixtures("_without_isal")
+@pytest.mark.parametrize("flags", range(32))
+def test_gzip_headers_in_two_pieces(flags: int) -> None:
+    assert set(in_two_pieces(flags)) == {b"onetwo"}
 
 
 @pytest.mark.parametrize("name", ZSTD)

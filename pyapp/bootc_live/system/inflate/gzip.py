@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import ctypes
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Protocol
 
 GZIP = b"\x1f\x8b"
 # Input of one step of zlib: it copies what follows a member, which may have only twenty bytes.
 _WINDOW = 16 * 1024
+# How a member begins (RFC 1952, 2.3): magic number, compression method, flags.
+_BEGINNING = 4
+# Flags of headers with at most one of extra field, name and comment. libisal loses its place in others, such as those
+# with a checksum, if they arrive in pieces.
+_SIMPLE = (0, 4, 8, 16)
 
 
 class _Member(Protocol):
@@ -31,9 +36,8 @@ class GzipDecoder:
 
     def __init__(self, room: ctypes.Array[ctypes.c_char]) -> None:
         """Return pieces in ``room``; each is valid until the next one."""
-        library = _library()
-        self._new: Callable[[], _Member] = lambda: _Zlib(len(room)) if library is None else _Isal(library, room)
-        self._member: _Member = self._new()
+        self._room, self._library = room, _library()
+        self._member: _Member | None = None
         self._behind = b""
         self._over = False
 
@@ -43,14 +47,15 @@ class GzipDecoder:
             data, self._behind = memoryview(bytearray(self._behind + data)), b""
         at = 0
         while not self._over:
-            if self._member.ended:
-                if len(data) - at < len(GZIP):
-                    self._behind = bytes(data[at:])
-                    return
-                if data[at : at + len(GZIP)] != GZIP:
+            if self._member is None or self._member.ended:
+                beginning = bytes(data[at : at + _BEGINNING])
+                if not GZIP.startswith(beginning[: len(GZIP)]):
                     self._over = True
                     return
-                self._member = self._new()
+                if len(beginning) < _BEGINNING:
+                    self._behind = beginning
+                    return
+                self._member = self._new(beginning[-1])
             piece, used = self._member.step(data[at:])
             at += used
             if piece:
@@ -60,8 +65,13 @@ class GzipDecoder:
 
     def end(self) -> None:
         """Raise ValueError if the file is not complete."""
-        if not self._member.ended:
+        if self._member is None or not self._member.ended or self._behind.startswith(GZIP):
             raise ValueError("its gzip stream has no end")
+
+    def _new(self, flags: int) -> _Member:
+        if self._library is None or flags not in _SIMPLE:
+            return _Zlib(len(self._room))
+        return _Isal(self._library, self._room)
 
 
 class _Zlib:
