@@ -317,6 +317,16 @@ def test_ed25519_signs_no_digests(tmp_path: Path) -> None:
         fetched(tmp_path, PLAIN, {SIGNATURE: b"AAAA"}, keys_policy([key.public], 1))
 
 
+@pytest.mark.parametrize("first", [False, True])
+def test_a_key_that_cannot_sign_files_is_no_obstacle_to_others(first: bool, tmp_path: Path, key: Key) -> None:
+    public = sorted((Key(tmp_path, "ed25519").public, key.public), key=lambda each: (each == key.public) == first)
+    policies = (keys_policy(public, 1), keys_policy([key.public], 1))
+    for number, beside in enumerate(({BUNDLE: key.bundle(PLAIN)}, {SIGNATURE: key.sign(PLAIN).encode()})):
+        where = tmp_path / str(number)
+        where.mkdir()
+        assert fetched(where, PLAIN, beside, *policies)[0].verdict.keys == (key.public.name,)
+
+
 def test_a_policy_that_wants_a_name_is_not_met(tmp_path: Path, key: Key) -> None:
     """The signature of a file names no repository."""
     wanted = {

@@ -6,7 +6,7 @@ decides. A bundle names the digest that it signs: if no key made it, it is known
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from bootc_live.base.errors import SourceError
@@ -86,13 +86,26 @@ def signatures_beside(spec: SourceSpec, access: Access) -> Beside:
             signature = ENDINGS[ending](content)
             if signature.signed is not None:
                 raise ValueError("it is the signature of an image, not of a file")
-            if signature.digests and not any(signed_file(key, signature) for key in keys):
-                raise ValueError("it is by none of the keys")
+            if signature.digests:
+                _check_signed(keys, signature)
         except ValueError as error:
             faults.append(f"the signature {ending!r} beside it cannot be used: {error}")
         else:
             found.append(signature)
     return Beside(tuple(found), tuple(faults))
+
+
+def _check_signed(keys: Sequence[PublicKey], signature: Signature) -> None:
+    """Raise ValueError if none of the keys made the signature of a file."""
+    reason = "it is by none of the keys"
+    for key in keys:
+        try:
+            if signed_file(key, signature):
+                return
+        except ValueError as error:
+            # Another key may be of a kind that can.
+            reason = str(error)
+    raise ValueError(reason)
 
 
 def signed_source(source: AnySource) -> SignedSource | None:
