@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn, cast
@@ -126,6 +127,28 @@ def test_a_file_that_changes_after_it_was_judged(tmp_path: Path, key: Key, monke
         with pytest.raises(BootcLiveError, match=changes[0][1]):
             attempt.acquire(tmp_path / "data", str(path))
         changes.pop(0)
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
+def test_what_is_no_file_is_not_waited_for(make: Callable[[Path], object], tmp_path: Path, key: Key) -> None:
+    path = tmp_path / "os.oci"
+    path.write_bytes(PLAIN)
+    make(tmp_path / "os.oci.sigstore.json")
+    wanted = {"trust": Trust((keys_policy([key.public], 1),))}
+    with pytest.raises(TrustError, match=r"beside it cannot be used: .*os\.oci\.sigstore\.json"):
+        Attempted(wanted).acquire(tmp_path / "data", str(path))
+    (tmp_path / "os.oci.sig").write_text(key.sign(PLAIN))
+    assert Attempted(wanted).acquire(tmp_path / "data", str(path)).verdict.signed
+
+
+def test_a_slow_signature_does_not_take_the_time_of_the_archive(
+    tmp_path: Path, key: Key, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The limit for all sources has room for one such time for each, not for two."""
+    monkeypatch.setattr("bootc_live.source.http.beside._LONGEST", 0.5)
+    slow = Reply(200, key.bundle(PLAIN), pauses=[(10, 3600.0)])
+    with pytest.raises(TrustError, match="no valid signature"):
+        fetched(tmp_path, PLAIN, {BUNDLE: slow}, keys_policy([key.public], 1))
 
 
 def test_layers_after_the_index(tmp_path: Path, key: Key) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
@@ -32,10 +33,19 @@ def read_beside(
 
 def _read(spec: ArchiveFile, endings: Sequence[str], limit: int) -> Iterator[tuple[str, bytes | SourceError]]:
     for ending in endings:
+        name = spec.source_text + ending
         try:
-            with open(spec.path + ending, "rb") as file:
-                yield ending, file.read(limit + 1)
+            with open(spec.path + ending, "rb", opener=_at_once) as file:
+                if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    yield ending, file.read(limit + 1)
+                else:
+                    yield ending, SourceError(f"{name!r} is not a regular file", hint="put the signature there")
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
-            yield ending, unreadable(spec.source_text + ending, error)
+            yield ending, unreadable(name, error)
+
+
+def _at_once(path: str, flags: int) -> int:
+    """Open a file; a pipe would wait for a writer."""
+    return os.open(path, flags | os.O_NONBLOCK)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
 from urllib.parse import urlsplit, urlunsplit
@@ -19,12 +20,16 @@ from bootc_live.source.http.proxies import basic_login, without_login
 
 # Storage services answer 403 for what they do not have.
 _ABSENT = frozenset({HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND, HTTPStatus.GONE})
+# Seconds for all of them, beside the time for the archive: a slow server must not use up that of other sources.
+_LONGEST = 120.0
 
 
 def fetch_beside(
     spec: WebArchive, access: Access, endings: Sequence[str], limit: int
 ) -> Iterator[tuple[str, bytes | SourceError]]:
     """Yield ending and content of the files beside an archive, whose query they share; see ``read_beside``."""
+    limits = replace(access.policy.limits, total=min(_LONGEST, access.policy.limits.total))
+    access = replace(access, policy=replace(access.policy, limits=limits))
     login = basic_login(spec.url)
     headers = {"Authorization": login} if login else {}
     parts = urlsplit(without_login(spec.url))
