@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import os
+import resource
 import signal
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
-from bootc_live.system.cleanup.guard import EndedError, run_in_child
+from bootc_live.system.cleanup.guard import EndedError, call_in_parent, run_in_child
 from bootc_live.system.cleanup.processes import started
 
 
@@ -78,6 +82,41 @@ def test_call() -> None:
 
 def test_call_from_a_child() -> None:
     assert in_a_child(call_and_look) == 0
+
+
+def test_call_without_the_right_to_trace() -> None:
+    """Containers and hardened systems withhold it: pidfd_getfd(2) fails there."""
+    load, equal, give = 0x20, 0x15, 0x06
+    steps = [(load, 0, 0, 0), (equal, 0, 1, 438), (give, 0, 0, 0x50000 | errno.EPERM), (give, 0, 0, 0x7FFF0000)]
+    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in steps))
+
+    def work() -> int:
+        libc = ctypes.CDLL(None)
+        libc.prctl(38, 1, 0, 0, 0)
+        assert libc.prctl(22, 2, struct.pack("HxxxxxxP", len(steps), ctypes.addressof(code)), 0, 0) == 0
+        return in_a_child(call_and_look)
+
+    assert in_a_child(work) == 0
+
+
+def test_more_descriptors_than_may_be_open() -> None:
+    """One that is lost on the way must not be taken for the next."""
+
+    def work() -> None:
+        with pipes() as (theirs, _):
+            taken = {int(name) for name in os.listdir(f"/proc/{os.getppid()}/fd")}
+            _, second = sorted(set(range(len(taken) + 2)) - taken)[:2]
+            resource.prlimit(os.getppid(), resource.RLIMIT_NOFILE, (second, limits[1]))
+            with pytest.raises(OSError, match="Too many open files"):
+                call_in_parent(os.dup2, descriptors=(theirs[0], theirs[1]))
+
+    before = sorted(os.listdir("/proc/self/fd"))
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        assert in_a_child(work) == 0
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert sorted(os.listdir("/proc/self/fd")) == before
 
 
 def test_unexpected_end() -> None:

@@ -25,8 +25,9 @@ from typing import Any, NoReturn, Self
 
 from bootc_live.base import errors
 from bootc_live.base.errors import BootcLiveError
+from bootc_live.system import descriptors as passing
 from bootc_live.system.files import write_all
-from bootc_live.system.system_call import libc_call, system_call
+from bootc_live.system.system_call import libc_call
 
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
@@ -35,8 +36,6 @@ _CLONE_NEWNS = 0x00020000
 _ESCAPED = re.compile(rb"\\([0-7]{3})")
 _MS_PRIVATE = 0x40000
 _MS_REC_PRIVATE = 0x4000 | _MS_PRIVATE
-# The same number everywhere.
-_PIDFD_GETFD = 438
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 
 # A function at the top level of a module: the other process finds it by name.
@@ -96,7 +95,7 @@ def call_in_parent(function: Function, *arguments: Any, descriptors: Sequence[in
     """
     if _parent is None:
         return function(*map(os.dup, descriptors), *arguments)
-    return _parent.ask({"call": name_of(function), "arguments": arguments, "descriptors": descriptors, "last": False})
+    return _parent.ask({"call": name_of(function), "arguments": arguments, "last": False}, descriptors)
 
 
 def commit(function: Function, *arguments: Any, descriptors: Sequence[int] = ()) -> None:
@@ -105,7 +104,7 @@ def commit(function: Function, *arguments: Any, descriptors: Sequence[int] = ())
         call_in_parent(function, *arguments, descriptors=descriptors)
     else:
         name = name_of(function)
-        _parent.ask({"call": name, "arguments": arguments, "descriptors": descriptors, "last": True})
+        _parent.ask({"call": name, "arguments": arguments, "last": True}, descriptors)
     _done.set()
 
 
@@ -115,21 +114,18 @@ def run_in_child(work: Callable[[], int], *, last: bool = False) -> int:
     ``last`` means that this process exits afterwards, so it ignores later signals.
     """
     _done.clear()
-    requests, answers = os.pipe(), os.pipe()
+    ours, theirs = passing.socket_pair()
     with _Signals(signal.SIG_IGN if last else None) as signals:
         libc_call("prctl", _PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         parent, child = os.getpid(), os.fork()
         if child == 0:
-            os.close(requests[0])
-            os.close(answers[1])
-            _work(work, _Connection(answers[0], requests[1]), parent, signals)
-        os.close(requests[1])
-        os.close(answers[0])
+            os.close(ours)
+            _work(work, _Connection(theirs), parent, signals)
+        os.close(theirs)
         try:
-            return _Parent(_Connection(requests[0], answers[1]), child, signals).wait()
+            return _Parent(_Connection(ours), child, signals).wait()
         finally:
-            os.close(requests[0])
-            os.close(answers[1])
+            os.close(ours)
 
 
 class EndedError(Exception):
@@ -232,8 +228,9 @@ class _Parent:
         # The child does the same; whichever runs first.
         with suppress(PermissionError, ProcessLookupError):
             os.setpgid(self._child, self._child)
+        channel = self._connection.channel
         while not self._ended_by:
-            ready, _, _ = select.select([self._connection.read, self._signals.read], [], [])
+            ready, _, _ = select.select([channel, self._signals.read], [], [])
             if self._signals.read in ready and not _done.is_set():
                 self._ended_by = self._signals.receive()
             elif self._signals.read in ready:
@@ -265,10 +262,14 @@ class _Parent:
 
     def _serve(self) -> bool:
         """Answer one request; return False if the child has ended."""
-        request = self._connection.receive()
+        request, descriptors = self._connection.receive()
         if request is None:
             return False
-        if "make" in request:
+        if len(descriptors) != request["descriptors"]:
+            for descriptor in descriptors:
+                os.close(descriptor)
+            answer = {"errno": errno.EMFILE, "message": os.strerror(errno.EMFILE), "name": None}
+        elif "make" in request:
             answer = self._call(request["make"], request["arguments"])
             if "result" in answer:
                 self._owned[request["number"]] = (request["undo"], answer["result"])
@@ -278,25 +279,17 @@ class _Parent:
                 _done.set()
             answer = {"result": None}
         else:
-            answer = self._call(request["call"], request["arguments"], request["descriptors"])
+            answer = self._call(request["call"], request["arguments"], descriptors)
             if "result" in answer and request["last"]:
                 _done.set()
         # The child may have been killed in the meantime.
-        with suppress(BrokenPipeError):
+        with suppress(ConnectionError):
             self._connection.send(answer)
         return True
 
-    def _duplicate(self, number: int) -> int:
-        """Duplicate a descriptor of the child (pidfd_getfd(2), Linux 5.6)."""
-        handle = os.pidfd_open(self._child)
-        try:
-            return system_call(_PIDFD_GETFD, handle, number, 0)
-        finally:
-            os.close(handle)
-
     def _call(self, function: str, arguments: list[Any], descriptors: Sequence[int] = ()) -> dict[str, Any]:
         try:
-            return {"result": function_named(function)(*map(self._duplicate, descriptors), *arguments)}
+            return {"result": function_named(function)(*descriptors, *arguments)}
         except BootcLiveError as error:
             return {"error": type(error).__name__, "message": error.message, "hint": error.hint}
         except OSError as error:
@@ -305,17 +298,19 @@ class _Parent:
 
 @dataclass
 class _Connection:
-    """Messages as lines of JSON over two pipes."""
+    """Messages as lines of JSON over a socket, with duplicates of descriptors.
 
-    read: int
-    write: int
+    Taking them from the child by pidfd_getfd(2) would need the right to trace it, which containers withhold.
+    """
+
+    channel: int
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def ask(self, request: dict[str, Any]) -> Any:
+    def ask(self, request: dict[str, Any], descriptors: Sequence[int] = ()) -> Any:
         """Send a request; return its result or raise its error."""
         with self.lock:
-            self.send(request)
-            answer = self.receive()
+            self.send({**request, "descriptors": len(descriptors)}, descriptors)
+            answer, _ = self.receive()
         if answer is None:
             raise EOFError("the parent has ended")
         if "error" in answer:
@@ -324,20 +319,26 @@ class _Connection:
             raise OSError(answer["errno"], answer["message"], answer["name"])
         return answer["result"]
 
-    def send(self, message: dict[str, Any]) -> None:
-        """Send a message; raises BrokenPipeError."""
-        write_all(self.write, json.dumps(message).encode() + b"\n")
+    def send(self, message: dict[str, Any], descriptors: Sequence[int] = ()) -> None:
+        """Send a message; raises ConnectionError."""
+        line = json.dumps(message).encode() + b"\n"
+        sent = passing.send(self.channel, line, descriptors) if descriptors else 0
+        write_all(self.channel, line[sent:])
 
-    def receive(self) -> dict[str, Any] | None:
-        """Return the next message, or None at the end."""
-        line = b""
+    def receive(self) -> tuple[dict[str, Any] | None, list[int]]:
+        """Return the next message and its descriptors; the message is None at the end."""
+        line, descriptors = b"", list[int]()
         while not line.endswith(b"\n"):
-            part = os.read(self.read, 1 << 16)
+            try:
+                part, found = passing.receive(self.channel)
+            except ConnectionError:
+                # The other side ended before it read everything.
+                return None, []
             if not part:
-                return None
+                return None, []
+            descriptors += found
             line += part
-        message: dict[str, Any] = json.loads(line)
-        return message
+        return json.loads(line), descriptors
 
 
 def _forget(number: int, *, kept: bool) -> None:
