@@ -113,8 +113,11 @@ class Inflater:
             case Status.DAMAGED:
                 problem = message
             case -9:
-                # As the kernel does when memory is over.
-                raise RunError("its decoder was killed", hint="look at the kernel log (dmesg): is there enough memory?")
+                # By SIGKILL, as the kernel does when memory is full.
+                raise RunError(
+                    "a process that decompresses a layer was killed",
+                    hint="look at the kernel log (dmesg): memory may have been full",
+                )
             case status:
                 how = f"was killed by signal {-status}" if status < 0 else f"exited with {status}"
                 problem = f"its decoder {how}"
