@@ -150,6 +150,17 @@ def test_a_failure(then: str, told: str, machine: Machine) -> None:
     assert len(machine.extended()) == 2
 
 
+def test_a_pcr_that_cannot_be_read(machine: Machine) -> None:
+    """The kernel asks the TPM for it."""
+    machine.lose("pcr-sha256/15")
+    (machine.where / "pcr-sha256/15").mkdir()
+    recorder = Recorder(quiet=True)
+    assert measure(FACTS, config("auto"), recorder) is None
+    assert recorder.warnings == ["the boot is not measured: cannot read PCR 15: Is a directory"]
+    with pytest.raises(LandingError, match="cannot read PCR 15"):
+        measure(FACTS, config("required"), recorder)
+
+
 def test_kernels_that_show_no_pcrs(machine: Machine) -> None:
     machine.lose("pcr-sha256/15")
     (machine.where / "pcr-sha256").rmdir()

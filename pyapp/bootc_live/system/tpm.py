@@ -56,6 +56,10 @@ def extend(pcr: int, text: str) -> None:
 def _values(pcr: int) -> dict[str, str]:
     found = {}
     for bank in glob.glob(_PCRS):
-        with open(f"{bank}/{pcr}", encoding="ascii") as file:
-            found[bank] = file.read()
+        try:
+            with open(f"{bank}/{pcr}", encoding="ascii") as file:
+                found[bank] = file.read()
+        except OSError as error:
+            # The kernel asks the TPM, which may be broken.
+            raise RunError(f"cannot read PCR {pcr}: {error.strerror}", hint="check the TPM") from error
     return found
