@@ -55,9 +55,9 @@ def _fetch(client: HttpClient, url: str, headers: dict[str, str], limit: int, _s
             return None
         if response.status_code != HTTPStatus.OK:
             raise refused(client.source_text, url, response)
-        content = b""
+        content = bytearray()
         for chunk in client.body(response):
             content += chunk
             if len(content) > limit:
                 break
-        return content[: limit + 1]
+        return bytes(content[: limit + 1])
