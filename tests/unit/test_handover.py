@@ -6,7 +6,7 @@ import gzip
 import json
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,8 @@ import pytest
 from bootc_live.base.errors import BootcLiveError, ConfigError, ImageError
 from bootc_live.base.log import Recorder
 from bootc_live.base.units import MIB
+from bootc_live.cli import boot
+from bootc_live.config.cmdline.parse import parse_cmdline
 from bootc_live.config.model import Backing, Config, Layout
 from bootc_live.config.next_kernel.handover import Handover, read_handover, stage_json
 from bootc_live.config.source_spec import ArchiveFile, HandoverImage, parse_source
@@ -252,3 +254,24 @@ def test_who_could_choose_the_image_is_told(insecure: bool, tmp_path: Path) -> N
     policy = receipt["policy"]
     assert isinstance(policy, dict)
     assert policy["insecure"] is insecure
+
+
+@pytest.mark.parametrize(
+    ("before", "pin", "checked_again"),
+    [
+        (None, True, True),
+        (Handover("sha256:ab"), False, False),
+        # Of a docker-archive: only the first kernel's command line can name its digest.
+        (Handover(None), True, False),
+        (Handover(None), False, True),
+    ],
+)
+def test_signatures_are_checked_by_one_kernel(
+    before: Handover | None, pin: bool, checked_again: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The image's initramfs need not have the key."""
+    monkeypatch.setattr(boot, "raise_clock", lambda: None)
+    pinned = f" bootc.live.digest=sha256:{'a' * 64}" if pin else ""
+    config = parse_cmdline(f"root=bootc-live:/x bootc.trust.key=/nowhere/os.pub{pinned}")
+    with pytest.raises(ConfigError, match=r"os\.pub") if checked_again else nullcontext():
+        assert boot._access(config, Recorder(quiet=True), "/nowhere", before).trust.policies == ()

@@ -127,8 +127,9 @@ def _access(config: Config, recorder: Recorder, directory: str, before: Handover
     set_clock = raise_clock()
     if set_clock is not None:
         recorder.warn(set_clock)
-    # The first kernel has checked the signatures, and it could have started anything else than this.
-    checked = before is not None and before.digest is not None
+    # The first kernel has checked the signatures, and it could have started anything else than this. It pins a
+    # docker-archive on the command line, because that has no manifest digest.
+    checked = before is not None and (before.digest or config.pin) is not None
     access = access_for(config, recorder.warn, directory, check_signatures=not checked)
     if access.trust.warning:
         recorder.warn(access.trust.warning)
