@@ -15,7 +15,7 @@ from typing import Protocol
 
 from bootc_live.base.errors import RunError
 from bootc_live.system.confine import confine_process
-from bootc_live.system.files import write_all
+from bootc_live.system.files import no_space, write_all
 from bootc_live.system.inflate.gzip import GzipDecoder
 from bootc_live.system.inflate.lz4 import Lz4Decoder
 from bootc_live.system.inflate.zstd import ZstdDecoder
@@ -51,6 +51,7 @@ class Status(IntEnum):
     FULL = 2
     TOO_LARGE = 3
     MISSING = 4
+    FAILED = 5
 
 
 def inflate_confined(source: int, target: int, messages: int, kind: str, most: int) -> int:
@@ -70,8 +71,9 @@ def inflate_confined(source: int, target: int, messages: int, kind: str, most: i
     except MemoryError:
         return _fail(messages, Status.DAMAGED, "it needs too much memory")
     except OSError as error:
-        status = Status.TOO_LARGE if error.errno == errno.EFBIG else Status.FULL
-        return _fail(messages, status, error.strerror or "")
+        if error.errno == errno.EFBIG:
+            return _fail(messages, Status.TOO_LARGE, "")
+        return _fail(messages, Status.FULL if no_space(error) else Status.FAILED, error.strerror or "")
     return Status.DONE
 
 

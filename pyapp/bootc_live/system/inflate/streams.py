@@ -118,6 +118,10 @@ class Inflater:
                     "a process that decompresses a layer was killed",
                     hint="look at the kernel log (dmesg): memory may have been full",
                 )
+            case Status.FAILED:
+                raise RunError(
+                    f"a process that decompresses a layer failed: {message}", hint="look at the kernel log (dmesg)"
+                )
             case status:
                 how = f"was killed by signal {-status}" if status < 0 else f"exited with {status}"
                 problem = f"its decoder {how}"
