@@ -13,10 +13,17 @@ bootc_live_pack() {
 	_python=$(bootc_live_python) || return 1
 	# It makes the link /usr/lib/bootc-live/python to the interpreter. Code keeps its lines, without columns.
 	_binaries=$("$_python" -I -S -B -X no_debug_ranges "$_zipapp" freeze "$initdir" "$@") || return 1
-	# dracut finds the libraries of executable files only; extension modules are not executable.
 	# shellcheck disable=SC2086 # paths without blanks
-	_libraries=$(ldd $_binaries | sed -n 's,.*=> \(/[^ ]*\) .*,\1,p' | sort -u)
-	# shellcheck disable=SC2086
-	inst_multiple $_binaries $_libraries || return 1
-	unset _zipapp _python _binaries _libraries
+	inst_multiple $_binaries && bootc_live_pack_needed $_binaries || return 1
+	unset _zipapp _python _binaries
+}
+
+# bootc_live_pack_needed FILE...: packs the libraries that files need. dracut does so for executable files, which
+# extension modules and libraries are not.
+bootc_live_pack_needed() {
+	[ $# -gt 0 ] || return 0
+	_libraries=$(ldd "$@" | sed -n 's,.*=> \(/[^ ]*\) .*,\1,p' | sort -u)
+	# shellcheck disable=SC2086 # paths without blanks
+	inst_multiple $_libraries || return 1
+	unset _libraries
 }

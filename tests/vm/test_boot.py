@@ -149,9 +149,11 @@ def test_receipt_tells_this_boot(booted: Booted, stage: Stage) -> None:
 
 def test_a_compression_that_the_kernel_lacks_is_replaced(booted: Booted) -> None:
     receipt = booted.ready.receipt or {}
-    lacks = booted.asks("bootc.live.compress=zstd") and booted.kind is Kind.UML
+    # User-mode Linux of Debian forky lacked it up to some version.
+    lacks = booted.asks("bootc.live.compress=zstd") and receipt["root"]["compression"] != "zstd"
     told = [warning for warning in receipt["warnings"] if "layout erofs lz4 is used, instead of erofs zstd" in warning]
     assert len(told) == lacks
+    assert not lacks or booted.kind is Kind.UML
     if lacks:
         assert (receipt["root"]["compression"], receipt["root"]["asked"]["compression"]) == ("lz4", "zstd")
         assert told[0] in booted.guest.console()
