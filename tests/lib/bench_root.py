@@ -31,11 +31,11 @@ def _zram_devices() -> set[str]:
 
 
 @contextmanager
-def hidden(program: str) -> Iterator[None]:
-    """Nobody finds a program of this root during the block; only in a root that vm/enter made, which is a copy."""
+def hidden(library: str) -> Iterator[None]:
+    """Nobody finds a library of this root during the block; only in a root that vm/enter made, which is a copy."""
     assert Path("/.vm-root").exists()
-    found = Path("/usr/bin") / program
-    away = found.with_name(f".{program}.hidden")
+    (found,) = Path("/usr/lib").glob(f"*/{library}")
+    away = found.with_name(f".{library}.hidden")
     found.rename(away)
     try:
         yield
