@@ -67,6 +67,8 @@ def call_and_look() -> None:
     before = sorted(os.listdir("/proc/self/fd"))
     with pipes() as (theirs, ours):
         with started(copy, 3, descriptors=(theirs[0], theirs[1], theirs[2])) as process:
+            # Whoever ends the group of the work ends this one, too.
+            assert os.getpgid(process._pid) == os.getpgid(0)
             os.write(ours[0], b"text")
             assert process.wait() == process.wait() == 3
             assert process.ended(0)
@@ -104,6 +106,8 @@ def test_more_descriptors_than_may_be_open() -> None:
 
     def work() -> None:
         with pipes() as (theirs, _):
+            # When it answers, it has closed what is not its own.
+            call_in_parent(os.getpid)
             taken = {int(name) for name in os.listdir(f"/proc/{os.getppid()}/fd")}
             _, second = sorted(set(range(len(taken) + 2)) - taken)[:2]
             resource.prlimit(os.getppid(), resource.RLIMIT_NOFILE, (second, limits[1]))

@@ -73,19 +73,18 @@ def _start(first: int, second: int, third: int, name: str, group: int, arguments
         function = function_named(name)
         pid = os.fork()
         if pid == 0:
-            _become(function, group, descriptors, arguments)
+            _become(function, descriptors, arguments)
+        # From here, so that no end of the group misses it.
+        os.setpgid(pid, group)
         return pid
     finally:
         for descriptor in descriptors:
             os.close(descriptor)
 
 
-def _become(
-    function: Callable[..., int], group: int, descriptors: tuple[int, ...], arguments: list[object]
-) -> NoReturn:
+def _become(function: Callable[..., int], descriptors: tuple[int, ...], arguments: list[object]) -> NoReturn:
     code = 70
     try:
-        os.setpgid(0, group)
         signal.set_wakeup_fd(-1)
         for number in ENDING_SIGNALS:
             signal.signal(number, signal.SIG_DFL)
