@@ -39,11 +39,12 @@ def fetch(specs: Sequence[SourceSpec], access: Access, recipe: Recipe[Plan], rec
     Raise the only source's error, or one that lists all of them.
     """
     attempts: list[Attempt] = []
+    wanted = Wanted(pin=access.pin)
     with layer_store(recipe.path, max(1, len(specs)), recipe.begin) as store:
         for spec in specs:
             try:
                 check_source(spec, access.trust, access.pin)
-                with candidate(spec, access, Wanted(pin=access.pin), store, recorder) as found:
+                with candidate(spec, access, wanted, store, recorder) as found:
                     verdict = check_trust(spec, found.evidence, access.trust, access.pin, recorder.say)
                     plan = recipe.plan(found)
                     image = recipe.fetch(found, plan)
@@ -63,10 +64,7 @@ def fetch(specs: Sequence[SourceSpec], access: Access, recipe: Recipe[Plan], rec
 
 @dataclass(frozen=True)
 class Run:
-    """What one run works with: the sources to try in order, and a private ``directory`` in RAM or where one was named.
-
-    ``cmdline`` is this kernel's, ``before`` is what the kernel before it handed over. A dry run does all but landing.
-    """
+    """What one run works with; ``before`` is what the kernel before this one handed over. A dry run does not land."""
 
     config: Config
     cmdline: str

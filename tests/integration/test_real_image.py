@@ -15,7 +15,7 @@ from tests.lib.program import Program
 from tests.lib.tree_list import Line, differences, tree_list
 
 # A Debian that is worth the name.
-ENTRIES = 5_000
+ENTRIES = 4_000
 RO = "bootc.live.etc.rw=0 bootc.live.var.rw=0"
 HIDE = 'mount --bind /dev/null "$(echo /usr/lib/*/libisal.so.2)"; ! igzip --version 2>&-; exec "$@"'
 
