@@ -29,6 +29,7 @@ SCHEMA: dict[str, Any] = {
     "policy": {
         "digests": str,
         "pin": type(None),
+        "named_by": type(None),
         "signatures": str,
         # The policy that podman brings along.
         "rules": [str],
@@ -107,6 +108,7 @@ def test_receipt(kargs: str, program: Program, small: Path, tmp_path: Path) -> N
     assert receipt["policy"] == {
         "digests": "verified",
         "pin": None,
+        "named_by": None,
         "signatures": "not checked",
         "rules": ["/etc/containers/policy.json: default"],
         "keys": [],

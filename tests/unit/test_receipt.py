@@ -63,6 +63,7 @@ def test_content(receipt: dict[str, object], image: VerifiedImage) -> None:
         "rules": [],
         "keys": [],
         "signed_identity": None,
+        "named_by": None,
         "insecure": False,
     }
     assert found["sources"] == [

@@ -54,7 +54,7 @@ def resolve_image(source: Source, wanted: Wanted | None = None) -> ResolvedImage
     wanted = wanted or Wanted()
     top = source.top()
     name = from_server(f"the manifest of {source.source_text!r}", top.served_by)
-    reader = _Reader(source, wanted.known)
+    reader = _Reader(source, wanted.known, top.served_by)
     reader.spend(len(top.content))
     with about(name):
         if top.digest is not None:
@@ -147,6 +147,7 @@ def _described(reader: _Reader, wanted: Wanted, document: _Document) -> Resolved
         described,
         insecure=source.insecure,
         digests=(*map(digest_of, document.within), document.digest),
+        named_by=reader.named_by,
     )
     with about(repr(source.source_text)):
         check(image.config.platform, wanted.platform)
@@ -159,6 +160,7 @@ class _Reader:
 
     source: Source
     known: dict[str, bytes]
+    named_by: str | None = None
     budget: Budget = field(default_factory=Budget)
 
     def spend(self, size: int) -> None:

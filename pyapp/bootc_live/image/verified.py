@@ -24,7 +24,8 @@ class ResolvedImage:
     """A verified manifest and config, without layers.
 
     ``digests`` are those of the indexes that lead to the manifest, outermost first, and its own; none for
-    docker-archives, which have no manifest.
+    docker-archives, which have no manifest. ``named_by`` is the server that said which they are, if the source has
+    several.
     """
 
     source_text: str
@@ -33,6 +34,7 @@ class ResolvedImage:
     manifest: Manifest
     config: ImageConfig
     seal: InitVar[_Seal]
+    named_by: str | None = None
 
     @property
     def manifest_digest(self) -> str | None:
@@ -76,13 +78,19 @@ class VerifiedImage:
 
 
 def resolved_image(
-    source_text: str, manifest: Manifest, config: bytes, *, insecure: bool, digests: tuple[str, ...]
+    source_text: str,
+    manifest: Manifest,
+    config: bytes,
+    *,
+    insecure: bool,
+    digests: tuple[str, ...],
+    named_by: str | None = None,
 ) -> ResolvedImage:
     """Return the image of a verified manifest; raise ImageError if ``config`` is not the config that it names."""
     with about(f"the image config {manifest.config.digest} of {source_text!r}"):
         check_content(config, manifest.config.digest, manifest.config.size)
         parsed = parse_config(config, len(manifest.layers))
-    return ResolvedImage(source_text, insecure, digests, manifest, parsed, _SEAL)
+    return ResolvedImage(source_text, insecure, digests, manifest, parsed, _SEAL, named_by)
 
 
 def verified_layer(diff_id: str, found: str, offset: int, size: int) -> VerifiedLayer:

@@ -53,6 +53,8 @@ def make_receipt(
         "policy": {
             "digests": "verified",
             "pin": config.pin,
+            # Whose word the image's name is, where mirrors might answer.
+            "named_by": resolved.named_by,
             **decided(fetched.verdict, before),
             # Over an insecure connection of the first kernel, an attacker may have chosen the image.
             "insecure": resolved.insecure or (before is not None and before.receipt.get("insecure") is True),

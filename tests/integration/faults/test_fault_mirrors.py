@@ -81,7 +81,8 @@ def test_broken_mirror(rows: tuple[Broken, ...], program: Program, image: Publis
 
 def test_dead_mirror(program: Program, image: Published, home: FaultServer, tmp_path: Path) -> None:
     with full_server() as port:
-        boot(program, home.source(NAME), tmp_path, through(f"127.0.0.1:{port}", patience=STALLED)).of(image)
+        booted = boot(program, home.source(NAME), tmp_path, through(f"127.0.0.1:{port}", patience=STALLED)).of(image)
+    assert str(booted.receipt["policy"]["named_by"]).startswith(f"{home.host}/")
     assert all(blob.size <= home.sent(blob.digest) <= blob.size + MIB for blob in image.blobs)
 
 
