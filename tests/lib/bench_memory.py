@@ -1,13 +1,13 @@
-"""How much RAM a piece of work takes at its worst, seen from outside.
+"""What a piece of work takes, seen from outside: seconds, CPU seconds of its processes, and RAM at its worst.
 
-Two ways: as receipts have it, by what all processes and tmpfs of the machine hold; and by what was started meanwhile
-and what the file systems in RAM of this mount namespace hold. The second does not see other people's work, nor what is
-hidden in mounts elsewhere; where the two agree, the machine was quiet.
+RAM is what was started meanwhile and what the file systems in RAM of this mount namespace hold. It does not see other
+people's work, nor what is hidden in mounts elsewhere.
 """
 
 from __future__ import annotations
 
 import os
+import resource
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,10 +27,10 @@ _QUIET: Final = 2**20
 
 @dataclass
 class Cost:
-    """What one run took: seconds, and bytes of RAM at its worst, by the machine's table and by our own account."""
+    """What one run took: seconds, CPU seconds, and bytes of RAM at its worst."""
 
     seconds: float = 0.0
-    machine: int = 0
+    cpu: float = 0.0
     own: int = 0
 
 
@@ -42,18 +42,24 @@ class Costs:
 
     @property
     def seconds(self) -> float:
-        """The shortest time."""
-        return min(run.seconds for run in self.runs)
+        """The median time."""
+        return median(run.seconds for run in self.runs)
 
     @property
-    def peak(self) -> int:
-        """Bytes of RAM at the worst moment, by the machine's table: the median, as others may work here, too."""
-        return int(median(run.machine for run in self.runs))
+    def spread(self) -> str:
+        """The shortest and the longest time."""
+        times = [run.seconds for run in self.runs]
+        return f"{min(times):.2f}-{max(times):.2f}"
+
+    @property
+    def cpu(self) -> float:
+        """The median time of all cores."""
+        return median(run.cpu for run in self.runs)
 
     @property
     def own(self) -> int:
-        """The same by our own account, to which others can only add: the smallest."""
-        return min(run.own for run in self.runs)
+        """Bytes of RAM at the worst moment: the median."""
+        return int(median(run.own for run in self.runs))
 
     @contextmanager
     def measured(self) -> Iterator[Cost]:
@@ -61,10 +67,9 @@ class Costs:
         _wait_for_quiet()
         cost, stop = Cost(), threading.Event()
         there, devices = set(_processes()), set(_zram_devices())
-        start_machine, start_own = _machine(there), _own(there, devices)
+        start_own = _own(there, devices)
 
         def look() -> None:
-            cost.machine = max(cost.machine, _machine(there) - start_machine)
             cost.own = max(cost.own, _own(there, devices) - start_own)
 
         def watch() -> None:
@@ -73,10 +78,10 @@ class Costs:
 
         thread = threading.Thread(target=watch, daemon=True)
         thread.start()
-        began = time.monotonic()
+        began, spent = time.monotonic(), _spent()
         try:
             yield cost
-            cost.seconds = time.monotonic() - began
+            cost.seconds, cost.cpu = time.monotonic() - began, _spent() - spent
         finally:
             stop.set()
             thread.join()
@@ -104,9 +109,10 @@ def _wait_for_quiet() -> None:
             return
 
 
-def _machine(there: set[int]) -> int:
-    """What all hold but those who were there before: a registry that serves grows, too."""
-    return process_bytes() - sum(map(_anonymous, there))
+def _spent() -> float:
+    """CPU seconds of all processes below this one that somebody has waited for."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return children.ru_utime + children.ru_stime
 
 
 def _own(there: set[int], devices: set[Path]) -> int:
@@ -120,10 +126,13 @@ def _processes() -> list[int]:
 
 
 def _anonymous(number: int) -> int:
-    """RssAnon of proc_pid_status(5); 0 for a process that has ended or is the kernel's."""
+    """Its share of anonymous memory: copies of a process share most of it (smaps_rollup, proc_pid_smaps(5)).
+
+    0 for a process that has ended or is the kernel's.
+    """
     with suppress(OSError):
-        for line in Path(f"/proc/{number}/status").read_text().splitlines():
-            if line.startswith("RssAnon:"):
+        for line in Path(f"/proc/{number}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss_Anon:"):
                 return int(line.split()[1]) * 1024
     return 0
 

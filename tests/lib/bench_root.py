@@ -11,13 +11,17 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Final
 
 from tests.lib.bench import seconds
 from tests.lib.bench_memory import Costs
 from tests.lib.program import Program
 from tests.lib.space import tmpfs
 from tests.lib.zram import device
+
+# What the program says of fetching (cli and image/candidate.py).
+_FETCHING: Final = "fetching and verifying layers"
+_PROGRESS: Final = "bootc-live: fetch: "
 
 
 def run(*argv: str | Path) -> None:
@@ -76,13 +80,17 @@ def _backings() -> Iterator[str]:
 
 @dataclass
 class Ours:
-    """The boot verb on an image in a registry, with kernel arguments; `receipts` has what every run said of itself."""
+    """The boot verb on an image in a registry, with kernel arguments.
+
+    `receipts` has what every run said of itself, `fetching` when it began and ended to fetch, in seconds.
+    """
 
     program: Program
     source: str
     kargs: str
     where: Path
     receipts: list[dict[str, Any]] = field(default_factory=list)
+    fetching: list[tuple[float, float]] = field(default_factory=list)
 
     def __call__(self, costs: Costs) -> None:
         """One run, from the start of the program to its end, when the root is mounted."""
@@ -99,9 +107,10 @@ class Ours:
             yield root
 
     @property
-    def told(self) -> int:
-        """Bytes of RAM at the worst moment, as receipts have it: the median, as others may work here, too."""
-        return int(median(receipt["peak_memory"] for receipt in self.receipts))
+    def fetched(self) -> tuple[float, float]:
+        """The median seconds from the start of the program to the first layer, and to the end of the last."""
+        begins, ends = zip(*self.fetching, strict=True)
+        return median(begins), median(ends)
 
     @property
     def unpacked(self) -> int:
@@ -113,8 +122,12 @@ class Ours:
         return self.where / "receipt.json"
 
     def _boot(self, root: Path) -> None:
-        cmdline = f"root=bootc-live:{self.source} bootc.registry.unsecure bootc.quiet=1 {self.kargs}"
-        self.program.run("boot", "--cmdline", cmdline, "--sysroot", root, "--receipt", self._receipt).good()
+        cmdline = f"root=bootc-live:{self.source} bootc.registry.unsecure {self.kargs}"
+        said = self.program.timed("boot", "--cmdline", cmdline, "--sysroot", root, "--receipt", self._receipt)
+        (begin,) = (n for n, (_, line) in enumerate(said) if line.endswith(_FETCHING))
+        # The next thing that it says is not how far it is.
+        end = next(at for at, line in said[begin + 1 :] if not line.startswith(_PROGRESS))
+        self.fetching.append((said[begin][0], end))
 
     @contextmanager
     def _place(self) -> Iterator[Path]:

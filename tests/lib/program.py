@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -84,6 +85,25 @@ class Program:
             check=False,
         )
         return Ended(done.returncode, _text(done.stdout), _text(done.stderr))
+
+    def timed(self, *argv: str | Path) -> list[tuple[float, str]]:
+        """The lines that a verb that succeeds says, each with the seconds from the start; the last is its end."""
+        began, lines = time.monotonic(), []
+        with subprocess.Popen(
+            [*self._command, *argv],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=ENVIRONMENT,
+        ) as process:
+            assert process.stderr is not None
+            for line in process.stderr:
+                lines.append((time.monotonic() - began, line.rstrip("\n")))
+            status = process.wait()
+        lines.append((time.monotonic() - began, ""))
+        assert status == 0, "\n".join(line for _, line in lines)
+        return lines
 
     @contextmanager
     def started(self, *argv: str | Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:

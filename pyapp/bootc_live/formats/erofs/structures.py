@@ -81,28 +81,41 @@ class Superblock(NamedTuple):
         )
 
 
-class Inode(NamedTuple):
-    """An extended inode; ``union`` is a block address, a device or a chunk format."""
+def packed_inode(
+    kind: str,
+    layout: int,
+    xattr_count: int,
+    mode: int,
+    size: int,
+    union: int,
+    number: int,
+    uid: int,
+    gid: int,
+    mtime: int,
+    mtime_ns: int,
+    links: int,
+) -> bytes:
+    """Return the 64 bytes of an extended inode; ``union`` is a block address, a device or a chunk format.
 
-    kind: str
-    layout: int
-    xattr_count: int
-    mode: int
-    size: int
-    union: int
-    number: int
-    uid: int
-    gid: int
-    mtime: int
-    mtime_ns: int
-    links: int
-
-    def packed(self) -> bytes:
-        """Return its 64 bytes. Raises ValueError if a value does not fit."""
-        try:
-            return _INODE.pack(1 | self.layout << 1, self.xattr_count, TYPES[self.kind][0] | self.mode, 0, *self[4:])
-        except struct.error as error:
-            raise ValueError("does not fit into an inode") from error
+    Raise ValueError if a value does not fit.
+    """
+    try:
+        return _INODE.pack(
+            1 | layout << 1,
+            xattr_count,
+            TYPES[kind][0] | mode,
+            0,
+            size,
+            union,
+            number,
+            uid,
+            gid,
+            mtime,
+            mtime_ns,
+            links,
+        )
+    except struct.error as error:
+        raise ValueError("does not fit into an inode") from error
 
 
 def device_number(major: int, minor: int) -> int:
@@ -144,14 +157,10 @@ def xattr_count(body: bytes) -> int:
 
 
 def dirent_block(entries: list[tuple[bytes, int, str]]) -> bytes:
-    """Return a directory block without padding, for (name, nid, kind) in byte order of names.
-
-    Raises ValueError for invalid names.
-    """
+    """Return a directory block without padding, for (name, nid, kind) in byte order of names; see ``check_dirent``."""
     offset = len(entries) * DIRENT_SIZE
     heads, names = [], []
     for name, nid, kind in entries:
-        check_dirent(name)
         heads.append(_DIRENT.pack(nid, offset, TYPES[kind][1], 0))
         names.append(name)
         offset += len(name)

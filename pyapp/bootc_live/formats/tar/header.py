@@ -6,6 +6,7 @@ import re
 import struct
 import zlib
 from collections.abc import Mapping
+from functools import lru_cache
 from types import MappingProxyType
 
 BLOCK = 512
@@ -55,6 +56,10 @@ def number(field: bytes) -> int:
     if match is None:
         raise ValueError(f"a field of a tar header is not an octal number: {field!r}")
     return int(match[1], 8) if match[1] else 0
+
+
+# Most headers of a tar have the same modes, owners and times.
+known_number = lru_cache(maxsize=1024)(number)
 
 
 def text(field: bytes) -> bytes:

@@ -12,6 +12,7 @@ from bootc_live.formats.tar.header import (
     NO_XATTRS,
     ZERO_BLOCK,
     checksum_matches,
+    known_number,
     number,
     pax_records,
     text,
@@ -92,9 +93,11 @@ class _Extensions:
         self._own: dict[bytes, bytes] = {}
         self.name: bytes | None = None
         self.link: bytes | None = None
+        self.empty = not self._globals
 
     def add(self, kind: bytes, body: bytes) -> None:
         """Add an extension header; the last one of a type counts. Raises ValueError."""
+        self.empty = False
         if kind in _PAX:
             self._own = _keywords(body)
         elif kind == b"g":
@@ -112,6 +115,8 @@ class _Extensions:
 
     def pax_value(self, keyword: bytes) -> bytes:
         """Return the value of a pax keyword; an empty one cancels other values (POSIX pax)."""
+        if self.empty:
+            return b""
         own = self._own.get(keyword)
         return self._globals.get(keyword, b"") if own is None else own
 
@@ -119,19 +124,31 @@ class _Extensions:
         """Return a number of the pax header, by default of the ``field``; raises ValueError."""
         value = self.pax_value(keyword)
         if not value:
-            return number(field)
+            return known_number(field)
         try:
             return decimal(value, limit=LARGEST_SIZE)
         except ValueError as error:
             raise ValueError(f"the {keyword.decode()} in a pax header is {error}: {value[:40]!r}") from error
 
+    def owner_and_time(self, fields: tuple[bytes, ...]) -> tuple[int, int, int, int]:
+        """Return user, group, and seconds and nanoseconds of the time of the next member; raises ValueError."""
+        if self.empty:
+            return known_number(fields[2]), known_number(fields[3]), known_number(fields[5]), 0
+        precise = self.pax_value(b"mtime")
+        time = timestamp(precise) if precise else (known_number(fields[5]), 0)
+        return self.number(b"uid", fields[2]), self.number(b"gid", fields[3]), *time
+
     @property
     def sparse(self) -> dict[bytes, bytes]:
         """Keywords of a sparse member; empty for other members."""
+        if self.empty:
+            return {}
         return {keyword: value for keyword, value in self._own.items() if keyword.startswith(_SPARSE)}
 
     def xattrs(self) -> Mapping[bytes, bytes]:
         """Return the extended attributes of the next member; raises ValueError."""
+        if self.empty:
+            return NO_XATTRS
         if any(keyword.startswith(_XATTR) for keyword in self._own):
             found = _xattrs({**self._globals, **self._own})
             self.xattr_bytes += xattrs_size(found)
@@ -196,36 +213,33 @@ def _member(
     """Return a member, the end of its data, and the entries of its sparse map, up to ``limit``."""
     name, flag = _name(fields, extensions), fields[7]
     kind = _kind(fields, name)
-    # Only files have data, whatever the size field says.
-    size = extensions.number(b"size", fields[4]) if kind == "file" else 0
+    size = 0
     found: SparseFile | None = None
     start = position
-    if flag == b"S":
-        found = gnu_old_sparse(buffer, position, limit)
-        start = found.data
-    elif kind == "file" and (sparse := extensions.sparse):
-        found = pax_sparse(buffer, position, size, sparse, limit)
-        name = sparse.get(b"GNU.sparse.name", name)
+    # Only files have data, whatever the size field says.
+    if kind == "file":
+        size = number(fields[4]) if extensions.empty else extensions.number(b"size", fields[4])
+        if flag == b"S":
+            found = gnu_old_sparse(buffer, position, limit)
+            start = found.data
+        elif sparse := extensions.sparse:
+            found = pax_sparse(buffer, position, size, sparse, limit)
+            name = sparse.get(b"GNU.sparse.name", name)
     extents = None if found is None else found.extents
     end = start + size
     if not 0 <= size <= LARGEST_SIZE or end > len(buffer) or (extents and sum(extents[-1][1:]) > end):
         raise ValueError(f"member {_show(name)} claims {size} bytes of data, beyond the end of the tar")
-    precise = extensions.pax_value(b"mtime")
-    mtime, mtime_ns = timestamp(precise) if precise else (number(fields[5]), 0)
     member = Member(
-        name=name,
-        kind=kind,
-        mode=number(fields[1]) & 0o7777,
-        uid=extensions.number(b"uid", fields[2]),
-        gid=extensions.number(b"gid", fields[3]),
-        mtime=mtime,
-        mtime_ns=mtime_ns,
-        link=extensions.pax_value(b"linkpath") or extensions.link or text(fields[8]),
-        device=(number(fields[12]), number(fields[13])) if flag in b"34" else (0, 0),
-        offset=position if found is None else found.data,
-        size=size if found is None else found.size,
-        xattrs=extensions.xattrs(),
-        extents=extents,
+        name,
+        kind,
+        known_number(fields[1]) & 0o7777,
+        *extensions.owner_and_time(fields),
+        extensions.pax_value(b"linkpath") or extensions.link or text(fields[8]),
+        (number(fields[12]), number(fields[13])) if flag in b"34" else (0, 0),
+        position if found is None else found.data,
+        size if found is None else found.size,
+        extensions.xattrs(),
+        extents,
     )
     return member, end, 0 if found is None else found.entries
 

@@ -15,6 +15,8 @@ AHEAD = 32 * 2**20
 PUNCH_STEP = 4 * 2**20
 _UNKNOWN = 2**62
 _PAGE = 4096
+# Headers are short, and those of small files are close to each other.
+_WINDOW = 8 * 2**10
 
 
 class AbandonedError(Exception):
@@ -35,6 +37,8 @@ class TarFollower:
         self._size = _UNKNOWN
         self._abandoned = False
         self._changed = threading.Condition()
+        # Bytes that were read with earlier ones, from the offset on.
+        self._held, self._held_from = b"", 0
 
     def advance(self, size: int) -> None:
         """Note that ``size`` bytes can be read."""
@@ -66,10 +70,14 @@ class TarFollower:
 
     def __getitem__(self, key: slice, /) -> bytes:
         """Return bytes as soon as they are written, fewer at the end of the tar; raise AbandonedError."""
-        return self.read(key.start, key.stop - key.start)
+        start, stop = key.start - self._held_from, key.stop - self._held_from
+        if start < 0 or stop > len(self._held):
+            self._held = self.read(key.start, key.stop - key.start, _WINDOW)
+            self._held_from, start, stop = key.start, 0, key.stop - key.start
+        return self._held[start:stop]
 
-    def read(self, start: int, length: int) -> bytes:
-        """Return ``length`` bytes from ``start`` on, like a slice."""
+    def read(self, start: int, length: int, most: int = 0) -> bytes:
+        """Return ``length`` bytes from ``start`` on, like a slice; if more are there already, up to ``most`` bytes."""
         stop = start + length
         with self._changed:
             self._wanted = max(self._wanted, stop)
@@ -77,7 +85,7 @@ class TarFollower:
                 self._changed.wait()
             if self._abandoned:
                 raise AbandonedError
-            stop = min(stop, self._size)
+            stop = min(max(stop, min(start + most, self._written)), self._size)
         parts = []
         while start < stop and (part := os.pread(self._fd, stop - start, self._begin + start)):
             parts.append(part)

@@ -16,6 +16,7 @@ from bootc_live.formats.tar.reader import Member, read_members, xattrs_size
 from bootc_live.formats.tar.sparse import Extent
 from bootc_live.image.verified import VerifiedImage, VerifiedLayer
 from bootc_live.rootfs.tree.node import (
+    NAME_MAX,
     PARTS,
     PATH_MAX,
     TEXT,
@@ -33,6 +34,9 @@ HINT = "this layer was not made by a sound tool: build the image anew"
 _WHITEOUT = b".wh."
 _OPAQUE = b".wh..wh..opq"
 _AUFS = b".wh..wh."
+# Directories that are remembered by their names.
+_MOST_PARENTS = 2**16
+_DOTS = frozenset({b"", b".", b".."})
 # Attributes of the overlay file system would change what an overlay above shows.
 _FOREIGN_XATTR = b"trusted.overlay."
 # Not a user or group: for chown(2) it means "leave it unchanged", so that unpacked files stay root's.
@@ -109,7 +113,7 @@ class Merging:
 
     def _begin(self, layer: int) -> None:
         self._layer = layer
-        # Directories of this layer by the name that led to them.
+        # Directories by the names, as members have them and plain, that led to them in this layer.
         self._parents: dict[bytes, Node] = {}
         # Directories whose lower content this layer has hidden, by identity.
         self._hidden: dict[int, Node] = {}
@@ -123,18 +127,27 @@ class Merging:
             self._begin(layer)
         self._budget.spend("members")
         self._budget.spend(TEXT, len(member.name) + len(member.link))
-        parts = self._split(member.name)
-        if not parts:
-            if member.kind != "dir":
-                raise ValueError("takes the place of the root directory")
-            self._describe(self.root, member)
-            return
-        name = parts.pop()
-        if name.startswith(_WHITEOUT):
-            self._whiteout(parts, name)
-            self._parents.clear()
-            return
-        children = self._parent(member, parts).directory
+        above, _, name = member.name.rpartition(b"/")
+        parent = self._parents.get(above)
+        if parent is None or _unusual(member.name, name):
+            parts = self._split(member.name)
+            if not parts:
+                if member.kind != "dir":
+                    raise ValueError("takes the place of the root directory")
+                self._describe(self.root, member)
+                return
+            last = parts.pop()
+            if last.startswith(_WHITEOUT):
+                self._whiteout(parts, last)
+                self._parents.clear()
+                return
+            if len(self._parents) > _MOST_PARENTS:
+                self._parents.clear()
+            parent = self._parent(member, parts)
+            if name == last:
+                self._parents[above] = parent
+            name = last
+        children = parent.directory
         present = children.get(name)
         if member.kind == "dir" and present is not None and present.node.children is not None:
             present.layer = layer
@@ -209,15 +222,19 @@ class Merging:
                 del holder[child]
 
     def _link_target(self, link: bytes) -> Node:
-        parts = self._split(link)
-        if not parts:
-            raise ValueError("is a hard link to the root directory")
-        name = parts.pop()
         shown = repr(link.decode(errors="backslashreplace"))
-        try:
-            entry = resolve(self.root, parts, None, budget=self._budget).directory.get(name)
-        except ValueError as error:
-            raise ValueError(f"is a hard link to {shown}, which {error}") from error
+        above, _, name = link.rpartition(b"/")
+        parent = self._parents.get(above)
+        if parent is None or name in _DOTS or len(link) > NAME_MAX:
+            parts = self._split(link)
+            if not parts:
+                raise ValueError("is a hard link to the root directory")
+            name = parts.pop()
+            try:
+                parent = resolve(self.root, parts, None, budget=self._budget)
+            except ValueError as error:
+                raise ValueError(f"is a hard link to {shown}, which {error}") from error
+        entry = parent.directory.get(name)
         if entry is None:
             raise ValueError(f"is a hard link to {shown}, which does not exist")
         if entry.node.children is not None:
@@ -264,6 +281,11 @@ class Merging:
             last = self._last[member.kind] = (member.xattrs, *_allowed(member))
         self._left_out.update(last[2])
         return last[1]
+
+
+def _unusual(path: bytes, name: bytes) -> bool:
+    """Return whether the last part of a path, ``name``, needs a closer look."""
+    return name in _DOTS or len(path) > NAME_MAX or name.startswith(_WHITEOUT) or b"\0" in name
 
 
 def _allowed(member: Member) -> tuple[Mapping[bytes, bytes], Counter[str]]:

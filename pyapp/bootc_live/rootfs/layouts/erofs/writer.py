@@ -13,10 +13,10 @@ from bootc_live.formats.erofs.structures import (
     FLAT_PLAIN,
     INODE_SIZE,
     SLOT,
-    Inode,
     check_dirent,
     device_number,
     dirent_block,
+    packed_inode,
     xattr_body,
     xattr_count,
 )
@@ -167,7 +167,7 @@ class _Writer:
         self._geometry = geometry
         # Inodes have ascending offsets, and so have the blocks of directories and links.
         self._inodes, self._blocks = _Window(fd), _Window(fd)
-        self._block = geometry.block
+        self._block, self._origin = geometry.block, geometry.origin
         self._bodies = bodies
         self._directories: dict[int, _Directory] = {}
         # The first blocks of link targets that are too long to be inlined.
@@ -188,8 +188,10 @@ class _Writer:
         elif node.kind in ("char", "block"):
             # Raises here, while the inode can still be named.
             device_number(*node.device)
-        room, head = self._room(node), INODE_SIZE + len(self._xattrs(node.xattrs))
-        head = _aligned(head, room.align) + room.table
+        room, head = self._room(node), INODE_SIZE
+        if node.xattrs:
+            head += len(self._xattrs(node.xattrs))
+        head = -(-head // room.align) * room.align + room.table
         node.place = self._free(after, head, room.inline)
         return node.place + head + room.inline
 
@@ -284,8 +286,8 @@ class _Writer:
             body = self._bodies.body(node)
         elif node.kind in ("char", "block"):
             body = Body(FLAT_PLAIN, device_number(*node.device))
-        xattrs = self._xattrs(node.xattrs)
-        head = Inode(
+        xattrs = self._xattrs(node.xattrs) if node.xattrs else b""
+        data = packed_inode(
             node.kind,
             body.layout,
             xattr_count(xattrs),
@@ -298,24 +300,20 @@ class _Writer:
             node.mtime,
             node.mtime_ns,
             node.links,
-        ).packed()
-        before = head + xattrs
-        self._inodes.put(node.place, before.ljust(_aligned(len(before), self._room(node).align), b"\0") + body.behind)
+        )
+        data += xattrs
+        if body.behind:
+            data = data.ljust(_aligned(len(data), self._room(node).align), b"\0") + body.behind
+        self._inodes.put(node.place, data)
 
     def _directory(self, node: Node, directory: _Directory) -> tuple[Body, int]:
-        children = node.directory
-        size, last = 0, b""
+        size, last, origin = 0, b"", self._origin
+        children, dots = node.directory, {b".": node, b"..": directory.parent or node}
         for index, names in enumerate(directory.blocks):
-            entries = []
-            for name in names:
-                if name == b".":
-                    target = node
-                elif name == b"..":
-                    target = directory.parent or node
-                else:
-                    target = children[name].node
-                entries.append((name, self._geometry.slot(target.place), target.kind))
-            last = dirent_block(entries)
+            targets = [dots.get(name) or children[name].node for name in names]
+            last = dirent_block(
+                [(name, (node.place - origin) // SLOT, node.kind) for name, node in zip(names, targets, strict=True)]
+            )
             if len(last) > self._block:
                 raise ValueError("has a directory block that is too long")
             size = index * self._block + len(last)
