@@ -11,7 +11,7 @@ import pytest
 
 from tests.lib.bench import Figures
 from tests.lib.bench_images import MIB, base, big_files, pushed, small_files
-from tests.lib.bench_memory import Costs
+from tests.lib.bench_memory import Costs, in_turns
 from tests.lib.bench_root import Ours
 from tests.lib.program import Program
 from tests.lib.registry import Registry, registry
@@ -84,10 +84,7 @@ def test_grows_in_a_straight_line(
     for size in table.sizes:
         with pushed(place, tmp_path, f"{table.unit.lower()}-{size}", table.layers(size)) as source:
             for name, kargs in LAYOUTS.items():
-                work, spent = Ours(program, source, kargs, tmp_path / "ours"), Costs()
-                for _ in range(table.rounds):
-                    work(spent)
-                costs[name].append(spent)
+                costs[name] += in_turns(table.rounds, Ours(program, source, kargs, tmp_path / "ours"))
     figures.table(
         f"growth with {table.unit}",
         (table.unit, *(f"{name}, {what}" for name in LAYOUTS for what in ("s", "MiB"))),
@@ -101,7 +98,7 @@ def test_grows_in_a_straight_line(
 
 
 def _cells(spent: Costs) -> tuple[float, int]:
-    return spent.seconds, spent.own // MIB
+    return spent.seconds, spent.peak // MIB
 
 
 def _bent(name: str, sizes: tuple[int, ...], spent: list[Costs]) -> Iterator[str]:
@@ -113,7 +110,7 @@ def _bent(name: str, sizes: tuple[int, ...], spent: list[Costs]) -> Iterator[str
     lower, upper = sizes[middle] - sizes[0], sizes[-1] - sizes[middle]
     for what, least, values in (
         ("seconds", LEAST_SECONDS, [cost.seconds for cost in spent]),
-        ("bytes of RAM", LEAST_BYTES, [float(cost.own) for cost in spent]),
+        ("bytes of RAM", LEAST_BYTES, [float(cost.peak) for cost in spent]),
     ):
         first = max(values[middle] - values[0], least) / lower
         last = max(values[-1] - values[middle], least) / upper

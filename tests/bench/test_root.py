@@ -49,7 +49,7 @@ class Measured:
 
     def peak(self, way: str, spare: int) -> float:
         """The peak of a way without `spare` MiB, in parts of the unpacked size."""
-        return (self.costs[way].own - spare * MIB) / self.unpacked
+        return (self.costs[way].peak - spare * MIB) / self.unpacked
 
 
 @pytest.fixture(scope="module")
@@ -80,8 +80,8 @@ def measured(
                 spent.spread,
                 spent.cpu,
                 *(ours[name].fetched if name in ours else ("-", "-")),
-                spent.own // MIB,
-                spent.own / made.unpacked,
+                spent.peak // MIB,
+                spent.peak / made.unpacked,
             )
             for name, spent in made.costs.items()
         ],
@@ -105,11 +105,15 @@ def without_libisal(work: Ours) -> Callable[[Costs], None]:
 
 
 def test_index_with_libisal_against_the_peer(measured: Measured, figures: Figures) -> None:
-    figures.bar("index with libisal: times as fast as the peer's EROFS", measured.times(PEER_EROFS, INDEX), 7, least=True)
+    figures.bar(
+        "index with libisal: times as fast as the peer's EROFS", measured.times(PEER_EROFS, INDEX), 7, least=True
+    )
 
 
 def test_index_with_zlib_alone_against_the_peer(measured: Measured, figures: Figures) -> None:
-    figures.bar("index with zlib alone: times as fast as the peer's EROFS", measured.times(PEER_EROFS, ZLIB), 5, least=True)
+    figures.bar(
+        "index with zlib alone: times as fast as the peer's EROFS", measured.times(PEER_EROFS, ZLIB), 5, least=True
+    )
 
 
 def test_index_against_the_floor(measured: Measured, figures: Figures) -> None:
@@ -118,7 +122,9 @@ def test_index_against_the_floor(measured: Measured, figures: Figures) -> None:
 
 def test_fetching_against_the_floor(measured: Measured, figures: Figures) -> None:
     begin, end = measured.ours[INDEX].fetched
-    figures.bar("fetching: time in parts of the floor's", (end - begin) / measured.costs[FLOOR].seconds, 1.25, least=False)
+    figures.bar(
+        "fetching: time in parts of the floor's", (end - begin) / measured.costs[FLOOR].seconds, 1.25, least=False
+    )
 
 
 def test_what_is_left_after_fetching(measured: Measured, figures: Figures) -> None:

@@ -1,7 +1,7 @@
 """What a piece of work takes, seen from outside: seconds, CPU seconds of its processes, and RAM at its worst.
 
-RAM is what was started meanwhile and what the file systems in RAM of this mount namespace hold. It does not see other
-people's work, nor what is hidden in mounts elsewhere.
+RAM is what its processes and their file systems in RAM hold, in any mount namespace, with new zram devices; what other
+people do does not count. Looking takes CPU time itself, so a run is either timed or watched.
 """
 
 from __future__ import annotations
@@ -26,76 +26,84 @@ _QUIET: Final = 2**20
 
 
 @dataclass
-class Cost:
-    """What one run took: seconds, CPU seconds, and bytes of RAM at its worst."""
-
-    seconds: float = 0.0
-    cpu: float = 0.0
-    own: int = 0
-
-
-@dataclass
 class Costs:
-    """Several runs of the same work."""
+    """Several runs of the same work: seconds and CPU seconds of timed runs, and peaks in bytes of watched ones."""
 
-    runs: list[Cost] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
+    cpu_times: list[float] = field(default_factory=list)
+    peaks: list[int] = field(default_factory=list)
+    watching: bool = False
 
     @property
     def seconds(self) -> float:
         """The median time."""
-        return median(run.seconds for run in self.runs)
+        return median(self.times)
 
     @property
     def spread(self) -> str:
         """The shortest and the longest time."""
-        times = [run.seconds for run in self.runs]
-        return f"{min(times):.2f}-{max(times):.2f}"
+        return f"{min(self.times):.2f}-{max(self.times):.2f}"
 
     @property
     def cpu(self) -> float:
         """The median time of all cores."""
-        return median(run.cpu for run in self.runs)
+        return median(self.cpu_times)
 
     @property
-    def own(self) -> int:
+    def peak(self) -> int:
         """Bytes of RAM at the worst moment: the median."""
-        return int(median(run.own for run in self.runs))
+        return int(median(self.peaks))
 
     @contextmanager
-    def measured(self) -> Iterator[Cost]:
+    def measured(self) -> Iterator[None]:
         """Adds a run: the block."""
         _wait_for_quiet()
-        cost, stop = Cost(), threading.Event()
-        there, devices = set(_processes()), set(_zram_devices())
-        start_own = _own(there, devices)
-
-        def look() -> None:
-            cost.own = max(cost.own, _own(there, devices) - start_own)
-
-        def watch() -> None:
-            while not stop.wait(_INTERVAL):
-                look()
-
-        thread = threading.Thread(target=watch, daemon=True)
-        thread.start()
+        if self.watching:
+            with _watched() as peak:
+                yield
+            self.peaks.append(peak[0])
+            return
         began, spent = time.monotonic(), _spent()
-        try:
-            yield cost
-            cost.seconds, cost.cpu = time.monotonic() - began, _spent() - spent
-        finally:
-            stop.set()
-            thread.join()
-        look()
-        self.runs.append(cost)
+        yield
+        self.times.append(time.monotonic() - began)
+        self.cpu_times.append(_spent() - spent)
 
 
 def in_turns(rounds: int, *works: Callable[[Costs], object]) -> list[Costs]:
-    """The costs of every work, which measures itself; in turns, so that a busy moment does not hit one alone."""
+    """The costs of every work, which measures itself: a watched run, then timed ones.
+
+    They go in turns, so that a busy moment does not hit one alone.
+    """
     all_costs = [Costs() for _ in works]
-    for _ in range(rounds):
+    for number in range(1 + rounds):
         for work, costs in zip(works, all_costs, strict=True):
+            costs.watching = number == 0
             work(costs)
     return all_costs
+
+
+@contextmanager
+def _watched() -> Iterator[list[int]]:
+    """Yields a list of the most bytes that were held at once."""
+    peak, stop = [0], threading.Event()
+    devices = set(_zram_devices())
+    start = _held(devices)
+
+    def look() -> None:
+        peak[0] = max(peak[0], _held(devices) - start)
+
+    def watch() -> None:
+        while not stop.wait(_INTERVAL):
+            look()
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield peak
+    finally:
+        stop.set()
+        thread.join()
+    look()
 
 
 def _wait_for_quiet() -> None:
@@ -115,14 +123,27 @@ def _spent() -> float:
     return children.ru_utime + children.ru_stime
 
 
-def _own(there: set[int], devices: set[Path]) -> int:
-    newer = (number for number in _processes() if number not in there)
-    newer_devices = (device for device in _zram_devices() if device not in devices)
-    return sum(map(_anonymous, newer)) + _tmpfs() + sum(map(_stored, newer_devices))
+def _held(devices: set[Path]) -> int:
+    """What all processes below this one hold, and their file systems, and zram devices but some."""
+    below = _processes_below(os.getpid())
+    newer = (device for device in _zram_devices() if device not in devices)
+    return sum(map(_anonymous, below)) + _tmpfs([os.getpid(), *below]) + sum(map(_stored, newer))
 
 
-def _processes() -> list[int]:
-    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+def _processes_below(top: int) -> list[int]:
+    parents: dict[int, list[int]] = {}
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with suppress(OSError):
+            # The name of the program may contain anything but ends at the last parenthesis (proc_pid_stat(5)).
+            after = Path(f"/proc/{name}/stat").read_text(errors="replace").rpartition(")")[2].split()
+            parents.setdefault(int(after[1]), []).append(int(name))
+    found = list[int]()
+    todo = [top]
+    while todo:
+        below = parents.get(todo.pop(), [])
+        found += below
+        todo += below
+    return found
 
 
 def _anonymous(number: int) -> int:
@@ -137,16 +158,19 @@ def _anonymous(number: int) -> int:
     return 0
 
 
-def _tmpfs() -> int:
-    """What the tmpfs of this mount namespace hold, each counted once; those below /dev are everybody's."""
+def _tmpfs(processes: list[int]) -> int:
+    """What the tmpfs hold that some process has mounted, each counted once; those below /dev are everybody's."""
     held: dict[str, int] = {}
-    for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines():
-        head, _, tail = line.partition(" - ")
-        number, place = head.split()[2], head.split()[4]
-        if tail.split()[0] == "tmpfs" and number not in held and not place.startswith("/dev/"):
-            with suppress(OSError):
-                found = os.statvfs(place.replace("\\040", " "))
-                held[number] = (found.f_blocks - found.f_bfree) * found.f_frsize
+    for number in processes:
+        with suppress(OSError):
+            for line in Path(f"/proc/{number}/mountinfo").read_text(errors="surrogateescape").splitlines():
+                head, _, tail = line.partition(" - ")
+                device, place = head.split()[2], head.split()[4]
+                if tail.split()[0] == "tmpfs" and device not in held and not place.startswith("/dev/"):
+                    place = place.replace("\\040", " ")
+                    with suppress(OSError):
+                        found = os.statvfs(f"/proc/{number}/root{place}")
+                        held[device] = (found.f_blocks - found.f_bfree) * found.f_frsize
     return sum(held.values())
 
 

@@ -88,7 +88,7 @@ class Program:
 
     def timed(self, *argv: str | Path) -> list[tuple[float, str]]:
         """The lines that a verb that succeeds says, each with the seconds from the start; the last is its end."""
-        began, lines = time.monotonic(), []
+        began = time.monotonic()
         with subprocess.Popen(
             [*self._command, *argv],
             stdin=subprocess.DEVNULL,
@@ -98,8 +98,7 @@ class Program:
             env=ENVIRONMENT,
         ) as process:
             assert process.stderr is not None
-            for line in process.stderr:
-                lines.append((time.monotonic() - began, line.rstrip("\n")))
+            lines = [(time.monotonic() - began, line.rstrip("\n")) for line in process.stderr]
             status = process.wait()
         lines.append((time.monotonic() - began, ""))
         assert status == 0, "\n".join(line for _, line in lines)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -13,11 +15,12 @@ from bootc_live.base.errors import ImageError
 from bootc_live.base.log import Recorder
 from bootc_live.config.model import RetryLimits
 from bootc_live.config.source_spec import parse_source
-from bootc_live.formats.tar.reader import read_members
+from bootc_live.formats.tar.reader import Member, read_members
 from bootc_live.image.sink import LayerPlace, LayerSink
-from bootc_live.image.verified import VerifiedImage
+from bootc_live.image.verified import VerifiedImage, VerifiedLayer
 from bootc_live.rootfs.boot_files.filter import BootFileFilter
-from bootc_live.rootfs.tree.merge import merge
+from bootc_live.rootfs.tree import read_ahead as read_ahead_module
+from bootc_live.rootfs.tree.merge import Merging, merge
 from bootc_live.rootfs.tree.node import TEXT, Budget, Node
 from bootc_live.rootfs.tree.read_ahead import HeldMembers, PackedMembers, ReadAhead, read_ahead
 from bootc_live.source.access import Access
@@ -50,15 +53,73 @@ def described(root: Node, path: bytes = b"") -> list[tuple[object, ...]]:
     return found
 
 
-@pytest.mark.parametrize("tars", [(BASE,), (BASE, OTHER), (BASE, OTHER, BASE), (BASE, BASE, OTHER, OTHER)])
-def test_tree_is_the_same(tars: tuple[bytes, ...], tmp_path: Path) -> None:
+@pytest.fixture
+def unmerged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Members that nobody merges before all layers are there."""
+    monkeypatch.setattr(read_ahead_module._MergingAhead, "_run", lambda _: None)
+
+
+# The layers of an image, and how many of them are merged when it is there.
+MERGED = {
+    "one": ((BASE,), 1),
+    "two": ((BASE, OTHER), 2),
+    "the base again": ((BASE, OTHER, BASE), 2),
+    "both twice": ((BASE, BASE, OTHER, OTHER), 1),
+}
+
+
+@pytest.mark.parametrize("row", MERGED)
+def test_tree_is_the_same(row: str, tmp_path: Path) -> None:
     """Also where a layer stands twice: what was read is given back at its first use."""
+    tars, merged = MERGED[row]
     with read_ahead(str(tmp_path / "layers")) as ahead:
         image = acquired(tars, tmp_path, ahead)
-        assert described(merge(image, ahead.members)) == described(merge(image))
+        merging, done = ahead.begun(image)
+        assert done == merged
+        assert described(merge(image, Begun(ahead, merging, done))) == described(merge(image))
+        assert ahead.begun(image)[1] == 0
         assert ahead.members(image.layers[0]) is None
 
 
+@dataclass(frozen=True)
+class Begun:
+    """What was read, with a tree that was asked for before."""
+
+    ahead: ReadAhead
+    merging: Merging
+    done: int
+
+    def begun(self, _image: VerifiedImage) -> tuple[Merging, int]:
+        return self.merging, self.done
+
+    def members(self, layer: VerifiedLayer) -> Iterator[Member] | None:
+        return self.ahead.members(layer)
+
+
+@pytest.mark.parametrize("wrong", [BASE, layer(file("etc/wrong")), b"x" * 1024], ids=["same", "other", "damaged"])
+@pytest.mark.parametrize("number", [0, 1])
+def test_what_was_merged_of_wrong_bytes_does_not_count(number: int, wrong: bytes, tmp_path: Path) -> None:
+    """As when one mirror sends wrong bytes, and the next one the right ones."""
+    with read_ahead(str(tmp_path / "layers")) as ahead:
+        image = acquired((BASE, OTHER), tmp_path, ahead)
+    elsewhere = os.stat(image.path).st_size
+    with open(image.path, "r+b") as data:
+        data.seek(elsewhere)
+        data.write(wrong)
+    with read_ahead(image.path) as ahead:
+        ahead.begin(image.resolved)
+        for found in image.layers:
+            if found is image.layers[number]:
+                with suppress(KeyError), ahead.layer(LayerPlace(found.diff_id, elsewhere)) as tar:
+                    tar.advance(len(wrong))
+                    tar.end(len(wrong))
+                    raise KeyError
+            with ahead.layer(LayerPlace(found.diff_id, found.offset)) as tar:
+                tar.end(found.size)
+        assert described(merge(image, ahead)) == described(merge(image))
+
+
+@pytest.mark.usefixtures("unmerged")
 def test_layers_are_read_on_their_way(tmp_path: Path) -> None:
     with read_ahead(str(tmp_path / "layers")) as ahead:
         image = acquired((BASE, OTHER), tmp_path, ahead)
@@ -69,7 +130,7 @@ def test_damage_is_told_when_the_layer_counts(tmp_path: Path) -> None:
     with read_ahead(str(tmp_path / "layers")) as ahead:
         image = acquired((BASE, b"x" * 1024), tmp_path, ahead)
         with pytest.raises(ImageError, match=r"layer 1 .*no tar header"):
-            merge(image, ahead.members)
+            merge(image, ahead)
 
 
 def test_no_thread_is_left(tmp_path: Path) -> None:
@@ -82,7 +143,7 @@ def test_no_thread_is_left(tmp_path: Path) -> None:
 
     with pytest.raises(KeyError):
         one()
-    assert not [thread for thread in threading.enumerate() if thread.name == "headers"]
+    assert not [thread for thread in threading.enumerate() if thread.name in ("headers", "merge")]
 
 
 def test_packed_members_are_the_same() -> None:
@@ -90,6 +151,7 @@ def test_packed_members_are_the_same() -> None:
     packed = PackedMembers(HeldMembers())
     for member in read_members(tar):
         packed.add(member)
+    packed.end()
     assert list(packed) == list(read_members(tar))
 
 
@@ -97,6 +159,7 @@ def test_packed_members_are_the_same() -> None:
     "made", [read_ahead, lambda path: nullcontext(BootFileFilter(path))], ids=["whole", "boot files"]
 )
 @pytest.mark.parametrize(("what", "most"), [("members", 600), (TEXT, 120_000)])
+@pytest.mark.usefixtures("unmerged")
 def test_layers_have_one_budget(
     made: Callable[[str], AbstractContextManager[ReadAhead | BootFileFilter]],
     what: str,
@@ -135,4 +198,4 @@ def test_data_beyond_the_end_is_refused(tmp_path: Path) -> None:
         with read_ahead(str(where / "layers")) as ahead:
             image = acquired(tars, where, ahead)
             with pytest.raises(ImageError, match="beyond"):
-                merge(image, ahead.members)
+                merge(image, ahead)

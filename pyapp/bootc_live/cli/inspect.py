@@ -78,7 +78,7 @@ def _read_contents(
         kept = BootFileFilter(path)
         fetched = fetch([spec], access, IntoSink(path, kept), recorder)
         image = fetched.image
-        root = merge(image, kept.members)
+        root = merge(image, kept)
         boot = _read_boot_files(root, spec, path, directory)
         return image.resolved, fetched.verdict, _Contents(boot, enabled_disk_units(ImageTree(root, path)))
 

@@ -76,10 +76,10 @@ class RootBuilder:
         if option.layout is Layout.TREE:
             with self._recorder.phase("tree", "writing the root's files"):
                 return build_tree(
-                    image, self._directory_of_files(), self._finish_tree, self._headers.members, self._recorder.warn
+                    image, self._directory_of_files(), self._finish_tree, self._headers, self._recorder.warn
                 )
         with self._recorder.phase("index", "writing the root's index"):
-            return index_root(image, self._finish_tree, self._headers.members, self._recorder.warn)
+            return index_root(image, self._finish_tree, self._headers, self._recorder.warn)
 
     def _build_erofs(self, builder: ErofsBuilder, image: VerifiedImage, *, verity: bool) -> BuiltRoot:
         # All layers were consumed.

@@ -81,39 +81,14 @@ class Superblock(NamedTuple):
         )
 
 
-def packed_inode(
-    kind: str,
-    layout: int,
-    xattr_count: int,
-    mode: int,
-    size: int,
-    union: int,
-    number: int,
-    uid: int,
-    gid: int,
-    mtime: int,
-    mtime_ns: int,
-    links: int,
-) -> bytes:
-    """Return the 64 bytes of an extended inode; ``union`` is a block address, a device or a chunk format.
+def packed_inode(kind: str, layout: int, xattr_count: int, mode: int, *rest: int) -> bytes:
+    """Return the 64 bytes of an extended inode.
 
-    Raise ValueError if a value does not fit.
+    The rest is its size, a block address or device or chunk format, number, user, group, seconds and nanoseconds of its
+    time, and number of links. Raise ValueError if a value does not fit.
     """
     try:
-        return _INODE.pack(
-            1 | layout << 1,
-            xattr_count,
-            TYPES[kind][0] | mode,
-            0,
-            size,
-            union,
-            number,
-            uid,
-            gid,
-            mtime,
-            mtime_ns,
-            links,
-        )
+        return _INODE.pack(1 | layout << 1, xattr_count, TYPES[kind][0] | mode, 0, *rest)
     except struct.error as error:
         raise ValueError("does not fit into an inode") from error
 

@@ -73,7 +73,7 @@ class BootFileRecipe:
         image = fetched.image
         layout = None if self._blobs is None else self._blobs.finish(image.resolved)
         with self._recorder.phase("kernel", "finding the image's kernel"):
-            root = merge(image, self._kept.members)
+            root = merge(image, self._kept)
             chosen = choose_kernel(root, image.resolved.source_text)
             machine = machine or os.uname().machine
             files = boot_files(chosen, image.path, self._directory, machine, image.resolved.source_text)

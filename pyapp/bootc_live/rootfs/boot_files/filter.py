@@ -16,8 +16,9 @@ from contextlib import contextmanager
 from bootc_live.base.threads import background_thread
 from bootc_live.formats.tar.reader import Member
 from bootc_live.image.sink import LayerPlace
-from bootc_live.image.verified import ResolvedImage, VerifiedLayer
+from bootc_live.image.verified import ResolvedImage, VerifiedImage, VerifiedLayer
 from bootc_live.rootfs.tree.follower import PUNCH_STEP, TarFollower, follow
+from bootc_live.rootfs.tree.merge import Merging
 from bootc_live.rootfs.tree.node import UNREAD
 from bootc_live.rootfs.tree.read_ahead import HeldMembers
 from bootc_live.system.files import punch_hole
@@ -81,6 +82,10 @@ class BootFileFilter:
             os.close(fd)
         self._layers[place.diff_id] = layer
 
+    def begun(self, image: VerifiedImage) -> tuple[Merging, int]:  # noqa: ARG002
+        """Return an empty tree."""
+        return Merging(), 0
+
     def members(self, layer: VerifiedLayer) -> Iterator[Member] | None:
         """Return the members of a layer that matter, None if it was not filtered; raise ValueError as ``read_members``.
 
@@ -110,7 +115,7 @@ class _FilteredLayer:
             raise self._error
 
     def forget(self) -> None:
-        self._held.spend(-len(self._kept), -sum(map(_text, self._kept)))
+        self._held.free([len(self._kept), sum(map(_text, self._kept))])
         self._kept = []
 
     def _keep(self, member: Member) -> None:

@@ -9,6 +9,7 @@ import mmap
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from typing import Protocol
 
 from bootc_live.base.errors import ImageError
 from bootc_live.formats.tar.header import NO_XATTRS
@@ -50,29 +51,33 @@ _NOT_ON = {
 _NOT_ON_OTHERS = (b"user.", b"system.posix_acl_default")
 
 Warn = Callable[[str], None]
-# Returns the members of a layer that was read before, and None for any other.
-ReadMembers = Callable[[VerifiedLayer], Iterator[Member] | None]
+
+
+class LayersRead(Protocol):
+    """What was read of layers while they were fetched."""
+
+    def begun(self, image: VerifiedImage) -> tuple[Merging, int]:
+        """Return the tree of the first layers of an image, and their number."""
+
+    def members(self, layer: VerifiedLayer) -> Iterator[Member] | None:
+        """Return the members of a layer, None if it was not read; raise ValueError as ``read_members``."""
 
 
 def unsaid(_text: str) -> None:
     """Print nothing."""
 
 
-def none_read(_layer: VerifiedLayer) -> None:
-    """Return no members: read every layer here."""
-
-
-def merge(image: VerifiedImage, members: ReadMembers = none_read, warn: Warn = unsaid) -> Node:
-    """Return the root of the tree that all layers of a verified image make; ``members`` may have read some already.
+def merge(image: VerifiedImage, read: LayersRead | None = None, warn: Warn = unsaid) -> Node:
+    """Return the root of the tree that all layers of a verified image make; ``read`` has what was read of them already.
 
     ``warn`` is told what is left out because Linux does not allow it. Raise ImageError naming the layer and the member
     that cannot be used.
     """
-    merging = Merging()
+    merging, done = read.begun(image) if read else (Merging(), 0)
     fd = os.open(image.path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        for number, layer in enumerate(image.layers):
-            found = members(layer)
+        for number, layer in enumerate(image.layers[done:], done):
+            found = read.members(layer) if read else None
             if found is not None:
                 _apply(merging, found, layer, number, image.resolved.source_text)
             elif layer.size:
@@ -130,23 +135,10 @@ class Merging:
         above, _, name = member.name.rpartition(b"/")
         parent = self._parents.get(above)
         if parent is None or _unusual(member.name, name):
-            parts = self._split(member.name)
-            if not parts:
-                if member.kind != "dir":
-                    raise ValueError("takes the place of the root directory")
-                self._describe(self.root, member)
+            found = self._look_up(member)
+            if found is None:
                 return
-            last = parts.pop()
-            if last.startswith(_WHITEOUT):
-                self._whiteout(parts, last)
-                self._parents.clear()
-                return
-            if len(self._parents) > _MOST_PARENTS:
-                self._parents.clear()
-            parent = self._parent(member, parts)
-            if name == last:
-                self._parents[above] = parent
-            name = last
+            parent, name = found
         children = parent.directory
         present = children.get(name)
         if member.kind == "dir" and present is not None and present.node.children is not None:
@@ -161,6 +153,27 @@ class Merging:
             # Names may have been resolved through the inode that is replaced.
             self._parents.clear()
         children[name] = Entry(node, layer)
+
+    def _look_up(self, member: Member) -> tuple[Node, bytes] | None:
+        """Return the directory of a member and its name there; None for the root and whiteouts, which are applied."""
+        parts = self._split(member.name)
+        if not parts:
+            if member.kind != "dir":
+                raise ValueError("takes the place of the root directory")
+            self._describe(self.root, member)
+            return None
+        name = parts.pop()
+        if name.startswith(_WHITEOUT):
+            self._whiteout(parts, name)
+            self._parents.clear()
+            return None
+        if len(self._parents) > _MOST_PARENTS:
+            self._parents.clear()
+        parent = self._parent(member, parts)
+        above, _, last = member.name.rpartition(b"/")
+        if name == last:
+            self._parents[above] = parent
+        return parent, name
 
     def tell(self, warn: Warn) -> None:
         """Warn of what was left out."""

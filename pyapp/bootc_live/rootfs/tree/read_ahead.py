@@ -1,4 +1,4 @@
-"""Read the headers of layers while they are written, so that nothing is left to wait for afterwards.
+"""Read the headers of layers while they are written, and merge them, so that little is left to do afterwards.
 
 What was read only counts for layers that turn out to be right.
 """
@@ -8,14 +8,16 @@ from __future__ import annotations
 import marshal
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from queue import SimpleQueue
 
 from bootc_live.formats.tar.header import NO_XATTRS
 from bootc_live.formats.tar.reader import Member
 from bootc_live.image.sink import LayerPlace
-from bootc_live.image.verified import ResolvedImage, VerifiedLayer
-from bootc_live.rootfs.tree.follower import TarFollower, follow
+from bootc_live.image.verified import ResolvedImage, VerifiedImage, VerifiedLayer
+from bootc_live.rootfs.tree.follower import AbandonedError, TarFollower, follow
+from bootc_live.rootfs.tree.merge import Merging
 from bootc_live.rootfs.tree.node import TEXT, Budget
 
 _TOGETHER = 256
@@ -30,22 +32,30 @@ class HeldMembers:
         self._left = {"members": Budget.MOST["members"], TEXT: Budget.MOST[TEXT]}
 
     def spend(self, members: int, text: int) -> None:
-        """Count what is held from now on; raise ValueError if it is too much. Negative counts are freed."""
+        """Count what is held from now on; raise ValueError if it is too much."""
         with self._lock:
             self._left["members"] -= members
             self._left[TEXT] -= text
             exceeded = [what for what, left in self._left.items() if left < 0]
-        if exceeded and members > 0:
+        if exceeded:
             raise ValueError(f"the layers together have more than {Budget.MOST[exceeded[0]]} {exceeded[0]}")
+
+    def free(self, spent: list[int]) -> None:
+        """Stop counting members and text, and set both to 0."""
+        with self._lock:
+            self._left["members"] += spent[0]
+            self._left[TEXT] += spent[1]
+            spent[:] = 0, 0
 
 
 class PackedMembers:
-    """A list of members in a quarter of the memory that objects use; it grows at its end and is read once."""
+    """A list of members in a quarter of the memory that objects use; one thread fills it, another one reads it once."""
 
     def __init__(self, held: HeldMembers) -> None:
         """Begin with none; ``held`` counts them with those of other layers."""
         self._held = held
-        self._packed: list[bytes | Member] = []
+        # Bytes are several members; None is the end.
+        self._packed: SimpleQueue[bytes | Member | None] = SimpleQueue()
         self._open: list[tuple[object, ...]] = []
         self._shared: Mapping[bytes, bytes] = NO_XATTRS
         self._spent = [0, 0]
@@ -55,20 +65,24 @@ class PackedMembers:
         if member.xattrs or member.extents is not None:
             # Few members have these, and marshal does not know their types.
             self._close()
-            self._packed.append(member)
+            self._packed.put(member)
             self._spend(1, len(member.name) + len(member.link) + self._new_text(member.xattrs))
             return
         self._open.append(member[:-2])
         if len(self._open) == _TOGETHER:
             self._close()
 
-    def __iter__(self) -> Iterator[Member]:
-        """Yield all members in order, and forget them."""
+    def end(self) -> None:
+        """Note that no members follow."""
         try:
             self._close()
-            self._packed.reverse()
-            while self._packed:
-                part = self._packed.pop()
+        finally:
+            self._packed.put(None)
+
+    def __iter__(self) -> Iterator[Member]:
+        """Yield all members in order as they come, and forget them."""
+        try:
+            while (part := self._packed.get()) is not None:
                 if isinstance(part, Member):
                     yield part
                     continue
@@ -78,16 +92,13 @@ class PackedMembers:
             self.forget()
 
     def forget(self) -> None:
-        """Forget all members, and stop counting them."""
-        self._packed, self._open = [], []
-        members, text = self._spent
-        self._spent = [0, 0]
-        self._held.spend(-members, -text)
+        """Stop counting the members."""
+        self._held.free(self._spent)
 
     def _close(self) -> None:
         if self._open:
             packed = marshal.dumps(self._open)
-            self._packed.append(packed)
+            self._packed.put(packed)
             self._spend(len(self._open), len(packed))
             self._open = []
 
@@ -114,19 +125,26 @@ class ReadAhead:
         self._path = path
         self._layers: dict[str, _LayerHeaders] = {}
         self._held = HeldMembers()
+        self._merging: _MergingAhead | None = None
 
     def begin(self, image: ResolvedImage) -> int:
         """Forget the layers of other images; every layer is to be written."""
+        self._end_merging()
         for diff_id in self._layers.keys() - set(image.config.diff_ids):
             self._forget(diff_id)
+        self._merging = _MergingAhead(image.config.diff_ids)
+        for headers in self._layers.values():
+            self._merging.add(headers)
         return 0
 
     @contextmanager
     def layer(self, place: LayerPlace) -> Iterator[TarFollower]:
         """Read one layer while the block writes it."""
         self._forget(place.diff_id)
-        headers = _LayerHeaders(self._path, place.offset, self._held)
+        headers = _LayerHeaders(self._path, place, self._held)
         headers.start()
+        if self._merging is not None:
+            self._merging.add(headers)
         try:
             yield headers.tar
         except BaseException:
@@ -134,16 +152,32 @@ class ReadAhead:
             raise
         self._layers[place.diff_id] = headers
 
+    def begun(self, image: VerifiedImage) -> tuple[Merging, int]:
+        """Return the tree of the first layers of an image, once, and their number."""
+        ahead = self._end_merging()
+        if ahead is not None:
+            merging, used = ahead
+            # What was merged may have turned out to be wrong later, and may have been fetched again.
+            if all(map(self._is_of, used, image.layers)):
+                return merging, len(used)
+        return Merging(), 0
+
     def members(self, layer: VerifiedLayer) -> Iterator[Member] | None:
         """Return the members of a layer, None if it was not read; raise ValueError as ``read_members``.
 
         They are freed as they are used: for a layer that occurs twice, the second call returns None.
         """
         headers = self._layers.get(layer.diff_id)
-        if headers is None or headers.offset != layer.offset:
+        if headers is None or headers.taken or headers.offset != layer.offset:
             return None
-        del self._layers[layer.diff_id]
         return headers.members()
+
+    def _is_of(self, headers: _LayerHeaders, layer: VerifiedLayer) -> bool:
+        return self._layers.get(layer.diff_id) is headers and headers.offset == layer.offset
+
+    def _end_merging(self) -> tuple[Merging, list[_LayerHeaders]] | None:
+        ahead, self._merging = self._merging, None
+        return None if ahead is None else ahead.end()
 
     def _forget(self, diff_id: str) -> None:
         headers = self._layers.pop(diff_id, None)
@@ -154,33 +188,40 @@ class ReadAhead:
         """Stop reading."""
         for headers in self._layers.values():
             headers.stop()
+        self._end_merging()
 
 
 class _LayerHeaders:
-    """The headers of a layer at ``offset`` of the data file, read in a thread from ``start`` on."""
+    """The headers of a layer in the data file, read in a thread from ``start`` on."""
 
-    def __init__(self, path: str, offset: int, held: HeldMembers) -> None:
-        self.offset = offset
+    def __init__(self, path: str, place: LayerPlace, held: HeldMembers) -> None:
+        self.diff_id, self.offset = place.diff_id, place.offset
+        self.taken = False
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        self.tar = TarFollower(self._fd, offset, keep=True)
+        self.tar = TarFollower(self._fd, place.offset, keep=True)
         # Nothing is freed here, so the writer may be as far ahead as it likes.
         self.tar.ignore_rest()
         self._found = PackedMembers(held)
         self._error: Exception | None = None
+        self._stopped = False
         self._thread = threading.Thread(target=self._run, name="headers")
 
     def start(self) -> None:
         self._thread.start()
 
     def members(self) -> Iterator[Member]:
-        """Yield what was found, once; raise ValueError as ``read_members``."""
-        self._thread.join()
+        """Yield the members as they are found, once; raise ValueError as ``read_members``, and AbandonedError."""
+        self.taken = True
         yield from self._found
+        self._thread.join()
+        if self._stopped:
+            raise AbandonedError
         if self._error is not None:
             raise self._error
 
     def stop(self) -> None:
         """Stop early, and forget what was found."""
+        self._stopped = True
         self.tar.abandon()
         self._thread.join()
         self._found.forget()
@@ -188,12 +229,55 @@ class _LayerHeaders:
     def _run(self) -> None:
         try:
             self._error = follow(self.tar, self._add)
+            self._found.end()
+        except ValueError as error:
+            self._error = error
         finally:
             os.close(self._fd)
 
     def _add(self, members: Iterator[Member]) -> None:
         for member in members:
             self._found.add(member)
+
+
+class _MergingAhead:
+    """Merges layers in their order, in a thread, while their headers are read."""
+
+    def __init__(self, diff_ids: Sequence[str]) -> None:
+        self._diff_ids = diff_ids
+        # The headers of each layer when it comes, then None.
+        self._coming: dict[str, SimpleQueue[_LayerHeaders | None]] = {diff_id: SimpleQueue() for diff_id in diff_ids}
+        self._merging = Merging()
+        self._used: list[_LayerHeaders] = []
+        self._failed = False
+        self._thread = threading.Thread(target=self._run, name="merge")
+        self._thread.start()
+
+    def add(self, headers: _LayerHeaders) -> None:
+        """Merge a layer, also one that is still read, after those below it."""
+        self._coming[headers.diff_id].put(headers)
+
+    def end(self) -> tuple[Merging, list[_LayerHeaders]] | None:
+        """Wait for the layers that have come; return their tree and themselves, None if one is wrong."""
+        for coming in self._coming.values():
+            coming.put(None)
+        self._thread.join()
+        return None if self._failed else (self._merging, self._used)
+
+    def _run(self) -> None:
+        for number, diff_id in enumerate(self._diff_ids):
+            headers = self._coming[diff_id].get()
+            if headers is None or headers.taken:
+                return
+            self._failed = True
+            try:
+                for member in headers.members():
+                    self._merging.apply(member, number, headers.offset)
+            except (ValueError, AbandonedError):
+                # Whoever merges from the start meets it again, if the layer counts.
+                return
+            self._failed = False
+            self._used.append(headers)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from bootc_live.config.model import Layout
 from bootc_live.image.verified import VerifiedImage
 from bootc_live.rootfs.layouts.built import BuiltRoot, Finishing, cannot_hold, unchanged
 from bootc_live.rootfs.layouts.files.writer import write_files
-from bootc_live.rootfs.tree.merge import ReadMembers, Warn, merge, none_read, unsaid
+from bootc_live.rootfs.tree.merge import LayersRead, Warn, merge, unsaid
 from bootc_live.rootfs.tree.node import Node, walk
 from bootc_live.system.devices.zram import zram_below
 from bootc_live.system.files import full, no_space
@@ -38,7 +38,7 @@ def build_tree(
     image: VerifiedImage,
     directory: str,
     finishing: Finishing = unchanged,
-    members: ReadMembers = none_read,
+    read: LayersRead | None = None,
     warn: Warn = unsaid,
 ) -> BuiltRoot:
     """Make real files of a verified image in a new directory below ``directory``; its data file is used up.
@@ -46,7 +46,7 @@ def build_tree(
     The files stay there as long as the file system of ``directory``, or until they are removed. Raise ImageError for
     layers that cannot be used, RootfsError for what the file system cannot hold, and OutOfMemoryError if it is full.
     """
-    root = merge(image, members, warn)
+    root = merge(image, read, warn)
     labelled = finishing(root, image)
     top = os.path.join(directory, "tree")
     os.mkdir(top)

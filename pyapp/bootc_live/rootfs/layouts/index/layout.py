@@ -27,7 +27,7 @@ from bootc_live.rootfs.layouts.built import BuiltRoot, Finishing, cannot_hold, m
 from bootc_live.rootfs.layouts.erofs.chunks import ChunkMap, MapBudget, chunk_map, node_chunk
 from bootc_live.rootfs.layouts.erofs.writer import NO_ROOM, Body, Geometry, Room, write_tree
 from bootc_live.rootfs.tree.data import Data, span
-from bootc_live.rootfs.tree.merge import ReadMembers, Warn, merge, none_read, unsaid
+from bootc_live.rootfs.tree.merge import LayersRead, Warn, merge, unsaid
 from bootc_live.rootfs.tree.node import Node, walk
 from bootc_live.system.files import space_for, write_at
 
@@ -37,14 +37,14 @@ METADATA_ROOM = 16 * 2**30
 
 
 def index_root(
-    image: VerifiedImage, finishing: Finishing = unchanged, members: ReadMembers = none_read, warn: Warn = unsaid
+    image: VerifiedImage, finishing: Finishing = unchanged, read: LayersRead | None = None, warn: Warn = unsaid
 ) -> BuiltRoot:
     """Turn the data file of a verified image into an EROFS image, in place; ``finishing`` may change the merged tree.
 
     Raise ImageError for layers that cannot be used, RootfsError for what EROFS cannot hold, and OutOfMemoryError if the
-    file system is full. See ``merge`` for ``members`` and ``warn``.
+    file system is full. See ``merge`` for ``read`` and ``warn``.
     """
-    root = merge(image, members, warn)
+    root = merge(image, read, warn)
     labelled = finishing(root, image)
     fd = os.open(image.path, os.O_RDWR | os.O_CLOEXEC)
     try:
