@@ -36,9 +36,11 @@ def served(live: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reg
 
 @pytest.fixture(scope="session")
 def server(repo: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    """A docker-registry with an image of the size people have, as os/server:1."""
+    """A docker-registry with an image of the size people have, as os/server:1, and with zstd:chunked as :zstd."""
     with registry(tmp_path_factory.mktemp("server")) as running:
-        running.push(f"oci-archive:{repo / 'vm/out/server.oci'}:latest", "os/server:1")
+        image = f"oci-archive:{repo / 'vm/out/server.oci'}:latest"
+        running.push(image, "os/server:1")
+        running.push(image, "os/server:zstd", "--dest-compress-format", "zstd:chunked", "--dest-force-compress-format")
         yield running
 
 
@@ -70,10 +72,10 @@ def link(where: Registry, repository: str, digest: str) -> None:
     (layers / "link").write_text(digest)
 
 
-def layer_digests(where: Registry, repository: str) -> list[str]:
-    """The digests of the layers of an image with the tag 1, base first."""
-    tag = where.storage / "docker/registry/v2/repositories" / repository / "_manifests/tags/1/current/link"
-    manifest = json.loads(where.blob(tag.read_text()).read_bytes())
+def layer_digests(where: Registry, repository: str, tag: str = "1") -> list[str]:
+    """The digests of the layers of an image, base first."""
+    tags = where.storage / "docker/registry/v2/repositories" / repository / "_manifests/tags"
+    manifest = json.loads(where.blob((tags / tag / "current/link").read_text()).read_bytes())
     return [entry["digest"] for entry in manifest["layers"]]
 
 

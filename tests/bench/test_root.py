@@ -15,20 +15,23 @@ import pytest
 from tests.bench.conftest import layer_digests
 from tests.lib.bench import Figures
 from tests.lib.bench_memory import Costs, in_turns
-from tests.lib.bench_root import Floor, Ours, Peer, hidden
+from tests.lib.bench_root import INFLATED_ZSTD, VERIFIED, Floor, Ours, Peer, hidden
 from tests.lib.program import Program
 from tests.lib.registry import Registry
 
 MIB: Final = 2**20
 ROUNDS: Final = 5
 INDEX, ZLIB, LZ4, TREE = "index", "index, zlib alone", "erofs, lz4", "tree"
-PEER_EROFS, PEER_BIND, FLOOR = "peer, EROFS", "peer, bind", "floor"
+ZSTD = "index, zstd:chunked layers"
+PEER_EROFS, PEER_BIND = "peer, EROFS", "peer, bind"
+FLOOR, FLOOR_ZSTD, FLOOR_VERIFIED = "floor", "floor, zstd", "floor and digests"
 KARGS: Final = {
     INDEX: "",
     ZLIB: "",
     "erofs": "bootc.live.layout=erofs",
     LZ4: "bootc.live.layout=erofs bootc.live.compress=lz4",
     "erofs, zstd": "bootc.live.layout=erofs bootc.live.compress=zstd",
+    ZSTD: "",
     TREE: "bootc.live.layout=tree",
     "index on zram": "bootc.zram=4G",
     "tree on zram": "bootc.live.layout=tree bootc.zram=4G",
@@ -60,9 +63,18 @@ def measured(
     where = tmp_path_factory.mktemp("roots")
     source = server.source("os/server:1")
     ours = {name: Ours(program, source, kargs, where / f"ours-{n}") for n, (name, kargs) in enumerate(KARGS.items())}
+    ours[ZSTD].source = server.source("os/server:zstd")
     peers = {PEER_EROFS: Peer(source, True, where / "peer"), PEER_BIND: Peer(source, False, where / "peer")}
-    urls = [f"{server.url}/v2/os/server/blobs/{digest}" for digest in layer_digests(server, "os/server")]
-    works: dict[str, Callable[[Costs], None]] = {**ours, **peers, FLOOR: Floor(urls, where / "floor")}
+    urls, zstd_urls = (
+        [f"{server.url}/v2/os/server/blobs/{digest}" for digest in layer_digests(server, "os/server", tag)]
+        for tag in ("1", "zstd")
+    )
+    floors = {
+        FLOOR: Floor(urls, where / "floor"),
+        FLOOR_ZSTD: Floor(zstd_urls, where / "floor", INFLATED_ZSTD),
+        FLOOR_VERIFIED: Floor(urls, where / "floor", VERIFIED),
+    }
+    works: dict[str, Callable[[Costs], None]] = {**ours, **peers, **floors}
     works[ZLIB] = without_libisal(ours[ZLIB])
     # What is read once is in the page cache for all.
     works[FLOOR](Costs())
@@ -124,6 +136,12 @@ def test_fetching_against_the_floor(measured: Measured, figures: Figures) -> Non
     begin, end = measured.ours[INDEX].fetched
     figures.bar(
         "fetching: time in parts of the floor's", (end - begin) / measured.costs[FLOOR].seconds, 1.25, least=False
+    )
+
+
+def test_zstd_layers_against_the_floor(measured: Measured, figures: Figures) -> None:
+    figures.bar(
+        "index of zstd layers: time in parts of the floor's", measured.times(ZSTD, FLOOR_ZSTD), 1.5, least=False
     )
 
 

@@ -86,11 +86,11 @@ def in_turns(rounds: int, *works: Callable[[Costs], object]) -> list[Costs]:
 def _watched() -> Iterator[list[int]]:
     """Yields a list of the most bytes that were held at once."""
     peak, stop = [0], threading.Event()
-    devices = set(_zram_devices())
-    start = _held(devices)
+    there, devices = set(_processes_below(os.getpid())), set(_zram_devices())
+    start = _held(there, devices)
 
     def look() -> None:
-        peak[0] = max(peak[0], _held(devices) - start)
+        peak[0] = max(peak[0], _held(there, devices) - start)
 
     def watch() -> None:
         while not stop.wait(_INTERVAL):
@@ -123,9 +123,9 @@ def _spent() -> float:
     return children.ru_utime + children.ru_stime
 
 
-def _held(devices: set[Path]) -> int:
-    """What all processes below this one hold, and their file systems, and zram devices but some."""
-    below = _processes_below(os.getpid())
+def _held(there: set[int], devices: set[Path]) -> int:
+    """What processes below this one hold, and their file systems, and zram devices; without what was there before."""
+    below = [number for number in _processes_below(os.getpid()) if number not in there]
     newer = (device for device in _zram_devices() if device not in devices)
     return sum(map(_anonymous, below)) + _tmpfs([os.getpid(), *below]) + sum(map(_stored, newer))
 

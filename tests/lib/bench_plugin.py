@@ -27,7 +27,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     terminalreporter.line(f"{os.cpu_count()} cores")
     for line in config.stash[_KEY].lines:
         terminalreporter.line(line)
+    config.stash[_KEY].keep("machine", _machine())
     config.stash[_KEY].write(FILE)
+
+
+def _machine() -> dict[str, object]:
+    """What the figures depend on."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    models = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
+    return {"cores": os.cpu_count(), "model": models[0] if models else os.uname().machine, "kernel": os.uname().release}
 
 
 @pytest.fixture(scope="session")
