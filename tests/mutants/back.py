@@ -17,8 +17,8 @@ BACK = (
     Mutation(
         "tar: the size of a pax header is passed over",
         "pyapp/bootc_live/formats/tar/reader.py",
-        'size = extensions.number(b"size", fields[4]) if kind == "file" else 0',
-        'size = number(fields[4]) if kind == "file" else 0',
+        'size = number(fields[4]) if extensions.empty else extensions.number(b"size", fields[4])',
+        "size = number(fields[4])",
         "unit",
         "tests/unit/test_tar_reader.py",
     ),
