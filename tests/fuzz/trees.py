@@ -239,7 +239,7 @@ def _index(planned: _Planned) -> bytes:
     fd = os.memfd_create("fuzz")
     try:
         os.pwrite(fd, planned.data, _DATA)
-        write_metadata(planned.root, fd, _DATA, len(planned.data))
+        write_metadata([*walk(planned.root)], fd, _DATA, len(planned.data))
         return os.pread(fd, os.fstat(fd).st_size, 0)
     finally:
         os.close(fd)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bootc_live.receipt.receipt import read_receipt, written_receipt
+from bootc_live.receipt.file import read_receipt, written_receipt
 from bootc_live.rootfs import workspace
 from bootc_live.rootfs.workspace import ram_workspace
 from bootc_live.system.cleanup.directories import make_in

@@ -63,7 +63,7 @@ def written(root: Node, data: bytes = b"") -> bytes:
     shifted(root, LIMIT)
     with tempfile.TemporaryFile() as out:
         os.pwrite(out.fileno(), data, LIMIT)
-        size = write_metadata(root, out.fileno(), LIMIT, len(data))
+        size = write_metadata([*walk(root)], out.fileno(), LIMIT, len(data))
         assert size % 4096 == 0
         content = os.pread(out.fileno(), LIMIT + len(data), 0)
     assert len(content) >= size
@@ -201,7 +201,7 @@ def test_devices_beyond_the_possible() -> None:
 def test_too_much_metadata() -> None:
     root = merged(tuple(file(f"{number}") for number in range(1000)))
     with tempfile.TemporaryFile() as out, pytest.raises(ValueError, match="is beyond the 4096 bytes of metadata"):
-        write_metadata(root, out.fileno(), 4096, 0)
+        write_metadata([*walk(root)], out.fileno(), 4096, 0)
 
 
 def changed(name: str, **fields: object) -> Node:
@@ -236,7 +236,7 @@ def test_what_the_format_cannot_say_is_refused(row: str) -> None:
     """Whatever lets it come so far: these trees are made by hand."""
     with tempfile.TemporaryFile() as out:
         with pytest.raises(ValueError, match="'/d/"):
-            write_metadata(IMPOSSIBLE[row], out.fileno(), LIMIT, 0)
+            write_metadata([*walk(IMPOSSIBLE[row])], out.fileno(), LIMIT, 0)
         assert os.fstat(out.fileno()).st_size == 0
 
 
@@ -250,7 +250,7 @@ def test_names_that_no_directory_can_hold_are_refused(name: bytes, among: int) -
     node_at(root, "d").directory[name] = Entry(Node("file"), 0)
     with tempfile.TemporaryFile() as out:
         with pytest.raises(ValueError, match="'/d' has "):
-            write_metadata(root, out.fileno(), LIMIT, 0)
+            write_metadata([*walk(root)], out.fileno(), LIMIT, 0)
         assert os.fstat(out.fileno()).st_size == 0
 
 
@@ -260,7 +260,7 @@ def test_all_metadata_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     attributes = [xattr(name, value) for name, value in many.items()]
     for parts in ((file("a", pax=attributes),), tuple(file(f"{number}") for number in range(2000))):
         with tempfile.TemporaryFile() as out, pytest.raises(ValueError, match="is beyond the"):
-            write_metadata(merged(parts), out.fileno(), LIMIT, 0)
+            write_metadata([*walk(merged(parts))], out.fileno(), LIMIT, 0)
 
 
 def test_attributes_that_inodes_share_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -280,7 +280,7 @@ def test_attributes_that_inodes_share_are_made_once(monkeypatch: pytest.MonkeyPa
 
 def test_statfs_counts_metadata_and_layers() -> None:
     with tempfile.TemporaryFile() as out:
-        size = write_metadata(merged((file("a"),)), out.fileno(), LIMIT, 1_000_000)
+        size = write_metadata([*walk(merged((file("a"),)))], out.fileno(), LIMIT, 1_000_000)
         (blocks,) = struct.unpack_from("<I", os.pread(out.fileno(), 128, 1024), 36)
     assert blocks == (size + 1_000_000) // BLOCK
 

@@ -20,7 +20,8 @@ from bootc_live.image.size.estimate import Estimate, LayerEstimate
 from bootc_live.image.size.unpacked import Basis
 from bootc_live.image.trust import TrustVerdict
 from bootc_live.image.verified import VerifiedImage
-from bootc_live.receipt.receipt import Figures, make_receipt, read_receipt, written_receipt
+from bootc_live.receipt.file import read_receipt, written_receipt
+from bootc_live.receipt.receipt import Figures, make_receipt
 from bootc_live.receipt.text import describe
 from bootc_live.rootfs.layouts.built import BuiltRoot
 from bootc_live.rootfs.memory.host import Means, MemoryRoom

@@ -20,7 +20,7 @@ from bootc_live.landing.measure import require_measure
 from bootc_live.landing.sysroot.relabel import DEFAULT_DIRECTORY
 from bootc_live.landing.sysroot.sysroot import SysrootLanding
 from bootc_live.pipeline import Run, land_kernel, land_root
-from bootc_live.receipt.receipt import DEFAULT_PATH
+from bootc_live.receipt.file import DEFAULT_PATH
 from bootc_live.rootfs.boot_files.extract import boot_file_recipe
 from bootc_live.rootfs.layouts.mountable import obstacle, require_overlay, require_verity
 from bootc_live.rootfs.memory.host import present_means

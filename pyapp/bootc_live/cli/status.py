@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from bootc_live.base.output import print_json, print_results
-from bootc_live.receipt.receipt import DEFAULT_PATH, read_receipt
+from bootc_live.receipt.file import DEFAULT_PATH, read_receipt
 from bootc_live.receipt.text import describe
 
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 
 from bootc_live.base.errors import OutOfMemoryError
 from bootc_live.base.units import mib
 from bootc_live.config.model import Backing
 from bootc_live.rootfs.ram import RamFs, ram_filesystem, size_limit
-from bootc_live.system.cleanup.directories import make_in, private_directory
-from bootc_live.system.cleanup.guard import owned
+from bootc_live.system.cleanup.directories import directory_in_shared, private_directory
 
 DEFAULT = "/run/bootc-live"
 _PLAIN = Backing()
@@ -25,20 +22,8 @@ def ram_workspace(backing: Backing = _PLAIN, base: str = DEFAULT) -> Iterator[st
     By default it may use available memory minus 64 MiB. What is mounted from it lives on after the block. Raise
     OutOfMemoryError, RootfsError and RunError.
     """
-    with owned(_make_work, _remove_work, base) as work, _in_ram(backing, work.result):
-        yield work.result
-
-
-def _make_work(base: str) -> str:
-    # A name of its own, so that two runs do not mount over each other.
-    return make_in(base, lambda: tempfile.mkdtemp(prefix="work.", dir=base))
-
-
-def _remove_work(path: str) -> None:
-    for empty in (path, os.path.dirname(path)):
-        # It is not empty if it has a receipt, or another run works there.
-        with suppress(OSError):
-            os.rmdir(empty)
+    with directory_in_shared(base, "work.") as where, _in_ram(backing, where):
+        yield where
 
 
 @contextmanager

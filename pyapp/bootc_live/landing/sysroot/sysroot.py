@@ -12,13 +12,12 @@ from functools import partial
 from bootc_live.base.errors import LandingError
 from bootc_live.base.paths import resolve_below
 from bootc_live.landing.protocol import Receipt
+from bootc_live.landing.sysroot.attach import attach, check_place
 from bootc_live.landing.sysroot.modules import check_modules
-from bootc_live.landing.sysroot.relabel import relabelled
 from bootc_live.landing.sysroot.services import check_services
-from bootc_live.receipt.receipt import written_receipt
 from bootc_live.rootfs.writable.live_root import MountedRoot
 from bootc_live.system.cleanup.guard import commit
-from bootc_live.system.mounts import attach_tree, is_mount_point, mount_tree
+from bootc_live.system.mounts import mount_tree
 
 # The programs that dracut and systemd start by default.
 _INITS = ("usr/lib/systemd/systemd", "sbin/init", "etc/init", "bin/init")
@@ -42,7 +41,7 @@ class SysrootLanding:
 
     def check(self) -> None:
         """Raise LandingError if no root can be mounted at ``sysroot``."""
-        _check_place(self.sysroot)
+        check_place(self.sysroot)
 
     def examine(self, made: MountedRoot) -> list[str]:
         """Raise LandingError for a root without an init program, or without modules if they are required.
@@ -75,29 +74,6 @@ class SysrootLanding:
     def undo(self) -> None:
         """Close the copy."""
         self._stack.close()
-
-
-def attach(descriptor: int, sysroot: str, receipt: Receipt, path: str, unlabelled: list[str], relabel_to: str) -> None:
-    """Attach a tree of mounts, and write the receipt and the request to systemd; a failure leaves nothing behind."""
-    try:
-        # Another boot may have used the place in the meantime.
-        _check_place(sysroot)
-        with relabelled(unlabelled, relabel_to), written_receipt(receipt, path):
-            attach_tree(descriptor, sysroot)
-    finally:
-        os.close(descriptor)
-
-
-def _check_place(sysroot: str) -> None:
-    if not os.path.isdir(sysroot):
-        raise LandingError(
-            f"{sysroot!r} is not a directory to mount the root on", hint="create it, or correct --sysroot"
-        )
-    if is_mount_point(sysroot):
-        raise LandingError(
-            f"something is already mounted on {sysroot!r}",
-            hint=f"if that root was made by hand, run 'umount -R {sysroot}' and try again; else correct --sysroot",
-        )
 
 
 def _is_program_below(root: str, name: str) -> bool:

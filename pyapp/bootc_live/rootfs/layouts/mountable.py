@@ -20,7 +20,7 @@ from bootc_live.rootfs.layouts.erofs.file_store import file_store
 from bootc_live.rootfs.layouts.erofs.layout import write_image
 from bootc_live.rootfs.layouts.index.layout import write_metadata
 from bootc_live.rootfs.memory.need import StorageOption
-from bootc_live.rootfs.tree.node import Entry, Node, new_directory
+from bootc_live.rootfs.tree.node import Entry, Node, new_directory, walk
 from bootc_live.system.devices import verity
 from bootc_live.system.devices.loop import loop_device
 from bootc_live.system.mounts import detached, require_kind
@@ -108,7 +108,7 @@ def _image(layout: Layout, compress: Compression) -> Iterator[tuple[int, int]]:
         if layout is Layout.INDEX:
             sparse.extents = (Extent(_PART.start, _PART.length, _BEGIN),)
             os.pwrite(fd, _CONTENT, _BEGIN)
-            write_metadata(root, fd, _BEGIN, len(_CONTENT))
+            write_metadata([*walk(root)], fd, _BEGIN, len(_CONTENT))
             os.ftruncate(fd, -(-os.fstat(fd).st_size // 4096) * 4096)
             yield fd, BLOCK
         else:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 import stat
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TypeVar
@@ -37,7 +36,31 @@ def private_directory(
 
 
 def _make(parent: str, prefix: str) -> str:
-    return tempfile.mkdtemp(prefix=prefix, dir=parent)
+    path = os.path.join(parent, f"{prefix}{os.urandom(8).hex()}")
+    os.mkdir(path, 0o700)
+    return path
+
+
+@contextmanager
+def directory_in_shared(shared: str, prefix: str) -> Iterator[str]:
+    """Make an empty directory in one that several runs share, which is made if missing; both are removed when empty.
+
+    Raise OSError.
+    """
+    with owned(_make_in_shared, _remove_empty, shared, prefix) as made:
+        yield made.result
+
+
+def _make_in_shared(shared: str, prefix: str) -> str:
+    # A name of its own, so that two runs do not mount over each other.
+    return make_in(shared, lambda: _make(shared, prefix))
+
+
+def _remove_empty(path: str) -> None:
+    for empty in (path, os.path.dirname(path)):
+        # It is not empty if it has a receipt, or another run works there.
+        with suppress(OSError):
+            os.rmdir(empty)
 
 
 def remove_tree(path: str) -> None:

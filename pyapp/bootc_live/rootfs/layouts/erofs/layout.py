@@ -259,7 +259,7 @@ def write_image(root: Node, store: FileStore, files: dict[int, Stored]) -> tuple
     begin = -(-store.end // _PAGE) * _PAGE
     compressed = store.compression is not Compression.NONE
     geometry = Geometry(store.block_bits, begin, inline=True)
-    made = write_tree(root, store.fd, geometry, bodies, _LIMIT << store.block_bits)
+    made = write_tree(list(walk(root)), store.fd, geometry, bodies, _LIMIT << store.block_bits)
     size = -(-made.end // _PAGE) * _PAGE
     os.ftruncate(store.fd, size)
     incompat = (z_erofs.INCOMPAT if compressed else 0) | (INCOMPAT_CHUNKED if bodies.maps else 0)

@@ -20,7 +20,7 @@ from bootc_live.formats.erofs.structures import (
     xattr_body,
     xattr_count,
 )
-from bootc_live.rootfs.tree.node import PATH_MAX, Node, path_of, walk
+from bootc_live.rootfs.tree.node import PATH_MAX, Node, path_of
 from bootc_live.system.files import write_at
 
 _PAGE = 4096
@@ -112,26 +112,26 @@ class _Directory:
     data_block: int = 0
 
 
-def write_tree(root: Node, fd: int, geometry: Geometry, bodies: FileBodies, limit: int) -> Metadata:
+def write_tree(nodes: list[Node], fd: int, geometry: Geometry, bodies: FileBodies, limit: int) -> Metadata:
     """Write a tree's inodes and directories to a file, up to the offset ``limit``; the same tree gives the same bytes.
 
-    A shorter file is extended to their end. Raise OSError, and ValueError, before anything is written, that begins with
-    the path of what Linux or EROFS cannot represent.
+    ``nodes`` are those of ``walk``. A shorter file is extended to their end. Raise OSError, and ValueError, before
+    anything is written, that begins with the path of what Linux or EROFS cannot represent.
     """
     # Everything is computed twice instead of kept: there may be hundreds of thousands of files, and little memory.
-    nodes, node = list(walk(root)), root
+    root = node = nodes[0]
     writer = _Writer(fd, geometry, bodies)
     end, most = geometry.begin, min(limit, geometry.begin + METADATA_MOST)
     try:
         for node in nodes:
             end = _within(writer.place(node, end), most)
-        end = _within(writer.place_data(nodes, -(-end // geometry.block)), most)
+        end = _within(writer.place_data(-(-end // geometry.block)), most)
         for node in nodes:
             if node.kind == "file":
                 end = _within(bodies.place(node, end), limit)
     except ValueError as error:
         raise ValueError(f"{path_of(root, node)} {error}") from error
-    writer.relate(nodes)
+    writer.relate(root)
     for number, node in enumerate(nodes, 1):
         writer.emit(node, number)
     writer.flush()
@@ -145,21 +145,24 @@ class _Window:
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
-        self._start = 0
+        self._start = self._end = 0
         self._held = bytearray()
 
     def put(self, offset: int, data: bytes) -> None:
-        end = self._start + len(self._held)
-        if not self._held or not end <= offset < end + _PAGE or len(self._held) > _WINDOW:
+        gap = offset - self._end
+        if not self._held or not 0 <= gap < _PAGE or len(self._held) > _WINDOW:
             # Zeros in front of the first piece would overwrite other data.
             self.flush()
-            self._start = end = offset
-        self._held += bytes(offset - end) + data
+            self._start, gap = offset, 0
+        if gap:
+            self._held += bytes(gap)
+        self._held += data
+        self._end = offset + len(data)
 
     def flush(self) -> None:
-        write_at(self._fd, self._start, self._held)
-        self._start += len(self._held)
-        self._held = bytearray()
+        if self._held:
+            write_at(self._fd, self._start, self._held)
+            self._held = bytearray()
 
 
 class _Writer:
@@ -167,10 +170,12 @@ class _Writer:
         self._geometry = geometry
         # Inodes have ascending offsets, and so have the blocks of directories and links.
         self._inodes, self._blocks = _Window(fd), _Window(fd)
-        self._block, self._origin = geometry.block, geometry.origin
+        self._block, self._origin, self._inline_max = geometry.block, geometry.origin, geometry.inline_max
         self._bodies = bodies
         self._directories: dict[int, _Directory] = {}
-        # The first blocks of link targets that are too long to be inlined.
+        # What has blocks of its own, in the order of the tree: directories, and links whose targets are too long to be
+        # inlined, with the first block of each target.
+        self._with_blocks: list[Node] = []
         self._long_links: dict[int, int] = {}
         # Attributes that several inodes share, such as those of a global pax header, by the mapping's identity; None
         # for those of one inode so far. The tree keeps the mappings alive.
@@ -180,11 +185,15 @@ class _Writer:
     def place(self, node: Node, after: int) -> int:
         """Find the place of an inode behind the offset ``after``; return the end of the inode with its room."""
         _check(node)
+        node.links = 0
         if node.children is not None:
+            self._with_blocks.append(node)
             blocks = self._split(sorted([*node.children, b".", b".."]))
             tail = _length(blocks[-1])
-            inline = tail if self._geometry.inline and tail <= self._geometry.inline_max // 2 else 0
+            inline = tail if self._geometry.inline and tail <= self._inline_max // 2 else 0
             self._directories[id(node)] = _Directory(blocks, inline)
+        elif node.kind == "symlink" and node.size > self._inline_max:
+            self._with_blocks.append(node)
         elif node.kind in ("char", "block"):
             # Raises here, while the inode can still be named.
             device_number(*node.device)
@@ -212,19 +221,19 @@ class _Writer:
         if node.children is not None:
             inline = self._directories[id(node)].inline
             return Room(inline=inline) if inline else NO_ROOM
-        if node.kind == "symlink" and node.size <= self._geometry.inline_max:
+        if node.kind == "symlink" and node.size <= self._inline_max:
             return Room(inline=node.size)
         return NO_ROOM
 
-    def place_data(self, nodes: list[Node], block: int) -> int:
+    def place_data(self, block: int) -> int:
         """Place directories and long link targets from a block on; return the first free byte, at a page."""
         self._placed = True
-        for node in nodes:
+        for node in self._with_blocks:
             if node.children is not None:
                 directory = self._directories[id(node)]
                 directory.data_block = block
                 block += len(directory.blocks) - (1 if directory.inline else 0)
-            elif node.kind == "symlink" and node.size > self._geometry.inline_max:
+            else:
                 self._long_links[id(node)] = block
                 block += -(-node.size // self._block)
         return _aligned(block * self._block, _PAGE)
@@ -250,12 +259,10 @@ class _Writer:
             used += need
         return blocks
 
-    def relate(self, nodes: list[Node]) -> None:
+    def relate(self, root: Node) -> None:
         """Count links and find parents."""
-        for node in nodes:
-            node.links = 0
-        nodes[0].links = 1
-        for node in nodes:
+        root.links = 1
+        for node in self._with_blocks:
             if node.children is None:
                 continue
             node.links += 1
@@ -272,8 +279,10 @@ class _Writer:
 
     def emit(self, node: Node, number: int) -> None:
         """Write an inode and its data."""
-        body, size = Body(FLAT_PLAIN, 0), node.size
-        if node.children is not None:
+        size = node.size
+        if node.kind == "file":
+            body = self._bodies.body(node)
+        elif node.children is not None:
             body, size = self._directory(node, self._directories[id(node)])
         elif node.kind == "symlink":
             block = self._long_links.get(id(node))
@@ -282,10 +291,8 @@ class _Writer:
             else:
                 body = Body(FLAT_PLAIN, block)
                 self._blocks.put(block * self._block, node.link)
-        elif node.kind == "file":
-            body = self._bodies.body(node)
-        elif node.kind in ("char", "block"):
-            body = Body(FLAT_PLAIN, device_number(*node.device))
+        else:
+            body = Body(FLAT_PLAIN, device_number(*node.device) if node.kind in ("char", "block") else 0)
         xattrs = self._xattrs(node.xattrs) if node.xattrs else b""
         data = packed_inode(
             node.kind,

@@ -50,10 +50,11 @@ def index_root(
     try:
         with about(f"the file system's metadata of {image.resolved.source_text!r}"), space_for(fd):
             # Free what upper layers hide, and what is between files.
-            Data(fd).drop_garbage(sorted(span(node) for node in walk(root) if node.kind == "file"))
+            nodes = list(walk(root))
+            Data(fd).drop_garbage(sorted([span(node) for node in nodes if node.kind == "file"]))
             # The loop device ends at whole sectors; a tar from some tools does not.
             os.ftruncate(fd, -(-os.fstat(fd).st_size // _PAGE) * _PAGE)
-            metadata = write_metadata(root, fd, METADATA_ROOM, image.size)
+            metadata = write_metadata(nodes, fd, METADATA_ROOM, image.size)
     except ValueError as error:
         raise cannot_hold(image, error) from error
     finally:
@@ -97,15 +98,15 @@ class _TarBodies:
         return Body(CHUNK_BASED, found.chunk_format, found.packed())
 
 
-def write_metadata(root: Node, fd: int, limit: int, data_bytes: int) -> int:
+def write_metadata(nodes: list[Node], fd: int, limit: int, data_bytes: int) -> int:
     """Write superblock, inodes and directories into the first ``limit`` bytes of the data file.
 
-    ``data_bytes`` is the size of the layers, which statfs(2) of the mount shows. Return the number of bytes written, a
-    multiple of 4096; the same tree gives the same bytes. Raise ValueError that begins with the path of what Linux or
-    EROFS cannot represent.
+    ``nodes`` are those of ``walk``, ``data_bytes`` is the size of the layers, which statfs(2) of the mount shows. Return
+    the number of bytes written, a multiple of 4096; the same tree gives the same bytes. Raise ValueError that begins
+    with the path of what Linux or EROFS cannot represent.
     """
     bodies = _TarBodies(fd)
-    made = write_tree(root, fd, Geometry(BLOCK_BITS, _FIRST), bodies, limit)
+    made = write_tree(nodes, fd, Geometry(BLOCK_BITS, _FIRST), bodies, limit)
     # Inodes begin behind the superblock, and are numbered from the block that it ends in.
     head = Superblock(
         BLOCK_BITS,
