@@ -15,8 +15,8 @@ from bootc_live.base.installed import PROGRAM
 from bootc_live.freeze.modules import Module
 
 _DATE = (1980, 1, 1, 0, 0, 0)
-# Compiling the methods of dataclasses took a quarter of the instructions up to the first request. At the end, freeing all
-# modules one by one would only take time.
+# Compiling the methods of dataclasses took a quarter of the instructions up to the first request. At the end, freeing
+# all modules one by one would only take time.
 _START = """
 import dataclasses, gc, marshal, os
 gc.disable()

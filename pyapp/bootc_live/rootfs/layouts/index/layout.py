@@ -101,9 +101,9 @@ class _TarBodies:
 def write_metadata(nodes: list[Node], fd: int, limit: int, data_bytes: int) -> int:
     """Write superblock, inodes and directories into the first ``limit`` bytes of the data file.
 
-    ``nodes`` are those of ``walk``, ``data_bytes`` is the size of the layers, which statfs(2) of the mount shows. Return
-    the number of bytes written, a multiple of 4096; the same tree gives the same bytes. Raise ValueError that begins
-    with the path of what Linux or EROFS cannot represent.
+    ``nodes`` are those of ``walk``, ``data_bytes`` is the size of the layers, which statfs(2) of the mount shows.
+    Return the number of bytes written, a multiple of 4096; the same tree gives the same bytes. Raise ValueError that
+    begins with the path of what Linux or EROFS cannot represent.
     """
     bodies = _TarBodies(fd)
     made = write_tree(nodes, fd, Geometry(BLOCK_BITS, _FIRST), bodies, limit)
