@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import marshal
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -28,6 +30,7 @@ from bootc_live.source.retry import RetryPolicy
 from tests.lib.fetching import plain
 from tests.lib.oci_writer import Image, Layer, write_archive
 from tests.lib.tar_writer import directory, file, hardlink, layer, xattr
+from tests.unit.merging import paths
 
 QUICK = RetryPolicy(RetryLimits(tries=1, stall=60.0, total=600.0))
 BASE = layer(directory("etc/"), file("etc/who", "base\n"), *(file(f"etc/{number}") for number in range(600)))
@@ -116,6 +119,73 @@ def test_what_was_merged_of_wrong_bytes_does_not_count(number: int, wrong: bytes
                     raise KeyError
             with ahead.layer(LayerPlace(found.diff_id, found.offset)) as tar:
                 tar.end(found.size)
+        assert described(merge(image, ahead)) == described(merge(image))
+
+
+def sent(ahead: ReadAhead, image: VerifiedImage) -> None:
+    """Hands over the layers of an image that is in the data file."""
+    ahead.begin(image.resolved)
+    for found in image.layers:
+        with ahead.layer(LayerPlace(found.diff_id, found.offset)) as tar:
+            tar.end(found.size)
+
+
+def test_image_with_fewer_layers_than_were_merged(tmp_path: Path) -> None:
+    """As of a second source that is a stream: it does not tell the sink which image begins."""
+    images = []
+    for tars in ((BASE,), (BASE, OTHER)):
+        where = tmp_path / f"{len(tars)}"
+        where.mkdir()
+        with read_ahead(str(where / "layers")) as ahead:
+            images.append(acquired(tars, where, ahead))
+    shorter, longer = images
+    with read_ahead(longer.path) as ahead:
+        sent(ahead, longer)
+        os.replace(longer.path, shorter.path)
+        assert shorter.layers[0] == longer.layers[0]
+        assert described(merge(shorter, ahead)) == described(merge(shorter))
+
+
+def test_no_memory_for_the_last_members(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with read_ahead(str(tmp_path / "layers")) as ahead:
+        image = acquired((BASE, OTHER), tmp_path, ahead)
+
+    def dumps(members: list[object]) -> bytes:
+        if len(members) < 256:
+            raise MemoryError
+        return marshal.dumps(members)
+
+    monkeypatch.setattr(read_ahead_module, "marshal", SimpleNamespace(loads=marshal.loads, dumps=dumps))
+    with read_ahead(image.path) as ahead:
+        sent(ahead, image)
+        assert ahead.begun(image)[1] == 0
+
+
+def test_what_is_forgotten_takes_no_memory() -> None:
+    packed = PackedMembers(held := HeldMembers())
+    for member in read_members(BASE):
+        packed.add(member)
+    packed.forget()
+    for member in read_members(BASE):
+        packed.add(member)
+    packed.end()
+    assert list(packed) == []
+    held.spend(Budget.MOST["members"], 0)
+
+
+def test_few_members_are_merged_before_the_layer_is_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(read_ahead_module, "_MOST_UNVERIFIED", 300)
+    with read_ahead(str(tmp_path / "layers")) as ahead:
+        image = acquired((BASE, OTHER), tmp_path, ahead)
+    base = image.layers[0]
+    with read_ahead(image.path) as ahead:
+        ahead.begin(image.resolved)
+        with ahead.layer(LayerPlace(base.diff_id, base.offset)) as tar:
+            tar.end(base.size)
+            (headers,) = [thread for thread in threading.enumerate() if thread.name == "headers"]
+            headers.join()
+            assert ahead._merging is not None
+            assert len(paths(ahead._merging._merging.root)) <= 300
         assert described(merge(image, ahead)) == described(merge(image))
 
 

@@ -9,8 +9,8 @@ import marshal
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from queue import SimpleQueue
+from contextlib import contextmanager, suppress
+from queue import Empty, SimpleQueue
 
 from bootc_live.formats.tar.header import NO_XATTRS
 from bootc_live.formats.tar.reader import Member
@@ -21,6 +21,8 @@ from bootc_live.rootfs.tree.merge import Merging
 from bootc_live.rootfs.tree.node import TEXT, Budget
 
 _TOGETHER = 256
+# As many members of a layer are merged before it is verified: as objects of a tree they take four times the memory.
+_MOST_UNVERIFIED = 2**17
 
 
 class HeldMembers:
@@ -57,11 +59,14 @@ class PackedMembers:
         # Bytes are several members; None is the end.
         self._packed: SimpleQueue[bytes | Member | None] = SimpleQueue()
         self._open: list[tuple[object, ...]] = []
+        self._forgotten = False
         self._shared: Mapping[bytes, bytes] = NO_XATTRS
         self._spent = [0, 0]
 
     def add(self, member: Member) -> None:
         """Append a member; raise ValueError if the layers have too many."""
+        if self._forgotten:
+            return
         if member.xattrs or member.extents is not None:
             # Few members have these, and marshal does not know their types.
             self._close()
@@ -92,15 +97,20 @@ class PackedMembers:
             self.forget()
 
     def forget(self) -> None:
-        """Stop counting the members."""
+        """Forget the members that wait and those that come, stop counting them, and let a reader end."""
+        self._forgotten = True
+        with suppress(Empty):
+            while True:
+                self._packed.get_nowait()
+        self._packed.put(None)
         self._held.free(self._spent)
 
     def _close(self) -> None:
         if self._open:
-            packed = marshal.dumps(self._open)
-            self._packed.put(packed)
-            self._spend(len(self._open), len(packed))
+            packed, count = marshal.dumps(self._open), len(self._open)
             self._open = []
+            self._packed.put(packed)
+            self._spend(count, len(packed))
 
     def _spend(self, members: int, text: int) -> None:
         self._spent[0] += members
@@ -129,9 +139,9 @@ class ReadAhead:
 
     def begin(self, image: ResolvedImage) -> int:
         """Forget the layers of other images; every layer is to be written."""
-        self._end_merging()
         for diff_id in self._layers.keys() - set(image.config.diff_ids):
             self._forget(diff_id)
+        self._end_merging()
         self._merging = _MergingAhead(image.config.diff_ids)
         for headers in self._layers.values():
             self._merging.add(headers)
@@ -150,6 +160,7 @@ class ReadAhead:
         except BaseException:
             headers.stop()
             raise
+        headers.verified()
         self._layers[place.diff_id] = headers
 
     def begun(self, image: VerifiedImage) -> tuple[Merging, int]:
@@ -158,7 +169,7 @@ class ReadAhead:
         if ahead is not None:
             merging, used = ahead
             # What was merged may have turned out to be wrong later, and may have been fetched again.
-            if all(map(self._is_of, used, image.layers)):
+            if len(used) <= len(image.layers) and all(map(self._is_of, used, image.layers)):
                 return merging, len(used)
         return Merging(), 0
 
@@ -204,15 +215,28 @@ class _LayerHeaders:
         self._found = PackedMembers(held)
         self._error: Exception | None = None
         self._stopped = False
+        self._decided = threading.Event()
         self._thread = threading.Thread(target=self._run, name="headers")
 
     def start(self) -> None:
         self._thread.start()
 
+    def verified(self) -> None:
+        """Note that the layer has the right digest."""
+        self._decided.set()
+
     def members(self) -> Iterator[Member]:
-        """Yield the members as they are found, once; raise ValueError as ``read_members``, and AbandonedError."""
+        """Yield the members as they are found, once; raise ValueError as ``read_members``, and AbandonedError.
+
+        All but the first wait until the layer is verified.
+        """
         self.taken = True
-        yield from self._found
+        for number, member in enumerate(self._found):
+            if number == _MOST_UNVERIFIED:
+                self._decided.wait()
+            if self._stopped:
+                break
+            yield member
         self._thread.join()
         if self._stopped:
             raise AbandonedError
@@ -223,6 +247,7 @@ class _LayerHeaders:
         """Stop early, and forget what was found."""
         self._stopped = True
         self.tar.abandon()
+        self._decided.set()
         self._thread.join()
         self._found.forget()
 
@@ -230,7 +255,7 @@ class _LayerHeaders:
         try:
             self._error = follow(self.tar, self._add)
             self._found.end()
-        except ValueError as error:
+        except Exception as error:  # noqa: BLE001 - raised by ``members``
             self._error = error
         finally:
             os.close(self._fd)
@@ -254,8 +279,9 @@ class _MergingAhead:
         self._thread.start()
 
     def add(self, headers: _LayerHeaders) -> None:
-        """Merge a layer, also one that is still read, after those below it."""
-        self._coming[headers.diff_id].put(headers)
+        """Merge a layer of the image, also one that is still read, after those below it."""
+        if headers.diff_id in self._coming:
+            self._coming[headers.diff_id].put(headers)
 
     def end(self) -> tuple[Merging, list[_LayerHeaders]] | None:
         """Wait for the layers that have come; return their tree and themselves, None if one is wrong."""
@@ -273,8 +299,9 @@ class _MergingAhead:
             try:
                 for member in headers.members():
                     self._merging.apply(member, number, headers.offset)
-            except (ValueError, AbandonedError):
+            except Exception:  # noqa: BLE001
                 # Whoever merges from the start meets it again, if the layer counts.
+                self._merging = Merging()
                 return
             self._failed = False
             self._used.append(headers)
