@@ -23,6 +23,14 @@ BACK = (
         "tests/unit/test_tar_reader.py",
     ),
     Mutation(
+        "read ahead: layers of a longer image count",
+        "pyapp/bootc_live/rootfs/tree/read_ahead.py",
+        "if len(used) <= len(image.layers) and all(",
+        "if all(",
+        "unit",
+        "tests/unit/test_read_ahead.py",
+    ),
+    Mutation(
         "sparse: parts may overlap",
         "pyapp/bootc_live/formats/tar/sparse.py",
         "if length < 0 or start < last or start + length > size:",
