@@ -40,7 +40,7 @@ def server(repo: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reg
     with registry(tmp_path_factory.mktemp("server")) as running:
         image = f"oci-archive:{repo / 'vm/out/server.oci'}:latest"
         running.push(image, "os/server:1")
-        running.push(image, "os/server:zstd", "--dest-compress-format", "zstd:chunked", "--dest-force-compress-format")
+        running.push(image, "os/server:zstd", "--dest-compress-format", "zstd:chunked")
         yield running
 
 
