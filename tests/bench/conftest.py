@@ -13,6 +13,7 @@ import pytest
 
 from bootc_live.formats.oci.descriptor import Descriptor
 from tests.lib.bench_plugin import figures, pytest_configure, pytest_terminal_summary
+from tests.lib.bench_root import run
 from tests.lib.program import Program
 from tests.lib.registry import Registry, registry
 
@@ -40,7 +41,11 @@ def server(repo: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reg
     with registry(tmp_path_factory.mktemp("server")) as running:
         image = f"oci-archive:{repo / 'vm/out/server.oci'}:latest"
         running.push(image, "os/server:1")
-        running.push(image, "os/server:zstd", "--dest-compress-format", "zstd:chunked")
+        # Layers that are compressed already would stay as they are.
+        plain = tmp_path_factory.mktemp("plain")
+        run("skopeo", "copy", "--quiet", "--insecure-policy", "--dest-decompress", image, f"dir:{plain}")
+        running.push(f"dir:{plain}", "os/server:zstd", "--dest-compress-format", "zstd:chunked")
+        shutil.rmtree(plain)
         yield running
 
 
