@@ -146,8 +146,10 @@ def _fetch_side_by_side(fetcher: LayerFetcher, sink: LayerSink) -> None:
             starved[key] = error
 
     with ThreadPoolExecutor(max_workers=workers(len(os.sched_getaffinity(0)), available_bytes())) as pool:
-        # The largest layers first, so that none of them is still transferred when all others are done.
-        order = sorted(fetcher.places, key=lambda key: key[1].size, reverse=True)
+        # The base first, so that layers can be merged while others arrive; then the largest, so that none of them is
+        # still transferred when all others are done.
+        base = fetcher.image.config.diff_ids[:1]
+        order = sorted(fetcher.places, key=lambda key: (key[0] not in base, -key[1].size))
         try:
             while order:
                 futures = [pool.submit(fetch, key) for key in order]
