@@ -30,7 +30,8 @@ from bootc_live.image.sink import DataFile
 from bootc_live.pipeline import fetch
 from bootc_live.source.access import Access
 reference, mirrors, root, data = sys.argv[1:5]
-access = Access(print, unsecure=True, root=root, mirrors=tuple(map(Mirror, json.loads(mirrors))))
+mirrors = tuple(Mirror(name, insecure=True) for name in json.loads(mirrors))
+access = Access(print, unsecure=True, root=root, mirrors=mirrors)
 sys.stdin.readline()
 fetch([RegistryImage(reference, reference)], access, IntoSink(data, DataFile()), Recorder(quiet=True))
 print(json.dumps(access.traffic.hosts))
