@@ -228,7 +228,7 @@ class _LayerHeaders:
     def members(self) -> Iterator[Member]:
         """Yield the members as they are found, once; raise ValueError as ``read_members``, and AbandonedError.
 
-        All but the first wait until the layer is verified.
+        Those beyond the first 128 Ki wait until the layer is verified.
         """
         self.taken = True
         for number, member in enumerate(self._found):
