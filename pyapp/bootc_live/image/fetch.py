@@ -42,7 +42,8 @@ def fetch_layers(
     """
     done = sink.begin(image)
     store.forget_consumed(image.config.diff_ids[done:])
-    fetcher = LayerFetcher.for_missing(source, image, store, recorder)
+    at_once = 1 if sink.consumes else workers(len(os.sched_getaffinity(0)), available_bytes())
+    fetcher = LayerFetcher.for_missing(source, image, store, recorder, at_once)
     if sink.consumes:
         _fetch_in_order(fetcher, sink, done)
     else:
@@ -70,7 +71,7 @@ def workers(cores: int, available: int) -> int:
 
 @dataclass(frozen=True)
 class LayerFetcher:
-    """Fetches single layers of an image into the slots of a store; ``stop`` ends all transfers.
+    """Fetches layers of an image into the slots of a store, ``at_once`` in parallel; ``stop`` ends all transfers.
 
     ``wrong`` is set if a server sent wrong bytes, which may have used the memory that other layers needed.
     """
@@ -81,18 +82,21 @@ class LayerFetcher:
     places: Mapping[LayerKey, Slot]
     progress: Progress
     warn: Callable[[str], None]
+    at_once: int = 1
     stop: threading.Event = field(default_factory=threading.Event)
     wrong: threading.Event = field(default_factory=threading.Event)
 
     @classmethod
-    def for_missing(cls, source: Source, image: ResolvedImage, store: LayerStore, recorder: Recorder) -> LayerFetcher:
+    def for_missing(
+        cls, source: Source, image: ResolvedImage, store: LayerStore, recorder: Recorder, at_once: int
+    ) -> LayerFetcher:
         """Return a fetcher for the layers that are not in the store."""
         # A layer that occurs twice is fetched once, even if it is compressed differently.
         distinct = dict(zip(image.config.diff_ids, image.manifest.layers, strict=True))
         missing = [key for key in distinct.items() if key[0] not in store.layers]
         places = dict(zip(missing, store.slots([layer.size for _, layer in missing]), strict=True))
         progress = Progress(recorder, "fetch", sum(layer.size for _, layer in missing))
-        return cls(source, image, store, places, progress, recorder.warn)
+        return cls(source, image, store, places, progress, recorder.warn, at_once)
 
     def name(self, key: LayerKey) -> str:
         """Return the name of a layer in messages, with the server that sent it."""
@@ -119,13 +123,20 @@ class LayerFetcher:
         place = self.places[key]
         with self.source.open_blob(layer) as chunks:
             checked = RepeatingError(verified(_counted(chunks, self.progress), layer))
-            found, size = _store(self.store, place, checked, self.stop, diff_id.partition(":")[0], progress)
+            algorithm, stopped = diff_id.partition(":")[0], self.stop.is_set
+            inflate = partial(self.store.inflate, place, checked, stopped, algorithm, progress, self._decoders())
+            found, size = _store(self.store, place, checked, stopped, inflate)
         try:
             self.store.layers[diff_id] = verified_layer(diff_id, found, place.offset, size)
         except ImageError:
             self.store.drop(place.offset, size)
             raise
         progress.end(size)
+
+    def _decoders(self) -> int:
+        """Return how many processes may decode one layer while others are fetched beside it."""
+        left = sum(diff_id not in self.store.layers for diff_id, _ in self.places)
+        return max(1, len(os.sched_getaffinity(0)) // min(self.at_once, left))
 
 
 def _fetch_side_by_side(fetcher: LayerFetcher, sink: LayerSink) -> None:
@@ -145,7 +156,7 @@ def _fetch_side_by_side(fetcher: LayerFetcher, sink: LayerSink) -> None:
         except OutOfMemoryError as error:
             starved[key] = error
 
-    with ThreadPoolExecutor(max_workers=workers(len(os.sched_getaffinity(0)), available_bytes())) as pool:
+    with ThreadPoolExecutor(max_workers=fetcher.at_once) as pool:
         # The base first, so that layers can be merged while others arrive; then the largest, so that none of them is
         # still transferred when all others are done.
         base = fetcher.image.config.diff_ids[:1]
@@ -220,14 +231,13 @@ def _store(
     store: LayerStore,
     place: Slot,
     checked: Iterator[bytes],
-    stop: threading.Event,
-    algorithm: str,
-    progress: LayerProgress,
+    stopped: Callable[[], bool],
+    inflate: Callable[[], tuple[str, int]],
 ) -> tuple[str, int]:
     try:
-        written = store.inflate(place, checked, stop.is_set, algorithm, progress)
+        written = inflate()
     except (ImageError, RunError, OutOfMemoryError):
-        if not stop.is_set():
+        if not stopped():
             # Wrong bytes may first fail to inflate, or fill memory, but a wrong digest is the better message.
             exhaust(checked)
         raise

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -251,7 +252,7 @@ class _Layers:
         slot = store.rest()
         try:
             with about(what):
-                found, size = store.inflate(slot, hashed, lambda: False)
+                found, size = store.inflate(slot, hashed, lambda: False, most=len(os.sched_getaffinity(0)))
                 exhaust(hashed)
         except OutOfMemoryError as error:
             # Without a digest in its name, the member may not belong to the image, so the next source is tried.

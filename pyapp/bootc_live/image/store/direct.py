@@ -10,17 +10,21 @@ import hashlib
 import mmap
 import os
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 
 from bootc_live.base.errors import ImageError
 from bootc_live.image.sink import DataFile, LayerProgress, wait_for
 from bootc_live.system.files import punch_hole
-from bootc_live.system.inflate.streams import Inflater, inflating
+from bootc_live.system.inflate.streams import Inflating, inflating
+from bootc_live.system.inflate.team import inflating_frames
 
 # Seconds between two looks at the file position.
 _LOOK = 0.002
 _WINDOW = 16 * 2**20
+# Two processes that decode take longer than one on the same two cores, which hash as well.
+_WORTH_IT = 3
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,7 @@ class Inflation:
     """Inflates one layer with the decoder ``kind``, which may write from ``begin`` to before ``end``.
 
     ``stopped`` returns True to end it. ``hasher`` gets the output. ``progress`` is told how much is written, and can
-    delay the writer.
+    delay the writer. ``most`` is how many processes may decode it.
     """
 
     kind: str
@@ -37,6 +41,7 @@ class Inflation:
     stopped: Callable[[], bool]
     hasher: hashlib._Hash
     progress: LayerProgress = DataFile()  # noqa: RUF009
+    most: int = 1
 
     def into(self, path: str, chunks: Iterator[bytes]) -> int:
         """Inflate ``chunks`` into a file; return the size of the output.
@@ -48,7 +53,7 @@ class Inflation:
         try:
             os.lseek(out, self.begin, os.SEEK_SET)
             try:
-                with inflating(self.kind, chunks, out, self.begin, self.end, partial(self._wait, out)) as inflater:
+                with self._inflating(out, chunks) as inflater:
                     self._follow(out, seen, inflater)
                     inflater.finish()
             except BaseException:
@@ -59,10 +64,15 @@ class Inflation:
             os.close(out)
             os.close(seen)
 
+    def _inflating(self, out: int, chunks: Iterator[bytes]) -> AbstractContextManager[Inflating]:
+        several = self.most >= _WORTH_IT and self.kind == "zstd"
+        inflating_it = partial(inflating_frames, self.most) if several else partial(inflating, self.kind)
+        return inflating_it(chunks, out, self.begin, self.end, partial(self._wait, out))
+
     def _wait(self, out: int, abandoned: Callable[[], bool]) -> None:
         wait_for(self.progress, os.lseek(out, 0, os.SEEK_CUR) - self.begin, abandoned)
 
-    def _follow(self, out: int, seen: int, inflater: Inflater) -> None:
+    def _follow(self, out: int, seen: int, inflater: Inflating) -> None:
         """Hash the output while it is written."""
         hashed, ended = self.begin, False
         while True:

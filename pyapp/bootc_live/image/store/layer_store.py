@@ -62,6 +62,8 @@ class LayerStore:
         """Divide an empty file, from the offset ``begin`` on, between ``sources`` sources."""
         self.path = path
         self.layers: dict[str, VerifiedLayer] = {}
+        # Layers that stay whatever image is complete: other parts of the same image.
+        self.needed: set[str] = set()
         # Layers whose bytes were freed, because a sink consumed them.
         self.consumed: set[str] = set()
         self._fd = fd
@@ -102,8 +104,9 @@ class LayerStore:
         stopped: Callable[[], bool],
         algorithm: str = "sha256",
         progress: LayerProgress = _UNOBSERVED,
+        most: int = 1,
     ) -> tuple[str, int]:
-        """Inflate a layer into a slot; return digest and size of the result.
+        """Inflate a layer into a slot, by ``most`` processes; return digest and size of the result.
 
         ``progress`` is told how much is written, and can delay the writer. Raise as ``write_layer``, and ImageError
         for damaged data.
@@ -113,7 +116,7 @@ class LayerStore:
         if kind is None:
             return self.write(slot, whole, stopped, algorithm, progress)
         hasher = hashlib.new(algorithm)
-        inflation = Inflation(kind, slot.offset, slot.offset + slot.size, stopped, hasher, progress)
+        inflation = Inflation(kind, slot.offset, slot.offset + slot.size, stopped, hasher, progress, most)
         came = inflation.into(self.path, whole)
         self._advance(slot, came)
         return f"{algorithm}:{hasher.hexdigest()}", came
@@ -142,9 +145,10 @@ class LayerStore:
             self.consumed.discard(diff_id)
 
     def keep_only(self, diff_ids: Collection[str]) -> None:
-        """Drop all other finished layers."""
-        needed = {self.layers[diff_id].offset for diff_id in diff_ids}
-        for diff_id in self.layers.keys() - diff_ids:
+        """Drop all other finished layers, unless they are ``needed``."""
+        kept = {*diff_ids, *(self.needed & self.layers.keys())}
+        needed = {self.layers[diff_id].offset for diff_id in kept}
+        for diff_id in self.layers.keys() - kept:
             # Two diffIDs of different algorithms may have the same data.
             layer = self.layers.pop(diff_id)
             if layer.offset not in needed:

@@ -26,6 +26,9 @@ _PIECE = 256 * 1024
 _MEMORY = 256 * 2**20
 
 
+FRAME_ENDED = b"\0"
+
+
 class Decoder(Protocol):
     """Decodes a file piece by piece."""
 
@@ -36,10 +39,18 @@ class Decoder(Protocol):
         """Raise ValueError if the file is not complete."""
 
 
+def _xz(room: ctypes.Array[ctypes.c_char]) -> Decoder:
+    # A late import: an initramfs may lack the library.
+    from bootc_live.system.inflate.xz import XzDecoder
+
+    return XzDecoder(room)
+
+
 DECODERS: dict[str, Callable[[ctypes.Array[ctypes.c_char]], Decoder]] = {
     "gzip": GzipDecoder,
     "zstd": ZstdDecoder,
     "lz4": Lz4Decoder,
+    "xz": _xz,
 }
 
 
@@ -59,8 +70,23 @@ def inflate_confined(source: int, target: int, messages: int, kind: str, most: i
 
     Return the exit code; write a message to ``messages`` if it is not zero.
     """
+    return _inflate(DECODERS[kind], source, target, messages, most)
+
+
+def inflate_frames_confined(source: int, target: int, messages: int, most: int) -> int:
+    """Decode frames of zstd like ``inflate_confined``, and write FRAME_ENDED to ``messages`` after each of them."""
+
+    def decoder(room: ctypes.Array[ctypes.c_char]) -> Decoder:
+        return ZstdDecoder(room, lambda: os.write(messages, FRAME_ENDED))
+
+    return _inflate(decoder, source, target, messages, most)
+
+
+def _inflate(
+    make: Callable[[ctypes.Array[ctypes.c_char]], Decoder], source: int, target: int, messages: int, most: int
+) -> int:
     try:
-        decoder = DECODERS[kind](ctypes.create_string_buffer(_PIECE))
+        decoder = make(ctypes.create_string_buffer(_PIECE))
         taken = bytearray(_PIECE)
         confine_process(_MEMORY, most)
         _decode(decoder, memoryview(taken), source, target)

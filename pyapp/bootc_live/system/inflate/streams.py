@@ -14,6 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import FileIO
+from typing import Protocol
 
 from bootc_live.base.errors import ImageError, RunError
 from bootc_live.base.units import mib
@@ -21,14 +22,14 @@ from bootc_live.system.cleanup.processes import Started, started
 from bootc_live.system.files import full, write_all
 from bootc_live.system.inflate.confined import Status, inflate_confined
 from bootc_live.system.inflate.gzip import GZIP
-from bootc_live.system.inflate.zstd import ZSTD
+from bootc_live.system.inflate.zstd import ZSTD, skippable
 
 # Maximum output of one step: a decompression bomb must not fill memory.
 _STEP = 4 * 1024 * 1024
 _PIPE_SIZE = 1024 * 1024
 _F_SETPIPE_SZ = 1031
 # Messages of our own are shorter; a decoder that was taken over writes what it likes.
-_LONGEST_MESSAGE = 4096
+LONGEST_MESSAGE = 4096
 DAMAGED = "push the image again, or create the archive again"
 
 
@@ -58,21 +59,26 @@ def compression(first: bytes) -> str | None:
     """Return the name of the decoder for a stream with these first four bytes, None if it is not compressed."""
     if first.startswith(GZIP):
         return "gzip"
-    return "zstd" if first.startswith(ZSTD) or _skippable(first) else None
-
-
-def _skippable(first: bytes) -> bool:
-    # zstd:chunked and pzstd start with a skippable frame (RFC 8878, 3.1.2).
-    return len(first) >= 4 and first[1:4] == b"\x2a\x4d\x18" and 0x50 <= first[0] <= 0x5F
+    return "zstd" if first.startswith(ZSTD) or skippable(first) else None
 
 
 def through(kind: str, chunks: Iterator[bytes]) -> Generator[bytes, None, None]:
     """Yield what a stream decodes to, by the decoder ``kind``. Raises as ``inflate``."""
-    with _pipe() as (output, into), inflating(kind, chunks, into.fileno()) as inflater:
+    with large_pipe() as (output, into), inflating(kind, chunks, into.fileno()) as inflater:
         into.close()
         while piece := os.read(output.fileno(), _STEP):
             yield piece
         inflater.finish()
+
+
+class Inflating(Protocol):
+    """Confined processes that decode; see ``inflating``."""
+
+    def ended(self, seconds: float) -> bool:
+        """Wait at most some seconds; return whether all output is written. Raise an error of the input."""
+
+    def finish(self) -> None:
+        """Wait for the end; raise as ``check_end``, and an error of the input."""
 
 
 @dataclass(frozen=True)
@@ -96,44 +102,54 @@ class Inflater:
         """Wait for the end; raise ImageError for damaged or too much data, RunError, and OutOfMemoryError."""
         # An error of the input is the cause of an error of the decoder.
         self._fed.result()
-        message = self._message()
-        match self._process.wait():
-            case Status.DONE:
-                return
-            case Status.FULL:
-                raise full(self.target)
-            case Status.TOO_LARGE:
-                raise ImageError(
-                    f"it unpacks to more than {mib(self.end - self.begin)}",
-                    hint="check the image; if it is really that large, squash it into one layer",
-                )
-            case Status.MISSING:
-                problem, _, hint = message.partition("\n")
-                raise RunError(problem, hint=hint)
-            case Status.DAMAGED:
-                problem = message
-            case -9:
-                # By SIGKILL, as the kernel does when memory is full.
-                raise RunError(
-                    "a process that decompresses a layer was killed",
-                    hint="look at the kernel log (dmesg): memory may have been full",
-                )
-            case Status.FAILED:
-                raise RunError(
-                    f"a process that decompresses a layer failed: {message}", hint="look at the kernel log (dmesg)"
-                )
-            case status:
-                how = f"was killed by signal {-status}" if status < 0 else f"exited with {status}"
-                problem = f"its decoder {how}"
-        raise ImageError(f"it is damaged: {problem}", hint=DAMAGED)
+        check_end(self._process.wait(), self._message(), self.target, self.end - self.begin)
 
-    def _message(self) -> str:
+    def _message(self) -> bytes:
         message = b""
-        while part := os.read(self._messages.fileno(), _LONGEST_MESSAGE):
+        while part := os.read(self._messages.fileno(), LONGEST_MESSAGE):
             message += part
-            if len(message) > _LONGEST_MESSAGE:
-                raise ImageError("it is damaged: its decoder says too much", hint=DAMAGED)
-        return message.decode(errors="replace")
+            if len(message) > LONGEST_MESSAGE:
+                break
+        return message
+
+
+def check_end(status: int, said: bytes, target: int, most: int) -> None:
+    """Raise an error if a confined process that wrote at most ``most`` bytes to ``target`` did not end well.
+
+    ImageError for damaged or too much data, RunError, and OutOfMemoryError.
+    """
+    if len(said) > LONGEST_MESSAGE:
+        raise ImageError("it is damaged: its decoder says too much", hint=DAMAGED)
+    message = said.decode(errors="replace")
+    match status:
+        case Status.DONE:
+            return
+        case Status.FULL:
+            raise full(target)
+        case Status.TOO_LARGE:
+            raise ImageError(
+                f"it unpacks to more than {mib(most)}",
+                hint="check the image; if it is really that large, squash it into one layer",
+            )
+        case Status.MISSING:
+            problem, _, hint = message.partition("\n")
+            raise RunError(problem, hint=hint)
+        case Status.DAMAGED:
+            problem = message
+        case -9:
+            # By SIGKILL, as the kernel does when memory is full.
+            raise RunError(
+                "a process that decompresses a layer was killed",
+                hint="look at the kernel log (dmesg): memory may have been full",
+            )
+        case Status.FAILED:
+            raise RunError(
+                f"a process that decompresses a layer failed: {message}", hint="look at the kernel log (dmesg)"
+            )
+        case status:
+            how = f"was killed by signal {-status}" if status < 0 else f"exited with {status}"
+            problem = f"its decoder {how}"
+    raise ImageError(f"it is damaged: {problem}", hint=DAMAGED)
 
 
 @contextmanager
@@ -152,8 +168,8 @@ def inflating(
     """
     abandoned = threading.Event()
     with (
-        _pipe() as (source, feeding),
-        _pipe() as (messages, told),
+        large_pipe() as (source, feeding),
+        large_pipe() as (messages, told),
         started(inflate_confined, kind, end, descriptors=(source.fileno(), target, told.fileno())) as process,
         ThreadPoolExecutor(max_workers=1) as feeder,
     ):
@@ -187,7 +203,7 @@ def _feed(
 
 
 @contextmanager
-def _pipe() -> Iterator[tuple[FileIO, FileIO]]:
+def large_pipe() -> Iterator[tuple[FileIO, FileIO]]:
     """Yield the read end and the write end of a large pipe."""
     read, write = os.pipe()
     with FileIO(read, "rb") as reading, FileIO(write, "wb") as writing:

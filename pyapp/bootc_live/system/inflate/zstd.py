@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from bootc_live.base.errors import RunError
 
 LIBRARY = "libzstd.so.1"
 ZSTD = b"\x28\xb5\x2f\xfd"
+
+
+def skippable(first: bytes) -> bool:
+    """Return whether a file begins with a skippable frame (RFC 8878, 3.1.2), as zstd:chunked and pzstd write."""
+    return len(first) >= 4 and first[1:4] == b"\x2a\x4d\x18" and 0x50 <= first[0] <= 0x5F
 
 
 class _Buffer(ctypes.Structure):
@@ -20,12 +25,16 @@ class _Buffer(ctypes.Structure):
 class ZstdDecoder:
     """Decodes a file of one or more frames (RFC 8878, 3); a window may have 128 MiB."""
 
-    def __init__(self, room: ctypes.Array[ctypes.c_char]) -> None:
-        """Return pieces in ``room``; each is valid until the next one. Raise RunError if there is no libzstd."""
+    def __init__(self, room: ctypes.Array[ctypes.c_char], frame_ended: Callable[[], object] = int) -> None:
+        """Return pieces in ``room``; each is valid until the next one. Raise RunError if there is no libzstd.
+
+        ``frame_ended`` is called at the end of each frame, when its last piece was used.
+        """
         self._library = library = _library()
         self._room, self._view = room, memoryview(room).cast("B")
         self._context = ctypes.c_void_p(library.ZSTD_createDCtx())
         self._missing = 1
+        self._frame_ended = frame_ended
 
     def decode(self, data: memoryview) -> Iterator[memoryview]:
         """Yield what the next piece of the file decodes to; raise ValueError if it is damaged."""
@@ -40,6 +49,8 @@ class ZstdDecoder:
                 raise ValueError(library.ZSTD_getErrorName(self._missing).decode())
             if target.pos:
                 yield self._view[: target.pos]
+            if not self._missing:
+                self._frame_ended()
 
     def end(self) -> None:
         """Raise ValueError if the file is not complete."""
