@@ -23,9 +23,11 @@ DESCRIPTOR = Descriptor("application/octet-stream", digest_of(BLOB), len(BLOB))
 
 
 @contextmanager
-def opened(mirror: ArchiveServer | None, home: ArchiveServer, root: Path) -> Iterator[RegistrySource]:
+def opened(
+    mirror: ArchiveServer | None, home: ArchiveServer, root: Path, *more: ArchiveServer
+) -> Iterator[RegistrySource]:
     reference = f"127.0.0.1:{home.port}/os@{digest_of(b'')}"
-    mirrors = (Mirror(f"127.0.0.1:{mirror.port}", insecure=True),) if mirror else ()
+    mirrors = tuple(Mirror(f"127.0.0.1:{each.port}", insecure=True) for each in (mirror, *more) if each)
     access = Access(lambda _told: None, unsecure=True, mirrors=mirrors, policy=QUICK, root=str(root))
     with open_registry(RegistryImage(reference, f"docker://{reference}"), access) as source:
         yield source
@@ -45,6 +47,30 @@ def test_half_of_the_time_is_the_registry_s(spent: float, switched: bool, tmp_pa
         assert len(mirror.asked) == 1
         asked = [one.span for one in home.asked if one.span != (0, 0)]
         assert asked == ([(len(first), None)] if switched else [])
+
+
+@pytest.mark.parametrize("size", [len(BLOB), 1000])
+def test_mirrors_take_turns_with_large_blobs(size: int, tmp_path: Path) -> None:
+    """Small ones come from the machine's own mirror: two connections for them would only cost time."""
+    blob = BLOB[:size]
+    descriptor = Descriptor("application/octet-stream", digest_of(blob), size)
+    with archive_server(Stored(blob)) as one, archive_server(Stored(blob)) as two, archive_server(Stored(blob)) as home:
+        with opened(one, home, tmp_path, two) as source:
+            for _ in range(6):
+                with source.open_blob(descriptor) as chunks:
+                    assert b"".join(chunks) == blob
+        assert sorted(len(mirror.asked) for mirror in (one, two)) == ([3, 3] if size == len(BLOB) else [0, 6])
+        assert not home.asked
+
+
+def test_a_mirror_that_fails_has_no_more_turns(tmp_path: Path) -> None:
+    busy = archive_server(lambda _asked: Reply(503))
+    with busy as one, archive_server(Stored(BLOB)) as two, archive_server(Stored(BLOB)) as home:
+        with opened(one, home, tmp_path, two) as source:
+            for _ in range(6):
+                with source.open_blob(DESCRIPTOR) as chunks:
+                    assert b"".join(chunks) == BLOB
+        assert (len(one.asked), len(two.asked), len(home.asked)) == (1, 6, 0)
 
 
 def test_a_mirror_that_failed_of_late_comes_last(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -35,13 +36,20 @@ _INDEX = "application/vnd.oci.image.index.v1+json"
 _SHARE_OF_MIRRORS = 0.5
 # A server that failed comes last for this time, in seconds.
 _AVOIDED = 60.0
+# Blobs of this size are shared out between mirrors.
+_LARGE = 2**20
 
 
 class RegistrySource:
     """One image in a registry; see ``Source``. Use ``open_registry``."""
 
-    def __init__(self, http: HttpClient, reference: Reference, servers: Sequence[RegistryServer]) -> None:
-        """Try ``servers`` in their order; the last one is the registry itself."""
+    def __init__(
+        self, http: HttpClient, reference: Reference, servers: Sequence[RegistryServer], alike: int = 0
+    ) -> None:
+        """Try ``servers`` in their order; the last one is the registry itself.
+
+        The first ones, ``alike`` of them, get about the same number of bytes of large blobs to send.
+        """
         self.source_text = http.source_text
         self.insecure = any(server.insecure for server in servers)
         self._http = http
@@ -50,6 +58,8 @@ class RegistrySource:
         self._servers = servers
         self._lock = threading.Lock()
         self._failed_at: dict[RegistryServer, float] = {}
+        # The bytes of large blobs that each of the first servers was asked for.
+        self._load = dict.fromkeys(servers[:alike], 0)
         self._served: dict[str, list[RegistryServer]] = {}
         # Blobs joined from several responses, and those of them that were wrong.
         self._joined: set[str] = set()
@@ -224,9 +234,19 @@ class RegistrySource:
             with self._recording_failures(server), closing(reader.chunks(start, descriptor.size)) as chunks:
                 yield self._within_share(server, chunks)
 
-        servers = self._candidates(by_digest=True)
+        servers = self._in_turns(self._candidates(by_digest=True), descriptor.size)
         with closing(self._http.retries.stream(servers, open_from, descriptor.size)) as chunks:
             yield chunks
+
+    def _in_turns(self, servers: Sequence[RegistryServer], size: int) -> list[RegistryServer]:
+        """Return the servers for a blob: of the first ones that are alike, the one with the least load comes first."""
+        alike = list(itertools.takewhile(self._load.__contains__, servers))
+        with self._lock:
+            if len(alike) < 2 or size < _LARGE:
+                return list(servers)
+            first = min(alike, key=self._load.__getitem__)
+            self._load[first] += size
+        return [first, *(server for server in servers if server is not first)]
 
     def _candidates(self, *, by_digest: bool) -> list[RegistryServer]:
         """Return the servers for a request, with those that failed recently at the end."""
@@ -291,7 +311,7 @@ def open_registry(spec: RegistryImage, access: Access) -> Iterator[RegistrySourc
     order = [*order_for_host(named, identity), *order_for_host(ruled, identity), route.origin]
     with http_client(access, spec.source_text) as http:
         servers = [RegistryServer(http, endpoint, mirror=endpoint is not route.origin) for endpoint in order]
-        yield RegistrySource(http, reference, servers)
+        yield RegistrySource(http, reference, servers, len(named) or len(ruled))
 
 
 def order_for_host(endpoints: Iterable[Endpoint], identity: str) -> list[Endpoint]:
