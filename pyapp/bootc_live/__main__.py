@@ -14,7 +14,7 @@ from bootc_live.base.advice import advise_at_desk
 from bootc_live.base.errors import BootcLiveError
 from bootc_live.base.output import append_message, discard_results, flush_results, print_details, print_message
 from bootc_live.base.redact import redact
-from bootc_live.cli.parser import make_parser
+from bootc_live.cli.parser import parse_arguments
 from bootc_live.system.cleanup.guard import ENDING_SIGNALS, EndedError, run_in_child, unshare_mounts
 
 EXIT_FAILED = 1
@@ -25,7 +25,7 @@ _INTERRUPTED = ("interrupted", "nothing was left behind; run it again")
 
 def main(argv: list[str] | None = None) -> int:
     """Run one verb and return the exit code: 0 success, 1 error, 2 wrong usage, 70 bug in bootc-live."""
-    arguments = make_parser().parse_args(argv)
+    arguments = parse_arguments(sys.argv[1:] if argv is None else argv)
     errors_to: str | None = getattr(arguments, "errors_to", None)
     try:
         return run_in_child(lambda: _work(arguments, errors_to), last=argv is None)

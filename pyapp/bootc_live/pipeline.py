@@ -11,18 +11,17 @@ from bootc_live.base.errors import AdmissionError, ImageError, RunError, SourceE
 from bootc_live.base.log import Recorder
 from bootc_live.config.model import Config
 from bootc_live.config.next_kernel.handover import Handover
-from bootc_live.config.source_spec import SourceSpec
-from bootc_live.image.candidate import candidate
+from bootc_live.config.source_spec import AnySpec
+from bootc_live.image.layered import parts_of, trusted_candidate
 from bootc_live.image.recipe import Attempt, Fetched, Plan, Recipe, all_failed, failed
 from bootc_live.image.resolve import Wanted
 from bootc_live.image.store.layer_store import layer_store
-from bootc_live.image.trust import check_source, check_trust
 from bootc_live.landing.measure import Facts, facts_of, measure
 from bootc_live.landing.protocol import Landing, Receipt
 from bootc_live.receipt.receipt import Figures, make_receipt
 from bootc_live.receipt.two_kernels import first_stage
 from bootc_live.rootfs.boot_files.extract import BootArtifacts, BootFileRecipe
-from bootc_live.rootfs.build import root_builder
+from bootc_live.rootfs.build import Approve, root_builder
 from bootc_live.rootfs.memory.host import Means
 from bootc_live.rootfs.ram import settle
 from bootc_live.rootfs.writable.live_root import MountedRoot, mounted_root
@@ -32,7 +31,7 @@ from bootc_live.system.memory import PeakMemory, trim_heap
 Made = TypeVar("Made")
 
 
-def fetch(specs: Sequence[SourceSpec], access: Access, recipe: Recipe[Plan], recorder: Recorder) -> Fetched[Plan]:
+def fetch(specs: Sequence[AnySpec], access: Access, recipe: Recipe[Plan], recorder: Recorder) -> Fetched[Plan]:
     """Plan and fetch the image of the first source that can be used.
 
     An error ends that source alone; layers that it finished are used by the next. OutOfMemoryError ends all.
@@ -40,12 +39,10 @@ def fetch(specs: Sequence[SourceSpec], access: Access, recipe: Recipe[Plan], rec
     """
     attempts: list[Attempt] = []
     wanted = Wanted(pin=access.pin)
-    with layer_store(recipe.path, max(1, len(specs)), recipe.begin) as store:
+    with layer_store(recipe.path, max(1, sum(map(parts_of, specs))), recipe.begin) as store:
         for spec in specs:
             try:
-                check_source(spec, access.trust, access.pin)
-                with candidate(spec, access, wanted, store, recorder) as found:
-                    verdict = check_trust(spec, found.evidence, access.trust, access.pin, recorder.say)
+                with trusted_candidate(spec, access, wanted, store, recorder) as (found, verdict):
                     plan = recipe.plan(found)
                     image = recipe.fetch(found, plan)
             except (SourceError, ImageError, RunError, AdmissionError) as error:
@@ -68,7 +65,7 @@ class Run:
 
     config: Config
     cmdline: str
-    sources: Sequence[SourceSpec]
+    sources: Sequence[AnySpec]
     access: Access
     directory: str
     recorder: Recorder
@@ -77,10 +74,12 @@ class Run:
     dry_run: bool = False
 
 
-def land_root(run: Run, landing: Landing[MountedRoot], means: Means, *, ours: bool) -> None:
-    """Make a root of an image and land it; raise BootcLiveError. See ``RootBuilder`` for ``means`` and ``ours``."""
+def land_root(
+    run: Run, landing: Landing[MountedRoot], means: Means, *, ours: bool, approve: Approve = lambda *_: None
+) -> None:
+    """Make a root of an image and land it; raise BootcLiveError. See ``RootBuilder`` for the arguments."""
     config, recorder = run.config, run.recorder
-    with root_builder(config, run.directory, recorder, means, ours=ours) as builder:
+    with root_builder(config, run.directory, recorder, means, ours=ours, approve=approve) as builder:
         fetched = fetch(run.sources, run.access, builder, recorder)
         built = builder.build(fetched.plan.option, fetched.image)
         trim_heap()

@@ -31,5 +31,21 @@ def resolve_below(root: str, name: str) -> str | None:
     return path
 
 
+def directory_below(root: str, name: str, mode: int = 0o755) -> str:
+    """Return the path of a directory as ``resolve_below`` does, made if it is missing; raise OSError."""
+    path, made = root, ""
+    for part in name.split("/"):
+        made = f"{made}/{part}"
+        found = resolve_below(root, made)
+        if found is None:
+            found = os.path.join(path, part)
+            if os.path.lexists(found):
+                # A link to nowhere.
+                os.unlink(found)
+            os.mkdir(found, mode)
+        path = found
+    return path
+
+
 def _parts(name: str) -> list[str]:
     return [part for part in name.split("/") if part and part != "."]

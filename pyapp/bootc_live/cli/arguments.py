@@ -11,9 +11,19 @@ from bootc_live.base.log import Recorder
 from bootc_live.base.redact import redact_value
 from bootc_live.config.host.trust import desk_trust
 from bootc_live.config.model import Backing
-from bootc_live.config.source_spec import SourceSpec, parse_source
+from bootc_live.config.source_spec import (
+    AnySpec,
+    ArchiveFile,
+    Layered,
+    LayerSpec,
+    RootfsDirectory,
+    RootfsTar,
+    SourceSpec,
+    parse_source,
+)
 from bootc_live.rootfs.workspace import directory_workspace, ram_workspace
 from bootc_live.source.access import Access
+from bootc_live.source.rootfs.tar import holds_images, is_layout
 
 
 def require_root(verb: str) -> None:
@@ -44,7 +54,28 @@ def desk_access(arguments: argparse.Namespace, recorder: Recorder, directory: st
 
 def source_argument(arguments: argparse.Namespace) -> SourceSpec:
     """Return SOURCE, where a path may be relative; raise ConfigError."""
-    source_text: str = arguments.source
+    return _parsed(arguments.source)
+
+
+def layered_argument(arguments: argparse.Namespace) -> AnySpec:
+    """Return all of SOURCE as one image; a path may also be a directory or a tar of files. Raise ConfigError."""
+    parts = tuple(map(_layer, arguments.source))
+    if len(parts) == 1 and not isinstance(parts[0], RootfsTar | RootfsDirectory):
+        return parts[0]
+    return Layered(parts, " + ".join(part.source_text for part in parts))
+
+
+def _layer(source_text: str) -> LayerSpec:
+    spec = _parsed(source_text)
+    if isinstance(spec, ArchiveFile) and os.path.isdir(spec.path):
+        return spec if is_layout(spec.path) else RootfsDirectory(spec.path, spec.source_text)
+    if isinstance(spec, ArchiveFile) and os.path.isfile(spec.path) and not holds_images(spec.path, spec.source_text):
+        return RootfsTar(spec.path, spec.source_text)
+    return spec
+
+
+def _parsed(typed: str) -> SourceSpec:
+    source_text = typed
     if "://" not in source_text and not source_text.startswith("/") and os.path.exists(source_text):
         source_text = os.path.abspath(source_text)
     try:
@@ -57,5 +88,5 @@ def source_argument(arguments: argparse.Namespace) -> SourceSpec:
                 hint="name an archive, a layout directory or a URL such as docker://registry.example/os:stable",
             ) from error
         raise ConfigError(
-            f"{redact_value(arguments.source)!r} {error}", hint="bootc-live --help shows what a SOURCE can be"
+            f"{redact_value(typed)!r} {error}", hint="bootc-live --help shows what a SOURCE can be"
         ) from error

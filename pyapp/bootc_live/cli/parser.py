@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import NoReturn
 
 from bootc_live import __version__
@@ -32,6 +33,19 @@ class _Parser(argparse.ArgumentParser):
         super().error(one_line(redact(message)))
 
 
+def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
+    """Return the arguments of a command line; exit with 2 if it is wrong. Words after ``--`` are a program's own."""
+    parser = make_parser()
+    if list(argv[:1]) != ["pivot"] or "--" not in argv:
+        return parser.parse_args(argv)
+    place = list(argv).index("--")
+    arguments = parser.parse_args(argv[:place])
+    if arguments.command:
+        parser.error("arguments come with --command or after --, not both")
+    arguments.command = list(argv[place + 1 :])
+    return arguments
+
+
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser; ``verb`` is the name of a module of ``bootc_live.cli``."""
     parser = _Parser(
@@ -56,6 +70,21 @@ def make_parser() -> argparse.ArgumentParser:
         )
     )
     _uki(verbs.add_parser("uki", help="make a unified kernel image that boots an image"))
+    _build(
+        verbs.add_parser(
+            "build",
+            help="make one image, or a tar of its files, of several sources",
+            description="Put sources on top of each other, the last one uppermost, and write what comes of it.",
+        )
+    )
+    _pivot(
+        verbs.add_parser(
+            "pivot",
+            help="replace the root of this running machine with an image, without a reboot",
+            description="Put sources on top of each other, the last one uppermost, make a root of that in RAM, show "
+            "what will be done, ask, and let the machine go on in that root.",
+        )
+    )
     _kargs(verbs.add_parser("kargs", help="explain the kernel arguments, or check a command line"))
     _status(verbs.add_parser("status", help="show how this system was booted"))
     _freeze(verbs.add_parser("freeze", help="write program and standard library for an initramfs"))
@@ -78,6 +107,20 @@ def _boot(parser: argparse.ArgumentParser) -> None:
 
 def _source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SOURCE", help="an archive's path or docker://…")
+    _access(parser)
+
+
+def _sources(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "source",
+        nargs="+",
+        metavar="SOURCE",
+        help="an archive's path, docker://…, a directory, or a tar of files (plain, gz, zst, xz)",
+    )
+    _access(parser)
+
+
+def _access(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--label", metavar="NAME", help="which image of an archive [latest, or the only one]")
     parser.add_argument("--unsecure", action="store_true", help="plain HTTP or unchecked HTTPS for registries")
     parser.add_argument(
@@ -157,6 +200,46 @@ def _uki(parser: argparse.ArgumentParser) -> None:
     _loaded(parser, "FILE", "a new file")
     parser.add_argument("--sign-key", metavar="FILE", help="sign it for Secure Boot with this key (PEM)")
     parser.add_argument("--sign-cert", metavar="FILE", help="the certificate of that key (PEM)")
+
+
+def _build(parser: argparse.ArgumentParser) -> None:
+    _sources(parser)
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="PATH",
+        help="a new OCI archive (FILE.oci, FILE.tar), or a new OCI layout (DIR)",
+    )
+    parser.add_argument(
+        "--rootfs-output", metavar="FILE", help="a new tar of all files: FILE.tar, .tar.gz, .tar.zst or .tar.xz"
+    )
+    parser.add_argument("--workdir", metavar="DIR", help="where to keep the layers meanwhile [beside the result]")
+    parser.add_argument("--json", action="store_true", help="print what was made as JSON")
+
+
+def _pivot(parser: argparse.ArgumentParser) -> None:
+    _sources(parser)
+    parser.add_argument("--contain", action="store_true", help="only rehearse it: run the root in namespaces")
+    parser.add_argument("--via", choices=["soft-reboot"], help="how the root is replaced [the best way there is]")
+    parser.add_argument("--network", choices=["none", "host"], default="none", help="of --contain [%(default)s]")
+    parser.add_argument("--entrypoint", metavar="PROGRAM", help="run this in place of the image's Entrypoint")
+    parser.add_argument(
+        "--command", nargs="+", default=[], metavar="ARG", help="arguments in place of the image's Cmd; or after --"
+    )
+    parser.add_argument(
+        "--keep-old-root",
+        nargs="?",
+        const="/mnt/oldroot",
+        metavar="DIR",
+        help="show the old root below DIR [%(const)s]",
+    )
+    parser.add_argument(
+        "--cmdline", default="", metavar="TEXT", help="kernel arguments of a boot: layout, limits, trust"
+    )
+    parser.add_argument("--workdir", metavar="DIR", help="build in a private part of DIR [a new tmpfs]")
+    parser.add_argument("--dry-run", action="store_true", help="show the plan, and change nothing")
+    parser.add_argument("--json", action="store_true", help="with --dry-run: print the plan as JSON")
+    parser.add_argument("--yes", action="store_true", help="do not ask")
 
 
 def _kargs(parser: argparse.ArgumentParser) -> None:

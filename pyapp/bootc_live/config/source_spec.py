@@ -76,7 +76,33 @@ class HandoverImage:
     source_text: str
 
 
+@dataclass(frozen=True)
+class RootfsTar:
+    """A tar of the files of a root, plain or compressed, at an absolute path."""
+
+    path: str
+    source_text: str
+
+
+@dataclass(frozen=True)
+class RootfsDirectory:
+    """A directory with the files of a root, at an absolute path."""
+
+    path: str
+    source_text: str
+
+
+@dataclass(frozen=True)
+class Layered:
+    """Several sources that are one image: each is put on top of those before it."""
+
+    parts: tuple[LayerSpec, ...]
+    source_text: str
+
+
 SourceSpec = ArchiveFile | RegistryImage | WebArchive | HandlerArchive | DeviceArchive | HandoverImage
+LayerSpec = SourceSpec | RootfsTar | RootfsDirectory
+AnySpec = SourceSpec | Layered
 
 
 def is_remote(spec: SourceSpec) -> bool:

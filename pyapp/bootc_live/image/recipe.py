@@ -8,7 +8,7 @@ from typing import Generic, Protocol, TypeVar
 
 from bootc_live.base.errors import BootcLiveError
 from bootc_live.base.output import one_line
-from bootc_live.config.source_spec import SourceSpec
+from bootc_live.config.source_spec import AnySpec
 from bootc_live.image.candidate import Candidate
 from bootc_live.image.sink import LayerSink
 from bootc_live.image.trust import TrustVerdict
@@ -61,7 +61,7 @@ class Attempt:
     error: str | None
 
 
-def failed(spec: SourceSpec, error: BootcLiveError) -> Attempt:
+def failed(spec: AnySpec, error: BootcLiveError) -> Attempt:
     """Return the attempt that ended with an error."""
     return Attempt(spec.source_text, one_line(error.message, _LONGEST_REASON))
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import InitVar, dataclass
+from dataclasses import InitVar, dataclass, replace
 from typing import Final, final
 
 from bootc_live.base.errors import ImageError, about
-from bootc_live.formats.oci.manifest import ImageConfig, Manifest, parse_config
-from bootc_live.image.verify import check_content
+from bootc_live.formats.oci.descriptor import UNPACKED, Descriptor, Platform
+from bootc_live.formats.oci.manifest import NO_PROCESS, ImageConfig, Manifest, parse_config
+from bootc_live.image.verify import check_content, digest_of
 
 
 @final
@@ -17,6 +18,7 @@ class _Seal:
 
 
 _SEAL: Final = _Seal()
+_TAR: Final = "application/vnd.oci.image.layer.v1.tar"
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,34 @@ def resolved_image(
         check_content(config, manifest.config.digest, manifest.config.size)
         parsed = parse_config(config, len(manifest.layers))
     return ResolvedImage(source_text, insecure, digests, manifest, parsed, _SEAL, named_by)
+
+
+def local_image(source_text: str, platform: Platform, layer: VerifiedLayer) -> ResolvedImage:
+    """Return an image of one layer that was made here, such as of a directory: its digests say what came."""
+    blob = Descriptor(_TAR, layer.diff_id, layer.size, annotations={UNPACKED: str(layer.size)})
+    config = ImageConfig(platform, (layer.diff_id,))
+    manifest = Manifest(Descriptor("", layer.diff_id, layer.size), (blob,))
+    return ResolvedImage(source_text, insecure=False, digests=(), manifest=manifest, config=config, seal=_SEAL)
+
+
+def joined_image(images: Sequence[ResolvedImage], source_text: str) -> ResolvedImage:
+    """Return one image of the layers of several: the first below, the program of the last that has one.
+
+    It has no manifest; its identity follows from those of all.
+    """
+    if len(images) == 1:
+        return images[0]
+    identity = digest_of("\n".join(image.identity for image in images).encode())
+    layers = tuple(layer for image in images for layer in image.manifest.layers)
+    programs = [image.config for image in images if image.config.process != NO_PROCESS] or [images[-1].config]
+    return ResolvedImage(
+        source_text,
+        insecure=any(image.insecure for image in images),
+        digests=(),
+        manifest=Manifest(Descriptor("", identity, 0), layers),
+        config=replace(programs[-1], diff_ids=tuple(found for image in images for found in image.config.diff_ids)),
+        seal=_SEAL,
+    )
 
 
 def verified_layer(diff_id: str, found: str, offset: int, size: int) -> VerifiedLayer:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 from bootc_live.base.errors import RootfsError
@@ -25,6 +25,8 @@ from bootc_live.rootfs.tree.live import live_tree
 from bootc_live.rootfs.tree.node import Node
 from bootc_live.rootfs.tree.read_ahead import read_ahead
 
+Approve = Callable[[Candidate, RootPlan], None]
+
 
 class RootBuilder:
     """Plans, fetches and builds one root: a ``Recipe`` and its result. Use ``root_builder``."""
@@ -32,15 +34,24 @@ class RootBuilder:
     begin = METADATA_ROOM
 
     def __init__(
-        self, config: Config, directory: str, recorder: Recorder, means: Means, stack: ExitStack, *, ours: bool
+        self,
+        config: Config,
+        directory: str,
+        recorder: Recorder,
+        means: Means,
+        stack: ExitStack,
+        *,
+        ours: bool,
+        approve: Approve,
     ) -> None:
         """Build in ``directory``; ``ours`` tells whether its file system was mounted for this root, and lives as long.
 
-        Memory is measured now, before any source has used some.
+        Memory is measured now, before any source has used some. ``approve`` is called with every plan before anything
+        is fetched by it, and may raise.
         """
         self.path = os.path.join(directory, "layers")
         self._config, self._directory, self._recorder, self._stack = config, directory, recorder, stack
-        self._means, self._ours = means, ours
+        self._means, self._ours, self._approve = means, ours, approve
         self._room = present_room(config.backing, None if ours else directory)
         self._headers = stack.enter_context(read_ahead(self.path))
         self._erofs: ErofsBuilder | None = None
@@ -49,7 +60,9 @@ class RootBuilder:
 
     def plan(self, found: Candidate) -> RootPlan:
         """Return the plan for the image of a source; raise AdmissionError if no layout fits."""
-        return plan_root(found, self._config, self._room, self._means, self._begun, self._recorder)
+        plan = plan_root(found, self._config, self._room, self._means, self._begun, self._recorder)
+        self._approve(found, plan)
+        return plan
 
     def fetch(self, found: Candidate, plan: RootPlan) -> VerifiedImage:
         """Fetch the layers into the sink of the plan; raise as ``Candidate.fetch``."""
@@ -137,8 +150,14 @@ class RootBuilder:
 
 @contextmanager
 def root_builder(
-    config: Config, directory: str, recorder: Recorder, means: Means, *, ours: bool
+    config: Config,
+    directory: str,
+    recorder: Recorder,
+    means: Means,
+    *,
+    ours: bool,
+    approve: Approve = lambda _found, _plan: None,
 ) -> Iterator[RootBuilder]:
     """Yield a builder for one root; its root must be mounted within the block. See ``RootBuilder``."""
     with ExitStack() as stack:
-        yield RootBuilder(config, directory, recorder, means, stack, ours=ours)
+        yield RootBuilder(config, directory, recorder, means, stack, ours=ours, approve=approve)

@@ -34,6 +34,8 @@ FIELDS = frozenset(
         *("digest", "size", "annotations", "platform", "os", "architecture", "variant"),
     }
 )
+# A layer's unpacked size in bytes, as umoci annotates it.
+UNPACKED = "ci.umo.uncompressed_blob_size"
 REF_NAME = "org.opencontainers.image.ref.name"
 # Names of the entries of `cosign save`, and of the signatures of an image.
 _COSIGN = "dev.cosignproject.cosign/"

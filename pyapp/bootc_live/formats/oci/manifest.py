@@ -42,6 +42,21 @@ class Manifest:
 
 
 @dataclass(frozen=True)
+class Process:
+    """The program that an image is made to run (config.md, config), as written; ``fault`` is why it cannot be run."""
+
+    entrypoint: tuple[str, ...] = ()
+    cmd: tuple[str, ...] = ()
+    env: tuple[str, ...] = ()
+    working_dir: str = ""
+    user: str = ""
+    fault: str = ""
+
+
+NO_PROCESS = Process()
+
+
+@dataclass(frozen=True)
 class ImageConfig:
     """The used parts of an image config: platform, one diffID for each layer (base layer first), and time of creation.
 
@@ -51,6 +66,7 @@ class ImageConfig:
     platform: Platform
     diff_ids: tuple[str, ...]
     created: str = ""
+    process: Process = NO_PROCESS
 
 
 def is_index(content: bytes, media_type: str) -> bool:
@@ -143,7 +159,28 @@ def parse_config(content: bytes, layers: int) -> ImageConfig:
         architecture=str(data.get("architecture", "")),
         variant=str(data.get("variant", "")),
     )
-    return ImageConfig(platform=platform, diff_ids=checked, created=str(data.get("created", "")))
+    process = _parse_process(data.get("config"))
+    return ImageConfig(platform, checked, created=str(data.get("created", "")), process=process)
+
+
+def _parse_process(data: object) -> Process:
+    """Return what a config says about its program. Most images are booted, and for these a fault does not matter."""
+    given = data if isinstance(data, dict) else {}
+    lists = {name: given.get(name) or [] for name in ("Entrypoint", "Cmd", "Env")}
+    texts = {name: given.get(name) or "" for name in ("WorkingDir", "User")}
+    for name, value in lists.items():
+        if not isinstance(value, list) or not all(isinstance(item, str) and "\0" not in item for item in value):
+            return Process(fault=f"its {name} is not a list of texts")
+    for name, value in texts.items():
+        if not isinstance(value, str) or "\0" in value:
+            return Process(fault=f"its {name} is not a text")
+    return Process(
+        entrypoint=tuple(lists["Entrypoint"]),
+        cmd=tuple(lists["Cmd"]),
+        env=tuple(lists["Env"]),
+        working_dir=texts["WorkingDir"],
+        user=texts["User"],
+    )
 
 
 def _object(content: bytes, fields: AbstractSet[str] = FIELDS | _SCHEMA_1_FIELDS) -> dict[str, object]:

@@ -13,13 +13,13 @@ from enum import StrEnum
 
 from bootc_live.base.errors import SourceError
 from bootc_live.base.numbers import LARGEST_SIZE, decimal
-from bootc_live.formats.oci.descriptor import Descriptor
+from bootc_live.formats.oci.descriptor import UNPACKED, Descriptor
 from bootc_live.system.inflate.gzip import GZIP
 from bootc_live.system.inflate.streams import compression
 from bootc_live.system.inflate.zstd import ZSTD
 
 # Set in the layer's descriptor by eStargz (stargz-snapshotter, BuildKit, containers/storage) and umoci.
-ANNOTATIONS = ("io.containers.estargz.uncompressed-size", "ci.umo.uncompressed_blob_size")
+ANNOTATIONS = ("io.containers.estargz.uncompressed-size", UNPACKED)
 # Layers of real systems unpack to 1.5 to 4 times their size; a larger figure is not believed.
 MOST_TIMES = 20
 # The median for gzip layers of Debian and Fedora systems.

@@ -134,6 +134,11 @@ class LayerStore:
             hasher.update(os.pread(self._fd, min(_ALIGN, layer.offset + layer.size - begin), begin))
         return f"{algorithm}:{hasher.hexdigest()}"
 
+    def last_bytes(self, layer: VerifiedLayer, count: int) -> bytes:
+        """Return the end of a finished layer."""
+        count = min(count, layer.size)
+        return os.pread(self._fd, count, layer.offset + layer.size - count)
+
     def drop(self, offset: int, size: int) -> None:
         """Free the memory of a part of the file."""
         punch_hole(self._fd, offset, size)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from bootc_live.base.errors import RootfsError, RunError
 from bootc_live.base.log import Recorder
 from bootc_live.config.model import WritableParts
+from bootc_live.formats.oci.manifest import NO_PROCESS, Process
 from bootc_live.image.verified import ResolvedImage
 from bootc_live.rootfs.layouts.built import BuiltRoot
 from bootc_live.rootfs.tree.live import PLACES
@@ -26,14 +27,16 @@ _LABELS_LOST = (
 class MountedRoot:
     """A root mounted with all its parts below ``path``; ``source_text`` is the image as typed.
 
-    ``state`` is the partition that keeps /var and /etc, if any. ``unlabelled`` are directories on a tmpfs, as absolute
-    paths in the root, to be labelled once the kernel has a policy: a tmpfs forgets labels that were set before.
+    ``process`` is what the image says about its program. ``state`` is the partition that keeps /var and /etc, if any.
+    ``unlabelled`` are directories on a tmpfs, as absolute paths in the root, to be labelled once the kernel has a
+    policy: a tmpfs forgets labels that were set before.
     """
 
     path: str
     source_text: str
     state: State | None = None
     unlabelled: tuple[str, ...] = ()
+    process: Process = NO_PROCESS
 
 
 @contextmanager
@@ -78,7 +81,7 @@ class _Mounting:
         lower = self._root(built)
         self._etc(built, lower, state)
         state = self._var(state, image.identity)
-        return MountedRoot(self._top, image.source_text, state, tuple(self._unlabelled))
+        return MountedRoot(self._top, image.source_text, state, tuple(self._unlabelled), image.config.process)
 
     def _root(self, built: BuiltRoot) -> str:
         """Mount the root; return where it is without its writable part."""

@@ -1,0 +1,1 @@
+"""Landing on a machine that already runs another system."""

@@ -1,0 +1,1 @@
+"""Roots that are not images: a directory, or a tar of its files."""
