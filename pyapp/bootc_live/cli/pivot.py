@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
-from bootc_live.base.errors import ConfigError, LandingError
+from bootc_live.base.errors import BootcLiveError, ConfigError, LandingError
 from bootc_live.base.log import Recorder
 from bootc_live.base.output import print_details, print_json
 from bootc_live.cli.arguments import desk_access, layered_argument, require_root, workspace
@@ -33,7 +33,7 @@ from bootc_live.system.memory import peak_memory
 _CONTAINER = "/run/systemd/container"
 
 
-class _OnlyPlanned(Exception):  # noqa: N818
+class _OnlyPlannedError(BootcLiveError):
     """A dry run has said what would be done."""
 
 
@@ -63,7 +63,7 @@ def main(arguments: argparse.Namespace) -> int:
             access = desk_access(arguments, recorder, directory)
             run = Run(config, "", [spec], access, directory, recorder, peak)
             land_root(run, landing, means, ours=arguments.workdir is None, approve=approve)
-    except _OnlyPlanned:
+    except _OnlyPlannedError:
         recorder.say("dry run: nothing was fetched or changed")
     return 0
 
@@ -117,7 +117,7 @@ def _approve(plan: PivotPlan, arguments: argparse.Namespace) -> None:
     elif plan.way is not Way.CONTAIN or arguments.dry_run:
         print_details(plan.text())
     if arguments.dry_run:
-        raise _OnlyPlanned
+        raise _OnlyPlannedError("dry run", hint="-")
     if plan.way is Way.CONTAIN or arguments.yes:
         return
     if not _agreed():
