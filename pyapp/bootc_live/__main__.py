@@ -9,9 +9,10 @@ import sys
 import threading
 import traceback
 from contextlib import nullcontext
+from typing import Any
 
 from bootc_live.base.advice import advise_at_desk
-from bootc_live.base.errors import BootcLiveError
+from bootc_live.base.errors import BootcLiveError, ConfigError
 from bootc_live.base.output import append_message, discard_results, flush_results, print_details, print_message
 from bootc_live.base.redact import redact
 from bootc_live.cli.parser import parse_arguments
@@ -41,8 +42,7 @@ def _work(arguments: argparse.Namespace, errors_to: str | None) -> int:
     try:
         unshare_mounts()
         with nullcontext() if arguments.verb == "boot" else advise_at_desk():
-            verb = importlib.import_module(f"bootc_live.cli.{arguments.verb}")
-            code: int = verb.main(arguments)
+            code: int = _verb(arguments.verb).main(arguments)
         flush_results()
     except BootcLiveError as error:
         _report(error.message, error.hint, errors_to)
@@ -59,6 +59,17 @@ def _work(arguments: argparse.Namespace, errors_to: str | None) -> int:
         _print_traceback(error)
         return EXIT_INTERNAL
     return code
+
+
+def _verb(name: str) -> Any:
+    try:
+        return importlib.import_module(f"bootc_live.cli.{name}")
+    except ModuleNotFoundError as error:
+        if error.name != f"bootc_live.cli.{name}":
+            raise
+        raise ConfigError(
+            f"an initramfs has no {name!r}", hint="use the program as it is built, build/bootc-live.pyz"
+        ) from error
 
 
 def _killed(number: int) -> tuple[str, str]:

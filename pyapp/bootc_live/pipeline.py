@@ -12,7 +12,7 @@ from bootc_live.base.log import Recorder
 from bootc_live.config.model import Config
 from bootc_live.config.next_kernel.handover import Handover
 from bootc_live.config.source_spec import AnySpec
-from bootc_live.image.layered import parts_of, trusted_candidate
+from bootc_live.image.candidate import parts_of, trusted_candidate
 from bootc_live.image.recipe import Attempt, Fetched, Plan, Recipe, all_failed, failed
 from bootc_live.image.resolve import Wanted
 from bootc_live.image.store.layer_store import layer_store

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import sys
+from contextlib import suppress
 
 LONGEST = 4096
 _CUT = " … (cut)"
 _KERNEL_LOG = "/dev/kmsg"
 # The kernel rejects longer records. It prints level 3 (error) even with "quiet".
 _RECORD, _LEVEL = 900, b"<3>"
+_logs: list[str] = []
 
 
 def one_line(text: str, limit: int = LONGEST) -> str:
@@ -26,8 +28,19 @@ def one_line(text: str, limit: int = LONGEST) -> str:
 
 
 def print_message(text: str) -> None:
-    """Print a line to standard error, which a unit connects to console and journal."""
+    """Print a line to standard error, which a unit connects to console and journal, and to the log if there is one."""
     print(f"bootc-live: {one_line(text)}", file=sys.stderr, flush=True)
+    for path in _logs:
+        # It must not end what it tells of.
+        with suppress(OSError):
+            append_message(path, text)
+
+
+def log_messages(path: str) -> None:
+    """Also append all messages to a file from now on. Raises OSError if that is impossible."""
+    with open(path, "ab"):
+        pass
+    _logs.append(path)
 
 
 def print_details(lines: list[str]) -> None:

@@ -23,7 +23,6 @@ from bootc_live.config.source_spec import (
 )
 from bootc_live.rootfs.workspace import directory_workspace, ram_workspace
 from bootc_live.source.access import Access
-from bootc_live.source.rootfs.tar import holds_images, is_layout
 
 
 def require_root(verb: str) -> None:
@@ -66,6 +65,9 @@ def layered_argument(arguments: argparse.Namespace) -> AnySpec:
 
 
 def _layer(source_text: str) -> LayerSpec:
+    # A late import: an initramfs does not have that module.
+    from bootc_live.source.rootfs.tar import holds_images, is_layout
+
     spec = _parsed(source_text)
     if isinstance(spec, ArchiveFile) and os.path.isdir(spec.path):
         return spec if is_layout(spec.path) else RootfsDirectory(spec.path, spec.source_text)

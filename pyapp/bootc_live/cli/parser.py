@@ -220,7 +220,9 @@ def _build(parser: argparse.ArgumentParser) -> None:
 def _pivot(parser: argparse.ArgumentParser) -> None:
     _sources(parser)
     parser.add_argument("--contain", action="store_true", help="only rehearse it: run the root in namespaces")
-    parser.add_argument("--via", choices=["soft-reboot"], help="how the root is replaced [the best way there is]")
+    parser.add_argument(
+        "--via", choices=["soft-reboot", "kexec"], help="how the root is replaced [the best way there is]"
+    )
     parser.add_argument("--network", choices=["none", "host"], default="none", help="of --contain [%(default)s]")
     parser.add_argument("--entrypoint", metavar="PROGRAM", help="run this in place of the image's Entrypoint")
     parser.add_argument(
@@ -233,6 +235,17 @@ def _pivot(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="show the old root below DIR [%(const)s]",
     )
+    parser.add_argument(
+        "--headless", action="store_true", help="go on as a service; refuse a root that nobody can reach"
+    )
+    parser.add_argument("--yes-i-have-a-console", action="store_true", help="with --headless: do not refuse it")
+    parser.add_argument(
+        "--rollback-after",
+        metavar="TIME",
+        help="reboot into the installed system after TIME, such as 5m, unless /run/bootc-live/confirmed exists then",
+    )
+    parser.add_argument("--log", metavar="FILE", help="also write all messages to FILE")
+    parser.add_argument("--detached", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument(
         "--cmdline", default="", metavar="TEXT", help="kernel arguments of a boot: layout, limits, trust"
     )

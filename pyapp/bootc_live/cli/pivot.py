@@ -6,35 +6,72 @@ import argparse
 import gc
 import os
 import signal
+import socket
 import sys
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 from bootc_live.base.errors import BootcLiveError, ConfigError, LandingError
 from bootc_live.base.log import Recorder
-from bootc_live.base.output import print_details, print_json
+from bootc_live.base.output import log_messages, print_details, print_json
 from bootc_live.cli.arguments import desk_access, layered_argument, require_root, workspace
+from bootc_live.config.cmdline.karg import Kind
 from bootc_live.config.cmdline.parse import parse_cmdline
-from bootc_live.config.model import Config
+from bootc_live.config.cmdline.values import parse_value
+from bootc_live.config.model import Backing, Config, Kexec
+from bootc_live.config.next_kernel.handover import LAYOUT
+from bootc_live.config.source_spec import AnySpec, Layered
 from bootc_live.image.candidate import Candidate
+from bootc_live.image.layout_recorder import RecordLimit
+from bootc_live.landing.kexec.kexec import running_cmdline
+from bootc_live.landing.kexec.next_kernel import plan_handover
+from bootc_live.landing.pivot.by_kexec import PivotByKexec, next_kernel_cmdline
 from bootc_live.landing.pivot.contain import ContainedLanding
 from bootc_live.landing.pivot.machine import Machine, Way, running_machine, ways
+from bootc_live.landing.pivot.network import present_network
 from bootc_live.landing.pivot.plan import PivotPlan
 from bootc_live.landing.pivot.program import Wanted
 from bootc_live.landing.pivot.soft_reboot import SoftRebootLanding
-from bootc_live.pipeline import Run, land_root
+from bootc_live.pipeline import Run, land_kernel, land_root
 from bootc_live.receipt.file import DEFAULT_PATH
+from bootc_live.rootfs.boot_files.extract import boot_file_recipe
 from bootc_live.rootfs.layouts.mountable import obstacle, require_overlay
 from bootc_live.rootfs.memory.host import present_means
 from bootc_live.rootfs.plan import RootPlan, check_options
+from bootc_live.rootfs.workspace import ram_workspace
 from bootc_live.system.cleanup.guard import call_in_parent
-from bootc_live.system.memory import peak_memory
+from bootc_live.system.memory import peak_memory, unreclaimable_bytes
+from bootc_live.system.run import require_program, run
 
-_CONTAINER = "/run/systemd/container"
+_UNIT = "bootc-live-pivot"
+# In the abstract namespace: it is gone with the process that has it.
+_LOCK = "\0bootc-live-pivot"
+# /run stays when the root is replaced.
+_LOG = "/run/bootc-live-pivot.log"
+_INTERVAL = 0.02
 
 
 class _OnlyPlannedError(BootcLiveError):
-    """A dry run has said what would be done."""
+    """What would be done was shown, and nothing more was asked for."""
+
+
+@dataclass(frozen=True)
+class _Pivot:
+    """What was asked for, and of which machine."""
+
+    arguments: argparse.Namespace
+    spec: AnySpec
+    config: Config
+    machine: Machine
+    way: Way
+    recorder: Recorder
+
+    def approve(self, found: Candidate, root: RootPlan | None) -> None:
+        """Show the plan, and ask; raise LandingError if the answer is no."""
+        arguments = self.arguments
+        wanted, keep = _wanted(arguments), arguments.keep_old_root
+        _approve(PivotPlan(found.image, root, self.machine, self.way, wanted, keep), arguments)
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -42,29 +79,58 @@ def main(arguments: argparse.Namespace) -> int:
     spec = layered_argument(arguments)
     config = _config(arguments)
     require_root("pivot")
+    if arguments.log:
+        log_messages(arguments.log)
     machine = running_machine()
-    way = _way(arguments, machine)
-    if not (arguments.yes or arguments.dry_run or way is Way.CONTAIN or os.isatty(0)):
+    pivot = _Pivot(arguments, spec, config, machine, _way(arguments, machine), Recorder())
+    if not (arguments.yes or arguments.dry_run or pivot.way is Way.CONTAIN or os.isatty(0)):
         raise ConfigError("nobody can be asked here", hint="look at the plan with --dry-run, then use --yes")
+    if arguments.headless and not arguments.detached and arguments.yes:
+        return _go_on_as_service(arguments)
     gc.disable()
-    recorder = Recorder()
-    landing = _landing(way, arguments)
+    with _only_one(pivot.way):
+        try:
+            return _into_kernel(pivot) if pivot.way is Way.KEXEC else _into_root(pivot)
+        except _OnlyPlannedError:
+            if not arguments.dry_run:
+                return _go_on_as_service(arguments)
+            pivot.recorder.say("dry run: nothing was fetched or changed")
+    return 0
+
+
+def _into_root(pivot: _Pivot) -> int:
+    arguments, config, recorder = pivot.arguments, pivot.config, pivot.recorder
+    landing = _landing(pivot.way, arguments)
     landing.check()
     require_overlay(config)
     means = replace(present_means(), obstacle=obstacle)
     check_options(config, means, recorder)
+    with peak_memory() as peak, workspace(arguments.workdir, config.backing) as directory:
+        access = desk_access(arguments, recorder, directory)
+        job = Run(config, "", [pivot.spec], access, directory, recorder, peak)
+        land_root(job, landing, means, ours=arguments.workdir is None, approve=pivot.approve)
+    return landing.status if isinstance(landing, ContainedLanding) else 0
 
-    def approve(found: Candidate, root: RootPlan) -> None:
-        plan = PivotPlan(found.image, root, machine, way, _wanted(arguments), arguments.keep_old_root)
-        _approve(plan, arguments)
 
-    try:
-        with peak_memory() as peak, workspace(arguments.workdir, config.backing) as directory:
-            access = desk_access(arguments, recorder, directory)
-            run = Run(config, "", [spec], access, directory, recorder, peak)
-            land_root(run, landing, means, ours=arguments.workdir is None, approve=approve)
-    except _OnlyPlannedError:
-        recorder.say("dry run: nothing was fetched or changed")
+def _into_kernel(pivot: _Pivot) -> int:
+    arguments, config, recorder, spec = pivot.arguments, pivot.config, pivot.recorder, pivot.spec
+    if isinstance(spec, Layered):
+        raise LandingError("'--via kexec' takes one image", hint="make one of them: bootc-live build … -o FILE.oci")
+    cmdline = next_kernel_cmdline(spec.source_text, arguments.cmdline, running_cmdline(), present_network())
+
+    def limit(found: Candidate) -> RecordLimit:
+        pivot.approve(found, None)
+        return plan_handover(config, found)
+
+    with (
+        peak_memory(unreclaimable_bytes, _INTERVAL) as peak,
+        ram_workspace(Backing(size=config.backing.size)) as directory,
+    ):
+        landing = PivotByKexec(Kexec(), [spec], cmdline, directory, recorder)
+        landing.check()
+        access = desk_access(arguments, recorder, directory)
+        job = Run(config, cmdline, [spec], access, directory, recorder, peak)
+        land_kernel(job, landing, boot_file_recipe(directory, recorder, LAYOUT.lstrip("/"), limit))
     return 0
 
 
@@ -103,11 +169,54 @@ def _landing(way: Way, arguments: argparse.Namespace) -> ContainedLanding | Soft
     wanted = _wanted(arguments)
     if way is Way.CONTAIN:
         return ContainedLanding(wanted, network=arguments.network == "host")
-    return SoftRebootLanding(wanted, DEFAULT_PATH, arguments.keep_old_root)
+    return SoftRebootLanding(
+        wanted,
+        DEFAULT_PATH,
+        arguments.keep_old_root,
+        needs_way_back=arguments.headless and not arguments.yes_i_have_a_console,
+        rollback_after=_seconds(arguments.rollback_after),
+    )
+
+
+def _seconds(text: str | None) -> int | None:
+    try:
+        found = None if text is None else parse_value(Kind.SECONDS, text)
+    except ValueError as error:
+        raise ConfigError(f"'--rollback-after {text}' {error}", hint="write it as 300, 5m or 1h") from error
+    return int(found) if isinstance(found, float) else None
 
 
 def _wanted(arguments: argparse.Namespace) -> Wanted:
     return Wanted(arguments.entrypoint, tuple(arguments.command) if arguments.command else None)
+
+
+@contextmanager
+def _only_one(way: Way) -> Iterator[None]:
+    """Raise LandingError if another pivot is on its way."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as lock:
+        if way is not Way.CONTAIN:
+            try:
+                lock.bind(_LOCK)
+            except OSError as error:
+                raise LandingError(
+                    "another pivot is under way", hint=f"wait for it, or look at 'journalctl --unit {_UNIT}'"
+                ) from error
+        yield
+
+
+def _go_on_as_service(arguments: argparse.Namespace) -> int:
+    """Start this command again as a service, which no session takes with it."""
+    program = require_program("systemd-run", "go on as a service", "systemd")
+    log = arguments.log or _LOG
+    words = [word for word in sys.argv[1:] if word != "--yes"]
+    place = words.index("--") if "--" in words else len(words)
+    words[place:place] = ["--yes", "--detached", *([] if arguments.log else ["--log", log])]
+    options = [f"--unit={_UNIT}", "--collect", "--quiet", "--same-dir", "--description=Pivot into another root"]
+    # Without this, an ordinary stop of its scope would be allowed to end it in the middle.
+    options += ["--property=KillMode=process", "--property=RefuseManualStop=yes"]
+    run([program, *options, "--", sys.executable, os.path.abspath(sys.argv[0]), *words])
+    print_details([f"it goes on as {_UNIT}.service: journalctl --follow --unit {_UNIT}", f"log: {log}"])
+    return 0
 
 
 def _approve(plan: PivotPlan, arguments: argparse.Namespace) -> None:
@@ -122,6 +231,8 @@ def _approve(plan: PivotPlan, arguments: argparse.Namespace) -> None:
         return
     if not _agreed():
         raise LandingError("the pivot was not confirmed", hint="nothing was changed")
+    if arguments.headless:
+        raise _OnlyPlannedError("confirmed", hint="-")
 
 
 def _agreed() -> bool:

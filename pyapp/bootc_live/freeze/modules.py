@@ -26,8 +26,14 @@ _ONLY_FOR = {
 }
 # Features that a feature needs.
 _NEEDS = {"registry": ("net",)}
-# Neither this package nor modules that import it are needed in an initramfs.
+# What an initramfs does not need, and neither the modules that import this package.
 _PACKER = "bootc_live.freeze"
+_NOT_PACKED = (
+    _PACKER,
+    *("bootc_live.cli.build", "bootc_live.cli.pivot", "bootc_live.landing.pivot"),
+    *("bootc_live.image.layered", "bootc_live.source.rootfs"),
+    *("bootc_live.artifacts.oci_image", "bootc_live.artifacts.rootfs_tar", "bootc_live.formats.tar.writer"),
+)
 _LIBRARIES = {"registry": ("oras.provider",)}
 
 # Runs in an interpreter that has imported only its own start modules.
@@ -109,7 +115,7 @@ def _own_modules(features: set[str]) -> list[str]:
 
 def _wanted(name: str, features: set[str]) -> bool:
     needed = {feature for top, feature in _ONLY_FOR.items() if f"{name}.".startswith(f"{top}.")}
-    return not name.startswith(_PACKER) and needed <= features
+    return not name.startswith(_NOT_PACKED) and needed <= features
 
 
 def _imports(name: str) -> Iterable[str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from bootc_live.base.log import Recorder
-from bootc_live.config.source_spec import ArchiveFile, SourceSpec
+from bootc_live.config.source_spec import AnySpec, ArchiveFile, Layered, SourceSpec
 from bootc_live.image.detached import Beside, Evidence, signatures_beside, signed_source
 from bootc_live.image.fetch import fetch_layers
 from bootc_live.image.fetch_stream import resolve_stream, stream_candidate
@@ -62,6 +62,28 @@ class _BlobCandidate:
         source = self.source if blobs is None else blobs.wrap(self.source, self.image, self.known)
         with self.recorder.phase("fetch", "fetching and verifying layers"):
             return fetch_layers(source, self.image, self.store, self.recorder, sink)
+
+
+@contextmanager
+def trusted_candidate(
+    spec: AnySpec, access: Access, wanted: Wanted, store: LayerStore, recorder: Recorder
+) -> Iterator[tuple[Candidate, TrustVerdict]]:
+    """Open a source, find its image, and decide whether it may be used; raise SourceError and ImageError."""
+    if isinstance(spec, Layered):
+        # A late import: a boot has no such source, and an initramfs not that module.
+        from bootc_live.image.layered import layered_candidate
+
+        with layered_candidate(spec, access, wanted, store, recorder) as layered:
+            yield layered
+        return
+    check_source(spec, access.trust, access.pin)
+    with candidate(spec, access, wanted, store, recorder) as found:
+        yield found, check_trust(spec, found.evidence, access.trust, access.pin, recorder.say)
+
+
+def parts_of(spec: AnySpec) -> int:
+    """Return how many parts of a data file a source uses."""
+    return 2 if isinstance(spec, Layered) else 1
 
 
 @contextmanager

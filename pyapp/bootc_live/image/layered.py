@@ -14,17 +14,17 @@ from dataclasses import dataclass
 from bootc_live.base.errors import ImageError, SourceError, TrustError, about
 from bootc_live.base.log import Recorder
 from bootc_live.config.model import Require
-from bootc_live.config.source_spec import AnySpec, Layered, RootfsDirectory, RootfsTar
+from bootc_live.config.source_spec import Layered, RootfsDirectory, RootfsTar
 from bootc_live.formats.oci.descriptor import Descriptor
 from bootc_live.formats.tar.writer import END
-from bootc_live.image.candidate import Candidate, candidate
+from bootc_live.image.candidate import Candidate, trusted_candidate
 from bootc_live.image.detached import Evidence, FileSignatures
 from bootc_live.image.fetch import fetch_layers
 from bootc_live.image.layout_recorder import LayoutRecorder
 from bootc_live.image.resolve import Wanted
 from bootc_live.image.sink import DataFile, LayerSink
 from bootc_live.image.store.layer_store import LayerStore
-from bootc_live.image.trust import TrustVerdict, check_source, check_trust
+from bootc_live.image.trust import TrustVerdict
 from bootc_live.image.verified import ResolvedImage, VerifiedImage, joined_image, local_image, verified_layer
 from bootc_live.source.access import Access
 from bootc_live.source.interface import Mirrored, Peekable, Source, StreamSource, TopManifest
@@ -33,23 +33,10 @@ from bootc_live.source.rootfs.tar import read_file, without_xz
 
 
 @contextmanager
-def trusted_candidate(
-    spec: AnySpec, access: Access, wanted: Wanted, store: LayerStore, recorder: Recorder
-) -> Iterator[tuple[Candidate, TrustVerdict]]:
-    """Open a source, find its image, and decide whether it may be used; raise SourceError and ImageError."""
-    if isinstance(spec, Layered):
-        with _layered(spec, access, wanted, store, recorder) as found:
-            yield found
-        return
-    check_source(spec, access.trust, access.pin)
-    with candidate(spec, access, wanted, store, recorder) as found:
-        yield found, check_trust(spec, found.evidence, access.trust, access.pin, recorder.say)
-
-
-@contextmanager
-def _layered(
+def layered_candidate(
     spec: Layered, access: Access, wanted: Wanted, store: LayerStore, recorder: Recorder
 ) -> Iterator[tuple[Candidate, TrustVerdict]]:
+    """Open all parts of a source as one image, each of which is judged by its own; raise SourceError and ImageError."""
     images, verdicts = [], []
     sources: dict[str, Source] = {}
     with ExitStack() as opened:
@@ -72,11 +59,6 @@ def _layered(
         store.next_source()
         joined = joined_image(images, spec.source_text)
         yield _LayeredCandidate(_Together(joined, sources), joined, store, recorder), _together(verdicts)
-
-
-def parts_of(spec: AnySpec) -> int:
-    """Return how many parts of a data file a source uses."""
-    return 2 if isinstance(spec, Layered) else 1
 
 
 def _local(

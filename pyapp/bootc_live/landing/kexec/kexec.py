@@ -150,7 +150,7 @@ class KexecLanding:
         if digest is None:
             # A docker-archive is pinned by its config digest, which no registry knows.
             kexec = replace(kexec, append=(*kexec.append, f"bootc.live.digest={made.image.identity}"))
-        cmdline = next_cmdline(self.cmdline, made.files.arguments, kexec, digest, _running_cmdline())
+        cmdline = next_cmdline(self.cmdline, made.files.arguments, kexec, digest, running_cmdline())
         used = self.sources[len(made.attempts) - 1]
         rest = used if made.layout is None or made.layout.missing else None
         # If an earlier source supplied some layers, only the archive has the others.
@@ -212,7 +212,8 @@ def _size(path: str) -> int:
     return os.path.getsize(path)
 
 
-def _running_cmdline() -> str:
+def running_cmdline() -> str:
+    """Return the command line of this kernel."""
     with open("/proc/cmdline", encoding="utf-8", errors="surrogateescape") as file:
         return file.read()
 

@@ -57,19 +57,30 @@ def _machine_id(root: str, old: str) -> Iterator[Carried]:
 
 
 def _resolver(root: str, old: str) -> Iterator[Carried]:
-    path = os.path.join(root, "etc/resolv.conf")
-    if os.path.islink(path) or _text(root, "etc/resolv.conf"):
-        # A link leads to what a service of the new system writes.
+    if os.path.islink(os.path.join(resolve_below(root, "etc") or root, "resolv.conf")):
+        # It leads to what a service of the new system writes.
         return
-    content = _text(old, "etc/resolv.conf")
-    servers = [
-        line.split()[1] for line in content.splitlines() if line.startswith("nameserver ") and len(line.split()) > 1
-    ]
-    if servers and all(server in _STUBS for server in servers):
-        content = _text(old, _BEHIND_THE_STUB) or content
-    if content:
+    content = _resolv_conf(old)
+    if content and not _text(root, "etc/resolv.conf"):
         _write(root, "etc/resolv.conf", f"{content}\n")
         yield Carried("resolver")
+
+
+def name_servers(old: str = "/") -> list[str]:
+    """Return the addresses of the name servers that the system ``old`` asks."""
+    return _servers(_resolv_conf(old))
+
+
+def _resolv_conf(old: str) -> str:
+    content = _text(old, "etc/resolv.conf")
+    if set(_servers(content)) <= set(_STUBS):
+        content = _text(old, _BEHIND_THE_STUB) or content
+    return content
+
+
+def _servers(content: str) -> list[str]:
+    words = [line.split() for line in content.splitlines()]
+    return [line[1] for line in words if len(line) > 1 and line[0] == "nameserver"]
 
 
 def _ssh(root: str, old: str) -> Iterator[Carried]:

@@ -32,13 +32,15 @@ _HINT = "try another image, or another program with --entrypoint"
 class ContainedLanding:
     """Runs a root's program in namespaces of its own, and waits for it; a ``Landing``.
 
-    ``network`` shares that of the machine; otherwise there is none but the loopback interface.
+    ``network`` shares that of the machine; otherwise there is none but the loopback interface. ``status`` is the
+    program's, as a shell gives it.
     """
 
     wanted: Wanted
     network: bool = False
+    status: int = 0
     _program: Program | None = None
-    _run: Callable[[], None] | None = None
+    _run: Callable[[], int] | None = None
     _stack: ExitStack = field(default_factory=ExitStack)
 
     def check(self) -> None:
@@ -58,18 +60,18 @@ class ContainedLanding:
         return f"{self._program.argv[0]} can be started"
 
     def commit(self) -> str:
-        """Run the program to its end; raise LandingError if it fails."""
+        """Run the program to its end; raise LandingError if it cannot be started."""
         assert self._run is not None, "prepared"
-        self._run()
-        return "the program has ended"
+        self.status = self._run()
+        return f"the program has ended, with {self.status}"
 
     def undo(self) -> None:
         """Close the copy."""
         self._stack.close()
 
 
-def run_contained(tree: int, program: dict[str, Any], network: bool) -> None:
-    """Run a program in a tree of mounts; raise LandingError if it cannot be started, or fails."""
+def run_contained(tree: int, program: dict[str, Any], network: bool) -> int:
+    """Run a program in a tree of mounts and return its status; raise LandingError if it cannot be started."""
     given = Program(**program)
     reading, told = os.pipe()
     try:
@@ -86,8 +88,7 @@ def run_contained(tree: int, program: dict[str, Any], network: bool) -> None:
         os.close(tree)
     if problem:
         raise LandingError(f"{given.argv[0]!r} cannot be started: {problem}", hint=_HINT)
-    if status:
-        raise LandingError(f"{given.argv[0]!r} exited with {status}", hint="look at what it printed")
+    return status
 
 
 def _become(tree: int, place: str, program: Program, told: int, *, network: bool) -> NoReturn:

@@ -20,7 +20,7 @@ class PivotPlan:
     """What will be fetched, how it is kept, and what becomes of the system that runs."""
 
     image: ResolvedImage
-    root: RootPlan
+    root: RootPlan | None
     machine: Machine
     way: Way
     wanted: Wanted
@@ -28,13 +28,10 @@ class PivotPlan:
 
     def text(self) -> list[str]:
         """Return the plan as lines that begin with a label."""
-        estimate = self.root.estimate
         lines = [
             f"image     {self.image.source_text}",
             f"digest    {self.image.identity}",
-            f"fetch     {mib(estimate.size)}, {mib(estimate.unpacked)} unpacked",
-            f"memory    {self.root.why}",
-            f"program   {_program(self.image.config.process, self.wanted)}",
+            *self._sizes(),
             f"way       {self._way()}",
         ]
         if self.way is Way.CONTAIN:
@@ -47,21 +44,21 @@ class PivotPlan:
             *lines,
             f"ends      {len(self.machine.services)} services: {names}{more}",
             f"          {self.machine.processes} processes, {self.machine.sessions} sessions",
-            f"stays     kernel {os.uname().release}, addresses and routes, what is mounted below /run",
-            f"old root  {self.keep_old_root or 'let go; nothing is changed on disks'}",
+            *self._stays(),
             "back      reboot: the installed system starts again",
         ]
 
     def data(self) -> dict[str, object]:
         """Return the plan for JSON; sizes are bytes."""
-        estimate, need = self.root.estimate, self.root.need
+        root, sizes = self.root, dict[str, object]()
+        if root is not None:
+            sizes = {"unpacked": root.estimate.unpacked, "layout": str(root.option)}
+            sizes["memory"] = {"needed": root.need.memory, "available": root.room.available}
         return {
             "source": self.image.source_text,
             "manifest_digest": self.image.manifest_digest,
-            "fetch": estimate.size,
-            "unpacked": estimate.unpacked,
-            "layout": str(self.root.option),
-            "memory": {"needed": need.memory, "available": self.root.room.available},
+            "fetch": self.image.compressed_size,
+            **sizes,
             "way": str(self.way),
             "init": self.machine.init,
             "systemd": self.machine.systemd or None,
@@ -74,7 +71,27 @@ class PivotPlan:
     def _way(self) -> str:
         if self.way is Way.CONTAIN:
             return "in namespaces of its own"
+        if self.way is Way.KEXEC:
+            return f"systemd {self.machine.systemd} stops everything, and the image's own kernel starts"
         return f"soft reboot of systemd {self.machine.systemd}"
+
+    def _sizes(self) -> list[str]:
+        if self.root is None:
+            return [f"fetch     {mib(self.image.compressed_size)}"]
+        estimate = self.root.estimate
+        return [
+            f"fetch     {mib(estimate.size)}, {mib(estimate.unpacked)} unpacked",
+            f"memory    {self.root.why}",
+            f"program   {_program(self.image.config.process, self.wanted)}",
+        ]
+
+    def _stays(self) -> list[str]:
+        if self.way is Way.KEXEC:
+            return ["stays     nothing: it is a boot, without the firmware; disks are not changed"]
+        return [
+            f"stays     kernel {os.uname().release}, addresses and routes, what is mounted below /run",
+            f"old root  {self.keep_old_root or 'let go; nothing is changed on disks'}",
+        ]
 
 
 def _program(process: Process, wanted: Wanted) -> str:

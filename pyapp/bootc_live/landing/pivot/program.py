@@ -152,7 +152,7 @@ def _user(root: str, user: str, source_text: str) -> tuple[int, int, tuple[int, 
     name, _, group = user.partition(":")
     if not name:
         return 0, 0, ()
-    users, groups = _table(root, "etc/passwd"), _table(root, "etc/group")
+    users, groups = read_table(root, "etc/passwd"), read_table(root, "etc/group")
     entry = next((fields for fields in users if name in (fields[0], fields[2])), None)
     try:
         uid = int(entry[2] if entry else name)
@@ -167,7 +167,8 @@ def _user(root: str, user: str, source_text: str) -> tuple[int, int, tuple[int, 
     return uid, gid, member
 
 
-def _table(root: str, name: str) -> Sequence[list[str]]:
+def read_table(root: str, name: str) -> Sequence[list[str]]:
+    """Return the fields of passwd(5) or group(5) in the tree ``root``, without lines that are damaged."""
     path = resolve_below(root, name)
     if path is None or not os.path.isfile(path):
         return []
@@ -177,5 +178,5 @@ def _table(root: str, name: str) -> Sequence[list[str]]:
 
 
 def _home(root: str, uid: int) -> str:
-    homes = [fields[5] for fields in _table(root, "etc/passwd") if int(fields[2]) == uid and len(fields) > 5]
+    homes = [fields[5] for fields in read_table(root, "etc/passwd") if int(fields[2]) == uid and len(fields) > 5]
     return homes[0] if homes and homes[0] else "/"

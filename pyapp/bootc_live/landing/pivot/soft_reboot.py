@@ -6,15 +6,18 @@ The kernel stays, and with it addresses, routes and what is mounted below /run. 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 
 from bootc_live.base.errors import LandingError, RunError
-from bootc_live.landing.pivot.carry import carry_over
+from bootc_live.landing.pivot.carry import carry_over, name_servers
+from bootc_live.landing.pivot.network import Interface, network_files, present_network
 from bootc_live.landing.pivot.old_root import show_old_root
 from bootc_live.landing.pivot.program import Wanted, find_program
+from bootc_live.landing.pivot.units import rollback_units
+from bootc_live.landing.pivot.way_back import way_back
 from bootc_live.landing.protocol import Receipt
 from bootc_live.landing.sysroot.modules import check_modules
 from bootc_live.receipt.file import written_receipt
@@ -31,13 +34,18 @@ NEXT_ROOT = "/run/nextroot"
 class SoftRebootLanding:
     """Lets systemd switch to a mounted root; a ``Landing``.
 
-    ``keep_old_root`` is the directory in the new root that shows the old one; None lets it go.
+    ``keep_old_root`` is the directory in the new root that shows the old one; None lets it go. ``needs_way_back``
+    refuses a root that nobody can reach by ssh. Seconds after ``rollback_after``, the machine reboots unless somebody
+    confirms.
     """
 
     wanted: Wanted
     receipt_path: str
     keep_old_root: str | None = None
+    needs_way_back: bool = False
+    rollback_after: int | None = None
     carried: list[str] = field(default_factory=list)
+    _files: dict[str, str] = field(default_factory=dict)
     _switch: Callable[[], None] | None = None
     _stack: ExitStack = field(default_factory=ExitStack)
 
@@ -58,8 +66,24 @@ class SoftRebootLanding:
                 hint="use an image with an init, or rehearse it with --contain",
             )
         self.carried = [each.name for each in carry_over(made.path)]
+        network = present_network()
+        self._files = network_files(made.path, network, name_servers())
+        if self.rollback_after is not None:
+            self._files |= rollback_units(self.rollback_after)
         lacking = check_modules(made.path, made.source_text, required=False)
-        return [] if lacking is None else [lacking]
+        return [each for each in (lacking, self._check_way_back(made, network)) if each is not None]
+
+    def _check_way_back(self, made: MountedRoot, network: Sequence[Interface]) -> str | None:
+        """Return a warning if nobody can reach the root; raise LandingError if that is needed."""
+        found = way_back(made.path, network)
+        if found.how:
+            return None
+        message = f"nobody could reach {made.source_text!r} without a console: {'; '.join(found.lacks)}"
+        if self.needs_way_back:
+            raise LandingError(
+                message, hint="add what is missing, as a source on top, or use --yes-i-have-a-console if you have one"
+            )
+        return message
 
     def prepare(self, made: MountedRoot, receipt: Receipt) -> str:
         """Make a detached copy of the root's mounts; raise OSError."""
@@ -68,7 +92,7 @@ class SoftRebootLanding:
         tree = mount_tree(made.path)
         self._stack.callback(os.close, tree)
         record = {**receipt, "landing": {"way": "soft-reboot", "carried": self.carried, "old": self.keep_old_root}}
-        self._switch = partial(commit, switch, record, self.receipt_path, descriptors=[tree])
+        self._switch = partial(commit, switch, record, self.receipt_path, self._files, descriptors=[tree])
         return f"the root can be attached at {NEXT_ROOT}"
 
     def commit(self) -> str:
@@ -82,11 +106,14 @@ class SoftRebootLanding:
         self._stack.close()
 
 
-def switch(tree: int, receipt: dict[str, object], receipt_path: str) -> None:
-    """Attach a tree of mounts where systemd looks for it, and start the soft reboot; undo that if it fails."""
+def switch(tree: int, receipt: dict[str, object], receipt_path: str, files: dict[str, str]) -> None:
+    """Attach a tree of mounts where systemd looks for it, and start the soft reboot; undo that if it fails.
+
+    ``files`` are written, by path.
+    """
     os.makedirs(NEXT_ROOT, exist_ok=True)
     try:
-        with written_receipt(receipt, receipt_path):
+        with _written(files), written_receipt(receipt, receipt_path):
             attach_tree(tree, NEXT_ROOT)
             try:
                 run(["systemctl", "soft-reboot"])
@@ -102,3 +129,26 @@ def switch(tree: int, receipt: dict[str, object], receipt_path: str) -> None:
         raise
     finally:
         os.close(tree)
+
+
+@contextmanager
+def _written(files: Mapping[str, str]) -> Iterator[None]:
+    """Write files, and remove them if the block fails; raise LandingError."""
+    made = []
+    try:
+        for path, content in files.items():
+            try:
+                os.makedirs(os.path.dirname(path), exist_ok=True)
+                with open(path, "w", encoding="utf-8") as file:
+                    made.append(path)
+                    # NetworkManager uses no file that others can read.
+                    os.fchmod(file.fileno(), 0o600 if path.endswith(".nmconnection") else 0o644)
+                    file.write(content)
+            except OSError as error:
+                raise LandingError(f"cannot write {path!r}: {error.strerror}", hint="free space in /run") from error
+        yield
+    except BaseException:
+        for path in made:
+            with suppress(OSError):
+                os.unlink(path)
+        raise

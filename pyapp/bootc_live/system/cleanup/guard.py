@@ -98,14 +98,15 @@ def call_in_parent(function: Function, *arguments: Any, descriptors: Sequence[in
     return _parent.ask({"call": name_of(function), "arguments": arguments, "last": False}, descriptors)
 
 
-def commit(function: Function, *arguments: Any, descriptors: Sequence[int] = ()) -> None:
+def commit(function: Function, *arguments: Any, descriptors: Sequence[int] = ()) -> Any:
     """Do the same with a function that makes the result visible; from its success on, no signal ends the program."""
     if _parent is None:
-        call_in_parent(function, *arguments, descriptors=descriptors)
+        result = call_in_parent(function, *arguments, descriptors=descriptors)
     else:
         name = name_of(function)
-        _parent.ask({"call": name, "arguments": arguments, "last": True}, descriptors)
+        result = _parent.ask({"call": name, "arguments": arguments, "last": True}, descriptors)
     _done.set()
+    return result
 
 
 def run_in_child(work: Callable[[], int], *, last: bool = False) -> int:

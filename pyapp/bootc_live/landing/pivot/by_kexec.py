@@ -1,0 +1,74 @@
+"""Land in the image's own kernel from a system that runs: the init stops everything, and starts the loaded kernel."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import dataclass
+from typing import NoReturn
+
+from bootc_live.base.errors import LandingError
+from bootc_live.config.cmdline.tokens import split_words
+from bootc_live.landing.kexec.kexec import KexecLanding
+from bootc_live.landing.pivot.network import Interface
+from bootc_live.system.cleanup.guard import commit
+from bootc_live.system.run import run
+
+_ABLE = "/sys/kernel/kexec_loaded"
+# Where a person sees the next kernel: the rest of a command line is about the root that it replaces.
+_KEPT = ("console", "earlycon", "nomodeset")
+
+
+@dataclass
+class PivotByKexec(KexecLanding):
+    """Starts the image's own kernel when all services of this system are stopped; a ``Landing``."""
+
+    def check(self) -> None:
+        """Raise LandingError if this kernel cannot load another one."""
+        if not os.path.exists(_ABLE):
+            raise LandingError("'--via kexec' is not possible here: this kernel has no kexec", hint="leave --via out")
+
+    def commit(self) -> NoReturn:
+        """Ask systemd to stop everything and start the loaded kernel; raise LandingError if it refuses."""
+        self.recorder.say(self._summary)
+        commit(stop_for_next_kernel)
+        raise AssertionError("the kernel was started")
+
+    @property
+    def _may_continue(self) -> bool:
+        """Whether this system is needed after a failure: its archives are files of somebody."""
+        return True
+
+
+def stop_for_next_kernel() -> NoReturn:
+    """Stop the system, this process included; raise RunError if systemd refuses."""
+    run(["systemctl", "kexec"])
+    while True:
+        # If this process ended by itself, it would unload the kernel.
+        signal.pause()
+
+
+def next_kernel_cmdline(source: str, more: str, running: str, interfaces: tuple[Interface, ...]) -> str:
+    """Return the command line of a boot of ``source``; ``running`` is that of this kernel.
+
+    A machine without DHCP gets its first address from it, unless ``more`` has ip= (dracut.cmdline(7)).
+    """
+    kept = [word for word in split_words(running)[0] if word.partition("=")[0] in _KEPT]
+    words = [f"root=bootc-live:{source}", *kept]
+    if not any(word.startswith("ip=") for word in more.split()):
+        words += [
+            text for interface in interfaces[:1] if not interface.dynamic for text in [_address(interface)] if text
+        ]
+    return " ".join(filter(None, [*words, more]))
+
+
+def _address(interface: Interface) -> str:
+    """Return ip= for the first IPv4 address of a card; empty if it has none."""
+    address = next((each for each in interface.addresses if ":" not in each), None)
+    if address is None:
+        return ""
+    gateway = next((each.gateway for each in interface.routes if each.destination == "default"), "")
+    host, _, length = address.partition("/")
+    mask = (0xFFFFFFFF << (32 - int(length))) & 0xFFFFFFFF
+    dotted = ".".join(str(mask >> shift & 255) for shift in (24, 16, 8, 0))
+    return f"ip={host}::{gateway}:{dotted}::{interface.name}:none"

@@ -1,0 +1,114 @@
+"""Whether a person without a console could reach a system, and the units that go back where nobody confirms."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bootc_live.landing.pivot.network import Interface
+from bootc_live.landing.pivot.units import CONFIRMED, is_enabled, rollback_units
+from bootc_live.landing.pivot.way_back import way_back
+from tests.unit.test_pivot_program import MACHINES, elf
+
+HERE = [Interface("eth0", "52:54:00:12:34:56", ("192.0.2.7/24",))]
+UNIT = "etc/systemd/system/multi-user.target.wants/ssh.service"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A system that can be reached."""
+    files = {
+        "usr/sbin/sshd": "",
+        "etc/passwd": "root:x:0:0::/root:/bin/sh\njoe:x:7:7::/home/joe:/bin/sh\nd:x:1:1::/home/d:/sbin/nologin\n",
+        "root/.ssh/authorized_keys": "ssh-ed25519 AAAA me\n",
+        "etc/ssh/sshd_config": "# PermitRootLogin no\nInclude /etc/ssh/sshd_config.d/*.conf\n",
+    }
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content)
+    (tmp_path / "usr/sbin/sshd").write_bytes(elf(MACHINES[platform.machine()]))
+    (tmp_path / "usr/sbin/sshd").chmod(0o755)
+    (tmp_path / UNIT).parent.mkdir(parents=True)
+    (tmp_path / UNIT).symlink_to("/usr/lib/systemd/system/ssh.service")
+    return tmp_path
+
+
+def test_reachable(root: Path) -> None:
+    assert way_back(str(root), HERE).how == "ssh as root, at 192.0.2.7"
+
+
+def _config(root: Path, text: str) -> None:
+    (root / "etc/ssh/sshd_config.d").mkdir()
+    (root / "etc/ssh/sshd_config.d/10-own.conf").write_text(text)
+
+
+def _users(root: Path) -> None:
+    _config(root, "PermitRootLogin no\n")
+    for name in ("joe", "d"):
+        (root / f"home/{name}/.ssh").mkdir(parents=True)
+        (root / f"home/{name}/.ssh/authorized_keys").write_text("ssh-ed25519 AAAA\n")
+
+
+LACKS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no server": (lambda root: (root / "usr/sbin/sshd").unlink(), "no ssh server is in it"),
+    "a server of another machine": (
+        lambda root: (root / "usr/sbin/sshd").write_bytes(elf(8)),
+        "no ssh server is in it",
+    ),
+    "not enabled": (lambda root: (root / UNIT).unlink(), "nothing starts its ssh server"),
+    "masked": (lambda root: (root / "etc/systemd/system/ssh.service").symlink_to("/dev/null"), "nothing starts its"),
+    "no keys": (lambda root: (root / "root/.ssh/authorized_keys").write_text(""), "nobody has an authorized ssh key"),
+    "root is refused": (lambda root: _config(root, "PermitRootLogin no\n"), "nobody has an authorized ssh key"),
+    "no users": (lambda root: (root / "etc/passwd").unlink(), "nobody has an authorized ssh key"),
+}
+
+
+@pytest.mark.parametrize("name", LACKS)
+def test_unreachable(name: str, root: Path) -> None:
+    change, said = LACKS[name]
+    change(root)
+    found = way_back(str(root), HERE)
+    assert found.how == ""
+    (lack,) = found.lacks
+    assert lack.startswith(said)
+
+
+def test_another_user(root: Path) -> None:
+    _users(root)
+    assert way_back(str(root), HERE).how == "ssh as joe, at 192.0.2.7"
+
+
+def test_the_first_value_counts(root: Path) -> None:
+    _config(root, "PermitRootLogin prohibit-password\n")
+    (root / "etc/ssh/sshd_config").write_text("PermitRootLogin no\n")
+    assert way_back(str(root), HERE).how
+
+
+def test_no_network(root: Path) -> None:
+    assert way_back(str(root), []).lacks == ("the machine has no address on a network",)
+
+
+def test_nothing_at_all(tmp_path: Path) -> None:
+    assert len(way_back(str(tmp_path), []).lacks) == 3
+
+
+def test_enabled_by_the_vendor(tmp_path: Path) -> None:
+    wants = tmp_path / "usr/lib/systemd/system/sockets.target.wants"
+    wants.mkdir(parents=True)
+    os.symlink("../sshd.socket", wants / "sshd.socket")
+    assert is_enabled(str(tmp_path), "sshd.socket")
+    assert not is_enabled(str(tmp_path), "sshd.service")
+
+
+def test_units_that_go_back() -> None:
+    units = rollback_units(300)
+    timers = [content for path, content in units.items() if path.endswith(".timer")]
+    assert len(timers) == 3
+    assert len(set(timers)) == 1
+    assert "OnActiveSec=300" in timers[0].splitlines()
+    (service,) = (content for path, content in units.items() if path.endswith(".service"))
+    assert {f"ConditionPathExists=!{CONFIRMED}", "SuccessAction=reboot-force"} <= set(service.splitlines())
