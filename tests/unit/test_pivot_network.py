@@ -96,8 +96,9 @@ def test_network_manager(tmp_path: Path) -> None:
 def test_neither(tmp_path: Path) -> None:
     root = system(tmp_path)
     found = network_files(root, [STATIC], [])
-    assert len(set(found.values())) == 1
-    lines = next(iter(found.values())).splitlines()
+    unit, link = found.values()
+    assert link == "-> ../bootc-live-network.service"
+    lines = unit.splitlines()
     assert "ExecStart=-/usr/sbin/ip address replace 192.0.2.7/24 dev eth0" in lines
     assert "ExecStart=-/usr/sbin/ip route replace default via 192.0.2.1 dev eth0 metric 100" in lines
     assert network_files(root, [], []) == {}

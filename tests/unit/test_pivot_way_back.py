@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from bootc_live.landing.pivot.network import Interface
-from bootc_live.landing.pivot.units import CONFIRMED, is_enabled, rollback_units
+from bootc_live.landing.pivot.units import CONFIRMED, is_enabled, rollback_units, written_files
 from bootc_live.landing.pivot.way_back import way_back
 from tests.unit.test_pivot_program import MACHINES, elf
 
@@ -104,11 +105,23 @@ def test_enabled_by_the_vendor(tmp_path: Path) -> None:
     assert not is_enabled(str(tmp_path), "sshd.service")
 
 
+def test_files_and_links_are_removed_where_the_block_fails(tmp_path: Path) -> None:
+    files = {str(tmp_path / "a/b"): "content", str(tmp_path / "a/c"): "-> ../b", str(tmp_path / "n.nmconnection"): "x"}
+    with suppress(KeyError), written_files(files):
+        assert (tmp_path / "a/b").read_text() == "content"
+        assert os.readlink(tmp_path / "a/c") == "../b"
+        assert (tmp_path / "n.nmconnection").stat().st_mode & 0o777 == 0o600
+        raise KeyError
+    assert not [path for path in tmp_path.rglob("*") if not path.is_dir()]
+    with written_files(files), written_files(files):
+        pass
+    assert (tmp_path / "a/b").read_text() == "content"
+
+
 def test_units_that_go_back() -> None:
     units = rollback_units(300)
-    timers = [content for path, content in units.items() if path.endswith(".timer")]
-    assert len(timers) == 3
-    assert len(set(timers)) == 1
-    assert "OnActiveSec=300" in timers[0].splitlines()
+    (timer,) = (content for path, content in units.items() if path.endswith("system/bootc-live-rollback.timer"))
+    assert "OnActiveSec=300" in timer.splitlines()
+    assert sum(content == "-> ../bootc-live-rollback.timer" for content in units.values()) == 2
     (service,) = (content for path, content in units.items() if path.endswith(".service"))
     assert {f"ConditionPathExists=!{CONFIRMED}", "SuccessAction=reboot-force"} <= set(service.splitlines())

@@ -1,6 +1,7 @@
 """A running machine goes on in another image: over ssh, without a reboot, and nothing of the old system stays.
 
-The machine was booted from RAM, in namespaces; its image has Python and bootc-live, the one that follows has not.
+Most machines here were booted from RAM, in namespaces; one is installed on a disk. Their image has Python and
+bootc-live, the one that follows has not.
 """
 
 from __future__ import annotations
@@ -18,22 +19,24 @@ from testinfra.host import Host
 from tests.vm.builder import in_builder
 from tests.vm.conftest import Stage, pack
 from tests.vm.inside import connect, mounts
-from tests.vm.kinds import obstacle
+from tests.vm.kinds import Kind, obstacle, own_kernel
 from tests.vm.rows import FAILING
 from vmkit.base import BaseGuest
+from vmkit.guest import Guest
 from vmkit.namespaces import NamespaceGuest
 from vmkit.paths import OUT, ZIPAPP
 from vmkit.start import Kernel
+from vmkit.uml import UmlGuest
 
-pytestmark = pytest.mark.skipif(obstacle() is not None, reason=f"no guests in namespaces: {obstacle()}")
+in_namespaces = pytest.mark.skipif(obstacle() is not None, reason=f"no guests in namespaces: {obstacle()}")
 
 SECONDS = 240
 UNSECURE = "--unsecure --yes"
 
 
 @pytest.fixture(scope="module")
-def machine(stage: Stage) -> Path:
-    """An archive for the initrd of a machine that can pivot."""
+def image(stage: Stage) -> Path:
+    """The image of a machine that can pivot."""
     directory = stage.directory / "pivot"
     (directory / "own/usr/local/bin").mkdir(parents=True)
     program = directory / "own/usr/local/bin/bootc-live"
@@ -41,17 +44,19 @@ def machine(stage: Stage) -> Path:
     program.chmod(0o755)
     in_builder("vm/pivot/layer", directory / "python.tar")
     sources = [OUT / "live.oci", directory / "python.tar", directory / "own"]
-    image = directory / "root.oci"
-    argv = [sys.executable, str(ZIPAPP), "build", *map(str, sources), "--output", str(image)]
+    made = directory / "root.oci"
+    argv = [sys.executable, str(ZIPAPP), "build", *map(str, sources), "--output", str(made)]
     subprocess.run(argv, stdin=subprocess.DEVNULL, check=True)
-    pack(directory, "machine.cpio", "root.oci", image)
-    return directory / "machine.cpio"
+    return made
 
 
 @pytest.fixture
-def guest(machine: Path) -> Iterator[BaseGuest]:
-    """The machine, running."""
-    start = Kernel(initrds=[OUT / "initrd.img", machine], append=f"root=bootc-live:/root.oci rw {FAILING}")
+def guest(image: Path) -> Iterator[BaseGuest]:
+    """A machine that was booted from RAM, running."""
+    archive = image.with_name("machine.cpio")
+    if not archive.exists():
+        pack(image.parent, archive.name, "root.oci", image)
+    start = Kernel(initrds=[OUT / "initrd.img", archive], append=f"root=bootc-live:/root.oci {FAILING}")
     with NamespaceGuest(start) as running:
         ready = running.wait_ready(SECONDS)
         assert (ready.target, ready.failed) == ("multi-user.target", 0)
@@ -81,25 +86,36 @@ def _running(host: Host) -> bool:
     return host.run("systemctl is-system-running").stdout.strip() in ("running", "degraded")
 
 
-def loops(host: Host) -> list[str]:
-    """The image files behind the loop devices of the machine's own root."""
-    return str(host.check_output("losetup --noheadings --output BACK-INO,BACK-MAJ:MIN")).splitlines()
+def image_of_root(host: Host) -> str:
+    """The file behind the loop device of a root that is not writable; other guests have some, too."""
+    return str(host.check_output("losetup --noheadings --output BACK-INO,BACK-MAJ:MIN $(findmnt -no SOURCE /)"))
+
+
+def held(host: Host, image: str) -> bool:
+    """Whether a loop device has an image file."""
+    listed = host.check_output("losetup --noheadings --output BACK-INO,BACK-MAJ:MIN")
+    return image.split() in [line.split() for line in listed.splitlines()]
 
 
 def state(host: Host) -> list[str]:
     """What a pivot that is refused leaves as it was: services, mounts, processes, files below /run."""
-    return [
-        host.check_output("systemctl show --property=Id,ActiveEnterTimestampMonotonic,ActiveState '*.service' | sort"),
-        host.check_output("findmnt --list --noheadings --output TARGET,SOURCE | sort"),
-        host.check_output("find /run -xdev ! -path '/run/systemd/*' ! -path '/run/log/*' ! -path '/run/user*' | sort"),
-    ]
+    commands = (
+        "systemctl list-units --type=service --state=running --no-legend --plain | cut -d ' ' -f 1",
+        "systemctl show --property=MainPID ssh.service systemd-networkd.service dbus.service",
+        "findmnt --list --noheadings --output TARGET,SOURCE",
+        "find /run -xdev ! -path '/run/systemd/*' ! -path '/run/log/*' ! -path '/run/user*' ! -name agetty.reload",
+        "ps -e --no-headers -o args | grep -e bootc-live -e nobody | grep -v grep || true",
+    )
+    return [line for command in commands for line in host.check_output(command).splitlines()]
 
 
+@in_namespaces
 def test_pivot_over_ssh(guest: BaseGuest, stage: Stage) -> None:
     host = connect(guest)
     host.check_output("echo before >/etc/before")
     before = {command: host.check_output(command) for command in STAYS}
-    held = loops(host)
+    before_it = image_of_root(host)
+    assert held(host, before_it)
     told = host.run(f"bootc-live pivot {source(stage, 'foreign')} {UNSECURE}")
     assert told.rc == 0, told.stderr
     after = arrive(guest, "/etc/foreign")
@@ -108,7 +124,7 @@ def test_pivot_over_ssh(guest: BaseGuest, stage: Stage) -> None:
     assert {command: after.check_output(command) for command in STAYS} == before
     assert "--switched-root" in after.check_output("tr '\\0' ' ' </proc/1/cmdline")
     # The image that the machine was booted from is no longer held by anybody.
-    assert not set(loops(after)) & set(held)
+    assert not held(after, before_it)
     table = mounts(after)
     assert {"/proc", "/sys", "/dev", "/dev/pts", "/dev/shm", "/run"} <= set(table)
     assert not [target for target in table if "oldroot" in target or "nextroot" in target]
@@ -130,19 +146,18 @@ STAYS = (
 )
 
 
+@in_namespaces
 def test_old_root_is_shown_where_that_is_asked_for(guest: BaseGuest, stage: Stage) -> None:
     host = connect(guest)
     host.check_output("echo before >/etc/before && mkdir /root/own && echo last >/root/own/last")
-    held = loops(host)
+    before_it = image_of_root(host)
+    assert held(host, before_it)
     told = host.run(f"bootc-live pivot {source(stage, 'foreign')} /root/own {UNSECURE} --keep-old-root")
     assert told.rc == 0, told.stderr
     after = arrive(guest, "/etc/foreign")
     assert after.check_output("cat /last /mnt/oldroot/etc/before") == "last\nbefore"
     assert after.file("/mnt/oldroot/usr/local/bin/bootc-live").exists
-    assert set(held) < set(loops(after))
-    # Let go later, all the same.
-    after.check_output("umount --recursive /mnt/oldroot")
-    assert not set(loops(after)) & set(held)
+    assert held(after, before_it)
 
 
 REFUSED = (
@@ -154,12 +169,18 @@ REFUSED = (
     ("{foreign} --cmdline bootc.live.size=8M", "does not fit into memory"),
     ("{foreign} --key /etc/ssh/sshd_config", "/etc/ssh/sshd_config"),
     ("/usr/share", "has no init"),
-    ("{foreign} --via kexec", "invalid choice"),
+    ("{foreign} /root/masked --headless --detached", "nothing starts its ssh server"),
+    ("{foreign} --via kexec", "this kernel has no kexec"),
+    ("{foreign} --via magic", "invalid choice"),
+    ("{foreign} --rollback-after soon", "--rollback-after soon"),
 )
 
 
+@in_namespaces
 def test_what_is_refused_changes_nothing(guest: BaseGuest, stage: Stage) -> None:
     host = connect(guest)
+    units = "/root/masked/etc/systemd/system"
+    host.check_output(f"mkdir -p {units} && ln -s /dev/null {units}/ssh.service")
     before = state(host)
     names = {"foreign": source(stage, "foreign"), "http": stage.http, "damaged": stage.damaged, "closed": stage.closed}
     for words, said in REFUSED:
@@ -173,6 +194,7 @@ def test_what_is_refused_changes_nothing(guest: BaseGuest, stage: Stage) -> None
     assert state(host) == before
 
 
+@in_namespaces
 @pytest.mark.parametrize("name", ["INT", "TERM", "KILL"])
 def test_ended_before_the_switch(name: str, guest: BaseGuest, stage: Stage) -> None:
     """While it waits for a registry that accepts and says nothing, and while it waits for an answer to its question."""
@@ -181,11 +203,53 @@ def test_ended_before_the_switch(name: str, guest: BaseGuest, stage: Stage) -> N
     silent = f"docker://{stage.places['silent'].host}/os/live:stable --unsecure --yes"
     asking = f"{source(stage, 'foreign')} --unsecure"
     for words in (silent, asking):
-        argv = f"timeout --signal={name} 3 script --quiet --return --command 'exec bootc-live pivot {words}' /dev/null"
-        ended = host.run(argv)
-        assert ended.rc != 0, ended.stdout
+        argv = f"script --quiet --return --command 'exec bootc-live pivot {words}' /dev/null"
+        ended = host.run(f"timeout --signal={name} 3 {argv}; echo status $?")
+        assert "status 0" not in ended.stdout, ended.stdout
     deadline = time.monotonic() + SECONDS
-    while state(host) != before:
+    while changed := set(state(host)) ^ set(before):
         # The kernel takes mounts with the process that held their namespace.
-        assert time.monotonic() < deadline, (state(host), before)
+        assert time.monotonic() < deadline, changed
         time.sleep(0.2)
+
+
+def installed(kind: Kind, image: Path, disk: Path) -> BaseGuest:
+    """A machine on a disk."""
+    in_builder("tests/vm/make-installed", image, disk)
+    if kind is Kind.UML:
+        # Its modules are in the initramfs only.
+        drivers = " ".join(f"rd.driver.pre={name}" for name in ("loop", "erofs", "overlay"))
+        return UmlGuest(Kernel(initrds=[OUT / "initrd.img"], append=f"root=/dev/ubda rw {drivers}"), kept=[disk])
+    start = Kernel(initrds=[OUT / "initrd.img"], append="root=LABEL=ROOT rw")
+    return Guest(start, extra=["-drive", f"file={disk},format=raw,if=virtio,cache=unsafe"])
+
+
+@pytest.mark.parametrize("kind", [own_kernel(), pytest.param(Kind.QEMU, marks=pytest.mark.long, id="in QEMU")])
+def test_installed_machine(kind: Kind, image: Path, stage: Stage) -> None:
+    """It pivots as a service, shows its disk, and lets it go; the disk is partitioned anew, and nobody confirms."""
+    with installed(kind, image, image.with_name("disk")) as machine:
+        machine.wait_ready(SECONDS)
+        host = connect(machine)
+        disk = host.check_output("findmnt --noheadings --output SOURCE /")
+        words = f"{source(stage, 'foreign')} {UNSECURE} --headless --keep-old-root --rollback-after 1h"
+        told = host.run(f"bootc-live pivot {words}")
+        assert told.rc == 0, told.stderr
+        assert "it goes on as bootc-live-pivot.service" in told.stderr
+        host = arrive(machine, "/etc/foreign")
+        assert host.check_output("findmnt --noheadings --output SOURCE --target /mnt/oldroot") == disk
+        assert "LABEL=ROOT" in host.check_output("cat /mnt/oldroot/etc/fstab")
+        assert "systemd stops all services" in host.check_output("cat /run/bootc-live-pivot.log")
+        assert host.run(f"blockdev --rereadpt {disk}").rc != 0
+        host.check_output("umount --recursive /mnt/oldroot")
+        # One partition from sector 2048 on, in a DOS table.
+        entry = "\\0\\0\\0\\0\\203\\0\\0\\0\\0\\010\\0\\0\\0\\020\\0\\0"
+        host.check_output(f"dd if=/dev/zero of={disk} bs=512 count=4 && printf '{entry}' | dd of={disk} bs=1 seek=446")
+        host.check_output(f"printf '\\125\\252' | dd of={disk} bs=1 seek=510 && blockdev --rereadpt {disk}")
+        assert "part" in host.check_output(f"lsblk --noheadings --output TYPE {disk}")
+        timer = host.check_output("systemctl show --property=ActiveState,Result bootc-live-rollback.timer")
+        assert set(timer.split()) == {"ActiveState=active", "Result=success"}
+        host.check_output("touch /run/bootc-live/confirmed && systemctl start bootc-live-rollback.service")
+        assert _running(host)
+        host.run("rm /run/bootc-live/confirmed; systemctl start --no-block bootc-live-rollback.service")
+        machine.wait_exit(SECONDS)
+        assert "Restarting system" in machine.console() or "reboot" in machine.console().lower()

@@ -15,7 +15,7 @@ from typing import Any
 
 from bootc_live.base.errors import RunError
 from bootc_live.base.paths import resolve_below
-from bootc_live.landing.pivot.units import is_enabled
+from bootc_live.landing.pivot.units import is_enabled, wanted_by
 from bootc_live.system.run import find_program, run
 
 _NETWORKD, _NETWORK_MANAGER = "systemd-networkd.service", "NetworkManager.service"
@@ -86,8 +86,7 @@ def network_files(root: str, interfaces: Sequence[Interface], servers: Sequence[
     ip = next((name for name in ("usr/sbin/ip", "usr/bin/ip", "sbin/ip") if resolve_below(root, name)), None)
     if ip is None or not interfaces:
         return {}
-    unit = _unit(f"/{ip}", interfaces)
-    return {f"/run/systemd/system/{_UNIT}": unit, f"/run/systemd/system/sysinit.target.wants/{_UNIT}": unit}
+    return {f"/run/systemd/system/{_UNIT}": _unit(f"/{ip}", interfaces), **wanted_by(_UNIT, "sysinit.target")}
 
 
 def _networkd(interface: Interface, servers: Sequence[str]) -> str:

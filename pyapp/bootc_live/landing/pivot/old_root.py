@@ -15,7 +15,7 @@ DEFAULT = "/mnt/oldroot"
 
 @contextmanager
 def show_old_root(root: str, where: str, mountinfo: str = "/proc/self/mountinfo") -> Iterator[None]:
-    """Bind the running root, and file systems of disks below it, to a directory below ``root``; raise LandingError."""
+    """Bind the running root, and file systems mounted in it, to a directory below ``root``; raise LandingError."""
     try:
         place = directory_below(root, where.strip("/"))
     except OSError as error:
@@ -23,15 +23,15 @@ def show_old_root(root: str, where: str, mountinfo: str = "/proc/self/mountinfo"
             f"'--keep-old-root={where}' cannot be made in the image: {error.strerror}", hint="name another directory"
         ) from error
     with unmounted_after(place):
-        for target in ("/", *_on_disks(mountinfo)):
+        for target in ("/", *_mounts(mountinfo)):
             bind(target, os.path.join(place, target.lstrip("/")).rstrip("/"), hint="leave --keep-old-root out")
         yield
 
 
-def _on_disks(mountinfo: str) -> list[str]:
-    """Return where file systems of block devices are mounted, the outer ones first (proc_pid_mountinfo(5))."""
+def _mounts(mountinfo: str) -> list[str]:
+    """Return where other file systems of the system are mounted, the outer ones first (proc_pid_mountinfo(5))."""
     with open(mountinfo, encoding="utf-8", errors="surrogateescape") as file:
-        fields = [line.split(" ") for line in file]
-    found = {entry[4] for entry in fields if entry[entry.index("-") + 2].startswith("/dev/") and "\\" not in entry[4]}
-    apart = ("/run/", "/proc/", "/sys/", "/dev/")
-    return sorted(target for target in found if target != "/" and not target.startswith(apart))
+        found = {line.split(" ")[4] for line in file}
+    # What the kernel and services show there is not of the old root, and the new one has its own.
+    apart = tuple(f"/{name}/" for name in ("dev", "proc", "run", "sys", "tmp"))
+    return sorted(target for target in found if not f"{target}/".startswith(apart) and target != "/")

@@ -6,8 +6,8 @@ The kernel stays, and with it addresses, routes and what is mounted below /run. 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -16,7 +16,7 @@ from bootc_live.landing.pivot.carry import carry_over, name_servers
 from bootc_live.landing.pivot.network import Interface, network_files, present_network
 from bootc_live.landing.pivot.old_root import show_old_root
 from bootc_live.landing.pivot.program import Wanted, find_program
-from bootc_live.landing.pivot.units import rollback_units
+from bootc_live.landing.pivot.units import rollback_units, written_files
 from bootc_live.landing.pivot.way_back import way_back
 from bootc_live.landing.protocol import Receipt
 from bootc_live.landing.sysroot.modules import check_modules
@@ -109,11 +109,11 @@ class SoftRebootLanding:
 def switch(tree: int, receipt: dict[str, object], receipt_path: str, files: dict[str, str]) -> None:
     """Attach a tree of mounts where systemd looks for it, and start the soft reboot; undo that if it fails.
 
-    ``files`` are written, by path.
+    ``files`` are written by ``written_files``.
     """
     os.makedirs(NEXT_ROOT, exist_ok=True)
     try:
-        with _written(files), written_receipt(receipt, receipt_path):
+        with written_files(files), written_receipt(receipt, receipt_path):
             attach_tree(tree, NEXT_ROOT)
             try:
                 run(["systemctl", "soft-reboot"])
@@ -129,26 +129,3 @@ def switch(tree: int, receipt: dict[str, object], receipt_path: str, files: dict
         raise
     finally:
         os.close(tree)
-
-
-@contextmanager
-def _written(files: Mapping[str, str]) -> Iterator[None]:
-    """Write files, and remove them if the block fails; raise LandingError."""
-    made = []
-    try:
-        for path, content in files.items():
-            try:
-                os.makedirs(os.path.dirname(path), exist_ok=True)
-                with open(path, "w", encoding="utf-8") as file:
-                    made.append(path)
-                    # NetworkManager uses no file that others can read.
-                    os.fchmod(file.fileno(), 0o600 if path.endswith(".nmconnection") else 0o644)
-                    file.write(content)
-            except OSError as error:
-                raise LandingError(f"cannot write {path!r}: {error.strerror}", hint="free space in /run") from error
-        yield
-    except BaseException:
-        for path in made:
-            with suppress(OSError):
-                os.unlink(path)
-        raise

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 
 from bootc_live.base.paths import resolve_below
 
@@ -11,6 +13,8 @@ _TIMER, _SERVICE = "bootc-live-rollback.timer", "bootc-live-rollback.service"
 # Somebody makes this file to say that all is well.
 CONFIRMED = "/run/bootc-live/confirmed"
 _RUN = "/run/systemd/system"
+# systemd takes only links for what a target wants.
+LINK = "-> "
 
 
 def is_enabled(root: str, unit: str) -> bool:
@@ -41,6 +45,35 @@ def rollback_units(seconds: int) -> dict[str, str]:
         *("DefaultDependencies=no", f"ConditionPathExists=!{CONFIRMED}", "SuccessAction=reboot-force", ""),
         *("[Service]", "Type=oneshot", ""),
     ]
-    content = "\n".join(timer)
-    wanted = {f"{_RUN}/{target}.wants/{_TIMER}": content for target in ("sysinit.target", "emergency.target")}
-    return {f"{_RUN}/{_TIMER}": content, f"{_RUN}/{_SERVICE}": "\n".join(service), **wanted}
+    wanted = wanted_by(_TIMER, "sysinit.target") | wanted_by(_TIMER, "emergency.target")
+    return {f"{_RUN}/{_TIMER}": "\n".join(timer), f"{_RUN}/{_SERVICE}": "\n".join(service), **wanted}
+
+
+def wanted_by(unit: str, target: str) -> dict[str, str]:
+    """Return the link by which a target starts a unit below /run, by its path, for ``written_files``."""
+    return {f"{_RUN}/{target}.wants/{unit}": f"{LINK}../{unit}"}
+
+
+@contextmanager
+def written_files(files: Mapping[str, str]) -> Iterator[None]:
+    """Write files by path, and links for texts that begin with LINK; remove them if the block fails. Raise OSError."""
+    with ExitStack() as undo:
+        for path, content in files.items():
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with suppress(FileNotFoundError):
+                os.unlink(path)
+            undo.callback(_remove, path)
+            if content.startswith(LINK):
+                os.symlink(content.removeprefix(LINK), path)
+                continue
+            with open(path, "x", encoding="utf-8") as file:
+                # NetworkManager uses no file that others can read.
+                os.fchmod(file.fileno(), 0o600 if path.endswith(".nmconnection") else 0o644)
+                file.write(content)
+        yield
+        undo.pop_all()
+
+
+def _remove(path: str) -> None:
+    with suppress(OSError):
+        os.unlink(path)
