@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -198,3 +199,22 @@ def test_another_platform_may_be_asked_for(tmp_path: Path) -> None:
 )
 def test_workers_are_bounded_by_cores_and_memory(cores: int, available: int, expected: int) -> None:
     assert workers(cores, available) == expected
+
+
+def test_zeros_take_no_memory(tmp_path: Path) -> None:
+    """As of a sparse file in a directory: they are hashed, and can be read while the layer is written."""
+    pieces = [b"x" * 100, *[bytes(2**20)] * 8, b"y", bytes(2**20)]
+    whole = b"".join(pieces)
+    seen: list[bytes] = []
+    with layer_store(str(tmp_path / "data")) as store:
+        slot = store.rest()
+
+        class Reading(DataFile):
+            def advance(self, size: int) -> None:
+                """Read what is there, which must be all of it."""
+                seen.append(Path(store.path).read_bytes()[slot.offset : slot.offset + size])
+
+        assert store.write(slot, iter(pieces), lambda: False, progress=Reading()) == (sha256(whole), len(whole))
+        assert os.stat(store.path).st_blocks * 512 < 2**20
+    assert [len(part) for part in seen] == list(itertools.accumulate(map(len, pieces)))
+    assert seen[-1] == whole

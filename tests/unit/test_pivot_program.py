@@ -10,7 +10,7 @@ import pytest
 
 from bootc_live.base.errors import LandingError
 from bootc_live.formats.oci.manifest import Process, parse_config
-from bootc_live.landing.pivot.program import Program, Wanted, find_program
+from bootc_live.landing.pivot.program import Program, ProgramWish, find_program
 
 MACHINES = {"x86_64": 62, "aarch64": 183}
 
@@ -58,26 +58,31 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def found(root: Path, process: Process, wanted: Wanted | None = None) -> Program:
-    return find_program(str(root), "docker://image", process, wanted or Wanted())
+def found(root: Path, process: Process, wanted: ProgramWish | None = None) -> Program:
+    return find_program(str(root), "docker://image", process, wanted or ProgramWish())
 
 
 @pytest.mark.parametrize(
     ("process", "wanted", "path", "argv"),
     [
-        (Process(cmd=("sh", "-c", "true")), Wanted(), "/usr/bin/sh", ("sh", "-c", "true")),
-        (Process(entrypoint=("script",), cmd=("a",)), Wanted(), "/usr/bin/script", ("script", "a")),
-        (Process(entrypoint=("script",), cmd=("a",)), Wanted(arguments=("b",)), "/usr/bin/script", ("script", "b")),
-        (Process(entrypoint=("script",), cmd=("a",)), Wanted("sh"), "/usr/bin/sh", ("sh",)),
-        (Process(entrypoint=("script",), cmd=("a",)), Wanted("sh", ("b",)), "/usr/bin/sh", ("sh", "b")),
-        (Process(cmd=("a",)), Wanted(arguments=("sh", "b")), "/usr/bin/sh", ("sh", "b")),
-        (Process(cmd=("./run",), working_dir="/opt/app"), Wanted(), "/opt/app/./run", ("./run",)),
-        (Process(cmd=("run",), env=("PATH=/opt/app",)), Wanted(), "/opt/app/run", ("run",)),
-        (Process(cmd=("/bin/linked",)), Wanted(), "/bin/linked", ("/bin/linked",)),
-        (Process(), Wanted(), "/usr/lib/systemd/systemd", ("/usr/lib/systemd/systemd",)),
+        (Process(cmd=("sh", "-c", "true")), ProgramWish(), "/usr/bin/sh", ("sh", "-c", "true")),
+        (Process(entrypoint=("script",), cmd=("a",)), ProgramWish(), "/usr/bin/script", ("script", "a")),
+        (
+            Process(entrypoint=("script",), cmd=("a",)),
+            ProgramWish(arguments=("b",)),
+            "/usr/bin/script",
+            ("script", "b"),
+        ),
+        (Process(entrypoint=("script",), cmd=("a",)), ProgramWish("sh"), "/usr/bin/sh", ("sh",)),
+        (Process(entrypoint=("script",), cmd=("a",)), ProgramWish("sh", ("b",)), "/usr/bin/sh", ("sh", "b")),
+        (Process(cmd=("a",)), ProgramWish(arguments=("sh", "b")), "/usr/bin/sh", ("sh", "b")),
+        (Process(cmd=("./run",), working_dir="/opt/app"), ProgramWish(), "/opt/app/./run", ("./run",)),
+        (Process(cmd=("run",), env=("PATH=/opt/app",)), ProgramWish(), "/opt/app/run", ("run",)),
+        (Process(cmd=("/bin/linked",)), ProgramWish(), "/bin/linked", ("/bin/linked",)),
+        (Process(), ProgramWish(), "/usr/lib/systemd/systemd", ("/usr/lib/systemd/systemd",)),
     ],
 )
-def test_program(process: Process, wanted: Wanted, path: str, argv: tuple[str, ...], root: Path) -> None:
+def test_program(process: Process, wanted: ProgramWish, path: str, argv: tuple[str, ...], root: Path) -> None:
     program = found(root, process, wanted)
     assert (program.path, program.argv) == (path, argv)
     assert program.init == ("systemd" in path)

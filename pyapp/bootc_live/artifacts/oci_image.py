@@ -79,20 +79,13 @@ def archive(made: OciImage) -> Iterator[bytes]:
 
 def _config(image: VerifiedImage) -> Mapping[str, object]:
     config = image.resolved.config
-    platform, process = config.platform, config.process
-    program = {
-        "Entrypoint": process.entrypoint,
-        "Cmd": process.cmd,
-        "Env": process.env,
-        "WorkingDir": process.working_dir,
-        "User": process.user,
-    }
+    platform = config.platform
     fields = {"created": config.created, "variant": platform.variant}
     return {
         "architecture": platform.architecture,
         "os": platform.os,
         **{name: value for name, value in fields.items() if value},
-        "config": {name: value for name, value in program.items() if value},
+        "config": json.loads(config.settings),
         "rootfs": {"type": "layers", "diff_ids": config.diff_ids},
     }
 

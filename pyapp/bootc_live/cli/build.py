@@ -31,6 +31,7 @@ from bootc_live.system.cleanup.new_results import (
 )
 
 _ARCHIVES = (".oci", ".ociarchive", ".tar")
+_COMPRESSED = (".gz", ".tgz", ".zst", ".xz", ".txz", ".bz2")
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -41,6 +42,10 @@ def main(arguments: argparse.Namespace) -> int:
     if output is None and tar is None:
         raise ConfigError("nothing is to be made", hint="name a result: --output DIR|FILE.oci, --rootfs-output FILE")
     compress = compression_for(tar) if tar else None
+    if output and output.endswith(_COMPRESSED):
+        raise ConfigError(f"{output!r} names a compressed archive", hint="name a FILE.oci, or a DIR for an OCI layout")
+    if output and tar and os.path.abspath(output) == os.path.abspath(tar):
+        raise ConfigError(f"{output!r} is named for both results", hint="name two")
     recorder = Recorder()
     gc.disable()
     with ExitStack() as stack:
@@ -57,7 +62,7 @@ def main(arguments: argparse.Namespace) -> int:
         stack.callback(os.close, data)
         # Also a check: layers that no tree can be made of are not worth an image.
         root = merge(image, warn=recorder.warn)
-        made = oci_image(image, data, arguments.label or "latest")
+        made = oci_image(image, data, arguments.tag)
         if tar and tar_stage and compress:
             with recorder.phase("tar", f"writing {tar}"):
                 _write(compress(tar_of(root, data)), tar_stage, tar)
@@ -79,7 +84,7 @@ def _report(
         print_json({**report, "size": image.size, **trust})
     else:
         print_results([f"{digest}  {arguments.output}"] if arguments.output else [arguments.rootfs_output])
-    recorder.say(f"{mib(image.size)} in {len(image.layers)} layers")
+    recorder.say(f"{mib(image.size)} in {len(image.layers)} layer{'s' if len(image.layers) > 1 else ''}")
 
 
 def _workspace(chosen: str | None, result: str) -> AbstractContextManager[str]:

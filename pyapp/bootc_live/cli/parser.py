@@ -213,6 +213,7 @@ def _build(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rootfs-output", metavar="FILE", help="a new tar of all files: FILE.tar, .tar.gz, .tar.zst or .tar.xz"
     )
+    parser.add_argument("--tag", default="latest", metavar="NAME", help="what the image is called in it [%(default)s]")
     parser.add_argument("--workdir", metavar="DIR", help="where to keep the layers meanwhile [beside the result]")
     parser.add_argument("--json", action="store_true", help="print what was made as JSON")
 
@@ -226,7 +227,11 @@ def _pivot(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--network", choices=["none", "host"], default="none", help="of --contain [%(default)s]")
     parser.add_argument("--entrypoint", metavar="PROGRAM", help="run this in place of the image's Entrypoint")
     parser.add_argument(
-        "--command", nargs="+", default=[], metavar="ARG", help="arguments in place of the image's Cmd; or after --"
+        "--command",
+        nargs=argparse.REMAINDER,
+        default=[],
+        metavar="ARG",
+        help="arguments in place of the image's Cmd; the last option, or write them after --",
     )
     parser.add_argument(
         "--keep-old-root",

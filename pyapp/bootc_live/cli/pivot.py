@@ -15,10 +15,11 @@ from dataclasses import dataclass, replace
 from bootc_live.base.errors import BootcLiveError, ConfigError, LandingError
 from bootc_live.base.log import Recorder
 from bootc_live.base.output import log_messages, print_details, print_json
-from bootc_live.cli.arguments import desk_access, layered_argument, require_root, workspace
+from bootc_live.cli.arguments import layered_argument, require_root, workspace
 from bootc_live.config.cmdline.karg import Kind
 from bootc_live.config.cmdline.parse import parse_cmdline
 from bootc_live.config.cmdline.values import parse_value
+from bootc_live.config.host.trust import desk_trust
 from bootc_live.config.model import Backing, Config, Kexec
 from bootc_live.config.next_kernel.handover import LAYOUT
 from bootc_live.config.source_spec import AnySpec, Layered
@@ -31,7 +32,7 @@ from bootc_live.landing.pivot.contain import ContainedLanding
 from bootc_live.landing.pivot.machine import Machine, Way, running_machine, ways
 from bootc_live.landing.pivot.network import present_network
 from bootc_live.landing.pivot.plan import PivotPlan
-from bootc_live.landing.pivot.program import Wanted
+from bootc_live.landing.pivot.program import ProgramWish
 from bootc_live.landing.pivot.soft_reboot import SoftRebootLanding
 from bootc_live.pipeline import Run, land_kernel, land_root
 from bootc_live.receipt.file import DEFAULT_PATH
@@ -40,6 +41,7 @@ from bootc_live.rootfs.layouts.mountable import obstacle, require_overlay
 from bootc_live.rootfs.memory.host import present_means
 from bootc_live.rootfs.plan import RootPlan, check_options
 from bootc_live.rootfs.workspace import ram_workspace
+from bootc_live.source.access import Access, access_for
 from bootc_live.system.cleanup.guard import call_in_parent
 from bootc_live.system.memory import peak_memory, unreclaimable_bytes
 from bootc_live.system.run import require_program, run
@@ -94,7 +96,7 @@ def main(arguments: argparse.Namespace) -> int:
         except _OnlyPlannedError:
             if not arguments.dry_run:
                 return _go_on_as_service(arguments)
-            pivot.recorder.say("dry run: nothing was fetched or changed")
+            pivot.recorder.say("dry run: nothing was changed")
     return 0
 
 
@@ -106,7 +108,7 @@ def _into_root(pivot: _Pivot) -> int:
     means = replace(present_means(), obstacle=obstacle)
     check_options(config, means, recorder)
     with peak_memory() as peak, workspace(arguments.workdir, config.backing) as directory:
-        access = desk_access(arguments, recorder, directory)
+        access = _access(arguments, config, recorder, directory)
         job = Run(config, "", [pivot.spec], access, directory, recorder, peak)
         land_root(job, landing, means, ours=arguments.workdir is None, approve=pivot.approve)
     return landing.status if isinstance(landing, ContainedLanding) else 0
@@ -128,7 +130,7 @@ def _into_kernel(pivot: _Pivot) -> int:
     ):
         landing = PivotByKexec(Kexec(), [spec], cmdline, directory, recorder)
         landing.check()
-        access = desk_access(arguments, recorder, directory)
+        access = _access(arguments, config, recorder, directory)
         job = Run(config, cmdline, [spec], access, directory, recorder, peak)
         land_kernel(job, landing, boot_file_recipe(directory, recorder, LAYOUT.lstrip("/"), limit))
     return 0
@@ -143,8 +145,22 @@ def _config(arguments: argparse.Namespace) -> Config:
     return config if "rw" in named else replace(config, parts=replace(config.parts, root=True))
 
 
+def _access(arguments: argparse.Namespace, config: Config, recorder: Recorder, directory: str) -> Access:
+    """Return the access of a boot with the arguments of ``--cmdline``, and the options besides; raise ConfigError."""
+    access = access_for(config, recorder.warn, directory)
+    if access.trust.warning:
+        recorder.warn(access.trust.warning)
+    access.label = arguments.label or access.label
+    access.unsecure = arguments.unsecure or access.unsecure
+    asked = desk_trust(arguments.key, arguments.policy).policies
+    access.trust = replace(access.trust, policies=(*access.trust.policies, *asked))
+    return access
+
+
 def _way(arguments: argparse.Namespace, machine: Machine) -> Way:
     if arguments.contain:
+        if arguments.via or arguments.keep_old_root or arguments.headless or arguments.rollback_after:
+            raise ConfigError("--contain replaces nothing", hint="leave out the options about the old root and the way")
         return Way.CONTAIN
     possible = [way for way in ways(machine) if way is not Way.CONTAIN]
     wanted = Way(arguments.via) if arguments.via else None
@@ -168,7 +184,7 @@ def _hint(possible: Sequence[Way]) -> str:
 def _landing(way: Way, arguments: argparse.Namespace) -> ContainedLanding | SoftRebootLanding:
     wanted = _wanted(arguments)
     if way is Way.CONTAIN:
-        return ContainedLanding(wanted, network=arguments.network == "host")
+        return ContainedLanding(wanted, host_network=arguments.network == "host")
     return SoftRebootLanding(
         wanted,
         DEFAULT_PATH,
@@ -186,8 +202,8 @@ def _seconds(text: str | None) -> int | None:
     return int(found) if isinstance(found, float) else None
 
 
-def _wanted(arguments: argparse.Namespace) -> Wanted:
-    return Wanted(arguments.entrypoint, tuple(arguments.command) if arguments.command else None)
+def _wanted(arguments: argparse.Namespace) -> ProgramWish:
+    return ProgramWish(arguments.entrypoint, tuple(arguments.command) if arguments.command else None)
 
 
 @contextmanager

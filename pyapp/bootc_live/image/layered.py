@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from bootc_live.base.errors import ImageError, SourceError, TrustError, about
 from bootc_live.base.log import Recorder
+from bootc_live.config.host.policy import Kind
 from bootc_live.config.model import Require
 from bootc_live.config.source_spec import Layered, RootfsDirectory, RootfsTar
 from bootc_live.formats.oci.descriptor import Descriptor
@@ -37,13 +38,16 @@ def layered_candidate(
     spec: Layered, access: Access, wanted: Wanted, store: LayerStore, recorder: Recorder
 ) -> Iterator[tuple[Candidate, TrustVerdict]]:
     """Open all parts of a source as one image, each of which is judged by its own; raise SourceError and ImageError."""
-    images, verdicts = [], []
+    images: list[ResolvedImage] = []
+    verdicts: list[TrustVerdict] = []
     sources: dict[str, Source] = {}
     with ExitStack() as opened:
         opened.callback(store.needed.clear)
         for part in spec.parts:
             if isinstance(part, RootfsTar | RootfsDirectory):
-                image, verdict = _local(part, access, wanted, store, recorder), TrustVerdict()
+                # Whose directory it is does not matter to the root that something is put on.
+                top = not images
+                image, verdict = _local(part, access, wanted, store, recorder, top=top), TrustVerdict()
                 store.needed.update(image.config.diff_ids)
             else:
                 found, verdict = opened.enter_context(trusted_candidate(part, access, wanted, store, recorder))
@@ -62,24 +66,34 @@ def layered_candidate(
 
 
 def _local(
-    spec: RootfsTar | RootfsDirectory, access: Access, wanted: Wanted, store: LayerStore, recorder: Recorder
+    spec: RootfsTar | RootfsDirectory,
+    access: Access,
+    wanted: Wanted,
+    store: LayerStore,
+    recorder: Recorder,
+    *,
+    top: bool,
 ) -> ResolvedImage:
     """Read files of this machine into the store."""
     text = spec.source_text
-    if access.trust.policies or access.trust.require is not Require.NONE:
+    wanted_of_all = [each.kind for policy in access.trust.policies for each in policy.requirements(None)[1]]
+    if access.trust.require is not Require.NONE or set(wanted_of_all) - {Kind.ACCEPT}:
         raise TrustError(f"{text!r} is not used: it has no signature", hint="make an image of it, and sign that")
     with recorder.phase("read", f"reading {text}"), about(repr(text)):
         slot = store.rest()
         if isinstance(spec, RootfsDirectory):
-            digest, size = store.write(slot, directory_tar(spec.path, text, recorder.warn), lambda: False)
+            digest, size = store.write(slot, directory_tar(spec.path, text, recorder.warn, top=top), lambda: False)
         else:
             pieces, cores = without_xz(read_file(spec.path, text)), len(os.sched_getaffinity(0))
             digest, size = store.inflate(slot, pieces, lambda: False, most=cores)
         layer = verified_layer(digest, digest, slot.offset, size)
+        kept = store.layers.setdefault(digest, layer)
+        if kept is not layer:
+            store.drop(layer.offset, layer.size)
+            layer = kept
         # No digest says how long it has to be.
         if isinstance(spec, RootfsTar) and store.last_bytes(layer, len(END)) != END:
             raise ImageError("it is cut short: no zeros are at its end", hint="copy or make the tar again")
-        store.layers.setdefault(digest, layer)
         return local_image(text, wanted.platform, layer)
 
 

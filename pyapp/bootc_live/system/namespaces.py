@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import socket
+import struct
 
 from bootc_live.system.system_call import libc_call
 
 NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWPID, NEWNET = 0x20000, 0x2000000, 0x4000000, 0x8000000, 0x20000000, 0x40000000
-NOSUID, NODEV, NOEXEC, RDONLY, BIND, MOVE = 2, 4, 8, 1, 4096, 8192
-_REC, _PRIVATE = 16384, 1 << 18
+NOSUID, NODEV, NOEXEC, RDONLY, BIND = 2, 4, 8, 1, 4096
+_REMOUNT, _REC, _PRIVATE = 32, 16384, 1 << 18
+# Of netdevice(7): set flags, and the one for "up".
+_SIOCSIFFLAGS, _IFF_UP = 0x8914, 1
 _DETACH = 2
 
 
@@ -36,9 +41,15 @@ def bind_at(what: str, where: str) -> None:
     mount_at("none", what, where, BIND | _REC)
 
 
-def move_mount_to(what: str, where: str) -> None:
-    """Move a mount. Raises OSError."""
-    mount_at("none", what, where, MOVE)
+def make_read_only(where: str) -> None:
+    """Make a mount read-only, not its file system. Raises OSError."""
+    mount_at("none", "none", where, BIND | _REMOUNT | RDONLY | NOSUID | NODEV | NOEXEC)
+
+
+def raise_loopback() -> None:
+    """Raise the loopback interface of a new network namespace. Raises OSError."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as any_socket:
+        fcntl.ioctl(any_socket, _SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", _IFF_UP))
 
 
 def pivot_into(root: str, old: str | None = None) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bootc_live.base.errors import ImageError
 from bootc_live.formats.json_text import LARGEST, read_json
@@ -50,6 +51,7 @@ class Process:
     env: tuple[str, ...] = ()
     working_dir: str = ""
     user: str = ""
+    stop_signal: str = ""
     fault: str = ""
 
 
@@ -67,6 +69,8 @@ class ImageConfig:
     diff_ids: tuple[str, ...]
     created: str = ""
     process: Process = NO_PROCESS
+    # The object "config", in JSON: for those who write the image again.
+    settings: str = field(default="{}", repr=False)
 
 
 def is_index(content: bytes, media_type: str) -> bool:
@@ -159,15 +163,21 @@ def parse_config(content: bytes, layers: int) -> ImageConfig:
         architecture=str(data.get("architecture", "")),
         variant=str(data.get("variant", "")),
     )
-    process = _parse_process(data.get("config"))
-    return ImageConfig(platform, checked, created=str(data.get("created", "")), process=process)
+    settings = data.get("config")
+    return ImageConfig(
+        platform,
+        checked,
+        created=str(data.get("created", "")),
+        process=_parse_process(settings),
+        settings=json.dumps(settings) if isinstance(settings, dict) else "{}",
+    )
 
 
 def _parse_process(data: object) -> Process:
     """Return what a config says about its program. Most images are booted, and for these a fault does not matter."""
     given = data if isinstance(data, dict) else {}
     lists = {name: given.get(name) or [] for name in ("Entrypoint", "Cmd", "Env")}
-    texts = {name: given.get(name) or "" for name in ("WorkingDir", "User")}
+    texts = {name: given.get(name) or "" for name in ("WorkingDir", "User", "StopSignal")}
     for name, value in lists.items():
         if not isinstance(value, list) or not all(isinstance(item, str) and "\0" not in item for item in value):
             return Process(fault=f"its {name} is not a list of texts")
@@ -180,6 +190,7 @@ def _parse_process(data: object) -> Process:
         env=tuple(lists["Env"]),
         working_dir=texts["WorkingDir"],
         user=texts["User"],
+        stop_signal=texts["StopSignal"],
     )
 
 

@@ -25,6 +25,8 @@ _LIMIT = 2**32 * BLOCK
 _ALIGN = 2**20
 # The largest piece; a failure may leave it partly written.
 _MAX_PIECE = 8 * 2**20
+# Holes cost no memory, and are read as zeros.
+_ZEROS = bytes(2**20)
 _UNOBSERVED = DataFile()
 
 
@@ -202,9 +204,11 @@ def write_layer(
                     hint="check the image; if it is really that large, squash it into one layer",
                 )
             hasher.update(piece)
-            with space_for(fd):
-                write_at(fd, slot.offset + size, piece)
             size += len(piece)
+            # The last byte of zeros makes the file as long as it has to be.
+            written = piece if piece != _ZEROS[: len(piece)] else piece[-1:]
+            with space_for(fd):
+                write_at(fd, slot.offset + size - len(written), written)
             progress.advance(size)
             wait_for(progress, size, stopped)
     except BaseException:

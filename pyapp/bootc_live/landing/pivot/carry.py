@@ -66,6 +66,11 @@ def _resolver(root: str, old: str) -> Iterator[Carried]:
         yield Carried("resolver")
 
 
+def carry_resolver(root: str, old: str = "/") -> None:
+    """Add only /etc/resolv.conf to a root that lacks it; raise OSError."""
+    list(_resolver(root, old))
+
+
 def name_servers(old: str = "/") -> list[str]:
     """Return the addresses of the name servers that the system ``old`` asks."""
     return _servers(_resolv_conf(old))

@@ -1,30 +1,43 @@
-"""Rehearse a root in namespaces: nothing of the machine is touched, and nothing remains afterwards."""
+"""Rehearse a root in namespaces, beside everything that runs: nothing of it remains afterwards.
+
+It shows how a root behaves. It is no prison: the image's root user is that of the machine.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any, NoReturn
 
 from bootc_live.base.errors import LandingError
+from bootc_live.landing.pivot.carry import carry_resolver
 from bootc_live.landing.pivot.places import make_places
-from bootc_live.landing.pivot.program import Program, Wanted, find_program
+from bootc_live.landing.pivot.program import Program, ProgramWish, find_program
 from bootc_live.landing.pivot.supervisor import supervise
+from bootc_live.landing.pivot.terminal import enter_terminal, own_terminal, relay
 from bootc_live.landing.protocol import Receipt
 from bootc_live.rootfs.writable.live_root import MountedRoot
 from bootc_live.system import namespaces
-from bootc_live.system.cleanup.directories import private_directory
-from bootc_live.system.cleanup.guard import commit
+from bootc_live.system.cleanup.guard import ENDING_SIGNALS, commit
 from bootc_live.system.mounts import attach_tree, mount_tree
+from bootc_live.system.system_call import libc_call
 
 _NAMESPACES = namespaces.NEWNS | namespaces.NEWUTS | namespaces.NEWIPC | namespaces.NEWPID | namespaces.NEWCGROUP
 # As shells say it.
 _NOT_STARTED = 126
+_PR_SET_PDEATHSIG, _PR_CAPBSET_DROP = 1, 24
+# What changes the machine and not a namespace (capabilities(7)): modules, raw I/O, time, devices, the kernel log.
+_DROPPED = (16, 17, 25, 27, 33, 34, 35, 36)
+# How the first process of a namespace seems to end when it powers off or restarts (reboot(2)).
+_HALTED = (signal.SIGINT, signal.SIGHUP)
+# A directory that every system has; only the namespace sees what is mounted there.
+_PLACE = "/run"
 _LONGEST_MESSAGE = 4096
+_CGROUPS = "/sys/fs/cgroup"
 _HINT = "try another image, or another program with --entrypoint"
 
 
@@ -32,12 +45,12 @@ _HINT = "try another image, or another program with --entrypoint"
 class ContainedLanding:
     """Runs a root's program in namespaces of its own, and waits for it; a ``Landing``.
 
-    ``network`` shares that of the machine; otherwise there is none but the loopback interface. ``status`` is the
+    ``host_network`` shares the network of the machine; otherwise there is only a loopback interface. ``status`` is the
     program's, as a shell gives it.
     """
 
-    wanted: Wanted
-    network: bool = False
+    wish: ProgramWish
+    host_network: bool = False
     status: int = 0
     _program: Program | None = None
     _run: Callable[[], int] | None = None
@@ -48,7 +61,9 @@ class ContainedLanding:
 
     def examine(self, made: MountedRoot) -> list[str]:
         """Raise LandingError for a root whose program cannot be started; return no warnings."""
-        self._program = find_program(made.path, made.source_text, made.process, self.wanted)
+        self._program = find_program(made.path, made.source_text, made.process, self.wish)
+        if self.host_network:
+            carry_resolver(made.path)
         return []
 
     def prepare(self, made: MountedRoot, receipt: Receipt) -> str:  # noqa: ARG002
@@ -56,7 +71,7 @@ class ContainedLanding:
         assert self._program is not None, "examined"
         tree = mount_tree(made.path)
         self._stack.callback(os.close, tree)
-        self._run = partial(commit, run_contained, asdict(self._program), self.network, descriptors=[tree])
+        self._run = partial(commit, run_contained, asdict(self._program), self.host_network, descriptors=[tree])
         return f"{self._program.argv[0]} can be started"
 
     def commit(self) -> str:
@@ -70,18 +85,23 @@ class ContainedLanding:
         self._stack.close()
 
 
-def run_contained(tree: int, program: dict[str, Any], network: bool) -> int:
+def run_contained(tree: int, program: dict[str, Any], host_network: bool) -> int:
     """Run a program in a tree of mounts and return its status; raise LandingError if it cannot be started."""
-    given = Program(**program)
+    # By the first, systemd knows that it is not alone with its kernel.
+    surroundings = {"container": "bootc-live", **({"TERM": os.environ.get("TERM", "vt220")} if os.isatty(0) else {})}
+    given = Program(**{**program, "environment": {**surroundings, **program["environment"]}})
     reading, told = os.pipe()
     try:
-        with private_directory("/run", "bootc-live.contained.") as place:
-            outer = os.fork()
-            if outer == 0:
+        with _cgroup() as cgroup, own_terminal() as terminal:
+            keeper = os.fork()
+            if keeper == 0:
                 os.close(reading)
-                _become(tree, place, given, told, network=network)
+                _keep(tree, given, told, cgroup, terminal and terminal[1], host_network=host_network)
             os.close(told)
-            status = os.waitstatus_to_exitcode(os.waitpid(outer, 0)[1])
+            if terminal is not None:
+                os.close(terminal[1])
+            with _forwarded(keeper, ENDING_SIGNALS, lambda number: number):
+                status = _wait(keeper, terminal and terminal[0])
             problem = os.read(reading, _LONGEST_MESSAGE).decode(errors="replace")
     finally:
         os.close(reading)
@@ -91,17 +111,36 @@ def run_contained(tree: int, program: dict[str, Any], network: bool) -> int:
     return status
 
 
-def _become(tree: int, place: str, program: Program, told: int, *, network: bool) -> NoReturn:
+def _wait(child: int, terminal: int | None) -> int:
+    if terminal is not None:
+        handle = os.pidfd_open(child)
+        try:
+            relay(terminal, handle)
+        finally:
+            os.close(handle)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def _keep(tree: int, program: Program, told: int, cgroup: str, terminal: int | None, *, host_network: bool) -> NoReturn:
+    """Start the first process of the namespaces, and wait for it: only a parent sees how it ends."""
     code = _NOT_STARTED
     try:
-        namespaces.unshare(_NAMESPACES | (0 if network else namespaces.NEWNET))
+        _end_with_parent()
+        enter_terminal(terminal)
+        if cgroup:
+            with open(os.path.join(cgroup, "cgroup.procs"), "w", encoding="ascii") as file:
+                file.write("0")
+        namespaces.unshare(_NAMESPACES | (0 if host_network else namespaces.NEWNET))
         first = os.fork()
         if first == 0:
-            _first_process(tree, place, program, told, network=network)
+            _first_process(tree, program, told, host_network=host_network)
         os.close(told)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
-            signal.signal(number, lambda received, _: os.kill(first, received))
-        code = os.waitstatus_to_exitcode(os.waitpid(first, 0)[1])
+        # An init is asked to end in its own way.
+        asked = (lambda _number: program.stop_signal) if program.stop_signal else (lambda number: number)
+        with _forwarded(first, ENDING_SIGNALS, asked):
+            code = os.waitstatus_to_exitcode(os.waitpid(first, 0)[1])
+        if program.init and -code in _HALTED:
+            code = 0
         code = 128 - code if code < 0 else code
     except OSError as error:
         os.write(told, f"there are no namespaces for it: {error.strerror}".encode())
@@ -109,14 +148,19 @@ def _become(tree: int, place: str, program: Program, told: int, *, network: bool
         os._exit(code)
 
 
-def _first_process(tree: int, place: str, program: Program, told: int, *, network: bool) -> NoReturn:
+def _first_process(tree: int, program: Program, told: int, *, host_network: bool) -> NoReturn:
     code = _NOT_STARTED
     try:
+        _end_with_parent()
         namespaces.make_private("/")
-        attach_tree(tree, place)
-        make_places(place, network=not network)
-        namespaces.pivot_into(place)
-        code = enter(program) if program.init else supervise(partial(enter, program, told))
+        attach_tree(tree, _PLACE)
+        make_places(_PLACE, host_network=host_network)
+        if not host_network:
+            namespaces.raise_loopback()
+        namespaces.pivot_into(_PLACE)
+        for capability in _DROPPED:
+            libc_call("prctl", _PR_CAPBSET_DROP, capability, 0, 0, 0)
+        code = start(program) if program.init else supervise(partial(start, program, told))
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         os.write(told, f"{where}{error.strerror}".encode())
@@ -124,19 +168,57 @@ def _first_process(tree: int, place: str, program: Program, told: int, *, networ
         os._exit(code)
 
 
-def enter(program: Program, told: int | None = None) -> NoReturn:
+def start(program: Program, told: int | None = None) -> NoReturn:
     """Become the program, in its directory and as its user; tell why not, or raise OSError."""
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE):
+    for number in (*ENDING_SIGNALS, signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)
     try:
         os.chdir(program.directory)
-        if program.uid or program.gid or program.groups:
-            os.setgroups(program.groups)
-            os.setresgid(program.gid, program.gid, program.gid)
-            os.setresuid(program.uid, program.uid, program.uid)
+        os.setgroups(program.groups)
+        os.setresgid(program.gid, program.gid, program.gid)
+        os.setresuid(program.uid, program.uid, program.uid)
         os.execve(program.path, program.argv, program.environment)  # noqa: S606
     except OSError as error:
         if told is None:
             raise
         os.write(told, (error.strerror or "unknown").encode())
         os._exit(_NOT_STARTED)
+
+
+@contextmanager
+def _cgroup() -> Iterator[str]:
+    """Make a control group, which is gone with its groups after the block; yield its path, or nothing."""
+    path = os.path.join(_CGROUPS, f"bootc-live.contained.{os.getpid()}")
+    try:
+        # Only the second version has this file.
+        os.stat(os.path.join(_CGROUPS, "cgroup.controllers"))
+        os.mkdir(path)
+    except OSError:
+        # It is read-only in containers.
+        yield ""
+        return
+    try:
+        yield path
+    finally:
+        for directory, _, _ in os.walk(path, topdown=False):
+            with suppress(OSError):
+                os.rmdir(directory)
+
+
+@contextmanager
+def _forwarded(child: int, numbers: tuple[signal.Signals, ...], become: Callable[[int], int]) -> Iterator[None]:
+    """Forward signals to a child while the block waits for it; this process ends with it, not before."""
+    before = {
+        number: signal.signal(number, lambda received, _: os.kill(child, become(received)))
+        for number in numbers
+        if signal.getsignal(number) != signal.SIG_IGN
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _end_with_parent() -> None:
+    libc_call("prctl", _PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

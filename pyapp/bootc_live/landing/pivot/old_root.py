@@ -22,6 +22,8 @@ def show_old_root(root: str, where: str, mountinfo: str = "/proc/self/mountinfo"
         raise LandingError(
             f"'--keep-old-root={where}' cannot be made in the image: {error.strerror}", hint="name another directory"
         ) from error
+    if place == root:
+        raise LandingError(f"'--keep-old-root={where}' would cover the new root", hint="name a directory, /mnt/oldroot")
     with unmounted_after(place):
         for target in ("/", *_mounts(mountinfo)):
             bind(target, os.path.join(place, target.lstrip("/")).rstrip("/"), hint="leave --keep-old-root out")

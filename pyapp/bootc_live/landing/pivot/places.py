@@ -7,7 +7,7 @@ import stat
 from contextlib import suppress
 
 from bootc_live.base.paths import resolve_below
-from bootc_live.system.namespaces import NODEV, NOEXEC, NOSUID, bind_at, mount_at
+from bootc_live.system.namespaces import NODEV, NOEXEC, NOSUID, RDONLY, bind_at, make_read_only, mount_at
 
 _NODES = (("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0))
 _LINKS = (("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"))
@@ -15,20 +15,35 @@ _MORE_LINKS = (("stderr", "/proc/self/fd/2"), ("ptmx", "pts/ptmx"), ("core", "/p
 _TUN = "/dev/net/tun"
 
 
-def make_places(root: str, *, network: bool) -> None:
+def make_places(root: str, *, host_network: bool) -> None:
     """Mount all of them below ``root``, for a process with namespaces of its own; raise OSError.
 
-    ``network`` says that its network is its own: only then the kernel lets it see that in /sys.
+    What would change the machine is read-only. ``host_network`` says that its network is the machine's: then the kernel
+    shows /sys only as it is.
     """
-    mount_at("proc", "proc", _place(root, "proc"), NOSUID | NODEV | NOEXEC)
-    if network:
-        mount_at("sysfs", "sysfs", _place(root, "sys"), NOSUID | NODEV | NOEXEC)
-        with suppress(OSError):
-            mount_at("cgroup2", "cgroup2", os.path.join(root, "sys/fs/cgroup"), NOSUID | NODEV | NOEXEC)
-    else:
-        bind_at("/sys", _place(root, "sys"))
+    proc = _place(root, "proc")
+    mount_at("proc", "proc", proc, NOSUID | NODEV | NOEXEC)
+    settings = os.path.join(proc, "sys")
+    bind_at(settings, settings)
+    if not host_network:
+        bind_at(os.path.join(settings, "net"), os.path.join(settings, "net"))
+    make_read_only(settings)
+    with suppress(FileNotFoundError):
+        bind_at("/dev/null", os.path.join(proc, "sysrq-trigger"))
+    _make_sys(_place(root, "sys"), host_network=host_network)
     mount_at("tmpfs", "tmpfs", _place(root, "run"), NOSUID | NODEV, "mode=755")
     _make_dev(_place(root, "dev"))
+
+
+def _make_sys(sys: str, *, host_network: bool) -> None:
+    if host_network:
+        bind_at("/sys", sys)
+        make_read_only(sys)
+    else:
+        mount_at("sysfs", "sysfs", sys, NOSUID | NODEV | NOEXEC | RDONLY)
+    # Without it, systemd makes do.
+    with suppress(OSError):
+        mount_at("cgroup2", "cgroup2", os.path.join(sys, "fs/cgroup"), NOSUID | NODEV | NOEXEC)
 
 
 def _make_dev(dev: str) -> None:

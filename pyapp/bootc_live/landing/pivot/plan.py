@@ -9,7 +9,7 @@ from bootc_live.base.units import mib
 from bootc_live.formats.oci.manifest import Process
 from bootc_live.image.verified import ResolvedImage
 from bootc_live.landing.pivot.machine import Machine, Way
-from bootc_live.landing.pivot.program import Wanted
+from bootc_live.landing.pivot.program import ProgramWish
 from bootc_live.rootfs.plan import RootPlan
 
 _MOST_NAMES = 12
@@ -23,7 +23,7 @@ class PivotPlan:
     root: RootPlan | None
     machine: Machine
     way: Way
-    wanted: Wanted
+    wish: ProgramWish
     keep_old_root: str | None
 
     def text(self) -> list[str]:
@@ -82,7 +82,7 @@ class PivotPlan:
         return [
             f"fetch     {mib(estimate.size)}, {mib(estimate.unpacked)} unpacked",
             f"memory    {self.root.why}",
-            f"program   {_program(self.image.config.process, self.wanted)}",
+            f"program   {_program(self.image.config.process, self.wish)}",
         ]
 
     def _stays(self) -> list[str]:
@@ -94,9 +94,9 @@ class PivotPlan:
         ]
 
 
-def _program(process: Process, wanted: Wanted) -> str:
-    entrypoint = process.entrypoint if wanted.entrypoint is None else (wanted.entrypoint,)
-    arguments = wanted.arguments
+def _program(process: Process, wish: ProgramWish) -> str:
+    entrypoint = process.entrypoint if wish.entrypoint is None else (wish.entrypoint,)
+    arguments = wish.arguments
     if arguments is None:
-        arguments = process.cmd if wanted.entrypoint is None else ()
+        arguments = process.cmd if wish.entrypoint is None else ()
     return " ".join((*entrypoint, *arguments)) or "the init of the image"

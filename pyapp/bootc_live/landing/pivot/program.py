@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,10 +20,13 @@ _SCRIPT, _ELF = b"#!", b"\x7fELF"
 # EI_CLASS of the programs of a machine, and their e_machine (elf.h).
 _MACHINES = {"x86_64": (2, 62), "aarch64": (2, 183), "riscv64": (2, 243), "ppc64le": (2, 21), "s390x": (2, 22)}
 _LONGEST_LINE = 256
+_ELF_HEADER = 64
+# 2**32 - 1 means to setresuid(2): leave it unchanged.
+_NOBODY = 2**32 - 1
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ProgramWish:
     """What the command line says: ``entrypoint`` replaces the image's, ``arguments`` replace its Cmd; None keeps it."""
 
     entrypoint: str | None = None
@@ -33,7 +37,7 @@ class Wanted:
 class Program:
     """A program inside a root: its path there, its arguments with its name first, and how it is started.
 
-    ``init`` tells whether it is made to be the first process of a system.
+    ``init`` tells whether it is made to be the first process of a system; it ends at ``stop_signal``.
     """
 
     path: str
@@ -44,13 +48,14 @@ class Program:
     gid: int = 0
     groups: tuple[int, ...] = ()
     init: bool = False
+    stop_signal: int = 0
 
 
-def find_program(root: str, source_text: str, process: Process, wanted: Wanted) -> Program:
+def find_program(root: str, source_text: str, process: Process, wish: ProgramWish) -> Program:
     """Return the program for the mounted tree ``root``; raise LandingError if it cannot be started there."""
-    if process.fault and wanted.entrypoint is None:
+    if process.fault and wish.entrypoint is None:
         raise LandingError(f"{source_text!r} cannot be run: {process.fault}", hint=_HINT)
-    argv = _argv(root, source_text, process, wanted)
+    argv = _argv(root, source_text, process, wish)
     environment = dict(entry.partition("=")[::2] for entry in process.env if "=" in entry)
     environment.setdefault("PATH", SEARCH_PATH)
     directory = os.path.join("/", process.working_dir)
@@ -63,16 +68,32 @@ def find_program(root: str, source_text: str, process: Process, wanted: Wanted) 
         # As container engines do.
         directory = "/"
     environment.setdefault("HOME", _home(root, uid))
-    return Program(path, argv, environment, directory, uid, gid, groups, init=_is_init(root, path))
+    init = _is_init(root, path)
+    stop = _stop_signal(root, path, process.stop_signal) if init else 0
+    return Program(path, argv, environment, directory, uid, gid, groups, init, stop)
 
 
-def _argv(root: str, source_text: str, process: Process, wanted: Wanted) -> tuple[str, ...]:
-    entrypoint = process.entrypoint if wanted.entrypoint is None else (wanted.entrypoint,)
-    arguments = wanted.arguments
+def _stop_signal(root: str, path: str, name: str) -> int:
+    """Return the number of a signal such as SIGRTMIN+3, TERM or 15; by default, what systemd halts at, or SIGTERM."""
+    base, _, more = name.upper().removeprefix("SIG").partition("+")
+    known = {each.name.removeprefix("SIG"): int(each) for each in signal.Signals}
+    number = int(base) if base.isascii() and base.isdigit() else known.get(base, 0)
+    number += int(more) if more.isascii() and more.isdigit() else 0
+    if 0 < number < signal.NSIG:
+        return number
+    real = resolve_below(root, path) or ""
+    return int(signal.SIGRTMIN) + 3 if os.path.basename(real) == "systemd" else int(signal.SIGTERM)
+
+
+def _argv(root: str, source_text: str, process: Process, wish: ProgramWish) -> tuple[str, ...]:
+    entrypoint = process.entrypoint if wish.entrypoint is None else (wish.entrypoint,)
+    arguments = wish.arguments
     if arguments is None:
         # A Cmd is made for the image's own Entrypoint.
-        arguments = process.cmd if wanted.entrypoint is None else ()
+        arguments = process.cmd if wish.entrypoint is None else ()
     argv = (*entrypoint, *arguments)
+    # An empty --entrypoint clears that of the image, as for podman.
+    argv = argv[1:] if argv and not argv[0] else argv
     if argv and argv[0]:
         return argv
     for name in INITS:
@@ -102,6 +123,9 @@ def _is_program(path: str | None) -> bool:
 
 
 def _is_init(root: str, path: str) -> bool:
+    # All programs of busybox are one file, its init too.
+    if os.path.basename(path) not in ("init", "systemd"):
+        return False
     found = resolve_below(root, path)
     return found is not None and found in {resolve_below(root, name) for name in INITS}
 
@@ -120,7 +144,7 @@ def _check_startable(root: str, path: str, shown: str, source_text: str) -> None
             break
         path = interpreter
     machine = _MACHINES.get(os.uname().machine)
-    if machine is not None and head.startswith(_ELF):
+    if machine is not None and head.startswith(_ELF) and len(head) >= _ELF_HEADER:
         order = "little" if head[5] == 1 else "big"
         if (head[4], int.from_bytes(head[18:20], order)) != machine:  # type: ignore[arg-type]
             raise LandingError(
@@ -133,7 +157,7 @@ def _interpreter(head: bytes) -> str | None:
     if head.startswith(_SCRIPT):
         words = head[len(_SCRIPT) : _LONGEST_LINE].partition(b"\n")[0].split()
         return os.fsdecode(words[0]) if words else None
-    if not head.startswith(_ELF) or head[4] != 2 or head[5] != 1:
+    if not head.startswith(_ELF) or len(head) < _ELF_HEADER or head[4] != 2 or head[5] != 1:
         return None
     begin, size, count = (
         int.from_bytes(head[at : at + length], "little") for at, length in ((32, 8), (54, 2), (56, 2))
@@ -162,6 +186,8 @@ def _user(root: str, user: str, source_text: str) -> tuple[int, int, tuple[int, 
             gid = int(found[2] if found else group)
     except ValueError as error:
         raise LandingError(f"{source_text!r} runs as {user!r}, which it does not have", hint=_USER_HINT) from error
+    if not (0 <= uid < _NOBODY and 0 <= gid < _NOBODY):
+        raise LandingError(f"{source_text!r} runs as {user!r}, which is no user", hint=_USER_HINT)
     known = entry[0] if entry else ""
     member = tuple(int(fields[2]) for fields in groups if known and known in fields[3].split(",")) if not group else ()
     return uid, gid, member
@@ -174,7 +200,7 @@ def read_table(root: str, name: str) -> Sequence[list[str]]:
         return []
     with open(path, encoding="utf-8", errors="replace") as file:
         lines = [line.rstrip("\n").split(":") for line in file]
-    return [fields for fields in lines if len(fields) >= 4 and fields[2].isdigit() and fields[3] is not None]
+    return [fields for fields in lines if len(fields) >= 4 and fields[2].isascii() and fields[2].isdigit()]
 
 
 def _home(root: str, uid: int) -> str:

@@ -15,7 +15,7 @@ from bootc_live.base.errors import LandingError, RunError
 from bootc_live.landing.pivot.carry import carry_over, name_servers
 from bootc_live.landing.pivot.network import Interface, network_files, present_network
 from bootc_live.landing.pivot.old_root import show_old_root
-from bootc_live.landing.pivot.program import Wanted, find_program
+from bootc_live.landing.pivot.program import ProgramWish, find_program
 from bootc_live.landing.pivot.units import rollback_units, written_files
 from bootc_live.landing.pivot.way_back import way_back
 from bootc_live.landing.protocol import Receipt
@@ -39,7 +39,7 @@ class SoftRebootLanding:
     confirms.
     """
 
-    wanted: Wanted
+    wish: ProgramWish
     receipt_path: str
     keep_old_root: str | None = None
     needs_way_back: bool = False
@@ -59,13 +59,20 @@ class SoftRebootLanding:
 
     def examine(self, made: MountedRoot) -> list[str]:
         """Raise LandingError for a root without an init; return a warning if it has no modules and gets none."""
-        program = find_program(made.path, made.source_text, made.process, self.wanted)
+        program = find_program(made.path, made.source_text, made.process, self.wish)
         if not program.init:
             raise LandingError(
                 f"{made.source_text!r} runs {program.argv[0]!r}, which is no init: systemd can only be followed by one",
                 hint="use an image with an init, or rehearse it with --contain",
             )
-        self.carried = [each.name for each in carry_over(made.path)]
+        try:
+            self.carried = [each.name for each in carry_over(made.path)]
+        except OSError as error:
+            at = f"/{os.path.relpath(error.filename, made.path)}" if error.filename else "a file"
+            raise LandingError(
+                f"{made.source_text!r} cannot be given what it needs of this machine: {at}: {error.strerror}",
+                hint="look at that file of the image",
+            ) from error
         network = present_network()
         self._files = network_files(made.path, network, name_servers())
         if self.rollback_after is not None:

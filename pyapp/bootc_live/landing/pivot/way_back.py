@@ -11,7 +11,7 @@ from bootc_live.base.errors import LandingError
 from bootc_live.base.paths import resolve_below
 from bootc_live.formats.oci.manifest import Process
 from bootc_live.landing.pivot.network import Interface
-from bootc_live.landing.pivot.program import Wanted, find_program, read_table
+from bootc_live.landing.pivot.program import ProgramWish, find_program, read_table
 from bootc_live.landing.pivot.units import is_enabled
 
 _SERVERS = {
@@ -49,7 +49,7 @@ def way_back(root: str, interfaces: Sequence[Interface]) -> WayBack:
 
 def _startable(root: str, path: str) -> bool:
     try:
-        find_program(root, path, Process(cmd=(path,)), Wanted())
+        find_program(root, path, Process(cmd=(path,)), ProgramWish())
     except LandingError:
         return False
     return True

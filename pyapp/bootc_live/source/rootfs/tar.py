@@ -40,11 +40,14 @@ def holds_images(path: str, source_text: str) -> bool:
     """Return whether a file is an archive of images, and not of files; raise SourceError if it is no tar."""
     try:
         pieces = inflate(without_xz(read_file(path, source_text)))
-        first = next(read_entries(StreamBuffer(pieces)), None)
+        entries = read_entries(StreamBuffer(pieces))
+        # Before its members, a tar of a directory has that directory.
+        first = next((entry for entry in entries if entry.name.strip("/") not in ("", ".")), None)
     except (BootcLiveError, ValueError) as error:
-        problem = error.message if isinstance(error, BootcLiveError) else f"it {error}"
+        problem = error.message if isinstance(error, BootcLiveError) else str(error)
         raise SourceError(
-            f"{source_text!r} is not an archive: {problem}", hint="name an archive of images, or a tar of files"
+            f"{source_text!r} is not an archive: {problem.removeprefix('it is ')}",
+            hint="name an archive of images, or a tar of files (plain, or compressed with gzip, zstd or xz)",
         ) from error
     return first is None or _OF_IMAGES.match(first.name) is not None
 

@@ -6,8 +6,9 @@ import fcntl
 import os
 import select
 import signal
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import NoReturn
 
 from bootc_live.system.cleanup.guard import ENDING_SIGNALS, call_in_parent, function_named, name_of
@@ -24,6 +25,7 @@ class Started:
         self._pid = pid
         self._handle = os.pidfd_open(pid)
         self._status: int | None = None
+        self._waiting = threading.Lock()
 
     def ended(self, seconds: float) -> bool:
         """Wait at most some seconds; return whether it has ended."""
@@ -33,15 +35,18 @@ class Started:
 
     def wait(self) -> int:
         """Return its exit code, or the negative number of the signal that killed it."""
-        if self._status is None:
-            select.select([self._handle], [], [])
-            self._status = call_in_parent(_reap, self._pid)
-        return self._status
+        with self._waiting:
+            if self._status is None:
+                select.select([self._handle], [], [])
+                self._status = call_in_parent(_reap, self._pid)
+            return self._status
 
     def kill(self) -> None:
         """Kill it if it still runs."""
         if self._status is None:
-            signal.pidfd_send_signal(self._handle, signal.SIGKILL)
+            # Another thread may have seen its end in the meantime.
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._handle, signal.SIGKILL)
             self.wait()
 
     def close(self) -> None:

@@ -12,6 +12,10 @@ from bootc_live.system.inflate.zstd import ZSTD, skippable
 
 # Compressed bytes of a run, and the most that a single frame may have to be one.
 _RUN, _LARGEST = 2**20, 8 * 2**20
+# Of a run: the pipe that reports their ends is read after the run was written, and may have only one page.
+_MOST_FRAMES = 4096
+# Bytes that are read at once, at least.
+_STEP = 256 * 2**10
 # The end of what is not a frame.
 _NEVER = 2**63
 
@@ -77,7 +81,7 @@ class _Splitter:
         """Read up to a run of whole frames: return their number, their end, and what follows them."""
         frames = end = 0
         frame = _frame(self._held, 0)
-        while end < _RUN:
+        while end < _RUN and frames < _MOST_FRAMES:
             if frame is not None and frame.walk(self._held):
                 frames, end = frames + 1, frame.at
                 frame = _frame(self._held, end)
@@ -102,9 +106,13 @@ class _Splitter:
         return taken
 
     def _more(self) -> bool:
-        chunk = next(self._chunks, None)
-        self._held += chunk or b""
-        return chunk is not None
+        # Small chunks one by one would copy what is held again and again.
+        parts, length = [self._held], 0
+        while length < _STEP and (chunk := next(self._chunks, None)) is not None:
+            parts.append(chunk)
+            length += len(chunk)
+        self._held = b"".join(parts)
+        return length > 0
 
 
 def _frame(data: bytes, at: int) -> _Frame | None:

@@ -42,6 +42,7 @@ class _Decoder:
     messages: FileIO
     room: int
     run: Run
+    stack: ExitStack
     frames: int = 0
     said: bytes = b""
 
@@ -129,14 +130,16 @@ class Team:
 
     def _start(self, run: Run) -> _Decoder:
         room = os.memfd_create("frames", os.MFD_CLOEXEC)
-        self.cleanup.callback(os.close, room)
-        source, feeding = self.cleanup.enter_context(large_pipe())
-        messages, told = self.cleanup.enter_context(large_pipe())
+        # Closed at the end, or when the process has ended before.
+        stack = self.cleanup.enter_context(ExitStack())
+        stack.callback(os.close, room)
+        source, feeding = stack.enter_context(large_pipe())
+        messages, told = stack.enter_context(large_pipe())
         descriptors = (source.fileno(), room, told.fileno())
-        process = self.cleanup.enter_context(started(inflate_frames_confined, _ROOM, descriptors=descriptors))
+        process = stack.enter_context(started(inflate_frames_confined, _ROOM, descriptors=descriptors))
         source.close()
         told.close()
-        return _Decoder(process, feeding, messages, room, run)
+        return _Decoder(process, feeding, messages, room, run, stack)
 
     def _collect_all(self) -> None:
         while self.busy:
@@ -153,6 +156,7 @@ class Team:
             return
         decoder.process.kill() if len(decoder.said) > LONGEST_MESSAGE else decoder.pipe.close()
         status = decoder.process.wait()
+        decoder.stack.close()
         if status == Status.TOO_LARGE:
             self._decode_alone(iter([decoder.run.data]))
             return
