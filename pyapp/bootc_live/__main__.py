@@ -15,7 +15,7 @@ from bootc_live.base.advice import advise_at_desk
 from bootc_live.base.errors import BootcLiveError, ConfigError
 from bootc_live.base.output import append_message, discard_results, flush_results, print_details, print_message
 from bootc_live.base.redact import redact
-from bootc_live.cli.parser import parse_arguments
+from bootc_live.cli.options.parser import parse_arguments
 from bootc_live.system.cleanup.guard import ENDING_SIGNALS, EndedError, run_in_child, unshare_mounts
 
 EXIT_FAILED = 1

@@ -188,7 +188,7 @@ def test_terminal_of_its_own(program: Program, tools: Path, tmp_path: Path) -> N
         lines = []
         for line in terminal.stdout:
             lines.append(line.strip())
-            if sum(each.startswith("/dev/pts/") for each in lines) == 2 and terminal.stdin and "typed" not in lines:
+            if sum(each.startswith("/dev/pts/") for each in lines) == 2 and "typed" not in lines:
                 terminal.stdin.write("typed\n")
                 terminal.stdin.flush()
     outside, inside = (line for line in lines if line.startswith("/dev/"))

@@ -18,6 +18,8 @@ PROCESS_MODULE = f"{PACKAGE}/system/run.py"
 EXIT_MODULE = f"{PACKAGE}/__main__.py"
 # Begin and end processes that are this program itself: the child that works, and those that decompress.
 GUARD_MODULES = {f"{PACKAGE}/system/cleanup/guard.py", f"{PACKAGE}/system/cleanup/processes.py"}
+# Start the first processes of namespaces, and become programs there.
+CONTAIN_MODULES = {f"{PACKAGE}/landing/pivot/contain/{name}.py" for name in ("contain", "supervisor")}
 OUTPUT_MODULE = f"{PACKAGE}/base/output.py"
 # Its adapter sends one request at a time, for web.py alone.
 REQUESTS_MODULE = f"{PACKAGE}/source/http/connections.py"
@@ -56,8 +58,8 @@ def test_rooms_are_small() -> None:
 @pytest.mark.parametrize(
     ("forbidden", "homes"),
     [
-        (rule_calls.PROCESSES, {PROCESS_MODULE, *GUARD_MODULES}),
-        (rule_calls.EXITS, {EXIT_MODULE, *GUARD_MODULES}),
+        (rule_calls.PROCESSES, {PROCESS_MODULE, *GUARD_MODULES, *CONTAIN_MODULES}),
+        (rule_calls.EXITS, {EXIT_MODULE, *GUARD_MODULES, *CONTAIN_MODULES}),
         (rule_calls.OUTPUT, {OUTPUT_MODULE}),
         (rule_calls.REQUESTS, {REQUESTS_MODULE}),
     ],

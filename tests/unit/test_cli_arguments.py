@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bootc_live.base.errors import ConfigError
-from bootc_live.cli.arguments import source_argument
+from bootc_live.cli.options.arguments import source_argument
 from bootc_live.config.source_spec import ArchiveFile, RegistryImage
 
 

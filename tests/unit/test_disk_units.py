@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bootc_live.cli import inspect
-from bootc_live.cli.parser import make_parser
+from bootc_live.cli.options.parser import make_parser
 from bootc_live.config.cmdline.tokens import split_cmdline
 from bootc_live.landing.sysroot.services import check_services
 from bootc_live.rootfs.disk_units import DISK_UNITS, masked_by

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bootc_live.cli.parser import make_parser
+from bootc_live.cli.options.parser import make_parser
 from bootc_live.config.cmdline.table import BY_NAME
 from tests.lib.pages import Block, blocks
 from tests.lint.rule_imports import ORDER

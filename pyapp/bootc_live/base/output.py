@@ -43,6 +43,12 @@ def log_messages(path: str) -> None:
     _logs.append(path)
 
 
+def ask(question: str) -> str:
+    """Return the line that somebody types in answer to a question; empty at the end of the input."""
+    print(question, end=" ", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip()
+
+
 def print_details(lines: list[str]) -> None:
     """Print lines to standard error without a prefix."""
     print("\n".join(map(one_line, lines)), file=sys.stderr, flush=True)

@@ -10,7 +10,7 @@ from functools import partial
 
 from bootc_live.base.errors import ConfigError, ImageError, LandingError, OutOfMemoryError, RunError
 from bootc_live.base.log import Recorder
-from bootc_live.cli.arguments import require_root, workspace
+from bootc_live.cli.options.arguments import require_root, workspace
 from bootc_live.config.cmdline.parse import HINT, parse_cmdline
 from bootc_live.config.model import Backing, Config, Kexec
 from bootc_live.config.next_kernel.handover import LAYOUT, Handover, read_handover

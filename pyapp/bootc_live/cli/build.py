@@ -14,7 +14,7 @@ from bootc_live.base.errors import ConfigError
 from bootc_live.base.log import Recorder
 from bootc_live.base.output import print_json, print_results
 from bootc_live.base.units import mib
-from bootc_live.cli.arguments import desk_access, layered_argument, workspace
+from bootc_live.cli.options.arguments import desk_access, layered_argument, workspace
 from bootc_live.image.recipe import IntoSink
 from bootc_live.image.sink import DataFile
 from bootc_live.image.verified import VerifiedImage

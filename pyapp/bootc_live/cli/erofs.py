@@ -10,7 +10,7 @@ from bootc_live.base.errors import ConfigError
 from bootc_live.base.log import Recorder
 from bootc_live.base.output import print_json, print_results
 from bootc_live.base.units import mib
-from bootc_live.cli.arguments import desk_access, source_argument
+from bootc_live.cli.options.arguments import desk_access, source_argument
 from bootc_live.config.cmdline.karg import Kind
 from bootc_live.config.cmdline.values import parse_value
 from bootc_live.config.model import Compression, Config, Layout

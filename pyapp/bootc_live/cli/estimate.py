@@ -10,7 +10,7 @@ from bootc_live.base.errors import AdmissionError, ConfigError
 from bootc_live.base.log import Recorder
 from bootc_live.base.output import print_json, print_results
 from bootc_live.base.units import MIB, mib
-from bootc_live.cli.arguments import source_argument
+from bootc_live.cli.options.arguments import source_argument
 from bootc_live.config.cmdline.parse import parse_cmdline
 from bootc_live.config.cmdline.values import parse_size
 from bootc_live.config.host.trust import desk_trust

@@ -12,7 +12,7 @@ from bootc_live.base.errors import ImageError
 from bootc_live.base.log import Recorder
 from bootc_live.base.output import print_json, print_results
 from bootc_live.base.units import mib
-from bootc_live.cli.arguments import desk_access, source_argument
+from bootc_live.cli.options.arguments import desk_access, source_argument
 from bootc_live.config.source_spec import SourceSpec
 from bootc_live.image.candidate import looked_up
 from bootc_live.image.recipe import IntoSink

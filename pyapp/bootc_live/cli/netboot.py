@@ -9,8 +9,8 @@ from bootc_live.artifacts.node_cmdline import check_base
 from bootc_live.artifacts.node_files import ArtifactOptions
 from bootc_live.base.log import Recorder
 from bootc_live.base.units import mib
-from bootc_live.cli.arguments import desk_access, source_argument
-from bootc_live.cli.node_files import make_node_files, print_report
+from bootc_live.cli.options.arguments import desk_access, source_argument
+from bootc_live.cli.options.node_files import make_node_files, print_report
 from bootc_live.system.cleanup.new_results import disk_full_hint, new_directory, write_errors
 
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 
 from bootc_live.base.errors import BootcLiveError, ConfigError, LandingError
 from bootc_live.base.log import Recorder
-from bootc_live.base.output import log_messages, print_details, print_json
-from bootc_live.cli.arguments import layered_argument, require_root, workspace
+from bootc_live.base.output import ask, log_messages, print_details, print_json
+from bootc_live.cli.options.arguments import layered_argument, require_root, workspace
 from bootc_live.config.cmdline.karg import Kind
 from bootc_live.config.cmdline.parse import parse_cmdline
 from bootc_live.config.cmdline.values import parse_value
@@ -28,7 +28,7 @@ from bootc_live.image.layout_recorder import RecordLimit
 from bootc_live.landing.kexec.kexec import running_cmdline
 from bootc_live.landing.kexec.next_kernel import plan_handover
 from bootc_live.landing.pivot.by_kexec import PivotByKexec, next_kernel_cmdline
-from bootc_live.landing.pivot.contain import ContainedLanding
+from bootc_live.landing.pivot.contain.contain import ContainedLanding
 from bootc_live.landing.pivot.machine import Machine, Way, running_machine, ways
 from bootc_live.landing.pivot.network import present_network
 from bootc_live.landing.pivot.plan import PivotPlan
@@ -255,9 +255,7 @@ def _agreed() -> bool:
     # The parent is in the foreground of the terminal; this process reads, so that signals end it as ever.
     call_in_parent(give_terminal, os.getpgrp())
     try:
-        sys.stderr.write("Replace the running system? [y/N] ")
-        sys.stderr.flush()
-        return sys.stdin.readline().strip().lower() in ("y", "yes")
+        return ask("Replace the running system? [y/N]").lower() in ("y", "yes")
     finally:
         call_in_parent(give_terminal, 0)
 

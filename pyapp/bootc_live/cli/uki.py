@@ -11,8 +11,8 @@ from bootc_live.artifacts.uki import Signing, check_tools, make_uki
 from bootc_live.base.errors import ConfigError
 from bootc_live.base.log import Recorder
 from bootc_live.base.units import mib
-from bootc_live.cli.arguments import desk_access, source_argument
-from bootc_live.cli.node_files import make_node_files, print_report
+from bootc_live.cli.options.arguments import desk_access, source_argument
+from bootc_live.cli.options.node_files import make_node_files, print_report
 from bootc_live.system.cleanup.directories import private_directory
 from bootc_live.system.cleanup.new_results import disk_full_hint, publish_file, staging_directory, write_errors
 

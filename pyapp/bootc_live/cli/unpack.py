@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 from bootc_live.base.errors import ConfigError, RootfsError
 from bootc_live.base.log import Recorder
-from bootc_live.cli.arguments import desk_access, require_root, source_argument, workspace
+from bootc_live.cli.options.arguments import desk_access, require_root, source_argument, workspace
 from bootc_live.image.recipe import IntoSink
 from bootc_live.image.sink import DataFile
 from bootc_live.image.verified import VerifiedImage

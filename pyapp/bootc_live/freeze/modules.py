@@ -26,13 +26,12 @@ _ONLY_FOR = {
 }
 # Features that a feature needs.
 _NEEDS = {"registry": ("net",)}
-# What an initramfs does not need, and neither the modules that import this package.
+# Neither this package nor modules that import it are needed in an initramfs.
 _PACKER = "bootc_live.freeze"
+# What only verbs for running systems need.
 _NOT_PACKED = (
-    _PACKER,
-    *("bootc_live.cli.build", "bootc_live.cli.pivot", "bootc_live.landing.pivot"),
-    *("bootc_live.image.layered", "bootc_live.source.rootfs"),
-    *("bootc_live.artifacts.oci_image", "bootc_live.artifacts.rootfs_tar", "bootc_live.formats.tar.writer"),
+    *("cli.build", "cli.pivot", "cli.prune", "landing.pivot", "image.layered", "source.rootfs"),
+    *("artifacts.oci_image", "artifacts.rootfs_tar", "formats.tar.writer"),
 )
 _LIBRARIES = {"registry": ("oras.provider",)}
 
@@ -115,7 +114,10 @@ def _own_modules(features: set[str]) -> list[str]:
 
 def _wanted(name: str, features: set[str]) -> bool:
     needed = {feature for top, feature in _ONLY_FOR.items() if f"{name}.".startswith(f"{top}.")}
-    return not name.startswith(_NOT_PACKED) and needed <= features
+    return (
+        not name.startswith((_PACKER, *(f"{bootc_live.__name__}.{part}" for part in _NOT_PACKED)))
+        and needed <= features
+    )
 
 
 def _imports(name: str) -> Iterable[str]:

@@ -48,15 +48,19 @@ def directory_tar(path: str, source_text: str, warn: Callable[[str], None], *, t
         finally:
             os.close(opened)
     except (OSError, ValueError) as error:
-        shown = os.fsdecode(os.path.join(where, at))
+        shown = _shown(where, at)
         problem = f"{shown!r} {error}" if isinstance(error, ValueError) else f"{shown!r}: {error.strerror}"
         raise SourceError(
             f"cannot read the directory {source_text!r}: {problem}", hint="check it, and that nothing changes it"
         ) from error
     yield END
     if packer.others:
-        listed = ", ".join(sorted(os.fsdecode(os.path.join(where, each)) for each in packer.others)[:8])
+        listed = ", ".join(sorted(_shown(where, each) for each in packer.others)[:8])
         warn(f"{source_text!r} is taken without the other file systems that are mounted in it: {listed}")
+
+
+def _shown(top: bytes, name: bytes) -> str:
+    return os.fsdecode(os.path.normpath(os.path.join(top, name)))
 
 
 class _Packer:

@@ -15,10 +15,10 @@ from typing import Any, NoReturn
 
 from bootc_live.base.errors import LandingError
 from bootc_live.landing.pivot.carry import carry_resolver
-from bootc_live.landing.pivot.places import make_places
+from bootc_live.landing.pivot.contain.places import make_places
+from bootc_live.landing.pivot.contain.supervisor import supervise
+from bootc_live.landing.pivot.contain.terminal import enter_terminal, own_terminal, relay
 from bootc_live.landing.pivot.program import Program, ProgramWish, find_program
-from bootc_live.landing.pivot.supervisor import supervise
-from bootc_live.landing.pivot.terminal import enter_terminal, own_terminal, relay
 from bootc_live.landing.protocol import Receipt
 from bootc_live.rootfs.writable.live_root import MountedRoot
 from bootc_live.system import namespaces

@@ -1,0 +1,1 @@
+"""What several verbs share: the command line, and options that they have in common."""

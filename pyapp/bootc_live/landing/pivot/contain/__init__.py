@@ -1,0 +1,1 @@
+"""Rehearsing a root in namespaces."""
