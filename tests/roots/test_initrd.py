@@ -368,7 +368,7 @@ def test_room_of_python(initrd: Initrd) -> None:
 
 @pytest.mark.long
 def test_growth(capsys: pytest.CaptureFixture[str]) -> None:
-    """All our modules add at most 6 MiB to a Debian 13 initrd that has dracut's network module, and TPM libraries 0.3."""
+    """All our modules add at most 6 MiB to a Debian 13 initrd that has a network, and libraries for a TPM 0.3 more."""
     sizes = {}
     for name, modules in (("without", "network"), ("with", f"network {OURS}")):
         made = build(BUILDER, name, "systemd", modules)

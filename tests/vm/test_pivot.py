@@ -253,3 +253,24 @@ def test_installed_machine(kind: Kind, image: Path, stage: Stage) -> None:
         host.run("rm /run/bootc-live/confirmed; systemctl start --no-block bootc-live-rollback.service")
         machine.wait_exit(SECONDS)
         assert "Restarting system" in machine.console() or "reboot" in machine.console().lower()
+
+
+def test_by_kexec(image: Path, stage: Stage) -> None:
+    """The image's own kernel takes over from a system on a disk, with what was fetched before."""
+    disk = image.with_name("kexec-disk")
+    with installed(Kind.QEMU, image, disk) as machine:
+        machine.wait_ready(SECONDS * 2)
+        host = connect(machine)
+        planned = host.run(f"bootc-live pivot {source(stage, 'foreign')} --unsecure --via kexec --dry-run")
+        assert "the image's own kernel starts" in planned.stderr
+        more = "--cmdline 'bootc.registry.unsecure bootc.live.layout=tree'"
+        told = host.run(f"timeout 120 bootc-live pivot {source(stage, 'foreign')} {UNSECURE} --via kexec {more}")
+        assert "continuing in kernel" in told.stderr
+        host = arrive(machine, "/etc/foreign")
+        cmdline = host.check_output("cat /proc/cmdline")
+        assert f"root=bootc-live:{source(stage, 'foreign')}@{stage.digests['foreign']}" in cmdline
+        assert "console=ttyS0" in cmdline
+        receipt = json.loads(host.check_output("cat /run/bootc-live/receipt.json"))
+        assert receipt["layout"] == "tree"
+        assert receipt["bytes"]["transferred"] == 0
+        assert host.check_output("lsblk --noheadings --output MOUNTPOINTS /dev/vda").strip() == ""
