@@ -28,7 +28,7 @@ from bootc_live.image.store.layer_store import LayerStore
 from bootc_live.image.trust import TrustVerdict
 from bootc_live.image.verified import ResolvedImage, VerifiedImage, joined_image, local_image, verified_layer
 from bootc_live.source.access import Access
-from bootc_live.source.interface import Mirrored, Peekable, Source, StreamSource, TopManifest
+from bootc_live.source.interface import LayerCache, Mirrored, Peekable, Source, StreamSource, TopManifest
 from bootc_live.source.rootfs.directory import directory_tar
 from bootc_live.source.rootfs.tar import read_file, without_xz
 
@@ -168,6 +168,11 @@ class _LayeredCandidate:
     def evidence(self) -> Evidence:
         """Nothing: each source was judged by its own."""
         return Evidence(self.image, None, FileSignatures())
+
+    @property
+    def cache(self) -> LayerCache | None:
+        """The cache that layers are taken from, if there is one."""
+        return self.store.cache
 
     def fetch(self, sink: LayerSink, blobs: LayoutRecorder | None = None) -> VerifiedImage:  # noqa: ARG002
         """Fetch what was not read before, and pass all layers to the sink; there are no blobs to record."""
