@@ -186,7 +186,7 @@ def test_what_is_there_stays(program: Program, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("{a}",), "nothing is to be made"),
+        (("{a}", "--no-cache"), "nothing is to be made"),
         (("{a}", "--rootfs-output", "{here}/x.rar"), "has an unknown ending"),
         (("{a}", "{here}/missing.tar", "-o", "{here}/x"), "missing.tar"),
         (("{a}", "missing", "-o", "{here}/x"), "'missing' is not a file or directory"),

@@ -203,6 +203,8 @@ class DiskCache:
                 return None
             if error.errno != errno.ELOOP:
                 self._recorder.warn(f"{path!r} cannot be read: {error.strerror}; the layer is fetched")
+                # So that it is replaced.
+                self._wrong.add(diff_id)
                 return None
         else:
             if stat.S_ISREG(os.fstat(fd).st_mode):
