@@ -39,7 +39,7 @@ def fetch(specs: Sequence[AnySpec], access: Access, recipe: Recipe[Plan], record
     """
     attempts: list[Attempt] = []
     wanted = Wanted(pin=access.pin)
-    with layer_store(recipe.path, max(1, sum(map(parts_of, specs))), recipe.begin) as store:
+    with layer_store(recipe.path, max(1, sum(map(parts_of, specs))), recipe.begin, access.cache) as store:
         for spec in specs:
             try:
                 with trusted_candidate(spec, access, wanted, store, recorder) as (found, verdict):

@@ -71,6 +71,9 @@ SOURCES: dict[str, Callable[[Path], Path]] = {
     "archive.gz": lambda where: _written(
         where / "top.oci.gz", gzip.compress(archive_of(where / "t", TOP).read_bytes())
     ),
+    "archive by tar": lambda where: _tar_of(
+        write_layout(where / "layout", Image([Layer(TOP)], architecture=HERE)), where / "top.oci"
+    ),
     "layout": lambda where: write_layout(where / "layout", Image([Layer(TOP)], architecture=HERE)),
     "top.tar": lambda where: _written(where / "top.tar", TOP),
     "top.tar.gz": lambda where: _written(where / "top.tar.gz", gzip.compress(TOP)),
@@ -79,6 +82,11 @@ SOURCES: dict[str, Callable[[Path], Path]] = {
     "two xz streams": lambda where: _written(where / "a", lzma.compress(TOP[:700]) + lzma.compress(TOP[700:])),
     "a tar without an ending": lambda where: _written(where / "top", TOP),
 }
+
+
+def _tar_of(directory: Path, path: Path) -> Path:
+    subprocess.run(["tar", "-cf", path, "-C", directory, "."], check=True)
+    return path
 
 
 def _written(path: Path, content: bytes) -> Path:
@@ -186,7 +194,7 @@ def test_what_is_there_stays(program: Program, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("{a}",), "nothing is to be made"),
+        (("{a}", "--no-cache"), "nothing is to be made"),
         (("{a}", "--rootfs-output", "{here}/x.rar"), "has an unknown ending"),
         (("{a}", "{here}/missing.tar", "-o", "{here}/x"), "missing.tar"),
         (("{a}", "missing", "-o", "{here}/x"), "'missing' is not a file or directory"),

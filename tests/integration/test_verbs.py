@@ -18,7 +18,10 @@ from tests.lib.oci_writer import Image, sha256, write_archive
 from tests.lib.program import ENVIRONMENT, Program
 from tests.lib.small_image import BASE, HERE, UPPER, archive_of, small_image
 
-VERBS = ("boot", "inspect", "estimate", "unpack", "erofs", "netboot", "uki", "kargs", "status", "freeze")
+VERBS = (
+    *("boot", "inspect", "estimate", "unpack", "erofs", "netboot", "uki", "build", "prune", "kargs", "status"),
+    "freeze",
+)
 
 
 def test_version(program: Program) -> None:
@@ -52,6 +55,9 @@ def test_help_of_a_verb(verb: str, program: Program) -> None:
         ("unpack", "/x"),
         ("inspect", "/x", "--frobnicate"),
         ("status", "more"),
+        ("build",),
+        ("pivot", "--yes"),
+        ("build", "/x", "--cache", "/y", "--no-cache"),
     ],
     ids=lambda argv: " ".join(argv) or "nothing",
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bootc_live.base.errors import RunError
-from bootc_live.system.run import environment, find_program, require_program, run
+from bootc_live.system.run import environment, find_program, require_program, run, run_shown
 
 
 def test_output() -> None:
@@ -108,3 +108,52 @@ def test_required_programs() -> None:
         require_program("no-such-program", "do things", "the-package")
     assert caught.value.message == "the program 'no-such-program' is missing; it is needed to do things"
     assert "install the-package" in caught.value.hint
+
+
+def test_output_is_shown_as_it_comes(tmp_path: Path) -> None:
+    """The program waits until its first line was seen."""
+    pipe, lines = tmp_path / "pipe", list[str]()
+    os.mkfifo(pipe)
+
+    def show(line: str) -> None:
+        lines.append(line)
+        if line == "one":
+            pipe.write_text("go on\n")
+
+    run_shown(["sh", "-c", f"echo one; read x <{pipe}; echo two >&2; printf '\\377'"], show)
+    assert lines == ["one", "two", "\ufffd"]
+
+
+def test_failure_has_the_end_of_what_was_shown() -> None:
+    lines: list[str] = []
+    with pytest.raises(RunError) as caught:
+        run_shown(["sh", "-c", "seq 1 5000; exit 3"], lines.append, hint="do this")
+    assert len(lines) == 5000
+    assert caught.value.message.startswith("sh exited with 3: ")
+    assert caught.value.message.endswith("\n4999\n5000")
+    assert len(caught.value.message) < 700
+    assert caught.value.hint == "do this"
+    with pytest.raises(RunError, match="cannot start '/nonexistent/program'"):
+        run_shown(["/nonexistent/program"], lines.append)
+
+
+def test_program_can_clean_up(tmp_path: Path) -> None:
+    """It gets SIGTERM when nobody reads on, and is waited for."""
+    ended = tmp_path / "ended"
+
+    def fails(line: str) -> None:
+        raise ValueError(line)
+
+    with pytest.raises(ValueError, match="begun"):
+        run_shown(["sh", "-c", f"trap 'sleep 0.2; touch {ended}; exit' TERM; echo begun; while :; do :; done"], fails)
+    assert ended.exists()
+
+
+def test_program_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bootc_live.system.run._PATIENCE", 0.1)
+
+    def fails(line: str) -> None:
+        raise ValueError(line)
+
+    with pytest.raises(ValueError, match="begun"):
+        run_shown(["sh", "-c", "trap '' TERM; echo begun; while :; do :; done"], fails)

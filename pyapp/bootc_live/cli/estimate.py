@@ -10,9 +10,8 @@ from bootc_live.base.errors import AdmissionError, ConfigError
 from bootc_live.base.log import Recorder
 from bootc_live.base.output import print_json, print_results
 from bootc_live.base.units import MIB, mib
-from bootc_live.cli.options.arguments import source_argument
+from bootc_live.cli.options.arguments import size_argument, source_argument
 from bootc_live.config.cmdline.parse import parse_cmdline
-from bootc_live.config.cmdline.values import parse_size
 from bootc_live.config.host.trust import desk_trust
 from bootc_live.config.model import Backing, Compression, Config
 from bootc_live.image.candidate import looked_up
@@ -27,7 +26,6 @@ from bootc_live.system.memory import total_bytes
 # The initramfs may have been built elsewhere: what this system lacks does not matter.
 _ALL = Means(frozenset(Compression), zram=True)
 _REFUSED = "refused"
-_HINT = "write a number of MiB, or a size, such as --memory 2048 or --memory 2G"
 
 
 @dataclass(frozen=True)
@@ -80,12 +78,9 @@ def main(arguments: argparse.Namespace) -> int:
 def _memory(text: str | None) -> int:
     if text is None:
         return total_bytes()
-    try:
-        size = parse_size(f"{text}M" if text.isdecimal() else text, lambda: 0)
-    except ValueError as error:
-        raise ConfigError(f"--memory {text!r} is not a size of memory", hint=_HINT) from error
+    size = size_argument("--memory", text)
     if size < MIB:
-        raise ConfigError(f"--memory {text!r} is less than a MiB", hint=_HINT)
+        raise ConfigError(f"--memory {text!r} is less than a MiB", hint="write a number of MiB, such as --memory 2048")
     return size
 
 

@@ -16,6 +16,7 @@ from bootc_live.base.errors import BootcLiveError, ConfigError, LandingError
 from bootc_live.base.log import Recorder
 from bootc_live.base.output import ask, log_messages, print_details, print_json
 from bootc_live.cli.options.arguments import layered_argument, require_root, workspace
+from bootc_live.cli.options.cache import cache_argument
 from bootc_live.config.cmdline.karg import Kind
 from bootc_live.config.cmdline.parse import parse_cmdline
 from bootc_live.config.cmdline.values import parse_value
@@ -52,6 +53,8 @@ _LOCK = "\0bootc-live-pivot"
 # /run stays when the root is replaced.
 _LOG = "/run/bootc-live-pivot.log"
 _INTERVAL = 0.02
+# Variables that a service does not have by itself, and that say where something is.
+_CARRIED = ("CACHE_DIRECTORY", "TMPDIR", "HOME")
 
 
 class _OnlyPlannedError(BootcLiveError):
@@ -96,12 +99,14 @@ def main(arguments: argparse.Namespace) -> int:
         except _OnlyPlannedError:
             if not arguments.dry_run:
                 return _go_on_as_service(arguments)
-            pivot.recorder.say("dry run: nothing was changed")
+            built = " but what the Containerfile needed" if arguments.containerfile else ""
+            pivot.recorder.say(f"dry run: nothing{built} was changed")
     return 0
 
 
 def _into_root(pivot: _Pivot) -> int:
     arguments, config, recorder = pivot.arguments, pivot.config, pivot.recorder
+    cache = cache_argument(arguments, recorder)
     landing = _landing(pivot.way, arguments)
     landing.check()
     require_overlay(config)
@@ -109,6 +114,7 @@ def _into_root(pivot: _Pivot) -> int:
     check_options(config, means, recorder)
     with peak_memory() as peak, workspace(arguments.workdir, config.backing) as directory:
         access = _access(arguments, config, recorder, directory)
+        access.cache = cache
         job = Run(config, "", [pivot.spec], access, directory, recorder, peak)
         land_root(job, landing, means, ours=arguments.workdir is None, approve=pivot.approve)
     return landing.status if isinstance(landing, ContainedLanding) else 0
@@ -118,6 +124,11 @@ def _into_kernel(pivot: _Pivot) -> int:
     arguments, config, recorder, spec = pivot.arguments, pivot.config, pivot.recorder, pivot.spec
     if isinstance(spec, Layered):
         raise LandingError("'--via kexec' takes one image", hint="make one of them: bootc-live build … -o FILE.oci")
+    if arguments.cache is not None:
+        raise ConfigError(
+            f"'--via kexec' uses no cache, but --cache {arguments.cache!r} was given",
+            hint="leave it out: the next kernel gets the layers as the source has them",
+        )
     cmdline = next_kernel_cmdline(spec.source_text, arguments.cmdline, running_cmdline(), present_network())
 
     def limit(found: Candidate) -> RecordLimit:
@@ -230,6 +241,7 @@ def _go_on_as_service(arguments: argparse.Namespace) -> int:
     options = [f"--unit={_UNIT}", "--collect", "--quiet", "--same-dir", "--description=Pivot into another root"]
     # Without this, an ordinary stop of its scope would be allowed to end it in the middle.
     options += ["--property=KillMode=process", "--property=RefuseManualStop=yes"]
+    options += [f"--setenv={name}={os.environ[name]}" for name in _CARRIED if name in os.environ]
     run([program, *options, "--", sys.executable, os.path.abspath(sys.argv[0]), *words])
     print_details([f"it goes on as {_UNIT}.service: journalctl --follow --unit {_UNIT}", f"log: {log}"])
     return 0

@@ -93,6 +93,15 @@ class RootfsDirectory:
 
 
 @dataclass(frozen=True)
+class Containerfile:
+    """A file that buildah or podman build an image from, and the directory that it copies from: absolute paths."""
+
+    path: str
+    context: str
+    source_text: str
+
+
+@dataclass(frozen=True)
 class Layered:
     """Several sources that are one image: each is put on top of those before it."""
 
@@ -101,7 +110,7 @@ class Layered:
 
 
 SourceSpec = ArchiveFile | RegistryImage | WebArchive | HandlerArchive | DeviceArchive | HandoverImage
-LayerSpec = SourceSpec | RootfsTar | RootfsDirectory
+LayerSpec = SourceSpec | RootfsTar | RootfsDirectory | Containerfile
 AnySpec = SourceSpec | Layered
 
 

@@ -31,7 +31,15 @@ _PACKER = "bootc_live.freeze"
 # What only verbs for running systems need.
 _NOT_PACKED = (
     *("cli.build", "cli.pivot", "cli.prune", "landing.pivot", "image.layered", "source.rootfs"),
-    *("artifacts.oci_image", "artifacts.rootfs_tar", "formats.tar.writer", "system.inflate.xz", "system.namespaces"),
+    *(
+        "cli.options.cache",
+        "source.cache",
+        "artifacts.oci_image",
+        "artifacts.rootfs_tar",
+        "formats.tar.writer",
+        "system.inflate.xz",
+        "system.namespaces",
+    ),
 )
 _LIBRARIES = {"registry": ("oras.provider",)}
 

@@ -19,7 +19,7 @@ from bootc_live.image.store.layer_store import LayerStore
 from bootc_live.image.trust import TrustVerdict, check_source, check_stream, check_trust
 from bootc_live.image.verified import ResolvedImage, VerifiedImage
 from bootc_live.source.access import Access
-from bootc_live.source.interface import AnySource, Source, StreamSource
+from bootc_live.source.interface import AnySource, LayerCache, Source, StreamSource
 from bootc_live.source.select import open_source
 
 
@@ -37,6 +37,10 @@ class Candidate(Protocol):
     @property
     def evidence(self) -> Evidence:
         """What tells who made the image."""
+
+    @property
+    def cache(self) -> LayerCache | None:
+        """The cache that layers are taken from, if there is one."""
 
     def fetch(self, sink: LayerSink, blobs: LayoutRecorder | None = None) -> VerifiedImage:
         """Fetch and verify all layers into ``sink``, and record the source's blobs in ``blobs``.
@@ -57,6 +61,11 @@ class _BlobCandidate:
     def image(self) -> ResolvedImage:
         """The verified manifest and config."""
         return self.evidence.image
+
+    @property
+    def cache(self) -> LayerCache | None:
+        """The cache that layers are taken from, if there is one."""
+        return self.store.cache
 
     def fetch(self, sink: LayerSink, blobs: LayoutRecorder | None = None) -> VerifiedImage:
         source = self.source if blobs is None else blobs.wrap(self.source, self.image, self.known)

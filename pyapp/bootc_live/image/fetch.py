@@ -15,6 +15,7 @@ from bootc_live.base.log import Progress, Recorder
 from bootc_live.formats.oci.descriptor import Descriptor
 from bootc_live.image.resolve import from_server
 from bootc_live.image.sink import LayerPlace, LayerProgress, LayerSink
+from bootc_live.image.store.cached import DamagedCopyError, copied
 from bootc_live.image.store.layer_store import LayerStore, Slot
 from bootc_live.image.verified import ResolvedImage, VerifiedImage, verified_image, verified_layer
 from bootc_live.image.verify import RepeatingError, WrongBytesError, exhaust, verified
@@ -37,6 +38,7 @@ def fetch_layers(
     """Fetch, inflate and verify every layer that neither the sink nor the store has.
 
     Layers are fetched in parallel, or in order if the sink consumes them; consumed layers do not stay in the data file.
+    Those in the cache are copied from there; the others are put into it when the image is complete.
     A failure ends all transfers; finished layers stay in the store.
     Raise SourceError, ImageError, RunError and OutOfMemoryError.
     """
@@ -48,6 +50,7 @@ def fetch_layers(
         _fetch_in_order(fetcher, sink, done)
     else:
         _fetch_side_by_side(fetcher, sink)
+    store.fill_cache(diff_id for diff_id, _ in fetcher.places)
     return verified_image(image, store.path, [store.layers[diff_id] for diff_id in image.config.diff_ids])
 
 
@@ -105,10 +108,13 @@ class LayerFetcher:
         return from_server(name, self.source.served_by(layer))
 
     def retry_elsewhere(self, key: LayerKey, attempt: Callable[[], None]) -> None:
-        """Try again while a layer's bytes are wrong and another server has it."""
+        """Try again while a layer's bytes are wrong and another place has it."""
         while True:
             try:
                 attempt()
+            except DamagedCopyError as error:
+                self.wrong.set()
+                self.warn(f"{error.message}; it was removed, and the layer is fetched again")
             except WrongBytesError as error:
                 if not isinstance(self.source, Mirrored) or not self.source.distrust(key[1]):
                     raise
@@ -118,9 +124,20 @@ class LayerFetcher:
                 return
 
     def fetch(self, key: LayerKey, progress: LayerProgress) -> None:
-        """Fetch, inflate and verify one layer, and report ``progress``; raise as ``fetch_layers``."""
+        """Copy one layer from the cache, or fetch and inflate it, and verify it; report ``progress``.
+
+        Raise as ``fetch_layers``.
+        """
         diff_id, layer = key
         place = self.places[key]
+        size = copied(self.store, diff_id, place, self.stop.is_set, progress)
+        if size is not None:
+            self.progress.add(layer.size)
+        else:
+            size = self._fetch(diff_id, layer, place, progress)
+        progress.end(size)
+
+    def _fetch(self, diff_id: str, layer: Descriptor, place: Slot, progress: LayerProgress) -> int:
         with self.source.open_blob(layer) as chunks:
             checked = RepeatingError(verified(_counted(chunks, self.progress), layer))
             algorithm, stopped = diff_id.partition(":")[0], self.stop.is_set
@@ -131,7 +148,7 @@ class LayerFetcher:
         except ImageError:
             self.store.drop(place.offset, size)
             raise
-        progress.end(size)
+        return size
 
     def _decoders(self) -> int:
         """Return how many processes may decode one layer while others are fetched beside it."""

@@ -166,6 +166,11 @@ class StreamCandidate:
         """The verified manifest and config."""
         return self.evidence.image
 
+    @property
+    def cache(self) -> None:
+        """None: the archive has all layers, and comes as a whole."""
+        return
+
     def fetch(self, sink: LayerSink, blobs: LayoutRecorder | None = None) -> VerifiedImage:  # noqa: ARG002
         """Put the image's layers into the store, then pass them to ``sink``; there are no blobs to record.
 

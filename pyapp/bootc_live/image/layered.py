@@ -9,16 +9,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bootc_live.base.errors import ImageError, SourceError, TrustError, about
 from bootc_live.base.log import Recorder
 from bootc_live.config.host.policy import Kind
 from bootc_live.config.model import Require
-from bootc_live.config.source_spec import Layered, RootfsDirectory, RootfsTar
+from bootc_live.config.source_spec import ArchiveFile, Containerfile, Layered, RootfsDirectory, RootfsTar
 from bootc_live.formats.oci.descriptor import Descriptor
 from bootc_live.formats.tar.writer import END
-from bootc_live.image.candidate import Candidate, trusted_candidate
+from bootc_live.image.candidate import Candidate, candidate, trusted_candidate
 from bootc_live.image.detached import Evidence, FileSignatures
 from bootc_live.image.fetch import fetch_layers
 from bootc_live.image.layout_recorder import LayoutRecorder
@@ -28,7 +28,8 @@ from bootc_live.image.store.layer_store import LayerStore
 from bootc_live.image.trust import TrustVerdict
 from bootc_live.image.verified import ResolvedImage, VerifiedImage, joined_image, local_image, verified_layer
 from bootc_live.source.access import Access
-from bootc_live.source.interface import Mirrored, Peekable, Source, StreamSource, TopManifest
+from bootc_live.source.interface import LayerCache, Mirrored, Peekable, Source, StreamSource, TopManifest
+from bootc_live.source.rootfs.containerfile import built_layout
 from bootc_live.source.rootfs.directory import directory_tar
 from bootc_live.source.rootfs.tar import read_file, without_xz
 
@@ -50,7 +51,10 @@ def layered_candidate(
                 image, verdict = _local(part, access, wanted, store, recorder, top=top), TrustVerdict()
                 store.needed.update(image.config.diff_ids)
             else:
-                found, verdict = opened.enter_context(trusted_candidate(part, access, wanted, store, recorder))
+                if isinstance(part, Containerfile):
+                    found, verdict = opened.enter_context(_built(part, access, wanted, store, recorder)), TrustVerdict()
+                else:
+                    found, verdict = opened.enter_context(trusted_candidate(part, access, wanted, store, recorder))
                 image = found.image
                 if isinstance(found.source, StreamSource):
                     found.fetch(DataFile())
@@ -59,6 +63,10 @@ def layered_candidate(
                     sources.update((layer.digest, found.source) for layer in image.manifest.layers)
             images.append(image)
             verdicts.append(verdict)
+        for part, image in zip(spec.parts, images, strict=True):
+            if not isinstance(part, Containerfile):
+                # Such as the base that something was built on.
+                store.local.difference_update(image.config.diff_ids)
         # What was read is in another part of the file than what is fetched.
         store.next_source()
         joined = joined_image(images, spec.source_text)
@@ -76,9 +84,7 @@ def _local(
 ) -> ResolvedImage:
     """Read files of this machine into the store."""
     text = spec.source_text
-    wanted_of_all = [each.kind for policy in access.trust.policies for each in policy.requirements(None)[1]]
-    if access.trust.require is not Require.NONE or set(wanted_of_all) - {Kind.ACCEPT}:
-        raise TrustError(f"{text!r} is not used: it has no signature", hint="make an image of it, and sign that")
+    _refuse_unsigned(text, access)
     with recorder.phase("read", f"reading {text}"), about(repr(text)):
         slot = store.rest()
         if isinstance(spec, RootfsDirectory):
@@ -95,6 +101,30 @@ def _local(
         if isinstance(spec, RootfsTar) and store.last_bytes(layer, len(END)) != END:
             raise ImageError("it is cut short: no zeros are at its end", hint="copy or make the tar again")
         return local_image(text, wanted.platform, layer)
+
+
+@contextmanager
+def _built(
+    spec: Containerfile, access: Access, wanted: Wanted, store: LayerStore, recorder: Recorder
+) -> Iterator[Candidate]:
+    """Build an image and open it."""
+    text = spec.source_text
+    _refuse_unsigned(text, access)
+    with ExitStack() as stack:
+        with recorder.phase("build", f"building {text}"):
+            layout = stack.enter_context(built_layout(spec))
+        # It is the only image there, and has no name.
+        archive, unnamed = ArchiveFile(layout, text), replace(access, label=None)
+        found = stack.enter_context(candidate(archive, unnamed, wanted, store, recorder))
+        store.local.update(found.image.config.diff_ids)
+        yield found
+
+
+def _refuse_unsigned(text: str, access: Access) -> None:
+    """Raise TrustError if what has no signature may not be used."""
+    wanted = [each.kind for policy in access.trust.policies for each in policy.requirements(None)[1]]
+    if access.trust.require is not Require.NONE or set(wanted) - {Kind.ACCEPT}:
+        raise TrustError(f"{text!r} is not used: it has no signature", hint="make an image of it, and sign that")
 
 
 def _together(verdicts: Sequence[TrustVerdict]) -> TrustVerdict:
@@ -168,6 +198,11 @@ class _LayeredCandidate:
     def evidence(self) -> Evidence:
         """Nothing: each source was judged by its own."""
         return Evidence(self.image, None, FileSignatures())
+
+    @property
+    def cache(self) -> LayerCache | None:
+        """The cache that layers are taken from, if there is one."""
+        return self.store.cache
 
     def fetch(self, sink: LayerSink, blobs: LayoutRecorder | None = None) -> VerifiedImage:  # noqa: ARG002
         """Fetch what was not read before, and pass all layers to the sink; there are no blobs to record."""

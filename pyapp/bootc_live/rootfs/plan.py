@@ -170,7 +170,7 @@ def plan_root(
     ``begun`` is the only option left after layers of another source were consumed for it.
     """
     with recorder.phase("estimate", "estimating the size of the image"):
-        estimated = estimate(candidate.source, candidate.image)
+        estimated = estimate(candidate.source, candidate.image, candidate.cache)
     # Small guesses are not worth mentioning.
     guessed = f" ({mib(estimated.guessed)} of that are guessed)" if estimated.guessed > MIB else ""
     recorder.say(f"{mib(estimated.size)} to fetch, {mib(estimated.unpacked)} unpacked{guessed}")

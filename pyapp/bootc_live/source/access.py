@@ -11,6 +11,7 @@ from functools import cached_property
 from bootc_live.config.host.host_config import HostConfig, read_host_config
 from bootc_live.config.host.trust import Trust, read_trust
 from bootc_live.config.model import Config, Mirror, Proxies
+from bootc_live.source.interface import LayerCache
 from bootc_live.source.retry import RetryPolicy
 
 
@@ -44,7 +45,7 @@ class Access:
     """The settings for opening sources, from the kernel command line and the host.
 
     ``tell`` reports warnings. ``label`` names the image in archives, ``pin`` is the only manifest digest allowed.
-    ``directory`` is a private directory for mount points and files, or None.
+    ``directory`` is a private directory for mount points and files, or None. ``cache`` has layers of earlier runs.
     """
 
     tell: Callable[[str], None]
@@ -58,6 +59,7 @@ class Access:
     directory: str | None = None
     root: str = "/"
     traffic: Traffic = field(default_factory=Traffic)
+    cache: LayerCache | None = None
 
     @cached_property
     def host_config(self) -> HostConfig:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -141,6 +141,26 @@ class Mirrored(Protocol):
 
     def distrust(self, descriptor: Descriptor) -> bool:
         """Stop using the servers that sent wrong bytes of a blob; return whether to try again."""
+
+
+class LayerCache(Protocol):
+    """Unpacked layers that earlier runs fetched, by diffID, which the caller must verify; for several threads."""
+
+    @property
+    def path(self) -> str:
+        """Return the directory."""
+
+    def size(self, diff_id: str) -> int | None:
+        """Return the size of a layer in bytes; None if it is not there."""
+
+    def open_layer(self, diff_id: str) -> AbstractContextManager[Iterator[bytes] | None]:
+        """Open a layer; None if it is not there. Reading may raise SourceError."""
+
+    def discard(self, diff_id: str) -> None:
+        """Remove a layer that is wrong, and do not open it again."""
+
+    def keep(self, data: int, layers: Sequence[tuple[str, int, int]]) -> None:
+        """Add layers: diffID, offset and size in the data file, a descriptor."""
 
 
 def entries_of_index(content: bytes) -> list[Descriptor]:

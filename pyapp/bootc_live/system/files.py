@@ -11,6 +11,11 @@ from contextlib import contextmanager, suppress
 from bootc_live.base.errors import OutOfMemoryError
 from bootc_live.base.units import mib
 
+# Bytes of one call, so that signals are not held up.
+_PIECE = 64 * 2**20
+# Answers of copy_file_range(2) for two files that only sendfile(2) can copy between.
+_NO_RANGES = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM})
+
 
 def write_all(fd: int, data: bytes | bytearray | memoryview) -> None:
     """Write all bytes at the current position of a file or pipe; raises OSError."""
@@ -26,6 +31,28 @@ def write_at(fd: int, offset: int, data: bytes | bytearray | memoryview) -> int:
         count = os.pwrite(fd, view, offset)
         view, offset = view[count:], offset + count
     return offset
+
+
+def copy_part(source: int, offset: int, size: int, target: int) -> None:
+    """Write a part of a file at the position of another one, without copying it through this process.
+
+    File systems that can share blocks between files do so. Raises OSError, also if the part is not there.
+    """
+    end, ranges = offset + size, True
+    while offset < end:
+        count, wanted = 0, min(end - offset, _PIECE)
+        if ranges:
+            try:
+                count = os.copy_file_range(source, target, wanted, offset)
+            except OSError as error:
+                if error.errno not in _NO_RANGES:
+                    raise
+            # Some file systems copy nothing in place of an error.
+            ranges = count > 0
+        count = count or os.sendfile(target, source, offset, wanted)
+        if not count:
+            raise OSError(errno.EIO, "the file is shorter than expected")
+        offset += count
 
 
 def punch_hole(fd: int, offset: int, length: int) -> None:

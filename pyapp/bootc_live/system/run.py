@@ -8,13 +8,22 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
 from bootc_live.base.errors import RunError
+from bootc_live.system.cleanup.guard import owned
+from bootc_live.system.system_call import libc_call
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _TAIL = 600
+# Seconds that a program has to end, and between two looks whether it has.
+_PATIENCE = 20.0
+_LOOK = 0.02
+_PR_SET_PDEATHSIG = 1
 
 
 def environment() -> dict[str, str]:
@@ -66,6 +75,63 @@ def run(
     if done.returncode != 0:
         raise RunError(_failure(argv, done.returncode, done.stderr), hint=hint)
     return done.stdout.decode(errors="replace")
+
+
+def run_shown(
+    argv: Sequence[str],
+    show: Callable[[str], None],
+    *,
+    hint: str = "see the message of the program above",
+    cwd: str | None = None,
+    env: Mapping[str, str] | None = None,
+) -> None:
+    """Run a program, and pass what it prints to ``show``, line by line as it comes; raise as ``run``.
+
+    Whatever ends this process, the program gets SIGTERM, and some time to remove what it has made.
+    """
+    said = b""
+    try:
+        process = subprocess.Popen(
+            list(argv),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={**environment(), **(env or {})},
+            cwd=cwd,
+            # Not of the process group that is killed when this process has to end.
+            start_new_session=True,
+            preexec_fn=_end_with_parent,  # noqa: PLW1509 - calls nothing that another thread could hold
+        )
+    except OSError as error:
+        raise RunError(f"cannot start {argv[0]!r}: {error.strerror}", hint=hint) from error
+    with process, owned(_started, end_program, process.pid) as running:
+        for line in process.stdout or ():
+            show(line.decode(errors="replace").rstrip())
+            said = (said + line)[-2 * _TAIL :]
+        process.wait()
+        running.forget()
+    if process.returncode != 0:
+        raise RunError(_failure(argv, process.returncode, said), hint=hint)
+
+
+def end_program(pid: int) -> None:
+    """End a program of ``run_shown`` and wait for it; kill it if it takes too long."""
+    with suppress(ProcessLookupError, ChildProcessError):
+        os.kill(pid, signal.SIGTERM)
+        last = time.monotonic() + _PATIENCE
+        while os.waitpid(pid, os.WNOHANG)[0] == 0:
+            if time.monotonic() > last:
+                os.kill(pid, signal.SIGKILL)
+            time.sleep(_LOOK)
+
+
+def _end_with_parent() -> None:
+    libc_call("prctl", _PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+
+
+def _started(pid: int) -> int:
+    """Return a process that runs already."""
+    return pid
 
 
 def _failure(argv: Sequence[str], code: int, stderr: bytes) -> str:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 
 from bootc_live.base.errors import ConfigError, RootfsError
 from bootc_live.base.log import Recorder
 from bootc_live.base.redact import redact_value
+from bootc_live.config.cmdline.values import parse_size
 from bootc_live.config.host.trust import desk_trust
 from bootc_live.config.model import Backing
 from bootc_live.config.source_spec import (
     AnySpec,
     ArchiveFile,
+    Containerfile,
     Layered,
     LayerSpec,
     RootfsDirectory,
@@ -23,6 +26,7 @@ from bootc_live.config.source_spec import (
 )
 from bootc_live.rootfs.workspace import directory_workspace, ram_workspace
 from bootc_live.source.access import Access
+from bootc_live.source.interface import LayerCache
 
 
 def require_root(verb: str) -> None:
@@ -40,7 +44,23 @@ def workspace(chosen: str | None, backing: Backing | None = None) -> AbstractCon
     return directory_workspace(chosen, backing or Backing())
 
 
-def desk_access(arguments: argparse.Namespace, recorder: Recorder, directory: str | None = None) -> Access:
+def size_argument(option: str, text: str) -> int:
+    """Return the bytes of a size in MiB, or such as ``2G``; raise ConfigError."""
+    try:
+        return parse_size(f"{text}M" if text.isdecimal() else text, lambda: 0)
+    except ValueError as error:
+        raise ConfigError(
+            f"{option} {text!r} is not a size",
+            hint=f"write a number of MiB, or a size, such as {option} 2048 or {option} 2G",
+        ) from error
+
+
+def desk_access(
+    arguments: argparse.Namespace,
+    recorder: Recorder,
+    directory: str | None = None,
+    cache: LayerCache | None = None,
+) -> Access:
     """Return the access to SOURCE with the options of all verbs that have it; raise ConfigError for a key or policy."""
     return Access(
         recorder.warn,
@@ -48,6 +68,7 @@ def desk_access(arguments: argparse.Namespace, recorder: Recorder, directory: st
         unsecure=arguments.unsecure,
         directory=directory,
         trust=desk_trust(arguments.key, arguments.policy),
+        cache=cache,
     )
 
 
@@ -57,9 +78,12 @@ def source_argument(arguments: argparse.Namespace) -> SourceSpec:
 
 
 def layered_argument(arguments: argparse.Namespace) -> AnySpec:
-    """Return all of SOURCE as one image; a path may also be a directory or a tar of files. Raise ConfigError."""
-    parts = tuple(map(_layer, arguments.source))
-    if len(parts) == 1 and not isinstance(parts[0], RootfsTar | RootfsDirectory):
+    """Return all of SOURCE, and what is built, as one image; a path may also be a directory or a tar of files.
+
+    Raise ConfigError, and RunError if nothing can be built here.
+    """
+    parts = (*map(_layer, arguments.source), *_containerfile(arguments))
+    if len(parts) == 1 and not isinstance(parts[0], RootfsTar | RootfsDirectory | Containerfile):
         return parts[0]
     return Layered(parts, " + ".join(part.source_text for part in parts))
 
@@ -74,6 +98,26 @@ def _layer(source_text: str) -> LayerSpec:
     if isinstance(spec, ArchiveFile) and os.path.isfile(spec.path) and not holds_images(spec.path, spec.source_text):
         return RootfsTar(spec.path, spec.source_text)
     return spec
+
+
+def _containerfile(arguments: argparse.Namespace) -> Iterator[Containerfile]:
+    typed, context = arguments.containerfile, arguments.context
+    if typed is None:
+        if context is not None:
+            raise ConfigError(f"--context {context!r} is of no use alone", hint="name a --containerfile, too")
+        return
+    if not os.path.isfile(typed):
+        raise ConfigError(f"--containerfile {typed!r} is not a file", hint="name the Containerfile itself")
+    if context is not None and not os.path.isdir(context):
+        raise ConfigError(
+            f"--context {context!r} is not a directory", hint="name the directory that the Containerfile copies from"
+        )
+    # A late import, as above.
+    from bootc_live.source.rootfs.containerfile import find_builder
+
+    find_builder(typed)
+    path = os.path.abspath(typed)
+    yield Containerfile(path, os.path.abspath(context or os.path.dirname(path)), redact_value(typed))
 
 
 def _parsed(typed: str) -> SourceSpec:

@@ -36,13 +36,15 @@ class _Parser(argparse.ArgumentParser):
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     """Return the arguments of a command line; exit with 2 if it is wrong. Words after ``--`` are a program's own."""
     parser = make_parser()
-    if list(argv[:1]) != ["pivot"] or "--" not in argv:
-        return parser.parse_args(argv)
-    place = list(argv).index("--")
-    arguments = parser.parse_args(argv[:place])
-    if arguments.command:
-        parser.error("arguments come with --command or after --, not both")
-    arguments.command = list(argv[place + 1 :])
+    words = list(argv)
+    place = words.index("--") if words[:1] == ["pivot"] and "--" in words else len(words)
+    arguments = parser.parse_args(words[:place])
+    if place < len(words):
+        if arguments.command:
+            parser.error("arguments come with --command or after --, not both")
+        arguments.command = words[place + 1 :]
+    if arguments.verb in ("build", "pivot") and not arguments.source and arguments.containerfile is None:
+        parser.error("a SOURCE or --containerfile is required")
     return arguments
 
 
@@ -74,7 +76,8 @@ def make_parser() -> argparse.ArgumentParser:
         verbs.add_parser(
             "build",
             help="make one image, or a tar of its files, of several sources",
-            description="Put sources on top of each other, the last one uppermost, and write what comes of it.",
+            description="Put sources on top of each other, the last one uppermost, and write what comes of it. "
+            "Without --output and --rootfs-output, only put their layers into the cache.",
         )
     )
     _pivot(
@@ -83,6 +86,13 @@ def make_parser() -> argparse.ArgumentParser:
             help="replace the root of this running machine with an image, without a reboot",
             description="Put sources on top of each other, the last one uppermost, make a root of that in RAM, show "
             "what will be done, ask, and let the machine go on in that root.",
+        )
+    )
+    _prune(
+        verbs.add_parser(
+            "prune",
+            help="remove layers from the cache of build and pivot",
+            description="Remove the layers that were not used for longest until the cache has at most SIZE.",
         )
     )
     _kargs(verbs.add_parser("kargs", help="explain the kernel arguments, or check a command line"))
@@ -113,11 +123,29 @@ def _source(parser: argparse.ArgumentParser) -> None:
 def _sources(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source",
-        nargs="+",
+        nargs="*",
         metavar="SOURCE",
         help="an archive's path, docker://…, a directory, or a tar of files (plain, gz, zst, xz)",
     )
     _access(parser)
+    parser.add_argument(
+        "--containerfile", metavar="FILE", help="build this with buildah or podman, and put it on top of all SOURCE"
+    )
+    parser.add_argument("--context", metavar="DIR", help="the directory that it copies from [that of FILE]")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--cache",
+        metavar="DIR",
+        help="take layers of earlier runs from DIR, and keep those of this one there "
+        "[$CACHE_DIRECTORY, or /var/cache/bootc-live if it exists]",
+    )
+    which.add_argument("--no-cache", action="store_true", help="fetch all layers, and keep none")
+    parser.add_argument(
+        "--max-size",
+        metavar="SIZE",
+        help="afterwards, remove the layers that were not used for longest until the cache is no larger; in MiB or "
+        "such as 20G [no limit]",
+    )
 
 
 def _access(parser: argparse.ArgumentParser) -> None:
@@ -258,6 +286,14 @@ def _pivot(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="show the plan, and change nothing")
     parser.add_argument("--json", action="store_true", help="with --dry-run: print the plan as JSON")
     parser.add_argument("--yes", action="store_true", help="do not ask")
+
+
+def _prune(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--cache", metavar="DIR", help="the cache [$CACHE_DIRECTORY, or /var/cache/bootc-live]")
+    parser.add_argument(
+        "--max-size", default="0", metavar="SIZE", help="leave so much, in MiB or such as 20G [%(default)s]"
+    )
+    parser.add_argument("--json", action="store_true", help="print what was removed and left as JSON; sizes are bytes")
 
 
 def _kargs(parser: argparse.ArgumentParser) -> None:

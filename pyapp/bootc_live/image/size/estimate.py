@@ -14,7 +14,7 @@ from bootc_live.formats.oci.descriptor import Descriptor
 from bootc_live.image.size.probe import run_probes
 from bootc_live.image.size.unpacked import TYPICAL_TIMES, Basis, annotated_size, measured
 from bootc_live.image.verified import ResolvedImage
-from bootc_live.source.interface import AnySource, Peekable, StreamSource
+from bootc_live.source.interface import AnySource, LayerCache, Peekable, StreamSource
 
 # Requests are made for the largest layers, until they make up this part of all bytes; small layers are not worth one.
 _PROBED_SHARE = 0.98
@@ -64,14 +64,19 @@ class Estimate:
         return sum(layer.unpacked for layer in self.layers if layer.basis is Basis.GUESS)
 
 
-def estimate(source: AnySource, image: ResolvedImage) -> Estimate:
-    """Return an estimate of an image, after a few seconds at most; failures of the source lead to guesses."""
+def estimate(source: AnySource, image: ResolvedImage, cache: LayerCache | None = None) -> Estimate:
+    """Return an estimate of an image, after a few seconds at most; failures of the source lead to guesses.
+
+    Layers in the cache are not fetched.
+    """
     # By diffID: a layer that occurs twice is fetched and kept once.
     layers = dict(zip(image.config.diff_ids, image.manifest.layers, strict=True))
     found: dict[str, tuple[Sequence[int], Basis]] = {}
     for diff_id, layer in layers.items():
-        stated = annotated_size(layer)
-        if stated is not None:
+        stated, kept = annotated_size(layer), cache.size(diff_id) if cache is not None else None
+        if kept is not None:
+            found[layer.digest] = [kept], Basis.CACHE
+        elif stated is not None:
             found[layer.digest] = [stated], Basis.ANNOTATION
         elif layer.digest == diff_id and not _may_be_compressed(source, image):
             found[layer.digest] = [layer.size], Basis.PLAIN
@@ -104,7 +109,8 @@ def estimated(
     made = []
     for layer in layers:
         sizes, basis = found.get(layer.digest) or ([math.floor(layer.size * TYPICAL_TIMES), layer.size], Basis.GUESS)
-        made.append(LayerEstimate(layer.digest, layer.size, sizes[0], min(sizes), basis))
+        fetched = 0 if basis is Basis.CACHE else layer.size
+        made.append(LayerEstimate(layer.digest, fetched, sizes[0], min(sizes), basis))
     return Estimate(tuple(made), streamed)
 
 

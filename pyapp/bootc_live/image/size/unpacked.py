@@ -40,6 +40,7 @@ class Basis(StrEnum):
     TRAILER = "gzip trailer"
     FRAME = "zstd header"
     PLAIN = "plain tar"
+    CACHE = "cache"
     GUESS = "guessed"
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -16,6 +16,7 @@ from bootc_live.base.units import mib
 from bootc_live.image.sink import DataFile, LayerProgress, wait_for
 from bootc_live.image.store.direct import Inflation
 from bootc_live.image.verified import VerifiedLayer
+from bootc_live.source.interface import LayerCache
 from bootc_live.system.files import punch_hole, space_for, write_at
 from bootc_live.system.inflate.streams import compression, peeked
 
@@ -60,12 +61,15 @@ class LayerStore:
     Every source has its own part of the file, so that finished layers of earlier sources stay.
     """
 
-    def __init__(self, fd: int, path: str, sources: int, begin: int) -> None:
+    def __init__(self, fd: int, path: str, sources: int, begin: int, cache: LayerCache | None = None) -> None:
         """Divide an empty file, from the offset ``begin`` on, between ``sources`` sources."""
         self.path = path
+        self.cache = cache
         self.layers: dict[str, VerifiedLayer] = {}
         # Layers that stay whatever image is complete: other parts of the same image.
         self.needed: set[str] = set()
+        # Layers that are not put into the cache: they are made of files of this machine.
+        self.local: set[str] = set()
         # Layers whose bytes were freed, because a sink consumed them.
         self.consumed: set[str] = set()
         self._fd = fd
@@ -141,6 +145,12 @@ class LayerStore:
         count = min(count, layer.size)
         return os.pread(self._fd, count, layer.offset + layer.size - count)
 
+    def fill_cache(self, diff_ids: Iterable[str]) -> None:
+        """Put finished layers into the cache, if there is one, except for those that were consumed."""
+        if self.cache is not None:
+            whole = [self.layers[diff_id] for diff_id in diff_ids if diff_id not in self.consumed | self.local]
+            self.cache.keep(self._fd, [(layer.diff_id, layer.offset, layer.size) for layer in whole])
+
     def drop(self, offset: int, size: int) -> None:
         """Free the memory of a part of the file."""
         punch_hole(self._fd, offset, size)
@@ -163,14 +173,14 @@ class LayerStore:
 
 
 @contextmanager
-def layer_store(path: str, sources: int = 1, begin: int = 0) -> Iterator[LayerStore]:
+def layer_store(path: str, sources: int = 1, begin: int = 0, cache: LayerCache | None = None) -> Iterator[LayerStore]:
     """Create the data file ``path``, with layers from the offset ``begin`` on; remove it after an error.
 
-    Raise OSError.
+    ``cache`` has layers of earlier runs, and gets those of this one. Raise OSError.
     """
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        store = LayerStore(fd, path, sources, begin)
+        store = LayerStore(fd, path, sources, begin, cache)
         store.next_source()
         yield store
     except BaseException:
