@@ -20,6 +20,8 @@ EXIT_MODULE = f"{PACKAGE}/__main__.py"
 GUARD_MODULES = {f"{PACKAGE}/system/cleanup/guard.py", f"{PACKAGE}/system/cleanup/processes.py"}
 # Start the first processes of namespaces, and become programs there.
 CONTAIN_MODULES = {f"{PACKAGE}/landing/pivot/contain/{name}.py" for name in ("contain", "supervisor")}
+# Lets the kernel begin a program to see whether it would, and ends without returning: its root is gone.
+TAKEOVER_MODULE = f"{PACKAGE}/landing/pivot/takeover/switch.py"
 OUTPUT_MODULE = f"{PACKAGE}/base/output.py"
 # Its adapter sends one request at a time, for web.py alone.
 REQUESTS_MODULE = f"{PACKAGE}/source/http/connections.py"
@@ -58,8 +60,8 @@ def test_rooms_are_small() -> None:
 @pytest.mark.parametrize(
     ("forbidden", "homes"),
     [
-        (rule_calls.PROCESSES, {PROCESS_MODULE, *GUARD_MODULES, *CONTAIN_MODULES}),
-        (rule_calls.EXITS, {EXIT_MODULE, *GUARD_MODULES, *CONTAIN_MODULES}),
+        (rule_calls.PROCESSES, {PROCESS_MODULE, *GUARD_MODULES, *CONTAIN_MODULES, TAKEOVER_MODULE}),
+        (rule_calls.EXITS, {EXIT_MODULE, *GUARD_MODULES, *CONTAIN_MODULES, TAKEOVER_MODULE}),
         (rule_calls.OUTPUT, {OUTPUT_MODULE}),
         (rule_calls.REQUESTS, {REQUESTS_MODULE}),
     ],

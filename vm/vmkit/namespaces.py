@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
@@ -43,6 +44,14 @@ _POWEROFF: Final = signal.SIGRTMIN + 4
 """What systemd as PID 1 takes for this (systemd(1))."""
 
 
+@dataclass(frozen=True)
+class Installed:
+    """A system that is there already: the trees of its root, the uppermost first, and its first process."""
+
+    trees: tuple[Path, ...]
+    init: str
+
+
 def obstacle() -> str | None:
     """Tell why this machine cannot run such guests; None if it can."""
     if os.geteuid() != 0:
@@ -67,8 +76,9 @@ def obstacle() -> str | None:
 class NamespaceGuest(BaseGuest):
     """One boot of the initrds and kernel arguments of ``start``; its kernel is not used.
 
-    ``credentials`` are those of the system (systemd.system-credentials(7)). When the context is left, its processes,
-    mounts and network are gone, and so are loop devices that detach themselves.
+    With ``installed``, that system starts, as after an initrd; what it writes is gone when it ends. ``credentials``
+    are those of the system (systemd.system-credentials(7)). When the context is left, its processes, mounts and
+    network are gone, and so are loop devices that detach themselves.
     """
 
     engine = "namespaces"
@@ -79,6 +89,7 @@ class NamespaceGuest(BaseGuest):
         *,
         network: UserNetwork | None = None,
         credentials: dict[str, bytes] | None = None,
+        installed: Installed | None = None,
         console_log: Path | None = None,
         echo: Callable[[bytes], object] | None = None,
     ) -> None:
@@ -88,6 +99,7 @@ class NamespaceGuest(BaseGuest):
         self._words = ["panic=-1", *shlex.split(start.append)]
         self._network = network or UserNetwork()
         self._credentials = credentials or {}
+        self._installed = installed
         self._pidfd: int | None = None
         self.init = 0
         """The guest's first process, as this machine numbers it."""
@@ -151,6 +163,9 @@ class NamespaceGuest(BaseGuest):
             "TERM": "vt220",
             "container": "bootc-live",
         }
+        if self._installed:
+            environment["GUEST_TREES"] = ":".join(map(str, self._installed.trees))
+            environment["GUEST_INIT"] = self._installed.init
         if self._credentials:
             environment["CREDENTIALS_DIRECTORY"] = f"/{_CREDENTIALS}"
         return environment

@@ -35,6 +35,7 @@ from bootc_live.landing.pivot.network import present_network
 from bootc_live.landing.pivot.plan import PivotPlan
 from bootc_live.landing.pivot.program import ProgramWish
 from bootc_live.landing.pivot.soft_reboot import SoftRebootLanding
+from bootc_live.landing.pivot.takeover.takeover import TakeoverLanding
 from bootc_live.pipeline import Run, land_kernel, land_root
 from bootc_live.receipt.file import DEFAULT_PATH
 from bootc_live.rootfs.boot_files.extract import boot_file_recipe
@@ -90,6 +91,11 @@ def main(arguments: argparse.Namespace) -> int:
     pivot = _Pivot(arguments, spec, config, machine, _way(arguments, machine), Recorder())
     if not (arguments.yes or arguments.dry_run or pivot.way is Way.CONTAIN or os.isatty(0)):
         raise ConfigError("nobody can be asked here", hint="look at the plan with --dry-run, then use --yes")
+    if arguments.headless and not machine.systemd:
+        raise ConfigError(
+            f"--headless needs systemd, and {_init(machine)}",
+            hint="leave it out, and begin the command with: setsid --fork",
+        )
     if arguments.headless and not arguments.detached and arguments.yes:
         return _go_on_as_service(arguments)
     gc.disable()
@@ -107,7 +113,7 @@ def main(arguments: argparse.Namespace) -> int:
 def _into_root(pivot: _Pivot) -> int:
     arguments, config, recorder = pivot.arguments, pivot.config, pivot.recorder
     cache = cache_argument(arguments, recorder)
-    landing = _landing(pivot.way, arguments)
+    landing = _landing(pivot.way, arguments, recorder)
     landing.check()
     require_overlay(config)
     means = replace(present_means(), obstacle=obstacle)
@@ -177,8 +183,6 @@ def _way(arguments: argparse.Namespace, machine: Machine) -> Way:
     wanted = Way(arguments.via) if arguments.via else None
     if wanted is not None and wanted not in possible:
         raise LandingError(f"'--via {wanted}' is not possible here: {_init(machine)}", hint=_hint(possible))
-    if not possible:
-        raise LandingError(f"no way to replace the root is known here: {_init(machine)}", hint=_hint(possible))
     return wanted or possible[0]
 
 
@@ -188,21 +192,20 @@ def _init(machine: Machine) -> str:
 
 
 def _hint(possible: Sequence[Way]) -> str:
-    others = f"leave --via out for {possible[0]}, or " if possible else ""
-    return f"{others}use --contain to run the root in namespaces"
+    return f"leave --via out for {possible[0]}, or use --contain to run the root in namespaces"
 
 
-def _landing(way: Way, arguments: argparse.Namespace) -> ContainedLanding | SoftRebootLanding:
+def _landing(
+    way: Way, arguments: argparse.Namespace, recorder: Recorder
+) -> ContainedLanding | SoftRebootLanding | TakeoverLanding:
     wanted = _wanted(arguments)
     if way is Way.CONTAIN:
         return ContainedLanding(wanted, host_network=arguments.network == "host")
-    return SoftRebootLanding(
-        wanted,
-        DEFAULT_PATH,
-        arguments.keep_old_root,
-        needs_way_back=arguments.headless and not arguments.yes_i_have_a_console,
-        rollback_after=_seconds(arguments.rollback_after),
-    )
+    way_back = arguments.headless and not arguments.yes_i_have_a_console
+    kept, seconds = arguments.keep_old_root, _seconds(arguments.rollback_after)
+    if way is Way.TAKEOVER:
+        return TakeoverLanding(wanted, DEFAULT_PATH, kept, way_back, seconds, say=recorder.say)
+    return SoftRebootLanding(wanted, DEFAULT_PATH, kept, way_back, seconds)
 
 
 def _seconds(text: str | None) -> int | None:

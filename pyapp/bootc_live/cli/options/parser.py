@@ -250,7 +250,7 @@ def _pivot(parser: argparse.ArgumentParser) -> None:
     _sources(parser)
     parser.add_argument("--contain", action="store_true", help="only rehearse it: run the root in namespaces")
     parser.add_argument(
-        "--via", choices=["soft-reboot", "kexec"], help="how the root is replaced [the best way there is]"
+        "--via", choices=["soft-reboot", "takeover", "kexec"], help="how the root is replaced [the best way there is]"
     )
     parser.add_argument("--network", choices=["none", "host"], default="none", help="of --contain [%(default)s]")
     parser.add_argument("--entrypoint", metavar="PROGRAM", help="run this in place of the image's Entrypoint")

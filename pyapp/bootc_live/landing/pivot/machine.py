@@ -22,6 +22,8 @@ class Way(StrEnum):
 
     SOFT_REBOOT = "soft-reboot"
     """systemd stops everything, switches to the new root and starts again, with the same kernel."""
+    TAKEOVER = "takeover"
+    """All processes end but the first, whatever it is, and that one becomes the new root's init."""
     KEXEC = "kexec"
     """systemd stops everything, and the image's own kernel starts."""
     CONTAIN = "contain"
@@ -58,7 +60,7 @@ def running_machine(proc: str = "/proc") -> Machine:
 def ways(machine: Machine) -> list[Way]:
     """Return the ways that this machine has, the best first."""
     found = [Way.SOFT_REBOOT] if machine.systemd >= _SOFT_REBOOT else []
-    return [*found, *([Way.KEXEC] if machine.systemd else []), Way.CONTAIN]
+    return [*found, Way.TAKEOVER, *([Way.KEXEC] if machine.systemd else []), Way.CONTAIN]
 
 
 def _systemd_version() -> int:

@@ -73,6 +73,8 @@ class PivotPlan:
             return "in namespaces of its own"
         if self.way is Way.KEXEC:
             return f"systemd {self.machine.systemd} stops everything, and the image's own kernel starts"
+        if self.way is Way.TAKEOVER:
+            return f"takeover of {self.machine.init}, the first process"
         return f"soft reboot of systemd {self.machine.systemd}"
 
     def _sizes(self) -> list[str]:
@@ -88,8 +90,9 @@ class PivotPlan:
     def _stays(self) -> list[str]:
         if self.way is Way.KEXEC:
             return ["stays     nothing: it is a boot, without the firmware; disks are not changed"]
+        run = ", what is mounted below /run" if self.way is Way.SOFT_REBOOT else ""
         return [
-            f"stays     kernel {os.uname().release}, addresses and routes, what is mounted below /run",
+            f"stays     kernel {os.uname().release}, addresses and routes{run}",
             f"old root  {self.keep_old_root or 'let go; nothing is changed on disks'}",
         ]
 

@@ -6,48 +6,24 @@ The kernel stays, and with it addresses, routes and what is mounted below /run. 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Callable
+from contextlib import suppress
 
 from bootc_live.base.errors import LandingError, RunError
-from bootc_live.landing.pivot.carry import carry_over, name_servers
-from bootc_live.landing.pivot.network import Interface, network_files, present_network
-from bootc_live.landing.pivot.old_root import show_old_root
-from bootc_live.landing.pivot.program import ProgramWish, find_program
-from bootc_live.landing.pivot.units import rollback_units, written_files
-from bootc_live.landing.pivot.way_back import way_back
-from bootc_live.landing.protocol import Receipt
-from bootc_live.landing.sysroot.modules import check_modules
+from bootc_live.landing.pivot.root_landing import RootLanding
+from bootc_live.landing.pivot.units import written_files
 from bootc_live.receipt.file import written_receipt
-from bootc_live.rootfs.writable.live_root import MountedRoot
-from bootc_live.system.cleanup.guard import commit
-from bootc_live.system.mounts import attach_tree, is_mount_point, mount_tree, unmount
+from bootc_live.system.mounts import attach_tree, is_mount_point, unmount
 from bootc_live.system.run import run
 
 # Where systemd looks for the next root.
 NEXT_ROOT = "/run/nextroot"
 
 
-@dataclass
-class SoftRebootLanding:
-    """Lets systemd switch to a mounted root; a ``Landing``.
+class SoftRebootLanding(RootLanding):
+    """Lets systemd switch to a mounted root; a ``Landing``."""
 
-    ``keep_old_root`` is the directory in the new root that shows the old one; None lets it go. ``needs_way_back``
-    refuses a root that nobody can reach by ssh. Seconds after ``rollback_after``, the machine reboots unless somebody
-    confirms.
-    """
-
-    wish: ProgramWish
-    receipt_path: str
-    keep_old_root: str | None = None
-    needs_way_back: bool = False
-    rollback_after: int | None = None
-    carried: list[str] = field(default_factory=list)
-    _files: dict[str, str] = field(default_factory=dict)
-    _switch: Callable[[], None] | None = None
-    _stack: ExitStack = field(default_factory=ExitStack)
+    way = "soft-reboot"
 
     def check(self) -> None:
         """Raise LandingError if another root is already waiting."""
@@ -57,60 +33,18 @@ class SoftRebootLanding:
                 hint=f"run 'systemctl soft-reboot' to switch to it, or 'umount -R {NEXT_ROOT}' to forget it",
             )
 
-    def examine(self, made: MountedRoot) -> list[str]:
-        """Raise LandingError for a root without an init; return a warning if it has no modules and gets none."""
-        program = find_program(made.path, made.source_text, made.process, self.wish)
-        if not program.init:
-            raise LandingError(
-                f"{made.source_text!r} runs {program.argv[0]!r}, which is no init: systemd can only be followed by one",
-                hint="use an image with an init, or rehearse it with --contain",
-            )
-        try:
-            self.carried = [each.name for each in carry_over(made.path)]
-        except OSError as error:
-            at = f"/{os.path.relpath(error.filename, made.path)}" if error.filename else "a file"
-            raise LandingError(
-                f"{made.source_text!r} cannot be given what it needs of this machine: {at}: {error.strerror}",
-                hint="look at that file of the image",
-            ) from error
-        network = present_network()
-        self._files = network_files(made.path, network, name_servers())
-        if self.rollback_after is not None:
-            self._files |= rollback_units(self.rollback_after)
-        lacking = check_modules(made.path, made.source_text, required=False)
-        return [each for each in (lacking, self._check_way_back(made, network)) if each is not None]
-
-    def _check_way_back(self, made: MountedRoot, network: Sequence[Interface]) -> str | None:
-        """Return a warning if nobody can reach the root; raise LandingError if that is needed."""
-        found = way_back(made.path, network)
-        if found.how:
-            return None
-        message = f"nobody could reach {made.source_text!r} without a console: {'; '.join(found.lacks)}"
-        if self.needs_way_back:
-            raise LandingError(
-                message, hint="add what is missing, as a source on top, or use --yes-i-have-a-console if you have one"
-            )
-        return message
-
-    def prepare(self, made: MountedRoot, receipt: Receipt) -> str:
-        """Make a detached copy of the root's mounts; raise OSError."""
-        if self.keep_old_root is not None:
-            self._stack.enter_context(show_old_root(made.path, self.keep_old_root))
-        tree = mount_tree(made.path)
-        self._stack.callback(os.close, tree)
-        record = {**receipt, "landing": {"way": "soft-reboot", "carried": self.carried, "old": self.keep_old_root}}
-        self._switch = partial(commit, switch, record, self.receipt_path, self._files, descriptors=[tree])
+    def ready(self) -> str:
+        """Return a text about what is ready."""
         return f"the root can be attached at {NEXT_ROOT}"
+
+    def last_step(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        """Return the function that starts the soft reboot."""
+        return switch, ()
 
     def commit(self) -> str:
         """Attach the root, and ask systemd to switch to it; raise LandingError if it refuses."""
-        assert self._switch is not None, "prepared"
-        self._switch()
+        self.switch()
         return "systemd stops all services, and switches to the new root"
-
-    def undo(self) -> None:
-        """Close the copy."""
-        self._stack.close()
 
 
 def switch(tree: int, receipt: dict[str, object], receipt_path: str, files: dict[str, str]) -> None:
