@@ -81,6 +81,7 @@ MADE: Final = {
         _root("bookworm"),
         _root("full"),
         _root("server"),
+        _root("inits"),
         Made("image", ("vm/build", "live.oci"), ("root builder", "root live")),
         Made("foreign tars", ("vm/tars/make",), ("root builder",)),
         Made("artefacts", ("vm/build",), ("image", "root emulator")),
@@ -100,7 +101,7 @@ STAGES: Final = {
         Stage("unit", ()),
         Stage("integration", ("image", "foreign tars"), root="builder"),
         Stage("roots", ("image", "root forky", "root bookworm")),
-        Stage("vm", ("artefacts", "other images"), waits=True),
+        Stage("vm", ("artefacts", "other images", "root inits"), waits=True),
         Stage("bench", ("image", "server image"), root="builder", alone=True, workers=1),
         Stage("guests", ("artefacts",), alone=True, workers=1),
     )
