@@ -56,7 +56,8 @@ def stop_services() -> None:
 
 def end_processes() -> None:
     """End all processes but the first, this one, and those of the kernel; raise LandingError if one stays."""
-    for pid, name in _others():
+    left = _others()
+    for pid, name in left:
         if name in _NETWORK:
             _send(pid, signal.SIGKILL)
     for number, seconds in _SECONDS_TO_END.items():

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-from collections.abc import Sequence
 from contextlib import suppress
 from typing import NoReturn
 
@@ -81,7 +80,7 @@ def take_over(
     _go_over(tree, first, path, argv, files)
 
 
-def check_startable(tree: int, path: str, argv: Sequence[str]) -> None:
+def check_startable(tree: int, path: str, argv: list[str]) -> None:
     """Raise LandingError if the kernel does not start a program in a tree of mounts; it is not run."""
     child = os.fork()
     if child == 0:
