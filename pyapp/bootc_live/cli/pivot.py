@@ -93,7 +93,7 @@ def main(arguments: argparse.Namespace) -> int:
         raise ConfigError("nobody can be asked here", hint="look at the plan with --dry-run, then use --yes")
     if arguments.headless and not machine.systemd:
         raise ConfigError(
-            f"--headless needs systemd, and {_init(machine)}",
+            f"--headless needs systemd, and the first process is {machine.init}",
             hint="leave it out, and begin the command with: setsid --fork",
         )
     if arguments.headless and not arguments.detached and arguments.yes:

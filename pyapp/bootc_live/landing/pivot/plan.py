@@ -36,14 +36,9 @@ class PivotPlan:
         ]
         if self.way is Way.CONTAIN:
             return [*lines, "stays     everything: the root runs beside it, and is gone afterwards"]
-        names = ", ".join(self.machine.services[:_MOST_NAMES])
-        more = (
-            f" and {len(self.machine.services) - _MOST_NAMES} more" if len(self.machine.services) > _MOST_NAMES else ""
-        )
         return [
             *lines,
-            f"ends      {len(self.machine.services)} services: {names}{more}",
-            f"          {self.machine.processes} processes, {self.machine.sessions} sessions",
+            *self._ends(),
             *self._stays(),
             "back      reboot: the installed system starts again",
         ]
@@ -85,6 +80,18 @@ class PivotPlan:
             f"fetch     {mib(estimate.size)}, {mib(estimate.unpacked)} unpacked",
             f"memory    {self.root.why}",
             f"program   {_program(self.image.config.process, self.wish)}",
+        ]
+
+    def _ends(self) -> list[str]:
+        machine = self.machine
+        if not machine.systemd:
+            # Who is logged in, and what a service is, only systemd tells.
+            return [f"ends      {machine.processes} processes"]
+        names = ", ".join(machine.services[:_MOST_NAMES])
+        more = len(machine.services) - _MOST_NAMES
+        return [
+            f"ends      {len(machine.services)} services: {names}{f' and {more} more' if more > 0 else ''}",
+            f"          {machine.processes} processes, {machine.sessions} sessions",
         ]
 
     def _stays(self) -> list[str]:
