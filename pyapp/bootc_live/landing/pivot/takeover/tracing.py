@@ -85,7 +85,7 @@ class FirstProcess:
         _ptrace(_INTERRUPT)
         _ptrace(_CONT)
         _wait(_CONT)
-        _ptrace(_SETREGSET, _PRSTATUS, _vector(ctypes.create_string_buffer(self.registers, len(self.registers))))
+        _transfer(_SETREGSET, ctypes.create_string_buffer(self.registers, len(self.registers)))
         _mask(_SETSIGMASK, self.mask)
         self.detach()
 
@@ -135,7 +135,7 @@ class FirstProcess:
             words[place] = value & _ALL_BITS
         words[_NUMBER], words[_COUNTER], words[_NO_RESTART] = number, self.entry, _ALL_BITS
         packed = struct.pack(f"{_WORDS}Q", *words)
-        _ptrace(_SETREGSET, _PRSTATUS, _vector(ctypes.create_string_buffer(packed, len(packed))))
+        _transfer(_SETREGSET, ctypes.create_string_buffer(packed, len(packed)))
         for _ in ("enters", "leaves"):
             _ptrace(_SYSCALL)
             if _wait(_SYSCALL) == _EXECUTED:
@@ -175,16 +175,15 @@ def _wait(resume: int) -> int:
         _ptrace(resume, data=number)
 
 
-def _vector(buffer: ctypes.Array[ctypes.c_char]) -> ctypes.Array[ctypes.c_char]:
-    """Return a struct iovec for a buffer, which has to live as long."""
-    vector = ctypes.create_string_buffer(struct.pack("QQ", ctypes.addressof(buffer), len(buffer)), 16)
-    vector.buffer = buffer  # type: ignore[attr-defined]
-    return vector
+def _transfer(request: int, registers: ctypes.Array[ctypes.c_char]) -> None:
+    """Read or write the registers, by a struct iovec."""
+    vector = struct.pack("QQ", ctypes.addressof(registers), len(registers))
+    _ptrace(request, _PRSTATUS, ctypes.create_string_buffer(vector, len(vector)))
 
 
 def _registers() -> ctypes.Array[ctypes.c_char]:
     buffer = ctypes.create_string_buffer(8 * _WORDS)
-    _ptrace(_GETREGSET, _PRSTATUS, _vector(buffer))
+    _transfer(_GETREGSET, buffer)
     return buffer
 
 
