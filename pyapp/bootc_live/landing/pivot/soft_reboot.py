@@ -28,6 +28,8 @@ from bootc_live.system.run import run
 
 # Where systemd looks for the next root.
 NEXT_ROOT = "/run/nextroot"
+# Tells a unit of the new system that it is one.
+PIVOTED = "/run/bootc-live/pivoted"
 
 
 @dataclass
@@ -75,6 +77,7 @@ class SoftRebootLanding:
             ) from error
         network = present_network()
         self._files = network_files(made.path, network, name_servers())
+        self._files[PIVOTED] = ""
         if self.rollback_after is not None:
             self._files |= rollback_units(self.rollback_after)
         lacking = check_modules(made.path, made.source_text, required=False)
