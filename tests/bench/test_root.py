@@ -161,7 +161,8 @@ def test_zstd_layers_against_the_floor(measured: Measured, figures: Figures) -> 
 def test_what_is_left_after_fetching(measured: Measured, figures: Figures) -> None:
     whole, (_, end) = measured.costs[INDEX].seconds, measured.ours[INDEX].fetched
     name = "index: time after the last layer in parts of the whole"
-    figures.bar(name, (whole - end) / whole, 0.15, least=False)
+    why = "fixed costs: the index of 24,740 files 0.12 s, five programs that mount and copy /var 0.13 s"
+    figures.bar(name, (whole - end) / whole, 0.15, least=False, why=why)
 
 
 def test_memory_of_index(measured: Measured, figures: Figures) -> None:

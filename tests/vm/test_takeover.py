@@ -126,6 +126,7 @@ def test_takeover(init: Init, tree: Path, stage: Stage) -> None:
         assert after.check_output("readlink /proc/1/exe") == "/usr/lib/systemd/systemd"
         assert {command: after.check_output(command) for command in STAYS} == before
         assert after.check_output(f"cat {TOLD}") == "stopped"
+        assert after.file("/run/bootc-live/pivoted").exists
         # Nothing of the old root is mounted, and no program of it runs.
         assert str(tree) not in mounts.read_text()
         assert after.check_output("find /proc/[0-9]*/exe -lname '*(deleted)' 2>/dev/null || true") == ""

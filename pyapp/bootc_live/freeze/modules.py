@@ -33,6 +33,7 @@ _NOT_PACKED = (
     *("cli.build", "cli.pivot", "cli.prune", "landing.pivot", "image.layered", "source.rootfs"),
     *(
         "cli.options.cache",
+        "cli.options.config_file",
         "source.cache",
         "artifacts.oci_image",
         "artifacts.rootfs_tar",

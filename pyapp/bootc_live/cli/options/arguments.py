@@ -82,7 +82,14 @@ def layered_argument(arguments: argparse.Namespace) -> AnySpec:
 
     Raise ConfigError, and RunError if nothing can be built here.
     """
+    if arguments.config is not None:
+        # A late import: only a file needs the library.
+        from bootc_live.cli.options.config_file import add_from_file
+
+        add_from_file(arguments)
     parts = (*map(_layer, arguments.source), *_containerfile(arguments))
+    if not parts:
+        raise ConfigError(f"--config {arguments.config!r} names no source", hint="add sources: to it, or name SOURCE")
     if len(parts) == 1 and not isinstance(parts[0], RootfsTar | RootfsDirectory | Containerfile):
         return parts[0]
     return Layered(parts, " + ".join(part.source_text for part in parts))

@@ -43,8 +43,8 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
         if arguments.command:
             parser.error("arguments come with --command or after --, not both")
         arguments.command = words[place + 1 :]
-    if arguments.verb in ("build", "pivot") and not arguments.source and arguments.containerfile is None:
-        parser.error("a SOURCE or --containerfile is required")
+    if arguments.verb in ("build", "pivot") and not (arguments.source or arguments.containerfile or arguments.config):
+        parser.error("a SOURCE, --containerfile or --config is required")
     return arguments
 
 
@@ -128,6 +128,7 @@ def _sources(parser: argparse.ArgumentParser) -> None:
         help="an archive's path, docker://…, a directory, or a tar of files (plain, gz, zst, xz)",
     )
     _access(parser)
+    parser.add_argument("--config", metavar="FILE", help="take SOURCE and options from a YAML file, see docs/pivot.md")
     parser.add_argument(
         "--containerfile", metavar="FILE", help="build this with buildah or podman, and put it on top of all SOURCE"
     )

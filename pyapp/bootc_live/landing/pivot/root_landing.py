@@ -23,6 +23,9 @@ from bootc_live.rootfs.writable.live_root import MountedRoot
 from bootc_live.system.cleanup.guard import commit
 from bootc_live.system.mounts import mount_tree
 
+# Tells a unit of the new system that it is one.
+PIVOTED = "/run/bootc-live/pivoted"
+
 
 @dataclass
 class RootLanding(ABC):
@@ -76,7 +79,7 @@ class RootLanding(ABC):
                 hint="look at that file of the image",
             ) from error
         network = present_network()
-        self.files = network_files(made.path, network, name_servers())
+        self.files = {**network_files(made.path, network, name_servers()), PIVOTED: ""}
         if self.rollback_after is not None:
             self.files |= rollback_units(self.rollback_after)
         lacking = check_modules(made.path, made.source_text, required=False)

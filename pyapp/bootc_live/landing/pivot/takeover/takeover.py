@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from bootc_live.base.errors import LandingError
 from bootc_live.base.paths import resolve_below
-from bootc_live.landing.pivot.root_landing import RootLanding
+from bootc_live.landing.pivot.root_landing import PIVOTED, RootLanding
 from bootc_live.landing.pivot.takeover.switch import PLACES, check_first_process, take_over
 from bootc_live.rootfs.writable.live_root import MountedRoot
 from bootc_live.system.cleanup.guard import call_in_parent
@@ -49,7 +49,7 @@ class TakeoverLanding(RootLanding):
                     hint="leave --rollback-after out",
                 )
             # Units would only make its programs believe that systemd runs.
-            self.files = {}
+            self.files = {PIVOTED: ""}
         return warnings
 
     def _starts_systemd(self, made: MountedRoot) -> bool:

@@ -1,0 +1,60 @@
+"""Options of a verb in a YAML file, by their long names: for units and for machines that always do the same."""
+
+from __future__ import annotations
+
+import argparse
+
+import yaml
+
+from bootc_live.base.errors import ConfigError
+
+_SOURCES = "sources"
+# What a file may say: a text, whether something is so, or a list of texts.
+_OPTIONS: dict[str, type] = {
+    _SOURCES: list,
+    "command": list,
+    "key": list,
+    **dict.fromkeys(("headless", "unsecure", "no-cache", "yes-i-have-a-console"), bool),
+    **dict.fromkeys(("cmdline", "containerfile", "context", "entrypoint", "keep-old-root", "label", "log"), str),
+    **dict.fromkeys(("cache", "max-size", "policy", "rollback-after", "via", "workdir"), str),
+}
+_KINDS = {str: "a text", bool: "true or false", list: "a list of texts"}
+_HINT = "correct that file; docs/pivot.md shows its format"
+
+
+def add_from_file(arguments: argparse.Namespace) -> None:
+    """Add what the file of --config says, where the command line says nothing; raise ConfigError with all mistakes."""
+    if arguments.config is None:
+        return
+    for name, value in _read(arguments.config).items():
+        place = "source" if name == _SOURCES else name.replace("-", "_")
+        if hasattr(arguments, place) and not getattr(arguments, place):
+            setattr(arguments, place, value)
+
+
+def _read(path: str) -> dict[str, object]:
+    try:
+        with open(path, encoding="utf-8") as file:
+            data = yaml.safe_load(file)
+    except OSError as error:
+        raise ConfigError(f"--config {path!r} cannot be read: {error.strerror}", hint="check the path") from error
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        problem = " ".join(str(error).split())
+        raise ConfigError(f"--config {path!r} is not YAML: {problem}", hint=_HINT) from error
+    if data is None:
+        return {}
+    if not isinstance(data, dict):
+        raise ConfigError(f"--config {path!r} is not a mapping", hint=_HINT)
+    mistakes = [f"{name!r} is unknown" for name in data if name not in _OPTIONS]
+    mistakes += [
+        f"{name!r} is not {_KINDS[_OPTIONS[name]]}"
+        for name, value in data.items()
+        if name in _OPTIONS and not _fits(value, _OPTIONS[name])
+    ]
+    if mistakes:
+        raise ConfigError(f"--config {path!r} cannot be used: {'; '.join(mistakes)}", hint=_HINT)
+    return data
+
+
+def _fits(value: object, kind: type) -> bool:
+    return isinstance(value, kind) and (not isinstance(value, list) or all(isinstance(item, str) for item in value))
