@@ -25,6 +25,8 @@ def connect(guest: BaseGuest) -> Host:
     Its default target does not wait for its network, so that an address may be on its way still.
     """
     options = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -o ConnectTimeout=120"
+    # A guest that starts another kernel closes no connection.
+    options += " -o ServerAliveInterval=30 -o ServerAliveCountMax=4"
     host = testinfra.get_host(
         "ssh://root@guest",
         ssh_identity_file=str(OUT / "id_ed25519"),

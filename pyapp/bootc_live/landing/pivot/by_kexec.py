@@ -15,6 +15,8 @@ from bootc_live.system.cleanup.guard import commit
 from bootc_live.system.run import run
 
 _ABLE = "/sys/kernel/kexec_loaded"
+# What systemd runs at the very end (systemd.special(7), kexec.target); without it, the machine would reboot instead.
+_PROGRAM = "/usr/sbin/kexec"
 # Where a person sees the next kernel: the rest of a command line is about the root that it replaces.
 _KEPT = ("console", "earlycon", "nomodeset")
 
@@ -24,9 +26,14 @@ class PivotByKexec(KexecLanding):
     """Starts the image's own kernel when all services of this system are stopped; a ``Landing``."""
 
     def check(self) -> None:
-        """Raise LandingError if this kernel cannot load another one."""
+        """Raise LandingError if this kernel cannot load another one, or systemd cannot start it."""
         if not os.path.exists(_ABLE):
             raise LandingError("'--via kexec' is not possible here: this kernel has no kexec", hint="leave --via out")
+        if not os.access(_PROGRAM, os.X_OK):
+            raise LandingError(
+                f"'--via kexec' is not possible here: there is no {_PROGRAM}, which systemd needs for it",
+                hint="install kexec-tools, or leave --via out",
+            )
 
     def commit(self) -> NoReturn:
         """Ask systemd to stop everything and start the loaded kernel; raise LandingError if it refuses."""
