@@ -165,7 +165,7 @@ def test_the_registry_has_the_last_word(name: str, what: str, mirrored: bool, tm
         with pytest.raises(BootcLiveError) as caught:
             attempted.acquire(tmp_path / "data", place.source)
     assert repr(place.source) in caught.value.message
-    assert str(mirror.port) not in caught.value.message
+    assert f"127.0.0.1:{mirror.port}" not in caught.value.message
     assert "unexpected" not in caught.value.message
     words = LAST_WORDS[name][what != "tag"]
     assert words in caught.value.message
