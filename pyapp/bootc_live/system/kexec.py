@@ -48,8 +48,15 @@ def loaded_kernel(kernel: str, initrd: str, cmdline: str, after_read: Callable[[
         yield _load(kernel, initrd, cmdline, after_read)
 
 
+def keep_loaded() -> None:
+    """Keep the kernel loaded when this process ends: the init is about to start it."""
+    _kept.set()
+
+
 def _unload() -> None:
     """Unload the kernel, which the next reboot might start."""
+    if _kept.is_set():
+        return
     with suppress(OSError, RunError):
         try:
             _call(-1, -1, b"", _UNLOAD)
@@ -165,3 +172,6 @@ def _read(path: str) -> str:
             return file.read()
     except OSError:
         return ""
+
+
+_kept = threading.Event()

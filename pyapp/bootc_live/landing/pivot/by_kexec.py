@@ -12,6 +12,7 @@ from bootc_live.config.cmdline.tokens import split_words
 from bootc_live.landing.kexec.kexec import KexecLanding
 from bootc_live.landing.pivot.network import Interface
 from bootc_live.system.cleanup.guard import commit
+from bootc_live.system.kexec import keep_loaded
 from bootc_live.system.run import run
 
 _ABLE = "/sys/kernel/kexec_loaded"
@@ -39,7 +40,9 @@ class PivotByKexec(KexecLanding):
         """Ask systemd to stop everything and start the loaded kernel; raise LandingError if it refuses."""
         self.recorder.say(self._summary)
         commit(stop_for_next_kernel)
-        raise AssertionError("the kernel was started")
+        while True:
+            # systemd ends this process with all others. If it went on, it would undo what it has made.
+            signal.pause()
 
     @property
     def _may_continue(self) -> bool:
@@ -47,12 +50,11 @@ class PivotByKexec(KexecLanding):
         return True
 
 
-def stop_for_next_kernel() -> NoReturn:
-    """Stop the system, this process included; raise RunError if systemd refuses."""
-    run(["systemctl", "kexec"])
-    while True:
-        # If this process ended by itself, it would unload the kernel.
-        signal.pause()
+def stop_for_next_kernel() -> None:
+    """Ask systemd to stop the system and to start the loaded kernel; raise RunError if it refuses."""
+    # systemd may end its processes before systemctl has read the answer.
+    run(["sh", "-c", "trap '' HUP TERM; exec systemctl --no-block kexec"])
+    keep_loaded()
 
 
 def next_kernel_cmdline(source: str, more: str, running: str, interfaces: tuple[Interface, ...]) -> str:
