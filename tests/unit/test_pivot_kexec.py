@@ -1,11 +1,19 @@
-"""The command line of a kernel that a running system starts."""
+"""A kernel that a running system starts: what it needs, its command line, and that it stays loaded."""
 
 from __future__ import annotations
 
+import threading
+from pathlib import Path
+
 import pytest
 
-from bootc_live.landing.pivot.by_kexec import next_kernel_cmdline
+from bootc_live.base.errors import LandingError
+from bootc_live.base.log import Recorder
+from bootc_live.config.model import Kexec
+from bootc_live.landing.pivot import by_kexec
+from bootc_live.landing.pivot.by_kexec import PivotByKexec, next_kernel_cmdline
 from bootc_live.landing.pivot.network import Interface, Route
+from bootc_live.system import kexec
 
 RUNNING = "BOOT_IMAGE=/vmlinuz root=UUID=1234 ro quiet console=tty0 console=ttyS0,115200n8 -- single"
 STATIC = Interface("eth0", "52:54:00:12:34:56", ("192.0.2.7/20",), (Route("default", "192.0.2.1"),))
@@ -27,3 +35,37 @@ BASE = f"root=bootc-live:{SOURCE} console=tty0 console=ttyS0,115200n8"
 )
 def test_command_line(more: str, interfaces: tuple[Interface, ...], expected: str) -> None:
     assert next_kernel_cmdline(SOURCE, more, RUNNING, interfaces) == expected
+
+
+@pytest.mark.parametrize(
+    ("there", "expected"),
+    [
+        ((), "this kernel has no kexec"),
+        (("able",), "there is no .*/program, which systemd needs for it"),
+        (("able", "program"), None),
+    ],
+)
+def test_needs(there: tuple[str, ...], expected: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(by_kexec, "_ABLE", str(tmp_path / "able"))
+    monkeypatch.setattr(by_kexec, "_PROGRAM", str(tmp_path / "program"))
+    for name in there:
+        (tmp_path / name).touch(0o755)
+    landing = PivotByKexec(Kexec(), (), "", str(tmp_path), Recorder())
+    if expected is None:
+        landing.check()
+        return
+    with pytest.raises(LandingError, match=expected):
+        landing.check()
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_stays_loaded(kept: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is undone at the end, when systemd has accepted."""
+    calls: list[int] = []
+    monkeypatch.setattr(kexec, "_kept", threading.Event())
+    monkeypatch.setattr(kexec, "_call", lambda *arguments: calls.append(arguments[-1]))
+    monkeypatch.setattr(by_kexec, "run", lambda _: None)
+    if kept:
+        by_kexec.stop_for_next_kernel()
+    kexec._unload()
+    assert len(calls) == (0 if kept else 1)

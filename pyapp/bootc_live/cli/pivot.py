@@ -182,13 +182,14 @@ def _way(arguments: argparse.Namespace, machine: Machine) -> Way:
     possible = [way for way in ways(machine) if way is not Way.CONTAIN]
     wanted = Way(arguments.via) if arguments.via else None
     if wanted is not None and wanted not in possible:
-        raise LandingError(f"'--via {wanted}' is not possible here: {_init(machine)}", hint=_hint(possible))
+        raise LandingError(f"'--via {wanted}' is not possible here: {_init(machine, wanted)}", hint=_hint(possible))
     return wanted or possible[0]
 
 
-def _init(machine: Machine) -> str:
+def _init(machine: Machine, wanted: Way) -> str:
+    needed = "systemd" if wanted is Way.KEXEC else "systemd 254 or later"
     version = f" {machine.systemd}" if machine.systemd else ""
-    return f"the first process is {machine.init}{version}; a soft reboot takes systemd 254 or later"
+    return f"the first process is {machine.init}{version}, and that way needs {needed}"
 
 
 def _hint(possible: Sequence[Way]) -> str:

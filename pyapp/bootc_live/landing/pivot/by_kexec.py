@@ -37,7 +37,7 @@ class PivotByKexec(KexecLanding):
             )
 
     def commit(self) -> NoReturn:
-        """Ask systemd to stop everything and start the loaded kernel; raise LandingError if it refuses."""
+        """Ask systemd to stop everything and start the loaded kernel; raise RunError if it refuses."""
         self.recorder.say(self._summary)
         commit(stop_for_next_kernel)
         while True:
