@@ -68,7 +68,8 @@ def _verb(name: str) -> Any:
         if error.name != f"bootc_live.cli.{name}":
             raise
         raise ConfigError(
-            f"an initramfs has no {name!r}", hint="use the program as it is built, build/bootc-live.pyz"
+            f"an initramfs has no {name.replace('.', ' ')!r}",
+            hint="use the program as it is built, build/bootc-live.pyz",
         ) from error
 
 

@@ -9,6 +9,7 @@ from typing import NoReturn
 from bootc_live import __version__
 from bootc_live.base.output import one_line
 from bootc_live.base.redact import redact
+from bootc_live.cli.options.guest import add_guest
 
 _DESCRIPTION = "Boot a machine straight into an OCI (bootc) image, from RAM."
 _EPILOG = """\
@@ -86,6 +87,13 @@ def make_parser() -> argparse.ArgumentParser:
             help="replace the root of this running machine with an image, without a reboot",
             description="Put sources on top of each other, the last one uppermost, make a root of that in RAM, show "
             "what will be done, ask, and let the machine go on in that root.",
+        )
+    )
+    add_guest(
+        verbs.add_parser(
+            "guest",
+            help="be the init of a container, and become that of the next root",
+            description="Set the next root of a container up as a YAML file says, and become its init.",
         )
     )
     _prune(
