@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import traceback
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
@@ -29,7 +30,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(sys.argv[1:] if argv is None else argv)
     errors_to: str | None = getattr(arguments, "errors_to", None)
     try:
-        return run_in_child(lambda: _work(arguments, errors_to), last=argv is None)
+        return _reported(lambda: run_in_child(lambda: _work(arguments, errors_to), last=argv is None), errors_to)
     except EndedError as ended:
         _report(*(_INTERRUPTED if ended.number in ENDING_SIGNALS else _killed(ended.number)), errors_to)
         return EXIT_FAILED
@@ -39,11 +40,21 @@ def _work(arguments: argparse.Namespace, errors_to: str | None) -> int:
     threading.excepthook = _thread_failed
     # Threads that receive or hash need the interpreter for moments only; one that computes must not keep it for 5 ms.
     sys.setswitchinterval(0.001)
-    try:
+
+    def verb() -> int:
         unshare_mounts()
         with nullcontext() if arguments.verb == "boot" else advise_at_desk():
             code: int = _verb(arguments.verb).main(arguments)
         flush_results()
+        return code
+
+    return _reported(verb, errors_to)
+
+
+def _reported(work: Callable[[], int], errors_to: str | None) -> int:
+    """Return the exit code of some work; print its error."""
+    try:
+        return work()
     except BootcLiveError as error:
         _report(error.message, error.hint, errors_to)
         return EXIT_FAILED
@@ -53,12 +64,13 @@ def _work(arguments: argparse.Namespace, errors_to: str | None) -> int:
     except (OSError, MemoryError) as error:
         _report(*_os_error(error), errors_to)
         return EXIT_FAILED
+    except EndedError:
+        raise
     except Exception as error:
         message = f"unexpected {type(error).__name__}: {redact(str(error))}"
         _report(message, "this is a bug in bootc-live: report the lines below", errors_to)
         _print_traceback(error)
         return EXIT_INTERNAL
-    return code
 
 
 def _verb(name: str) -> Any:

@@ -10,6 +10,7 @@ import struct
 from bootc_live.system.system_call import libc_call
 
 NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWPID, NEWNET = 0x20000, 0x2000000, 0x4000000, 0x8000000, 0x20000000, 0x40000000
+NEWUSER = 0x10000000
 NOSUID, NODEV, NOEXEC, RDONLY, BIND = 2, 4, 8, 1, 4096
 _REMOUNT, _REC, _PRIVATE = 32, 16384, 1 << 18
 # Of netdevice(7): set flags, and the one for "up".

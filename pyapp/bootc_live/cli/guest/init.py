@@ -3,8 +3,50 @@
 from __future__ import annotations
 
 import argparse
+import os
+from dataclasses import replace
+
+from bootc_live.base.errors import BootcLiveError
+from bootc_live.base.log import Recorder
+from bootc_live.base.output import print_results
+from bootc_live.config.guest.model import GuestConfig
+from bootc_live.config.guest.parse import read_guest_config
+from bootc_live.landing.guest.guest import GuestLanding
+from bootc_live.landing.guest.hooks import offer_shell, run_hooks
+from bootc_live.rootfs.writable.live_root import MountedRoot
 
 
 def main(arguments: argparse.Namespace) -> int:
     """Run the verb; raise BootcLiveError."""
-    raise NotImplementedError(arguments.config)
+    config = _with_command(read_guest_config(arguments.config), arguments)
+    if arguments.check:
+        print_results([f"{config.path or 'the default configuration'}: no mistakes"])
+        return 0
+    environment = dict(os.environ)
+    try:
+        _land(config, environment)
+    except BootcLiveError as error:
+        if config.rescue:
+            offer_shell(error, environment)
+        raise
+    return 0
+
+
+def _with_command(config: GuestConfig, arguments: argparse.Namespace) -> GuestConfig:
+    """Add the words after ``--`` to the command, or replace it by them."""
+    kept = () if arguments.override_exec else config.command
+    return replace(config, command=(*kept, *arguments.command))
+
+
+def _land(config: GuestConfig, environment: dict[str, str]) -> None:
+    landing, recorder = GuestLanding(config, environment), Recorder()
+    landing.check()
+    run_hooks(config.before_setup, environment)
+    made = MountedRoot(config.root.path, config.root.path)
+    try:
+        for warning in landing.examine(made):
+            recorder.warn(warning)
+        landing.prepare(made, {})
+        landing.commit()
+    finally:
+        landing.undo()

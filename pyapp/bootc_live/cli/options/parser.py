@@ -38,15 +38,26 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     """Return the arguments of a command line; exit with 2 if it is wrong. Words after ``--`` are a program's own."""
     parser = make_parser()
     words = list(argv)
-    place = words.index("--") if words[:1] == ["pivot"] and "--" in words else len(words)
+    place = words.index("--") if "--" in words and _runs_program(words) else len(words)
     arguments = parser.parse_args(words[:place])
     if place < len(words):
         if arguments.command:
             parser.error("arguments come with --command or after --, not both")
         arguments.command = words[place + 1 :]
+    if arguments.verb == "guest.init" and arguments.override_exec and not arguments.command:
+        parser.error("--override-exec needs a command after --")
     if arguments.verb in ("build", "pivot") and not (arguments.source or arguments.containerfile or arguments.config):
         parser.error("a SOURCE, --containerfile or --config is required")
     return arguments
+
+
+def _runs_program(words: Sequence[str]) -> bool:
+    """Return whether words after ``--`` are those of a program, as of the guest's init, and not of its tools."""
+    before = words[1 : words.index("--")]
+    tool = any(
+        not word.startswith("-") and last != "--config" for last, word in zip(("", *before), before, strict=False)
+    )
+    return words[0] == "pivot" or (words[0] == "guest" and not tool)
 
 
 def make_parser() -> argparse.ArgumentParser:

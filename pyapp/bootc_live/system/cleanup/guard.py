@@ -21,6 +21,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NoReturn, Self
 
 from bootc_live.base import errors
@@ -109,10 +110,20 @@ def commit(function: Function, *arguments: Any, descriptors: Sequence[int] = ())
     return result
 
 
+def succeed_with(function: Function, *arguments: Any, descriptors: Sequence[int] = ()) -> None:
+    """Let the parent call a top-level function when this process has ended with 0, and return what that returns.
+
+    Its arguments are as those of ``call_in_parent``. Signals end the parent then as they end any process.
+    """
+    assert _parent is not None, "a child"
+    _parent.ask({"successor": name_of(function), "arguments": arguments}, descriptors)
+
+
 def run_in_child(work: Callable[[], int], *, last: bool = False) -> int:
     """Run ``work`` in a child and return its status; raises EndedError if a signal ended it.
 
-    ``last`` means that this process exits afterwards, so it ignores later signals.
+    ``last`` means that this process exits afterwards, so it ignores later signals. Raises what a function of
+    ``succeed_with`` raises.
     """
     _done.clear()
     ours, theirs = passing.socket_pair()
@@ -123,10 +134,16 @@ def run_in_child(work: Callable[[], int], *, last: bool = False) -> int:
             os.close(ours)
             _work(work, _Connection(theirs), parent, signals)
         os.close(theirs)
+        serving = _Parent(_Connection(ours), child, signals)
         try:
-            return _Parent(_Connection(ours), child, signals).wait()
+            status = serving.wait()
         finally:
             os.close(ours)
+    if status != 0 or serving.successor is None:
+        return status
+    for number in ENDING_SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
+    return int(serving.successor())
 
 
 class EndedError(Exception):
@@ -223,6 +240,7 @@ class _Parent:
         self._connection, self._child, self._signals = connection, child, signals
         self._owned: dict[int, tuple[str, Any]] = {}
         self._ended_by = 0
+        self.successor: Callable[[], Any] | None = None
 
     def wait(self) -> int:
         """Serve the child until it ends; return its status."""
@@ -270,6 +288,9 @@ class _Parent:
             for descriptor in descriptors:
                 os.close(descriptor)
             answer = {"errno": errno.EMFILE, "message": os.strerror(errno.EMFILE), "name": None}
+        elif "successor" in request:
+            self.successor = partial(function_named(request["successor"]), *descriptors, *request["arguments"])
+            answer = {"result": None}
         elif "make" in request:
             answer = self._call(request["make"], request["arguments"])
             if "result" in answer:

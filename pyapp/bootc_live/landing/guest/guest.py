@@ -1,0 +1,148 @@
+"""Land in the next root of a container, whose first process becomes the guest's init."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+from bootc_live.base.errors import LandingError
+from bootc_live.base.paths import resolve_below
+from bootc_live.config.guest.model import GuestConfig, RootMode, SetupMode
+from bootc_live.landing.guest import platform
+from bootc_live.landing.guest.enter import enter_guest
+from bootc_live.landing.guest.plan import GuestPlan, outside
+from bootc_live.landing.guest.step import step
+from bootc_live.landing.pivot.program import SEARCH_PATH
+from bootc_live.landing.protocol import Receipt
+from bootc_live.landing.surroundings import Devices, make_devices, make_proc, place_below
+from bootc_live.rootfs.writable.live_root import MountedRoot
+from bootc_live.system.cleanup.guard import succeed_with
+from bootc_live.system.mounts import is_mount_point, mount_tree
+from bootc_live.system.namespaces import bind_at
+from bootc_live.system.rtnetlink import interfaces
+
+# Where a root is attached that is no directory of the container.
+_PLACE = "/run"
+_ALLOW = "give the container this capability, see docs/guest.md"
+# They belong to the container, and name what the guest does not have.
+_NOT_PASSED = ("NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
+
+
+@dataclass
+class GuestLanding:
+    """Makes a mounted root the guest's, and becomes its init; a ``Landing``.
+
+    ``environment`` is that of the container.
+    """
+
+    config: GuestConfig
+    environment: Mapping[str, str]
+    _tree: int | None = None
+    _stack: ExitStack = field(default_factory=ExitStack)
+
+    @property
+    def _setup(self) -> bool:
+        return self.config.setup is not SetupMode.NONE
+
+    def check(self) -> None:
+        """Raise LandingError if this container cannot have a guest."""
+        root = self.config.root
+        if root.path == "/" and root.source is None and root.mode is not RootMode.NONE:
+            raise LandingError("root: '/' is the container itself", hint="name the directory of the next root")
+        wanted = [platform.SYS_ADMIN]
+        if root.mode is RootMode.CHROOT:
+            wanted.append(platform.SYS_CHROOT)
+        if self._setup and self.config.id_map is not None:
+            wanted += [platform.CHOWN, platform.SETUID, platform.SETGID]
+        if self._setup and platform.has_own_network() and interfaces():
+            wanted.append(platform.NET_ADMIN)
+        lacking = platform.lacking(tuple(wanted))
+        if lacking:
+            raise LandingError(f"this container lacks {', '.join(lacking)}, which a guest needs", hint=_ALLOW)
+
+    def examine(self, made: MountedRoot) -> list[str]:
+        """Raise LandingError for a root that no guest can have; return warnings."""
+        config, path = self.config, made.path
+        if not os.path.isdir(path):
+            raise LandingError(
+                f"root: {made.source_text!r} is not a directory", hint="correct root, or mount it there by a hook"
+            )
+        program = config.command[0]
+        if not config.before_exec and program.startswith("/") and resolve_below(path, program) is None:
+            raise LandingError(
+                f"exec.command: there is no {program!r} in {made.source_text!r}",
+                hint="correct exec.command, or check that the root is mounted",
+            )
+        owner = os.stat(path)
+        if config.id_map is not None and self._setup:
+            inside = [
+                any(each.outside <= number < each.outside + each.size for each in ranges)
+                for number, ranges in ((owner.st_uid, config.id_map.users), (owner.st_gid, config.id_map.groups))
+            ]
+            if not all(inside):
+                warning = f"{made.source_text!r} belongs to {owner.st_uid}:{owner.st_gid}, which id_map does not map"
+                return [f"{warning}: its files will seem to be nobody's; mount it with the hook mount-idmapped"]
+        return []
+
+    def prepare(self, made: MountedRoot, receipt: Receipt) -> str:  # noqa: ARG002
+        """Mount what only the container can, and make a detached copy of the root's mounts; raise LandingError."""
+        with step("root", "mount the root"):
+            if not is_mount_point(made.path):
+                bind_at(made.path, made.path)
+        if self._setup:
+            self._mount(made.path)
+        with step("root", "copy the mounts of the root"):
+            self._tree = mount_tree(made.path)
+            self._stack.callback(os.close, self._tree)
+        return f"{self.config.command[0]} can be started"
+
+    def _mount(self, root: str) -> None:
+        config = self.config
+        users, groups = (config.id_map.users, config.id_map.groups) if config.id_map else ((), ())
+        with step("setup.mode", "mount /proc"):
+            proc = place_below(root, "proc")
+            try:
+                make_proc(proc, host_network=False)
+            except PermissionError:
+                # In a user namespace whose /proc hides something; that of the container shows the same processes.
+                bind_at("/proc", proc)
+        container = platform.platform(config.setup, self.environment) is not SetupMode.NONE
+        # Outside of a container, these would be the disks of the machine.
+        more = platform.given_devices() if container else []
+        with step("devices" if config.excluded_devices else "setup.mode", "make /dev"):
+            owned = Devices(outside(users), outside(groups), config.excluded_devices, more)
+            make_devices(place_below(root, "dev"), owned)
+            if users and os.getppid() == 1 and os.isatty(0):
+                # The container's own terminal: the guest has to open it.
+                os.fchown(0, outside(users), -1)
+
+    def commit(self) -> str:
+        """Let the first process become the guest's init when this one has ended."""
+        assert self._tree is not None, "prepared"
+        config = self.config
+        place = _PLACE if config.root.source else config.root.path
+        maps = config.id_map if self._setup else None
+        plan = GuestPlan(
+            place,
+            config.root.mode,
+            self._setup,
+            maps.users if maps else (),
+            maps.groups if maps else (),
+            config.before_exec,
+            config.command,
+            self._environment(),
+            config.initctl,
+            config.rescue,
+        )
+        succeed_with(enter_guest, plan.data(), descriptors=[self._tree])
+        return f"{config.command[0]} follows"
+
+    def _environment(self) -> dict[str, str]:
+        passed = {name: value for name, value in self.environment.items() if name not in _NOT_PASSED}
+        return {"PATH": SEARCH_PATH, "container": "bootc-live", **passed}
+
+    def undo(self) -> None:
+        """Close the copy."""
+        self._stack.close()

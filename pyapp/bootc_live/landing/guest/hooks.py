@@ -1,0 +1,44 @@
+"""Run the commands of a guest's file, and the shell that it may ask for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+
+from bootc_live.base.errors import BootcLiveError, LandingError
+from bootc_live.base.output import print_details, print_message
+from bootc_live.config.guest.model import Command
+from bootc_live.landing.guest.step import step
+from bootc_live.system.run import run_attached
+
+_SHELL = "/bin/sh"
+
+
+def run_hooks(commands: Sequence[Command], environment: Mapping[str, str]) -> None:
+    """Run commands, one after the other; raise LandingError for the first that fails."""
+    for command in commands:
+        shown = repr(command.argv[0])
+        with step(command.key, f"start {shown}", "check that the root has it, and what runs it"):
+            status = run_attached(command.argv, environment, command.input or "")
+        if status:
+            how = f"was killed by signal {-status}" if status < 0 else f"exited with {status}"
+            raise LandingError(f"{command.key}: {shown} {how}", hint="see what it printed above")
+
+
+def offer_shell(error: BootcLiveError, environment: Mapping[str, str]) -> None:
+    """Show an error, and run a shell here, where it happened."""
+    print_message(f"error: {error.message}")
+    print_details([f"what to do: {error.hint}", "rescue: this is a shell; when it ends, the container does"])
+    try:
+        run_attached([_SHELL, "-i"], environment, None)
+    except OSError as failure:
+        print_message(f"rescue: there is no shell {_SHELL}: {failure.strerror}")
+
+
+def reap() -> None:
+    """Take note of all processes that have ended and whose parents have, too."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        return

@@ -1,0 +1,22 @@
+"""Name the step that failed, and the key that asks for it."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from bootc_live.base.errors import LandingError
+
+_HINT = "look at that key of the guest's file; docs/guest.md says what the container has to allow"
+
+
+@contextmanager
+def step(key: str, doing: str, hint: str = _HINT) -> Iterator[None]:
+    """Raise an OSError of the block as a LandingError: ``doing`` is such as "mount /proc"."""
+    try:
+        yield
+    except OSError as error:
+        code = errno.errorcode.get(error.errno or 0, str(error.errno))
+        where = f" ({error.filename!r})" if error.filename else ""
+        raise LandingError(f"{key}: cannot {doing}{where}: {error.strerror} ({code})", hint=hint) from error
