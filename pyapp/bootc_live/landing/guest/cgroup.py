@@ -13,10 +13,11 @@ def own_group(proc: str = "/proc/self") -> str | None:
     with open(f"{proc}/cgroup", encoding="utf-8", errors="surrogateescape") as file:
         group = next((line.rstrip("\n")[3:] for line in file if line.startswith("0::")), None)
     with open(f"{proc}/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-        mounts = [line.split() for line in file if " - cgroup2 " in line]
-    if group is None or not mounts:
+        # Of another namespace, a mount shows groups that this one cannot name.
+        places = [line.split()[4] for line in file if " - cgroup2 " in line and line.split()[3] == "/"]
+    if group is None or not places:
         return None
-    path = os.path.normpath(f"{mounts[0][4]}/{group}")
+    path = os.path.normpath(f"{places[-1]}/{group}")
     # The top group of the machine has no type.
     return path if os.path.exists(os.path.join(path, "cgroup.type")) else None
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import bootc_live
 from bootc_live.landing.guest.step import step
 from bootc_live.system.cleanup.directories import private_directory
+from bootc_live.system.mounts import unmounted_after
 from bootc_live.system.namespaces import NODEV, NOSUID, mount_at
 
 # Names, and the words of this program that they stand for.
@@ -42,12 +43,13 @@ def hook_commands() -> Iterator[str]:
     parent = next((each for each in _PARENTS if os.path.isdir(each) and os.access(each, os.W_OK)), _PARENTS[0])
     hint = f"give the container a writable {_PARENTS[0]} or {_PARENTS[1]}"
     with private_directory(parent, ".bootc-live.", purpose="setup.before: a directory for commands", hint=hint) as path:
-        with step("setup.before", "mount a directory for commands"):
-            # Others may be mounted noexec.
-            mount_at("tmpfs", "tmpfs", path, NOSUID | NODEV, "mode=755")
-            for name, words in COMMANDS.items():
-                _write(os.path.join(path, name), words)
-        yield path
+        with unmounted_after(path):
+            with step("setup.before", "mount a directory for commands"):
+                # Others may be mounted noexec.
+                mount_at("tmpfs", "tmpfs", path, NOSUID | NODEV, "mode=755")
+                for name, words in COMMANDS.items():
+                    _write(os.path.join(path, name), words)
+            yield path
 
 
 def _write(path: str, words: tuple[str, ...]) -> None:
