@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from contextlib import ExitStack
 from dataclasses import replace
 
 from bootc_live.base.errors import BootcLiveError
@@ -11,8 +12,10 @@ from bootc_live.base.log import Recorder
 from bootc_live.base.output import print_results
 from bootc_live.config.guest.model import GuestConfig
 from bootc_live.config.guest.parse import read_guest_config
+from bootc_live.landing.guest.commands import hook_commands
 from bootc_live.landing.guest.guest import GuestLanding
 from bootc_live.landing.guest.hooks import offer_shell, run_hooks
+from bootc_live.landing.pivot.program import SEARCH_PATH
 from bootc_live.rootfs.writable.live_root import MountedRoot
 
 
@@ -22,13 +25,26 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.check:
         print_results([f"{config.path or 'the default configuration'}: no mistakes"])
         return 0
-    environment = dict(os.environ)
-    try:
-        _land(config, environment)
-    except BootcLiveError as error:
-        if config.rescue:
-            offer_shell(error, environment)
-        raise
+    environment = {"PATH": SEARCH_PATH, **os.environ}
+    landing, recorder = GuestLanding(config, environment), Recorder()
+    landing.check()
+    with ExitStack() as stack:
+        try:
+            if config.before_setup:
+                commands = stack.enter_context(hook_commands())
+                environment["PATH"] = f"{commands}:{environment['PATH']}"
+                run_hooks(config.before_setup, environment)
+            if config.root.source is None:
+                _land_directory(config, landing, recorder)
+            else:
+                # A late import: only an image needs all that.
+                from bootc_live.cli.guest.image import land_image
+
+                land_image(config.root.source, landing, recorder)
+        except BootcLiveError as error:
+            if config.rescue:
+                offer_shell(error, environment)
+            raise
     return 0
 
 
@@ -38,10 +54,8 @@ def _with_command(config: GuestConfig, arguments: argparse.Namespace) -> GuestCo
     return replace(config, command=(*kept, *arguments.command))
 
 
-def _land(config: GuestConfig, environment: dict[str, str]) -> None:
-    landing, recorder = GuestLanding(config, environment), Recorder()
-    landing.check()
-    run_hooks(config.before_setup, environment)
+def _land_directory(config: GuestConfig, landing: GuestLanding, recorder: Recorder) -> None:
+    """Land in a directory of the container, as ``pipeline.land`` does in what it has made."""
     made = MountedRoot(config.root.path, config.root.path)
     try:
         for warning in landing.examine(made):

@@ -11,6 +11,7 @@ from typing import TypeVar
 import yaml
 
 from bootc_live.base.errors import ConfigError
+from bootc_live.base.redact import redact_value
 from bootc_live.config.guest.document import Document
 from bootc_live.config.guest.id_map import read_id_map
 from bootc_live.config.guest.model import (
@@ -130,14 +131,28 @@ def _root_mapping(document: Document, node: yaml.Node, key: str) -> GuestRoot:
 
 
 def _source(document: Document, entries: dict[str, yaml.Node], key: str) -> ImageSource:
+    # Late imports: most guests have a directory.
+    from bootc_live.config.cmdline.parse import parse_cmdline
+    from bootc_live.config.source_spec import parse_source
+
     source = document.text(entries["source"], f"{key}.source")
-    if source == "":
-        document.wrong(entries["source"], f"{key}.source", "is empty")
+    try:
+        if source is not None:
+            parse_source(source)
+    except ValueError as error:
+        document.wrong(entries["source"], f"{key}.source", f"{redact_value(source or '')!r} {error}")
     words = []
     if "layout" in entries and (layout := document.choice(entries["layout"], _LAYOUTS, f"{key}.layout")):
         words.append(f"{_LAYOUT_ARGUMENT}={layout}")
     if "cmdline" in entries and (cmdline := document.text(entries["cmdline"], f"{key}.cmdline")):
         words.append(cmdline)
+        try:
+            config = parse_cmdline(cmdline, {})
+        except ConfigError as error:
+            document.wrong(entries["cmdline"], f"{key}.cmdline", f"is wrong: {error.message}")
+        else:
+            if config.sources or config.kexec is not None:
+                document.wrong(entries["cmdline"], f"{key}.cmdline", "has root= or bootc.kexec")
     return ImageSource(source or "", " ".join(words))
 
 
