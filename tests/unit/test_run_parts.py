@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from bootc_live.base.errors import BootcLiveError, ConfigError, FailedProgramError, RunError
-from bootc_live.landing.guest.tools.run_parts import command_for, programs, run_parts
+from bootc_live.base.errors import BootcLiveError, ConfigError, FailedProgramError, LandingError, RunError
+from bootc_live.config.guest.model import Command
+from bootc_live.landing.guest.hooks import run_hooks
+from bootc_live.landing.guest.tools.run_parts import command_for, programs, run_parts, tolerant
 
 
 def listed(path: Path) -> tuple[list[str], list[str]]:
@@ -78,7 +80,7 @@ def test_a_script_is_given_to_its_interpreter(tmp_path: Path, content: bytes, co
         assert command_for(str(script), ["a", "b"]) == [*command, str(script), "a", "b"]
     else:
         # It does not exist.
-        with pytest.raises(FileNotFoundError):
+        with pytest.raises(RunError, match="No such file"):
             command_for(str(script), [])
     script.chmod(0o755)
     assert command_for(str(script), ["a"]) == [str(script), "a"]
@@ -111,10 +113,25 @@ def test_what_could_be_read_for_ever(tmp_path: Path) -> None:
             command_for(str(tmp_path / name), [])
 
 
-def test_a_name_without_directory_is_a_file_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "true").write_text("#!/bin/sh\n")
+def test_a_name_without_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For run-parts it is a file; in a command it is a program."""
+    (tmp_path / "true").write_text("#!/bin/sh\nexit 9\n")
     monkeypatch.chdir(tmp_path)
-    assert command_for("true", []) == ["/bin/sh", "./true"]
+    with pytest.raises(FailedProgramError, match=r"'\./true' exited with 9"):
+        run_parts(["true"], [])
+    assert list(tolerant(["true", "a"])) == [("true", ["true", "a"])]
+
+
+def test_hooks_are_tolerant(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for name in ("20", "10", "30~"):
+        (tmp_path / name).write_text('#!/bin/sh -e\nread -r line; echo "${0##*/} $1 $line"\n')
+    command = Command((str(tmp_path), "word"), "setup.before[0]", "text\n")
+    run_hooks([command], {"PATH": "/usr/bin:/bin"})
+    assert capfd.readouterr().out.splitlines() == ["10 word text", "20 word text"]
+    (tmp_path / "15").write_text("#!/bin/sh\nexit 3\n")
+    with pytest.raises(LandingError, match=rf"setup.before\[0\]: '{tmp_path}/15' exited with 3"):
+        run_hooks([command], {"PATH": "/usr/bin:/bin"})
+    assert capfd.readouterr().out.splitlines() == ["10 word text"]
 
 
 @pytest.mark.parametrize(

@@ -16,22 +16,21 @@ _LEFT = re.compile(r"[.#].*|.*(~|,|\.(bak|orig|rej|swp|tmp|disabled|rpmnew|rpmor
 # The kernel reads so much of a file to find out how to start it, and goes so far from one interpreter to the next.
 _HEAD = 256
 _MOST_INTERPRETERS = 4
+_CHECK = "check its first line, and what that names"
 _HINT = "make it executable and its file system one without noexec, or begin it with a line such as #!/bin/sh"
 
 
 def run_parts(paths: Sequence[str], arguments: Sequence[str]) -> int:
     """Run programs, and those in directories by name, each with ``arguments``; return 0.
 
-    Raise FailedProgramError for the first that fails, and RunError if it cannot be started. Tell which are skipped.
+    Raise FailedProgramError for the first that fails, and RunError if it cannot be started.
     """
     for top in paths:
-        for path in programs(top, lambda name: print_message(f"skipped, by its name: {name!r}")):
+        for path, command in tolerant([top if "/" in top else f"./{top}", *arguments]):
             try:
-                status = run_attached(command_for(path, arguments), os.environ, None)
+                status = run_attached(command, os.environ, None)
             except OSError as error:
-                raise RunError(
-                    f"{path!r} cannot be started: {error.strerror}", hint="check its first line, and what that names"
-                ) from error
+                raise RunError(f"{path!r} cannot be started: {error.strerror}", hint=_CHECK) from error
             if status:
                 how = f"was killed by signal {-status}" if status < 0 else f"exited with {status}"
                 raise FailedProgramError(
@@ -40,6 +39,20 @@ def run_parts(paths: Sequence[str], arguments: Sequence[str]) -> int:
                     status=128 - status if status < 0 else status,
                 )
     return 0
+
+
+def tolerant(argv: Sequence[str]) -> Iterator[tuple[str, Sequence[str]]]:
+    """Yield what a command means, as paths and the commands that start them: more than one if it names a directory.
+
+    A name without a directory is that of a program in PATH, and stays as it is. Say what is skipped in directories.
+    Raise ConfigError and RunError.
+    """
+    first, *arguments = argv
+    if "/" not in first:
+        yield first, argv
+        return
+    for path in programs(first, lambda name: print_message(f"skipped, by its name: {name!r}")):
+        yield path, command_for(path, arguments)
 
 
 def programs(path: str, skipped: Callable[[str], None], inside: tuple[tuple[int, int], ...] = ()) -> Iterator[str]:
@@ -65,20 +78,28 @@ def programs(path: str, skipped: Callable[[str], None], inside: tuple[tuple[int,
 
 
 def command_for(path: str, arguments: Sequence[str]) -> list[str]:
-    """Return the command that starts a file: itself, or its interpreter (execve(2)); raise RunError and OSError."""
-    command = [path if "/" in path else f"./{path}", *arguments]
+    """Return the command that starts a file: itself, or its interpreter (execve(2)); raise RunError."""
+    command = [path, *arguments]
     for _ in range(_MOST_INTERPRETERS):
         # This is false for all files on a mount without execution.
         if os.access(command[0], os.X_OK) or "/" not in command[0]:
             return command
-        if not stat.S_ISREG(os.stat(command[0]).st_mode):
-            raise RunError(f"{command[0]!r} is no program", hint="remove it")
-        with open(command[0], "rb") as file:
-            head = file.read(_HEAD)
-        line, newline, _ = head.partition(b"\n")
-        # An interpreter gets the rest of the line as one argument.
-        words = re.split(r"[ \t]+", os.fsdecode(line.removeprefix(b"#!")).strip(" \t"), maxsplit=1)
-        if not head.startswith(b"#!") or not words[0] or not (newline or len(head) < _HEAD):
-            raise RunError(f"{command[0]!r} is not executable, and no script", hint=_HINT)
-        command = [*words, *command]
+        try:
+            command = [*_interpreter(command[0]), *command]
+        except OSError as error:
+            raise RunError(f"{path!r} cannot be started: {command[0]!r}: {error.strerror}", hint=_CHECK) from error
     raise RunError(f"{path!r} is a script for a script, and so on", hint=_HINT)
+
+
+def _interpreter(path: str) -> list[str]:
+    """Return the interpreter of a script, with the argument that it may have; raise RunError and OSError."""
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise RunError(f"{path!r} is no program", hint="remove it")
+    with open(path, "rb") as file:
+        head = file.read(_HEAD)
+    line, newline, _ = head.partition(b"\n")
+    # The rest of the line is one argument.
+    words = re.split(r"[ \t]+", os.fsdecode(line.removeprefix(b"#!")).strip(" \t"), maxsplit=1)
+    if not head.startswith(b"#!") or not words[0] or not (newline or len(head) < _HEAD):
+        raise RunError(f"{path!r} is not executable, and no script", hint=_HINT)
+    return words
