@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import struct
@@ -191,6 +192,56 @@ def test_real_inits(zipapp: Path, repo: Path, place: Path, name: str, level: str
     assert done.returncode == -ENDS[level], f"{done.stdout}{output}"
     if not init.telinit:
         assert "for runlevel 51 is not for a container" in output
+
+
+@pytest.mark.parametrize("level", [POWER_OFF, REBOOT])
+@pytest.mark.parametrize("mapped", [False, True])
+def test_of_a_guest(zipapp: Path, repo: Path, place: Path, level: str, *, mapped: bool) -> None:
+    """The process that serves it belongs to the guest, and sees nothing else."""
+    root = repo / "vm/out/roots/builder"
+    for name in ("upper", "work", "root"):
+        (place / name).mkdir()
+    (place / "upper/etc").mkdir()
+    (place / "upper/etc/inittab").write_text(f"::once:/usr/bin/touch {READY}\n")
+    (place / "upper/writer").write_text(WRITER)
+    options = f"lowerdir={root},upperdir={place}/upper,workdir={place}/work"
+    subprocess.run(["mount", "-t", "overlay", "-o", options, "test", place / "root"], check=True)
+    ask = f"until [ -e {READY} ]; do sleep 0.05; done; exec python3 /writer /dev/initctl {level}"
+    # All processes have the same root and namespaces, and no descriptor of anything else.
+    same = "stat -L -c '%d:%i' /proc/[0-9]*/$each | sort -u | wc -l"
+    files = "readlink /proc/[0-9]*/fd/* | grep ^/ | sort -u"
+    seen = f"for each in root ns/user ns/mnt ns/cgroup; do {same}; done; {files}; echo end"
+    config = {
+        "root": str(place / "root"),
+        "initctl": True,
+        "exec": {
+            "before": [["sh", "-c", f"{seen}; ({ask}) >/dev/null 2>&1 &"]],
+            "command": "/usr/bin/busybox init",
+        },
+    }
+    if mapped:
+        config["id_map"] = {"users": "0 0 65536", "groups": "0 0 65536"}
+    (place / "init.yml").write_text(json.dumps(config))
+    spaces = ["--pid", "--fork", "--kill-child", "--mount", "--mount-proc", "--net"]
+    done = subprocess.run(
+        ["unshare", *spaces, sys.executable, zipapp, "guest", "--config", place / "init.yml"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=ENVIRONMENT,
+        timeout=SECONDS,
+        check=False,
+    )
+    counts, opened = done.stdout.split()[:4], done.stdout.partition("\nend\n")[0].split()[4:]
+    assert counts == ["1"] * 4, done.stdout
+    assert "/dev/initctl" in opened, done.stdout
+    # The programs that look have some files of their own.
+    strange = [path for path in opened if not path.startswith(("/usr/", "/proc/"))]
+    assert set(strange) <= {"/dev/initctl", "/dev/null"}, done.stdout
+    assert INITS["busybox"].said[level] in done.stdout
+    # A mapped guest may not end its namespaces; its init just ends.
+    assert done.returncode == (0 if mapped else -ENDS[level]), done.stdout
 
 
 def request(level: str) -> bytes:

@@ -7,11 +7,12 @@ import select
 import signal
 import stat
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import NoReturn
 
-from bootc_live.base.errors import ConfigError
+from bootc_live.base.errors import BootcLiveError, ConfigError, LandingError
 from bootc_live.base.output import print_message
 from bootc_live.landing.guest.tools.inits import Wish, ask_init
 from bootc_live.system.cleanup.guard import Signals
@@ -22,6 +23,7 @@ _MAGIC = struct.pack("=i", 0x03091969)
 _CHANGE_RUNLEVEL = 1
 # Read at once; the kernel never gives a part of a request, because it is shorter than PIPE_BUF (pipe(7)).
 _PIECE, _MOST = 1 << 16, 1 << 20
+_FIRST_FREE = 3
 
 
 @dataclass(frozen=True)
@@ -55,10 +57,35 @@ def parse_requests(data: bytes) -> list[Request]:
     return found
 
 
-def serve(path: str, pid: int) -> int:
+def serve_beside(path: str) -> None:
+    """Serve a FIFO by a process of its own, for this process, which is an init or becomes one; raise LandingError."""
+    pid = os.getpid()
+    reading, told = os.pipe()
+    if os.fork() == 0:
+        _serve_alone(path, pid, told)
+    os.close(told)
+    with open(reading, encoding="utf-8") as file:
+        problem = file.read()
+    if problem:
+        raise LandingError(f"initctl: {problem}", hint="correct initctl: or devices: in the guest's file")
+
+
+def _serve_alone(path: str, pid: int, told: int) -> NoReturn:
+    try:
+        os.setsid()
+        os.dup2(told, _FIRST_FREE)
+        os.closerange(_FIRST_FREE + 1, os.sysconf("SC_OPEN_MAX"))
+        serve(path, pid, lambda: os.close(_FIRST_FREE))
+    except BootcLiveError as error:
+        os.write(_FIRST_FREE, error.message.encode(errors="replace"))
+    finally:
+        os._exit(0)
+
+
+def serve(path: str, pid: int, ready: Callable[[], None] | None = None) -> int:
     """Serve a FIFO at ``path`` until the process ``pid``, an init, has ended, or a signal ends this one; return 0.
 
-    Raise ConfigError if that cannot be.
+    Call ``ready``, or say so, when the FIFO is there. Raise ConfigError if that cannot be.
     """
     try:
         init = os.pidfd_open(pid)
@@ -66,7 +93,7 @@ def serve(path: str, pid: int) -> int:
         raise ConfigError(f"PID '{pid}' cannot be watched: {error.strerror}", hint="name a running process") from error
     try:
         with Signals(signal.SIG_IGN) as signals, initctl_fifo(path) as fifo:
-            print_message(f"{path} is served for process {pid}")
+            ready() if ready else print_message(f"{path} is served for process {pid}")
             while not {init, signals.read} & set(select.select([fifo, init, signals.read], [], [])[0]):
                 for request in parse_requests(_drained(fifo)):
                     _answer(request, pid, fifo)
