@@ -26,7 +26,10 @@ _INTERRUPTED = ("interrupted", "nothing was left behind; run it again")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one verb and return the exit code: 0 success, 1 error, 2 wrong usage, 70 bug in bootc-live."""
+    """Run one verb and return the exit code: 0 success, 1 error, 2 wrong usage, 70 bug in bootc-live.
+
+    If a program that it was told to run fails, the code is the one of that.
+    """
     arguments = parse_arguments(sys.argv[1:] if argv is None else argv)
     errors_to: str | None = getattr(arguments, "errors_to", None)
     try:
@@ -57,7 +60,7 @@ def _reported(work: Callable[[], int], errors_to: str | None) -> int:
         return work()
     except BootcLiveError as error:
         _report(error.message, error.hint, errors_to)
-        return EXIT_FAILED
+        return error.status
     except BrokenPipeError:
         discard_results()
         return EXIT_FAILED

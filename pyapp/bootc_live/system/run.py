@@ -119,17 +119,20 @@ def run_attached(argv: Sequence[str], env: Mapping[str, str], given: str | None)
     """Run a program that prints where this one prints, in exactly this environment; return its status.
 
     It reads ``given`` from standard input, or that of this program if it is None. The status is negative for a signal.
-    Raise OSError if it cannot be started.
+    If this process is killed, the program gets SIGTERM. Raise OSError if it cannot be started.
     """
     # Found in the PATH that it gets; Popen would use that of this process.
     program = argv[0] if "/" in argv[0] else shutil.which(argv[0], path=env.get("PATH", _PATH))
     if program is None:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-    if given:
-        data = given.encode()
-        return subprocess.run(list(argv), executable=program, env=dict(env), input=data, check=False).returncode
-    stdin = None if given is None else subprocess.DEVNULL
-    return subprocess.run(list(argv), executable=program, env=dict(env), stdin=stdin, check=False).returncode
+    return subprocess.run(
+        list(argv),
+        executable=program,
+        env=dict(env),
+        check=False,
+        preexec_fn=_end_with_parent,
+        **({"input": given.encode()} if given else {"stdin": None if given is None else subprocess.DEVNULL}),
+    ).returncode
 
 
 def end_program(pid: int) -> None:

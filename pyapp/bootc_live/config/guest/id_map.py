@@ -11,9 +11,9 @@ from bootc_live.config.guest.model import IdMap, IdRange
 
 _FIELDS = ("internal", "external", "size")
 # 2**32 - 1 is no user (user_namespaces(7)).
-_END = 2**32 - 1
+END = 2**32 - 1
 # Of a map, in lines; those since Linux 4.15.
-_MOST = 340
+MOST_RANGES = 340
 
 
 def read_id_map(document: Document, node: yaml.Node, key: str = "id_map") -> IdMap | None:
@@ -68,8 +68,8 @@ def _range(document: Document, node: yaml.Node, key: str) -> IdRange | None:
         document.wrong(node, key, "is not 'internal external' or 'internal external size'")
     elif size == 0:
         document.wrong(node, key, "has the size 0")
-    elif max(inside, outside) + size > _END:
-        document.wrong(node, key, f"ends above {_END - 1}, the last ID")
+    elif max(inside, outside) + size > END:
+        document.wrong(node, key, f"ends above {END - 1}, the last ID")
     else:
         return IdRange(inside, outside, size)
     return None
@@ -90,8 +90,8 @@ def _check(document: Document, node: yaml.Node, ranges: list[IdRange], key: str)
                 document.wrong(node, key, f"has {second} twice {side} the guest")
     if not any(each.inside == 0 for each in ranges):
         document.wrong(node, key, "has no 0: the guest would have no root")
-    if len(ranges) > _MOST:
-        document.wrong(node, key, f"has {len(ranges)} ranges, and the kernel takes {_MOST}")
+    if len(ranges) > MOST_RANGES:
+        document.wrong(node, key, f"has {len(ranges)} ranges, and the kernel takes {MOST_RANGES}")
 
 
 def _outside(ranges: list[IdRange]) -> list[tuple[int, int]]:

@@ -19,6 +19,7 @@ from bootc_live.landing.guest.outside import helper_outside
 from bootc_live.landing.guest.plan import GuestPlan
 from bootc_live.landing.guest.platform import has_own_network
 from bootc_live.landing.guest.step import step
+from bootc_live.landing.guest.tools.initctl import serve_beside
 from bootc_live.landing.surroundings import make_cgroups, make_device_file_systems, make_run, make_sys, place_below
 from bootc_live.system import namespaces, rtnetlink
 from bootc_live.system.cleanup.guard import ENDING_SIGNALS, unshare_mounts
@@ -26,6 +27,7 @@ from bootc_live.system.mounts import attach_tree, mount_tree
 
 _NAMESPACES = namespaces.NEWNS | namespaces.NEWUTS | namespaces.NEWIPC | namespaces.NEWNET | namespaces.NEWCGROUP
 _FIRST_FREE = 3
+_INITCTL = "/dev/initctl"
 
 
 def enter_guest(tree: int, data: dict[str, Any]) -> NoReturn:
@@ -50,6 +52,8 @@ def _enter(tree: int, plan: GuestPlan) -> NoReturn:
         _make_namespaces(plan)
         _make_surroundings()
     _change_root(plan.mode)
+    if plan.initctl:
+        serve_beside(_INITCTL)
     run_hooks(plan.hooks, plan.environment)
     reap()
     _become(plan.argv, plan.environment)

@@ -9,20 +9,27 @@ from bootc_live.base.errors import BootcLiveError, LandingError
 from bootc_live.base.output import print_details, print_message
 from bootc_live.config.guest.model import Command
 from bootc_live.landing.guest.step import step
+from bootc_live.landing.guest.tools.run_parts import tolerant
 from bootc_live.system.run import run_attached
 
 _SHELL = "/bin/sh"
 
 
 def run_hooks(commands: Sequence[Command], environment: Mapping[str, str]) -> None:
-    """Run commands, one after the other; raise LandingError for the first that fails."""
+    """Run commands, one after the other, and all programs of directories; raise LandingError for the first that fails.
+
+    Scripts that cannot be executed are given to their interpreters.
+    """
     for command in commands:
-        shown = repr(command.argv[0])
-        with step(command.key, f"start {shown}", "check that the root has it, and what runs it"):
-            status = run_attached(command.argv, environment, command.input or "")
-        if status:
-            how = f"was killed by signal {-status}" if status < 0 else f"exited with {status}"
-            raise LandingError(f"{command.key}: {shown} {how}", hint="see what it printed above")
+        with step(command.key, f"start {command.argv[0]!r}", "check that the root has it, and what runs it"):
+            for path, argv in tolerant(command.argv):
+                _run(command, path, run_attached(argv, environment, command.input or ""))
+
+
+def _run(command: Command, path: str, status: int) -> None:
+    if status:
+        how = f"was killed by signal {-status}" if status < 0 else f"exited with {status}"
+        raise LandingError(f"{command.key}: {path!r} {how}", hint="see what it printed above")
 
 
 def offer_shell(error: BootcLiveError, environment: Mapping[str, str]) -> None:

@@ -127,7 +127,7 @@ def run_in_child(work: Callable[[], int], *, last: bool = False) -> int:
     """
     _done.clear()
     ours, theirs = passing.socket_pair()
-    with _Signals(signal.SIG_IGN if last else None) as signals:
+    with Signals(signal.SIG_IGN if last else None) as signals:
         libc_call("prctl", _PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         parent, child = os.getpid(), os.fork()
         if child == 0:
@@ -155,7 +155,7 @@ class EndedError(Exception):
         self.number = number
 
 
-class _Signals:
+class Signals:
     """Reads signals that end the program from a pipe."""
 
     def __init__(self, afterwards: signal.Handlers | None) -> None:
@@ -187,7 +187,7 @@ class _Signals:
         return os.read(self.read, 1)[0]
 
 
-def _work(work: Callable[[], int], connection: _Connection, parent: int, signals: _Signals) -> NoReturn:
+def _work(work: Callable[[], int], connection: _Connection, parent: int, signals: Signals) -> NoReturn:
     global _parent  # noqa: PLW0603
     code = 70
     try:
@@ -218,7 +218,7 @@ def unshare_mounts() -> None:
             raise
         # The root directory is not a mount point, as after chroot(2).
         with open("/proc/self/mountinfo", "rb") as file:
-            places = [_ESCAPED.sub(_unescaped, line.split(b" ")[4]) for line in file]
+            places = [unescaped(line.split(b" ")[4]) for line in file]
         for place in places:
             # A mount that another one covers cannot be reached, and nothing can be mounted on it.
             with suppress(OSError):
@@ -229,14 +229,15 @@ def _make_private(where: bytes, flags: int) -> None:
     libc_call("mount", b"none", where, None, flags, None)
 
 
-def _unescaped(character: re.Match[bytes]) -> bytes:
-    return bytes([int(character[1], 8)])
+def unescaped(field: bytes) -> bytes:
+    """Return what a field of proc_pid_mountinfo(5) means."""
+    return _ESCAPED.sub(lambda character: bytes([int(character[1], 8)]), field)
 
 
 class _Parent:
     """The parent: serves requests of the child and cleans up after it."""
 
-    def __init__(self, connection: _Connection, child: int, signals: _Signals) -> None:
+    def __init__(self, connection: _Connection, child: int, signals: Signals) -> None:
         self._connection, self._child, self._signals = connection, child, signals
         self._owned: dict[int, tuple[str, Any]] = {}
         self._ended_by = 0

@@ -22,7 +22,7 @@ class Started:
 
     def __init__(self, pid: int) -> None:
         """Watch a process that nobody has waited for."""
-        self._pid = pid
+        self.pid = pid
         self._handle = os.pidfd_open(pid)
         self._status: int | None = None
         self._waiting = threading.Lock()
@@ -38,7 +38,7 @@ class Started:
         with self._waiting:
             if self._status is None:
                 select.select([self._handle], [], [])
-                self._status = call_in_parent(_reap, self._pid)
+                self._status = call_in_parent(_reap, self.pid)
             return self._status
 
     def kill(self) -> None:
