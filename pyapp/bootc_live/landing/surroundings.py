@@ -9,7 +9,18 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from bootc_live.base.paths import resolve_below
-from bootc_live.system.namespaces import NODEV, NOEXEC, NOSUID, RDONLY, bind_at, make_read_only, mount_at
+from bootc_live.system.mounts import detached_mount
+from bootc_live.system.namespaces import (
+    NEWNET,
+    NODEV,
+    NOEXEC,
+    NOSUID,
+    RDONLY,
+    bind_at,
+    enter,
+    make_read_only,
+    mount_at,
+)
 
 _NODES = {
     "null": (1, 3),
@@ -19,6 +30,7 @@ _NODES = {
     "urandom": (1, 9),
     "tty": (5, 0),
 }
+_OF_SYS = NOSUID | NODEV | NOEXEC | RDONLY
 _TUN = "net/tun"
 _LINKS = {
     "fd": "/proc/self/fd",
@@ -71,7 +83,16 @@ def make_proc(proc: str, *, host_network: bool) -> None:
 
 def make_sys(sys: str) -> None:
     """Mount what the kernel shows of devices and of this network namespace, read-only. Raise OSError."""
-    mount_at("sysfs", "sysfs", sys, NOSUID | NODEV | NOEXEC | RDONLY)
+    mount_at("sysfs", "sysfs", sys, _OF_SYS)
+
+
+def open_sys(network: str) -> int:
+    """Return the descriptor of such a mount for a network namespace, a file of /proc; this process enters it.
+
+    For a process that a user namespace does not allow to mount it. Raise OSError.
+    """
+    enter(network, NEWNET)
+    return detached_mount("sysfs", _OF_SYS)
 
 
 def make_cgroups(sys: str) -> None:

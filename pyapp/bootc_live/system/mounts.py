@@ -101,15 +101,24 @@ def require_kind(kind: str) -> None:
 @contextmanager
 def detached(kind: str, device: str) -> Iterator[int]:
     """Mount a block device read-only for the block; yields a descriptor of its root directory. Raises OSError."""
-    context = system_call(_FSOPEN, kind.encode(), _CLOEXEC)
-    try:
-        system_call(_FSCONFIG, context, _SET_FLAG, b"ro", None, 0)
-        system_call(_FSCONFIG, context, _SET_STRING, b"source", os.fsencode(device), 0)
-        system_call(_FSCONFIG, context, _CREATE, None, None, 0)
-        top = system_call(_FSMOUNT, context, _CLOEXEC, _RDONLY)
-    finally:
-        os.close(context)
+    top = detached_mount(kind, _RDONLY, ro=None, source=device)
     try:
         yield top
     finally:
         os.close(top)
+
+
+def detached_mount(kind: str, attributes: int, **options: str | None) -> int:
+    """Mount a file system nowhere, and return the descriptor of its root directory; it goes with that. Raises OSError.
+
+    Attributes are 1 for read-only, 2 for nosuid, 4 for nodev and 8 for noexec. An option without a value is None.
+    """
+    context = system_call(_FSOPEN, kind.encode(), _CLOEXEC)
+    try:
+        for name, value in options.items():
+            setting = _SET_FLAG if value is None else _SET_STRING
+            system_call(_FSCONFIG, context, setting, name.encode(), None if value is None else os.fsencode(value), 0)
+        system_call(_FSCONFIG, context, _CREATE, None, None, 0)
+        return system_call(_FSMOUNT, context, _CLOEXEC, attributes)
+    finally:
+        os.close(context)

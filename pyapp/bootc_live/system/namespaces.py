@@ -27,6 +27,15 @@ def unshare(flags: int) -> None:
     libc_call("unshare", flags)
 
 
+def enter(namespace: str, kind: int) -> None:
+    """Enter the namespace of a file such as /proc/PID/ns/net (setns(2)). Raises OSError."""
+    file = os.open(namespace, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        libc_call("setns", file, kind)
+    finally:
+        os.close(file)
+
+
 def make_private(where: str) -> None:
     """Keep mounts below a place from other namespaces, and theirs from here. Raises OSError."""
     libc_call("mount", b"none", os.fsencode(where), None, _REC | _PRIVATE, None)

@@ -25,6 +25,9 @@ def land_image(source: ImageSource, landing: GuestLanding, recorder: Recorder) -
     named = {word.partition("=")[0] for word in source.cmdline.split()}
     if "rw" not in named:
         config = replace(config, parts=replace(config.parts, root=True))
+    if landing.config.id_map is not None:
+        landing.writable = config.parts.root
+        config = replace(config, parts=replace(config.parts, root=False, etc=False, var=False))
     require_overlay(config)
     means = replace(present_means(), obstacle=obstacle)
     check_options(config, means, recorder)

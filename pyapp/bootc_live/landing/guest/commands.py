@@ -42,14 +42,14 @@ def hook_commands() -> Iterator[str]:
     """
     parent = next((each for each in _PARENTS if os.path.isdir(each) and os.access(each, os.W_OK)), _PARENTS[0])
     hint = f"give the container a writable {_PARENTS[0]} or {_PARENTS[1]}"
-    with private_directory(parent, ".bootc-live.", purpose="setup.before: a directory for commands", hint=hint) as path:
-        with unmounted_after(path):
-            with step("setup.before", "mount a directory for commands"):
-                # Others may be mounted noexec.
-                mount_at("tmpfs", "tmpfs", path, NOSUID | NODEV, "mode=755")
-                for name, words in COMMANDS.items():
-                    _write(os.path.join(path, name), words)
-            yield path
+    what = "setup.before: a directory for commands"
+    with private_directory(parent, ".bootc-live.", purpose=what, hint=hint) as path, unmounted_after(path):
+        with step("setup.before", "mount a directory for commands"):
+            # Others may be mounted noexec.
+            mount_at("tmpfs", "tmpfs", path, NOSUID | NODEV, "mode=755")
+            for name, words in COMMANDS.items():
+                _write(os.path.join(path, name), words)
+        yield path
 
 
 def _write(path: str, words: tuple[str, ...]) -> None:

@@ -20,6 +20,7 @@ from bootc_live.landing.guest.plan import GuestPlan
 from bootc_live.landing.guest.platform import has_own_network
 from bootc_live.landing.guest.step import step
 from bootc_live.landing.guest.tools.initctl import serve_beside
+from bootc_live.landing.guest.tools.run_parts import command_for
 from bootc_live.landing.surroundings import make_cgroups, make_device_file_systems, make_run, make_sys, place_below
 from bootc_live.system import namespaces, rtnetlink
 from bootc_live.system.cleanup.guard import ENDING_SIGNALS, unshare_mounts
@@ -49,8 +50,7 @@ def _enter(tree: int, plan: GuestPlan) -> NoReturn:
         os.close(tree)
         os.chdir(plan.place)
     if plan.setup:
-        _make_namespaces(plan)
-        _make_surroundings()
+        _make_surroundings(_make_namespaces(plan))
     _change_root(plan.mode)
     if plan.initctl:
         serve_beside(_INITCTL)
@@ -59,14 +59,15 @@ def _enter(tree: int, plan: GuestPlan) -> NoReturn:
     _become(plan.argv, plan.environment)
 
 
-def _make_namespaces(plan: GuestPlan) -> None:
+def _make_namespaces(plan: GuestPlan) -> int | None:
+    """Enter new namespaces, and become their root; return a mount for /sys if only the container may make one."""
     group = _group(plan)
     interfaces = rtnetlink.interfaces() if has_own_network() else []
     mapped = namespaces.NEWUSER if plan.users else 0
     with helper_outside(plan, interfaces, group) as help_now:
         with step("id_map" if mapped else "setup.mode", "make namespaces (unshare)"):
             namespaces.unshare(_NAMESPACES | mapped)
-        help_now()
+        sys = help_now()
     if mapped:
         with step("id_map", "become root of the guest"):
             os.setgroups([])
@@ -75,6 +76,7 @@ def _make_namespaces(plan: GuestPlan) -> None:
     with step("setup.mode", "set the network up"):
         namespaces.raise_loopback()
         rtnetlink.restore(interfaces)
+    return sys
 
 
 def _group(plan: GuestPlan) -> str | None:
@@ -85,16 +87,28 @@ def _group(plan: GuestPlan) -> str | None:
     return group
 
 
-def _make_surroundings() -> None:
+def _make_surroundings(made: int | None) -> None:
     """Mount in the root, which is the working directory, what belongs to the new namespaces."""
     with step("setup.mode", "mount /sys"):
         sys = place_below(".", "sys")
-        make_sys(sys)
+        if made is None:
+            _make_sys(sys)
+        else:
+            attach_tree(made, sys)
+            os.close(made)
         make_cgroups(sys)
     with step("setup.mode", "mount /dev"):
         make_device_file_systems(place_below(".", "dev"))
     with step("setup.mode", "mount /run"):
         make_run(place_below(".", "run"))
+
+
+def _make_sys(sys: str) -> None:
+    try:
+        make_sys(sys)
+    except PermissionError:
+        # In a user namespace whose /sys hides something: then that one, which shows the container's interfaces.
+        namespaces.bind_at("/sys", sys)
 
 
 def _change_root(mode: RootMode) -> None:
@@ -120,4 +134,8 @@ def _become(argv: tuple[str, ...], environment: Mapping[str, str]) -> NoReturn:
     # One that leads out of the root would be a way out for the guest.
     os.closerange(_FIRST_FREE, os.sysconf("SC_OPEN_MAX"))
     with step("exec.command", f"start {argv[0]!r}", "check that the root has it, and what runs it"):
-        os.execvpe(argv[0], argv, environment)  # noqa: S606
+        try:
+            os.execvpe(argv[0], argv, environment)  # noqa: S606
+        except PermissionError:
+            command = command_for(argv[0], argv[1:])
+            os.execvpe(command[0], command, environment)  # noqa: S606

@@ -12,6 +12,7 @@ from bootc_live.base.paths import resolve_below
 from bootc_live.config.guest.model import GuestConfig, RootMode, SetupMode
 from bootc_live.landing.guest import platform
 from bootc_live.landing.guest.enter import enter_guest
+from bootc_live.landing.guest.owners import owned_by_guest
 from bootc_live.landing.guest.plan import GuestPlan, outside
 from bootc_live.landing.guest.step import step
 from bootc_live.landing.pivot.program import SEARCH_PATH
@@ -34,11 +35,13 @@ _NOT_PASSED = ("NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
 class GuestLanding:
     """Makes a mounted root the guest's, and becomes its init; a ``Landing``.
 
-    ``environment`` is that of the container.
+    ``environment`` is that of the container. ``writable`` says whether the root of an image gets a writable part here,
+    because that has the guest's owners; it is made read-only then.
     """
 
     config: GuestConfig
     environment: Mapping[str, str]
+    writable: bool = False
     _tree: int | None = None
     _stack: ExitStack = field(default_factory=ExitStack)
 
@@ -76,7 +79,7 @@ class GuestLanding:
                 hint="correct exec.command, or check that the root is mounted",
             )
         owner = os.stat(path)
-        if config.id_map is not None and self._setup:
+        if config.id_map is not None and self._setup and config.root.source is None:
             inside = [
                 any(each.outside <= number < each.outside + each.size for each in ranges)
                 for number, ranges in ((owner.st_uid, config.id_map.users), (owner.st_gid, config.id_map.groups))
@@ -88,6 +91,8 @@ class GuestLanding:
 
     def prepare(self, made: MountedRoot, receipt: Receipt) -> str:  # noqa: ARG002
         """Mount what only the container can, and make a detached copy of the root's mounts; raise LandingError."""
+        if self.config.root.source is not None and self.config.id_map is not None and self._setup:
+            self._stack.enter_context(owned_by_guest(made.path, self.config.id_map, writable=self.writable))
         with step("root", "mount the root"):
             if not is_mount_point(made.path):
                 bind_at(made.path, made.path)

@@ -12,65 +12,61 @@ from typing import NoReturn
 
 from bootc_live.base.errors import LandingError
 from bootc_live.landing.guest import cgroup
-from bootc_live.landing.guest.plan import GuestPlan, Ranges, outside
+from bootc_live.landing.guest.plan import GuestPlan, Ranges, lines, outside
 from bootc_live.landing.guest.step import step
+from bootc_live.landing.surroundings import open_sys
+from bootc_live.system.descriptors import receive, send, socket_pair
 from bootc_live.system.rtnetlink import Interface, move_interface
 from bootc_live.system.system_call import libc_call
 
 _PR_SET_PDEATHSIG = 1
-_LONGEST = 1 << 16
+_DONE = b"done"
 
 
 @contextmanager
-def helper_outside(plan: GuestPlan, interfaces: Sequence[Interface], group: str | None) -> Iterator[Callable[[], None]]:
+def helper_outside(
+    plan: GuestPlan, interfaces: Sequence[Interface], group: str | None
+) -> Iterator[Callable[[], int | None]]:
     """Start a process that stays in the namespaces of the container; it ends with the block.
 
     What it yields makes it write the ID map, move interfaces and delegate a control group, for this process in its new
-    namespaces, and waits for that; it raises LandingError.
+    namespaces, and waits for that. With a map, it returns the descriptor of a mount for /sys. It raises LandingError.
     """
     first = os.getpid()
-    wake, woken = os.pipe()[::-1]
-    told, tell = os.pipe()
+    ours, theirs = socket_pair()
     helper = os.fork()
     if helper == 0:
-        os.close(wake)
-        os.close(told)
-        _help(woken, tell, lambda: _work(first, plan, interfaces, group))
-    os.close(woken)
-    os.close(tell)
+        os.close(ours)
+        _help(theirs, lambda: _work(first, plan, interfaces, group))
+    os.close(theirs)
 
-    def help_now() -> None:
-        os.write(wake, b"!")
-        answer = json.loads(os.read(told, _LONGEST) or b'"the process outside was killed"')
-        if answer:
-            raise (
-                LandingError(answer[0], hint=answer[1])
-                if isinstance(answer, list)
-                else LandingError(answer, hint="look at the kernel log (dmesg)")
-            )
+    def help_now() -> int | None:
+        os.write(ours, b"!")
+        said, descriptors = receive(ours)
+        if said != _DONE:
+            problem = json.loads(said or '["the helper outside of the guest was killed", "look at the kernel log"]')
+            raise LandingError(problem[0], hint=problem[1])
+        return descriptors[0] if descriptors else None
 
     try:
         yield help_now
     finally:
-        os.close(wake)
-        os.close(told)
+        os.close(ours)
         os.waitpid(helper, 0)
 
 
-def _help(woken: int, tell: int, work: Callable[[], None]) -> NoReturn:
-    answer: list[str] = []
+def _help(channel: int, work: Callable[[], list[int]]) -> NoReturn:
     try:
         libc_call("prctl", _PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.read(woken, 1):
-            work()
-            os.write(tell, json.dumps(answer).encode())
+        if os.read(channel, 1):
+            send(channel, _DONE, work())
     except LandingError as error:
-        os.write(tell, json.dumps([error.message, error.hint]).encode())
+        os.write(channel, json.dumps([error.message, error.hint]).encode())
     finally:
         os._exit(0)
 
 
-def _work(first: int, plan: GuestPlan, interfaces: Sequence[Interface], group: str | None) -> None:
+def _work(first: int, plan: GuestPlan, interfaces: Sequence[Interface], group: str | None) -> list[int]:
     for name, ranges in (("uid", plan.users), ("gid", plan.groups)):
         if ranges:
             key = "id_map.users" if name == "uid" else "id_map.groups"
@@ -87,10 +83,16 @@ def _work(first: int, plan: GuestPlan, interfaces: Sequence[Interface], group: s
                 # Such as the ends of tunnels that every namespace has.
                 if error.errno != errno.EINVAL or each.addresses:
                     raise
+    if not plan.users:
+        return []
+    try:
+        return [open_sys(f"/proc/{first}/ns/net")]
+    except PermissionError:
+        # In a container that is in a user namespace itself.
+        return []
 
 
 def _write_map(path: str, ranges: Ranges) -> None:
-    text = "".join(f"{each.inside} {each.outside} {each.size}\n" for each in ranges)
     # The kernel takes it in one piece.
     with open(path, "wb", buffering=0) as file:
-        file.write(text.encode())
+        file.write(lines(ranges).encode())

@@ -52,3 +52,8 @@ def outside(ranges: Ranges, inside: int = 0) -> int:
         if each.inside <= inside < each.inside + each.size:
             return each.outside + inside - each.inside
     return 0 if ranges else inside
+
+
+def lines(ranges: Ranges) -> str:
+    """Return a map as the kernel takes it (user_namespaces(7))."""
+    return "".join(f"{each.inside} {each.outside} {each.size}\n" for each in ranges)

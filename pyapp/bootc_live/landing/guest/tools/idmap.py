@@ -7,7 +7,8 @@ import os
 from contextlib import ExitStack
 
 from bootc_live.base.errors import ConfigError, RunError
-from bootc_live.config.guest.model import IdMap, IdRange
+from bootc_live.config.guest.model import IdMap
+from bootc_live.landing.guest.plan import lines
 from bootc_live.landing.guest.tools.places import attach, existing
 from bootc_live.rootfs.memory.host import kind_of
 from bootc_live.system.cleanup.guard import commit
@@ -27,7 +28,7 @@ def mount_idmapped(owners: IdMap, source: str, target: str, *, recursive: bool) 
         )
     with ExitStack() as stack:
         try:
-            namespace = stack.enter_context(user_namespace(_lines(owners.users), _lines(owners.groups)))
+            namespace = stack.enter_context(user_namespace(lines(owners.users), lines(owners.groups)))
         except OSError as error:
             raise RunError(
                 f"there is no user namespace with the map: {error.strerror}",
@@ -35,10 +36,6 @@ def mount_idmapped(owners: IdMap, source: str, target: str, *, recursive: bool) 
                 "(/proc/sys/user/max_user_namespaces)",
             ) from error
         _mount(namespace, source, target, recursive=recursive)
-
-
-def _lines(ranges: tuple[IdRange, ...]) -> str:
-    return "".join(f"{one.inside} {one.outside} {one.size}\n" for one in ranges)
 
 
 def _mount(namespace: int, source: str, target: str, *, recursive: bool) -> None:
