@@ -328,8 +328,8 @@ def test_image_as_root(container: Container, busybox: Path, tmp_path: Path) -> N
             assert len(lines) == 5
         text = f"root: {{source: {archive}, cmdline: rw=0}}\nexec: {{command: touch /x}}\n{id_map}"
         assert "Read-only" in container.run(path, text).stderr
-    text = f"root: {{source: {archive}, cmdline: bootc.trust.digest=sha256:{'0' * 64}}}\n"
-    container.run(path, text).error(str(archive))
+    text = f"root: {{source: {archive}, cmdline: bootc.trust.key=/nowhere.pub}}\n"
+    container.run(path, text).error("/nowhere.pub")
     container.run(path, "root: {source: /nowhere.oci}\n").error("/nowhere.oci")
 
 
@@ -351,7 +351,7 @@ ERRORS = {
     "missing inner hook": ("root: ROOT\nexec: {before: [[/no, a]]}\n", "exec.before[0]: '/no' cannot be run"),
     "impossible map": (
         "root: ROOT\nexec: {command: sh}\nid_map: {users: 0 4000000000 9, groups: 0 5 1}\n",
-        "id_map.users: cannot write the map",
+        "id_map.users: the container itself has no ID 4000000000",
     ),
     "not YAML": ("root: [ROOT\n", "line 2: this is not YAML"),
 }
@@ -413,7 +413,7 @@ def test_rescue(container: Container, root: Path, tmp_path: Path) -> None:
         ended = container.run(path, f"root: {root}\nrescue: true\n{text}\n", stdin=reading)
         os.close(reading)
         assert ended.status == 1
-        assert ended.stdout.split() == ["42", "/etc/passwd"]
+        assert {"42", "/etc/passwd"} <= set(ended.stdout.split())
         assert "'false' exited with 1" in ended.stderr
         assert "rescue: this is a shell" in ended.stderr
 

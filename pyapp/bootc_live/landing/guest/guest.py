@@ -13,7 +13,7 @@ from bootc_live.config.guest.model import GuestConfig, RootMode, SetupMode
 from bootc_live.landing.guest import platform
 from bootc_live.landing.guest.enter import enter_guest
 from bootc_live.landing.guest.owners import owned_by_guest
-from bootc_live.landing.guest.plan import GuestPlan, outside
+from bootc_live.landing.guest.plan import GuestPlan, Ranges, outside
 from bootc_live.landing.guest.step import step
 from bootc_live.landing.pivot.program import SEARCH_PATH
 from bootc_live.landing.protocol import Receipt
@@ -64,6 +64,10 @@ class GuestLanding:
         lacking = platform.lacking(tuple(wanted))
         if lacking:
             raise LandingError(f"this container lacks {', '.join(lacking)}, which a guest needs", hint=_ALLOW)
+
+        if self._setup and self.config.id_map is not None:
+            _check_map("id_map.users", self.config.id_map.users, "/proc/self/uid_map")
+            _check_map("id_map.groups", self.config.id_map.groups, "/proc/self/gid_map")
 
     def examine(self, made: MountedRoot) -> list[str]:
         """Raise LandingError for a root that no guest can have; return warnings."""
@@ -151,3 +155,19 @@ class GuestLanding:
     def undo(self) -> None:
         """Close the copy."""
         self._stack.close()
+
+
+def _check_map(key: str, ranges: Ranges, own: str) -> None:
+    """Raise LandingError if a map leads to IDs that this container does not have itself (user_namespaces(7))."""
+    with open(own, encoding="ascii") as file:
+        held = sorted((int(first), int(size)) for first, _, size in map(str.split, file))
+    for each in ranges:
+        following = each.outside
+        for first, size in held:
+            if first <= following < first + size:
+                following = first + size
+        if following < each.outside + each.size:
+            raise LandingError(
+                f"{key}: the container itself has no ID {following}",
+                hint=f"map only IDs that it has, see {own} in it, or give it more",
+            )

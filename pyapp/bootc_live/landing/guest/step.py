@@ -22,5 +22,6 @@ def step(key: str, doing: str, hint: str = _HINT) -> Iterator[None]:
         raise
     except OSError as error:
         code = errno.errorcode.get(error.errno or 0, str(error.errno))
-        where = f" ({error.filename!r})" if error.filename else ""
+        name = error.filename if isinstance(error.filename, str) else ""
+        where = f" ({name!r})" if name and repr(name) not in doing else ""
         raise LandingError(f"{key}: cannot {doing}{where}: {error.strerror} ({code})", hint=hint) from error
