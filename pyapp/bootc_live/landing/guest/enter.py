@@ -25,9 +25,11 @@ from bootc_live.landing.surroundings import make_cgroups, make_device_file_syste
 from bootc_live.system import namespaces, rtnetlink
 from bootc_live.system.cleanup.guard import ENDING_SIGNALS, unshare_mounts
 from bootc_live.system.mounts import attach_tree, mount_tree
+from bootc_live.system.system_call import libc_call
 
 _NAMESPACES = namespaces.NEWNS | namespaces.NEWUTS | namespaces.NEWIPC | namespaces.NEWNET | namespaces.NEWCGROUP
 _FIRST_FREE = 3
+_PR_CAPBSET_DROP, _SYS_RAWIO = 24, 17
 _INITCTL = "/dev/initctl"
 
 
@@ -56,6 +58,9 @@ def _enter(tree: int, plan: GuestPlan) -> NoReturn:
         serve_beside(_INITCTL)
     run_hooks(plan.hooks, plan.environment)
     reap()
+    if plan.users:
+        # A user namespace never grants it; systemd would take it for the right to mount what needs it.
+        libc_call("prctl", _PR_CAPBSET_DROP, _SYS_RAWIO, 0, 0, 0)
     _become(plan.argv, plan.environment)
 
 

@@ -27,8 +27,8 @@ from bootc_live.system.rtnetlink import interfaces
 # Where a root is attached that is no directory of the container.
 _PLACE = "/run"
 _ALLOW = "give the container this capability, see docs/guest.md"
-# They belong to the container, and name what the guest does not have.
-_NOT_PASSED = ("NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
+# They belong to the container, and name what the guest does not have; Python sets the first one.
+_NOT_PASSED = ("LC_CTYPE", "NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
 
 
 @dataclass

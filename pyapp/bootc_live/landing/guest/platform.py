@@ -17,6 +17,8 @@ _PLATFORMS = {
     "docker": SetupMode.PODMAN,
     "oci": SetupMode.PODMAN,
 }
+# Files of those that do not always set it.
+_MARKS = ("/run/.containerenv", "/.dockerenv")
 # By their numbers of capabilities(7).
 CHOWN, SETGID, SETUID, NET_ADMIN, SYS_CHROOT, SYS_ADMIN = 0, 6, 7, 12, 18, 21
 _NAMES = {
@@ -35,7 +37,11 @@ _OWN = {"pts", "shm", "mqueue", "hugepages", "fd", "console", "ptmx", "tty", "ch
 
 def platform(mode: SetupMode, environment: Mapping[str, str]) -> SetupMode:
     """Return the platform of a container; NONE if there is none, or nobody knows."""
-    return _PLATFORMS.get(environment.get("container", ""), SetupMode.NONE) if mode is SetupMode.AUTO else mode
+    if mode is not SetupMode.AUTO:
+        return mode
+    if "container" not in environment and any(map(os.path.exists, _MARKS)):
+        return SetupMode.PODMAN
+    return _PLATFORMS.get(environment.get("container", ""), SetupMode.NONE)
 
 
 def lacking(wanted: tuple[int, ...], status: str = "/proc/self/status") -> list[str]:
