@@ -32,6 +32,9 @@ def main(argv: list[str] | None = None) -> int:
     """
     arguments = parse_arguments(sys.argv[1:] if argv is None else argv)
     errors_to: str | None = getattr(arguments, "errors_to", None)
+    if arguments.verb == "guest.init":
+        # The parent, which becomes the guest's init, needs the same modules: they are loaded once.
+        _verb(arguments.verb)
     try:
         return _reported(lambda: run_in_child(lambda: _work(arguments, errors_to), last=argv is None), errors_to)
     except EndedError as ended:
