@@ -13,6 +13,7 @@ from contextlib import nullcontext
 from typing import Any
 
 from bootc_live.base.advice import advise_at_desk
+from bootc_live.base.commands import words_of
 from bootc_live.base.errors import BootcLiveError, ConfigError
 from bootc_live.base.output import append_message, discard_results, flush_results, print_details, print_message
 from bootc_live.base.redact import redact
@@ -30,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
 
     If a program that it was told to run fails, the code is the one of that.
     """
-    arguments = parse_arguments(sys.argv[1:] if argv is None else argv)
+    arguments = parse_arguments([*words_of(sys.argv[0]), *sys.argv[1:]] if argv is None else argv)
     errors_to: str | None = getattr(arguments, "errors_to", None)
     if arguments.verb == "guest.init":
         # The parent, which becomes the guest's init, needs the same modules: they are loaded once.

@@ -194,8 +194,7 @@ def test_real_inits(zipapp: Path, repo: Path, place: Path, name: str, level: str
         assert "for runlevel 51 is not for a container" in output
 
 
-@pytest.mark.parametrize("level", [POWER_OFF, REBOOT])
-@pytest.mark.parametrize("mapped", [False, True])
+@pytest.mark.parametrize(("level", "mapped"), [(REBOOT, False), (POWER_OFF, True)])
 def test_of_a_guest(zipapp: Path, repo: Path, place: Path, level: str, *, mapped: bool) -> None:
     """The process that serves it belongs to the guest, and sees nothing else."""
     root = repo / "vm/out/roots/builder"

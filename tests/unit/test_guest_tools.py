@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+from pathlib import Path
+
 import pytest
 
 from bootc_live.base.errors import ConfigError
@@ -72,3 +75,24 @@ def test_no_map(texts: list[str], named: str) -> None:
 )
 def test_paths_are_options_of_an_overlay(path: str, option: str) -> None:
     assert quoted(path) == option
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "said"),
+    [
+        ("init", ["--check", "--config", "/no/file.yml"], "'/no/file.yml' cannot be read"),
+        ("overlay", ["--path", "/no/root"], "--path '/no/root' cannot be used"),
+        ("idmap", ["--map", "b:0:1:1", "/no/source", "/"], "SRC '/no/source' cannot be used"),
+        ("mount-idmapped", ["--map-mount=b:0:1:1", "/no/source", "/"], "SRC '/no/source' cannot be used"),
+        ("initctl", ["one"], "PID 'one' is not a number"),
+        ("tolerant", ["/no/part"], "'/no/part' cannot be run"),
+        ("bootc-live", ["guest", "overlay", "--path", "/no/root"], "--path '/no/root' cannot be used"),
+        ("other.pyz", ["guest", "overlay", "--path", "/no/root"], "--path '/no/root' cannot be used"),
+    ],
+)
+def test_names_of_the_program(zipapp: Path, tmp_path: Path, name: str, words: list[str], said: str) -> None:
+    """A link to the program is a tool, or the init of a container."""
+    (tmp_path / name).symlink_to(zipapp)
+    done = subprocess.run([tmp_path / name, *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    assert said in done.stderr

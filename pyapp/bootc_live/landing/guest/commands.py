@@ -8,20 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import bootc_live
+from bootc_live.base.commands import TOOLS
 from bootc_live.landing.guest.step import step
 from bootc_live.system.cleanup.directories import private_directory
 from bootc_live.system.mounts import unmounted_after
 from bootc_live.system.namespaces import NODEV, NOSUID, mount_at
 
-# Names, and the words of this program that they stand for.
-COMMANDS = {
-    "bootc-live": (),
-    "overlay": ("guest", "overlay"),
-    "idmap": ("guest", "idmap"),
-    "mount-idmapped": ("guest", "idmap"),
-    "initctl": ("guest", "initctl"),
-    "tolerant": ("guest", "run-parts"),
-}
 # The first that can be written to; containers with a read-only root have one of them in RAM.
 _PARENTS = ("/run", "/tmp", "/dev/shm", "/dev")  # noqa: S108 - a private directory is made there
 _SCRIPT = """\
@@ -47,7 +39,7 @@ def hook_commands() -> Iterator[str]:
         with step("setup.before", "mount a directory for commands"):
             # Others may be mounted noexec.
             mount_at("tmpfs", "tmpfs", path, NOSUID | NODEV, "mode=755")
-            for name, words in COMMANDS.items():
+            for name, words in TOOLS.items():
                 _write(os.path.join(path, name), words)
         yield path
 
