@@ -17,17 +17,12 @@ from importlib.util import find_spec
 import bootc_live
 from bootc_live.system.run import run
 
-FEATURES = ("guest", "net", "registry")
+FEATURES = ("net", "registry")
 # Our packages and modules that only one feature needs.
 _ONLY_FOR = {
     "bootc_live.source.http": "net",
     "bootc_live.source.registry": "registry",
     "bootc_live.config.host.registries": "registry",
-    "bootc_live.cli.guest": "guest",
-    "bootc_live.config.guest": "guest",
-    "bootc_live.landing.guest": "guest",
-    "bootc_live.landing.surroundings": "guest",
-    "bootc_live.system.rtnetlink": "guest",
 }
 # Features that a feature needs.
 _NEEDS = {"registry": ("net",)}
