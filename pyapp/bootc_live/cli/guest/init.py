@@ -13,10 +13,9 @@ from bootc_live.base.output import print_results
 from bootc_live.config.guest.model import GuestConfig
 from bootc_live.config.guest.parse import read_guest_config
 from bootc_live.landing.guest.commands import hook_commands
-from bootc_live.landing.guest.guest import GuestLanding
+from bootc_live.landing.guest.guest import Directory, GuestLanding
 from bootc_live.landing.guest.hooks import offer_shell, run_hooks
-from bootc_live.landing.pivot.program import SEARCH_PATH
-from bootc_live.rootfs.writable.live_root import MountedRoot
+from bootc_live.system.run import environment
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -25,15 +24,15 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.check:
         print_results([f"{config.path or 'the default configuration'}: no mistakes"])
         return 0
-    environment = {"PATH": SEARCH_PATH, **os.environ}
-    landing, recorder = GuestLanding(config, environment), Recorder()
+    variables = {"PATH": environment()["PATH"], **os.environ}
+    landing, recorder = GuestLanding(config, variables), Recorder()
     landing.check()
     with ExitStack() as stack:
         try:
             if config.before_setup:
                 commands = stack.enter_context(hook_commands())
-                environment["PATH"] = f"{commands}:{environment['PATH']}"
-                run_hooks(config.before_setup, environment)
+                inside = {**variables, "PATH": f"{commands}:{variables['PATH']}"}
+                run_hooks(config.before_setup, inside)
             if config.root.source is None:
                 _land_directory(config, landing, recorder)
             else:
@@ -43,7 +42,7 @@ def main(arguments: argparse.Namespace) -> int:
                 land_image(config.root.source, landing, recorder)
         except BootcLiveError as error:
             if config.rescue:
-                offer_shell(error, environment)
+                offer_shell(error, variables)
             raise
     return 0
 
@@ -56,7 +55,7 @@ def _with_command(config: GuestConfig, arguments: argparse.Namespace) -> GuestCo
 
 def _land_directory(config: GuestConfig, landing: GuestLanding, recorder: Recorder) -> None:
     """Land in a directory of the container, as ``pipeline.land`` does in what it has made."""
-    made = MountedRoot(config.root.path, config.root.path)
+    made = Directory(config.root.path)
     try:
         for warning in landing.examine(made):
             recorder.warn(warning)

@@ -24,11 +24,9 @@ from bootc_live.config.guest.model import (
     RootMode,
     SetupMode,
 )
-from bootc_live.config.model import Layout
 
 _KEYS = ("root", "id_map", "initctl", "devices", "setup", "exec", "rescue")
 _GROUPS = {"setup": ("mode", "before"), "exec": ("before", "command"), "devices": ("exclude",)}
-_LAYOUTS = tuple(map(str, Layout))
 _LAYOUT_ARGUMENT = "bootc.live.layout"
 _HINT = "correct that file; docs/guest.md explains its keys"
 
@@ -133,6 +131,7 @@ def _root_mapping(document: Document, node: yaml.Node, key: str) -> GuestRoot:
 def _source(document: Document, entries: dict[str, yaml.Node], key: str) -> ImageSource:
     # Late imports: most guests have a directory.
     from bootc_live.config.cmdline.parse import parse_cmdline
+    from bootc_live.config.model import Layout
     from bootc_live.config.source_spec import parse_source
 
     source = document.text(entries["source"], f"{key}.source")
@@ -142,7 +141,7 @@ def _source(document: Document, entries: dict[str, yaml.Node], key: str) -> Imag
     except ValueError as error:
         document.wrong(entries["source"], f"{key}.source", f"{redact_value(source or '')!r} {error}")
     words = []
-    if "layout" in entries and (layout := document.choice(entries["layout"], _LAYOUTS, f"{key}.layout")):
+    if "layout" in entries and (layout := document.choice(entries["layout"], tuple(map(str, Layout)), f"{key}.layout")):
         words.append(f"{_LAYOUT_ARGUMENT}={layout}")
     if "cmdline" in entries and (cmdline := document.text(entries["cmdline"], f"{key}.cmdline")):
         words.append(cmdline)

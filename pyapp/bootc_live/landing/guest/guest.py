@@ -6,29 +6,53 @@ import os
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from bootc_live.base.errors import LandingError
 from bootc_live.base.paths import resolve_below
 from bootc_live.config.guest.model import GuestConfig, RootMode, SetupMode
 from bootc_live.landing.guest import platform
 from bootc_live.landing.guest.enter import enter_guest
-from bootc_live.landing.guest.owners import owned_by_guest
 from bootc_live.landing.guest.plan import GuestPlan, Ranges, outside
 from bootc_live.landing.guest.step import step
-from bootc_live.landing.pivot.program import SEARCH_PATH
 from bootc_live.landing.protocol import Receipt
 from bootc_live.landing.surroundings import Devices, make_devices, make_proc, place_below
-from bootc_live.rootfs.writable.live_root import MountedRoot
 from bootc_live.system.cleanup.guard import succeed_with
 from bootc_live.system.mounts import is_mount_point, mount_tree
 from bootc_live.system.namespaces import bind_at
 from bootc_live.system.rtnetlink import interfaces
+from bootc_live.system.run import environment
 
+_SEARCH_PATH = environment()["PATH"]
 # Where a root is attached that is no directory of the container.
 _PLACE = "/run"
 _ALLOW = "give the container this capability, see docs/guest.md"
 # They belong to the container, and name what the guest does not have; Python sets the first one.
 _NOT_PASSED = ("LC_CTYPE", "NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
+
+
+class Made(Protocol):
+    """What a guest gets: a root that is mounted at ``path``, and how it was typed."""
+
+    @property
+    def path(self) -> str:
+        """Return its directory."""
+
+    @property
+    def source_text(self) -> str:
+        """Return its name."""
+
+
+@dataclass(frozen=True)
+class Directory:
+    """A directory that is a root already."""
+
+    path: str
+
+    @property
+    def source_text(self) -> str:
+        """Return the path."""
+        return self.path
 
 
 @dataclass
@@ -69,7 +93,7 @@ class GuestLanding:
             _check_map("id_map.users", self.config.id_map.users, "/proc/self/uid_map")
             _check_map("id_map.groups", self.config.id_map.groups, "/proc/self/gid_map")
 
-    def examine(self, made: MountedRoot) -> list[str]:
+    def examine(self, made: Made) -> list[str]:
         """Raise LandingError for a root that no guest can have; return warnings."""
         config, path = self.config, made.path
         if not os.path.isdir(path):
@@ -93,9 +117,12 @@ class GuestLanding:
                 return [f"{warning}: its files will seem to be nobody's; mount it with the hook mount-idmapped"]
         return []
 
-    def prepare(self, made: MountedRoot, receipt: Receipt) -> str:  # noqa: ARG002
+    def prepare(self, made: Made, receipt: Receipt) -> str:  # noqa: ARG002
         """Mount what only the container can, and make a detached copy of the root's mounts; raise LandingError."""
         if self.config.root.source is not None and self.config.id_map is not None and self._setup:
+            # A late import: only an image needs it.
+            from bootc_live.landing.guest.owners import owned_by_guest
+
             self._stack.enter_context(owned_by_guest(made.path, self.config.id_map, writable=self.writable))
         with step("root", "mount the root"):
             if not is_mount_point(made.path):
@@ -150,7 +177,7 @@ class GuestLanding:
 
     def _environment(self) -> dict[str, str]:
         passed = {name: value for name, value in self.environment.items() if name not in _NOT_PASSED}
-        return {"PATH": SEARCH_PATH, "container": "bootc-live", **passed}
+        return {"PATH": _SEARCH_PATH, "container": "bootc-live", **passed}
 
     def undo(self) -> None:
         """Close the copy."""
