@@ -96,7 +96,7 @@ def serve(path: str, pid: int, ready: Callable[[], None] | None = None) -> int:
             ready() if ready else print_message(f"{path} is served for process {pid}")
             while not {init, signals.read} & set(select.select([fifo, init, signals.read], [], [])[0]):
                 for request in parse_requests(_drained(fifo)):
-                    _answer(request, pid, fifo)
+                    _answer(request, pid, init, fifo)
     finally:
         os.close(init)
     return 0
@@ -110,13 +110,13 @@ def _drained(fifo: int) -> bytes:
     return data
 
 
-def _answer(request: Request, pid: int, fifo: int) -> None:
+def _answer(request: Request, pid: int, handle: int, fifo: int) -> None:
     if request.wish is None:
         print_message(f"initctl: request {request.command} for runlevel {request.runlevel} is not for a container")
         return
     name = request.wish.name.lower().replace("_", " ")
     try:
-        print_message(f"initctl: {name}: {ask_init(pid, request.wish, request.raw, fifo)}")
+        print_message(f"initctl: {name}: {ask_init(pid, handle, request.wish, request.raw, fifo)}")
     except OSError as error:
         print_message(f"initctl: {name}: process {pid} cannot be asked: {error.strerror}")
 

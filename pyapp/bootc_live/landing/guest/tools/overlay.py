@@ -49,6 +49,8 @@ def mount_overlay(path: str, layers: Sequence[str], changes: str | Memory) -> No
             _mount_memory(lowest, changes)
             _mount([".", *stack[1:]], lowest, lowest, path)
     else:
+        if not changes:
+            raise ConfigError("--cache '' is empty", hint="name a directory, or use --volatile")
         cache = os.path.realpath(changes)
         _check_apart([*stack, cache])
         with _prepared(changes, cache, lowest):
