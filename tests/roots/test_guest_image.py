@@ -39,7 +39,10 @@ mount -t proc proc $0/proc
 mount --rbind /sys $0/sys
 mount --rbind /dev $0/dev
 mount -t tmpfs run $0/run
-exec chroot $0 /sbin/init
+cd $0
+pivot_root . .
+umount -l .
+exec /sbin/init
 ' $image $mnt
 """
 

@@ -32,8 +32,8 @@ def mount_idmapped(owners: IdMap, source: str, target: str, *, recursive: bool) 
         except OSError as error:
             raise RunError(
                 f"there is no user namespace with the map: {error.strerror}",
-                hint="run it as root, map only IDs that this container has, and allow user namespaces "
-                "(/proc/sys/user/max_user_namespaces)",
+                hint="run it as root and not in a chroot, map only IDs that this container has, and allow user "
+                "namespaces (/proc/sys/user/max_user_namespaces)",
             ) from error
         _mount(namespace, source, target, recursive=recursive)
 
