@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
 import re
 from pathlib import Path
@@ -113,17 +114,22 @@ def test_kernel_arguments_are_known(repo: Path) -> None:
                 assert known or name in NO_ARGUMENTS, f"{page.name}: {name}"
 
 
+def _subcommands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    found = [action.choices for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    return dict(found[0] or {}) if found else {}
+
+
 def test_verbs_and_options_are_known(repo: Path) -> None:
-    verbs = next(action.choices for action in make_parser()._actions if action.dest == "verb")
-    assert isinstance(verbs, dict)
+    verbs = _subcommands(make_parser())
     found = 0
     for page in pages(repo):
         for text in code(page):
             for command in COMMAND.findall(text.replace("\\\n", "")):
-                verb, *words = command.split()
+                verb, *words = command.partition(" -- ")[0].split()
                 assert verb in verbs, f"{page.name}: {command}"
                 options = {word.partition("=")[0] for word in words if word.startswith("-") and word != "-"}
-                assert options <= set(verbs[verb]._option_string_actions), f"{page.name}: {command}"
+                parser = _subcommands(verbs[verb]).get(words[0] if words else "", verbs[verb])
+                assert options <= set(parser._option_string_actions), f"{page.name}: {command}"
                 found += 1
     assert found > 20
 
