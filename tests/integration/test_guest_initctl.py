@@ -10,15 +10,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from tests.lib.container import control_group
 from tests.lib.needs import strict
 from tests.lib.program import ENVIRONMENT, Program
-from vmkit import cgroup
 
 SECONDS = 120
 POWER_OFF, REBOOT = "0", "6"
@@ -123,16 +122,6 @@ INITS = {
 }
 
 
-@contextmanager
-def control_group() -> Iterator[Path]:
-    """A control group for an init, removed with all that are in it."""
-    group = cgroup.make()
-    try:
-        yield group
-    finally:
-        cgroup.remove(group)
-
-
 def soon(true: Callable[[], bool]) -> None:
     deadline = time.monotonic() + SECONDS
     while not true():
@@ -176,8 +165,11 @@ def test_real_inits(zipapp: Path, repo: Path, place: Path, name: str, level: str
     (place / "root" / repo.relative_to("/")).mkdir(parents=True)
     subprocess.run(["mount", "--bind", repo, place / "root" / repo.relative_to("/")], check=True)
     spaces = ["--pid", "--fork", "--kill-child", "--mount", "--ipc", "--uts", "--net", "--cgroup"]
-    with control_group() as group:
-        script = f'echo $$ >{group}/cgroup.procs && exec "$@"'
+    # Other processes of this number may test in other namespaces.
+    with control_group(f"initctl.{time.monotonic_ns()}") as group:
+        if group is None and name == "systemd":
+            pytest.skip("systemd needs a control group, and none can be made here")
+        script = f'echo $$ >{group}/cgroup.procs; exec "$@"' if group else 'exec "$@"'
         done = subprocess.run(
             ["sh", "-c", script, "sh", "unshare", *spaces, "chroot", place / "root", "/start"],
             stdin=subprocess.DEVNULL,
