@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -116,3 +117,8 @@ def busybox_root(root: Path) -> Path:
 def give(root: Path, uid: int) -> None:
     """Give all files of a tree to a user and a group of the same number."""
     subprocess.run(["chown", "-Rh", f"{uid}:{uid}", str(root)], check=True)
+
+
+def config(root: Path, script: str, more: str = "") -> str:
+    """A guest whose init is a shell script."""
+    return f"root: {root}\nexec:\n  command: {json.dumps(['/bin/sh', '-ec', script])}\n{more}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import ast
 import re
 from pathlib import Path
@@ -114,21 +113,21 @@ def test_kernel_arguments_are_known(repo: Path) -> None:
                 assert known or name in NO_ARGUMENTS, f"{page.name}: {name}"
 
 
-def _subcommands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
-    found = [action.choices for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
-    return dict(found[0] or {}) if found else {}
-
-
 def test_verbs_and_options_are_known(repo: Path) -> None:
-    verbs = _subcommands(make_parser())
+    verbs = next(action.choices for action in make_parser()._actions if action.dest == "verb")
+    assert isinstance(verbs, dict)
     found = 0
     for page in pages(repo):
         for text in code(page):
             for command in COMMAND.findall(text.replace("\\\n", "")):
-                verb, *words = command.partition(" -- ")[0].split()
+                verb, *words = command.split()
                 assert verb in verbs, f"{page.name}: {command}"
+                parser = verbs[verb]
+                tools = next((action.choices for action in parser._actions if action.metavar == "TOOL"), None)
+                if isinstance(tools, dict) and words and words[0] in tools:
+                    parser = tools[words[0]]
+                words = words[: words.index("--")] if "--" in words else words
                 options = {word.partition("=")[0] for word in words if word.startswith("-") and word != "-"}
-                parser = _subcommands(verbs[verb]).get(words[0] if words else "", verbs[verb])
                 assert options <= set(parser._option_string_actions), f"{page.name}: {command}"
                 found += 1
     assert found > 20

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import TypeVar
 
 import yaml
+
+from bootc_live.base.numbers import decimal
 
 Value = TypeVar("Value")
 
@@ -21,7 +23,7 @@ _KINDS = {
     "seq": "a list",
     "map": "a mapping",
 }
-_NUMBER = re.compile(r"0|[1-9][0-9]{0,9}")
+_LARGEST = 2**32 - 1
 _QUOTES = "write it in quotes"
 
 
@@ -113,8 +115,10 @@ class Document:
 
     def digits(self, node: yaml.Node, text: str, key: str) -> int | None:
         """Return the number that a text is; None, with a mistake, if it is none."""
-        if _NUMBER.fullmatch(text) and int(text) < 2**32:
-            return int(text)
+        # YAML reads a leading zero as octal.
+        if text == "0" or not text.startswith("0"):
+            with suppress(ValueError):
+                return decimal(text, limit=_LARGEST)
         self.wrong(node, key, f"is {text!r}, not a number from 0 to 4294967295 in decimal digits")
         return None
 

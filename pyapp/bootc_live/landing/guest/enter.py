@@ -22,8 +22,9 @@ from bootc_live.landing.guest.step import step
 from bootc_live.landing.guest.tools.initctl import serve_beside
 from bootc_live.landing.guest.tools.run_parts import command_for
 from bootc_live.landing.surroundings import make_cgroups, make_device_file_systems, make_run, make_sys, place_below
-from bootc_live.system import namespaces, rtnetlink
+from bootc_live.system import namespaces
 from bootc_live.system.cleanup.guard import ENDING_SIGNALS, unshare_mounts
+from bootc_live.system.devices.interfaces import network_interfaces, restore_interfaces
 from bootc_live.system.mounts import attach_tree, mount_tree
 from bootc_live.system.system_call import libc_call
 
@@ -67,7 +68,7 @@ def _enter(tree: int, plan: GuestPlan) -> NoReturn:
 def _make_namespaces(plan: GuestPlan) -> int | None:
     """Enter new namespaces, and become their root; return a mount for /sys if only the container may make one."""
     group = _group(plan)
-    interfaces = rtnetlink.interfaces() if has_own_network() else []
+    interfaces = network_interfaces() if has_own_network() else []
     mapped = namespaces.NEWUSER if plan.users else 0
     with helper_outside(plan, interfaces, group) as help_now:
         with step("id_map" if mapped else "setup.mode", "make namespaces (unshare)"):
@@ -80,7 +81,7 @@ def _make_namespaces(plan: GuestPlan) -> int | None:
             os.setresuid(0, 0, 0)
     with step("setup.mode", "set the network up"):
         namespaces.raise_loopback()
-        rtnetlink.restore(interfaces)
+        restore_interfaces(interfaces)
     return sys
 
 

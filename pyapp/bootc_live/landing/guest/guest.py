@@ -18,9 +18,9 @@ from bootc_live.landing.guest.step import step
 from bootc_live.landing.protocol import Receipt
 from bootc_live.landing.surroundings import Devices, make_devices, make_proc, place_below
 from bootc_live.system.cleanup.guard import succeed_with
+from bootc_live.system.devices.interfaces import network_interfaces
 from bootc_live.system.mounts import is_mount_point, mount_tree
 from bootc_live.system.namespaces import bind_at
-from bootc_live.system.rtnetlink import interfaces
 from bootc_live.system.run import environment
 
 _SEARCH_PATH = environment()["PATH"]
@@ -83,7 +83,7 @@ class GuestLanding:
             wanted.append(platform.SYS_CHROOT)
         if self._setup and self.config.id_map is not None:
             wanted += [platform.CHOWN, platform.SETUID, platform.SETGID]
-        if self._setup and platform.has_own_network() and interfaces():
+        if self._setup and platform.has_own_network() and network_interfaces():
             wanted.append(platform.NET_ADMIN)
         lacking = platform.lacking(tuple(wanted))
         if lacking:

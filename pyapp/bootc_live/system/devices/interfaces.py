@@ -39,7 +39,7 @@ class Interface:
     routes: tuple[bytes, ...] = ()
 
 
-def interfaces() -> list[Interface]:
+def network_interfaces() -> list[Interface]:
     """Return all interfaces but the loopback. Raises OSError."""
     with _Socket() as netlink:
         found = list(_links(netlink))
@@ -64,7 +64,7 @@ def move_interface(index: int, pid: int) -> None:
         netlink.ask(_NEWLINK, _REQUEST | _ACK, body)
 
 
-def restore(before: list[Interface]) -> None:
+def restore_interfaces(before: list[Interface]) -> None:
     """Give interfaces that were moved here the state, addresses and routes that they had. Raises OSError."""
     with _Socket() as netlink:
         now = {each.name: each.index for each in _links(netlink)}
