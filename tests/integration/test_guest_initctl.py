@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lib.container import control_group
+from tests.lib.container import Container, busybox_root, control_group
 from tests.lib.needs import strict
 from tests.lib.program import ENVIRONMENT, Program
 
@@ -234,6 +234,15 @@ def test_of_a_guest(zipapp: Path, repo: Path, place: Path, level: str, *, mapped
     assert INITS["busybox"].said[level] in done.stdout
     # A mapped guest may not end its namespaces; its init just ends.
     assert done.returncode == (0 if mapped else -ENDS[level]), done.stdout
+
+
+def test_a_guest_whose_fifo_cannot_be_made(zipapp: Path, tmp_path: Path) -> None:
+    """The message names the key, and nothing stays."""
+    root = busybox_root(tmp_path / "root")
+    (root / "dev/initctl").touch()
+    text = f"root: {root}\ninitctl: true\nsetup: {{mode: none}}\nexec: {{command: /bin/true}}\n"
+    ended = Container(zipapp).run(tmp_path / "init.yml", text)
+    ended.error("initctl: '/dev/initctl' exists, and is no FIFO")
 
 
 def request(level: str) -> bytes:
