@@ -304,3 +304,10 @@ def test_image_as_root(container: Container, busybox: Path, tmp_path: Path) -> N
     text = f"root: {{source: {archive}, cmdline: bootc.trust.key=/nowhere.pub}}\n"
     container.run(path, text).error("/nowhere.pub")
     container.run(path, "root: {source: /nowhere.oci}\n").error("/nowhere.oci")
+
+
+def test_root_by_a_link(container: Container, root: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(root)
+    for mode in ("pivot", "chroot"):
+        text = f"root: {{path: {tmp_path}/link, mode: {mode}}}\nexec: {{command: cat /etc/passwd /proc/self/comm}}\n"
+        assert container.run(tmp_path / "guest.yml", text).good().stdout.endswith("\ncat\n")

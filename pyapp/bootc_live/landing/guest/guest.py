@@ -124,13 +124,14 @@ class GuestLanding:
             from bootc_live.landing.guest.owners import owned_by_guest
 
             self._stack.enter_context(owned_by_guest(made.path, self.config.id_map, writable=self.writable))
+        root = os.path.realpath(made.path)
         with step("root", "mount the root"):
-            if not is_mount_point(made.path):
-                bind_at(made.path, made.path)
+            if not is_mount_point(root):
+                bind_at(root, root)
         if self._setup:
-            self._mount(made.path)
+            self._mount(root)
         with step("root", "copy the mounts of the root"):
-            self._tree = mount_tree(made.path)
+            self._tree = mount_tree(root)
             self._stack.callback(os.close, self._tree)
         return f"{self.config.command[0]} can be started"
 
@@ -152,13 +153,13 @@ class GuestLanding:
             make_devices(place_below(root, "dev"), owned)
             if users and os.getppid() == 1 and os.isatty(0):
                 # The container's own terminal: the guest has to open it.
-                os.fchown(0, outside(users), -1)
+                os.fchown(0, outside(users), outside(groups))
 
     def commit(self) -> str:
         """Let the first process become the guest's init when this one has ended."""
         assert self._tree is not None, "prepared"
         config = self.config
-        place = _PLACE if config.root.source else config.root.path
+        place = _PLACE if config.root.source else os.path.realpath(config.root.path)
         maps = config.id_map if self._setup else None
         plan = GuestPlan(
             place,
