@@ -106,6 +106,9 @@ class GuestLanding:
                 f"exec.command: there is no {program!r} in {made.source_text!r}",
                 hint="correct exec.command, or check that the root is mounted",
             )
+        warnings = []
+        if self._setup and not platform.has_own_network():
+            warnings.append("the network of this container is that of the machine: its interfaces stay there")
         owner = os.stat(path)
         if config.id_map is not None and self._setup and config.root.source is None:
             inside = [
@@ -114,8 +117,8 @@ class GuestLanding:
             ]
             if not all(inside):
                 warning = f"{made.source_text!r} belongs to {owner.st_uid}:{owner.st_gid}, which id_map does not map"
-                return [f"{warning}: its files will seem to be nobody's; mount it with the hook mount-idmapped"]
-        return []
+                warnings.append(f"{warning}: its files will seem to be nobody's; mount it with the hook mount-idmapped")
+        return warnings
 
     def prepare(self, made: Made, receipt: Receipt) -> str:  # noqa: ARG002
         """Mount what only the container can, and make a detached copy of the root's mounts; raise LandingError."""
