@@ -304,3 +304,26 @@ def test_image_as_root(container: Container, busybox: Path, tmp_path: Path) -> N
     text = f"root: {{source: {archive}, cmdline: bootc.trust.key=/nowhere.pub}}\n"
     container.run(path, text).error("/nowhere.pub")
     container.run(path, "root: {source: /nowhere.oci}\n").error("/nowhere.oci")
+
+
+def test_root_by_a_link(container: Container, root: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(root)
+    for mode in ("pivot", "chroot"):
+        text = f"root: {{path: {tmp_path}/link, mode: {mode}}}\nexec: {{command: cat /etc/passwd /proc/self/comm}}\n"
+        assert container.run(tmp_path / "guest.yml", text).good().stdout.endswith("\ncat\n")
+
+
+@pytest.mark.parametrize("owner", [0, 1000], ids=["plain", "mapped"])
+def test_container_in_a_user_namespace(container: Container, root: Path, tmp_path: Path, owner: int) -> None:
+    """As unprivileged containers are: they may make no devices, and the guest gets those that they have."""
+    give(root, owner)
+    container.group = None
+    unshare = "unshare --user --map-users=0,0,65536 --map-groups=0,0,65536 --pid --fork --kill-child --mount-proc"
+    container.before = [*unshare.split(), "--mount", "--net", "--ipc", "--uts", "--cgroup"]
+    script = "id -u; for d in null zero full random urandom tty net/tun; do test -c /dev/$d && echo $d; done; "
+    script += "echo x >/dev/null; ls -d /proc/1 /sys/class/net/lo /dev/pts/ptmx; cat /proc/self/uid_map; touch /made"
+    more = f"id_map: {{users: 0 {owner} 5000, groups: 0 {owner} 5000}}\n" if owner else ""
+    lines = container.run(tmp_path / "guest.yml", config(root, script, more)).good().stdout.splitlines()
+    assert lines[:8] == ["0", "null", "zero", "full", "random", "urandom", "tty", "net/tun"]
+    assert sorted(lines[8:11]) == ["/dev/pts/ptmx", "/proc/1", "/sys/class/net/lo"]
+    assert (root / "made").stat().st_uid == owner

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from contextlib import suppress
 from pathlib import Path
@@ -120,3 +121,33 @@ def test_many_starts_leave_nothing(container: Container, root: Path, tmp_path: P
     assert namespaces() <= before
     assert container.group.joinpath("cgroup.procs").read_text() == ""
     assert not [path for path in container.group.iterdir() if path.is_dir()]
+
+
+def test_network_of_the_machine(container: Container, root: Path, tmp_path: Path) -> None:
+    """Its interfaces stay, whatever happens; here, the container could not move them."""
+    if not Path("/proc/sys/net/core/dev_weight").exists():
+        pytest.skip("this is not the network of the machine")
+    container.network = False
+    container.before = ["setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin", "--"]
+    before = os.listdir("/sys/class/net")
+    ended = container.run(tmp_path / "guest.yml", config(root, "ls /sys/class/net")).good()
+    assert ended.stdout.split() == ["lo"]
+    assert "the network of this container is that of the machine" in ended.stderr
+    assert os.listdir("/sys/class/net") == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_ended_in_a_hook(container: Container, root: Path, tmp_path: Path, number: signal.Signals) -> None:
+    """A container that is stopped while a hook runs stops at once."""
+    path = tmp_path / "guest.yml"
+    path.write_text(f"root: {root}\nsetup: {{before: sh -c 'echo ready; exec sleep 1000'}}\n")
+    with subprocess.Popen(
+        container.argv("--config", path), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == b"ready\n"
+        first = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
+        os.kill(int(first), number)
+        assert b"interrupted" in process.stderr.read()
+        assert process.wait(SECONDS) == 1

@@ -30,20 +30,25 @@ exec "$@"
 
 @dataclass
 class Container:
-    """How `bootc-live guest` is started; `script` runs before it in the namespaces of the container."""
+    """How `bootc-live guest` is started; `script` runs before it in the namespaces of the container.
+
+    Without `network`, it has that of whoever starts it.
+    """
 
     zipapp: Path
     group: Path | None = None
     script: str = ""
     before: Sequence[str] = ()
     environment: dict[str, str] = field(default_factory=dict)
+    network: bool = True
 
     def argv(self, *words: str | Path) -> list[str]:
         """The command that starts the container."""
         guest = [sys.executable, str(self.zipapp), "guest", *map(str, words)]
         if self.script:
             guest = ["sh", "-ec", f'{self.script}\nexec "$@"', "sh", *guest]
-        unshare = ["unshare", "--pid", "--fork", "--kill-child", "--mount", "--net", "--uts", "--ipc", "--mount-proc"]
+        unshare = ["unshare", "--pid", "--fork", "--kill-child", "--mount", "--uts", "--ipc", "--mount-proc"]
+        unshare += ["--net"] if self.network else []
         return [*unshare, "--", "sh", "-c", _ENTER, str(self.group or ""), *self.before, *guest]
 
     def run(self, config: Path, text: str, *words: str | Path, stdin: int = subprocess.DEVNULL) -> Ended:

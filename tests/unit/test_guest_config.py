@@ -170,6 +170,9 @@ MISTAKES: dict[str, list[tuple[int, str]]] = {
     f"id_map:\n  users: {{internal: 0}}\n{G}": [(2, "id_map.users has no external")],
     f"id_map:\n  users: {{internal: 0, external: 1, more: 2}}\n{G}": [(2, "id_map.users.more is unknown")],
     f"id_map:\n  users: {[f'{at} {at}' for at in range(341)]}\n{G}": [(2, "has 341 ranges, and the kernel takes 340")],
+    f"id_map:\n  users: {['0 9', *(f'{at}000000 {at}000000 {at}' for at in range(1, 200))]}\n{G}": [
+        (2, "id_map.users has more than 4095 characters")
+    ],
     "id_map: {users: 0 1, groups: 0 1, other: 1}": [(1, "id_map.other is unknown")],
     "initctl: 1": [(1, "initctl is a number, not true or false")],
     "initctl: 'true'": [(1, "initctl is a text, not true or false")],

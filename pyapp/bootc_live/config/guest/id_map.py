@@ -14,6 +14,8 @@ _FIELDS = ("internal", "external", "size")
 END = 2**32 - 1
 # Of a map, in lines; those since Linux 4.15.
 MOST_RANGES = 340
+# The kernel takes less than one page, which has 4096 bytes at least.
+_LONGEST = 4095
 
 
 def read_id_map(document: Document, node: yaml.Node, key: str = "id_map") -> IdMap | None:
@@ -92,6 +94,8 @@ def _check(document: Document, node: yaml.Node, ranges: list[IdRange], key: str)
         document.wrong(node, key, "has no 0: the guest would have no root")
     if len(ranges) > MOST_RANGES:
         document.wrong(node, key, f"has {len(ranges)} ranges, and the kernel takes {MOST_RANGES}")
+    elif sum(len(f"{each.inside} {each.outside} {each.size}\n") for each in ranges) > _LONGEST:
+        document.wrong(node, key, f"has more than {_LONGEST} characters, as the kernel counts them: use fewer ranges")
 
 
 def _outside(ranges: list[IdRange]) -> list[tuple[int, int]]:

@@ -35,7 +35,7 @@ Value = TypeVar("Value")
 
 def read_guest_config(named: str | None) -> GuestConfig:
     """Return what the file ``named`` says, by default /mnt/init.yml; without that, the defaults. Raise ConfigError."""
-    path = named or DEFAULT_PATH
+    path = DEFAULT_PATH if named is None else named
     try:
         with open(path, encoding="utf-8") as file:
             text = file.read()

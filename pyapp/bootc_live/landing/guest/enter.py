@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, NoReturn
 
 from bootc_live.base.errors import BootcLiveError
@@ -80,7 +81,9 @@ def _make_namespaces(plan: GuestPlan) -> int | None:
             os.setresgid(0, 0, 0)
             os.setresuid(0, 0, 0)
     with step("setup.mode", "set the network up"):
-        namespaces.raise_loopback()
+        # Where the network is the machine's, containers often lack the capability for it, even in a new one.
+        with suppress(PermissionError):
+            namespaces.raise_loopback()
         restore_interfaces(interfaces)
     return sys
 

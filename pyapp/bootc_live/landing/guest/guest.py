@@ -106,6 +106,9 @@ class GuestLanding:
                 f"exec.command: there is no {program!r} in {made.source_text!r}",
                 hint="correct exec.command, or check that the root is mounted",
             )
+        warnings = []
+        if self._setup and not platform.has_own_network():
+            warnings.append("the network of this container is that of the machine: its interfaces stay there")
         owner = os.stat(path)
         if config.id_map is not None and self._setup and config.root.source is None:
             inside = [
@@ -114,8 +117,8 @@ class GuestLanding:
             ]
             if not all(inside):
                 warning = f"{made.source_text!r} belongs to {owner.st_uid}:{owner.st_gid}, which id_map does not map"
-                return [f"{warning}: its files will seem to be nobody's; mount it with the hook mount-idmapped"]
-        return []
+                warnings.append(f"{warning}: its files will seem to be nobody's; mount it with the hook mount-idmapped")
+        return warnings
 
     def prepare(self, made: Made, receipt: Receipt) -> str:  # noqa: ARG002
         """Mount what only the container can, and make a detached copy of the root's mounts; raise LandingError."""
@@ -124,13 +127,14 @@ class GuestLanding:
             from bootc_live.landing.guest.owners import owned_by_guest
 
             self._stack.enter_context(owned_by_guest(made.path, self.config.id_map, writable=self.writable))
+        root = os.path.realpath(made.path)
         with step("root", "mount the root"):
-            if not is_mount_point(made.path):
-                bind_at(made.path, made.path)
+            if not is_mount_point(root):
+                bind_at(root, root)
         if self._setup:
-            self._mount(made.path)
+            self._mount(root)
         with step("root", "copy the mounts of the root"):
-            self._tree = mount_tree(made.path)
+            self._tree = mount_tree(root)
             self._stack.callback(os.close, self._tree)
         return f"{self.config.command[0]} can be started"
 
@@ -152,13 +156,13 @@ class GuestLanding:
             make_devices(place_below(root, "dev"), owned)
             if users and os.getppid() == 1 and os.isatty(0):
                 # The container's own terminal: the guest has to open it.
-                os.fchown(0, outside(users), -1)
+                os.fchown(0, outside(users), outside(groups))
 
     def commit(self) -> str:
         """Let the first process become the guest's init when this one has ended."""
         assert self._tree is not None, "prepared"
         config = self.config
-        place = _PLACE if config.root.source else config.root.path
+        place = _PLACE if config.root.source else os.path.realpath(config.root.path)
         maps = config.id_map if self._setup else None
         plan = GuestPlan(
             place,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 
 from bootc_live.base.errors import BootcLiveError, LandingError
 from bootc_live.base.output import print_details, print_message
 from bootc_live.config.guest.model import Command
 from bootc_live.landing.guest.step import step
 from bootc_live.landing.guest.tools.run_parts import tolerant
+from bootc_live.system.cleanup.processes import in_foreground
 from bootc_live.system.run import run_attached
 
 _SHELL = "/bin/sh"
@@ -37,7 +39,8 @@ def offer_shell(error: BootcLiveError, environment: Mapping[str, str]) -> None:
     print_message(f"error: {error.message}")
     print_details([f"what to do: {error.hint}", "rescue: this is a shell; when it ends, the container does"])
     try:
-        run_attached([_SHELL, "-i"], environment, None)
+        with in_foreground() if os.isatty(0) else nullcontext():
+            run_attached([_SHELL, "-i"], environment, None)
     except OSError as failure:
         print_message(f"rescue: there is no shell {_SHELL}: {failure.strerror}")
 
