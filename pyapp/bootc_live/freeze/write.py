@@ -19,9 +19,10 @@ _DATE = (1980, 1, 1, 0, 0, 0)
 # all modules one by one would only take time.
 _START = """
 import dataclasses, gc, marshal, os
+from importlib.util import source_hash
 gc.disable()
 methods = marshal.loads(__loader__.get_data("methods"))
-dataclasses.exec = lambda text, *scopes: exec(methods.get(text, text), *scopes)
+dataclasses.exec = lambda text, *scopes: exec(methods.get(source_hash(text.encode()), text), *scopes)
 from bootc_live.__main__ import main
 os._exit(main())
 """
@@ -42,7 +43,8 @@ def write_modules(root: str, archive: str, modules: Iterable[Module], texts: Ite
             binaries.append(module.path)
         elif module.path.endswith(".py"):
             _write_standard(root, module.path)
-    methods = {text: compile(text, "dataclass", "exec") for text in texts}
+    # The texts themselves would be as large as the code.
+    methods = {importlib.util.source_hash(text.encode()): compile(text, "dataclass", "exec") for text in texts}
     _write_app(os.path.join(root, PROGRAM.lstrip("/")), archive, ours, methods)
     return binaries
 
@@ -55,7 +57,7 @@ def _write_standard(root: str, path: str) -> None:
         compiled.write(_bytecode(source.read(), path, ours=False))
 
 
-def _write_app(target: str, archive: str, modules: list[Module], methods: dict[str, CodeType]) -> None:
+def _write_app(target: str, archive: str, modules: list[Module], methods: dict[bytes, CodeType]) -> None:
     with zipfile.ZipFile(archive) as source:
         names = {module.name for module in modules}
         members = {"__main__.pyc": _bytecode(_START.encode(), "__main__.py"), "methods": marshal.dumps(methods)}
