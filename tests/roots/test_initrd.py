@@ -160,12 +160,13 @@ def test_compiled_modules_have_lines_for_tracebacks(initrd: Initrd) -> None:
 
 COMPILE = """
 import dataclasses, marshal, sys, zipimport
+from importlib.util import source_hash
 sys.path.insert(0, "/usr/lib/bootc-live/bootc-live.pyz")
 methods = marshal.loads(zipimport.zipimporter(sys.path[0]).get_data("methods"))
 def execute(text, *scopes):
-    if text not in methods:
+    if source_hash(text.encode()) not in methods:
         print(text)
-    exec(methods[text], *scopes)
+    exec(methods[source_hash(text.encode())], *scopes)
 dataclasses.exec = execute
 import bootc_live.cli.boot
 """

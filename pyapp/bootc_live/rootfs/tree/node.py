@@ -180,6 +180,20 @@ def walk(root: Node) -> Iterator[Node]:
             todo.extend(node.children[name].node for name in sorted(node.children, reverse=True))
 
 
+def linked(root: Node) -> set[int]:
+    """Return the identities of all inodes with several names."""
+    number, found, todo = next(_walks), set(), [root]
+    while todo:
+        for entry in todo.pop().directory.values():
+            node = entry.node
+            if node.children is not None:
+                todo.append(node)
+            elif node.walked == number:
+                found.add(id(node))
+            node.walked = number
+    return found
+
+
 def path_of(root: Node, wanted: Node) -> str:
     """Return a path of an inode from the root, for messages; empty if it is not in the tree."""
     todo = [(b"", root)]

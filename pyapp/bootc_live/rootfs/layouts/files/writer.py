@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from bootc_live.formats.erofs.structures import TYPES, device_number, xattr_body
 from bootc_live.rootfs.tree.data import Data, begin_of, span
 from bootc_live.rootfs.tree.merge import Warn
-from bootc_live.rootfs.tree.node import Node, path_of
+from bootc_live.rootfs.tree.node import Node, linked, path_of
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 # Modes for calls that create something; the others are set once the owner is right.
@@ -129,6 +129,8 @@ class _Writer:
         self._root = root
         self._parents = directories
         self._data = data
+        # The first names of inodes with several names.
+        self._linked = linked(root)
         self._first: dict[int, _Place] = {}
         self._directories: list[Node] = []
         self._full: list[_Place] = []
@@ -167,7 +169,9 @@ class _Writer:
                 elif id(node) in self._first:
                     self._links.append(_Place(node, parent, name))
                 else:
-                    self._first[id(node)] = place = _Place(node, parent, name)
+                    place = _Place(node, parent, name)
+                    if id(node) in self._linked:
+                        self._first[id(node)] = place
                     if node.kind == "file" and span(node)[1]:
                         self._full.append(place)
                     else:
