@@ -37,6 +37,7 @@ until virsh --connect lxc:///system list >/dev/null 2>&1; do sleep 0.2; done
 virsh --connect lxc:///system create "$0" || { cat /var/log/libvirt/lxc/*.log; exit 1; }
 until test -e "$2/cache/overlay/upper/srv/report"; do sleep 0.2; done
 virsh --connect lxc:///system destroy "$1"
+rmdir /sys/fs/cgroup/*/machine 2>/dev/null || :
 mv "$2/cache/overlay/upper/srv/report" "$2/cache/overlay/upper/srv/seen"
 sleep infinity
 """
