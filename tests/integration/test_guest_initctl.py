@@ -306,6 +306,24 @@ def test_killed_and_started_again(served: Served, spawned: Program, tmp_path: Pa
     assert served.init.wait(SECONDS) == -signal.SIGTERM
 
 
+def test_nobody_reads_what_it_says(zipapp: Path, tmp_path: Path) -> None:
+    path = tmp_path / "initctl"
+    with subprocess.Popen(["sleep", "10000"]) as init:
+        argv = [sys.executable, str(zipapp), "guest", "initctl", str(init.pid), "--path", str(path)]
+        with subprocess.Popen(argv, stderr=subprocess.PIPE, env=ENVIRONMENT) as process:
+            assert process.stderr is not None
+            assert b"is served" in process.stderr.readline()
+            process.stderr.close()
+            for level in ("3", "4", POWER_OFF):
+                place = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+                os.write(place, request(level))
+                os.close(place)
+            assert init.wait(SECONDS) == -signal.SIGTERM
+            # 120 is Python's own, if it cannot write what is left.
+            assert process.wait(SECONDS) in (0, 120)
+    assert not path.exists()
+
+
 def test_a_flood(served: Served) -> None:
     """More than the pipe holds, from writers that wait for room."""
     script = (
