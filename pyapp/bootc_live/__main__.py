@@ -9,7 +9,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import Any
 
 from bootc_live.base.advice import advise_at_desk
@@ -33,15 +33,11 @@ def main(argv: list[str] | None = None) -> int:
     """
     arguments = parse_arguments([*words_of(sys.argv[0]), *sys.argv[1:]] if argv is None else argv)
     errors_to: str | None = getattr(arguments, "errors_to", None)
-
-    def start() -> int:
-        if arguments.verb == "guest.init":
-            # The parent, which becomes the guest's init, needs the same modules: they are loaded once.
-            _verb(arguments.verb)
-        return run_in_child(lambda: _work(arguments, errors_to), last=argv is None)
-
+    # Both processes need the module; the child tells what is wrong with it.
+    with suppress(Exception):
+        _verb(arguments.verb)
     try:
-        return _reported(start, errors_to)
+        return _reported(lambda: run_in_child(lambda: _work(arguments, errors_to), last=argv is None), errors_to)
     except EndedError as ended:
         _report(*(_INTERRUPTED if ended.number in ENDING_SIGNALS else _killed(ended.number)), errors_to)
         return EXIT_FAILED
