@@ -352,6 +352,7 @@ def test_of_a_user_namespace(zipapp: Path, tmp_path: Path) -> None:
         (["--path", "P/root", "--cache", "P/one", "P/one"], ("inside of each other",)),
         (["--path", "P/root", "--cache", "P/one/all/x", "P/two"], ("--cache", "P/one/all/x")),
         (["--path", "P/root", "--cache", "/proc/cache", "P/one"], ("--cache", "'/proc/cache'")),
+        (["--path", "P/root", "--cache", "", "P/one"], ("--cache ''",)),
         (["--path", "P/root", "--cache", "/cache/of/an/overlay", "P/one"], ("'overlay'",)),
         (["--path", "P/root", "--tmpfs", "0", "P/one"], ("--tmpfs '0'",)),
         (["--path", "P/root", "--tmpfs", "50%", "P/one"], ("--tmpfs '50%'",)),

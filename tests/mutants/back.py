@@ -194,6 +194,38 @@ BACK = (
     ),
     # verbs
     Mutation(
+        "guest overlay: the first layer is uppermost",
+        "pyapp/bootc_live/landing/guest/tools/overlay.py",
+        "map(quoted, reversed(stack))",
+        "map(quoted, stack)",
+        "integration",
+        "tests/integration/test_guest_tools.py::test_changes_are_kept",
+    ),
+    Mutation(
+        "guest overlay: two overlays write to one directory",
+        "pyapp/bootc_live/landing/guest/tools/overlay.py",
+        "        _check_unused(upper, typed)\n",
+        "",
+        "integration",
+        "tests/integration/test_guest_tools.py::test_names_of_directories",
+    ),
+    Mutation(
+        "guest initctl: a request that was cut is completed by the next one",
+        "pyapp/bootc_live/landing/guest/tools/initctl.py",
+        " and not start < following < end",
+        "",
+        "unit",
+        "tests/unit/test_initctl.py",
+    ),
+    Mutation(
+        "guest run-parts: a program's status is lost",
+        "pyapp/bootc_live/landing/guest/tools/run_parts.py",
+        "status=128 - status if status < 0 else status",
+        "status=1",
+        "unit",
+        "tests/unit/test_run_parts.py",
+    ),
+    Mutation(
         "main: failure is success",
         "pyapp/bootc_live/__main__.py",
         "        _report(error.message, error.hint, errors_to)\n        return error.status\n",

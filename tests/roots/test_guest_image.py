@@ -47,6 +47,41 @@ exec /sbin/init
 """
 
 
+# podman keeps all it needs in RAM, and sees control groups of the second version.
+PODMAN = r"""
+set -e
+umount --recursive /sys/fs/cgroup
+mount -t cgroup2 none /sys/fs/cgroup
+mkdir /run/place
+mount -t tmpfs place /run/place
+cd /run/place
+mkdir -p next/bin next/proc next/sys next/dev next/run cache
+cp /usr/bin/busybox next/bin/sh
+ldd /usr/bin/busybox | grep -o '/[^ ]*' | while read -r library; do
+    mkdir -p "next${library%/*}"
+    cp "$library" "next$library"
+done
+cat >init.yml <<'X'
+id_map: {users: 0 1000000 65536, groups: 0 1000000 65536}
+setup:
+  before:
+  - mount-idmapped --map-mount=b:0:1000000:65536 /mnt/root /mnt/root
+  - overlay
+exec:
+  command: [/bin/sh, -c, "echo made >/made; read -r inside outside size </proc/self/uid_map; echo $inside $outside"]
+X
+podman() {
+    command podman --root $PWD/root --runroot $PWD/run --storage-driver vfs --cgroup-manager cgroupfs \
+        --events-backend none "$@"
+}
+podman load --quiet --input "$1" >/dev/null
+podman run --rm --read-only --network none --cgroups disabled --cap-add SYS_ADMIN,NET_ADMIN,MKNOD \
+    --volume $PWD/next:/mnt/root:ro --volume $PWD/cache:/mnt/cache --volume $PWD/init.yml:/mnt/init.yml:ro \
+    localhost/bootc-live-guest
+stat -c '%u %g %n' cache/overlay/upper/made
+"""
+
+
 def build(out: Path, lock: Path | str = LOCK, root: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Make the image once more, with little compression."""
     argv: list[str | Path] = [VM / "enter", "builder", VM / "guest/build", root or OUT / "roots/guest", lock, out, "-0"]
@@ -88,7 +123,7 @@ def test_the_image(place: Path) -> None:
     inner = f"""
     set -e
     cd {OUT}
-    skopeo inspect --config oci-archive:guest.oci:latest
+    skopeo inspect --config oci-archive:guest.oci:bootc-live-guest
     e2fsck -fn guest.ext4 >&2
     xz --decompress --stdout guest.tar.xz | cmp - <(xz --decompress --stdout {place}/one/guest.tar.xz)
     """
@@ -107,3 +142,23 @@ def test_it_boots() -> None:
     assert done.returncode == 7, done.stderr
     assert done.stdout == "from the layer\nsh\n1000000 1000000\n"
     assert "ls: cannot access '/usr/lib/bootc-live'" in done.stderr
+
+
+@pytest.mark.long
+def test_it_runs_in_podman() -> None:
+    """Without a command: the image has its init, and changes of the guest belong to its root."""
+    subprocess.run([VM / "build", "guest.oci"], stdin=subprocess.DEVNULL, check=True)
+    argv: list[str | Path] = [
+        VM / "enter",
+        "builder",
+        "unshare",
+        "--mount",
+        "sh",
+        "-c",
+        PODMAN,
+        "sh",
+        OUT / "guest.oci",
+    ]
+    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    assert done.stdout == "0 1000000\n1000000 1000000 cache/overlay/upper/made\n", done.stderr
+    assert done.returncode == 0, done.stderr

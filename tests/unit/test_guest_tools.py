@@ -61,6 +61,7 @@ def test_map(texts: list[str], users: list[tuple[int, int, int]], groups: list[t
         (["b:0:10:5", "g:7:14:1"], "'b:0:10:5' and --map 'g:7:14:1' have groups in common"),
         (["b:0:10:5", "b:0:10:5"], "'b:0:10:5' and --map 'b:0:10:5' have users in common"),
         ([f"b:{n}:{n}:1" for n in range(341)], "341 ranges"),
+        ([f"b:{2**31 + 2 * n}:{2**31 + 2 * n}:1" for n in range(200)], "200 ranges of users in --map are too long"),
     ],
 )
 def test_no_map(texts: list[str], named: str) -> None:

@@ -60,6 +60,12 @@ def test_what_cannot_be_listed(tmp_path: Path, target: str) -> None:
         listed(top)
 
 
+def test_many_directories_in_each_other(tmp_path: Path) -> None:
+    (tmp_path / "/".join("d" * 300)).mkdir(parents=True)
+    with pytest.raises(ConfigError, match="too many directories"):
+        listed(tmp_path)
+
+
 SCRIPTS = [
     (b"#!/bin/sh\n", ["/bin/sh"]),
     (b"#!/bin/sh", ["/bin/sh"]),

@@ -10,6 +10,8 @@ from bootc_live.base.numbers import decimal
 from bootc_live.config.guest.id_map import END, MOST_RANGES
 from bootc_live.config.guest.model import IdMap, IdRange
 
+# The kernel reads a map of less than a page (user_namespaces(7)).
+_LONGEST = 4095
 _BOTH, _USERS, _GROUPS = ("b", "both"), ("u", "uid"), ("g", "gid")
 _FORM = "write b:FROM:TO:COUNT for users and groups, u:… or g:… for one of them, such as --map b:0:1000000:65536"
 
@@ -28,6 +30,11 @@ def parse_map_arguments(texts: Sequence[str]) -> IdMap:
         if len(ranges) > MOST_RANGES:
             raise ConfigError(
                 f"there are {len(ranges)} ranges of {name} in --map, and the kernel takes {MOST_RANGES}",
+                hint="put adjacent ones together",
+            )
+        if sum(len(f"{one.inside} {one.outside} {one.size}\n") for one, _ in ranges) > _LONGEST:
+            raise ConfigError(
+                f"{len(ranges)} ranges of {name} in --map are too long together for the kernel",
                 hint="put adjacent ones together",
             )
         for side in ("inside", "outside"):

@@ -53,7 +53,7 @@ def _mount(namespace: int, source: str, target: str, *, recursive: bool) -> None
 
 
 def _refused(error: OSError, source: str) -> RunError:
-    kind = kind_of(source)
+    kind = kind_of(source) or "unknown"
     match error.errno:
         case errno.ENOSYS:
             return RunError("this kernel has no id-mapped mounts", hint="use Linux 5.12 or later")

@@ -33,8 +33,8 @@ class Wish(StrEnum):
     REBOOT = "6"
 
 
-def ask_init(pid: int, wish: Wish, request: bytes, served: int) -> str:
-    """Ask a process, and return how; raise OSError.
+def ask_init(pid: int, handle: int, wish: Wish, request: bytes, served: int) -> str:
+    """Ask a process, whose pidfd ``handle`` is, and return how; raise OSError.
 
     ``request`` is what was read from the FIFO ``served``; an init with a FIFO of its own gets it as it is.
     """
@@ -45,10 +45,10 @@ def ask_init(pid: int, wish: Wish, request: bytes, served: int) -> str:
         with suppress(OSError):
             _mark(_RUNIT_STOP, 0o100)
             _mark(_RUNIT_REBOOT, 0o100 if wish is Wish.REBOOT else 0)
-            os.kill(pid, signal.SIGCONT)
+            signal.pidfd_send_signal(handle, signal.SIGCONT)
             return f"SIGCONT for {name}, with {_RUNIT_STOP}"
     chosen = signal_for(name, wish, *_handled(pid))
-    os.kill(pid, number_of(chosen))
+    signal.pidfd_send_signal(handle, number_of(chosen))
     return f"{chosen} for {name}"
 
 

@@ -49,6 +49,8 @@ def mount_overlay(path: str, layers: Sequence[str], changes: str | Memory) -> No
             _mount_memory(lowest, changes)
             _mount([".", *stack[1:]], lowest, lowest, path)
     else:
+        if not changes:
+            raise ConfigError("--cache '' is empty", hint="name a directory, or use --volatile")
         cache = os.path.realpath(changes)
         _check_apart([*stack, cache])
         with _prepared(changes, cache, lowest):
@@ -193,6 +195,6 @@ def _refused(error: OSError, path: str, cache: str) -> RunError:
         )
     return RunError(
         f"no overlay can be mounted at {path!r}: {error.strerror}; changes would go to the file system "
-        f"{kind_of(cache)!r}",
+        f"{kind_of(cache) or 'unknown'!r}",
         hint="keep changes on ext4, xfs or btrfs, or in RAM with --volatile; the kernel log (dmesg) has the reason",
     )

@@ -15,6 +15,7 @@ from bootc_live.system.run import run_attached
 _LEFT = re.compile(r"[.#].*|.*(~|,|\.(bak|orig|rej|swp|tmp|disabled|rpmnew|rpmorig|rpmsave|dpkg-[a-z]+|ucf-[a-z]+))")
 # The kernel reads so much of a file to find out how to start it, and goes so far from one interpreter to the next.
 _HEAD = 256
+_DEEPEST = 40
 _MOST_INTERPRETERS = 4
 _CHECK = "check its first line, and what that names"
 _HINT = "make it executable and its file system one without noexec, or begin it with a line such as #!/bin/sh"
@@ -68,8 +69,8 @@ def programs(path: str, skipped: Callable[[str], None], inside: tuple[tuple[int,
         names = sorted(os.listdir(path), key=os.fsencode)
     except OSError as error:
         raise ConfigError(f"{path!r} cannot be run: {error.strerror}", hint="name a file or a directory") from error
-    if (found.st_dev, found.st_ino) in inside:
-        raise ConfigError(f"{path!r} is inside of itself", hint="remove the link")
+    if (found.st_dev, found.st_ino) in inside or len(inside) > _DEEPEST:
+        raise ConfigError(f"{path!r} is inside of itself, or of too many directories", hint="remove the link")
     for name in names:
         if _LEFT.fullmatch(name):
             skipped(os.path.join(path, name))
