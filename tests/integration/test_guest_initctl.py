@@ -165,8 +165,7 @@ def test_real_inits(zipapp: Path, repo: Path, place: Path, name: str, level: str
     (place / "root" / repo.relative_to("/")).mkdir(parents=True)
     subprocess.run(["mount", "--bind", repo, place / "root" / repo.relative_to("/")], check=True)
     spaces = ["--pid", "--fork", "--kill-child", "--mount", "--ipc", "--uts", "--net", "--cgroup"]
-    # Other processes of this number may test in other namespaces.
-    with control_group(f"initctl.{time.monotonic_ns()}") as group:
+    with control_group("initctl") as group:
         if group is None and name == "systemd":
             pytest.skip("systemd needs a control group, and none can be made here")
         script = f'echo $$ >{group}/cgroup.procs; exec "$@"' if group else 'exec "$@"'
@@ -304,6 +303,24 @@ def test_killed_and_started_again(served: Served, spawned: Program, tmp_path: Pa
         served.ask(request(POWER_OFF))
         assert process.wait(SECONDS) == 0
     assert served.init.wait(SECONDS) == -signal.SIGTERM
+
+
+def test_nobody_reads_what_it_says(zipapp: Path, tmp_path: Path) -> None:
+    path = tmp_path / "initctl"
+    with subprocess.Popen(["sleep", "10000"]) as init:
+        argv = [sys.executable, str(zipapp), "guest", "initctl", str(init.pid), "--path", str(path)]
+        with subprocess.Popen(argv, stderr=subprocess.PIPE, env=ENVIRONMENT) as process:
+            assert process.stderr is not None
+            assert b"is served" in process.stderr.readline()
+            process.stderr.close()
+            for level in ("3", "4", POWER_OFF):
+                place = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+                os.write(place, request(level))
+                os.close(place)
+            assert init.wait(SECONDS) == -signal.SIGTERM
+            # 120 is Python's own, if it cannot write what is left.
+            assert process.wait(SECONDS) in (0, 120)
+    assert not path.exists()
 
 
 def test_a_flood(served: Served) -> None:

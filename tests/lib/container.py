@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -70,7 +71,8 @@ def control_group(name: str) -> Iterator[Path | None]:
     """Make a control group for the block, and yield its directory; None where there are none to write to."""
     mounts = [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines() if " - cgroup2 " in line]
     own = next(line[3:] for line in Path("/proc/self/cgroup").read_text().splitlines() if line.startswith("0::"))
-    made = Path(mounts[0][4] + own, f"bootc-live-test.{os.getpid()}.{name}") if mounts else None
+    # Processes of this number may test in other namespaces.
+    made = Path(mounts[0][4] + own, f"bootc-live-test.{name}.{time.monotonic_ns()}") if mounts else None
     try:
         if made is not None:
             made.mkdir()

@@ -76,7 +76,7 @@ class GuestLanding:
     def check(self) -> None:
         """Raise LandingError if this container cannot have a guest."""
         root = self.config.root
-        if root.path == "/" and root.source is None and root.mode is not RootMode.NONE:
+        if os.path.realpath(root.path) == "/" and root.source is None:
             raise LandingError("root: '/' is the container itself", hint="name the directory of the next root")
         wanted = [platform.SYS_ADMIN]
         if root.mode is RootMode.CHROOT:
@@ -88,7 +88,6 @@ class GuestLanding:
         lacking = platform.lacking(tuple(wanted))
         if lacking:
             raise LandingError(f"this container lacks {', '.join(lacking)}, which a guest needs", hint=_ALLOW)
-
         if self._setup and self.config.id_map is not None:
             _check_map("id_map.users", self.config.id_map.users, "/proc/self/uid_map")
             _check_map("id_map.groups", self.config.id_map.groups, "/proc/self/gid_map")
@@ -101,9 +100,10 @@ class GuestLanding:
                 f"root: {made.source_text!r} is not a directory", hint="correct root, or mount it there by a hook"
             )
         program = config.command[0]
-        if not config.before_exec and program.startswith("/") and resolve_below(path, program) is None:
+        place = "/" if config.root.mode is RootMode.NONE else path
+        if not config.before_exec and program.startswith("/") and resolve_below(place, program) is None:
             raise LandingError(
-                f"exec.command: there is no {program!r} in {made.source_text!r}",
+                f"exec.command: there is no {program!r} in {made.source_text if place == path else place!r}",
                 hint="correct exec.command, or check that the root is mounted",
             )
         warnings = []

@@ -23,7 +23,7 @@ _MAGIC = struct.pack("=i", 0x03091969)
 _CHANGE_RUNLEVEL = 1
 # Read at once; the kernel never gives a part of a request, because it is shorter than PIPE_BUF (pipe(7)).
 _PIECE, _MOST = 1 << 16, 1 << 20
-_FIRST_FREE = 3
+_FIRST_FREE, _READY = 3, "ready"
 
 
 @dataclass(frozen=True)
@@ -64,9 +64,10 @@ def serve_beside(path: str) -> None:
     if os.fork() == 0:
         _serve_alone(path, pid, told)
     os.close(told)
-    with open(reading, encoding="utf-8") as file:
-        problem = file.read()
-    if problem:
+    with open(reading, encoding="utf-8", errors="replace") as file:
+        answer = file.read()
+    if answer != _READY:
+        problem = answer or "the process that would serve it has ended"
         raise LandingError(f"initctl: {problem}", hint="correct initctl: or devices: in the guest's file")
 
 
@@ -75,11 +76,16 @@ def _serve_alone(path: str, pid: int, told: int) -> NoReturn:
         os.setsid()
         os.dup2(told, _FIRST_FREE)
         os.closerange(_FIRST_FREE + 1, os.sysconf("SC_OPEN_MAX"))
-        serve(path, pid, lambda: os.close(_FIRST_FREE))
+        serve(path, pid, _tell_ready)
     except BootcLiveError as error:
         os.write(_FIRST_FREE, error.message.encode(errors="replace"))
     finally:
         os._exit(0)
+
+
+def _tell_ready() -> None:
+    os.write(_FIRST_FREE, _READY.encode())
+    os.close(_FIRST_FREE)
 
 
 def serve(path: str, pid: int, ready: Callable[[], None] | None = None) -> int:
@@ -93,7 +99,7 @@ def serve(path: str, pid: int, ready: Callable[[], None] | None = None) -> int:
         raise ConfigError(f"PID '{pid}' cannot be watched: {error.strerror}", hint="name a running process") from error
     try:
         with Signals(signal.SIG_IGN) as signals, initctl_fifo(path) as fifo:
-            ready() if ready else print_message(f"{path} is served for process {pid}")
+            ready() if ready else _say(f"{path} is served for process {pid}")
             while not {init, signals.read} & set(select.select([fifo, init, signals.read], [], [])[0]):
                 for request in parse_requests(_drained(fifo)):
                     _answer(request, pid, init, fifo)
@@ -112,13 +118,20 @@ def _drained(fifo: int) -> bytes:
 
 def _answer(request: Request, pid: int, handle: int, fifo: int) -> None:
     if request.wish is None:
-        print_message(f"initctl: request {request.command} for runlevel {request.runlevel} is not for a container")
+        _say(f"initctl: request {request.command} for runlevel {request.runlevel} is not for a container")
         return
     name = request.wish.name.lower().replace("_", " ")
     try:
-        print_message(f"initctl: {name}: {ask_init(pid, handle, request.wish, request.raw, fifo)}")
+        how = ask_init(pid, handle, request.wish, request.raw, fifo)
     except OSError as error:
-        print_message(f"initctl: {name}: process {pid} cannot be asked: {error.strerror}")
+        how = f"process {pid} cannot be asked: {error.strerror}"
+    _say(f"initctl: {name}: {how}")
+
+
+def _say(text: str) -> None:
+    # The console may be gone.
+    with suppress(OSError):
+        print_message(text)
 
 
 @contextmanager

@@ -195,6 +195,6 @@ def _refused(error: OSError, path: str, cache: str) -> RunError:
         )
     return RunError(
         f"no overlay can be mounted at {path!r}: {error.strerror}; changes would go to the file system "
-        f"{kind_of(cache)!r}",
+        f"{kind_of(cache) or 'unknown'!r}",
         hint="keep changes on ext4, xfs or btrfs, or in RAM with --volatile; the kernel log (dmesg) has the reason",
     )
