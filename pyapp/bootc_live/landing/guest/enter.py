@@ -31,7 +31,7 @@ from bootc_live.system.system_call import libc_call
 
 _NAMESPACES = namespaces.NEWNS | namespaces.NEWUTS | namespaces.NEWIPC | namespaces.NEWNET | namespaces.NEWCGROUP
 _FIRST_FREE = 3
-_PR_CAPBSET_DROP, _SYS_RAWIO = 24, 17
+_PR_CAPBSET_DROP, _PR_SET_CHILD_SUBREAPER, _SYS_RAWIO = 24, 36, 17
 _INITCTL = "/dev/initctl"
 
 
@@ -89,8 +89,10 @@ def _make_namespaces(plan: GuestPlan) -> int | None:
 
 
 def _group(plan: GuestPlan) -> str | None:
-    group = cgroup.own_group() if plan.users else None
-    if group is not None and cgroup.others_in(group, {os.getpid()}):
+    with step("id_map", "look at the control group"):
+        group = cgroup.own_group() if plan.users else None
+        shared = group is not None and cgroup.others_in(group, {os.getpid()})
+    if shared:
         print_message(f"warning: the control group {group!r} has other processes, too, and is not given to the guest")
         return None
     return group
@@ -140,6 +142,7 @@ def _change_root(mode: RootMode) -> None:
 def _become(argv: tuple[str, ...], environment: Mapping[str, str]) -> NoReturn:
     for number in (*ENDING_SIGNALS, signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)
+    libc_call("prctl", _PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
     # One that leads out of the root would be a way out for the guest.
     os.closerange(_FIRST_FREE, os.sysconf("SC_OPEN_MAX"))
     with step("exec.command", f"start {argv[0]!r}", "check that the root has it, and what runs it"):
