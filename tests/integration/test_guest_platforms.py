@@ -187,7 +187,9 @@ while VIRSH domstate "$1" >/dev/null 2>&1; do sleep 0.2; done
 """
 
 
-@pytest.mark.parametrize(("mapped", "end"), [(True, OFF), (False, OFF), (False, AGAIN)])
+@pytest.mark.parametrize(
+    ("mapped", "end"), [(True, OFF), (False, AGAIN), pytest.param(False, OFF, marks=pytest.mark.long)]
+)
 def test_virsh(top: Path, page: dict[str, str], tmp_path: Path, end: str, *, mapped: bool) -> None:
     """By the FIFO that `initctl: true` serves, and by nothing else."""
     if not Path("/sys/fs/cgroup/memory").is_dir() and "memory" not in controllers():
