@@ -9,7 +9,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from typing import Any
 
 from bootc_live.base.advice import advise_at_desk
@@ -33,11 +33,14 @@ def main(argv: list[str] | None = None) -> int:
     """
     arguments = parse_arguments([*words_of(sys.argv[0]), *sys.argv[1:]] if argv is None else argv)
     errors_to: str | None = getattr(arguments, "errors_to", None)
-    # Both processes need the module; the child tells what is wrong with it.
-    with suppress(Exception):
+
+    def start() -> int:
+        # Both processes need the module.
         _verb(arguments.verb)
+        return run_in_child(lambda: _work(arguments, errors_to), last=argv is None)
+
     try:
-        return _reported(lambda: run_in_child(lambda: _work(arguments, errors_to), last=argv is None), errors_to)
+        return _reported(start, errors_to)
     except EndedError as ended:
         _report(*(_INTERRUPTED if ended.number in ENDING_SIGNALS else _killed(ended.number)), errors_to)
         return EXIT_FAILED

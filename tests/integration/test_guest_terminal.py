@@ -3,43 +3,44 @@
 from __future__ import annotations
 
 import os
-import pty
 import select
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
 from tests.lib.container import FIRST, MAP, Container, config, give
+from tests.lib.program import ENVIRONMENT
 
 SECONDS = 120
 
 
 def talk(container: Container, path: Path, typed: bytes = b"") -> tuple[int, str]:
     """Run a guest on a terminal, type something once its rescue shell is there; return its status and what it said."""
-    argv = container.argv("--config", path)
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.execvp(argv[0], argv)
+    ours, theirs = os.openpty()
     said, deadline = b"", time.monotonic() + SECONDS
-    try:
-        while select.select([terminal], [], [], max(0.0, deadline - time.monotonic()))[0]:
-            try:
-                piece = os.read(terminal, 4096)
-            except OSError:
-                # The last process has closed it.
-                break
-            said += piece
-            if typed and b"when it ends" in said:
-                os.write(terminal, typed)
-                typed = b""
-        else:
-            os.kill(pid, 9)
-            pytest.fail(f"it goes on: {said.decode(errors='replace')}")
-    finally:
-        os.close(terminal)
-        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    return status, said.decode().replace("\r", "")
+    # The terminal becomes that of a new session.
+    argv = ["setsid", "--ctty", "--wait", *container.argv("--config", path)]
+    with subprocess.Popen(argv, stdin=theirs, stdout=theirs, stderr=theirs, env=ENVIRONMENT) as process:
+        os.close(theirs)
+        try:
+            while select.select([ours], [], [], max(0.0, deadline - time.monotonic()))[0]:
+                try:
+                    piece = os.read(ours, 4096)
+                except OSError:
+                    # The last process has closed it.
+                    break
+                said += piece
+                if typed and b"when it ends" in said:
+                    os.write(ours, typed)
+                    typed = b""
+            else:
+                process.kill()
+                pytest.fail(f"it goes on: {said.decode(errors='replace')}")
+        finally:
+            os.close(ours)
+    return process.returncode, said.decode().replace("\r", "")
 
 
 @pytest.mark.parametrize("id_map", ["", MAP], ids=["plain", "mapped"])

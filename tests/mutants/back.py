@@ -103,6 +103,14 @@ BACK = (
         "tests/integration/test_labels.py::test_permissive_is_labelled",
     ),
     Mutation(
+        "var: data that other files have, too, is freed",
+        "pyapp/bootc_live/rootfs/writable/separate_var.py",
+        "kept=walk(root)",
+        "kept=()",
+        "integration",
+        "tests/integration/test_separate_var.py::test_all_files_are_there",
+    ),
+    Mutation(
         "tree: files lose setuid",
         "pyapp/bootc_live/rootfs/layouts/files/writer.py",
         "        if node.mode & _SPECIAL:\n            os.fchmod(fd, node.mode)\n",

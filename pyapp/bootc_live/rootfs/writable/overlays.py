@@ -80,14 +80,18 @@ def seeded(where: str, place: str, limit: str) -> Iterator[str]:
     except RunError as error:
         if not is_full(place):
             raise
-        usage = os.statvfs(place)
-        raise OutOfMemoryError(
-            f"the image's /{os.path.basename(where)} does not fit into {mib(usage.f_blocks * usage.f_frsize)} of RAM: "
-            f"{error.message}",
-            hint=f"raise {limit}, or give the machine more memory",
-        ) from error
+        raise no_room_for(os.path.basename(where), place, error.message, limit) from error
     with covered(where, made):
         yield where
+
+
+def no_room_for(part: str, place: str, why: str, limit: str) -> OutOfMemoryError:
+    """Return the error for a ``part`` of the image that does not fit into the file system of ``place``."""
+    usage = os.statvfs(place)
+    return OutOfMemoryError(
+        f"the image's /{part} does not fit into {mib(usage.f_blocks * usage.f_frsize)} of RAM: {why}",
+        hint=f"raise {limit}, or give the machine more memory",
+    )
 
 
 @contextmanager
