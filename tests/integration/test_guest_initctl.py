@@ -140,8 +140,14 @@ def place() -> Iterator[Path]:
     with_mount.rmdir()
 
 
-@pytest.mark.parametrize("level", [POWER_OFF, REBOOT])
-@pytest.mark.parametrize("name", INITS)
+@pytest.mark.parametrize(
+    ("name", "level"),
+    [
+        *((name, REBOOT) for name in INITS),
+        *((name, POWER_OFF) for name in ("systemd", "sysvinit")),
+        *(pytest.param(name, POWER_OFF, marks=pytest.mark.long) for name in ("busybox", "openrc", "runit")),
+    ],
+)
 def test_real_inits(zipapp: Path, repo: Path, place: Path, name: str, level: str) -> None:
     init = INITS[name]
     root = repo / "vm/out/roots" / ("inits" if init.inits else "builder")

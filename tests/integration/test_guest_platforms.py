@@ -174,3 +174,37 @@ def test_libvirt_lxc(top: Path, page: dict[str, str], tmp_path: Path) -> None:
     log = tmp_path / "log"
     lines = run([*ALONE, LIBVIRT, str(domain), name, str(top)], top / "cache/overlay/upper/srv/seen", log, {})
     check(lines, "init", log, said=False)
+
+
+# The guest's report is made again when it starts again.
+AGAIN = """rm "$2/cache/overlay/upper/srv/report"
+VIRSH reboot --mode initctl "$1"
+until test -e "$2/cache/overlay/upper/srv/report"; do sleep 0.2; done
+VIRSH destroy "$1"
+"""
+OFF = """VIRSH shutdown --mode initctl "$1"
+while VIRSH domstate "$1" >/dev/null 2>&1; do sleep 0.2; done
+"""
+
+
+@pytest.mark.parametrize(
+    ("mapped", "end"), [(True, OFF), (False, AGAIN), pytest.param(False, OFF, marks=pytest.mark.long)]
+)
+def test_virsh(top: Path, page: dict[str, str], tmp_path: Path, end: str, *, mapped: bool) -> None:
+    """By the FIFO that `initctl: true` serves, and by nothing else."""
+    if not Path("/sys/fs/cgroup/memory").is_dir() and "memory" not in controllers():
+        pytest.skip("libvirt needs the memory controller, which this machine does not give")
+    busybox_guest(top, tmp_path)
+    text = (top / "init.yml").read_text() + "initctl: true\n"
+    if not mapped:
+        text = re.sub(r"^(id_map:|  users:|  groups:|  - mount-idmapped).*\n", "", text, flags=re.MULTILINE)
+    (top / "os/mnt/init.yml").write_text(text)
+    domain = tmp_path / "guest.xml"
+    name = f"guest-{os.getpid()}-{time.monotonic_ns()}"
+    without_network = re.sub(r"<interface.*</interface>", "", page["libvirt-lxc"])
+    domain.write_text(without_network.replace("<name>guest<", f"<name>{name}<"))
+    virsh = "virsh --connect lxc:///system"
+    script = LIBVIRT.replace(f'{virsh} destroy "$1"\n', end.replace("VIRSH", virsh))
+    assert "--mode initctl" in script
+    log = tmp_path / "log"
+    run([*ALONE, script, str(domain), name, str(top)], top / "cache/overlay/upper/srv/seen", log, {})
