@@ -76,7 +76,8 @@ def extend(pcr: int, text: str) -> None:
 
 @contextmanager
 def _opened_tpm() -> Iterator[int]:
-    tpm = os.open(_DEVICE, os.O_RDWR | os.O_CLOEXEC)
+    # Tests have a terminal in its place, which must not become that of their session.
+    tpm = os.open(_DEVICE, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
     try:
         yield tpm
     finally:
