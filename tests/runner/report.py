@@ -61,6 +61,9 @@ def verdict(job: Job, results: Results) -> str:
         return "FAILED (what it needs could not be made)"
     if not results.ran and not results.broken:
         return "had nothing to run"
+    killed = [-status for status in job.statuses if status < 0]
+    if killed:
+        return f"FAILED (signal {killed[0]} ended a process)"
     if results.broken and not results.ran:
         return "FAILED (no test ran)"
     return "FAILED" if results.broken else "passed"

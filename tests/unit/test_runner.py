@@ -133,6 +133,7 @@ def test_a_process_that_died_is_a_failure_though_others_went_on(tmp_path: Path) 
     job, found = run_toy(tmp_path, ["sh", "-c", script], 2)
     assert job.failed
     assert found.broken == 1
+    assert report.verdict(job, found) == "FAILED (signal 9 ended a process)"
 
 
 def test_a_test_that_hangs_ends_its_process_and_is_named(tmp_path: Path) -> None:
