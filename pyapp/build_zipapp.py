@@ -21,8 +21,11 @@ from wheelhouse import LOCK, PYAPP, ROOT, SHIMS, BuildError, Pin, locked_wheels,
 PACKAGE = PYAPP / "bootc_live"
 SHEBANG = b"#!/usr/bin/env python3\n"
 START = b"""\
+import os
 import signal
+import stat
 import sys
+import zipimport
 
 # Before there is anything to undo, an interrupt ends it without a traceback.
 if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
@@ -30,9 +33,36 @@ if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
 if sys.version_info < (3, 11):
     sys.exit("bootc-live needs Python 3.11 or newer; this is " + sys.version.split()[0])
 
-from bootc_live.__main__ import main
 
-sys.exit(main())
+def compiled():
+    # What `bootc-live freeze` made of this very program: of the same time, and nobody else may write there.
+    program = os.path.realpath(__loader__.archive)
+    directory = os.path.join(os.path.dirname(program), "__pycache__")
+    path = os.path.join(directory, f"{os.path.basename(program)}.{sys.implementation.cache_tag}")
+    try:
+        ours, *found = os.stat(program), os.lstat(directory), os.lstat(path)
+        kinds = [stat.S_IFMT(each.st_mode) for each in found]
+        if (
+            kinds == [stat.S_IFDIR, stat.S_IFREG]
+            and all(each.st_uid == ours.st_uid and not each.st_mode & 0o022 for each in found)
+            and found[1].st_mtime_ns == ours.st_mtime_ns
+        ):
+            loader = zipimport.zipimporter(path)
+            return loader, loader.get_code("__main__")
+    except (OSError, ImportError):
+        pass
+    return None
+
+
+# Freezing needs the sources.
+found = None if sys.flags.dont_write_bytecode or sys.argv[1:2] == ["freeze"] else compiled()
+if found:
+    sys.path.insert(0, found[0].archive)
+    exec(found[1], {"__name__": "__main__", "__loader__": found[0]})
+else:
+    from bootc_live.__main__ import main
+
+    sys.exit(main())
 """
 
 # The earliest date a zip can hold.

@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import traceback
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import Any
 
 from bootc_live.base.advice import advise_at_desk
@@ -28,6 +28,9 @@ def main(argv: list[str] | None = None) -> int:
     """Run one verb and return the exit code: 0 success, 1 error, 2 wrong usage, 70 bug in bootc-live."""
     arguments = parse_arguments(sys.argv[1:] if argv is None else argv)
     errors_to: str | None = getattr(arguments, "errors_to", None)
+    # Both processes need the module; the child tells what is wrong with it.
+    with suppress(Exception):
+        _verb(arguments.verb)
     try:
         return run_in_child(lambda: _work(arguments, errors_to), last=argv is None)
     except EndedError as ended:

@@ -155,6 +155,39 @@ def test_signals_reach_the_program(number: signal.Signals, program: Program, too
         assert process.wait(SECONDS) == 9
 
 
+# Each process that forwards signals gets one when the program runs, and before it is ready to forward anything.
+EARLY = """
+import glob, os, signal, sys, time
+sys.path.insert(0, sys.argv[1])
+from bootc_live.__main__ import main
+from bootc_live.landing.pivot.contain import contain
+
+def runs():
+    for path in glob.glob("/proc/[0-9]*/cmdline"):
+        try:
+            if open(path, "rb").read() == b"sleep\\0000.1\\000":
+                return True
+        except OSError:
+            pass
+    return False
+
+def early(child, numbers, become, forwarded=contain._forwarded):
+    while not runs():
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGTERM)
+    return forwarded(child, numbers, become)
+
+contain._forwarded = early
+sys.exit(main(["pivot", "--contain", *sys.argv[2:]]))
+"""
+
+
+def test_signal_that_comes_early_is_not_lost(program: Program, tools: Path) -> None:
+    argv = [sys.executable, "-c", EARLY, str(program.zipapp), str(tools), "--", "sh", "-c", WAITING]
+    done = subprocess.run(argv, stdin=subprocess.DEVNULL, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (9, "ready\nasked\n"), done.stderr
+
+
 def test_killed(program: Program, tools: Path) -> None:
     """Processes, mounts and the loop device go with it."""
     mark = "sleep 4711"

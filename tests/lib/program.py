@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 ERROR: Final = "bootc-live: error: "
 HINT: Final = "bootc-live: what to do: "
@@ -75,16 +76,19 @@ class Program:
         self, *argv: str | Path, env: Mapping[str, str] | None = None, cwd: Path | None = None, stdin: int | None = None
     ) -> Ended:
         """Runs a verb to its end; `env` is added to a small clean environment."""
-        done = subprocess.run(
-            [*self._command, *argv],
-            stdin=subprocess.DEVNULL if stdin is None else stdin,
-            capture_output=True,
-            env={**ENVIRONMENT, **(env or {})},
-            cwd=cwd,
-            timeout=SECONDS,
-            check=False,
-        )
-        return Ended(done.returncode, _text(done.stdout), _text(done.stderr))
+        # Not pipes: a process that outlives one that was killed would keep their other end.
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            done = subprocess.run(
+                [*self._command, *argv],
+                stdin=subprocess.DEVNULL if stdin is None else stdin,
+                stdout=out,
+                stderr=err,
+                env={**ENVIRONMENT, **(env or {})},
+                cwd=cwd,
+                timeout=SECONDS,
+                check=False,
+            )
+            return Ended(done.returncode, *(_text(file) for file in (out, err)))
 
     def timed(self, *argv: str | Path) -> list[tuple[float, str]]:
         """The lines that a verb that succeeds says, each with the seconds from the start; the last is its end."""
@@ -124,5 +128,6 @@ class Program:
                 process.wait()
 
 
-def _text(data: bytes) -> str:
-    return data.decode(errors="backslashreplace")
+def _text(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read().decode(errors="backslashreplace")

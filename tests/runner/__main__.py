@@ -129,7 +129,11 @@ def run(asked: Asked, directory: Path) -> int:
     def ended(job: Job) -> None:
         _show(job, found, asked, directory)
 
-    Schedule(jobs, len(os.sched_getaffinity(0)) + 1, directory).run(ended, begun)
+    try:
+        Schedule(jobs, len(os.sched_getaffinity(0)) + 1, directory).run(ended, begun)
+    except KeyboardInterrupt:
+        show_unfinished(jobs)
+        raise
     return _sum_up(jobs, found, time.monotonic() - began)
 
 
@@ -150,11 +154,23 @@ def _show(job: Job, found: dict[str, report.Results], asked: Asked, directory: P
         found[job.name] = report.gather(directory / job.name, job, may_be_empty=asked.chosen)
     if stage or job.failed:
         print(f"\n== {job.name} ==", flush=True)
-        for log in job.logs:
-            sys.stdout.buffer.write(log.read_bytes())
-            sys.stdout.buffer.flush()
+        _print_logs(job)
     said = report.verdict(job, found[job.name]) if stage else ("FAILED" if job.failed else "made")
     print(f"== {job.name}: {said}, {job.ended - job.began:.0f} s ==", flush=True)
+
+
+def show_unfinished(jobs: list[Job]) -> None:
+    """Print what jobs said that were interrupted: one of them may be why."""
+    for job in jobs:
+        if job.started and not job.done:
+            print(f"\n== {job.name}: interrupted ==", flush=True)
+            _print_logs(job)
+
+
+def _print_logs(job: Job) -> None:
+    for log in job.logs:
+        sys.stdout.buffer.write(log.read_bytes())
+        sys.stdout.buffer.flush()
 
 
 def _sum_up(jobs: list[Job], found: dict[str, report.Results], seconds: float) -> int:

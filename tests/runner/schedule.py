@@ -127,6 +127,9 @@ class Schedule:
         job, process = self._running.pop(pid)
         process.returncode = os.waitstatus_to_exitcode(status)
         job.statuses.append(process.returncode)
+        if process.returncode:
+            # What a process started that ended in the middle of a test would go on.
+            _signal(pid, signal.SIGKILL)
         job.cpu += usage.ru_utime + usage.ru_stime
         if job.done:
             job.ended = self._now()
@@ -134,10 +137,14 @@ class Schedule:
 
     def _end_all(self) -> None:
         for number in (signal.SIGTERM, signal.SIGKILL):
-            for _, process in self._running.values():
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, number)
+            for pid in self._running:
+                _signal(pid, number)
             deadline = time.monotonic() + _GRACE
             for _, process in self._running.values():
                 with suppress(subprocess.TimeoutExpired):
                     process.wait(max(0.0, deadline - time.monotonic()))
+
+
+def _signal(group: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(group, number)

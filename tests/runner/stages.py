@@ -60,6 +60,9 @@ class Stage:
     def argv(self, python: str, arguments: Sequence[str]) -> list[str]:
         """Return the command that runs pytest with `arguments` where the stage's tests belong."""
         pytest = ["-m", "pytest", "-p", "tests.runner.share", *arguments]
+        if self.alone:
+            # A measurement takes as long as it takes.
+            pytest += ["-o", "faulthandler_timeout=0"]
         if not self.root:
             return [python, *pytest]
         # pytest and what it needs are pure Python, so the root's own interpreter runs them from the environment here.

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
 from bootc_live.base.errors import RunError
-from bootc_live.system.run import environment, find_program, require_program, run, run_shown
+from bootc_live.system.cleanup.guard import EndedError, run_in_child
+from bootc_live.system.run import await_end, environment, find_program, require_program, run, run_shown
 
 
 def test_output() -> None:
@@ -147,6 +151,32 @@ def test_program_can_clean_up(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="begun"):
         run_shown(["sh", "-c", f"trap 'sleep 0.2; touch {ended}; exit' TERM; echo begun; while :; do :; done"], fails)
     assert ended.exists()
+
+
+def test_one_signal_reaches_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Told twice, a program may leave what it was about to remove: who waits for it sends no signal but SIGKILL."""
+    monkeypatch.setattr("bootc_live.system.run._PATIENCE", 0.1)
+    told, begun = tmp_path / "told", tmp_path / "begun"
+    script = f"trap 'touch {told}' TERM; touch {begun}; while :; do sleep 0.05; done"
+    with subprocess.Popen(["sh", "-c", script]) as process:
+        while not begun.exists():
+            time.sleep(0.01)
+        await_end(process.pid)
+    assert not told.exists()
+
+
+def test_killed_parent_ends_it(tmp_path: Path) -> None:
+    """Its signal comes from the kernel then."""
+    told = tmp_path / "told"
+
+    def work() -> int:
+        script = "trap 'touch $0; exit' TERM; echo begun; while :; do sleep 0.05; done"
+        run_shown(["sh", "-c", script, str(told)], lambda _: os.kill(os.getppid(), signal.SIGTERM))
+        return 0
+
+    with pytest.raises(EndedError):
+        run_in_child(work)
+    assert told.exists()
 
 
 def test_program_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:

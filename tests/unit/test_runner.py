@@ -6,13 +6,14 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from tests.runner import report
-from tests.runner.__main__ import UsageError, parse
+from tests.runner.__main__ import UsageError, parse, show_unfinished
 from tests.runner.report import Results
 from tests.runner.schedule import Job, Schedule
 from tests.runner.stages import ORDINARY, STAGES, everything_needed
@@ -132,6 +133,48 @@ def test_a_process_that_died_is_a_failure_though_others_went_on(tmp_path: Path) 
     job, found = run_toy(tmp_path, ["sh", "-c", script], 2)
     assert job.failed
     assert found.broken == 1
+
+
+def test_a_test_that_hangs_ends_its_process_and_is_named(tmp_path: Path) -> None:
+    (tmp_path / "test_hang.py").write_text("import signal\ndef test_hang():\n    signal.pause()\n")
+    (tmp_path / "pytest.ini").write_text("[pytest]\nfaulthandler_timeout = 1\nfaulthandler_exit_on_timeout = true\n")
+    argv = [sys.executable, "-m", "pytest", "-p", "tests.runner.share", "--rootdir", str(tmp_path), str(tmp_path)]
+    # A child outlives its parent, unless somebody ends it.
+    script = f'sleep 3600 & echo "child $!"; {" ".join(argv)}'
+    job, found = run_toy(tmp_path, ["sh", "-c", script], 1)
+    said = job.logs[0].read_text()
+    assert found.broken == 1
+    assert "in test_hang" in said
+    child = int(said.partition("child ")[2].split()[0])
+    deadline = time.monotonic() + 60
+    while running(child):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def running(pid: int) -> bool:
+    """Whether a process runs, and is not merely waited for."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_what_was_interrupted_is_shown(tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    jobs = [Job("long", ["sh", "-c", "echo it hangs; exec sleep 3600"]), Job("short", ["true"])]
+
+    def told(_: Job) -> None:
+        while not (tmp_path / "long.0.log").read_text():
+            time.sleep(0.01)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Schedule(jobs, 2, tmp_path).run(told, lambda _: None)
+    show_unfinished(jobs)
+    said = capfdbinary.readouterr().out.decode()
+    assert "long: interrupted" in said
+    assert "it hangs" in said
+    assert "short" not in said
 
 
 def test_what_needs_a_failure_is_left_out(tmp_path: Path) -> None:

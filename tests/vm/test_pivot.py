@@ -38,7 +38,11 @@ UNSECURE = "--unsecure --yes"
 @pytest.fixture(scope="module")
 def image(stage: Stage) -> Path:
     """The image of a machine that can pivot."""
-    directory = Path(tempfile.mkdtemp(prefix="pivot-", dir=stage.directory))
+    return machine_image(Path(tempfile.mkdtemp(prefix="pivot-", dir=stage.directory)))
+
+
+def machine_image(directory: Path) -> Path:
+    """Make the image of a machine that can pivot in a directory below the repository."""
     (directory / "own/usr/local/bin").mkdir(parents=True)
     program = directory / "own/usr/local/bin/bootc-live"
     program.write_bytes(ZIPAPP.read_bytes())
@@ -154,9 +158,9 @@ def test_old_root_is_shown_where_that_is_asked_for(guest: BaseGuest, stage: Stag
     assert held(after, before_it)
 
 
-def installed(kind: Kind, image: Path, disk: Path) -> BaseGuest:
-    """A machine on a disk."""
-    in_builder("tests/vm/make-installed", image, disk)
+def installed(kind: Kind, image: Path, disk: Path, *cache: Path) -> BaseGuest:
+    """A machine on a disk, prepared for a pivot if it has a cache."""
+    in_builder("tests/vm/make-installed", image, disk, *cache)
     if kind is Kind.UML:
         # Its modules are in the initramfs only.
         drivers = " ".join(f"rd.driver.pre={name}" for name in ("loop", "erofs", "overlay"))

@@ -112,6 +112,13 @@ def loaded_modules(archive: str, features: Iterable[str]) -> tuple[list[Module],
     return [Module(str(name), str(path), bool(package)) for name, path, package in found], set(texts)
 
 
+def dataclass_texts(archive: str) -> set[str]:
+    """Return the texts that dataclass() compiles in all modules of the package. Raises RunError."""
+    names = [info.name for info in pkgutil.walk_packages(bootc_live.__path__, "bootc_live.")]
+    argv = [sys.executable, "-ISB", "-c", _CHILD, archive, "no", *names]
+    return set(json.loads(run(argv, hint="run bootc-live --version with this Python"))[1])
+
+
 def _own_modules(features: set[str]) -> list[str]:
     names = []
     for info in pkgutil.walk_packages(bootc_live.__path__, "bootc_live."):

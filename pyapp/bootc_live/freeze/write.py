@@ -7,8 +7,10 @@ import importlib.util
 import io
 import marshal
 import os
+import sys
 import zipfile
 from collections.abc import Iterable
+from contextlib import suppress
 from types import CodeType
 
 from bootc_live.base.installed import PROGRAM
@@ -42,9 +44,33 @@ def write_modules(root: str, archive: str, modules: Iterable[Module], texts: Ite
             binaries.append(module.path)
         elif module.path.endswith(".py"):
             _write_standard(root, module.path)
-    methods = {text: compile(text, "dataclass", "exec") for text in texts}
-    _write_app(os.path.join(root, PROGRAM.lstrip("/")), archive, ours, methods)
+    methods = _methods(texts)
+    target = os.path.join(root, PROGRAM.lstrip("/"))
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    with open(target, "wb") as file:
+        file.write(compiled_zip(archive, methods, {module.name for module in ours}))
     return binaries
+
+
+def write_beside(archive: str, texts: Iterable[str]) -> str:
+    """Write byte code of all modules of a zipapp to where its start looks for it; return the path. Raise OSError."""
+    directory = os.path.join(os.path.dirname(archive), "__pycache__")
+    path = os.path.join(directory, f"{os.path.basename(archive)}.{sys.implementation.cache_tag}")
+    partial = f"{path}.{os.getpid()}"
+    compiled = compiled_zip(archive, _methods(texts))
+    with suppress(FileExistsError):
+        os.mkdir(directory, 0o755)
+    try:
+        with open(partial, "xb") as file:
+            os.fchmod(file.fileno(), 0o644)
+            file.write(compiled)
+        # The program runs it as long as this is its own time.
+        os.utime(partial, ns=(os.stat(archive).st_mtime_ns,) * 2)
+        os.rename(partial, path)
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(partial)
+    return path
 
 
 def _write_standard(root: str, path: str) -> None:
@@ -55,20 +81,22 @@ def _write_standard(root: str, path: str) -> None:
         compiled.write(_bytecode(source.read(), path, ours=False))
 
 
-def _write_app(target: str, archive: str, modules: list[Module], methods: dict[str, CodeType]) -> None:
+def _methods(texts: Iterable[str]) -> dict[str, CodeType]:
+    return {text: compile(text, "dataclass", "exec") for text in texts}
+
+
+def compiled_zip(archive: str, methods: dict[str, CodeType], names: set[str] | None = None) -> bytes:
+    """Return a zip with byte code of the modules ``names`` of a zipapp, all by default, and what belongs to them."""
     with zipfile.ZipFile(archive) as source:
-        names = {module.name for module in modules}
         members = {"__main__.pyc": _bytecode(_START.encode(), "__main__.py"), "methods": marshal.dumps(methods)}
         for member in source.namelist():
             if member.endswith(".py"):
                 name = member.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
-                if name in names:
+                if name != "__main__" and (names is None or name in names):
                     members[f"{member}c"] = _bytecode(source.read(member), member)
-            elif not member.endswith("/") and _belongs(member, names):
+            elif not member.endswith("/") and (names is None or _belongs(member, names)):
                 members[member] = source.read(member)
-    os.makedirs(os.path.dirname(target), exist_ok=True)
-    with open(target, "wb") as file:
-        file.write(_zip(members))
+    return _zip(members)
 
 
 def _belongs(member: str, names: set[str]) -> bool:

@@ -87,7 +87,8 @@ def run_shown(
 ) -> None:
     """Run a program, and pass what it prints to ``show``, line by line as it comes; raise as ``run``.
 
-    Whatever ends this process, the program gets SIGTERM, and some time to remove what it has made.
+    Whatever ends this process, the program gets one SIGTERM, and some time to remove what it has made: a second one
+    would end it while it does that.
     """
     said = b""
     try:
@@ -104,20 +105,23 @@ def run_shown(
         )
     except OSError as error:
         raise RunError(f"cannot start {argv[0]!r}: {error.strerror}", hint=hint) from error
-    with process, owned(_started, end_program, process.pid) as running:
-        for line in process.stdout or ():
-            show(line.decode(errors="replace").rstrip())
-            said = (said + line)[-2 * _TAIL :]
-        process.wait()
+    with process, owned(_started, await_end, process.pid) as running:
+        try:
+            for line in process.stdout or ():
+                show(line.decode(errors="replace").rstrip())
+                said = (said + line)[-2 * _TAIL :]
+            process.wait()
+        except BaseException:
+            process.terminate()
+            raise
         running.forget()
     if process.returncode != 0:
         raise RunError(_failure(argv, process.returncode, said), hint=hint)
 
 
-def end_program(pid: int) -> None:
-    """End a program of ``run_shown`` and wait for it; kill it if it takes too long."""
+def await_end(pid: int) -> None:
+    """Wait for a program of ``run_shown`` that has got SIGTERM; kill it if it takes too long."""
     with suppress(ProcessLookupError, ChildProcessError):
-        os.kill(pid, signal.SIGTERM)
         last = time.monotonic() + _PATIENCE
         while os.waitpid(pid, os.WNOHANG)[0] == 0:
             if time.monotonic() > last:

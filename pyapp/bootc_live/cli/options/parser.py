@@ -97,7 +97,14 @@ def make_parser() -> argparse.ArgumentParser:
     )
     _kargs(verbs.add_parser("kargs", help="explain the kernel arguments, or check a command line"))
     _status(verbs.add_parser("status", help="show how this system was booted"))
-    _freeze(verbs.add_parser("freeze", help="write program and standard library for an initramfs"))
+    _freeze(
+        verbs.add_parser(
+            "freeze",
+            help="compile the program: beside it, or for an initramfs",
+            description="Without DIR, write byte code for this Python to __pycache__ beside the program, which starts "
+            "faster with it. With DIR, write program and standard library into the root of an initramfs.",
+        )
+    )
     return parser
 
 
@@ -334,5 +341,5 @@ def _status(parser: argparse.ArgumentParser) -> None:
 
 
 def _freeze(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("root", metavar="DIR", help="the root directory of the initramfs")
+    parser.add_argument("root", nargs="?", metavar="DIR", help="the root directory of the initramfs")
     parser.add_argument("feature", nargs="*", metavar="FEATURE", help="an additional feature of the program: registry")

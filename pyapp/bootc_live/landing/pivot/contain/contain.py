@@ -105,7 +105,7 @@ def run_contained(tree: int, program: dict[str, Any], shell: dict[str, Any] | No
     after = _surrounded(shell, surroundings) if shell else None
     reading, told = os.pipe()
     try:
-        with _cgroup() as cgroup, own_terminal() as terminal:
+        with _cgroup() as cgroup, own_terminal() as terminal, _held_back():
             keeper = os.fork()
             if keeper == 0:
                 os.close(reading)
@@ -211,6 +211,16 @@ def _cgroup() -> Iterator[str]:
 
 
 @contextmanager
+def _held_back() -> Iterator[None]:
+    """Hold signals back: each process of the block takes them when it has somewhere to forward them to."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
 def _forwarded(child: int, numbers: tuple[signal.Signals, ...], become: Callable[[int], int]) -> Iterator[None]:
     """Forward signals to a child while the block waits for it; this process ends with it, not before."""
     before = {
@@ -218,6 +228,7 @@ def _forwarded(child: int, numbers: tuple[signal.Signals, ...], become: Callable
         for number in numbers
         if signal.getsignal(number) != signal.SIG_IGN
     }
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
     try:
         yield
     finally:

@@ -17,6 +17,7 @@ def start(program: Program, told: int | None = None) -> NoReturn:
     """Become the program, in its directory and as its user; tell why not, or raise OSError."""
     for number in (*ENDING_SIGNALS, signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING_SIGNALS)
     try:
         os.chdir(program.directory)
         os.setgroups(program.groups)
