@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import re
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.lib.archive_servers import Stored, archive_server
 from tests.lib.oci_writer import Image, Layer, sha256, write_archive
 from tests.lib.program import ENVIRONMENT, Ended, Program
 from tests.lib.small_image import HERE
@@ -270,6 +272,17 @@ def test_refused(words: tuple[str, ...], said: str, program: Program, tools: Pat
     (tmp_path / "sbin").mkdir()
     (tmp_path / "sbin/init").symlink_to("/bin/sh")
     assert said in contained(program, tools, tmp_path, *words).error()
+
+
+def test_dry_run_says_what_it_fetched(program: Program, tmp_path: Path) -> None:
+    """All of a compressed archive; of another one at the same place, only what it has beside its layers."""
+    noise = layer(directory("sbin/"), file("sbin/init", elf(62), mode=0o755), file("noise", os.urandom(4 << 20)))
+    plain = write_archive(tmp_path / "a.oci", Image([Layer(noise)], architecture=HERE)).read_bytes()
+    for content, said in ((gzip.compress(plain, 1), True), (plain, False)):
+        with archive_server(Stored(content)) as server:
+            ended = contained(program, server.url(), "--dry-run").good()
+            assert ("MiB were fetched for the plan" in ended.stderr) == said, ended.stderr
+            assert (server.sent > 4 << 20) == said
 
 
 def test_command_that_cannot_be_started(program: Program, tools: Path) -> None:

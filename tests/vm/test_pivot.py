@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -38,7 +39,13 @@ UNSECURE = "--unsecure --yes"
 @pytest.fixture(scope="module")
 def image(stage: Stage) -> Path:
     """The image of a machine that can pivot."""
-    return machine_image(Path(tempfile.mkdtemp(prefix="pivot-", dir=stage.directory)))
+    return _shared_image(stage.directory)
+
+
+@cache
+def _shared_image(directory: Path) -> Path:
+    """The same one for all modules."""
+    return machine_image(Path(tempfile.mkdtemp(prefix="pivot-", dir=directory)))
 
 
 def machine_image(directory: Path) -> Path:

@@ -36,7 +36,7 @@ def state(host: Host) -> list[str]:
         "find /run -xdev ! -path '/run/systemd/*' ! -path '/run/log/*' ! -path '/run/user*' ! -name agetty.reload",
         "ps -e --no-headers -o args | grep -e bootc-live -e nobody | grep -v grep || true",
     )
-    return [line for command in commands for line in host.check_output(command).splitlines()]
+    return str(host.check_output("\n".join(commands))).splitlines()
 
 
 REFUSED = (
