@@ -111,7 +111,7 @@ touch /var/tried
 sleep 0.2
 exit 1
 """
-MESSAGES = ("looking up", "image sha256", "fetching and verifying", "writing the root's index", "mounting the root", "")
+MESSAGES = ("image sha256", "fetching and verifying", "writing the root's index", "mounting the root", "")
 
 
 def test_signals_in_every_phase(guest: NamespaceGuest) -> None:
