@@ -60,6 +60,13 @@ def flush_firewall() -> None:
                 run([str(program), "-t", table, option])
 
 
+def _has_rules() -> bool:
+    try:
+        return has_nf_tables() or any(map(_tables, _LEGACY))
+    except OSError:
+        return True
+
+
 def _tables(path: str) -> list[str]:
     try:
         with open(path, encoding="ascii") as file:
@@ -78,7 +85,9 @@ def kept_rules() -> Iterator[None]:
 
     Raise RunError.
     """
-    listed = run(["systemctl", "list-units", "--state=active", "--plain", "--no-legend", *SERVICES])
+    # Asking systemd takes longer than asking the kernel.
+    argv = ["systemctl", "list-units", "--state=active", "--plain", "--no-legend", *SERVICES]
+    listed = run(argv) if _has_rules() else ""
     names = [line.split()[0] for line in listed.splitlines() if line]
     if not names:
         yield

@@ -14,8 +14,7 @@ from bootc_live.base.errors import LandingError
 from bootc_live.landing.pivot.carry import carry_over, name_servers
 from bootc_live.landing.pivot.firewall import check_flush
 from bootc_live.landing.pivot.first.places import make_places
-from bootc_live.landing.pivot.first.settings import FirstSettings, OnExit, check_on_exit
-from bootc_live.landing.pivot.first.small_root import INIT, small_root
+from bootc_live.landing.pivot.first.settings import INIT, FirstSettings, OnExit, check_on_exit
 from bootc_live.landing.pivot.network import Interface, network_files, present_network
 from bootc_live.landing.pivot.old_root import show_old_root
 from bootc_live.landing.pivot.program import Program, ProgramWish, find_program, find_shell, make_directory
@@ -156,6 +155,9 @@ class RootLanding(ABC):
         return self.ready()
 
     def _in_small_root(self, made: MountedRoot) -> str:
+        # A late import: most roots start by themselves.
+        from bootc_live.landing.pivot.first.small_root import small_root
+
         on_exit = None if self.program.init else self.on_exit or OnExit.REBOOT
         settings = FirstSettings(
             self.program, on_exit, self._shell, self.rollback_after, self._network, self.keep_old_root, old_init()

@@ -13,6 +13,8 @@ from bootc_live.landing.pivot.network import Interface, Route
 from bootc_live.landing.pivot.program import Program
 
 FILE = "/etc/bootc-live.json"
+# What systemd starts after a soft reboot, whatever the root is.
+INIT = "/usr/lib/systemd/systemd"
 
 
 class OnExit(StrEnum):

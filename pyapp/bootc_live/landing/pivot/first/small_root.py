@@ -13,13 +13,11 @@ from bootc_live.base.errors import LandingError, RunError
 from bootc_live.base.paths import directory_below
 from bootc_live.landing.pivot.first.main import CHECK, IMAGE
 from bootc_live.landing.pivot.first.places import PLACES
-from bootc_live.landing.pivot.first.settings import FILE, FirstSettings
+from bootc_live.landing.pivot.first.settings import FILE, INIT, FirstSettings
 from bootc_live.landing.pivot.program import interpreter_of
 from bootc_live.system.mounts import attach_tree, mount_tree, mounted
 from bootc_live.system.run import run
 
-# What systemd starts after a soft reboot, whatever the root is.
-INIT = "/usr/lib/systemd/systemd"
 _OURS = "/usr/lib/bootc-live"
 _HINT = "use an image with systemd, which needs none of this machine's programs to start"
 # Links of a system whose programs and libraries are all below /usr.
