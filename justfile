@@ -78,6 +78,11 @@ build-full-img:
     vm/host-packages
     vm/build initrd-embedded.img
 
+# Builds the image of an init for containers: vm/out/guest.oci, guest.tar.xz and guest.ext4
+build-guest-img:
+    vm/host-packages
+    vm/build guest.oci
+
 # Writes what a boot server serves for an image: its source, a new directory, options of bootc-live netboot
 [positional-arguments]
 netboot source directory *options: zipapp

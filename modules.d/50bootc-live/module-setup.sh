@@ -40,17 +40,10 @@ install() {
 	find "$initdir" -name 'libzstd.so.1' | grep -q . ||
 		dwarn "bootc-live: images with zstd layers cannot boot without libzstd.so.1: install it"
 
-	# Measures into a TPM; opens these libraries with dlopen(3).
-	local pcrextend="$systemdutildir/systemd-pcrextend"
-	if dracut_module_included systemd && [[ -x ${dracutsysrootdir-}$pcrextend ]]; then
-		inst_libdir_file 'libtss2-esys.so.0*' 'libtss2-mu.so.0*' 'libtss2-rc.so.0*' 'libtss2-tcti-device.so.0*'
-		[[ -z $(find "$initdir/" -name 'libtss2-esys.so.0*' -print -quit) ]] || inst_multiple "$pcrextend"
-	fi
-
 	. "$moddir/bootc-live-pack.sh"
 	# shellcheck disable=SC2046 # paths without blanks
 	bootc_live_pack_needed $(find "$initdir/" -name 'libisal.so.2' -o -name 'liblz4.so.1' -o -name 'libzstd.so.1' \
-		-o -name 'libselinux.so.1' -o -name 'libtss2-*.so.?')
+		-o -name 'libselinux.so.1')
 
 	# What images must be signed with. They are copied, because a link could lead to another key. Without one of them
 	# the initramfs would boot anything.

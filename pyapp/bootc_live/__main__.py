@@ -8,10 +8,12 @@ import signal
 import sys
 import threading
 import traceback
-from contextlib import nullcontext, suppress
+from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 from bootc_live.base.advice import advise_at_desk
+from bootc_live.base.commands import words_of
 from bootc_live.base.errors import BootcLiveError, ConfigError
 from bootc_live.base.output import append_message, discard_results, flush_results, print_details, print_message
 from bootc_live.base.redact import redact
@@ -25,14 +27,20 @@ _INTERRUPTED = ("interrupted", "nothing was left behind; run it again")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one verb and return the exit code: 0 success, 1 error, 2 wrong usage, 70 bug in bootc-live."""
-    arguments = parse_arguments(sys.argv[1:] if argv is None else argv)
+    """Run one verb and return the exit code: 0 success, 1 error, 2 wrong usage, 70 bug in bootc-live.
+
+    If a program that it was told to run fails, the code is the one of that.
+    """
+    arguments = parse_arguments([*words_of(sys.argv[0]), *sys.argv[1:]] if argv is None else argv)
     errors_to: str | None = getattr(arguments, "errors_to", None)
-    # Both processes need the module; the child tells what is wrong with it.
-    with suppress(Exception):
+
+    def start() -> int:
+        # Both processes need the module.
         _verb(arguments.verb)
-    try:
         return run_in_child(lambda: _work(arguments, errors_to), last=argv is None)
+
+    try:
+        return _reported(start, errors_to)
     except EndedError as ended:
         _report(*(_INTERRUPTED if ended.number in ENDING_SIGNALS else _killed(ended.number)), errors_to)
         return EXIT_FAILED
@@ -42,26 +50,37 @@ def _work(arguments: argparse.Namespace, errors_to: str | None) -> int:
     threading.excepthook = _thread_failed
     # Threads that receive or hash need the interpreter for moments only; one that computes must not keep it for 5 ms.
     sys.setswitchinterval(0.001)
-    try:
+
+    def verb() -> int:
         unshare_mounts()
         with nullcontext() if arguments.verb == "boot" else advise_at_desk():
             code: int = _verb(arguments.verb).main(arguments)
         flush_results()
+        return code
+
+    return _reported(verb, errors_to)
+
+
+def _reported(work: Callable[[], int], errors_to: str | None) -> int:
+    """Return the exit code of some work; print its error."""
+    try:
+        return work()
     except BootcLiveError as error:
         _report(error.message, error.hint, errors_to)
-        return EXIT_FAILED
+        return error.status
     except BrokenPipeError:
         discard_results()
         return EXIT_FAILED
     except (OSError, MemoryError) as error:
         _report(*_os_error(error), errors_to)
         return EXIT_FAILED
+    except EndedError:
+        raise
     except Exception as error:
         message = f"unexpected {type(error).__name__}: {redact(str(error))}"
         _report(message, "this is a bug in bootc-live: report the lines below", errors_to)
         _print_traceback(error)
         return EXIT_INTERNAL
-    return code
 
 
 def _verb(name: str) -> Any:
@@ -71,7 +90,8 @@ def _verb(name: str) -> Any:
         if error.name != f"bootc_live.cli.{name}":
             raise
         raise ConfigError(
-            f"an initramfs has no {name!r}", hint="use the program as it is built, build/bootc-live.pyz"
+            f"an initramfs has no {name.replace('.', ' ')!r}",
+            hint="use the program as it is built, build/bootc-live.pyz",
         ) from error
 
 

@@ -25,6 +25,7 @@ from bootc_live.rootfs.build import Approve, root_builder
 from bootc_live.rootfs.memory.host import Means
 from bootc_live.rootfs.ram import settle
 from bootc_live.rootfs.writable.live_root import MountedRoot, mounted_root
+from bootc_live.rootfs.writable.separate_var import var_in_ram
 from bootc_live.source.access import Access
 from bootc_live.system.memory import PeakMemory, trim_heap
 
@@ -81,7 +82,9 @@ def land_root(
     config, recorder = run.config, run.recorder
     with root_builder(config, run.directory, recorder, means, ours=ours, approve=approve) as builder:
         fetched = fetch(run.sources, run.access, builder, recorder)
-        built = builder.build(fetched.plan.option, fetched.image)
+        # What fetching has freed would count together with what building needs.
+        trim_heap()
+        built = builder.build(fetched.plan.option, fetched.image, var_in_ram=var_in_ram(config.parts))
         trim_heap()
         settle(run.directory)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.lib.container import Container, busybox_root, control_group
 from tests.lib.forked_program import ForkedProgram, forked_program
 from tests.lib.leaks import nothing_left
 from tests.lib.oci_writer import write_archive
@@ -60,3 +61,26 @@ def no_leaks(tmp_path: Path) -> Iterator[None]:
     with nothing_left(tmp_path):
         yield
     shutil.rmtree(tmp_path, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def busybox(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root whose only program is busybox."""
+    return busybox_root(tmp_path_factory.mktemp("busybox") / "root")
+
+
+@pytest.fixture
+def root(busybox: Path, tmp_path: Path) -> Path:
+    """The same for one test."""
+    made = tmp_path / "root"
+    shutil.copytree(busybox, made, symlinks=True)
+    for directory in (tmp_path, *tmp_path.parents[:2]):
+        directory.chmod(0o755)
+    return made
+
+
+@pytest.fixture
+def container(zipapp: Path) -> Iterator[Container]:
+    """A container for a guest, with a control group of its own."""
+    with control_group("guest") as group:
+        yield Container(zipapp, group)

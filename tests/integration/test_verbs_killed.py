@@ -40,6 +40,7 @@ CASES: Final = {
     "unpack-into": ("unpack", "{image}", "{root}"),
     "erofs": ("erofs", "{image}", "{root}/made"),
     "netboot": ("netboot", "{image}", "--rootfs", "-o", "{root}/made"),
+    "overlay": ("guest", "overlay", "--path", "{root}", "--volatile"),
 }
 
 
@@ -110,6 +111,7 @@ def test_at_any_moment(case: str, count: int, spawned: Program, image: Callable[
                 assert said.count(ERROR) == begun, f"{told}\n{said}"
                 assert [*root.iterdir(), *tmp_path.glob("receipt*")] == [], f"{told}\n{said}"
                 assert not _zram_left(), told
+                assert not root.is_mount(), told
             _take_away(root, receipt)
 
 
@@ -121,7 +123,7 @@ def _take_away(root: Path, receipt: Path) -> None:
     """Remove what a verb is there for."""
     if root.is_mount():
         subprocess.run(["umount", "-R", root], check=True)
-        receipt.unlink()
+        receipt.unlink(missing_ok=True)
     shutil.rmtree(root)
     root.mkdir()
     for found in devices(ZRAM_SIZE.__eq__):

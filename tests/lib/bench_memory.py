@@ -127,7 +127,9 @@ def _held(there: set[int], devices: set[Path]) -> int:
     """What processes below this one hold, and their file systems, and zram devices; without what was there before."""
     below = [number for number in _processes_below(os.getpid()) if number not in there]
     newer = (device for device in _zram_devices() if device not in devices)
-    return sum(map(_anonymous, below)) + _tmpfs([os.getpid(), *below]) + sum(map(_stored, newer))
+    # A process that is about to execute a program shares all memory with the one that started it: the same account.
+    anonymous = sum(map(_anonymous, {_account(number) for number in below}))
+    return anonymous + _tmpfs([os.getpid(), *below]) + sum(map(_stored, newer))
 
 
 def _processes_below(top: int) -> list[int]:
@@ -146,16 +148,17 @@ def _processes_below(top: int) -> list[int]:
     return found
 
 
-def _anonymous(number: int) -> int:
-    """Its share of anonymous memory: copies of a process share most of it (smaps_rollup, proc_pid_smaps(5)).
-
-    0 for a process that has ended or is the kernel's.
-    """
+def _account(number: int) -> str:
+    """What the kernel says of a process's memory; nothing if it has ended or is the kernel's."""
     with suppress(OSError):
-        for line in Path(f"/proc/{number}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss_Anon:"):
-                return int(line.split()[1]) * 1024
-    return 0
+        return Path(f"/proc/{number}/smaps_rollup").read_text()
+    return ""
+
+
+def _anonymous(account: str) -> int:
+    """The share of anonymous memory: copies of a process share most of it (smaps_rollup, proc_pid_smaps(5))."""
+    lines = (line.split() for line in account.splitlines())
+    return sum(int(fields[1]) * 1024 for fields in lines if fields[0] == "Pss_Anon:")
 
 
 def _tmpfs(processes: list[int]) -> int:

@@ -102,7 +102,7 @@ STAGES: Final = {
     for stage in (
         Stage("lint", (), workers=1),
         Stage("unit", ()),
-        Stage("integration", ("image", "foreign tars"), root="builder"),
+        Stage("integration", ("image", "foreign tars", "root inits"), root="builder"),
         Stage("roots", ("image", "root forky", "root bookworm")),
         Stage("vm", ("artefacts", "other images", "root inits"), waits=True),
         Stage("bench", ("image", "server image"), root="builder", alone=True, workers=1),

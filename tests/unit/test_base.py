@@ -35,7 +35,7 @@ Buffers:           20480 kB
 def test_one_tree_of_errors() -> None:
     found = inspect.getmembers(errors, inspect.isclass)
     classes = [value for _, value in found if value.__module__ == errors.__name__]
-    assert len(classes) == 10
+    assert len(classes) == 11
     assert all(issubclass(value, BootcLiveError) for value in classes)
 
 

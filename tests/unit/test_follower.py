@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bootc_live.rootfs.tree.follower import AbandonedError, TarFollower
+from bootc_live.rootfs.tree.follower import AHEAD, AbandonedError, TarFollower
 
 MIB = 2**20
 SIZE = 12 * MIB
@@ -133,20 +133,20 @@ def test_kept(place: Place) -> None:
 
 def test_the_writer_is_held_up(place: Place) -> None:
     tar = place.tar()
-    assert not tar.full(32 * MIB)
-    assert tar.full(33 * MIB)
+    assert not tar.full(AHEAD)
+    assert tar.full(AHEAD + MIB)
     tar.release(MIB)
-    assert not tar.full(33 * MIB)
-    assert tar.full(34 * MIB)
+    assert not tar.full(AHEAD + MIB)
+    assert tar.full(AHEAD + 2 * MIB)
 
 
 def test_but_not_by_a_reader_that_waits_for_it(place: Place) -> None:
     tar = place.tar()
     thread, result = later(lambda: tar[0:SIZE])
-    while tar.full(33 * MIB):
+    while tar.full(AHEAD + MIB):
         thread.join(SOON)
     assert result == []
-    assert not tar.full(SIZE + 32 * MIB)
+    assert not tar.full(SIZE + AHEAD)
     tar.end(SIZE)
     thread.join(LONG)
     assert result == [b"\1" * SIZE]

@@ -7,6 +7,7 @@ import hashlib
 import os
 import random
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -136,6 +137,42 @@ def test_several_processes_write_one_file(name: str, most: int, data: Path) -> N
     assert made.hasher.hexdigest() == hashlib.sha256(plain).hexdigest()
     assert data.read_bytes()[BEGIN : BEGIN + len(plain)] == plain
     assert data.read_bytes()[:6] == b"before"
+
+
+@dataclass
+class Slow(DataFile):
+    """A reader that lets the writer wait some times; ``asked`` has how many chunks had come when it was asked."""
+
+    chunks: Iterator[bytes]
+    pulled: int = 0
+    asked: list[int] = field(default_factory=list)
+
+    def __iter__(self) -> Iterator[bytes]:
+        """The chunks, counted."""
+        for chunk in self.chunks:
+            self.pulled += 1
+            yield chunk
+
+    def full(self, size: int) -> bool:  # noqa: ARG002
+        """Whether it wants no more: at first."""
+        self.asked.append(self.pulled)
+        return len(self.asked) < WAITS
+
+
+WAITS = 20
+
+
+@pytest.mark.parametrize("most", [1, 3])
+def test_the_writer_waits_for_the_reader(most: int, data: Path) -> None:
+    """Also within a large frame: a whole layer may be one."""
+    packed, plain = FILES["large"]
+    slow = Slow(cut(packed, 100_000))
+    made = Inflation("zstd", BEGIN, BEGIN + 64 * MIB, lambda: False, hashlib.sha256(), slow, most)
+    assert made.into(str(data), iter(slow)) == len(plain)
+    # No chunk is taken while it waits.
+    assert len(set(slow.asked[:WAITS])) == 1
+    # It is asked again and again, not only between frames.
+    assert len(set(slow.asked)) > 10
 
 
 @pytest.mark.parametrize("name", ZSTD)

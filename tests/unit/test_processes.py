@@ -68,7 +68,7 @@ def call_and_look() -> None:
     with pipes() as (theirs, ours):
         with started(copy, 3, descriptors=(theirs[0], theirs[1], theirs[2])) as process:
             # Whoever ends the group of the work ends this one, too.
-            assert os.getpgid(process._pid) == os.getpgid(0)
+            assert os.getpgid(process.pid) == os.getpgid(0)
             os.write(ours[0], b"text")
             assert process.wait() == process.wait() == 3
             assert process.ended(0)

@@ -141,6 +141,11 @@ def _server(scratch: Path) -> None:
     enter("builder", VM / "server/build", _LIVE, _SERVER, scratch / "server.oci")
 
 
+def _guest(scratch: Path) -> None:
+    make_root("guest")
+    enter("builder", VM / "guest/build", ROOTS / "guest", VM / "guest/packages.lock", scratch)
+
+
 def _rootfs_cpio(scratch: Path) -> None:
     """Wrap the archive as a cpio that a boot loader or ``cat`` can append to an initrd."""
     staged = scratch / "cpio"
@@ -246,6 +251,13 @@ TARGETS: Final = {
             ("server.oci",),
             lambda: [VM / "server", VM / "buildah", VM / "roots/server.conf", *_made_of(_LIVE)],
             _server,
+            default=False,
+        ),
+        Target(
+            "guest.oci",
+            ("guest.oci", "guest.tar.xz", "guest.ext4"),
+            lambda: [ZIPAPP, VM / "guest", VM / "roots/guest.conf"],
+            _guest,
             default=False,
         ),
         Target("rootfs.cpio", ("rootfs.cpio",), lambda: [OUT / "live.oci"], _rootfs_cpio, ("live.oci",)),

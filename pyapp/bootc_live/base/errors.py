@@ -13,8 +13,10 @@ _IT = "it "
 class BootcLiveError(Exception):
     """A failure: ``message`` says what failed and quotes the argument or URL as typed, ``hint`` says what to do.
 
-    A message that begins with ``it`` leaves its subject to ``about``.
+    A message that begins with ``it`` leaves its subject to ``about``. ``status`` is that of this program then.
     """
+
+    status = 1
 
     def __init__(self, message: str, *, hint: str) -> None:
         """Set both parts."""
@@ -53,6 +55,15 @@ class LandingError(BootcLiveError):
 
 class RunError(BootcLiveError):
     """A required program or kernel feature is missing or failed."""
+
+
+class FailedProgramError(RunError):
+    """A program that this one was told to run failed; ``status`` is its own, as a shell gives it."""
+
+    def __init__(self, message: str, *, hint: str, status: int = 1) -> None:
+        """Set all parts."""
+        super().__init__(message, hint=hint)
+        self.status = status
 
 
 class OutOfMemoryError(BootcLiveError):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import gc
 import os
-import signal
 import socket
 import sys
 from collections.abc import Iterator, Sequence
@@ -47,7 +46,7 @@ from bootc_live.rootfs.memory.host import present_means
 from bootc_live.rootfs.plan import RootPlan, check_options
 from bootc_live.rootfs.workspace import ram_workspace
 from bootc_live.source.access import Access, Traffic, access_for
-from bootc_live.system.cleanup.guard import call_in_parent
+from bootc_live.system.cleanup.processes import in_foreground
 from bootc_live.system.memory import peak_memory, unreclaimable_bytes
 from bootc_live.system.run import require_program, run
 
@@ -310,17 +309,5 @@ def _approve(plan: PivotPlan, arguments: argparse.Namespace) -> None:
 
 def _agreed() -> bool:
     # The parent is in the foreground of the terminal; this process reads, so that signals end it as ever.
-    call_in_parent(give_terminal, os.getpgrp())
-    try:
+    with in_foreground():
         return ask("Replace the running system? [y/N]").lower() in ("y", "yes")
-    finally:
-        call_in_parent(give_terminal, 0)
-
-
-def give_terminal(group: int) -> None:
-    """Put a process group into the foreground of the terminal, 0 for this process's own."""
-    before = signal.signal(signal.SIGTTOU, signal.SIG_IGN)
-    try:
-        os.tcsetpgrp(0, group or os.getpgrp())
-    finally:
-        signal.signal(signal.SIGTTOU, before)

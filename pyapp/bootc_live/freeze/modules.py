@@ -30,7 +30,8 @@ _NEEDS = {"registry": ("net",)}
 _PACKER = "bootc_live.freeze"
 # What only verbs for running systems need.
 _NOT_PACKED = (
-    *("cli.build", "cli.pivot", "cli.prune", "landing.pivot", "image.layered", "source.rootfs"),
+    *("cli.build", "cli.guest", "cli.pivot", "cli.prune", "image.layered", "source.rootfs"),
+    *("config.guest", "landing.guest", "landing.pivot", "landing.surroundings", "system.devices.interfaces"),
     *(
         "cli.options.cache",
         "cli.options.config_file",

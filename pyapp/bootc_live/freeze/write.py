@@ -21,9 +21,10 @@ _DATE = (1980, 1, 1, 0, 0, 0)
 # all modules one by one would only take time.
 _START = """
 import dataclasses, gc, marshal, os
+from importlib.util import source_hash
 gc.disable()
 methods = marshal.loads(__loader__.get_data("methods"))
-dataclasses.exec = lambda text, *scopes: exec(methods.get(text, text), *scopes)
+dataclasses.exec = lambda text, *scopes: exec(methods.get(source_hash(text.encode()), text), *scopes)
 from bootc_live.__main__ import main
 os._exit(main())
 """
@@ -81,11 +82,12 @@ def _write_standard(root: str, path: str) -> None:
         compiled.write(_bytecode(source.read(), path, ours=False))
 
 
-def _methods(texts: Iterable[str]) -> dict[str, CodeType]:
-    return {text: compile(text, "dataclass", "exec") for text in texts}
+def _methods(texts: Iterable[str]) -> dict[bytes, CodeType]:
+    # The texts themselves would be as large as the code.
+    return {importlib.util.source_hash(text.encode()): compile(text, "dataclass", "exec") for text in texts}
 
 
-def compiled_zip(archive: str, methods: dict[str, CodeType], names: set[str] | None = None) -> bytes:
+def compiled_zip(archive: str, methods: dict[bytes, CodeType], names: set[str] | None = None) -> bytes:
     """Return a zip with byte code of the modules ``names`` of a zipapp, all by default, and what belongs to them."""
     with zipfile.ZipFile(archive) as source:
         members = {"__main__.pyc": _bytecode(_START.encode(), "__main__.py"), "methods": marshal.dumps(methods)}

@@ -22,10 +22,7 @@ Facts = Sequence[str]
 # Nothing else than a boot is measured unless that was asked for.
 _INITRAMFS = "/etc/initrd-release"
 _REQUIRED = "bootc.trust.measure=required"
-_HINT = (
-    "check the TPM; build the initramfs where systemd 255 or later and libtss2 are installed, "
-    f"or boot without {_REQUIRED}"
-)
+_HINT = f"check the TPM, and that its driver is in the initramfs, or boot without {_REQUIRED}"
 
 
 def facts_of(fetched: Fetched[Any], before: Handover | None, cmdline: str) -> Facts:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 
 from bootc_live.base.errors import RootfsError
 from bootc_live.base.log import Recorder
@@ -24,6 +25,8 @@ from bootc_live.rootfs.tree.labels import label_tree
 from bootc_live.rootfs.tree.live import live_tree
 from bootc_live.rootfs.tree.node import Node
 from bootc_live.rootfs.tree.read_ahead import read_ahead
+from bootc_live.rootfs.writable.overlays import ram_place
+from bootc_live.rootfs.writable.separate_var import separate_var
 
 Approve = Callable[[Candidate, RootPlan], None]
 
@@ -55,6 +58,8 @@ class RootBuilder:
         self._room = present_room(config.backing, None if ours else directory)
         self._headers = stack.enter_context(read_ahead(self.path))
         self._erofs: ErofsBuilder | None = None
+        self._separate_var = False
+        self._var: str | None = None
         # The only option left after layers were consumed for it.
         self._begun: StorageOption | None = None
 
@@ -78,21 +83,25 @@ class RootBuilder:
             self._begun = option
         return self._erofs
 
-    def build(self, option: StorageOption, image: VerifiedImage) -> BuiltRoot:
+    def build(self, option: StorageOption, image: VerifiedImage, *, var_in_ram: bool = False) -> BuiltRoot:
         """Build the root of an image whose layers are in the sink; the data file is consumed unless it is the root.
 
-        Raise RootfsError, ImageError and OutOfMemoryError.
+        With ``var_in_ram``, the root lacks the files of /var, which are on a file system of their own; an EROFS image
+        has them, because it must be the same for all. Raise RootfsError, ImageError and OutOfMemoryError.
         """
         if option.layout is Layout.EROFS:
             assert self._erofs is not None, "its layers went to another sink"
             return self._build_erofs(self._erofs, image, verity=option.verity)
+        self._separate_var = var_in_ram
         if option.layout is Layout.TREE:
             with self._recorder.phase("tree", "writing the root's files"):
-                return build_tree(
+                built = build_tree(
                     image, self._directory_of_files(), self._finish_tree, self._headers, self._recorder.warn
                 )
-        with self._recorder.phase("index", "writing the root's index"):
-            return index_root(image, self._finish_tree, self._headers, self._recorder.warn)
+        else:
+            with self._recorder.phase("index", "writing the root's index"):
+                built = index_root(image, self._finish_tree, self._headers, self._recorder.warn)
+        return replace(built, var=self._var)
 
     def _build_erofs(self, builder: ErofsBuilder, image: VerifiedImage, *, verity: bool) -> BuiltRoot:
         # All layers were consumed.
@@ -135,7 +144,15 @@ class RootBuilder:
 
             source_text = image.resolved.source_text
             live_tree(root, source_text, read)
-            return label_tree(root, read, self._config.selinux, source_text, self._recorder)
+            labelled = label_tree(root, read, self._config.selinux, source_text, self._recorder)
+        if self._separate_var:
+            self._var = separate_var(root, image, self._place_of_var(), self._recorder.warn)
+        return labelled
+
+    def _place_of_var(self) -> str:
+        parts, place = self._config.parts, os.path.join(self._directory, "var-rw")
+        os.mkdir(place, 0o700)
+        return self._stack.enter_context(ram_place(parts, parts.var_size, place, "var"))
 
     def _directory_of_files(self) -> str:
         if self._ours:

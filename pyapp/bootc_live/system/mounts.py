@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -13,6 +14,9 @@ from bootc_live.system.system_call import libc_call, system_call
 _OPEN_TREE, _MOVE_MOUNT = 428, 429
 _AT_FDCWD, _CLONE, _RECURSIVE, _FROM_DESCRIPTOR = -100, 1, 0x8000, 4
 _FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432
+# Since Linux 5.12.
+_MOUNT_SETATTR = 442
+_EMPTY_PATH, _ATTR_IDMAP = 0x1000, 0x100000
 _CLOEXEC = 1
 _SET_FLAG, _SET_STRING, _CREATE = 0, 1, 6
 _RDONLY = 1
@@ -37,14 +41,24 @@ def remount_bound(where: str, options: str, *, hint: str) -> None:
     run(["mount", "-o", ",".join(part for part in ("remount,bind", *options.split(",")) if part), where], hint=hint)
 
 
-def mount_tree(where: str) -> int:
-    """Clone a mount with all mounts below it; return the descriptor of the detached clone. Raises OSError."""
-    return system_call(_OPEN_TREE, _AT_FDCWD, os.fsencode(where), _CLONE | _RECURSIVE | os.O_CLOEXEC)
+def mount_tree(where: str, *, recursive: bool = True) -> int:
+    """Clone a mount, with all mounts below it; return the descriptor of the detached clone. Raises OSError."""
+    flags = _CLONE | _RECURSIVE | os.O_CLOEXEC
+    return system_call(_OPEN_TREE, _AT_FDCWD, os.fsencode(where), flags if recursive else flags & ~_RECURSIVE)
 
 
 def attach_tree(tree: int, where: str) -> None:
     """Attach a detached mount tree to a directory (move_mount(2)). Raises OSError."""
     system_call(_MOVE_MOUNT, tree, b"", _AT_FDCWD, os.fsencode(where), _FROM_DESCRIPTOR)
+
+
+def map_owners(tree: int, namespace: int) -> None:
+    """Map the owners of files in a detached tree by a user namespace (mount_setattr(2)). Raises OSError.
+
+    What IDs inside of the namespace own belongs to the outer IDs instead, and the other way round.
+    """
+    wanted = struct.pack("=4Q", _ATTR_IDMAP, 0, 0, namespace)
+    system_call(_MOUNT_SETATTR, tree, b"", _EMPTY_PATH | _RECURSIVE, wanted, len(wanted))
 
 
 def unmount(where: str) -> None:
@@ -97,15 +111,24 @@ def require_kind(kind: str) -> None:
 @contextmanager
 def detached(kind: str, device: str) -> Iterator[int]:
     """Mount a block device read-only for the block; yields a descriptor of its root directory. Raises OSError."""
-    context = system_call(_FSOPEN, kind.encode(), _CLOEXEC)
-    try:
-        system_call(_FSCONFIG, context, _SET_FLAG, b"ro", None, 0)
-        system_call(_FSCONFIG, context, _SET_STRING, b"source", os.fsencode(device), 0)
-        system_call(_FSCONFIG, context, _CREATE, None, None, 0)
-        top = system_call(_FSMOUNT, context, _CLOEXEC, _RDONLY)
-    finally:
-        os.close(context)
+    top = detached_mount(kind, _RDONLY, ro=None, source=device)
     try:
         yield top
     finally:
         os.close(top)
+
+
+def detached_mount(kind: str, attributes: int, **options: str | None) -> int:
+    """Mount a file system nowhere, and return the descriptor of its root directory; it goes with that. Raises OSError.
+
+    Attributes are 1 for read-only, 2 for nosuid, 4 for nodev and 8 for noexec. An option without a value is None.
+    """
+    context = system_call(_FSOPEN, kind.encode(), _CLOEXEC)
+    try:
+        for name, value in options.items():
+            setting = _SET_FLAG if value is None else _SET_STRING
+            system_call(_FSCONFIG, context, setting, name.encode(), None if value is None else os.fsencode(value), 0)
+        system_call(_FSCONFIG, context, _CREATE, None, None, 0)
+        return system_call(_FSMOUNT, context, _CLOEXEC, attributes)
+    finally:
+        os.close(context)

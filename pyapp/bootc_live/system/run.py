@@ -6,6 +6,7 @@ standard error.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -117,6 +118,26 @@ def run_shown(
         running.forget()
     if process.returncode != 0:
         raise RunError(_failure(argv, process.returncode, said), hint=hint)
+
+
+def run_attached(argv: Sequence[str], env: Mapping[str, str], given: str | None) -> int:
+    """Run a program that prints where this one prints, in exactly this environment; return its status.
+
+    It reads ``given`` from standard input, or that of this program if it is None. The status is negative for a signal.
+    If this process is killed, the program gets SIGTERM. Raise OSError if it cannot be started.
+    """
+    # Found in the PATH that it gets; Popen would use that of this process.
+    program = argv[0] if "/" in argv[0] else shutil.which(argv[0], path=env.get("PATH", _PATH))
+    if program is None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+    return subprocess.run(
+        list(argv),
+        executable=program,
+        env=dict(env),
+        check=False,
+        preexec_fn=_end_with_parent,
+        **({"input": given.encode()} if given else {"stdin": None if given is None else subprocess.DEVNULL}),
+    ).returncode
 
 
 def await_end(pid: int) -> None:

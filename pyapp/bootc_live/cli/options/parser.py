@@ -9,6 +9,7 @@ from typing import NoReturn
 from bootc_live import __version__
 from bootc_live.base.output import one_line
 from bootc_live.base.redact import redact
+from bootc_live.cli.options.guest import add_guest
 
 _DESCRIPTION = "Boot a machine straight into an OCI (bootc) image, from RAM."
 _EPILOG = """\
@@ -37,15 +38,26 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     """Return the arguments of a command line; exit with 2 if it is wrong. Words after ``--`` are a program's own."""
     parser = make_parser()
     words = list(argv)
-    place = words.index("--") if words[:1] == ["pivot"] and "--" in words else len(words)
+    place = words.index("--") if "--" in words and _runs_program(words) else len(words)
     arguments = parser.parse_args(words[:place])
     if place < len(words):
         if arguments.command:
             parser.error("arguments come with --command or after --, not both")
         arguments.command = words[place + 1 :]
+    if arguments.verb == "guest.init" and arguments.override_exec and not arguments.command:
+        parser.error("--override-exec needs a command after --")
     if arguments.verb in ("build", "pivot") and not (arguments.source or arguments.containerfile or arguments.config):
         parser.error("a SOURCE, --containerfile or --config is required")
     return arguments
+
+
+def _runs_program(words: Sequence[str]) -> bool:
+    """Return whether words after ``--`` are those of a program, as of the guest's init, and not of its tools."""
+    before = words[1 : words.index("--")]
+    tool = any(
+        not word.startswith("-") and last != "--config" for last, word in zip(("", *before), before, strict=False)
+    )
+    return words[0] == "pivot" or (words[0] == "guest" and not tool)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -86,6 +98,13 @@ def make_parser() -> argparse.ArgumentParser:
             help="replace the root of this running machine with an image, without a reboot",
             description="Put sources on top of each other, the last one uppermost, make a root of that in RAM, show "
             "what will be done, ask, and let the machine go on in that root.",
+        )
+    )
+    add_guest(
+        verbs.add_parser(
+            "guest",
+            help="be the init of a container, and become that of the next root",
+            description="Set the next root of a container up as a YAML file says, and become its init.",
         )
     )
     _prune(

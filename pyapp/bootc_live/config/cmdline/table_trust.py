@@ -65,8 +65,8 @@ TRUST = (
         "bootc.trust.measure",
         Kind.CHOICE,
         "Measure the image's digest, what was decided about its signatures, and the kernel command line without its "
-        "secrets into PCR 15 of a TPM 2.0 before the root is used. `auto`: if there is a TPM, and the initramfs has "
-        "systemd-pcrextend(8). `required`: the boot stops if it cannot be done. See docs/signing.md.",
+        "secrets into PCR 15 of a TPM 2.0 before the root is used. `auto`: if there is a TPM. `required`: the boot "
+        "stops if it cannot be done. See docs/signing.md.",
         "bootc.trust.measure=required",
         default="auto",
         choices=("auto", "required", "off"),

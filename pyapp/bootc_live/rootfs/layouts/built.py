@@ -33,7 +33,7 @@ class BuiltRoot:
     tmpfs, which forgets their labels. ``metadata`` is the number of bytes that describe files, ``size`` that of the
     whole root; ``sha256`` is the digest of the image file, if it can be compared. ``root_hash`` is that of dm-verity,
     which checks what is read. ``labelled`` tells whether the root has SELinux labels, ``library`` which library
-    compressed it.
+    compressed it. ``var`` is where the files of /var are, writable, if the root lacks them.
     """
 
     layout: Layout
@@ -45,6 +45,7 @@ class BuiltRoot:
     labelled: bool = False
     library: str = ""
     root_hash: str | None = None
+    var: str | None = None
 
 
 def unchanged(_root: Node, _image: VerifiedImage) -> bool:

@@ -11,7 +11,7 @@ from bootc_live.base.units import MIB
 from bootc_live.config.model import Compression, Layout
 from bootc_live.formats.verity import tree_size
 from bootc_live.rootfs.ram import KEPT_FREE
-from bootc_live.rootfs.tree.follower import AHEAD, PUNCH_STEP
+from bootc_live.rootfs.tree.follower import AHEAD, BEYOND, PUNCH_STEP
 
 # Available memory that the image must leave: for the kernel, and for buffers of this program. It has ended when the
 # system starts, whose processes, /run and copy of /var come in its place.
@@ -86,8 +86,9 @@ def memory_need(option: StorageOption, unpacked: int, *, streamed: bool = False,
         factor = max(factor, 1.0)
     stored = int(unpacked * factor)
     if option.layout is not Layout.INDEX and not at_best:
-        # Data that was read is freed in steps; data that waits to be compressed is not compressed yet.
-        stored += PUNCH_STEP + int(min(unpacked, AHEAD) * max(0.0, 1 - factor))
+        # Data that was read is freed in steps. Data that waits to be compressed counts as a whole: it may come to
+        # nothing, and all other files to what the factor allows.
+        stored += PUNCH_STEP + (min(unpacked, AHEAD + BEYOND) if compressed else 0)
     if option.verity:
         stored += tree_size(stored)
     held = stored

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+from bisect import bisect
+from collections.abc import Iterable, Iterator
 
 from bootc_live.rootfs.tree.node import Node
 from bootc_live.system.files import punch_hole
 
 # At most this much is in memory twice; smaller steps cost more calls.
-_BATCH = 4 * 2**20
+_BATCH = 2**20
 # Unused data of this size is freed before the copying begins; less is not worth a call.
 _WORTH_A_CALL = 64 * 2**10
 # The data file may span terabytes, most of them holes: some machines have no addresses for that.
@@ -17,25 +19,26 @@ _MOST_AT_ONCE = 2**30
 # The kernel cannot copy between these two file systems.
 _ELSEWHERE = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 
+# Begin and end of data in the data file.
+_Span = tuple[int, int]
+
 
 class Data:
     """The data file while it is emptied: files must be copied in the order of their data."""
 
-    def __init__(self, fd: int) -> None:
-        """Empty the data file ``fd``, open for reading and writing."""
+    def __init__(self, fd: int, kept: Iterable[Node] = ()) -> None:
+        """Empty the data file ``fd``, open for reading and writing, but for the data of the files ``kept``."""
         self._fd = fd
+        self._kept = _joined(_spans(kept))
         self._freed = 0
         self._in_kernel = hasattr(os, "copy_file_range")
 
-    def drop_garbage(self, spans: list[tuple[int, int]]) -> None:
-        """Free everything between the sorted ``spans``, such as files of lower layers that upper ones hide."""
-        end = 0
-        for begin, until in [*spans, (os.fstat(self._fd).st_size, 0)]:
-            if begin - end >= _WORTH_A_CALL:
-                self._punch(end, begin)
-            end = max(end, until)
-        if spans:
-            self._freed = spans[0][0]
+    def drop_garbage(self, files: Iterable[Node]) -> None:
+        """Free all but the data of ``files`` and of those kept, such as files of lower layers that upper ones hide."""
+        needed = _joined(_spans(files))
+        self._freed = needed[0][0] if needed else 0
+        for begin, end in _gaps(_joined(sorted([*self._kept, *needed])), 0, os.fstat(self._fd).st_size):
+            self._punch(begin, end)
 
     def copy(self, node: Node, target: int, needed: int) -> None:
         """Copy a file's data to a new file, and free it up to byte ``needed`` of the data file, which others need.
@@ -59,7 +62,8 @@ class Data:
             start += count
             free = min(source, needed)
             if free - self._freed >= _BATCH:
-                self._punch(self._freed, free)
+                for begin, end_of_gap in _gaps(self._kept, self._freed, free):
+                    self._punch(begin, end_of_gap)
                 self._freed = free
 
     def _move(self, source: int, start: int, count: int, target: int) -> int:
@@ -78,10 +82,44 @@ class Data:
             punch_hole(self._fd, at, min(end - at, _MOST_AT_ONCE))
 
 
-def span(node: Node) -> tuple[int, int]:
+def _spans(nodes: Iterable[Node]) -> Iterator[_Span]:
+    """Yield where the data of regular files is, in order."""
+    # Sorted before spans are made, which take more memory.
+    return map(span, sorted((node for node in nodes if node.kind == "file"), key=begin_of))
+
+
+def _joined(spans: Iterable[_Span]) -> list[_Span]:
+    """Return sorted spans without those that are empty, and those that nearly touch as one."""
+    found: list[_Span] = []
+    for begin, end in spans:
+        if found and begin - found[-1][1] < _WORTH_A_CALL:
+            found[-1] = (found[-1][0], max(end, found[-1][1]))
+        elif begin < end:
+            found.append((begin, end))
+    return found
+
+
+def _gaps(spans: list[_Span], begin: int, end: int) -> Iterator[_Span]:
+    """Yield what is between joined ``spans`` from ``begin`` to ``end``."""
+    for start, stop in spans[max(0, bisect(spans, (begin, 0)) - 1) :]:
+        if start >= end:
+            break
+        if begin < start:
+            yield begin, start
+        begin = max(begin, stop)
+    if begin < end:
+        yield begin, end
+
+
+def span(node: Node) -> _Span:
     """Return begin and end of a regular file's data in the data file; both are 0 if it has none."""
     if node.extents is None:
         return (node.offset, node.offset + node.size) if node.size else (0, 0)
     if not node.extents:
         return 0, 0
     return node.extents[0].data, node.extents[-1].data + node.extents[-1].length
+
+
+def begin_of(node: Node) -> int:
+    """Return where a regular file's data begins in the data file; 0 if it has none."""
+    return span(node)[0]

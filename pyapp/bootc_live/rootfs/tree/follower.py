@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterator
 from bootc_live.formats.tar.reader import Member, read_members
 from bootc_live.system.files import punch_hole
 
-# How many bytes the writer may be ahead of the reader.
-AHEAD = 32 * 2**20
+# How many bytes the writer may be ahead of the reader when it is given more to decode.
+AHEAD = 8 * 2**20
+# What it may write beyond that: its pipe and its buffers are full of data that is to be decoded, some 2 MiB.
+BEYOND = 5 * 2**20
 # Memory is freed in steps of this size: each call costs time.
 PUNCH_STEP = 4 * 2**20
 _UNKNOWN = 2**62

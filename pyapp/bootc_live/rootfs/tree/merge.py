@@ -37,6 +37,7 @@ _OPAQUE = b".wh..wh..opq"
 _AUFS = b".wh..wh."
 # Directories that are remembered by their names.
 _MOST_PARENTS = 2**16
+_MOST_TIMES = 2**12
 _DOTS = frozenset({b"", b".", b".."})
 # Attributes of the overlay file system would change what an overlay above shows.
 _FOREIGN_XATTR = b"trusted.overlay."
@@ -111,6 +112,7 @@ class Merging:
         self.root = new_directory()
         self._budget = Budget()
         self._left_out: Counter[str] = Counter()
+        self._times: dict[int, int] = {}
         # By kind: the attributes of the last member, the allowed ones, and the rest. Attributes of a global header are
         # one mapping for all members, and stay one.
         self._last: dict[str, tuple[Mapping[bytes, bytes], Mapping[bytes, bytes], Counter[str]]] = {}
@@ -270,14 +272,18 @@ class Merging:
             if member.extents is not None:
                 self._budget.spend("entries in the maps of sparse files", len(member.extents))
                 node.extents = tuple(Extent(part.start, part.length, base + part.data) for part in member.extents)
-        node.device = member.device
+        elif member.kind in ("char", "block"):
+            node.device = member.device
         return node
 
     def _describe(self, node: Node, member: Member) -> None:
         node.mode = member.mode
         node.uid = 0 if member.uid == _NOBODY else member.uid
         node.gid = 0 if member.gid == _NOBODY else member.gid
-        node.mtime, node.mtime_ns = member.mtime, member.mtime_ns
+        # Thousands of files have the same time: one number for all.
+        if len(self._times) == _MOST_TIMES:
+            self._times.clear()
+        node.mtime, node.mtime_ns = self._times.setdefault(member.mtime, member.mtime), member.mtime_ns
         if not 0 <= node.uid < 2**32 or not 0 <= node.gid < 2**32:
             raise ValueError(f"belongs to {node.uid}:{node.gid}, which is no user and group")
         if not -(2**63) <= node.mtime < 2**63:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -27,7 +28,8 @@ class Node:
 
     ``offset`` is where a regular file's data begins in the image's data file;
     ``extents`` replaces it for sparse files, with ``data`` in the same file.
-    ``place`` and ``links`` are set by its writer: the offset of the inode, and its number of names.
+    ``place`` and ``links`` are set by its writer: the offset of the inode, and its number of names. ``walked`` is set
+    by ``walk``.
     """
 
     kind: str
@@ -45,6 +47,7 @@ class Node:
     children: dict[bytes, Entry] | None = None
     place: int = 0
     links: int = 0
+    walked: int = 0
 
     @property
     def directory(self) -> dict[bytes, Entry]:
@@ -156,18 +159,39 @@ def resolve(root: Node, parts: list[bytes], layer: int | None, mtime: int = 0, b
     return stack[-1]
 
 
+_walks = itertools.count(1)
+
+
 def walk(root: Node) -> Iterator[Node]:
-    """Yield every inode of the tree once, the root first, children in byte order of their names."""
-    seen: set[int] = set()
+    """Yield every inode of the tree once, the root first, children in byte order of their names.
+
+    One walk of a tree ends before the next one begins.
+    """
+    # A mark in each node takes no memory, as a set of those that were seen would.
+    number = next(_walks)
     todo = [root]
     while todo:
         node = todo.pop()
-        if id(node) in seen:
+        if node.walked == number:
             continue
-        seen.add(id(node))
+        node.walked = number
         yield node
         if node.children:
             todo.extend(node.children[name].node for name in sorted(node.children, reverse=True))
+
+
+def linked(root: Node) -> set[int]:
+    """Return the identities of all inodes with several names."""
+    number, found, todo = next(_walks), set(), [root]
+    while todo:
+        for entry in todo.pop().directory.values():
+            node = entry.node
+            if node.children is not None:
+                todo.append(node)
+            elif node.walked == number:
+                found.add(id(node))
+            node.walked = number
+    return found
 
 
 def path_of(root: Node, wanted: Node) -> str:

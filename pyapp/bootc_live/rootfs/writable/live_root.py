@@ -80,7 +80,7 @@ class _Mounting:
         state = self._stack.enter_context(opened_state(self._parts, self._state_at, self._recorder))
         lower = self._root(built)
         self._etc(built, lower, state)
-        state = self._var(state, image.identity)
+        state = self._var(built, state, image.identity)
         return MountedRoot(self._top, image.source_text, state, tuple(self._unlabelled), image.config.process)
 
     def _root(self, built: BuiltRoot) -> str:
@@ -154,7 +154,7 @@ class _Mounting:
         else:
             enter(overlaid(etc, etc, "", place))
 
-    def _var(self, state: State | None, origin: str) -> State | None:
+    def _var(self, built: BuiltRoot, state: State | None, origin: str) -> State | None:
         var, enter = os.path.join(self._top, "var"), self._stack.enter_context
         if not (self._parts.var or self._parts.root) or not self._is_directory("var"):
             return state
@@ -164,7 +164,10 @@ class _Mounting:
             made, state = var_place(self._state_at, var, origin, state)
             enter(covered(var, made))
         else:
-            enter(seeded(var, self._ram("var", self._parts.var_size), "bootc.live.var.size="))
+            if built.var is not None:
+                enter(covered(var, built.var))
+            else:
+                enter(seeded(var, self._ram("var", self._parts.var_size), "bootc.live.var.size="))
             if self._forgets:
                 self._unlabelled.append("/var")
         return state

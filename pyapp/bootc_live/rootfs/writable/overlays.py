@@ -26,6 +26,8 @@ _OVERLAY_HINT = "use a kernel with the overlay file system"
 _SHARE_OF_RAM = 2
 # A file system with less free space counts as full.
 _NEARLY_NOTHING = 2**20
+# Attributes of an overlay's own.
+_NOTES = ("trusted.overlay.", "user.overlay.")
 
 
 @contextmanager
@@ -78,14 +80,18 @@ def seeded(where: str, place: str, limit: str) -> Iterator[str]:
     except RunError as error:
         if not is_full(place):
             raise
-        usage = os.statvfs(place)
-        raise OutOfMemoryError(
-            f"the image's /{os.path.basename(where)} does not fit into {mib(usage.f_blocks * usage.f_frsize)} of RAM: "
-            f"{error.message}",
-            hint=f"raise {limit}, or give the machine more memory",
-        ) from error
+        raise no_room_for(os.path.basename(where), place, error.message, limit) from error
     with covered(where, made):
         yield where
+
+
+def no_room_for(part: str, place: str, why: str, limit: str) -> OutOfMemoryError:
+    """Return the error for a ``part`` of the image that does not fit into the file system of ``place``."""
+    usage = os.statvfs(place)
+    return OutOfMemoryError(
+        f"the image's /{part} does not fit into {mib(usage.f_blocks * usage.f_frsize)} of RAM: {why}",
+        hint=f"raise {limit}, or give the machine more memory",
+    )
 
 
 @contextmanager
@@ -127,15 +133,20 @@ def copy_tree(source: str, target: str) -> None:
 
 
 def copy_attributes(source: str, target: str) -> None:
-    """Copy owner, mode, extended attributes and time of a directory to another one; raise OSError."""
+    """Copy owner, mode, extended attributes and time of a directory to another one; raise OSError.
+
+    What an overlay notes in attributes of its layers is about these alone.
+    """
     found = os.stat(source)
     os.chown(target, found.st_uid, found.st_gid)
     os.chmod(target, found.st_mode & 0o7777)
     for name in os.listxattr(source):
+        if name.startswith(_NOTES):
+            continue
         try:
             os.setxattr(target, name, os.getxattr(source, name))
         except OSError as error:
-            # Like cp: not every file system has every name space.
-            if error.errno != errno.EOPNOTSUPP:
+            # Like cp: not every file system has every name space. In a container, a policy may forbid to set labels.
+            if error.errno != errno.EOPNOTSUPP and not name.startswith("security."):
                 raise
     os.utime(target, ns=(found.st_atime_ns, found.st_mtime_ns))

@@ -21,6 +21,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NoReturn, Self
 
 from bootc_live.base import errors
@@ -109,24 +110,40 @@ def commit(function: Function, *arguments: Any, descriptors: Sequence[int] = ())
     return result
 
 
+def succeed_with(function: Function, *arguments: Any, descriptors: Sequence[int] = ()) -> None:
+    """Let the parent call a top-level function when this process has ended with 0, and return what that returns.
+
+    Its arguments are as those of ``call_in_parent``. Signals end the parent then as they end any process.
+    """
+    assert _parent is not None, "a child"
+    _parent.ask({"successor": name_of(function), "arguments": arguments}, descriptors)
+
+
 def run_in_child(work: Callable[[], int], *, last: bool = False) -> int:
     """Run ``work`` in a child and return its status; raises EndedError if a signal ended it.
 
-    ``last`` means that this process exits afterwards, so it ignores later signals.
+    ``last`` means that this process exits afterwards, so it ignores later signals. Raises what a function of
+    ``succeed_with`` raises.
     """
     _done.clear()
     ours, theirs = passing.socket_pair()
-    with _Signals(signal.SIG_IGN if last else None) as signals:
+    with Signals(signal.SIG_IGN if last else None) as signals:
         libc_call("prctl", _PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         parent, child = os.getpid(), os.fork()
         if child == 0:
             os.close(ours)
             _work(work, _Connection(theirs), parent, signals)
         os.close(theirs)
+        serving = _Parent(_Connection(ours), child, signals)
         try:
-            return _Parent(_Connection(ours), child, signals).wait()
+            status = serving.wait()
         finally:
             os.close(ours)
+    if status != 0 or serving.successor is None:
+        return status
+    for number in ENDING_SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
+    return int(serving.successor())
 
 
 class EndedError(Exception):
@@ -138,7 +155,7 @@ class EndedError(Exception):
         self.number = number
 
 
-class _Signals:
+class Signals:
     """Reads signals that end the program from a pipe."""
 
     def __init__(self, afterwards: signal.Handlers | None) -> None:
@@ -170,7 +187,7 @@ class _Signals:
         return os.read(self.read, 1)[0]
 
 
-def _work(work: Callable[[], int], connection: _Connection, parent: int, signals: _Signals) -> NoReturn:
+def _work(work: Callable[[], int], connection: _Connection, parent: int, signals: Signals) -> NoReturn:
     global _parent  # noqa: PLW0603
     code = 70
     try:
@@ -201,7 +218,7 @@ def unshare_mounts() -> None:
             raise
         # The root directory is not a mount point, as after chroot(2).
         with open("/proc/self/mountinfo", "rb") as file:
-            places = [_ESCAPED.sub(_unescaped, line.split(b" ")[4]) for line in file]
+            places = [unescaped(line.split(b" ")[4]) for line in file]
         for place in places:
             # A mount that another one covers cannot be reached, and nothing can be mounted on it.
             with suppress(OSError):
@@ -212,17 +229,19 @@ def _make_private(where: bytes, flags: int) -> None:
     libc_call("mount", b"none", where, None, flags, None)
 
 
-def _unescaped(character: re.Match[bytes]) -> bytes:
-    return bytes([int(character[1], 8)])
+def unescaped(field: bytes) -> bytes:
+    """Return what a field of proc_pid_mountinfo(5) means."""
+    return _ESCAPED.sub(lambda character: bytes([int(character[1], 8)]), field)
 
 
 class _Parent:
     """The parent: serves requests of the child and cleans up after it."""
 
-    def __init__(self, connection: _Connection, child: int, signals: _Signals) -> None:
+    def __init__(self, connection: _Connection, child: int, signals: Signals) -> None:
         self._connection, self._child, self._signals = connection, child, signals
         self._owned: dict[int, tuple[str, Any]] = {}
         self._ended_by = 0
+        self.successor: Callable[[], Any] | None = None
 
     def wait(self) -> int:
         """Serve the child until it ends; return its status."""
@@ -270,6 +289,9 @@ class _Parent:
             for descriptor in descriptors:
                 os.close(descriptor)
             answer = {"errno": errno.EMFILE, "message": os.strerror(errno.EMFILE), "name": None}
+        elif "successor" in request:
+            self.successor = partial(function_named(request["successor"]), *descriptors, *request["arguments"])
+            answer = {"result": None}
         elif "make" in request:
             answer = self._call(request["make"], request["arguments"])
             if "result" in answer:

@@ -22,7 +22,7 @@ class Started:
 
     def __init__(self, pid: int) -> None:
         """Watch a process that nobody has waited for."""
-        self._pid = pid
+        self.pid = pid
         self._handle = os.pidfd_open(pid)
         self._status: int | None = None
         self._waiting = threading.Lock()
@@ -38,7 +38,7 @@ class Started:
         with self._waiting:
             if self._status is None:
                 select.select([self._handle], [], [])
-                self._status = call_in_parent(_reap, self._pid)
+                self._status = call_in_parent(_reap, self.pid)
             return self._status
 
     def kill(self) -> None:
@@ -104,3 +104,24 @@ def _become(function: Callable[..., int], descriptors: tuple[int, ...], argument
 
 def _reap(pid: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+@contextmanager
+def in_foreground() -> Iterator[None]:
+    """Be in the foreground of the terminal for the block, in place of the parent, if the terminal is theirs."""
+    with suppress(OSError):
+        call_in_parent(give_terminal, os.getpgrp())
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            call_in_parent(give_terminal, 0)
+
+
+def give_terminal(group: int) -> None:
+    """Put a process group into the foreground of the terminal, 0 for this process's own."""
+    before = signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+    try:
+        os.tcsetpgrp(0, group or os.getpgrp())
+    finally:
+        signal.signal(signal.SIGTTOU, before)

@@ -84,20 +84,21 @@ class _Decoder:
 class Team:
     """Up to ``most`` processes that decode a file into ``target``, from byte ``begin`` to before ``end``.
 
-    The position in ``target`` tells how much is written.
+    The position in ``target`` tells how much is written. ``pause`` is called as ``wait`` of ``inflating``.
     """
 
     target: int
     begin: int
     end: int
     most: int
+    pause: Pause
     cleanup: ExitStack
     abandoned: threading.Event = field(default_factory=threading.Event)
     free: list[_Decoder] = field(default_factory=list)
     # In the order of their runs.
     busy: deque[_Decoder] = field(default_factory=deque)
 
-    def feed(self, chunks: Iterator[bytes], pause: Pause) -> None:
+    def feed(self, chunks: Iterator[bytes]) -> None:
         """Let the processes decode chunks. All are read even if they are damaged; raise as ``check_end``."""
         try:
             for run in runs(chunks):
@@ -108,7 +109,7 @@ class Team:
                     if not self.free and len(self.busy) == self.most:
                         self._collect()
                     self._begin(run)
-                pause(self.abandoned.is_set)
+                self.pause(self.abandoned.is_set)
                 if self.abandoned.is_set():
                     return
             self._collect_all()
@@ -168,7 +169,7 @@ class Team:
 
     def _decode_alone(self, pieces: Iterator[bytes]) -> None:
         """Decode pieces directly into the file."""
-        with inflating("zstd", pieces, self.target, self.begin, self.end) as inflater:
+        with inflating("zstd", pieces, self.target, self.begin, self.end, self.pause) as inflater:
             while not inflater.ended(_LOOK):
                 if self.abandoned.is_set():
                     raise ImageError("it was abandoned", hint=DAMAGED)
@@ -200,9 +201,9 @@ def inflating_frames(
     ``pause`` is called as ``wait`` of ``inflating``. Raise OSError if no process can be started.
     """
     with ExitStack() as cleanup, ThreadPoolExecutor(max_workers=1) as feeder:
-        team = Team(target, begin, end, min(most, MOST), cleanup)
+        team = Team(target, begin, end, min(most, MOST), pause, cleanup)
         try:
-            yield FramesInflater(feeder.submit(team.feed, chunks, pause))
+            yield FramesInflater(feeder.submit(team.feed, chunks))
         except BaseException:
             # Otherwise the feeder would wait for a process, or read on.
             team.abandon()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from bootc_live.config.model import Compression
 from bootc_live.formats.erofs import compressed as z_erofs
@@ -36,14 +36,24 @@ class Stored:
     """A file's data: from ``block`` on with its end ``inline`` behind the inode, or in ``pieces`` or ``extents``.
 
     Extents begin and end at multiples of ``chunk``, or with the file. ``blocks`` is the number of blocks in all.
+    ``used`` tells whether the tree has the file.
     """
 
     block: int = 0
     blocks: int = 0
     inline: bytes = b""
-    pieces: list[Piece] = field(default_factory=list)
+    pieces: Sequence[Piece] = ()
     extents: tuple[Extent, ...] | None = None
     chunk: int = 0
+    used: bool = False
+
+    def add(self, piece: Piece) -> None:
+        """Append a piece."""
+        # Most files have none or one: a list for each would take a megabyte.
+        if isinstance(self.pieces, list):
+            self.pieces.append(piece)
+        else:
+            self.pieces = [*self.pieces, piece]
 
 
 class FileStore:
@@ -157,7 +167,7 @@ class FileStore:
         future, data, stored, last = self._pending.popleft()
         packed = future.result()
         if last and packed is not None and len(packed) <= INLINE_LIMIT and len(packed) + _INDEX_OF_ONE < len(data):
-            stored.pieces.append(Piece(len(data), 0, 0, inline=packed))
+            stored.add(Piece(len(data), 0, 0, inline=packed))
         elif not stored.pieces and last and len(data) <= INLINE_LIMIT:
             stored.inline = data
         else:
@@ -165,7 +175,7 @@ class FileStore:
         if last and all(piece.raw for piece in stored.pieces) and stored.pieces:
             # Nothing became smaller: it is an uncompressed file with consecutive blocks.
             stored.block = stored.pieces[0].block
-            stored.pieces.clear()
+            stored.pieces = ()
 
     def _append(self, data: bytes, packed: bytes | None, stored: Stored) -> None:
         raw_blocks = -(-len(data) // self.block)
@@ -176,7 +186,7 @@ class FileStore:
         else:
             # The kernel expects the data at the end of its blocks.
             body = (packed or b"").rjust(blocks * self.block, b"\0")
-        stored.pieces.append(Piece(len(data), self._end >> self.block_bits, blocks, raw=raw))
+        stored.add(Piece(len(data), self._end >> self.block_bits, blocks, raw=raw))
         stored.blocks += blocks
         write_at(self.fd, self._end, body)
         self._end += len(body)

@@ -133,6 +133,8 @@ class ErofsBuilder:
         try:
             with about(f"the EROFS image of {image.resolved.source_text!r}"), space_for(self._fd):
                 metadata, size = self._write(keep_times=keep_times)
+                # Neither is needed again, and both are large.
+                self._merging, self._files = Merging(), {}
                 digest, tree = _hashed(self._fd, verity=verity)
                 if tree is not None:
                     write_at(self._fd, size, tree.packed)
@@ -150,17 +152,18 @@ class ErofsBuilder:
         )
 
     def _write(self, *, keep_times: bool) -> tuple[int, int]:
-        nodes = list(walk(self._merging.root))
         if not keep_times:
-            for node in nodes:
+            for node in walk(self._merging.root):
                 node.mtime = node.mtime_ns = 0
-        self._forget_hidden(nodes)
+        self._forget_hidden()
         return write_image(self._merging.root, self._store, self._files)
 
-    def _forget_hidden(self, nodes: list[Node]) -> None:
+    def _forget_hidden(self) -> None:
         """Free what upper layers replaced or removed."""
-        seen = {node.offset for node in nodes if node.kind == "file"}
-        for offset in self._files.keys() - seen:
+        for node in walk(self._merging.root):
+            if node.kind == "file" and node.offset in self._files:
+                self._files[node.offset].used = True
+        for offset in [offset for offset, stored in self._files.items() if not stored.used]:
             self._store.forget(self._files.pop(offset))
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import errno
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from bootc_live.formats.erofs.structures import TYPES, device_number, xattr_body
-from bootc_live.rootfs.tree.data import Data, span
+from bootc_live.rootfs.tree.data import Data, begin_of, span
 from bootc_live.rootfs.tree.merge import Warn
-from bootc_live.rootfs.tree.node import Node, path_of
+from bootc_live.rootfs.tree.node import Node, linked, path_of
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 # Modes for calls that create something; the others are set once the owner is right.
@@ -28,14 +28,14 @@ _LARGE = 3000
 _NANO = 1_000_000_000
 
 
-def write_files(root: Node, directory: str, data_fd: int, warn: Warn) -> None:
-    """Write the files of a merged tree to an empty directory; the data file is used up.
+def write_files(root: Node, directory: str, data_fd: int, warn: Warn, kept: Iterable[Node] = ()) -> None:
+    """Write the files of a merged tree to an empty directory; the data file is used up but for that of ``kept``.
 
     ``warn`` is told what the file system does not support. Raise OSError, with the path in the tree as its file name,
     and ValueError that begins with that path for what Linux cannot represent.
     """
     with _open_directories(root, directory) as directories, _umask(0):
-        writer = _Writer(root, directories, Data(data_fd))
+        writer = _Writer(root, directories, Data(data_fd, kept))
         try:
             writer.write()
         except ValueError as error:
@@ -129,6 +129,8 @@ class _Writer:
         self._root = root
         self._parents = directories
         self._data = data
+        # The first names of inodes with several names.
+        self._linked = linked(root)
         self._first: dict[int, _Place] = {}
         self._directories: list[Node] = []
         self._full: list[_Place] = []
@@ -167,7 +169,9 @@ class _Writer:
                 elif id(node) in self._first:
                     self._links.append(_Place(node, parent, name))
                 else:
-                    self._first[id(node)] = place = _Place(node, parent, name)
+                    place = _Place(node, parent, name)
+                    if id(node) in self._linked:
+                        self._first[id(node)] = place
                     if node.kind == "file" and span(node)[1]:
                         self._full.append(place)
                     else:
@@ -196,16 +200,15 @@ class _Writer:
 
     def _contents(self) -> None:
         """Create the files with data, in the order of the data file."""
-        spans = sorted((*span(place.node), index) for index, place in enumerate(self._full))
-        self._data.drop_garbage([(begin, end) for begin, end, _ in spans])
-        # If a layer occurs twice, two files share their data: the next one may begin where this one does.
-        needed = [begin for begin, _, _ in spans[1:]] + [spans[-1][1]] if spans else []
-        for (_, _, index), after in zip(spans, needed, strict=True):
-            place = self._full[index]
+        self._full.sort(key=lambda place: begin_of(place.node))
+        self._data.drop_garbage(place.node for place in self._full)
+        for number, place in enumerate(self._full, 1):
             self.at = node = place.node
+            # If a layer occurs twice, two files share their data: the next one may begin where this one does.
+            needed = begin_of(self._full[number].node) if number < len(self._full) else span(node)[1]
             fd = os.open(place.name, _NEW, node.mode & _PLAIN, dir_fd=self._parents.fd(place.parent))
             try:
-                self._data.copy(node, fd, after)
+                self._data.copy(node, fd, needed)
                 self._describe_file(node, fd)
             finally:
                 os.close(fd)

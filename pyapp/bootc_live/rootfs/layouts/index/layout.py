@@ -26,7 +26,7 @@ from bootc_live.image.verified import VerifiedImage
 from bootc_live.rootfs.layouts.built import BuiltRoot, Finishing, cannot_hold, mounted_image, unchanged
 from bootc_live.rootfs.layouts.erofs.chunks import ChunkMap, MapBudget, chunk_map, node_chunk
 from bootc_live.rootfs.layouts.erofs.writer import NO_ROOM, Body, Geometry, Room, write_tree
-from bootc_live.rootfs.tree.data import Data, span
+from bootc_live.rootfs.tree.data import Data
 from bootc_live.rootfs.tree.merge import LayersRead, Warn, merge, unsaid
 from bootc_live.rootfs.tree.node import Node, walk
 from bootc_live.system.files import space_for, write_at
@@ -51,7 +51,7 @@ def index_root(
         with about(f"the file system's metadata of {image.resolved.source_text!r}"), space_for(fd):
             # Free what upper layers hide, and what is between files.
             nodes = list(walk(root))
-            Data(fd).drop_garbage(sorted([span(node) for node in nodes if node.kind == "file"]))
+            Data(fd).drop_garbage(nodes)
             # The loop device ends at whole sectors; a tar from some tools does not.
             os.ftruncate(fd, -(-os.fstat(fd).st_size // _PAGE) * _PAGE)
             metadata = write_metadata(nodes, fd, METADATA_ROOM, image.size)

@@ -1,0 +1,1 @@
+"""Landing in a container: the next root of one, and its init."""

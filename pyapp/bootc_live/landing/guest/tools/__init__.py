@@ -1,0 +1,1 @@
+"""What hooks of a container's boot call by name."""
