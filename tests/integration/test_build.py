@@ -168,6 +168,22 @@ def test_program_of_the_last_image_that_has_one(program: ForkedProgram, tmp_path
         assert config["config"] == expected
 
 
+def test_label_of_one_archive(program: ForkedProgram, tmp_path: Path) -> None:
+    """Of two archives, each with two images; the other one gives its latest."""
+    for name in ("a", "b"):
+        images = [
+            Image([Layer(layer(file(f"etc/{name}-{ref}", ref)))], architecture=HERE, ref=ref)
+            for ref in ("latest", "v2")
+        ]
+        write_archive(tmp_path / f"{name}.oci", *images)
+    tar, one, other = tmp_path / "out.tar", tmp_path / "a.oci", tmp_path / "b.oci"
+    program.run("build", one, other, "--label", f"{other}=v2", "--rootfs-output", tar).good()
+    names = subprocess.run(["tar", "-tf", tar], check=True, stdout=subprocess.PIPE, text=True).stdout.split()
+    assert sorted(name for name in names if "-" in name) == ["./etc/a-latest", "./etc/b-v2"]
+    told = program.run("build", one, other, "--label", "v2", "--rootfs-output", tmp_path / "2.tar").error()
+    assert "'v2' may be meant for several archives" in told
+
+
 def test_layers_of_registries_are_fetched_once(program: ForkedProgram, plain: Registry, tmp_path: Path) -> None:
     plain.put(write_layout(tmp_path / "l", Image([Layer(LOWER), Layer(TOP)], architecture=HERE)), "os/build", "1")
     source = f"docker://{plain.host}/os/build:1"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import re
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.lib.archive_servers import Stored, archive_server
 from tests.lib.oci_writer import Image, Layer, sha256, write_archive
 from tests.lib.program import ENVIRONMENT, Ended, Program
 from tests.lib.small_image import HERE
@@ -97,6 +99,24 @@ def test_what_the_image_says(program: Program, tools: Path, tmp_path: Path) -> N
     lines = ended.stdout.splitlines()
     assert {"/home/joe", "A=b c", "HOME=/home/joe"} <= set(lines)
     assert contained(program, archive, tools, "--command", "echo only $0").good().stdout == "only sh\n"
+
+
+def test_directory_that_is_made(program: Program, tools: Path, tmp_path: Path) -> None:
+    """As container engines make it; where nothing can be made, it is said."""
+    tar = layer(directory("empty/"))
+    process = {"Cmd": ["readlink", "/proc/self/cwd"], "WorkingDir": "/srv/not/there"}
+    config = {"architecture": HERE, "os": "linux", "config": process, "rootfs": {"diff_ids": [sha256(tar)]}}
+    archive = write_archive(tmp_path / "a.oci", Image([Layer(tar)], config=json.dumps(config).encode()))
+    assert contained(program, archive, tools).good().stdout == "/srv/not/there\n"
+    assert "cannot be made" in contained(program, archive, tools, "--cmdline", "rw=0").error()
+
+
+@pytest.mark.parametrize("on_exit", ["reboot", "poweroff", "return", "shell"])
+def test_what_follows_its_end(on_exit: str, program: Program, tools: Path) -> None:
+    """A rehearsal ends, with a shell before that if it is wanted; the status is the program's."""
+    ended = contained(program, tools, "--on-exit", on_exit, "--", "sh", "-c", "exit 7")
+    assert ended.status == 7, ended.stderr
+    assert ("'sh' has ended with 7" in ended.stderr) == (on_exit == "shell")
 
 
 def test_init_is_the_first_process(program: Program, tools: Path, tmp_path: Path) -> None:
@@ -237,6 +257,8 @@ def test_terminal_of_its_own(program: Program, tools: Path, tmp_path: Path) -> N
         (("--entrypoint", "nosuch"), "has no program 'nosuch'"),
         (("--entrypoint", "foreign"), "is not made for this machine"),
         (("--via", "soft-reboot"), "--contain replaces nothing"),
+        (("--release-old-root",), "--contain replaces nothing"),
+        (("--on-exit", "shell", "--entrypoint", "/sbin/init"), "--on-exit is for programs that are no init"),
         (("--cmdline", "bootc.trust.require=signature"), "is not used"),
         (("--cmdline", "bootc.trust.key=/no/such/key.pub"), "/no/such/key.pub"),
         (("--cmdline", "root=bootc-live:/x"), "has root= or bootc.kexec"),
@@ -247,7 +269,20 @@ def test_refused(words: tuple[str, ...], said: str, program: Program, tools: Pat
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin/foreign").write_bytes(elf(8))
     (tmp_path / "bin/foreign").chmod(0o755)
+    (tmp_path / "sbin").mkdir()
+    (tmp_path / "sbin/init").symlink_to("/bin/sh")
     assert said in contained(program, tools, tmp_path, *words).error()
+
+
+def test_dry_run_says_what_it_fetched(program: Program, tmp_path: Path) -> None:
+    """All of a compressed archive; of another one at the same place, only what it has beside its layers."""
+    noise = layer(directory("sbin/"), file("sbin/init", elf(62), mode=0o755), file("noise", os.urandom(4 << 20)))
+    plain = write_archive(tmp_path / "a.oci", Image([Layer(noise)], architecture=HERE)).read_bytes()
+    for content, said in ((gzip.compress(plain, 1), True), (plain, False)):
+        with archive_server(Stored(content)) as server:
+            ended = contained(program, server.url(), "--dry-run").good()
+            assert ("MiB were fetched for the plan" in ended.stderr) == said, ended.stderr
+            assert (server.sent > 4 << 20) == said
 
 
 def test_command_that_cannot_be_started(program: Program, tools: Path) -> None:

@@ -18,8 +18,11 @@ PROCESS_MODULE = f"{PACKAGE}/system/run.py"
 EXIT_MODULE = f"{PACKAGE}/__main__.py"
 # Begin and end processes that are this program itself: the child that works, and those that decompress.
 GUARD_MODULES = {f"{PACKAGE}/system/cleanup/guard.py", f"{PACKAGE}/system/cleanup/processes.py"}
-# Start the first processes of namespaces, and become programs there.
-CONTAIN_MODULES = {f"{PACKAGE}/landing/pivot/contain/{name}.py" for name in ("contain", "supervisor")}
+# Start the first processes of namespaces and of machines, and become programs there.
+CONTAIN_MODULES = {
+    f"{PACKAGE}/landing/pivot/{name}.py"
+    for name in ("contain/contain", "first/main", "first/start", "first/supervisor")
+}
 # Lets the kernel begin a program to see whether it would, and ends without returning: its root is gone.
 TAKEOVER_MODULE = f"{PACKAGE}/landing/pivot/takeover/switch.py"
 # Start processes beside the first one of a container, and become programs in it.

@@ -41,6 +41,22 @@ def test_the_same_file_for_another_verb(tmp_path: Path) -> None:
     assert not hasattr(arguments, "headless")
 
 
+@pytest.mark.parametrize(
+    ("said", "words", "kept", "released"),
+    [
+        ("keep-old-root: /old", [], "/old", False),
+        ("keep-old-root: /old", ["--release-old-root"], None, True),
+        ("release-old-root: true", [], None, True),
+        ("release-old-root: true", ["--keep-old-root"], "/mnt/oldroot", False),
+    ],
+)
+def test_old_root(said: str, words: list[str], kept: str | None, released: bool, tmp_path: Path) -> None:
+    """The command line decides."""
+    arguments = parse_arguments(["pivot", "a", "--config", write(tmp_path, said), *words])
+    add_from_file(arguments)
+    assert (arguments.keep_old_root, arguments.release_old_root) == (kept, released)
+
+
 @pytest.mark.parametrize("text", ["", "# nothing\n", "{}"])
 def test_nothing(text: str, tmp_path: Path) -> None:
     arguments = parse_arguments(["build", "a", "--config", write(tmp_path, text)])
@@ -53,6 +69,9 @@ def test_nothing(text: str, tmp_path: Path) -> None:
     [
         ("sources: a\nheadless: 1\nforce: true\n", ("'force' is unknown", "'sources' is not a list", "'headless'")),
         ("sources: [1]\n", ("'sources' is not a list of texts",)),
+        ("via: magic\non-exit: [reboot]\n", ("'via' is not one of soft-reboot", "'on-exit' is not a text")),
+        ("on-exit: sleep\n", ("'on-exit' is not one of reboot, poweroff, shell, return",)),
+        ("keep-old-root: /old\nrelease-old-root: true\n", ("both keeps and releases the old root",)),
         ("- a\n", ("is not a mapping",)),
         ("a: [\n", ("is not YAML",)),
         ("!!python/object/apply:os.system [true]\n", ("is not YAML",)),

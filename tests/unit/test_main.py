@@ -128,3 +128,13 @@ def test_a_file_that_cannot_be_written_hides_no_error(capfd: pytest.CaptureFixtu
     assert "'rw=x' is not a boolean" in said
     assert "cannot write to '/nonexistent/log'" in said
     assert main(["boot", "--cmdline", "rw=x", "--errors-to", "/dev/full"]) == 1
+
+
+@pytest.mark.parametrize(
+    "argv", [[], ["nosuch"], ["pivot"], ["pivot", "a", "--no-keep-old-root"], ["build", "--nosuch"]]
+)
+def test_wrong_usage_is_a_failure(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(argv)
+    assert ended.value.code == 2
+    assert "bootc-live" in capsys.readouterr().err

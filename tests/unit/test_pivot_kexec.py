@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from bootc_live.base.errors import LandingError
+from bootc_live.base.errors import ConfigError, LandingError
 from bootc_live.base.log import Recorder
+from bootc_live.cli.options.parser import parse_arguments
+from bootc_live.cli.pivot import refuse_for_kernel
 from bootc_live.config.model import Kexec
 from bootc_live.landing.pivot import by_kexec
 from bootc_live.landing.pivot.by_kexec import PivotByKexec, next_kernel_cmdline
@@ -69,3 +71,27 @@ def test_stays_loaded(kept: bool, monkeypatch: pytest.MonkeyPatch) -> None:
         by_kexec.stop_for_next_kernel()
     kexec._unload()
     assert len(calls) == (0 if kept else 1)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--on-exit", "shell"], "--on-exit is not possible with '--via kexec'"),
+        (["--keep-old-root"], "--keep-old-root is not possible"),
+        (["--rollback-after", "5m"], "--rollback-after is not possible"),
+        (["--flush-firewall"], "--flush-firewall is not possible"),
+        (["--tailscale-authkey-file", "key"], "--tailscale-authkey-file is not possible"),
+        (["--entrypoint", "sh"], "--entrypoint is not possible"),
+        (["--", "sh"], "--command is not possible"),
+        (["--headless"], "nobody can know whether"),
+    ],
+)
+def test_options_that_another_kernel_does_not_know(words: list[str], said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        refuse_for_kernel(parse_arguments(["pivot", "a", "--via", "kexec", *words]))
+    assert said in caught.value.message
+
+
+def test_options_for_another_kernel() -> None:
+    words = ["--release-old-root", "--headless", "--yes-i-have-a-console", "--cmdline", "rw"]
+    refuse_for_kernel(parse_arguments(["pivot", "a", "--via", "kexec", *words]))

@@ -10,7 +10,7 @@ import pytest
 
 from bootc_live.base.errors import LandingError
 from bootc_live.formats.oci.manifest import Process, parse_config
-from bootc_live.landing.pivot.program import Program, ProgramWish, find_program
+from bootc_live.landing.pivot.program import Program, ProgramWish, find_program, make_directory
 
 MACHINES = {"x86_64": 62, "aarch64": 183}
 
@@ -79,17 +79,26 @@ def found(root: Path, process: Process, wanted: ProgramWish | None = None) -> Pr
         (Process(cmd=("./run",), working_dir="/opt/app"), ProgramWish(), "/opt/app/./run", ("./run",)),
         (Process(cmd=("run",), env=("PATH=/opt/app",)), ProgramWish(), "/opt/app/run", ("run",)),
         (Process(cmd=("/bin/linked",)), ProgramWish(), "/bin/linked", ("/bin/linked",)),
-        (Process(), ProgramWish(), "/usr/lib/systemd/systemd", ("/usr/lib/systemd/systemd",)),
+        (Process(), ProgramWish(), "/sbin/init", ("/sbin/init",)),
     ],
 )
 def test_program(process: Process, wanted: ProgramWish, path: str, argv: tuple[str, ...], root: Path) -> None:
     program = found(root, process, wanted)
     assert (program.path, program.argv) == (path, argv)
-    assert program.init == ("systemd" in path)
+    assert program.init == ("init" in path)
 
 
 def test_init_by_a_link(root: Path) -> None:
-    assert found(root, Process(cmd=("/sbin/init",))).init
+    program = found(root, Process(cmd=("/sbin/init",)))
+    assert (program.init, program.systemd) == (True, True)
+
+
+@pytest.mark.parametrize("name", ["openrc-init", "runit-init"])
+def test_inits_that_are_not_called_so(name: str, root: Path) -> None:
+    (root / "usr/sbin" / name).write_bytes(OURS)
+    (root / "usr/sbin" / name).chmod(0o755)
+    program = found(root, Process(), ProgramWish(f"/sbin/{name}"))
+    assert (program.init, program.systemd) == (True, False)
 
 
 @pytest.mark.parametrize(
@@ -104,6 +113,7 @@ def test_init_by_a_link(root: Path) -> None:
         (Process(cmd=("foreign",)), "'foreign' of 'docker://image' is not made for this machine"),
         (Process(cmd=("sh",), user="nobody"), "runs as 'nobody', which it does not have"),
         (Process(cmd=("sh",), user="joe:nogroup"), "runs as 'joe:nogroup', which it does not have"),
+        (Process(cmd=("sh",), working_dir="/usr/bin/data"), "is to run in '/usr/bin/data', which is no directory"),
         (Process(fault="its Cmd is not a list of texts"), "cannot be run: its Cmd is not a list"),
     ],
 )
@@ -137,7 +147,9 @@ def test_environment_and_directory(root: Path) -> None:
     assert program.environment["HOME"] == "/home/joe"
     assert "odd" not in program.environment
     assert "/usr/bin" in program.environment["PATH"].split(":")
-    assert program.directory == "/"
+    assert program.directory == "/missing"
+    make_directory(str(root), program, "docker://image")
+    assert (root / "missing").is_dir()
     assert found(root, Process(cmd=("sh",), working_dir="opt/app")).directory == "/opt/app"
 
 

@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 
 from bootc_live.landing.pivot.network import Interface
+from bootc_live.landing.pivot.program import Program
 from bootc_live.landing.pivot.units import CONFIRMED, is_enabled, rollback_units, written_files
 from bootc_live.landing.pivot.way_back import way_back
 from tests.unit.test_pivot_program import MACHINES, elf
 
 HERE = [Interface("eth0", "52:54:00:12:34:56", ("192.0.2.7/24",))]
+SYSTEMD = Program("/sbin/init", ("/sbin/init",), {}, init=True, systemd=True)
 UNIT = "etc/systemd/system/multi-user.target.wants/ssh.service"
 
 
@@ -39,7 +41,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_reachable(root: Path) -> None:
-    assert way_back(str(root), HERE).how == "ssh as root, at 192.0.2.7"
+    assert way_back(str(root), HERE, SYSTEMD).how == "ssh as root, at 192.0.2.7"
 
 
 def _config(root: Path, text: str) -> None:
@@ -72,7 +74,7 @@ LACKS: dict[str, tuple[Callable[[Path], object], str]] = {
 def test_unreachable(name: str, root: Path) -> None:
     change, said = LACKS[name]
     change(root)
-    found = way_back(str(root), HERE)
+    found = way_back(str(root), HERE, SYSTEMD)
     assert found.how == ""
     (lack,) = found.lacks
     assert lack.startswith(said)
@@ -80,21 +82,21 @@ def test_unreachable(name: str, root: Path) -> None:
 
 def test_another_user(root: Path) -> None:
     _users(root)
-    assert way_back(str(root), HERE).how == "ssh as joe, at 192.0.2.7"
+    assert way_back(str(root), HERE, SYSTEMD).how == "ssh as joe, at 192.0.2.7"
 
 
 def test_the_first_value_counts(root: Path) -> None:
     _config(root, "PermitRootLogin prohibit-password\n")
     (root / "etc/ssh/sshd_config").write_text("PermitRootLogin no\n")
-    assert way_back(str(root), HERE).how
+    assert way_back(str(root), HERE, SYSTEMD).how
 
 
 def test_no_network(root: Path) -> None:
-    assert way_back(str(root), []).lacks == ("the machine has no address on a network",)
+    assert way_back(str(root), [], SYSTEMD).lacks == ("the machine has no address on a network",)
 
 
 def test_nothing_at_all(tmp_path: Path) -> None:
-    assert len(way_back(str(tmp_path), []).lacks) == 3
+    assert len(way_back(str(tmp_path), [], SYSTEMD).lacks) == 3
 
 
 def test_enabled_by_the_vendor(tmp_path: Path) -> None:
@@ -118,6 +120,18 @@ def test_files_and_links_are_removed_where_the_block_fails(tmp_path: Path) -> No
     assert (tmp_path / "a/b").read_text() == "content"
 
 
+def test_files_and_links_that_were_there_are_there_again(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("before")
+    (tmp_path / "file").chmod(0o640)
+    (tmp_path / "link").symlink_to("before")
+    with suppress(KeyError), written_files({str(tmp_path / "file"): "-> new", str(tmp_path / "link"): "new"}):
+        assert (tmp_path / "link").read_text() == "new"
+        raise KeyError
+    assert (tmp_path / "file").read_text() == "before"
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o640
+    assert os.readlink(tmp_path / "link") == "before"
+
+
 def test_units_that_go_back() -> None:
     units = rollback_units(300)
     (timer,) = (content for path, content in units.items() if path.endswith("system/bootc-live-rollback.timer"))
@@ -125,3 +139,20 @@ def test_units_that_go_back() -> None:
     assert sum(content == "-> ../bootc-live-rollback.timer" for content in units.values()) == 2
     (service,) = (content for path, content in units.items() if path.endswith(".service"))
     assert {f"ConditionPathExists=!{CONFIRMED}", "SuccessAction=reboot-force"} <= set(service.splitlines())
+
+
+@pytest.mark.parametrize("name", ["etc/rc2.d/S02ssh", "etc/runlevels/default/sshd", "etc/service/dropbear/run"])
+def test_started_by_another_init(name: str, root: Path) -> None:
+    other = Program("/sbin/init", ("/sbin/init",), {}, init=True)
+    (root / UNIT).unlink()
+    assert "nothing starts its ssh server" in way_back(str(root), HERE, other).lacks[0]
+    (root / name).parent.mkdir(parents=True)
+    (root / name).touch()
+    assert way_back(str(root), HERE, other).how
+
+
+def test_a_program_that_is_no_init(root: Path) -> None:
+    """Only if it is the ssh server itself, it is known to be one."""
+    assert way_back(str(root), HERE, Program("/usr/sbin/sshd", ("sshd", "-D"), {})).how
+    found = way_back(str(root), HERE, Program("/opt/run", ("run",), {}))
+    assert found.lacks == ("'run' is to run, which may not start its ssh server",)

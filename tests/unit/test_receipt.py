@@ -99,6 +99,12 @@ def test_a_failure_takes_it_back(error: type[BaseException], receipt: dict[str, 
     with pytest.raises(error), written_receipt(receipt, str(path)):
         raise error
     assert not path.exists()
+    # That of the system which goes on.
+    path.write_text("before")
+    with pytest.raises(error), written_receipt(receipt, str(path)):
+        raise error
+    assert path.read_text() == "before"
+    assert not list(tmp_path.glob("*.part"))
 
 
 @pytest.mark.parametrize("path", ["/dev/full/receipt.json", "/proc/nowhere/receipt.json"])

@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -37,7 +39,13 @@ UNSECURE = "--unsecure --yes"
 @pytest.fixture(scope="module")
 def image(stage: Stage) -> Path:
     """The image of a machine that can pivot."""
-    return machine_image(stage.directory / "pivot")
+    return _shared_image(stage.directory)
+
+
+@cache
+def _shared_image(directory: Path) -> Path:
+    """The same one for all modules."""
+    return machine_image(Path(tempfile.mkdtemp(prefix="pivot-", dir=directory)))
 
 
 def machine_image(directory: Path) -> Path:
@@ -71,13 +79,13 @@ def source(stage: Stage, tag: str) -> str:
     return f"docker://{stage.http}/os/live:{tag}"
 
 
-def arrive(guest: BaseGuest, file: str) -> Host:
-    """The machine as soon as it answers from a root that has a file."""
+def arrive(guest: BaseGuest, file: str, up: Callable[[Host], bool] | None = None) -> Host:
+    """The machine as soon as it answers from a root that has a file, and is up: by default, what systemd says."""
     deadline = time.monotonic() + SECONDS
     while True:
         try:
             host = connect(guest)
-            if host.run_test("test -e %s", file).rc == 0 and _running(host):
+            if host.run_test("test -e %s", file).rc == 0 and (up or running)(host):
                 return host
         except RuntimeError:
             # It has just let go of the connection.
@@ -86,7 +94,12 @@ def arrive(guest: BaseGuest, file: str) -> Host:
         time.sleep(0.2)
 
 
-def _running(host: Host) -> bool:
+def booted(_: Host) -> bool:
+    """For a root without systemd."""
+    return True
+
+
+def running(host: Host) -> bool:
     return host.run("systemctl is-system-running").stdout.strip() in ("running", "degraded")
 
 
@@ -99,18 +112,6 @@ def held(host: Host, image: str) -> bool:
     """Whether a loop device has an image file."""
     listed = host.check_output("losetup --noheadings --output BACK-INO,BACK-MAJ:MIN")
     return image.split() in [line.split() for line in listed.splitlines()]
-
-
-def state(host: Host) -> list[str]:
-    """What a pivot that is refused leaves as it was: services, mounts, processes, files below /run."""
-    commands = (
-        "systemctl list-units --type=service --state=running --no-legend --plain | cut -d ' ' -f 1",
-        "systemctl show --property=MainPID ssh.service systemd-networkd.service dbus.service",
-        "findmnt --list --noheadings --output TARGET,SOURCE",
-        "find /run -xdev ! -path '/run/systemd/*' ! -path '/run/log/*' ! -path '/run/user*' ! -name agetty.reload",
-        "ps -e --no-headers -o args | grep -e bootc-live -e nobody | grep -v grep || true",
-    )
-    return [line for command in commands for line in host.check_output(command).splitlines()]
 
 
 @in_namespaces
@@ -164,59 +165,6 @@ def test_old_root_is_shown_where_that_is_asked_for(guest: BaseGuest, stage: Stag
     assert held(after, before_it)
 
 
-REFUSED = (
-    ("{foreign} --entrypoint /no/such/program", "has no program '/no/such/program'"),
-    ("{foreign} --entrypoint sh", "which is no init"),
-    ("docker://10.0.2.2:{closed}/os/live:stable --cmdline bootc.live.retry.tries=1", "/os/live:stable"),
-    ("docker://{http}/os/live@sha256:" + "0" * 64, "sha256:" + "0" * 64),
-    ("docker://{damaged}/os/live:stable", "it must be sha256:"),
-    ("{foreign} --cmdline bootc.live.size=8M", "does not fit into memory"),
-    ("{foreign} --key /etc/ssh/sshd_config", "/etc/ssh/sshd_config"),
-    ("/usr/share", "has no init"),
-    ("{foreign} /root/masked --headless --detached", "nothing starts its ssh server"),
-    ("{foreign} --via kexec", "this kernel has no kexec"),
-    ("{foreign} --via magic", "invalid choice"),
-    ("{foreign} --rollback-after soon", "--rollback-after soon"),
-)
-
-
-@in_namespaces
-def test_what_is_refused_changes_nothing(guest: BaseGuest, stage: Stage) -> None:
-    host = connect(guest)
-    units = "/root/masked/etc/systemd/system"
-    host.check_output(f"mkdir -p {units} && ln -s /dev/null {units}/ssh.service")
-    before = state(host)
-    names = {"foreign": source(stage, "foreign"), "http": stage.http, "damaged": stage.damaged, "closed": stage.closed}
-    for words, said in REFUSED:
-        ended = host.run(f"bootc-live pivot {words.format(**names)} {UNSECURE}")
-        assert ended.rc in (1, 2), words
-        assert said in ended.stderr, ended.stderr
-    asked = host.run(f"bootc-live pivot {names['foreign']} --unsecure </dev/null")
-    assert (asked.rc, "nobody can be asked" in asked.stderr) == (1, True)
-    planned = host.run(f"bootc-live pivot {names['foreign']} --unsecure --dry-run --json")
-    assert json.loads(planned.stdout)["manifest_digest"] == stage.digests["foreign"]
-    assert state(host) == before
-
-
-@in_namespaces
-@pytest.mark.parametrize("name", ["INT", "TERM", "KILL"])
-def test_ended_before_the_switch(name: str, guest: BaseGuest, stage: Stage) -> None:
-    """While it waits for a registry that accepts and says nothing, and while it waits for an answer to its question."""
-    host = connect(guest)
-    before = state(host)
-    silent = f"docker://{stage.places['silent'].host}/os/live:stable --unsecure --yes"
-    asking = f"{source(stage, 'foreign')} --unsecure"
-    for words in (silent, asking):
-        argv = f"script --quiet --return --command 'exec bootc-live pivot {words}' /dev/null"
-        ended = host.run(f"timeout --signal={name} 3 {argv}; echo status $?")
-        assert "status 0" not in ended.stdout, ended.stdout
-    deadline = time.monotonic() + SECONDS
-    while changed := set(state(host)) ^ set(before):
-        # The kernel takes mounts with the process that held their namespace.
-        assert time.monotonic() < deadline, changed
-        time.sleep(0.2)
-
-
 def installed(kind: Kind, image: Path, disk: Path, *cache: Path) -> BaseGuest:
     """A machine on a disk, prepared for a pivot if it has a cache."""
     in_builder("tests/vm/make-installed", image, disk, *cache)
@@ -226,6 +174,30 @@ def installed(kind: Kind, image: Path, disk: Path, *cache: Path) -> BaseGuest:
         return UmlGuest(Kernel(initrds=[OUT / "initrd.img"], append=f"root=/dev/ubda rw {drivers}"), kept=[disk])
     start = Kernel(initrds=[OUT / "initrd.img"], append="root=LABEL=ROOT rw")
     return Guest(start, extra=["-drive", f"file={disk},format=raw,if=virtio,cache=unsafe"])
+
+
+def partition_anew(host: Host, disk: str) -> None:
+    """Write a table with one partition over a disk; the kernel reads it only if nobody has the disk open."""
+    # One partition from sector 2048 on, in a DOS table.
+    entry = "\\0\\0\\0\\0\\203\\0\\0\\0\\0\\010\\0\\0\\0\\020\\0\\0"
+    host.check_output(f"dd if=/dev/zero of={disk} bs=512 count=4 && printf '{entry}' | dd of={disk} bs=1 seek=446")
+    host.check_output(f"printf '\\125\\252' | dd of={disk} bs=1 seek=510 && blockdev --rereadpt {disk}")
+    assert "part" in host.check_output(f"lsblk --noheadings --output TYPE {disk}")
+
+
+def test_disk_is_released(image: Path, stage: Stage) -> None:
+    """Nothing holds the disk of the old root, and nothing has to be unmounted."""
+    with installed(own_kernel(), image, image.with_name("released-disk")) as machine:
+        machine.wait_ready(SECONDS)
+        host = connect(machine)
+        disk = host.check_output("findmnt --noheadings --output SOURCE /")
+        both = host.run(f"bootc-live pivot {source(stage, 'foreign')} {UNSECURE} --release-old-root --keep-old-root")
+        assert (both.rc, "not allowed with argument" in both.stderr) == (2, True)
+        told = host.run(f"bootc-live pivot {source(stage, 'foreign')} {UNSECURE} --release-old-root")
+        assert told.rc == 0, told.stderr
+        host = arrive(machine, "/etc/foreign")
+        assert host.run(f"findmnt --source {disk}").rc != 0
+        partition_anew(host, disk)
 
 
 @pytest.mark.parametrize("kind", [own_kernel(), pytest.param(Kind.QEMU, marks=pytest.mark.long, id="in QEMU")])
@@ -245,15 +217,11 @@ def test_installed_machine(kind: Kind, image: Path, stage: Stage) -> None:
         assert "systemd stops all services" in host.check_output("cat /run/bootc-live-pivot.log")
         assert host.run(f"blockdev --rereadpt {disk}").rc != 0
         host.check_output("umount --recursive /mnt/oldroot")
-        # One partition from sector 2048 on, in a DOS table.
-        entry = "\\0\\0\\0\\0\\203\\0\\0\\0\\0\\010\\0\\0\\0\\020\\0\\0"
-        host.check_output(f"dd if=/dev/zero of={disk} bs=512 count=4 && printf '{entry}' | dd of={disk} bs=1 seek=446")
-        host.check_output(f"printf '\\125\\252' | dd of={disk} bs=1 seek=510 && blockdev --rereadpt {disk}")
-        assert "part" in host.check_output(f"lsblk --noheadings --output TYPE {disk}")
+        partition_anew(host, disk)
         timer = host.check_output("systemctl show --property=ActiveState,Result bootc-live-rollback.timer")
         assert set(timer.split()) == {"ActiveState=active", "Result=success"}
         host.check_output("touch /run/bootc-live/confirmed && systemctl start bootc-live-rollback.service")
-        assert _running(host)
+        assert running(host)
         host.run("rm /run/bootc-live/confirmed; systemctl start --no-block bootc-live-rollback.service")
         machine.wait_exit(SECONDS)
         assert "Restarting system" in machine.console() or "reboot" in machine.console().lower()
@@ -268,7 +236,7 @@ def test_by_kexec(image: Path, stage: Stage) -> None:
         host = connect(machine)
         planned = host.run(f"bootc-live pivot {source(stage, 'foreign')} --unsecure --via kexec --dry-run")
         assert "the image's own kernel starts" in planned.stderr
-        more = "--headless --cmdline 'bootc.registry.unsecure bootc.live.layout=tree'"
+        more = "--headless --yes-i-have-a-console --cmdline 'bootc.registry.unsecure bootc.live.layout=tree'"
         told = host.run(f"bootc-live pivot {source(stage, 'foreign')} {UNSECURE} --via kexec {more}")
         assert told.rc == 0, told.stderr
         host = arrive(machine, "/etc/foreign")

@@ -7,6 +7,7 @@ import gc
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 
 from bootc_live.artifacts.oci_image import archive, oci_image, write_layout
 from bootc_live.artifacts.rootfs_tar import compression_for, tar_of
@@ -14,7 +15,7 @@ from bootc_live.base.errors import ConfigError, SourceError
 from bootc_live.base.log import Recorder
 from bootc_live.base.output import print_json, print_results
 from bootc_live.base.units import mib
-from bootc_live.cli.options.arguments import desk_access, layered_argument, workspace
+from bootc_live.cli.options.arguments import desk_access, labels_argument, layered_argument, workspace
 from bootc_live.cli.options.cache import cache_argument
 from bootc_live.config.source_spec import AnySpec, Containerfile, Layered, RootfsDirectory, RootfsTar
 from bootc_live.image.recipe import IntoSink
@@ -43,6 +44,7 @@ _COMPRESSED = (".gz", ".tgz", ".zst", ".xz", ".txz", ".bz2")
 def main(arguments: argparse.Namespace) -> int:
     """Run the verb; raise BootcLiveError."""
     spec = layered_argument(arguments)
+    label, labels = labels_argument(arguments, spec)
     output: str | None = arguments.output
     tar: str | None = arguments.rootfs_output
     compress = compression_for(tar) if tar else None
@@ -59,7 +61,7 @@ def main(arguments: argparse.Namespace) -> int:
         file_stage = stack.enter_context(staging_directory(output)) if output and _is_file(output) else None
         filled = stack.enter_context(new_directory(output))[0] if output and not _is_file(output) else None
         place, work = stack.enter_context(_workspace(arguments, cache))
-        access = desk_access(arguments, recorder, work, cache)
+        access = replace(desk_access(arguments, recorder, work, cache), label=label, labels=labels)
         with disk_full_hint(repr(place)):
             fetched = fetch([spec], access, IntoSink(os.path.join(work, "layers"), DataFile()), recorder)
         image = fetched.image

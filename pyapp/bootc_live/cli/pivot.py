@@ -9,12 +9,13 @@ import socket
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from bootc_live.base.errors import BootcLiveError, ConfigError, LandingError
 from bootc_live.base.log import Recorder
 from bootc_live.base.output import ask, log_messages, print_details, print_json
-from bootc_live.cli.options.arguments import layered_argument, require_root, workspace
+from bootc_live.base.units import mib
+from bootc_live.cli.options.arguments import labels_argument, layered_argument, require_root, workspace
 from bootc_live.cli.options.cache import cache_argument
 from bootc_live.config.cmdline.karg import Kind
 from bootc_live.config.cmdline.parse import parse_cmdline
@@ -29,11 +30,13 @@ from bootc_live.landing.kexec.kexec import running_cmdline
 from bootc_live.landing.kexec.next_kernel import plan_handover
 from bootc_live.landing.pivot.by_kexec import PivotByKexec, next_kernel_cmdline
 from bootc_live.landing.pivot.contain.contain import ContainedLanding
+from bootc_live.landing.pivot.first.settings import OnExit
 from bootc_live.landing.pivot.machine import Machine, Way, running_machine, ways
 from bootc_live.landing.pivot.network import present_network
 from bootc_live.landing.pivot.plan import PivotPlan
 from bootc_live.landing.pivot.program import ProgramWish
 from bootc_live.landing.pivot.soft_reboot import SoftRebootLanding
+from bootc_live.landing.pivot.tailscale import read_key
 from bootc_live.landing.pivot.takeover.takeover import TakeoverLanding
 from bootc_live.pipeline import Run, land_kernel, land_root
 from bootc_live.receipt.file import DEFAULT_PATH
@@ -42,7 +45,7 @@ from bootc_live.rootfs.layouts.mountable import obstacle, require_overlay
 from bootc_live.rootfs.memory.host import present_means
 from bootc_live.rootfs.plan import RootPlan, check_options
 from bootc_live.rootfs.workspace import ram_workspace
-from bootc_live.source.access import Access, access_for
+from bootc_live.source.access import Access, Traffic, access_for
 from bootc_live.system.cleanup.processes import in_foreground
 from bootc_live.system.memory import peak_memory, unreclaimable_bytes
 from bootc_live.system.run import require_program, run
@@ -53,6 +56,12 @@ _LOCK = "\0bootc-live-pivot"
 # /run stays when the root is replaced.
 _LOG = "/run/bootc-live-pivot.log"
 _INTERVAL = 0.02
+# What manifests and the sizes in layers may take.
+_MANIFESTS = 2**20
+_ABOUT_ROOT = (
+    *("--entrypoint", "--command", "--on-exit", "--keep-old-root", "--rollback-after", "--flush-firewall"),
+    "--tailscale-authkey-file",
+)
 # Variables that a service does not have by itself, and that say where something is.
 _CARRIED = ("CACHE_DIRECTORY", "TMPDIR", "HOME")
 
@@ -71,12 +80,18 @@ class _Pivot:
     machine: Machine
     way: Way
     recorder: Recorder
+    traffic: Traffic = field(default_factory=Traffic)
 
     def approve(self, found: Candidate, root: RootPlan | None) -> None:
         """Show the plan, and ask; raise LandingError if the answer is no."""
         arguments = self.arguments
         wanted, keep = _wanted(arguments), arguments.keep_old_root
-        _approve(PivotPlan(found.image, root, self.machine, self.way, wanted, keep), arguments)
+        _approve(
+            PivotPlan(
+                found.image, root, self.machine, self.way, wanted, keep, _on_exit(arguments), arguments.flush_firewall
+            ),
+            arguments,
+        )
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -90,6 +105,8 @@ def main(arguments: argparse.Namespace) -> int:
     pivot = _Pivot(arguments, spec, config, machine, _way(arguments, machine), Recorder())
     if not (arguments.yes or arguments.dry_run or pivot.way is Way.CONTAIN or os.isatty(0)):
         raise ConfigError("nobody can be asked here", hint="look at the plan with --dry-run, then use --yes")
+    if pivot.way is Way.KEXEC:
+        refuse_for_kernel(arguments)
     if arguments.headless and not machine.systemd:
         raise ConfigError(
             f"--headless needs systemd, and the first process is {machine.init}",
@@ -105,7 +122,10 @@ def main(arguments: argparse.Namespace) -> int:
             if not arguments.dry_run:
                 return _go_on_as_service(arguments)
             built = " but what the Containerfile needed" if arguments.containerfile else ""
-            pivot.recorder.say(f"dry run: nothing{built} was changed")
+            fetched = pivot.traffic.total
+            # A compressed archive says only at its end what it has.
+            read = f"; {mib(fetched)} were fetched for the plan" if fetched > _MANIFESTS else ""
+            pivot.recorder.say(f"dry run: nothing{built} was changed{read}")
     return 0
 
 
@@ -118,8 +138,8 @@ def _into_root(pivot: _Pivot) -> int:
     means = replace(present_means(), obstacle=obstacle)
     check_options(config, means, recorder)
     with peak_memory() as peak, workspace(arguments.workdir, config.backing) as directory:
-        access = _access(arguments, config, recorder, directory)
-        access.cache = cache
+        access = _access(arguments, pivot.spec, config, recorder, directory)
+        access.cache, access.traffic = cache, pivot.traffic
         job = Run(config, "", [pivot.spec], access, directory, recorder, peak)
         land_root(job, landing, means, ours=arguments.workdir is None, approve=pivot.approve)
     return landing.status if isinstance(landing, ContainedLanding) else 0
@@ -146,10 +166,22 @@ def _into_kernel(pivot: _Pivot) -> int:
     ):
         landing = PivotByKexec(Kexec(), [spec], cmdline, directory, recorder)
         landing.check()
-        access = _access(arguments, config, recorder, directory)
+        access = _access(arguments, spec, config, recorder, directory)
         job = Run(config, cmdline, [spec], access, directory, recorder, peak)
         land_kernel(job, landing, boot_file_recipe(directory, recorder, LAYOUT.lstrip("/"), limit))
     return 0
+
+
+def refuse_for_kernel(arguments: argparse.Namespace) -> None:
+    """Raise ConfigError for options about a root, which another kernel makes for itself."""
+    for option in _ABOUT_ROOT:
+        if getattr(arguments, option.strip("-").replace("-", "_")):
+            raise ConfigError(f"{option} is not possible with '--via kexec', a boot", hint="leave one of them out")
+    if arguments.headless and not arguments.yes_i_have_a_console:
+        raise ConfigError(
+            "nobody can know whether the system that '--via kexec' boots can be reached",
+            hint="use --yes-i-have-a-console if you have one, or leave --via kexec out",
+        )
 
 
 def _config(arguments: argparse.Namespace) -> Config:
@@ -161,12 +193,13 @@ def _config(arguments: argparse.Namespace) -> Config:
     return config if "rw" in named else replace(config, parts=replace(config.parts, root=True))
 
 
-def _access(arguments: argparse.Namespace, config: Config, recorder: Recorder, directory: str) -> Access:
+def _access(arguments: argparse.Namespace, spec: AnySpec, config: Config, recorder: Recorder, directory: str) -> Access:
     """Return the access of a boot with the arguments of ``--cmdline``, and the options besides; raise ConfigError."""
     access = access_for(config, recorder.warn, directory)
     if access.trust.warning:
         recorder.warn(access.trust.warning)
-    access.label = arguments.label or access.label
+    label, access.labels = labels_argument(arguments, spec)
+    access.label = label or access.label
     access.unsecure = arguments.unsecure or access.unsecure
     asked = desk_trust(arguments.key, arguments.policy).policies
     access.trust = replace(access.trust, policies=(*access.trust.policies, *asked))
@@ -175,7 +208,9 @@ def _access(arguments: argparse.Namespace, config: Config, recorder: Recorder, d
 
 def _way(arguments: argparse.Namespace, machine: Machine) -> Way:
     if arguments.contain:
-        if arguments.via or arguments.keep_old_root or arguments.headless or arguments.rollback_after:
+        about_old = arguments.keep_old_root or arguments.release_old_root
+        about_network = arguments.headless or arguments.flush_firewall or arguments.tailscale_authkey_file
+        if arguments.via or about_old or about_network or arguments.rollback_after:
             raise ConfigError("--contain replaces nothing", hint="leave out the options about the old root and the way")
         return Way.CONTAIN
     possible = [way for way in ways(machine) if way is not Way.CONTAIN]
@@ -200,12 +235,18 @@ def _landing(
 ) -> ContainedLanding | SoftRebootLanding | TakeoverLanding:
     wanted = _wanted(arguments)
     if way is Way.CONTAIN:
-        return ContainedLanding(wanted, host_network=arguments.network == "host")
+        return ContainedLanding(wanted, host_network=arguments.network == "host", on_exit=_on_exit(arguments))
     way_back = arguments.headless and not arguments.yes_i_have_a_console
     kept, seconds = arguments.keep_old_root, _seconds(arguments.rollback_after)
+    key = read_key(arguments.tailscale_authkey_file) if arguments.tailscale_authkey_file else None
+    options = kept, way_back, seconds, _on_exit(arguments), arguments.flush_firewall, key
     if way is Way.TAKEOVER:
-        return TakeoverLanding(wanted, DEFAULT_PATH, kept, way_back, seconds, say=recorder.say)
-    return SoftRebootLanding(wanted, DEFAULT_PATH, kept, way_back, seconds)
+        return TakeoverLanding(wanted, DEFAULT_PATH, *options, say=recorder.say)
+    return SoftRebootLanding(wanted, DEFAULT_PATH, *options)
+
+
+def _on_exit(arguments: argparse.Namespace) -> OnExit | None:
+    return OnExit(arguments.on_exit) if arguments.on_exit else None
 
 
 def _seconds(text: str | None) -> int | None:

@@ -41,6 +41,7 @@ _NOT_PACKED = (
         "formats.tar.writer",
         "system.inflate.xz",
         "system.namespaces",
+        "system.network",
     ),
 )
 _LIBRARIES = {"registry": ("oras.provider",)}

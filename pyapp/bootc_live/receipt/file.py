@@ -16,9 +16,13 @@ DEFAULT_PATH = "/run/bootc-live/receipt.json"
 
 @contextmanager
 def written_receipt(receipt: dict[str, object], path: str) -> Iterator[None]:
-    """Write a receipt atomically before the block, and remove it if the block fails; raise LandingError."""
+    """Write a receipt atomically before the block; if the block fails, the one before is there again.
+
+    Raise LandingError.
+    """
     # A unique name: another run may write the same receipt now.
     part = f"{path}.{os.urandom(8).hex()}.part"
+    before = _content(path)
     try:
         try:
             with make_in(os.path.dirname(path) or ".", lambda: open(part, "x", encoding="utf-8")) as file:
@@ -37,7 +41,20 @@ def written_receipt(receipt: dict[str, object], path: str) -> Iterator[None]:
         # Another run may have removed its receipt of the same name.
         with suppress(FileNotFoundError):
             os.unlink(path)
+        if before is not None:
+            with suppress(OSError):
+                with open(part, "xb") as file:
+                    file.write(before)
+                os.replace(part, path)
         raise
+
+
+def _content(path: str) -> bytes | None:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError:
+        return None
 
 
 def read_receipt(path: str) -> dict[str, object]:

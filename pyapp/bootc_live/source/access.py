@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -44,12 +44,14 @@ class Traffic:
 class Access:
     """The settings for opening sources, from the kernel command line and the host.
 
-    ``tell`` reports warnings. ``label`` names the image in archives, ``pin`` is the only manifest digest allowed.
+    ``tell`` reports warnings. ``label`` names the image in archives, ``labels`` that in an archive by its text; ``pin``
+    is the only manifest digest allowed.
     ``directory`` is a private directory for mount points and files, or None. ``cache`` has layers of earlier runs.
     """
 
     tell: Callable[[str], None]
     label: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
     pin: str | None = None
     unsecure: bool = False
     policy: RetryPolicy = field(default_factory=RetryPolicy)
@@ -60,6 +62,10 @@ class Access:
     root: str = "/"
     traffic: Traffic = field(default_factory=Traffic)
     cache: LayerCache | None = None
+
+    def label_of(self, source_text: str) -> str | None:
+        """Return the label for an archive; None selects its default."""
+        return self.labels.get(source_text, self.label)
 
     @cached_property
     def host_config(self) -> HostConfig:

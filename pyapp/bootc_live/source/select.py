@@ -36,7 +36,7 @@ def open_source(spec: SourceSpec, access: Access, hashes: Sequence[str] = ()) ->
 @contextmanager
 def _opened(spec: SourceSpec, access: Access, hashes: Sequence[str]) -> Iterator[AnySource]:
     if isinstance(spec, ArchiveFile):
-        with open_archive(spec.path, spec.source_text, access.label, hashes=hashes) as source:
+        with open_archive(spec.path, spec.source_text, access.label_of(spec.source_text), hashes=hashes) as source:
             yield source
     elif isinstance(spec, HandoverImage):
         # Opened by the main thread, which signals can interrupt.
@@ -45,13 +45,13 @@ def _opened(spec: SourceSpec, access: Access, hashes: Sequence[str]) -> Iterator
     elif isinstance(spec, DeviceArchive):
         with (
             mounted_device(spec, access.directory) as path,
-            open_archive(path, spec.source_text, access.label) as source,
+            open_archive(path, spec.source_text, access.label_of(spec.source_text)) as source,
         ):
             yield source
     elif isinstance(spec, HandlerArchive):
         with (
             fetched_file(spec, access.directory, access.policy.limits) as (path, ours),
-            open_archive(path, spec.source_text, access.label, consume=ours) as source,
+            open_archive(path, spec.source_text, access.label_of(spec.source_text), consume=ours) as source,
         ):
             yield source
     elif isinstance(spec, WebArchive):

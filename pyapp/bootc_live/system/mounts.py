@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from bootc_live.system.run import run
 from bootc_live.system.system_call import libc_call, system_call
@@ -64,6 +64,16 @@ def map_owners(tree: int, namespace: int) -> None:
 def unmount(where: str) -> None:
     """Unmount lazily, with all mounts below (MNT_DETACH of umount(2)). Raises OSError."""
     libc_call("umount2", os.fsencode(where), _MNT_DETACH)
+
+
+def unmount_disks(mounts: str = "/proc/self/mounts") -> None:
+    """Unmount the file systems on block devices that nobody uses, the last ones first. Raise OSError."""
+    with open(mounts, "rb") as file:
+        found = [line.split()[:2] for line in file]
+    for device, where in reversed(found):
+        if device.startswith(b"/dev/"):
+            with suppress(OSError):
+                libc_call("umount2", where, 0)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from bootc_live.config.source_spec import (
     Containerfile,
     Layered,
     LayerSpec,
+    RegistryImage,
     RootfsDirectory,
     RootfsTar,
     SourceSpec,
@@ -27,6 +28,10 @@ from bootc_live.config.source_spec import (
 from bootc_live.rootfs.workspace import directory_workspace, ram_workspace
 from bootc_live.source.access import Access
 from bootc_live.source.interface import LayerCache
+
+# What has no names to choose from.
+_UNLABELLED = (RegistryImage, RootfsTar, RootfsDirectory, Containerfile)
+_LABELS = "name the archive as it is named as a source: --label SOURCE=NAME"
 
 
 def require_root(verb: str) -> None:
@@ -70,6 +75,27 @@ def desk_access(
         trust=desk_trust(arguments.key, arguments.policy),
         cache=cache,
     )
+
+
+def labels_argument(arguments: argparse.Namespace, spec: AnySpec) -> tuple[str | None, dict[str, str]]:
+    """Return the label of the only archive, and those of archives by their texts; raise ConfigError."""
+    parts = spec.parts if isinstance(spec, Layered) else (spec,)
+    archives = [part.source_text for part in parts if not isinstance(part, _UNLABELLED)]
+    plain, named = [], {}
+    for typed in arguments.label:
+        source, separator, label = typed.rpartition("=")
+        if not separator:
+            plain.append(typed)
+            continue
+        text = _parsed(source).source_text
+        if text not in archives:
+            raise ConfigError(
+                f"--label {typed!r} is for {source!r}, which is no archive among the sources", hint=_LABELS
+            )
+        named[text] = label
+    if plain and (len(plain) > 1 or len(archives) > 1):
+        raise ConfigError(f"--label {plain[-1]!r} may be meant for several archives", hint=_LABELS)
+    return (plain[0] if plain else None), named
 
 
 def source_argument(arguments: argparse.Namespace) -> SourceSpec:

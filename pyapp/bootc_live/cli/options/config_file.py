@@ -14,10 +14,15 @@ _OPTIONS: dict[str, type] = {
     _SOURCES: list,
     "command": list,
     "key": list,
-    **dict.fromkeys(("headless", "unsecure", "no-cache", "yes-i-have-a-console"), bool),
-    **dict.fromkeys(("cmdline", "containerfile", "context", "entrypoint", "keep-old-root", "label", "log"), str),
-    **dict.fromkeys(("cache", "max-size", "policy", "rollback-after", "via", "workdir"), str),
+    "label": list,
+    **dict.fromkeys(("flush-firewall", "headless", "unsecure", "no-cache"), bool),
+    **dict.fromkeys(("release-old-root", "yes-i-have-a-console"), bool),
+    **dict.fromkeys(("cmdline", "containerfile", "context", "entrypoint", "keep-old-root", "log", "on-exit"), str),
+    **dict.fromkeys(("cache", "max-size", "policy", "rollback-after"), str),
+    **dict.fromkeys(("tailscale-authkey-file", "via", "workdir"), str),
 }
+# Which texts some may be.
+_CHOICES = {"on-exit": ("reboot", "poweroff", "shell", "return"), "via": ("soft-reboot", "takeover", "kexec")}
 _KINDS = {str: "a text", bool: "true or false", list: "a list of texts"}
 _HINT = "correct that file; docs/pivot.md shows its format"
 
@@ -26,7 +31,13 @@ def add_from_file(arguments: argparse.Namespace) -> None:
     """Add what the file of --config says, where the command line says nothing; raise ConfigError with all mistakes."""
     if arguments.config is None:
         return
-    for name, value in _read(arguments.config).items():
+    told = _read(arguments.config)
+    if told.get("keep-old-root") and told.get("release-old-root"):
+        raise ConfigError(f"--config {arguments.config!r} both keeps and releases the old root", hint=_HINT)
+    if any(getattr(arguments, name, None) for name in ("keep_old_root", "release_old_root")):
+        # The command line has decided.
+        told = {name: value for name, value in told.items() if not name.endswith("-old-root")}
+    for name, value in told.items():
         place = "source" if name == _SOURCES else name.replace("-", "_")
         if hasattr(arguments, place) and not getattr(arguments, place):
             setattr(arguments, place, value)
@@ -50,6 +61,11 @@ def _read(path: str) -> dict[str, object]:
         f"{name!r} is not {_KINDS[_OPTIONS[name]]}"
         for name, value in data.items()
         if name in _OPTIONS and not _fits(value, _OPTIONS[name])
+    ]
+    mistakes += [
+        f"{name!r} is not one of {', '.join(choices)}"
+        for name, choices in _CHOICES.items()
+        if isinstance(data.get(name), str) and data[name] not in choices
     ]
     if mistakes:
         raise ConfigError(f"--config {path!r} cannot be used: {'; '.join(mistakes)}", hint=_HINT)

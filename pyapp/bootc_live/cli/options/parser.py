@@ -153,7 +153,7 @@ def _sources(parser: argparse.ArgumentParser) -> None:
         metavar="SOURCE",
         help="an archive's path, docker://…, a directory, or a tar of files (plain, gz, zst, xz)",
     )
-    _access(parser)
+    _access(parser, several=True)
     parser.add_argument("--config", metavar="FILE", help="take SOURCE and options from a YAML file, see docs/pivot.md")
     parser.add_argument(
         "--containerfile", metavar="FILE", help="build this with buildah or podman, and put it on top of all SOURCE"
@@ -175,8 +175,13 @@ def _sources(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _access(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--label", metavar="NAME", help="which image of an archive [latest, or the only one]")
+def _access(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
+    which = "which image of an archive [latest, or the only one]"
+    if several:
+        which += "; with several archives, name the one that is meant: --label SOURCE=NAME"
+        parser.add_argument("--label", action="append", default=[], metavar="NAME", help=which)
+    else:
+        parser.add_argument("--label", metavar="NAME", help=which)
     parser.add_argument("--unsecure", action="store_true", help="plain HTTP or unchecked HTTPS for registries")
     parser.add_argument(
         "--key",
@@ -289,11 +294,26 @@ def _pivot(parser: argparse.ArgumentParser) -> None:
         help="arguments in place of the image's Cmd; the last option, or write them after --",
     )
     parser.add_argument(
+        "--on-exit",
+        choices=["reboot", "poweroff", "shell", "return"],
+        help="what follows when a program has ended that is no init: the installed system after a reboot, no power, a "
+        "shell on the console, or the old root's init, where it is kept [reboot]",
+    )
+    old = parser.add_mutually_exclusive_group()
+    old.add_argument(
         "--keep-old-root",
         nargs="?",
         const="/mnt/oldroot",
         metavar="DIR",
         help="show the old root below DIR [%(const)s]",
+    )
+    old.add_argument(
+        "--release-old-root",
+        action="store_true",
+        help="let the old root go, so that nothing holds its disk: what happens without --keep-old-root",
+    )
+    parser.add_argument(
+        "--flush-firewall", action="store_true", help="remove all rules of the firewall [they stay as they are]"
     )
     parser.add_argument(
         "--headless", action="store_true", help="go on as a service; refuse a root that nobody can reach"
@@ -303,6 +323,11 @@ def _pivot(parser: argparse.ArgumentParser) -> None:
         "--rollback-after",
         metavar="TIME",
         help="reboot into the installed system after TIME, such as 5m, unless /run/bootc-live/confirmed exists then",
+    )
+    parser.add_argument(
+        "--tailscale-authkey-file",
+        metavar="FILE",
+        help="let the new system join a Tailscale network, as HOST-live and with its ssh server, by the key in FILE",
     )
     parser.add_argument("--log", metavar="FILE", help="also write all messages to FILE")
     parser.add_argument("--detached", action="store_true", help=argparse.SUPPRESS)

@@ -8,11 +8,18 @@ from dataclasses import dataclass
 from bootc_live.base.units import mib
 from bootc_live.formats.oci.manifest import Process
 from bootc_live.image.verified import ResolvedImage
+from bootc_live.landing.pivot.first.settings import OnExit
 from bootc_live.landing.pivot.machine import Machine, Way
-from bootc_live.landing.pivot.program import ProgramWish
+from bootc_live.landing.pivot.program import INIT_NAMES, ProgramWish
 from bootc_live.rootfs.plan import RootPlan
 
 _MOST_NAMES = 12
+_AT_END = {
+    OnExit.REBOOT: "the machine restarts: the installed system starts again",
+    OnExit.POWEROFF: "the machine powers off",
+    OnExit.SHELL: "a shell starts on the console, and after it the machine restarts",
+    OnExit.RETURN: "the machine restarts, as the old root is not kept: the installed system starts again",
+}
 
 
 @dataclass(frozen=True)
@@ -25,6 +32,8 @@ class PivotPlan:
     way: Way
     wish: ProgramWish
     keep_old_root: str | None
+    on_exit: OnExit | None = None
+    flush_firewall: bool = False
 
     def text(self) -> list[str]:
         """Return the plan as lines that begin with a label."""
@@ -80,7 +89,18 @@ class PivotPlan:
             f"fetch     {mib(estimate.size)}, {mib(estimate.unpacked)} unpacked",
             f"memory    {self.root.why}",
             f"program   {_program(self.image.config.process, self.wish)}",
+            *self._afterwards(),
         ]
+
+    def _afterwards(self) -> list[str]:
+        """Return what follows the end of a program that seems to be no init; the root will show what it is."""
+        words = _words(self.image.config.process, self.wish)
+        if self.way is Way.CONTAIN or not words or os.path.basename(words[0]) in INIT_NAMES:
+            return []
+        on_exit = self.on_exit or OnExit.REBOOT
+        if on_exit is OnExit.RETURN and self.keep_old_root:
+            return ["at its end the init of the old root starts again"]
+        return [f"at its end {_AT_END[on_exit]}"]
 
     def _ends(self) -> list[str]:
         machine = self.machine
@@ -98,15 +118,21 @@ class PivotPlan:
         if self.way is Way.KEXEC:
             return ["stays     nothing: it is a boot, without the firmware; disks are not changed"]
         run = ", what is mounted below /run" if self.way is Way.SOFT_REBOOT else ""
+        rules = "" if self.flush_firewall else ", rules of the firewall"
         return [
-            f"stays     kernel {os.uname().release}, addresses and routes{run}",
+            *(["firewall  all rules are removed"] if self.flush_firewall else []),
+            f"stays     kernel {os.uname().release}, addresses and routes{rules}{run}",
             f"old root  {self.keep_old_root or 'let go; nothing is changed on disks'}",
         ]
 
 
-def _program(process: Process, wish: ProgramWish) -> str:
+def _words(process: Process, wish: ProgramWish) -> tuple[str, ...]:
     entrypoint = process.entrypoint if wish.entrypoint is None else (wish.entrypoint,)
     arguments = wish.arguments
     if arguments is None:
         arguments = process.cmd if wish.entrypoint is None else ()
-    return " ".join((*entrypoint, *arguments)) or "the init of the image"
+    return (*entrypoint, *arguments)
+
+
+def _program(process: Process, wish: ProgramWish) -> str:
+    return " ".join(_words(process, wish)) or "the init of the image"

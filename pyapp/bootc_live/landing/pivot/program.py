@@ -9,12 +9,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bootc_live.base.errors import LandingError
-from bootc_live.base.paths import resolve_below
+from bootc_live.base.paths import directory_below, resolve_below
 from bootc_live.formats.oci.manifest import Process
 
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-INITS = ("usr/lib/systemd/systemd", "sbin/init", "etc/init", "bin/init")
+# As the kernel looks for them; a system with another init may have systemd beside it.
+INITS = ("sbin/init", "etc/init", "bin/init", "usr/lib/systemd/systemd")
+# Programs with the last ones are inits wherever they are.
+_COMMON_NAMES = ("init", "systemd")
+INIT_NAMES = (*_COMMON_NAMES, "openrc-init", "runit-init", "s6-linux-init", "dinit", "finit")
 _HINT = "name another one with --entrypoint, or use another image"
+_DIRECTORY_HINT = "correct the WorkingDir of the image, or leave rw=0 out"
 _USER_HINT = "correct the User of the image, or build it with such a user"
 _SCRIPT, _ELF = b"#!", b"\x7fELF"
 # EI_CLASS of the programs of a machine, and their e_machine (elf.h).
@@ -37,7 +42,8 @@ class ProgramWish:
 class Program:
     """A program inside a root: its path there, its arguments with its name first, and how it is started.
 
-    ``init`` tells whether it is made to be the first process of a system; it ends at ``stop_signal``.
+    ``init`` tells whether it is made to be the first process of a system, and ``systemd`` which one; it ends at
+    ``stop_signal``.
     """
 
     path: str
@@ -48,6 +54,7 @@ class Program:
     gid: int = 0
     groups: tuple[int, ...] = ()
     init: bool = False
+    systemd: bool = False
     stop_signal: int = 0
 
 
@@ -64,16 +71,36 @@ def find_program(root: str, source_text: str, process: Process, wish: ProgramWis
         raise LandingError(f"{source_text!r} has no program {argv[0]!r}", hint=_HINT)
     _check_startable(root, path, repr(argv[0]), source_text)
     uid, gid, groups = _user(root, process.user, source_text)
-    if resolve_below(root, directory) is None:
-        # As container engines do.
-        directory = "/"
+    place = resolve_below(root, directory)
+    if place is not None and not os.path.isdir(place):
+        raise LandingError(f"{source_text!r} is to run in {directory!r}, which is no directory", hint=_DIRECTORY_HINT)
     environment.setdefault("HOME", _home(root, uid))
     init = _is_init(root, path)
-    stop = _stop_signal(root, path, process.stop_signal) if init else 0
-    return Program(path, argv, environment, directory, uid, gid, groups, init, stop)
+    systemd = init and os.path.basename(resolve_below(root, path) or "") == "systemd"
+    stop = _stop_signal(process.stop_signal, systemd=systemd) if init else 0
+    return Program(path, argv, environment, directory, uid, gid, groups, init, systemd, stop)
 
 
-def _stop_signal(root: str, path: str, name: str) -> int:
+def find_shell(root: str, source_text: str) -> Program:
+    """Return the shell of the mounted tree ``root``; raise LandingError if it has none."""
+    try:
+        return find_program(root, source_text, Process(cmd=("sh",)), ProgramWish())
+    except LandingError as error:
+        raise LandingError(f"{source_text!r} has no shell: {error.message}", hint="choose another --on-exit") from error
+
+
+def make_directory(root: str, program: Program, source_text: str) -> None:
+    """Make the directory of a program if the tree ``root`` lacks it, as container engines do; raise LandingError."""
+    try:
+        directory_below(root, program.directory.strip("/"))
+    except OSError as error:
+        raise LandingError(
+            f"{source_text!r} is to run in {program.directory!r}, which cannot be made: {error.strerror}",
+            hint=_DIRECTORY_HINT,
+        ) from error
+
+
+def _stop_signal(name: str, *, systemd: bool) -> int:
     """Return the number of a signal such as SIGRTMIN+3, TERM or 15; by default, what systemd halts at, or SIGTERM."""
     base, _, more = name.upper().removeprefix("SIG").partition("+")
     known = {each.name.removeprefix("SIG"): int(each) for each in signal.Signals}
@@ -81,8 +108,7 @@ def _stop_signal(root: str, path: str, name: str) -> int:
     number += int(more) if more.isascii() and more.isdigit() else 0
     if 0 < number < signal.NSIG:
         return number
-    real = resolve_below(root, path) or ""
-    return int(signal.SIGRTMIN) + 3 if os.path.basename(real) == "systemd" else int(signal.SIGTERM)
+    return int(signal.SIGRTMIN) + 3 if systemd else int(signal.SIGTERM)
 
 
 def _argv(root: str, source_text: str, process: Process, wish: ProgramWish) -> tuple[str, ...]:
@@ -124,8 +150,11 @@ def _is_program(path: str | None) -> bool:
 
 def _is_init(root: str, path: str) -> bool:
     # All programs of busybox are one file, its init too.
-    if os.path.basename(path) not in ("init", "systemd"):
+    name = os.path.basename(path)
+    if name not in INIT_NAMES:
         return False
+    if name not in _COMMON_NAMES:
+        return True
     found = resolve_below(root, path)
     return found is not None and found in {resolve_below(root, name) for name in INITS}
 
@@ -139,7 +168,7 @@ def _check_startable(root: str, path: str, shown: str, source_text: str) -> None
             raise LandingError(f"{shown} of {source_text!r} needs {path!r}, which it has not", hint=_HINT)
         with open(real, "rb") as file:
             head = file.read(4096)
-        interpreter = _interpreter(head)
+        interpreter = interpreter_of(head)
         if interpreter is None:
             break
         path = interpreter
@@ -152,7 +181,7 @@ def _check_startable(root: str, path: str, shown: str, source_text: str) -> None
             )
 
 
-def _interpreter(head: bytes) -> str | None:
+def interpreter_of(head: bytes) -> str | None:
     """Return the program that starts a program: of a script, or the loader that an ELF file names (PT_INTERP)."""
     if head.startswith(_SCRIPT):
         words = head[len(_SCRIPT) : _LONGEST_LINE].partition(b"\n")[0].split()

@@ -11,13 +11,16 @@ from bootc_live.base.errors import LandingError
 from bootc_live.base.paths import resolve_below
 from bootc_live.formats.oci.manifest import Process
 from bootc_live.landing.pivot.network import Interface
-from bootc_live.landing.pivot.program import ProgramWish, find_program, read_table
+from bootc_live.landing.pivot.program import Program, ProgramWish, find_program, read_table
 from bootc_live.landing.pivot.units import is_enabled
 
 _SERVERS = {
     "/usr/sbin/sshd": ("ssh.service", "sshd.service", "ssh.socket", "sshd.socket"),
     "/usr/sbin/dropbear": ("dropbear.service", "dropbear.socket"),
 }
+# Where sysvinit, OpenRC and runit have what they start by default, and how it is called there.
+_STARTED_IN = (*(f"etc/rc{level}.d" for level in "2345"), "etc/runlevels/boot", "etc/runlevels/default", "etc/service")
+_SCRIPT = re.compile(r"(?:S[0-9]+)?(?:sshd?|dropbear)")
 _ROOT_LOGIN = re.compile(r"^\s*PermitRootLogin\s+(\S+)", re.IGNORECASE | re.MULTILINE)
 _NO_SHELL = ("nologin", "false")
 
@@ -30,13 +33,18 @@ class WayBack:
     lacks: tuple[str, ...] = ()
 
 
-def way_back(root: str, interfaces: Sequence[Interface]) -> WayBack:
-    """Return how a system in the tree ``root`` can be reached by ssh; ``interfaces`` are those of the machine."""
+def way_back(root: str, interfaces: Sequence[Interface], program: Program) -> WayBack:
+    """Return how a system in the tree ``root``, with its first program, can be reached by ssh.
+
+    ``interfaces`` are those of the machine.
+    """
     lacks = [] if interfaces else ["the machine has no address on a network"]
     server = next((path for path in _SERVERS if _startable(root, path)), None)
     if server is None:
         lacks.append("no ssh server is in it (/usr/sbin/sshd, /usr/sbin/dropbear)")
-    elif not any(is_enabled(root, unit) for unit in _SERVERS[server]):
+    elif not program.init and program.path not in _SERVERS:
+        lacks.append(f"{program.argv[0]!r} is to run, which may not start its ssh server")
+    elif program.init and not _is_started(root, server, program):
         lacks.append(f"nothing starts its ssh server (enable {' or '.join(_SERVERS[server][:2])})")
     people = list(_people(root))
     if not people:
@@ -45,6 +53,14 @@ def way_back(root: str, interfaces: Sequence[Interface]) -> WayBack:
         return WayBack("", tuple(lacks))
     addresses = ", ".join(address.partition("/")[0] for each in interfaces for address in each.addresses)
     return WayBack(f"ssh as {' or '.join(people)}, at {addresses}")
+
+
+def _is_started(root: str, server: str, program: Program) -> bool:
+    if program.systemd:
+        return any(is_enabled(root, unit) for unit in _SERVERS[server])
+    found = (resolve_below(root, place) for place in _STARTED_IN)
+    names = [name for place in found if place and os.path.isdir(place) for name in os.listdir(place)]
+    return any(_SCRIPT.fullmatch(name) for name in names)
 
 
 def _startable(root: str, path: str) -> bool:

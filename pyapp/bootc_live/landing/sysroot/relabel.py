@@ -17,6 +17,11 @@ DEFAULT_DIRECTORY = "/run/systemd/relabel-extra.d"
 _NAME = "bootc-live.relabel"
 
 
+def relabel_files(paths: Sequence[str]) -> dict[str, str]:
+    """Return the request as a file, by its path; none without paths."""
+    return {os.path.join(DEFAULT_DIRECTORY, _NAME): "".join(f"{name}\n" for name in paths)} if paths else {}
+
+
 @contextmanager
 def relabelled(paths: Sequence[str], directory: str = DEFAULT_DIRECTORY) -> Iterator[None]:
     """Write the request before the block, and remove it if the block fails; raise LandingError."""

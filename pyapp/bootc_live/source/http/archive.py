@@ -38,12 +38,17 @@ def open_web_archive(spec: WebArchive, access: Access, hashes: Sequence[str] = (
         part = content_range(first)
         stream = _Stream(file, first if part is None else None)
         source: AnySource = StreamArchive(
-            stream.open, spec.source_text, access.label, insecure=insecure, interrupt=client.interrupt, hashes=hashes
+            stream.open,
+            spec.source_text,
+            access.label_of(spec.source_text),
+            insecure=insecure,
+            interrupt=client.interrupt,
+            hashes=hashes,
         )
         if part is not None and part.size is not None and not hashes:
             web_file = WebFile(file, part.size, _head(file, first))
             try:
-                source = read_archive(web_file, spec.source_text, access.label, insecure=insecure)
+                source = read_archive(web_file, spec.source_text, access.label_of(spec.source_text), insecure=insecure)
             except (RangeError, TransientRangeError) as error:
                 # Without ranges, each header of the archive would cost a transfer of the whole file.
                 access.tell(f"{error.message}; reading the whole file instead")

@@ -16,9 +16,11 @@ from typing import Any, NoReturn
 from bootc_live.base.errors import LandingError
 from bootc_live.landing.pivot.carry import carry_resolver
 from bootc_live.landing.pivot.contain.places import make_places
-from bootc_live.landing.pivot.contain.supervisor import supervise
 from bootc_live.landing.pivot.contain.terminal import enter_terminal, own_terminal, relay
-from bootc_live.landing.pivot.program import Program, ProgramWish, find_program
+from bootc_live.landing.pivot.first.settings import OnExit, check_on_exit
+from bootc_live.landing.pivot.first.start import NOT_STARTED, start
+from bootc_live.landing.pivot.first.supervisor import supervise
+from bootc_live.landing.pivot.program import Program, ProgramWish, find_program, find_shell, make_directory
 from bootc_live.landing.protocol import Receipt
 from bootc_live.rootfs.writable.live_root import MountedRoot
 from bootc_live.system import namespaces
@@ -27,8 +29,6 @@ from bootc_live.system.mounts import attach_tree, mount_tree
 from bootc_live.system.system_call import libc_call
 
 _NAMESPACES = namespaces.NEWNS | namespaces.NEWUTS | namespaces.NEWIPC | namespaces.NEWPID | namespaces.NEWCGROUP
-# As shells say it.
-_NOT_STARTED = 126
 _PR_SET_PDEATHSIG, _PR_CAPBSET_DROP = 1, 24
 # What changes the machine and not a namespace (capabilities(7)): modules, raw I/O, time, devices, the kernel log.
 _DROPPED = (16, 17, 25, 27, 33, 34, 35, 36)
@@ -38,6 +38,8 @@ _HALTED = (signal.SIGINT, signal.SIGHUP)
 _PLACE = "/run"
 _LONGEST_MESSAGE = 4096
 _CGROUPS = "/sys/fs/cgroup"
+# What runs, and the shell that may follow it.
+_Programs = tuple[Program, Program | None]
 _HINT = "try another image, or another program with --entrypoint"
 
 
@@ -46,13 +48,15 @@ class ContainedLanding:
     """Runs a root's program in namespaces of its own, and waits for it; a ``Landing``.
 
     ``host_network`` shares the network of the machine; otherwise there is only a loopback interface. ``status`` is the
-    program's, as a shell gives it.
+    program's, as a shell gives it. ``on_exit`` may start a shell then; all else ends the rehearsal.
     """
 
     wish: ProgramWish
     host_network: bool = False
+    on_exit: OnExit | None = None
     status: int = 0
     _program: Program | None = None
+    _shell: Program | None = None
     _run: Callable[[], int] | None = None
     _stack: ExitStack = field(default_factory=ExitStack)
 
@@ -62,6 +66,10 @@ class ContainedLanding:
     def examine(self, made: MountedRoot) -> list[str]:
         """Raise LandingError for a root whose program cannot be started; return no warnings."""
         self._program = find_program(made.path, made.source_text, made.process, self.wish)
+        check_on_exit(self._program, made.source_text, self.on_exit)
+        if self.on_exit is OnExit.SHELL:
+            self._shell = find_shell(made.path, made.source_text)
+        make_directory(made.path, self._program, made.source_text)
         if self.host_network:
             carry_resolver(made.path)
         return []
@@ -71,7 +79,8 @@ class ContainedLanding:
         assert self._program is not None, "examined"
         tree = mount_tree(made.path)
         self._stack.callback(os.close, tree)
-        self._run = partial(commit, run_contained, asdict(self._program), self.host_network, descriptors=[tree])
+        programs = asdict(self._program), self._shell and asdict(self._shell)
+        self._run = partial(commit, run_contained, *programs, self.host_network, descriptors=[tree])
         return f"{self._program.argv[0]} can be started"
 
     def commit(self) -> str:
@@ -85,18 +94,22 @@ class ContainedLanding:
         self._stack.close()
 
 
-def run_contained(tree: int, program: dict[str, Any], host_network: bool) -> int:
-    """Run a program in a tree of mounts and return its status; raise LandingError if it cannot be started."""
+def run_contained(tree: int, program: dict[str, Any], shell: dict[str, Any] | None, host_network: bool) -> int:
+    """Run a program in a tree of mounts, and then a shell, if there is one; return the program's status.
+
+    Raise LandingError if it cannot be started.
+    """
     # By the first, systemd knows that it is not alone with its kernel.
     surroundings = {"container": "bootc-live", **({"TERM": os.environ.get("TERM", "vt220")} if os.isatty(0) else {})}
-    given = Program(**{**program, "environment": {**surroundings, **program["environment"]}})
+    given = _surrounded(program, surroundings)
+    after = _surrounded(shell, surroundings) if shell else None
     reading, told = os.pipe()
     try:
         with _cgroup() as cgroup, own_terminal() as terminal, _held_back():
             keeper = os.fork()
             if keeper == 0:
                 os.close(reading)
-                _keep(tree, given, told, cgroup, terminal and terminal[1], host_network=host_network)
+                _keep(tree, (given, after), told, cgroup, terminal and terminal[1], host_network=host_network)
             os.close(told)
             if terminal is not None:
                 os.close(terminal[1])
@@ -111,6 +124,10 @@ def run_contained(tree: int, program: dict[str, Any], host_network: bool) -> int
     return status
 
 
+def _surrounded(program: dict[str, Any], surroundings: dict[str, str]) -> Program:
+    return Program(**{**program, "environment": {**surroundings, **program["environment"]}})
+
+
 def _wait(child: int, terminal: int | None) -> int:
     if terminal is not None:
         handle = os.pidfd_open(child)
@@ -121,9 +138,11 @@ def _wait(child: int, terminal: int | None) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def _keep(tree: int, program: Program, told: int, cgroup: str, terminal: int | None, *, host_network: bool) -> NoReturn:
+def _keep(
+    tree: int, programs: _Programs, told: int, cgroup: str, terminal: int | None, *, host_network: bool
+) -> NoReturn:
     """Start the first process of the namespaces, and wait for it: only a parent sees how it ends."""
-    code = _NOT_STARTED
+    code, program = NOT_STARTED, programs[0]
     try:
         _end_with_parent()
         enter_terminal(terminal)
@@ -133,7 +152,7 @@ def _keep(tree: int, program: Program, told: int, cgroup: str, terminal: int | N
         namespaces.unshare(_NAMESPACES | (0 if host_network else namespaces.NEWNET))
         first = os.fork()
         if first == 0:
-            _first_process(tree, program, told, host_network=host_network)
+            _first_process(tree, programs, told, host_network=host_network)
         os.close(told)
         # An init is asked to end in its own way.
         asked = (lambda _number: program.stop_signal) if program.stop_signal else (lambda number: number)
@@ -148,8 +167,8 @@ def _keep(tree: int, program: Program, told: int, cgroup: str, terminal: int | N
         os._exit(code)
 
 
-def _first_process(tree: int, program: Program, told: int, *, host_network: bool) -> NoReturn:
-    code = _NOT_STARTED
+def _first_process(tree: int, programs: _Programs, told: int, *, host_network: bool) -> NoReturn:
+    code, (program, shell) = NOT_STARTED, programs
     try:
         _end_with_parent()
         namespaces.make_private("/")
@@ -161,29 +180,14 @@ def _first_process(tree: int, program: Program, told: int, *, host_network: bool
         for capability in _DROPPED:
             libc_call("prctl", _PR_CAPBSET_DROP, capability, 0, 0, 0)
         code = start(program) if program.init else supervise(partial(start, program, told))
+        if shell is not None:
+            os.write(2, f"bootc-live: {program.argv[0]!r} has ended with {code}\n".encode())
+            supervise(partial(start, shell))
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         os.write(told, f"{where}{error.strerror}".encode())
     finally:
         os._exit(code)
-
-
-def start(program: Program, told: int | None = None) -> NoReturn:
-    """Become the program, in its directory and as its user; tell why not, or raise OSError."""
-    for number in (*ENDING_SIGNALS, signal.SIGPIPE, signal.SIGXFSZ):
-        signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING_SIGNALS)
-    try:
-        os.chdir(program.directory)
-        os.setgroups(program.groups)
-        os.setresgid(program.gid, program.gid, program.gid)
-        os.setresuid(program.uid, program.uid, program.uid)
-        os.execve(program.path, program.argv, program.environment)  # noqa: S606
-    except OSError as error:
-        if told is None:
-            raise
-        os.write(told, (error.strerror or "unknown").encode())
-        os._exit(_NOT_STARTED)
 
 
 @contextmanager

@@ -6,15 +6,18 @@ After the last process but the first has ended, there is no way back: whatever f
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 from contextlib import suppress
 from typing import NoReturn
 
 from bootc_live.base.errors import BootcLiveError, LandingError
+from bootc_live.landing.pivot.firewall import flush_firewall
+from bootc_live.landing.pivot.first.places import PLACES, clear_run, switch_root
 from bootc_live.landing.pivot.program import SEARCH_PATH
-from bootc_live.landing.pivot.takeover.services import end_processes, stop_services
-from bootc_live.landing.pivot.takeover.tracing import HINT, MACHINE, FirstProcess
+from bootc_live.landing.pivot.takeover.hardware import check_watchdogs, end_swap, held_watchdogs
+from bootc_live.landing.pivot.takeover.processes import HINT, end_processes
+from bootc_live.landing.pivot.takeover.services import start_services, stop_services
+from bootc_live.landing.pivot.takeover.tracing import MACHINE, FirstProcess
 from bootc_live.landing.pivot.units import written_files
 from bootc_live.receipt.file import written_receipt
 from bootc_live.system.files import write_all
@@ -22,11 +25,7 @@ from bootc_live.system.mounts import attach_tree, is_mount_point, unmount
 from bootc_live.system.namespaces import make_private
 from bootc_live.system.system_call import libc_call
 
-# What the kernel and devices show moves to the new root.
-PLACES = ("proc", "sys", "dev", "run")
 _NEXT = "/run/nextroot"
-# All else in /run would tell the new system about services that have ended.
-_KEPT_IN_RUN = ("bootc-live", "bootc-live-pivot.log", "udev", "host")
 _TRACEME, _WALL, _RESTART = 0, 0x40000000, 0x01234567
 _ELF_OF_64_BITS = b"\x7fELF\x02"
 
@@ -39,6 +38,7 @@ def check_first_process() -> None:
     try:
         with open("/proc/1/exe", "rb") as file:
             header = file.read(len(_ELF_OF_64_BITS))
+        check_watchdogs()
         same = os.path.samefile("/proc/1/ns/mnt", "/proc/self/ns/mnt") and os.path.samefile("/proc/1/root", "/")
     except OSError as error:
         raise LandingError(f"the first process cannot be looked at: {error.strerror}", hint=HINT) from error
@@ -62,22 +62,47 @@ def _root_is_fixed(mountinfo: str = "/proc/self/mountinfo") -> bool:
 
 
 def take_over(
-    tree: int, path: str, argv: list[str], receipt: dict[str, object], receipt_path: str, files: dict[str, str]
+    tree: int,
+    path: str,
+    argv: list[str],
+    flush: bool,
+    receipt: dict[str, object],
+    receipt_path: str,
+    files: dict[str, str],
 ) -> NoReturn:
     """Switch to a detached tree of mounts, and run ``path`` there as the first process; this process ends.
 
-    ``files`` are written by ``written_files``. Raise LandingError while everything can still go on as before.
+    ``files`` are written by ``written_files``; ``flush`` removes the firewall's rules. Raise LandingError while
+    everything can still go on as before.
     """
     try:
         check_startable(tree, path, argv)
         with written_receipt(receipt, receipt_path):
-            stop_services()
-            # From here on it starts nothing again, and does not take the end of its services for a shutdown.
-            first = FirstProcess.stop()
+            first = _stop_first_process()
     except BaseException:
         os.close(tree)
         raise
-    _go_over(tree, first, path, argv, files)
+    _go_over(tree, first, path, argv, files, flush=flush)
+
+
+def _stop_first_process() -> FirstProcess:
+    """Stop services and the first process; raise LandingError if it does not stop, and all goes on as before."""
+    stopped = stop_services()
+    try:
+        # From here on it starts nothing again, and does not take the end of its services for a shutdown.
+        first = FirstProcess.stop()
+        try:
+            for descriptor in held_watchdogs():
+                first.stop_watchdog(descriptor)
+        except OSError as error:
+            first.let_go()
+            raise LandingError(
+                f"the watchdog of the first process does not stop: {error.strerror}", hint=HINT
+            ) from error
+    except BaseException:
+        start_services(stopped)
+        raise
+    return first
 
 
 def check_startable(tree: int, path: str, argv: list[str]) -> None:
@@ -99,7 +124,9 @@ def check_startable(tree: int, path: str, argv: list[str]) -> None:
     os.waitpid(child, _WALL)
 
 
-def _go_over(tree: int, first: FirstProcess, path: str, argv: list[str], files: dict[str, str]) -> NoReturn:
+def _go_over(
+    tree: int, first: FirstProcess, path: str, argv: list[str], files: dict[str, str], *, flush: bool
+) -> NoReturn:
     """Do what cannot be undone; restart the machine if it fails.
 
     When the root has been replaced, Python could no longer load a module: everything is imported above.
@@ -109,7 +136,11 @@ def _go_over(tree: int, first: FirstProcess, path: str, argv: list[str], files: 
     try:
         environment = _environment()
         end_processes()
-        _clear_run()
+        end_swap()
+        if flush:
+            with suppress(OSError, BootcLiveError):
+                flush_firewall()
+        clear_run()
         with written_files(files):
             _replace_root(tree)
             first.become(path, argv, environment)
@@ -148,32 +179,8 @@ def _environment() -> dict[str, str]:
 def _replace_root(tree: int) -> None:
     """Make a tree of mounts the root, with the kernel's file systems; the old root lies over it at "."."""
     make_private("/")
-    moved = {name: os.open(f"/{name}", os.O_PATH) for name in PLACES}
     os.makedirs(_NEXT, exist_ok=True)
     attach_tree(tree, _NEXT)
-    os.fchdir(tree)
-    # What has the old root as its root or working directory moves along, the first process as well (pivot_root(2)).
-    libc_call("pivot_root", b".", b".")
-    for name, place in moved.items():
-        attach_tree(place, f"/{name}")
+    switch_root(tree)
     with suppress(OSError):
         os.rmdir(_NEXT)
-
-
-def _clear_run(run: str = "/run") -> None:
-    """Remove from /run what belongs to the system that has ended, mounts first."""
-    names = sorted(set(os.listdir(run)) - set(_KEPT_IN_RUN))
-    with open("/proc/self/mounts", encoding="utf-8", errors="surrogateescape") as file:
-        points = [line.split()[1] for line in file]
-    for name in names:
-        path = os.path.join(run, name)
-        for point in reversed(points):
-            if f"{point}/".startswith(f"{path}/"):
-                with suppress(OSError):
-                    unmount(point)
-        with suppress(OSError):
-            if os.path.isdir(path) and not os.path.islink(path):
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                # Python 3.11 would open a FIFO to remove it as a tree, and wait.
-                os.unlink(path)

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from bootc_live.base.errors import LandingError
+from bootc_live.landing.pivot.takeover.processes import HINT
 from bootc_live.system.system_call import libc_call
 
-HINT = "use --contain to run the root in namespaces, beside this system"
 MACHINE = "x86_64"
 # As ptrace(2) and linux/ptrace.h have them.
 _CONT, _DETACH, _SYSCALL, _GETREGSET, _SETREGSET = 7, 17, 24, 0x4204, 0x4205
@@ -29,7 +29,8 @@ _WORDS, _RESULT, _NUMBER, _NO_RESTART, _COUNTER = 27, 10, 10, 15, 16
 _ARGUMENTS = (14, 13, 12, 7, 9, 8)
 _INSTRUCTION = b"\x0f\x05"
 # Numbers of system calls.
-_MMAP, _MUNMAP, _SIGACTION, _EXECVE, _FCHDIR, _OPENAT, _DUP3, _CLOSE_RANGE = 9, 11, 13, 59, 81, 257, 292, 436
+_WRITE, _MMAP, _MUNMAP, _SIGACTION, _EXECVE, _FCHDIR = 1, 9, 11, 13, 59, 81
+_OPENAT, _DUP3, _CLOSE_RANGE = 257, 292, 436
 _ON_EXEC, _AT_FDCWD, _ALL_BITS, _LAST = 4, -100, (1 << 64) - 1, (1 << 32) - 1
 _ROOM = 1 << 16
 _READ_WRITE = mmap.PROT_READ | mmap.PROT_WRITE
@@ -101,6 +102,10 @@ class FirstProcess:
         if -4096 < result < 0:
             raise OSError(-result, os.strerror(-result))
         return int(result)
+
+    def stop_watchdog(self, descriptor: int) -> None:
+        """Let it close a watchdog as its drivers want it, so that nobody has to feed it any more; raise OSError."""
+        self.call(_WRITE, descriptor, self._put(b"V"), 1)
 
     def become(self, path: str, argv: Iterable[str], environment: Mapping[str, str]) -> None:
         """Let it run a program as the kernel runs an init: console, no other descriptors, no ignored signals.

@@ -1,0 +1,1 @@
+"""The first process of a root whose program is not made to be one."""
