@@ -15,7 +15,7 @@ import pytest
 from bootc_live.base.errors import LandingError
 from bootc_live.landing.pivot import firewall
 from bootc_live.system import namespaces
-from bootc_live.system.network import netlink
+from bootc_live.system.network import interfaces, netlink
 
 
 @pytest.fixture
@@ -83,12 +83,12 @@ def test_addresses_and_routes(apart: Callable[[Callable[[], object]], str]) -> N
     def work() -> str:
         subprocess.run(["ip", "tuntap", "add", "mode", "tap", "name", "eth7"], check=True)
         for _ in ("new", "there already"):
-            netlink.set_up("eth7")
-            netlink.add_address("eth7", "192.0.2.7/24")
-            netlink.add_address("eth7", "2001:db8::7/64")
-            netlink.add_route("eth7", "default", "192.0.2.1")
-            netlink.add_route("eth7", "198.51.100.0/24", "192.0.2.2", 77)
-            netlink.add_route("eth7", "2001:db8:1::/48", "2001:db8::1")
+            interfaces.set_up("eth7")
+            interfaces.add_address("eth7", "192.0.2.7/24")
+            interfaces.add_address("eth7", "2001:db8::7/64")
+            interfaces.add_route("eth7", "default", "192.0.2.1")
+            interfaces.add_route("eth7", "198.51.100.0/24", "192.0.2.2", 77)
+            interfaces.add_route("eth7", "2001:db8:1::/48", "2001:db8::1")
         argv = ["ip", "-json"]
         return json.dumps(
             [
@@ -108,7 +108,7 @@ def test_addresses_and_routes(apart: Callable[[Callable[[], object]], str]) -> N
 
 def test_what_the_kernel_refuses() -> None:
     with pytest.raises(OSError, match="no interface"):
-        netlink.set_up("nosuch0")
+        interfaces.set_up("nosuch0")
     loopback = socket.if_indextoname(1)
     with pytest.raises(OSError, match=r"unreachable|not permitted|Invalid"):
-        netlink.add_route(loopback, "198.51.100.0/24", "203.0.113.9")
+        interfaces.add_route(loopback, "198.51.100.0/24", "203.0.113.9")

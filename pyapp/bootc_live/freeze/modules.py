@@ -31,7 +31,7 @@ _PACKER = "bootc_live.freeze"
 # What only verbs for running systems need.
 _NOT_PACKED = (
     *("cli.build", "cli.guest", "cli.pivot", "cli.prune", "image.layered", "source.rootfs"),
-    *("config.guest", "landing.guest", "landing.pivot", "landing.surroundings", "system.devices.interfaces"),
+    *("config.guest", "landing.guest", "landing.pivot", "landing.surroundings", "system.network"),
     *(
         "cli.options.cache",
         "cli.options.config_file",
@@ -41,7 +41,6 @@ _NOT_PACKED = (
         "formats.tar.writer",
         "system.inflate.xz",
         "system.namespaces",
-        "system.network",
     ),
 )
 _LIBRARIES = {"registry": ("oras.provider",)}

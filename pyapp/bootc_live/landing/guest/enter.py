@@ -25,8 +25,8 @@ from bootc_live.landing.guest.tools.run_parts import command_for
 from bootc_live.landing.surroundings import make_cgroups, make_device_file_systems, make_run, make_sys, place_below
 from bootc_live.system import namespaces
 from bootc_live.system.cleanup.guard import ENDING_SIGNALS, unshare_mounts
-from bootc_live.system.devices.interfaces import network_interfaces, restore_interfaces
 from bootc_live.system.mounts import attach_tree, mount_tree
+from bootc_live.system.network.interfaces import network_interfaces, restore_interfaces
 from bootc_live.system.system_call import libc_call
 
 _NAMESPACES = namespaces.NEWNS | namespaces.NEWUTS | namespaces.NEWIPC | namespaces.NEWNET | namespaces.NEWCGROUP

@@ -18,9 +18,9 @@ from bootc_live.landing.guest.step import step
 from bootc_live.landing.protocol import Receipt
 from bootc_live.landing.surroundings import Devices, make_devices, make_proc, place_below
 from bootc_live.system.cleanup.guard import succeed_with
-from bootc_live.system.devices.interfaces import network_interfaces
 from bootc_live.system.mounts import is_mount_point, mount_tree
 from bootc_live.system.namespaces import bind_at
+from bootc_live.system.network.interfaces import network_interfaces
 from bootc_live.system.run import environment
 
 _SEARCH_PATH = environment()["PATH"]

@@ -16,7 +16,7 @@ from bootc_live.landing.guest.plan import GuestPlan, Ranges, lines, outside
 from bootc_live.landing.guest.step import step
 from bootc_live.landing.surroundings import open_sys
 from bootc_live.system.descriptors import receive, send, socket_pair
-from bootc_live.system.devices.interfaces import Interface, move_interface
+from bootc_live.system.network.interfaces import Interface, move_interface
 from bootc_live.system.system_call import libc_call
 
 _PR_SET_PDEATHSIG = 1

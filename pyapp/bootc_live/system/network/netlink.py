@@ -1,9 +1,8 @@
-"""Ask the kernel by netlink(7), without a program: addresses and routes, and the tables of nf_tables."""
+"""Ask the kernel by netlink(7), without a program; and the tables of nf_tables."""
 
 from __future__ import annotations
 
 import errno
-import ipaddress
 import os
 import socket
 import struct
@@ -11,15 +10,11 @@ from types import TracebackType
 from typing import Self
 
 ROUTE, NETFILTER = 0, 12
-_REQUEST, _ACK, _DUMP, _REPLACE, _CREATE = 1, 4, 0x300, 0x100, 0x400
+DUMP, REPLACE, CREATE = 0x300, 0x100, 0x400
+_REQUEST, _ACK = 1, 4
 _ERROR, _DONE = 2, 3
-_HEADER = struct.Struct("=IHHII")
+_HEADER, _ATTRIBUTE = struct.Struct("=IHHII"), struct.Struct("=HH")
 _LARGEST = 1 << 18
-# As rtnetlink(7) and its headers have them.
-_NEW_LINK, _NEW_ADDRESS, _NEW_ROUTE = 16, 20, 24
-_LOCAL, _ADDRESS = 2, 1
-_DESTINATION, _OUT, _GATEWAY, _PRIORITY = 1, 4, 5, 6
-_UP, _MAIN, _BOOT, _UNICAST = 1, 254, 3, 1
 # As linux/netfilter/nfnetlink.h and nf_tables.h have them; and the errors of a kernel without nf_tables.
 _NF_TABLES, _BATCH_BEGIN, _BATCH_END = 10, 16, 17
 _NEW_TABLE, _GET_TABLE, _DELETE_TABLE = (_NF_TABLES << 8 | number for number in range(3))
@@ -42,7 +37,7 @@ class Netlink:
 
     def ask(self, kind: int, content: bytes, flags: int = 0) -> list[bytes]:
         """Send a request, and return the contents of the answers; raise OSError."""
-        self._socket.send(self.message(kind, content, flags | (0 if flags == _DUMP else _ACK)))
+        self._socket.send(self.message(kind, content, flags | (0 if flags == DUMP else _ACK)))
         return self._answers()
 
     def tell(self, *messages: bytes) -> None:
@@ -72,41 +67,30 @@ class Netlink:
                 found.append(content)
 
 
-def set_up(name: str) -> None:
-    """Raise an interface. Raise OSError."""
-    with Netlink(ROUTE) as kernel:
-        kernel.ask(_NEW_LINK, struct.pack("=BxHiII", 0, 0, socket.if_nametoindex(name), _UP, _UP))
+def packed(name: int, value: bytes) -> bytes:
+    """Return an attribute."""
+    length = _ATTRIBUTE.size + len(value)
+    return _ATTRIBUTE.pack(length, name) + value + bytes(-length % 4)
 
 
-def add_address(name: str, address: str) -> None:
-    """Give an interface an address such as ``192.0.2.7/24``; nothing happens if it has it. Raise OSError."""
-    given = ipaddress.ip_interface(address)
-    head = struct.pack("=BBBBi", _family(given), given.network.prefixlen, 0, 0, socket.if_nametoindex(name))
-    parts = [_attribute(_LOCAL, given.packed), _attribute(_ADDRESS, given.packed)]
-    with Netlink(ROUTE) as kernel:
-        kernel.ask(_NEW_ADDRESS, head + b"".join(parts), _CREATE | _REPLACE)
-
-
-def add_route(name: str, destination: str, gateway: str, metric: int | None = None) -> None:
-    """Add a route by a gateway to a network, or ``default``; nothing happens if it is there. Raise OSError."""
-    by = ipaddress.ip_address(gateway)
-    target = None if destination == "default" else ipaddress.ip_network(destination)
-    length = target.prefixlen if target else 0
-    head = struct.pack("=BBBBBBBBI", _family(by), length, 0, 0, _MAIN, _BOOT, 0, _UNICAST, 0)
-    parts = [_attribute(_GATEWAY, by.packed), _attribute(_OUT, struct.pack("=i", socket.if_nametoindex(name)))]
-    if target:
-        parts.append(_attribute(_DESTINATION, target.network_address.packed))
-    if metric is not None:
-        parts.append(_attribute(_PRIORITY, struct.pack("=I", metric)))
-    with Netlink(ROUTE) as kernel:
-        kernel.ask(_NEW_ROUTE, head + b"".join(parts), _CREATE | _REPLACE)
+def unpacked(data: bytes) -> dict[int, bytes]:
+    """Return the values of attributes by their names."""
+    found = dict[int, bytes]()
+    at = 0
+    while at + _ATTRIBUTE.size <= len(data):
+        length, name = _ATTRIBUTE.unpack_from(data, at)
+        if length < _ATTRIBUTE.size:
+            break
+        found[name & 0x3FFF] = data[at + _ATTRIBUTE.size : at + length]
+        at += length + 3 & ~3
+    return found
 
 
 def has_nf_tables() -> bool:
     """Return whether the network has tables of nf_tables; raise OSError if nobody may ask."""
     try:
         with Netlink(NETFILTER) as kernel:
-            return bool(kernel.ask(_GET_TABLE, bytes(4), _DUMP))
+            return bool(kernel.ask(_GET_TABLE, bytes(4), DUMP))
     except OSError as error:
         if error.errno in _ABSENT:
             return False
@@ -123,11 +107,3 @@ def flush_nf_tables() -> None:
             kernel.message(_DELETE_TABLE, bytes(4), _ACK),
             kernel.message(_BATCH_END, subsystem),
         )
-
-
-def _attribute(kind: int, data: bytes) -> bytes:
-    return struct.pack("=HH", 4 + len(data), kind) + data + bytes(-len(data) % 4)
-
-
-def _family(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> int:
-    return socket.AF_INET if address.version == 4 else socket.AF_INET6

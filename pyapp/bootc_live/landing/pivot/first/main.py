@@ -25,7 +25,7 @@ from bootc_live.landing.pivot.units import CONFIRMED
 from bootc_live.system.files import write_all
 from bootc_live.system.mounts import unmount, unmount_disks
 from bootc_live.system.namespaces import make_private
-from bootc_live.system.network.netlink import add_address, add_route, set_up
+from bootc_live.system.network.interfaces import add_address, add_route, set_up
 from bootc_live.system.system_call import libc_call
 
 # Where the small root has the image's.
