@@ -38,7 +38,6 @@ class TooManyValuesError(Exception):
     """A document has more values than anybody writes; this is among its mistakes."""
 
 
-
 class Document:
     """A document that is read, and its mistakes: each a line number, counted from 1, and a sentence."""
 
@@ -57,7 +56,9 @@ class Document:
             self.mistakes.append((mark.line + 1 if mark else 1, f"this is not YAML: {' '.join(said.split())}"))
         except ReaderError as error:
             line = text.count("\n", 0, error.position) + 1
-            self.mistakes.append((line, f"this is not YAML: {text[error.position]!r} is not allowed, only as an escape"))
+            self.mistakes.append(
+                (line, f"this is not YAML: {text[error.position]!r} is not allowed, only as an escape")
+            )
         except RecursionError:
             self.mistakes.append((1, "this is not YAML for a guest: lists and mappings are nested too deeply"))
         except (yaml.YAMLError, ValueError) as error:
