@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import yaml
 from yaml.reader import ReaderError
@@ -27,7 +27,7 @@ _KINDS = {
 }
 _LARGEST = 2**32 - 1
 _QUOTES = "write it in quotes"
-_SHAPES = {yaml.SequenceNode: "seq", yaml.MappingNode: "map"}
+_SHAPES: Final[dict[type[yaml.Node], str]] = {yaml.SequenceNode: "seq", yaml.MappingNode: "map"}
 _TRUTHS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 # A few aliases of aliases would make millions of values.
 _MOST_VALUES = 100_000
