@@ -24,7 +24,7 @@ from bootc_live.landing.guest.tools.initctl import serve_beside
 from bootc_live.landing.guest.tools.run_parts import command_for
 from bootc_live.landing.surroundings import make_cgroups, make_device_file_systems, make_run, make_sys, place_below
 from bootc_live.system import namespaces
-from bootc_live.system.cleanup.guard import ENDING_SIGNALS, unshare_mounts
+from bootc_live.system.cleanup.guard import STOPPING_SIGNALS, unshare_mounts
 from bootc_live.system.devices.interfaces import network_interfaces, restore_interfaces
 from bootc_live.system.mounts import attach_tree, mount_tree
 from bootc_live.system.system_call import libc_call
@@ -140,7 +140,7 @@ def _change_root(mode: RootMode) -> None:
 
 
 def _become(argv: tuple[str, ...], environment: Mapping[str, str]) -> NoReturn:
-    for number in (*ENDING_SIGNALS, signal.SIGPIPE, signal.SIGXFSZ):
+    for number in (*STOPPING_SIGNALS, signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)
     libc_call("prctl", _PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
     # One that leads out of the root would be a way out for the guest.
