@@ -72,6 +72,7 @@ CAPABILITIES = {
     "setuid": (MAP, "CAP_SETUID"),
     "setgid": (MAP, "CAP_SETGID"),
     "chown": (MAP, "CAP_CHOWN"),
+    "dac_override": (MAP, "CAP_DAC_OVERRIDE"),
     "net_admin": ("", "CAP_NET_ADMIN"),
 }
 
@@ -83,6 +84,16 @@ def test_missing_capability(container: Container, root: Path, tmp_path: Path, na
     # The script needs what the program is to lack.
     container.script += f'; exec setpriv --bounding-set=-{name} --inh-caps=-{name} -- "$@"'
     container.run(tmp_path / "guest.yml", config(root, "true", id_map)).error(f"lacks {shown}")
+
+
+@pytest.mark.parametrize("script", ["mount --bind / /", 'mount --rbind / /mnt; exec chroot /mnt "$@"'])
+def test_no_user_namespace(container: Container, root: Path, tmp_path: Path, script: str) -> None:
+    """The kernel refuses one below a root that is not that of the mounts; the message says what to do."""
+    give(root, FIRST)
+    container.script = script
+    ended = container.run(tmp_path / "guest.yml", config(root, "true", MAP))
+    ended.error("id_map: cannot make namespaces (unshare): Operation not permitted")
+    assert "a root that is no chroot" in ended.stderr
 
 
 def test_rescue(container: Container, root: Path, tmp_path: Path) -> None:
