@@ -16,8 +16,9 @@ from bootc_live.base.commands import words_of
 from bootc_live.base.errors import BootcLiveError, ConfigError
 from bootc_live.base.output import append_message, discard_results, flush_results, print_details, print_message
 from bootc_live.base.redact import redact
+from bootc_live.base.signals import signal_name
 from bootc_live.cli.options.parser import parse_arguments
-from bootc_live.system.cleanup.guard import STOPPING_SIGNALS, EndedError, run_in_child, signal_name, unshare_mounts
+from bootc_live.system.cleanup.guard import STOPPING_SIGNALS, EndedError, run_in_child, unshare_mounts
 
 EXIT_FAILED = 1
 EXIT_INTERNAL = 70

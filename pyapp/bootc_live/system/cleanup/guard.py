@@ -26,6 +26,7 @@ from typing import Any, NoReturn, Self
 
 from bootc_live.base import errors
 from bootc_live.base.errors import BootcLiveError
+from bootc_live.base.signals import signal_name
 from bootc_live.system import descriptors as passing
 from bootc_live.system.files import write_all
 from bootc_live.system.system_call import libc_call
@@ -159,11 +160,6 @@ class EndedError(Exception):
         """Set the signal."""
         super().__init__(signal_name(number))
         self.number = number
-
-
-def signal_name(number: int) -> str:
-    """Return the name of a signal; Python has none for most real-time signals."""
-    return next((each.name for each in signal.Signals if each == number), f"SIGRTMIN+{number - signal.SIGRTMIN}")
 
 
 class Signals:
