@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import signal
 import sys
 import threading
 import traceback
@@ -17,8 +16,9 @@ from bootc_live.base.commands import words_of
 from bootc_live.base.errors import BootcLiveError, ConfigError
 from bootc_live.base.output import append_message, discard_results, flush_results, print_details, print_message
 from bootc_live.base.redact import redact
+from bootc_live.base.signals import signal_name
 from bootc_live.cli.options.parser import parse_arguments
-from bootc_live.system.cleanup.guard import ENDING_SIGNALS, EndedError, run_in_child, unshare_mounts
+from bootc_live.system.cleanup.guard import STOPPING_SIGNALS, EndedError, run_in_child, unshare_mounts
 
 EXIT_FAILED = 1
 EXIT_INTERNAL = 70
@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return _reported(start, errors_to)
     except EndedError as ended:
-        _report(*(_INTERRUPTED if ended.number in ENDING_SIGNALS else _killed(ended.number)), errors_to)
+        _report(*(_INTERRUPTED if ended.number in STOPPING_SIGNALS else _killed(ended.number)), errors_to)
         return EXIT_FAILED
 
 
@@ -97,7 +97,7 @@ def _verb(name: str) -> Any:
 
 def _killed(number: int) -> tuple[str, str]:
     return (
-        f"the program was killed by signal {number} ({signal.Signals(number).name}); nothing was left behind",
+        f"the program was killed by signal {number} ({signal_name(number)}); nothing was left behind",
         "look at the kernel log (dmesg): memory may have been full",
     )
 

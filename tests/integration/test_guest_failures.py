@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -71,6 +72,7 @@ CAPABILITIES = {
     "setuid": (MAP, "CAP_SETUID"),
     "setgid": (MAP, "CAP_SETGID"),
     "chown": (MAP, "CAP_CHOWN"),
+    "dac_override": (MAP, "CAP_DAC_OVERRIDE"),
     "net_admin": ("", "CAP_NET_ADMIN"),
 }
 
@@ -82,6 +84,16 @@ def test_missing_capability(container: Container, root: Path, tmp_path: Path, na
     # The script needs what the program is to lack.
     container.script += f'; exec setpriv --bounding-set=-{name} --inh-caps=-{name} -- "$@"'
     container.run(tmp_path / "guest.yml", config(root, "true", id_map)).error(f"lacks {shown}")
+
+
+@pytest.mark.parametrize("script", ["mount --bind / /", 'mount --rbind / /mnt; exec chroot /mnt "$@"'])
+def test_no_user_namespace(container: Container, root: Path, tmp_path: Path, script: str) -> None:
+    """The kernel refuses one below a root that is not that of the mounts; the message says what to do."""
+    give(root, FIRST)
+    container.script = script
+    ended = container.run(tmp_path / "guest.yml", config(root, "true", MAP))
+    ended.error("id_map: cannot make namespaces (unshare): Operation not permitted")
+    assert "a root that is no chroot" in ended.stderr
 
 
 def test_rescue(container: Container, root: Path, tmp_path: Path) -> None:
@@ -136,11 +148,14 @@ def test_network_of_the_machine(container: Container, root: Path, tmp_path: Path
     assert os.listdir("/sys/class/net") == before
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_ended_in_a_hook(container: Container, root: Path, tmp_path: Path, number: signal.Signals) -> None:
-    """A container that is stopped while a hook runs stops at once."""
+# What runs a container sends them to its first process.
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGPWR, signal.SIGRTMIN + 3])
+@pytest.mark.parametrize("key", ["setup", "exec"])
+def test_ended_in_a_hook(container: Container, root: Path, tmp_path: Path, key: str, number: int) -> None:
+    """A container that is stopped while a hook runs stops at once, also if the hook wants to go on."""
     path = tmp_path / "guest.yml"
-    path.write_text(f"root: {root}\nsetup: {{before: sh -c 'echo ready; exec sleep 1000'}}\n")
+    script = "trap '' TERM INT; echo ready; sleep 1000; sleep 1000"
+    path.write_text(f"root: {root}\n{key}: {{before: [[sh, -c, {json.dumps(script)}]]}}\n")
     with subprocess.Popen(
         container.argv("--config", path), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
@@ -149,5 +164,8 @@ def test_ended_in_a_hook(container: Container, root: Path, tmp_path: Path, numbe
         assert process.stdout.readline() == b"ready\n"
         first = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
         os.kill(int(first), number)
+        try:
+            assert process.wait(SECONDS) == 1
+        finally:
+            process.kill()
         assert b"interrupted" in process.stderr.read()
-        assert process.wait(SECONDS) == 1

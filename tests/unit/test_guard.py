@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from bootc_live.base.errors import RunError
-from bootc_live.system.cleanup.guard import ENDING_SIGNALS, EndedError, commit, owned, run_in_child, undo_at_end
+from bootc_live.system.cleanup.guard import STOPPING_SIGNALS, EndedError, commit, owned, run_in_child, undo_at_end
 
 CONTENT = b"handed over"
 
@@ -238,9 +238,9 @@ def ignored() -> Iterator[None]:
 
 @pytest.mark.usefixtures("ignored")
 def test_signals_do_what_they_did_afterwards() -> None:
-    before = [signal.getsignal(number) for number in ENDING_SIGNALS]
+    before = [signal.getsignal(number) for number in STOPPING_SIGNALS]
     assert run_in_child(lambda: 0) == 0
-    assert [signal.getsignal(number) for number in ENDING_SIGNALS] == before
+    assert [signal.getsignal(number) for number in STOPPING_SIGNALS] == before
 
 
 @pytest.mark.usefixtures("ignored")
@@ -269,3 +269,12 @@ def test_without_a_child(tmp_path: Path) -> None:
     with undo_at_end(called.clear):
         called.append("x")
     assert called == []
+
+
+@pytest.mark.parametrize(
+    ("number", "name"),
+    [(signal.SIGTERM, "SIGTERM"), (signal.SIGRTMIN + 3, "SIGRTMIN+3"), (signal.SIGRTMAX, "SIGRTMAX")],
+)
+def test_name_of_a_signal(number: int, name: str) -> None:
+    """Also of those that Python does not know."""
+    assert str(EndedError(number)) == name

@@ -52,6 +52,7 @@ SPELLINGS = {
     "{}": PLAIN,
     "root: /mnt/root": PLAIN,
     "root: /srv//guest/": rooted("/srv/guest"),
+    "root: //srv": rooted("/srv"),
     "root: {}": PLAIN,
     "root: {path: /srv/guest}": rooted("/srv/guest"),
     "root: {mode: pivot}": PLAIN,
@@ -195,7 +196,25 @@ MISTAKES: dict[str, list[tuple[int, str]]] = {
     "setup: {before: [{command: {command: a}}]}": [(1, "setup.before[0].command is a mapping")],
     'setup: {before: ["a\\0b"]}': [(1, "setup.before[0] has a NUL character")],
     'setup: {before: ["a \\uD800"]}': [(1, "setup.before[0] has a character that is none")],
-    "setup: {before: [!!binary aGk=]}": [(1, "setup.before[0] is a tag:yaml.org,2002:binary")],
+    "setup: {before: [!!binary aGk=]}": [(1, "setup.before[0] has the tag !!binary, and is not a text")],
+    "!!map [a]": [(1, "the file has the tag !!map, and is not a mapping")],
+    "root: !!str [/a]": [(1, "root has the tag !!str, and is not a text or a mapping")],
+    "root: !!map /a": [(1, "root has the tag !!map")],
+    "root: {mode: !!null [a]}": [(1, "root.mode has the tag !!null")],
+    "root: !!python/name:os.system x": [(1, "root has the tag !!python/name:os.system")],
+    "initctl: !!bool [a]": [(1, "initctl has the tag !!bool")],
+    "initctl: !!bool maybe": [(1, "initctl is 'maybe', not true or false")],
+    "setup: {before: !!seq a}": [(1, "setup.before has the tag !!seq")],
+    "exec: {command: !!seq {a: b}}": [(1, "exec.command has the tag !!seq")],
+    f"id_map:\n  users: !!str [0, 1]\n{G}": [(2, "id_map.users has the tag !!str")],
+    f"id_map:\n  users: [!!int [0], !!int a]\n{G}": [
+        (2, "id_map.users[0] has the tag !!int"),
+        (2, "id_map.users[1] is a number"),
+    ],
+    "# one\nroot: /a\0b": [(2, "this is not YAML: '\\x00' is not allowed")],
+    "root:\n\t/a": [(2, "this is not YAML")],
+    '"\\e[2J": a': [(1, "\\x1b[2J is unknown")],
+    f"setup: {{mode: {'a' * 10000}}}": [(1, "(cut)")],
     "exec: /sbin/init": [(1, "exec is a text, not a mapping")],
     "exec: {command: {command: a, input: b}}": [(1, "exec.command has input")],
     "exec: {command: [a, [b]]}": [(1, "exec.command[1] is a list, not a text")],
@@ -228,8 +247,10 @@ def test_endless_document() -> None:
     """A node that contains itself is a mistake, and not a loop."""
     with pytest.raises(ConfigError, match="not a text"):
         parse_guest_config("setup:\n  before: [&a [*a]]", "guest.yml")
-    with pytest.raises(ConfigError, match="not YAML"):
+    with pytest.raises(ConfigError, match="nested too deeply"):
         parse_guest_config("[" * 100_000, "guest.yml")
+    with pytest.raises(ConfigError, match=r"setup.before\[\d+\]\[\d+\] is where the file has more than 100000 values"):
+        parse_guest_config(f"setup:\n  before: [&a [{'x,' * 500}], {'*a,' * 500}]", "guest.yml")
 
 
 def test_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -246,6 +267,12 @@ def test_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="Is a directory"):
         read_guest_config(None)
     path.rmdir()
+    path.symlink_to("/dev/zero")
+    with pytest.raises(ConfigError, match="more than 1 MiB"):
+        read_guest_config(None)
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_guest_config("a\0b")
+    path.unlink()
     path.write_bytes(b"root: \xff")
     with pytest.raises(ConfigError, match="not text in UTF-8"):
         read_guest_config(None)

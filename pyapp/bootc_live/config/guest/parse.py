@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
@@ -12,7 +13,7 @@ import yaml
 
 from bootc_live.base.errors import ConfigError
 from bootc_live.base.redact import redact_value
-from bootc_live.config.guest.document import Document
+from bootc_live.config.guest.document import Document, TooManyValuesError
 from bootc_live.config.guest.id_map import read_id_map
 from bootc_live.config.guest.model import (
     DEFAULT_PATH,
@@ -28,6 +29,7 @@ from bootc_live.config.guest.model import (
 _KEYS = ("root", "id_map", "initctl", "devices", "setup", "exec", "rescue")
 _GROUPS = {"setup": ("mode", "before"), "exec": ("before", "command"), "devices": ("exclude",)}
 _LAYOUT_ARGUMENT = "bootc.live.layout"
+_LARGEST = 1 << 20
 _HINT = "correct that file; docs/guest.md explains its keys"
 
 Value = TypeVar("Value")
@@ -37,17 +39,23 @@ def read_guest_config(named: str | None) -> GuestConfig:
     """Return what the file ``named`` says, by default /mnt/init.yml; without that, the defaults. Raise ConfigError."""
     path = DEFAULT_PATH if named is None else named
     try:
-        with open(path, encoding="utf-8") as file:
-            text = file.read()
+        with open(path, "rb") as file:
+            content = file.read(_LARGEST + 1)
     except FileNotFoundError as error:
         if named is None and not os.path.lexists(path):
             return GuestConfig()
         raise ConfigError(f"{path!r} cannot be read: {error.strerror}", hint="check the path") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path!r} is not text in UTF-8: {error.reason}", hint=_HINT) from error
     except OSError as error:
         raise ConfigError(f"{path!r} cannot be read: {error.strerror}", hint="check the path") from error
-    return parse_guest_config(text, path)
+    except ValueError as error:
+        raise ConfigError(f"{path!r} cannot be read: {error}", hint="check the path") from error
+    if len(content) > _LARGEST:
+        raise ConfigError(f"{path!r} has more than {_LARGEST >> 20} MiB: it is no guest's file", hint="check the path")
+    try:
+        return parse_guest_config(content.decode(), path)
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{path!r} is not text in UTF-8: line {line}: {error.reason}", hint=_HINT) from error
 
 
 def parse_guest_config(text: str, path: str) -> GuestConfig:
@@ -56,7 +64,8 @@ def parse_guest_config(text: str, path: str) -> GuestConfig:
     top = document.compose(text)
     config = GuestConfig(path)
     if top is not None:
-        config = document.of_kind(top, {"map": partial(_config, document, path)}, "the file") or config
+        with suppress(TooManyValuesError):
+            config = document.of_kind(top, {"map": partial(_config, document, path)}, "the file") or config
     if document.mistakes:
         listed = [f"line {line}: {sentence}" for line, sentence in sorted(document.mistakes)]
         many = f"{len(listed)} mistakes" if len(listed) > 1 else "a mistake"
@@ -159,7 +168,8 @@ def _path(document: Document, node: yaml.Node, key: str) -> str:
     path = document.text(node, key)
     if path is not None and not path.startswith("/"):
         document.wrong(node, key, f"is {path!r}, not a path that begins with /")
-    return os.path.normpath(path) if path else DEFAULT_ROOT
+    # Two slashes would stay two (POSIX).
+    return os.path.normpath(f"/{path.lstrip('/')}") if path else DEFAULT_ROOT
 
 
 def _setup_mode(document: Document, node: yaml.Node, key: str) -> SetupMode | None:

@@ -24,7 +24,7 @@ from bootc_live.landing.guest.tools.initctl import serve_beside
 from bootc_live.landing.guest.tools.run_parts import command_for
 from bootc_live.landing.surroundings import make_cgroups, make_device_file_systems, make_run, make_sys, place_below
 from bootc_live.system import namespaces
-from bootc_live.system.cleanup.guard import ENDING_SIGNALS, unshare_mounts
+from bootc_live.system.cleanup.guard import STOPPING_SIGNALS, unshare_mounts
 from bootc_live.system.mounts import attach_tree, mount_tree
 from bootc_live.system.network.interfaces import network_interfaces, restore_interfaces
 from bootc_live.system.system_call import libc_call
@@ -32,6 +32,10 @@ from bootc_live.system.system_call import libc_call
 _NAMESPACES = namespaces.NEWNS | namespaces.NEWUTS | namespaces.NEWIPC | namespaces.NEWNET | namespaces.NEWCGROUP
 _FIRST_FREE = 3
 _PR_CAPBSET_DROP, _PR_SET_CHILD_SUBREAPER, _SYS_RAWIO = 24, 36, 17
+_UNSHARE_HINT = (
+    "give the container a root that is no chroot and has no other mount on it, and check that "
+    "/proc/sys/user/max_user_namespaces and its neighbours are not 0"
+)
 _INITCTL = "/dev/initctl"
 
 
@@ -72,11 +76,11 @@ def _make_namespaces(plan: GuestPlan) -> int | None:
     interfaces = network_interfaces() if has_own_network() else []
     mapped = namespaces.NEWUSER if plan.users else 0
     with helper_outside(plan, interfaces, group) as help_now:
-        with step("id_map" if mapped else "setup.mode", "make namespaces (unshare)"):
+        with step("id_map" if mapped else "setup.mode", "make namespaces (unshare)", _UNSHARE_HINT):
             namespaces.unshare(_NAMESPACES | mapped)
         sys = help_now()
     if mapped:
-        with step("id_map", "become root of the guest"):
+        with step("id_map", "become root of the guest", "let the container set groups: see /proc/self/setgroups in it"):
             os.setgroups([])
             os.setresgid(0, 0, 0)
             os.setresuid(0, 0, 0)
@@ -140,7 +144,7 @@ def _change_root(mode: RootMode) -> None:
 
 
 def _become(argv: tuple[str, ...], environment: Mapping[str, str]) -> NoReturn:
-    for number in (*ENDING_SIGNALS, signal.SIGPIPE, signal.SIGXFSZ):
+    for number in (*STOPPING_SIGNALS, signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)
     libc_call("prctl", _PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
     # One that leads out of the root would be a way out for the guest.

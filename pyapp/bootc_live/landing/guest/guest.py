@@ -82,7 +82,7 @@ class GuestLanding:
         if root.mode is RootMode.CHROOT:
             wanted.append(platform.SYS_CHROOT)
         if self._setup and self.config.id_map is not None:
-            wanted += [platform.CHOWN, platform.SETUID, platform.SETGID]
+            wanted += [platform.CHOWN, platform.DAC_OVERRIDE, platform.SETUID, platform.SETGID]
         if self._setup and platform.has_own_network() and network_interfaces():
             wanted.append(platform.NET_ADMIN)
         lacking = platform.lacking(tuple(wanted))

@@ -20,9 +20,10 @@ _PLATFORMS = {
 # Files of those that do not always set it.
 _MARKS = ("/run/.containerenv", "/.dockerenv")
 # By their numbers of capabilities(7).
-CHOWN, SETGID, SETUID, NET_ADMIN, SYS_CHROOT, SYS_ADMIN = 0, 6, 7, 12, 18, 21
+CHOWN, DAC_OVERRIDE, SETGID, SETUID, NET_ADMIN, SYS_CHROOT, SYS_ADMIN = 0, 1, 6, 7, 12, 18, 21
 _NAMES = {
     CHOWN: "CAP_CHOWN",
+    DAC_OVERRIDE: "CAP_DAC_OVERRIDE",
     SETGID: "CAP_SETGID",
     SETUID: "CAP_SETUID",
     NET_ADMIN: "CAP_NET_ADMIN",

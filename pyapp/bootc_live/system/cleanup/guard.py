@@ -26,11 +26,14 @@ from typing import Any, NoReturn, Self
 
 from bootc_live.base import errors
 from bootc_live.base.errors import BootcLiveError
+from bootc_live.base.signals import signal_name
 from bootc_live.system import descriptors as passing
 from bootc_live.system.files import write_all
 from bootc_live.system.system_call import libc_call
 
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+# With these, managers of containers ask the first process, whose default is to ignore all signals, to power off.
+STOPPING_SIGNALS = (*ENDING_SIGNALS, signal.SIGPWR, signal.SIGRTMIN + 3)
 
 _CLONE_NEWNS = 0x00020000
 # How proc_pid_mountinfo(5) writes white space and backslashes.
@@ -113,7 +116,7 @@ def commit(function: Function, *arguments: Any, descriptors: Sequence[int] = ())
 def succeed_with(function: Function, *arguments: Any, descriptors: Sequence[int] = ()) -> None:
     """Let the parent call a top-level function when this process has ended with 0, and return what that returns.
 
-    Its arguments are as those of ``call_in_parent``. Signals end the parent then as they end any process.
+    Its arguments are as those of ``call_in_parent``. Signals that end a program raise EndedError in it.
     """
     assert _parent is not None, "a child"
     _parent.ask({"successor": name_of(function), "arguments": arguments}, descriptors)
@@ -141,9 +144,13 @@ def run_in_child(work: Callable[[], int], *, last: bool = False) -> int:
             os.close(ours)
     if status != 0 or serving.successor is None:
         return status
-    for number in ENDING_SIGNALS:
-        signal.signal(number, signal.SIG_DFL)
+    for number in STOPPING_SIGNALS:
+        signal.signal(number, _end)
     return int(serving.successor())
+
+
+def _end(number: int, _: object) -> NoReturn:
+    raise EndedError(number)
 
 
 class EndedError(Exception):
@@ -151,7 +158,7 @@ class EndedError(Exception):
 
     def __init__(self, number: int) -> None:
         """Set the signal."""
-        super().__init__(signal.Signals(number).name)
+        super().__init__(signal_name(number))
         self.number = number
 
 
@@ -166,7 +173,7 @@ class Signals:
         self.read, self._write = os.pipe()
         os.set_blocking(self._write, False)
         # Ignored signals stay ignored: nohup(1).
-        wanted = [number for number in ENDING_SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+        wanted = [number for number in STOPPING_SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
         self._before = {number: signal.signal(number, lambda *_: None) for number in wanted}
         self._wakeup = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         return self

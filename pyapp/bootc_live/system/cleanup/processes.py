@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import NoReturn
 
-from bootc_live.system.cleanup.guard import ENDING_SIGNALS, call_in_parent, function_named, name_of
+from bootc_live.system.cleanup.guard import STOPPING_SIGNALS, call_in_parent, function_named, name_of
 
 # Above the descriptors that the new process gets.
 _FIRST_FREE = 3
@@ -91,7 +91,7 @@ def _become(function: Callable[..., int], descriptors: tuple[int, ...], argument
     code = 70
     try:
         signal.set_wakeup_fd(-1)
-        for number in ENDING_SIGNALS:
+        for number in STOPPING_SIGNALS:
             signal.signal(number, signal.SIG_DFL)
         moved = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, _FIRST_FREE) for descriptor in descriptors]
         for place, descriptor in enumerate(moved):
