@@ -162,7 +162,9 @@ def test_interrupted(number: int, spawned: Program, environment: dict[str, str],
 
 def test_without_a_builder(program: ForkedProgram, context: Path, tmp_path: Path) -> None:
     words = ["build", "docker://127.0.0.1:1/x", "--containerfile", str(context / "Containerfile"), "-o"]
-    said = program.run_apart([*words, tmp_path / "out"], tmp_path, hidden=["/usr/bin/buildah", "/usr/bin/podman"]).output
+    said = program.run_apart(
+        [*words, tmp_path / "out"], tmp_path, hidden=["/usr/bin/buildah", "/usr/bin/podman"]
+    ).output
     assert f"'{context}/Containerfile' cannot be built: neither buildah nor podman is installed" in said
     assert "127.0.0.1" not in said
 
