@@ -252,7 +252,12 @@ def test_tree_equals_what_umoci_makes(booted: Booted, umoci_tree: Callable[[str]
     seen = tree(booted.host, "/run/tree")
     booted.host.check_output("umount /run/tree")
     assert len(seen) > 4000
-    assert seen == umoci_tree(booted.row.tag)
+    assert without_var(seen) == without_var(umoci_tree(booted.row.tag))
+
+
+def without_var(lines: list[str]) -> list[str]:
+    """A listing without what is in /var: it is moved to a file system of its own, and the system has changed it."""
+    return [line for line in lines if not line.startswith("var/")]
 
 
 def test_shuts_down_without_a_failed_unmount(booted: Booted) -> None:

@@ -152,6 +152,7 @@ STAYS = (
 
 
 @in_namespaces
+@pytest.mark.long
 def test_old_root_is_shown_where_that_is_asked_for(guest: BaseGuest, stage: Stage) -> None:
     host = connect(guest)
     host.check_output("echo before >/etc/before && mkdir /root/own && echo last >/root/own/last")

@@ -42,7 +42,9 @@ def nft(guest: NamespaceGuest, script: str) -> str:
     return subprocess.run(argv, stdin=subprocess.DEVNULL, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
-@pytest.mark.parametrize("words", ["", "--flush-firewall"], ids=["kept", "flushed"])
+@pytest.mark.parametrize(
+    "words", [pytest.param("", id="kept"), pytest.param("--flush-firewall", id="flushed", marks=pytest.mark.long)]
+)
 def test_rules_of_the_firewall(words: str, guest: NamespaceGuest, stage: Stage) -> None:
     """They stay, although a service of the old system removes them when it stops; unless they are to go."""
     host = connect(guest)
@@ -95,6 +97,7 @@ echo $* >/run/tailscale-told
 }
 
 
+@pytest.mark.long
 def test_tailscale(guest: NamespaceGuest, stage: Stage) -> None:
     """With stand-ins: a way back without ssh. The key is where only root can read it, and gone afterwards."""
     host = connect(guest)

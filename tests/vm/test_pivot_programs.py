@@ -145,7 +145,7 @@ def sysvinit(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-@pytest.mark.parametrize("way", ["soft-reboot", "takeover"])
+@pytest.mark.parametrize("way", ["soft-reboot", pytest.param("takeover", marks=pytest.mark.long)])
 def test_another_init_follows(way: str, guest: NamespaceGuest, sysvinit: Path) -> None:
     """Debian's sysvinit, with the services that it starts, after systemd."""
     shutil.copy(sysvinit, f"/proc/{guest.init}/root/var/lib/sysvinit.oci")

@@ -72,7 +72,7 @@ def test_what_is_refused_changes_nothing(guest: BaseGuest, stage: Stage) -> None
     assert state(host) == before
 
 
-@pytest.mark.parametrize("name", ["INT", "TERM", "KILL"])
+@pytest.mark.parametrize("name", [pytest.param("INT", marks=pytest.mark.long), "TERM", "KILL"])
 def test_ended_before_the_switch(name: str, guest: BaseGuest, stage: Stage) -> None:
     """While it waits for a registry that accepts and says nothing, and while it waits for an answer to its question."""
     host = connect(guest)
