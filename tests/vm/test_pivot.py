@@ -79,9 +79,9 @@ def source(stage: Stage, tag: str) -> str:
     return f"docker://{stage.http}/os/live:{tag}"
 
 
-def arrive(guest: BaseGuest, file: str, up: Callable[[Host], bool] | None = None) -> Host:
+def arrive(guest: BaseGuest, file: str, up: Callable[[Host], bool] | None = None, seconds: float = SECONDS) -> Host:
     """The machine as soon as it answers from a root that has a file, and is up: by default, what systemd says."""
-    deadline = time.monotonic() + SECONDS
+    deadline = time.monotonic() + seconds
     while True:
         try:
             host = connect(guest)
@@ -240,7 +240,8 @@ def test_by_kexec(image: Path, stage: Stage) -> None:
         more = "--headless --yes-i-have-a-console --cmdline 'bootc.registry.unsecure bootc.live.layout=tree'"
         told = host.run(f"bootc-live pivot {source(stage, 'foreign')} {UNSECURE} --via kexec {more}")
         assert told.rc == 0, told.stderr
-        host = arrive(machine, "/etc/foreign")
+        # A whole boot, of a machine that is emulated.
+        host = arrive(machine, "/etc/foreign", seconds=SECONDS * 4)
         cmdline = host.check_output("cat /proc/cmdline")
         assert f"root=bootc-live:{source(stage, 'foreign')}@{stage.digests['foreign']}" in cmdline
         assert "console=ttyS0" in cmdline
