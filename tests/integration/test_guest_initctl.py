@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import struct
 import subprocess
@@ -52,7 +53,7 @@ mount -t tmpfs -o mode=755 dev /dev
 mkdir /run/openrc /dev/pts /dev/shm
 for node in null:3 zero:5 full:7 random:8 urandom:9; do mknod -m 666 /dev/${node%:*} c 1 ${node#*:}; done
 : >/dev/console
-python3 ZIPAPP guest initctl --path PATH >/output 2>&1 &
+python3 /program guest initctl --path PATH >/output 2>&1 &
 until [ -p PATH ]; do sleep 0.05; done
 (until [ -e /run/ready ]; do sleep 0.05; done; exec ASK) &
 exec env container=test INIT >/dev/null 2>&1
@@ -154,7 +155,7 @@ def test_real_inits(zipapp: Path, repo: Path, place: Path, name: str, level: str
     if not root.is_dir() and not strict():
         pytest.skip(f"there is no root {root.name}; make it with: vm/enter {root.name} true")
     ask = f"telinit {level}" if init.telinit else f"python3 /writer {init.path} {level}"
-    replaced = {"ZIPAPP": zipapp, "PATH": init.path, "ASK": ask, "INIT": init.argv}
+    replaced = {"PATH": init.path, "ASK": ask, "INIT": init.argv}
     start = START
     for word, text in replaced.items():
         start = start.replace(word, str(text))
@@ -163,13 +164,11 @@ def test_real_inits(zipapp: Path, repo: Path, place: Path, name: str, level: str
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(content)
         target.chmod(0o755)
+    shutil.copyfile(zipapp, place / "tree/program")
     for directory in ("upper", "work", "root"):
         (place / directory).mkdir()
     options = f"lowerdir={place}/tree:{root},upperdir={place}/upper,workdir={place}/work"
     subprocess.run(["mount", "-t", "overlay", "-o", options, "test", place / "root"], check=True)
-    # The zipapp is in the repository.
-    (place / "root" / repo.relative_to("/")).mkdir(parents=True)
-    subprocess.run(["mount", "--bind", repo, place / "root" / repo.relative_to("/")], check=True)
     spaces = ["--pid", "--fork", "--kill-child", "--mount", "--ipc", "--uts", "--net", "--cgroup"]
     with control_group("initctl") as group:
         if group is None and name == "systemd":
