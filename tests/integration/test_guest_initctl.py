@@ -130,6 +130,20 @@ def soon(true: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
+def run(*argv: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end; its messages are part of its output."""
+    return subprocess.run(
+        argv,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=ENVIRONMENT,
+        timeout=SECONDS,
+        check=False,
+    )
+
+
 @pytest.fixture
 def place() -> Iterator[Path]:
     """A file system in RAM of its own: an overlay cannot write to another one."""
@@ -174,16 +188,7 @@ def test_real_inits(zipapp: Path, repo: Path, place: Path, name: str, level: str
         if group is None and name == "systemd":
             pytest.skip("systemd needs a control group, and none can be made here")
         script = f'echo $$ >{group}/cgroup.procs; exec "$@"' if group else 'exec "$@"'
-        done = subprocess.run(
-            ["sh", "-c", script, "sh", "unshare", *spaces, "chroot", place / "root", "/start"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env=ENVIRONMENT,
-            timeout=SECONDS,
-            check=False,
-        )
+        done = run("sh", "-c", script, "sh", "unshare", *spaces, "chroot", place / "root", "/start")
     output = (place / "upper/output").read_text()
     assert init.said[level] in output, f"{done.stdout}{output}"
     assert done.returncode == -ENDS[level], f"{done.stdout}{output}"
@@ -219,16 +224,7 @@ def test_of_a_guest(zipapp: Path, repo: Path, place: Path, level: str, *, mapped
         config["id_map"] = {"users": "0 0 65536", "groups": "0 0 65536"}
     (place / "init.yml").write_text(json.dumps(config))
     spaces = ["--pid", "--fork", "--kill-child", "--mount", "--mount-proc", "--net"]
-    done = subprocess.run(
-        ["unshare", *spaces, sys.executable, zipapp, "guest", "--config", place / "init.yml"],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=ENVIRONMENT,
-        timeout=SECONDS,
-        check=False,
-    )
+    done = run("unshare", *spaces, sys.executable, zipapp, "guest", "--config", place / "init.yml")
     counts, opened = done.stdout.split()[:4], done.stdout.partition("\nend\n")[0].split()[4:]
     assert counts == ["1"] * 4, done.stdout
     assert "/dev/initctl" in opened, done.stdout

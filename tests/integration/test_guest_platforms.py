@@ -1,7 +1,7 @@
-"""``guest`` as the first process of the containers that people have: systemd-nspawn and podman.
+"""``guest`` as the first process of the containers that people have: systemd-nspawn, podman, libvirt-lxc and LXC.
 
-Commands and configuration are those of docs/guest.md, and this machine's root is that of the container. podman gets
-neither control groups nor a network, which this machine may not have.
+Commands and configuration are those of docs/guest.md, and this machine's root is that of the container. libvirt-lxc
+gets no network, which needs more of libvirt.
 """
 
 from __future__ import annotations
@@ -41,12 +41,29 @@ rmdir /sys/fs/cgroup/*/machine 2>/dev/null || :
 mv "$2/cache/overlay/upper/srv/report" "$2/cache/overlay/upper/srv/seen"
 sleep infinity
 """
+# Groups of the first version would stay when a test is killed.
+SECOND_VERSION = """
+umount --recursive /sys/fs/cgroup
+mount -t cgroup2 none /sys/fs/cgroup
+"""
+# Its argument is the guest's report.
+LXC_STOP = """
+until test -e "$0"; do kill -0 $!; sleep 0.2; done
+lxc-stop --name=guest --nokill
+wait $!
+mv "$0" "${0%/*}/seen"
+sleep infinity
+"""
 PRIVATE_RUN = "mount -t tmpfs -o mode=755 tmpfs /run\n"
 CONTAINERS = """\
 [containers]
-cgroups = "disabled"
-netns = "none"
+cgroups = "{cgroups}"
+netns = "{network}"
+pids_limit = 0
 log_driver = "none"
+[network]
+firewall_driver = "none"
+network_config_dir = "/run/containers/networks"
 [engine]
 cgroup_manager = "cgroupfs"
 """
@@ -107,26 +124,35 @@ def run(argv: Sequence[str], report: Path, log: Path, variables: dict[str, str])
             process.kill()
 
 
-def check(lines: list[str], init: str, log: Path, *, said: bool = True) -> None:
-    """The guest is as its file says."""
+def check(lines: list[str], init: str, log: Path, *, interface: str = "", said: bool = True) -> None:
+    """The guest is as its file says, and has the interface of the container."""
     assert lines[:3] == [init, "0", "0:0"]
     assert lines[3].split() == ["0", str(FIRST), "65536"]
     assert "made 0:0" in lines
     assert not [line for line in lines if line.startswith("failed ")]
+    assert {line for line in lines if line.startswith("interface ")} >= {f"interface {interface or 'lo'}"}
     assert not said or "the guest starts" in log.read_text()
 
 
 def test_nspawn(top: Path, page: dict[str, str], repo: Path, tmp_path: Path) -> None:
-    subprocess.run(["systemd-machine-id-setup"], check=True, capture_output=True)
-    upper = layer("systemd", tmp_path / "layer")
-    subprocess.run(["cp", "-a", f"{repo}/vm/out/roots/live/.", f"{upper}/.", top / "root"], check=True)
+    make_guest("systemd", top, repo, tmp_path)
     # There is no machined to register with, and nothing of the machine's network is touched.
     command = page["systemd-nspawn"].replace("systemd-nspawn", "systemd-nspawn --register=no --keep-unit", 1)
     log = tmp_path / "log"
     with control_group("nspawn") as group:
-        enter = f"echo 0 >{group}/cgroup.procs\n" if group else ""
+        enter = f"echo 0 >{group}/cgroup.procs\n{SECOND_VERSION}" if group else ""
         lines = run([*ALONE, PRIVATE_RUN + enter + command], top / "cache/overlay/upper/srv/report", log, {})
-    check(lines, "systemd", log)
+    check(lines, "systemd", log, interface="host0")
+
+
+def make_guest(init: str, top: Path, repo: Path, tmp_path: Path) -> None:
+    """Make the guest's root, with busybox or systemd as its init."""
+    if init == "busybox":
+        busybox_guest(top, tmp_path)
+        return
+    subprocess.run(["systemd-machine-id-setup"], check=True, capture_output=True)
+    upper = layer("systemd", tmp_path / "layer")
+    subprocess.run(["cp", "-a", f"{repo}/vm/out/roots/live/.", f"{upper}/.", top / "root"], check=True)
 
 
 def busybox_guest(top: Path, tmp_path: Path) -> None:
@@ -146,19 +172,43 @@ def controllers() -> list[str]:
     return path.read_text().split() if path.exists() else []
 
 
-def test_podman(top: Path, page: dict[str, str], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("cgroups", "network"), [("enabled", "bridge"), pytest.param("disabled", "none", marks=pytest.mark.long)]
+)
+def test_podman(top: Path, page: dict[str, str], tmp_path: Path, cgroups: str, network: str) -> None:
     busybox_guest(top, tmp_path)
-    (tmp_path / "containers.conf").write_text(CONTAINERS)
+    (tmp_path / "containers.conf").write_text(CONTAINERS.format(cgroups=cgroups, network=network))
     (tmp_path / "storage.conf").write_text(STORAGE.format(top=top))
     variables = {
         "CONTAINERS_CONF": str(tmp_path / "containers.conf"),
         "CONTAINERS_STORAGE_CONF": str(tmp_path / "storage.conf"),
     }
-    argv = [*ALONE, f"{PRIVATE_RUN}mount -t cgroup2 none /sys/fs/cgroup\n{page['podman']}"]
     log = tmp_path / "log"
-    lines = run(argv, top / "cache/overlay/upper/srv/report", log, variables)
-    check(lines, "init", log)
+    with control_group("podman") as group:
+        if group is None and cgroups == "enabled":
+            pytest.skip("no control group can be made here")
+        enter = f"echo 0 >{group}/cgroup.procs\n" if group else ""
+        argv = [*ALONE, f'{enter}exec unshare --cgroup sh -ec "$0"', f"{SECOND_VERSION}{PRIVATE_RUN}{page['podman']}"]
+        lines = run(argv, top / "cache/overlay/upper/srv/report", log, variables)
+        given = [path.name for path in group.glob("libpod_parent/*")] if group else []
+    assert any(name.startswith("libpod-") for name in given) == (cgroups == "enabled")
+    check(lines, "init", log, interface="eth0" if network == "bridge" else "")
     assert os.path.ismount(top)
+
+
+@pytest.mark.parametrize("init", ["systemd", pytest.param("busybox", marks=pytest.mark.long)])
+def test_lxc(top: Path, page: dict[str, str], repo: Path, tmp_path: Path, init: str) -> None:
+    """`lxc-stop` ends the guest as its init wants it; LXC's control groups are below that of the test."""
+    make_guest(init, top, repo, tmp_path)
+    report, log, console = top / "cache/overlay/upper/srv/report", tmp_path / "log", tmp_path / "console"
+    signal = "--define=lxc.signal.halt=SIGUSR2" if init == "busybox" else ""
+    command = page["LXC"].replace("lxc-start", f"lxc-start {signal} --console-log={console}", 1)
+    with control_group("lxc") as group:
+        if group is None:
+            pytest.skip("LXC needs a control group, and none can be made here")
+        script = f"echo 0 >{group}/cgroup.procs\n{SECOND_VERSION}{PRIVATE_RUN}{command.rstrip()} &\n{LXC_STOP}"
+        lines = run([*ALONE, script, str(report)], report.with_name("seen"), log, {})
+    check(lines, "init" if init == "busybox" else init, console, interface="eth0")
 
 
 def test_libvirt_lxc(top: Path, page: dict[str, str], tmp_path: Path) -> None:
