@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.lib.container import control_group
+from tests.lib.pages import blocks
 from vmkit.paths import OUT, VM
 
 FORMS = ("guest.tar.xz", "guest.ext4", "guest.oci")
@@ -79,6 +81,45 @@ podman run --rm --read-only --network none --cgroups disabled --cap-add SYS_ADMI
     --volume $PWD/next:/mnt/root:ro --volume $PWD/cache:/mnt/cache --volume $PWD/init.yml:/mnt/init.yml:ro \
     localhost/bootc-live-guest
 stat -c '%u %g %n' cache/overlay/upper/made
+"""
+# An Incus of its own, with a guest whose init is busybox. Its arguments: a control group, this repository, the
+# configuration and the commands of the page.
+INCUS = r"""
+set -e
+echo 0 >"$1/cgroup.procs"
+umount --recursive /sys/fs/cgroup
+mount -t sysfs sysfs /sys
+mount -t cgroup2 none /sys/fs/cgroup
+mount -t tmpfs -o mode=755 run /run
+mount -t tmpfs -o mode=755 incus /var/lib/incus
+mkdir -p /srv/guest
+mount -t tmpfs -o mode=755 guest /srv/guest
+cd /srv/guest
+mkdir -p root/bin root/sbin root/etc root/srv root/proc root/sys root/dev root/run cache
+cp "$(command -v busybox)" root/bin/sh
+ln root/bin/sh root/bin/mv
+ln root/bin/sh root/sbin/init
+echo "::sysinit:/bin/sh /report" >root/etc/inittab
+cat >root/report <<'X'
+read -r inside outside size </proc/self/uid_map
+echo "$inside $outside" /sys/class/net/* >/srv/report.new
+mv /srv/report.new /srv/report
+X
+ln -s "$2/vm" vm
+echo "$3" >init.yml
+PATH=$PATH:/usr/libexec/incus
+ip link set lo up
+incusd --group root >/run/incusd.log 2>&1 &
+incusd waitready
+incus admin init --minimal
+sh -ec "$4" >&2
+until test -e cache/overlay/upper/srv/report; do
+    incus list --format csv --columns s | grep RUNNING >&2 || { incus console --show-log guest >&2; exit 1; }
+    sleep 0.2
+done
+cat cache/overlay/upper/srv/report
+incus stop guest
+incus list --format csv --columns ns
 """
 
 
@@ -161,4 +202,25 @@ def test_it_runs_in_podman() -> None:
     ]
     done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     assert done.stdout == "0 1000000\n1000000 1000000 cache/overlay/upper/made\n", done.stderr
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.long
+def test_it_runs_in_incus(repo: Path) -> None:
+    """By the commands of the page, with a network; busybox halts when Incus asks it."""
+    subprocess.run([VM / "build", "guest.oci"], stdin=subprocess.DEVNULL, check=True)
+    page = {block.heading: block.text for block in blocks((repo / "docs/guest.md").read_text())}
+    with control_group("incus") as group:
+        if group is None:
+            pytest.skip("Incus needs a control group, and none can be made here")
+        inside: list[str | Path] = ["unshare", "--mount", "--net", "sh", "-c", INCUS, "sh", group, repo]
+        done = subprocess.run(
+            [VM / "enter", "incus", *inside, page["Platforms"], page["Incus"]],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+    assert done.stdout == "0 1000000 /sys/class/net/eth0 /sys/class/net/lo\nguest,STOPPED\n", done.stderr
     assert done.returncode == 0, done.stderr

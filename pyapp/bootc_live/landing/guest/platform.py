@@ -32,8 +32,8 @@ _NAMES = {
 }
 # Only the machine's own network namespace has this setting.
 _OF_THE_MACHINE = "/proc/sys/net/core/dev_weight"
-# Every new /dev has its own of these.
-_OWN = {"pts", "shm", "mqueue", "hugepages", "fd", "console", "ptmx", "tty", "char", "block", "disk", "mapper"}
+# Every new /dev has its own of these. Incus, and LXC for nested containers, mount /proc and /sys in .lxc.
+_OWN = {"pts", "shm", "mqueue", "hugepages", "fd", "console", "ptmx", "tty", "char", "block", "disk", "mapper", ".lxc"}
 
 
 def platform(mode: SetupMode, environment: Mapping[str, str]) -> SetupMode:
