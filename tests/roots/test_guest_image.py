@@ -96,9 +96,7 @@ mkdir -p /srv/guest
 mount -t tmpfs -o mode=755 guest /srv/guest
 cd /srv/guest
 mkdir -p root/bin root/sbin root/etc root/srv root/proc root/sys root/dev root/run cache
-cp "$(command -v busybox)" root/bin/sh
-ln root/bin/sh root/bin/mv
-ln root/bin/sh root/sbin/init
+for name in bin/sh bin/mv bin/echo sbin/init; do cp "$(command -v busybox)" root/$name; done
 echo "::sysinit:/bin/sh /report" >root/etc/inittab
 cat >root/report <<'X'
 read -r inside outside size </proc/self/uid_map
