@@ -207,6 +207,7 @@ def test_it_runs_in_podman() -> None:
 def test_it_runs_in_incus(repo: Path) -> None:
     """By the commands of the page, with a network; busybox halts when Incus asks it."""
     subprocess.run([VM / "build", "guest.oci"], stdin=subprocess.DEVNULL, check=True)
+    subprocess.run([VM / "enter", "incus", "true"], stdin=subprocess.DEVNULL, check=True)
     page = {block.heading: block.text for block in blocks((repo / "docs/guest.md").read_text())}
     with control_group("incus") as group:
         if group is None:
