@@ -59,4 +59,4 @@ def full_guest(image: Path, kargs: str, memory: int = 2048, extra: Sequence[str]
     with Guest(start, memory=memory, extra=extra) as guest:
         ready = guest.wait_ready(BOOT_SECONDS)
         print(f"{kargs}: ready after {ready.seconds:.0f} s, phases {(ready.receipt or {}).get('phases')}")
-        yield Full(guest, ready, connect(guest))
+        yield Full(guest, ready, connect(guest, lasting=True))

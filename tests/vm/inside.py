@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
+import subprocess
+import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -19,14 +22,17 @@ NETWORK_SECONDS = 120
 TREE_LIST = Path(__file__).resolve().parents[1] / "lib" / "tree-list.sh"
 
 
-def connect(guest: BaseGuest) -> Host:
+def connect(guest: BaseGuest, *, lasting: bool = False) -> Host:
     """Gives testinfra's view of a guest that is ready.
 
-    Its default target does not wait for its network, so that an address may be on its way still.
+    Its default target does not wait for its network, so that an address may be on its way still. A login takes a second
+    of an emulated machine: all commands share a `lasting` one, which ends with the guest or before.
     """
     options = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -o ConnectTimeout=120"
     # A guest that starts another kernel closes no connection.
     options += " -o ServerAliveInterval=30 -o ServerAliveCountMax=4"
+    if lasting:
+        options += f" -o ControlMaster=auto -o ControlPersist=yes -o ControlPath={_shared_login(guest)}"
     host = testinfra.get_host(
         "ssh://root@guest",
         ssh_identity_file=str(OUT / "id_ed25519"),
@@ -42,6 +48,19 @@ def connect(guest: BaseGuest) -> Host:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.5)
+
+
+def _shared_login(guest: BaseGuest) -> Path:
+    """The socket of the ssh that other ones ask, as long as the guest runs."""
+    directory = Path(tempfile.mkdtemp(prefix="vm-ssh-"))
+
+    def end() -> None:
+        argv = ["ssh", "-o", f"ControlPath={directory / 'socket'}", "-O", "exit", "guest"]
+        subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        shutil.rmtree(directory)
+
+    guest.at_end(end)
+    return directory / "socket"
 
 
 def power_off(host: Host) -> None:

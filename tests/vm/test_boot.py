@@ -57,7 +57,7 @@ def booted(request: pytest.FixtureRequest, stage: Stage) -> Iterator[Booted]:
     with stage.guest(row, kind) as guest:
         ready = guest.wait_ready(BOOT_SECONDS)
         print(f"{row}: ready after {ready.seconds:.0f} s in {kind}, phases {(ready.receipt or {}).get('phases')}")
-        yield Booted(row, guest, ready, connect(guest), kind)
+        yield Booted(row, guest, ready, connect(guest, lasting=True), kind)
 
 
 def test_reaches_its_default_target_with_nothing_failed(booted: Booted) -> None:

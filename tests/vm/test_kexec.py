@@ -45,7 +45,7 @@ def served() -> Iterator[Images]:
 def went_on(running: Guest) -> tuple[dict[str, Any], Host]:
     """The receipt of a guest that runs under the image's own kernel, with nothing failed, and the way in."""
     ready = running.wait_ready(BOOT_SECONDS)
-    host = connect(running)
+    host = connect(running, lasting=True)
     receipt, kernel = ready.receipt or {}, host.check_output("uname -r")
     both = receipt["kexec"]
     first = both["first"]

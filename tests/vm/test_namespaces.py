@@ -56,7 +56,7 @@ def test_guest_is_shut_in_and_nothing_of_it_stays() -> None:
     own = {path.name for path in _cgroups()}
     with NamespaceGuest(EMBEDDED, credentials={"some.name": b"a secret"}) as guest:
         ready = guest.wait_ready(SECONDS)
-        host = connect(guest)
+        host = connect(guest, lasting=True)
         assert (ready.target, ready.failed) == ("multi-user.target", 0)
         assert host.file("/proc/cmdline").content_string.strip().endswith(EMBEDDED.append)
         assert host.file("/run/credentials/@system/some.name").content == b"a secret"

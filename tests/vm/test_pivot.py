@@ -86,7 +86,7 @@ def arrive(guest: BaseGuest, file: str, up: Callable[[Host], bool] | None = None
         try:
             host = connect(guest)
             if host.run_test("test -e %s", file).rc == 0 and (up or running)(host):
-                return host
+                return connect(guest, lasting=True)
         except RuntimeError:
             # It has just let go of the connection.
             pass

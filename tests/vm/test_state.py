@@ -42,14 +42,14 @@ def guest(kind: Kind, disk: Path, *initrds: str) -> BaseGuest:
 def test_two_boots(kind: Kind, disk: Path) -> None:
     with guest(kind, disk, "initrd-nosystemd.img", "rootfs.cpio") as first:
         first.wait_ready(BOOT_SECONDS)
-        host = connect(first)
+        host = connect(first, lasting=True)
         table = mounts(host)
         assert (table["/var"]["fstype"], table["/etc"]["fstype"]) == ("ext4", "overlay")
         machine = host.check_output("cat /etc/machine-id")
         host.check_output("echo changed-name >/etc/hostname && rm /etc/issue && echo kept >/var/lib/mine && sync")
     with guest(kind, disk, "initrd-embedded.img") as second:
         ready = second.wait_ready(BOOT_SECONDS)
-        host = connect(second)
+        host = connect(second, lasting=True)
         assert host.check_output("cat /var/lib/mine /etc/hostname") == "kept\nchanged-name"
         assert host.check_output("hostname") == "changed-name"
         assert host.check_output("cat /etc/machine-id") == machine

@@ -107,6 +107,10 @@ class BaseGuest(ABC):
     def ssh_options(self) -> list[str]:
         """Return the options by which ssh(1) reaches the guest, whatever host name it is given."""
 
+    def at_end(self, call: Callable[[], object]) -> None:
+        """Let ``call`` be called when the context is left, while the guest still runs."""
+        self._stack.callback(call)
+
     def console(self) -> str:
         """Return everything the guest has written to its console so far."""
         return self._console.read_bytes().decode(errors="replace")
