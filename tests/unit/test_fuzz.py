@@ -18,7 +18,7 @@ from tests.fuzz.targets import AWAKE, TARGETS
 from tests.lib.needs import need_package
 
 # What each target may take, however many inputs that are. It is no limit: all of its corpus is tried in any case.
-SECONDS: Final = 10
+SECONDS: Final = 3
 SECONDS_LONG: Final = 600
 
 
