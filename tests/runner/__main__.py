@@ -92,7 +92,7 @@ def _install_packages(names: list[str]) -> None:
 def plan(asked: Asked, directory: Path) -> list[Job]:
     """Return a job for each thing that the stages need and for each stage; results of stages go below `directory`."""
     made = everything_needed(asked.stages)
-    jobs = {one.name: Job(one.name, list(one.argv), one.needs) for one in made}
+    jobs = {one.name: Job(one.name, list(one.argv), one.needs, room=one.room) for one in made}
     processors = len(os.sched_getaffinity(0))
     few = len([path for paths in asked.paths.values() for path in paths if Path(path.partition("::")[0]).is_file()])
     for stage in asked.stages:

@@ -20,7 +20,7 @@ _GRACE: Final = 20.0
 
 @dataclass
 class Job:
-    """A command, run by up to `workers` processes that share its work.
+    """A command, run by up to `workers` processes that share its work. `room` is what each takes of a place.
 
     The scheduler fills in the rest: `logs`, what each process prints to; `statuses`, of those that have ended; seconds
     from the start of the run until the first process `began` and the last one `ended`; and seconds of `cpu`.
@@ -30,6 +30,7 @@ class Job:
     argv: list[str]
     needs: tuple[str, ...] = ()
     workers: int = 1
+    room: float = 1.0
     alone: bool = False
     env: Mapping[str, str] = field(default_factory=dict)
     logs: list[Path] = field(default_factory=list)
@@ -93,13 +94,14 @@ class Schedule:
                 told(job)
 
     def _next(self) -> Job | None:
-        if len(self._running) >= self._places or any(job.alone for job, _ in self._running.values()):
+        if any(job.alone for job, _ in self._running.values()):
             return None
+        left = self._places - sum(job.room for job, _ in self._running.values())
         made = {job.name for job in self._jobs if job.done}
         known = {job.name for job in self._jobs}
         for job in self._jobs:
             # Where one process found nothing more to do, another one would not either.
-            open_to_more = job.started < job.workers and not job.statuses and not job.skipped
+            open_to_more = job.started < job.workers and not job.statuses and not job.skipped and job.room <= left
             if open_to_more and all(need in made or need not in known for need in job.needs):
                 return None if job.alone and self._running else job
         return None

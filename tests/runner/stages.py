@@ -29,11 +29,15 @@ PROGRAMS: Final = {
 
 @dataclass(frozen=True)
 class Made:
-    """Something that stages need, made by one command; `needs` are names of others."""
+    """Something that stages need, made by one command; `needs` are names of others, `room` is part of a place.
+
+    A place is what a process needs that always computes.
+    """
 
     name: str
     argv: tuple[str, ...]
     needs: tuple[str, ...] = ()
+    room: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,8 @@ class Stage:
 
 
 def _root(name: str) -> Made:
-    return Made(f"root {name}", ("vm/enter", name, "true"))
+    # It waits for packages half of the time.
+    return Made(f"root {name}", ("vm/enter", name, "true"), room=0.5)
 
 
 MADE: Final = {

@@ -210,6 +210,19 @@ def test_jobs_run_in_order_and_measurements_alone(tmp_path: Path) -> None:
     assert lines.index("begin late") > at
 
 
+def test_what_waits_takes_half_a_place(tmp_path: Path) -> None:
+    """Each of the first two ends only when the other one has begun; the third finds no room beside them."""
+    meeting = f"echo $0 >>{tmp_path}/order; until grep -q $1 {tmp_path}/order; do sleep 0.05; done"
+    jobs = [
+        Job("one", ["timeout", "120", "sh", "-c", meeting, "one", "two"], room=0.5),
+        Job("two", ["timeout", "120", "sh", "-c", meeting, "two", "one"], room=0.5),
+        Job("three", ["sh", "-c", f"echo three >>{tmp_path}/order"]),
+    ]
+    Schedule(jobs, 1, tmp_path).run(lambda _: None, lambda _: None)
+    assert not any(job.failed for job in jobs)
+    assert (tmp_path / "order").read_text().split() == ["one", "two", "three"]
+
+
 def test_summary_is_in_the_form_of_pytest() -> None:
     counts = Counter({"passed": 7, "failed": 1, "error": 2, "skipped": 0, "deselected": 3})
     assert report.summary(counts, 12.0) == "====== 1 failed, 7 passed, 3 deselected, 2 errors in 12.00s ======"
