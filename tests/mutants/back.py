@@ -330,7 +330,7 @@ BACK = (
         "    time.gmtime(seconds)\n",
         "vm",
         "tests/vm/test_boot.py::test_clock_is_raised[without systemd in the initrd, clock of 2001, missing stick, "
-        "empty ext4 disk, disc as the fallback, no kexec]",
+        "empty ext4 disk, disc as the fallback]",
     ),
     Mutation(
         "guard: what a child made that was killed stays",

@@ -125,7 +125,7 @@ class Stage:
             self._make_disks()
         if kind is Kind.UML:
             disks = [self.directory / name for name in row.disks]
-            return UmlGuest(start, network=network, memory=row.memory, disks=disks)
+            return UmlGuest(start, network=network, memory=row.memory, disks=disks, clock=row.clock)
         return Guest(start, network=network, memory=row.memory, extra=self.extra(row))
 
     def _make_disks(self) -> None:

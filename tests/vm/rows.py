@@ -22,9 +22,9 @@ class Needs(StrEnum):
     NOTHING = "nothing"
     """The kernel of this machine will do."""
     KERNEL = "kernel"
-    """A kernel and a memory of its own, and udev."""
+    """A kernel, a memory and a clock of its own, and udev."""
     PC = "pc"
-    """A whole machine: drivers, modules of the image, firmware, a clock, SMBIOS."""
+    """A whole machine: drivers, modules of the image, firmware, SMBIOS."""
 
 
 @dataclass(frozen=True)
@@ -119,14 +119,13 @@ BOOTS = (
         needs=Needs.KERNEL,
     ),
     Row(
-        "without systemd in the initrd, clock of 2001, missing stick, empty ext4 disk, disc as the fallback, no kexec",
+        "without systemd in the initrd, clock of 2001, missing stick, empty ext4 disk, disc as the fallback",
         ("initrd-nosystemd.img", "built.cpio"),
         "root=bootc-live:LABEL=MISSING:/images/root.oci bootc.live.fallback=LABEL=EMPTY:/images/root.oci "
-        "bootc.live.fallback=LABEL=DISC:/images/root.oci rd.retry=6 "
-        "bootc.kexec bootc.kexec.onfail=boot sysctl.kernel.kexec_load_disabled=1",
+        "bootc.live.fallback=LABEL=DISC:/images/root.oci rd.retry=6",
         disks=("empty.ext4", "disc.iso"),
         clock="2001-01-01",
-        needs=Needs.PC,
+        needs=Needs.KERNEL,
         source="LABEL=DISC:/images/root.oci",
     ),
     Row(

@@ -216,13 +216,6 @@ def test_clock_is_raised(booted: Booted) -> None:
     assert len(raised) == bool(booted.row.clock)
 
 
-def test_kexec_that_cannot_be_done_is_a_warning_where_the_boot_may_go_on(booted: Booted) -> None:
-    receipt = booted.ready.receipt or {}
-    assert receipt["kexec"] is None
-    told = [warning for warning in receipt["warnings"] if "kexec is disabled (kernel.kexec_load_disabled)" in warning]
-    assert len(told) == booted.asks("bootc.kexec")
-
-
 def test_image_without_modules_for_the_running_kernel_is_a_warning(booted: Booted) -> None:
     """Which every image is under User-mode Linux; a kernel of this machine may know no modules at all."""
     said = f"has no modules for the running kernel {booted.host.check_output('uname -r')}"

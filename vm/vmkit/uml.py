@@ -1,7 +1,6 @@
 """A guest in User-mode Linux: a kernel and memory of its own, at a third of what an emulated machine takes.
 
-It has one processor, disks and a network, but neither firmware nor a clock of its own; EROFS is without zstd, and zram
-has LZO only.
+It has one processor, disks and a network, but no firmware; EROFS is without zstd, and zram has LZO only.
 """
 
 import json
@@ -11,8 +10,9 @@ import signal
 import socket
 import struct
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -37,6 +37,12 @@ modprobe -q autofs4
 printf '[Match]\\nName=vec*\\n[Network]\\nDHCP=yes\\n' >/run/systemd/network/80-vm.network
 """
 """No rule of udev knows this terminal, and no configuration of the network this name."""
+_CLOCK_HOOK: Final = """#!/bin/sh
+for python in /usr/bin/python3*; do
+	"$python" -c 'import time; time.clock_settime(time.CLOCK_REALTIME, {seconds})'
+done
+"""
+"""In place of a clock of the machine that is wrong."""
 _ADDRESS: Final = "10.0.2.15"
 _TAP: Final = "slirp0"
 _SILENT: Final = "silent0"
@@ -54,7 +60,8 @@ def installed() -> bool:
 class UmlGuest(BaseGuest):
     """One boot of the initrds and kernel arguments of ``start``; its kernel is not used.
 
-    ``disks`` are read only, ``kept`` are disks that keep what is written. ``memory`` is in MiB.
+    ``disks`` are read only, ``kept`` are disks that keep what is written. ``memory`` is in MiB. The initramfs begins
+    with the date ``clock``, if there is one.
     """
 
     engine = "uml"
@@ -67,6 +74,7 @@ class UmlGuest(BaseGuest):
         memory: int = 2048,
         disks: Sequence[Path] = (),
         kept: Sequence[Path] = (),
+        clock: str = "",
         console_log: Path | None = None,
         echo: Callable[[bytes], object] | None = None,
     ) -> None:
@@ -76,6 +84,10 @@ class UmlGuest(BaseGuest):
         self._append = start.append
         self._network = network or UserNetwork()
         self._memory = memory
+        self._hooks = {"pre-pivot": _HOOK}
+        if clock:
+            seconds = int(datetime.fromisoformat(clock).replace(tzinfo=UTC).timestamp())
+            self._hooks["cmdline"] = _CLOCK_HOOK.format(seconds=seconds)
         # "r" is for a disk that is only read, "s" for one that waits until its file is written.
         self._disks = [*(("r", disk) for disk in disks), *(("s", disk) for disk in kept)]
         self._pidfd: int | None = None
@@ -90,7 +102,7 @@ class UmlGuest(BaseGuest):
         self._mconsole = work / "mconsole/guest/mconsole"
         (work / "mconsole").mkdir()
         try:
-            concatenate([*self._initrds, _additions(work)], work / "initrd")
+            concatenate([*self._initrds, _additions(work, self._hooks)], work / "initrd")
             self._launch(stack, work)
             self._plug(stack, work)
             self._go.write(b"go\n")
@@ -193,8 +205,8 @@ class UmlGuest(BaseGuest):
         return "panicked" if "Kernel panic" in self.console() else "powered off or restarted"
 
 
-def _additions(work: Path) -> Path:
-    """Make an archive of what other kinds of guests have by their kernel and udev."""
+def _additions(work: Path, hooks: Mapping[str, str]) -> Path:
+    """Make an archive of what other kinds of guests have by their kernel, their clock and udev."""
     top = work / "additions"
     (source,) = _MODULES.iterdir()
     target = top / "usr/lib/modules" / source.name
@@ -203,10 +215,11 @@ def _additions(work: Path) -> Path:
         copy = target / file.relative_to(source)
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.symlink_to(file)
-    hook = top / "var/lib/dracut/hooks/pre-pivot/99-vm.sh"
-    hook.parent.mkdir(parents=True)
-    hook.write_text(_HOOK)
-    hook.chmod(0o755)
+    for name, script in hooks.items():
+        hook = top / f"var/lib/dracut/hooks/{name}/{'00' if name == 'cmdline' else '99'}-vm.sh"
+        hook.parent.mkdir(parents=True)
+        hook.write_text(script)
+        hook.chmod(0o755)
     members = "\n".join(str(path.relative_to(top)) for path in sorted(top.rglob("*")))
     archive = work / "additions.cpio"
     with archive.open("wb") as out:
