@@ -42,7 +42,7 @@ NAME: Final = "registry.vm.example"
 """What the name server calls the machine that guests know as `GUEST`."""
 # Modules whose tests share what takes long to make, and those whose tests share guests, one for what stands in
 # brackets. All other tests share a guest with no one.
-TOGETHER: Final = ("test_firmware", "test_loaders")
+TOGETHER: Final = ("test_firmware", "test_loaders", "test_pivot_refused")
 BY_GUEST: Final = ("test_boot", "test_full")
 
 

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -65,6 +66,13 @@ def machine_image(directory: Path) -> Path:
 @pytest.fixture
 def guest(image: Path) -> Iterator[BaseGuest]:
     """A machine that was booted from RAM, running."""
+    with booted_from_ram(image) as running:
+        yield running
+
+
+@contextmanager
+def booted_from_ram(image: Path) -> Iterator[BaseGuest]:
+    """Boot an image from RAM."""
     archive = image.with_name("machine.cpio")
     if not archive.exists():
         pack(image.parent, archive.name, "root.oci", image)

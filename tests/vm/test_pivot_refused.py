@@ -6,6 +6,7 @@ import itertools
 import json
 import platform
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,13 +19,20 @@ from tests.unit.test_pivot_program import MACHINES, elf
 from tests.vm.conftest import Stage
 from tests.vm.inside import connect
 from tests.vm.kinds import obstacle
-from tests.vm.test_pivot import SECONDS, UNSECURE, guest, image, source
+from tests.vm.test_pivot import SECONDS, UNSECURE, booted_from_ram, image, source
 from vmkit.base import BaseGuest
 from vmkit.namespaces import NamespaceGuest
 
-__all__ = ["guest", "image"]
+__all__ = ["image"]
 
 pytestmark = pytest.mark.skipif(obstacle() is not None, reason=f"no guests in namespaces: {obstacle()}")
+
+
+@pytest.fixture(scope="module")
+def guest(image: Path) -> Iterator[BaseGuest]:
+    """A machine for all of them: each one leaves it as it was."""
+    with booted_from_ram(image) as running:
+        yield running
 
 
 def state(host: Host) -> list[str]:
@@ -56,7 +64,7 @@ REFUSED = (
 
 
 def test_what_is_refused_changes_nothing(guest: BaseGuest, stage: Stage) -> None:
-    host = connect(guest)
+    host = connect(guest, lasting=True)
     units = "/root/masked/etc/systemd/system"
     host.check_output(f"mkdir -p {units} && ln -s /dev/null {units}/ssh.service")
     before = state(host)
@@ -75,7 +83,7 @@ def test_what_is_refused_changes_nothing(guest: BaseGuest, stage: Stage) -> None
 @pytest.mark.parametrize("name", [pytest.param("INT", marks=pytest.mark.long), "TERM", "KILL"])
 def test_ended_before_the_switch(name: str, guest: BaseGuest, stage: Stage) -> None:
     """While it waits for a registry that accepts and says nothing, and while it waits for an answer to its question."""
-    host = connect(guest)
+    host = connect(guest, lasting=True)
     before = state(host)
     silent = f"docker://{stage.places['silent'].host}/os/live:stable --unsecure --yes"
     asking = f"{source(stage, 'foreign')} --unsecure"
@@ -116,7 +124,7 @@ MESSAGES = ("image sha256", "fetching and verifying", "writing the root's index"
 
 def test_signals_in_every_phase(guest: NamespaceGuest) -> None:
     """They leave the machine as it was, also in the last step, while systemd has not agreed."""
-    host = connect(guest)
+    host = connect(guest, lasting=True)
     init = layer(
         directory("etc/"), directory("sbin/"), file("sbin/init", elf(MACHINES[platform.machine()]), mode=0o755)
     )
