@@ -88,7 +88,7 @@ def test_root_hash_can_be_pinned(program: Program, archive: Path, tmp_path: Path
     assert list((tmp_path / "root").iterdir()) == []
 
 
-@pytest.fixture(params=[Compression.NONE, Compression.LZ4])
+@pytest.fixture(params=[Compression.NONE, pytest.param(Compression.LZ4, marks=pytest.mark.long)])
 def built(request: pytest.FixtureRequest, archive: Path, tmp_path: Path) -> tuple[BuiltRoot, Path]:
     """A root that was not mounted yet, and its file."""
     building = Building(tmp_path, request.param, verity=True)

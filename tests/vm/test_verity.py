@@ -6,19 +6,22 @@ import re
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from vmkit.paths import REPO, VM
 
 SECONDS = 600
 TESTS = "tests/integration/verity_device.py"
 
 
-def test_in_a_kernel_of_its_own() -> None:
+def test_in_a_kernel_of_its_own(request: pytest.FixtureRequest) -> None:
     command: list[str | Path] = [
         VM / "enter",
         "forky",
         "tests/vm/uml-pytest",
         "-q",
-        "tests/integration/verity_device.py",
+        TESTS,
+        *(["--long"] if request.config.getoption("--long") else []),
     ]
     done = subprocess.run(
         command, cwd=REPO, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SECONDS, check=False
