@@ -1,4 +1,4 @@
-"""The image with podman and SELinux (vm/full) beside the initrd, and guests that boot it."""
+"""The images with SELinux and with podman (vm/full) beside the initrd, and guests that boot them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from vmkit.guest import Guest, Ready
 from vmkit.paths import OUT, REPO, VM
 from vmkit.start import Kernel
 
-ARCHIVE: Final = "live-full.oci"
 BOOT_SECONDS: Final = 480
 _DENIED: Final = re.compile(r"avc: +denied .*")
 
@@ -44,11 +43,11 @@ class Full:
 
 
 @contextmanager
-def full_image() -> Iterator[Path]:
-    """Brings the archive up to date; gives it as an initrd, as an emulated network would take minutes for it."""
-    subprocess.run([VM / "build", ARCHIVE], stdin=subprocess.DEVNULL, check=True)
+def full_image(archive: str) -> Iterator[Path]:
+    """Brings an archive of vm/out up to date; gives it as an initrd: an emulated network would take minutes for it."""
+    subprocess.run([VM / "build", archive], stdin=subprocess.DEVNULL, check=True)
     with tempfile.TemporaryDirectory(prefix="vm-full-", dir=REPO / "build") as name:
-        pack(Path(name), "full.cpio", "root.oci", OUT / ARCHIVE)
+        pack(Path(name), "full.cpio", "root.oci", OUT / archive)
         yield Path(name) / "full.cpio"
 
 

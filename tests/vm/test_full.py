@@ -18,20 +18,23 @@ IMAGE = "localhost/busybox:latest"
 # Debian's policy does not let it read its own credentials, wherever the root is.
 POLICY_GAPS = {"systemd-network-generator.service"}
 PCR = 15
+# The kernel refuses the other one, and the boot goes on, from the beginning. test_kexec.py of the stages unit and
+# integration has all of it but a kernel.
+NO_KEXEC = "bootc.kexec bootc.kexec.onfail=boot sysctl.kernel.kexec_load_disabled=1"
 LABELLED = "/ /etc /var /usr /etc/shadow /etc/passwd /usr/lib/systemd/systemd /usr/sbin/sshd /var/lib /var/log /var/tmp"
 
 
 @pytest.fixture(scope="module")
 def image() -> Iterator[Path]:
-    """The image."""
-    with full_image() as found:
+    """The image with SELinux."""
+    with full_image("live-full.oci") as found:
         yield found
 
 
 @pytest.fixture(scope="module", params=[pytest.param("", id="podman", marks=pytest.mark.long)])
-def plain(image: Path) -> Iterator[Full]:
-    """A guest without SELinux."""
-    with full_guest(image, "") as booted:
+def plain() -> Iterator[Full]:
+    """A guest with podman, and without SELinux."""
+    with full_image("live-podman.oci") as image, full_guest(image, "") as booted:
         booted.host.check_output("podman load --quiet --input /usr/share/containers/busybox.oci")
         yield booted
 
@@ -40,7 +43,7 @@ def plain(image: Path) -> Iterator[Full]:
     scope="module",
     params=[
         pytest.param("erofs bootc.live.compress=lz4 bootc.live.verity bootc.trust.measure=required", id="erofs"),
-        pytest.param("index rw", id="index, rw", marks=pytest.mark.long),
+        pytest.param(f"index rw {NO_KEXEC}", id="index, rw", marks=pytest.mark.long),
     ],
 )
 def enforcing(request: pytest.FixtureRequest, image: Path) -> Iterator[Full]:
@@ -149,6 +152,13 @@ def test_event_log_replays_to_the_pcr(enforcing: Full) -> None:
     assert image == f"bootc-live:image:{receipt['image']['manifest_digest']}"
     assert trust == f"bootc-live:trust:{receipt['policy']['signatures']}"
     assert cmdline.removeprefix("bootc-live:cmdline:").split() == host.file("/proc/cmdline").content_string.split()
+
+
+def test_kexec_that_cannot_be_done_is_a_warning_where_the_boot_may_go_on(enforcing: Full) -> None:
+    receipt = enforcing.ready.receipt or {}
+    assert receipt["kexec"] is None
+    told = [warning for warning in receipt["warnings"] if "kexec is disabled (kernel.kexec_load_disabled)" in warning]
+    assert len(told) == (NO_KEXEC in enforcing.host.file("/proc/cmdline").content_string)
 
 
 def test_verity_checks_the_root(enforcing: Full) -> None:

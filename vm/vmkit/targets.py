@@ -117,10 +117,30 @@ def _live(scratch: Path) -> None:
     enter("builder", VM / "image/build", _LIVE, _LIVE, OUT / "initrd.img", key, scratch / "live.oci")
 
 
-def _full(scratch: Path) -> None:
-    make_root("full")
+def _full(root: str, out: Path) -> None:
+    make_root(root)
     key = OUT / "id_ed25519.pub"
-    enter("builder", VM / "full/build", ROOTS / "full", OUT / "initrd.img", key, scratch / "live-full.oci")
+    enter("builder", VM / "full/build", ROOTS / root, OUT / "initrd.img", key, out)
+
+
+def _full_target(root: str) -> Target:
+    """Return the target for an image with more in it than the live image has."""
+    name = f"live-{root}.oci"
+    return Target(
+        name,
+        (name,),
+        lambda: [
+            OUT / "initrd.img",
+            OUT / "id_ed25519.pub",
+            VM / "image",
+            VM / "full",
+            VM / "buildah",
+            VM / f"roots/{root}.conf",
+        ],
+        lambda scratch: _full(root, scratch / name),
+        needs=("initrd.img", "id_ed25519"),
+        default=False,
+    )
 
 
 def _kexec(scratch: Path) -> None:
@@ -201,21 +221,8 @@ TARGETS: Final = {
             _live,
             needs=("initrd.img", "id_ed25519"),
         ),
-        Target(
-            "live-full.oci",
-            ("live-full.oci",),
-            lambda: [
-                OUT / "initrd.img",
-                OUT / "id_ed25519.pub",
-                VM / "image",
-                VM / "full",
-                VM / "buildah",
-                VM / "roots/full.conf",
-            ],
-            _full,
-            needs=("initrd.img", "id_ed25519"),
-            default=False,
-        ),
+        _full_target("full"),
+        _full_target("podman"),
         Target(
             "kexec.oci",
             ("kexec.oci",),
