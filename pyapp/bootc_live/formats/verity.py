@@ -6,6 +6,7 @@ Without a salt, the root hash depends on the data alone, so that it can be known
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 BLOCK = 4096
@@ -57,6 +58,29 @@ def tree_size(size: int) -> int:
         blocks = -(-blocks // _PER_BLOCK)
         total += blocks * BLOCK
     return total
+
+
+def wrong_blocks(read: Callable[[int], bytes], blocks: int, root_hash: str) -> Iterator[int]:
+    """Yield the numbers of blocks that do not fit a root hash: of the ``blocks`` of data, and of the tree behind them.
+
+    ``read`` returns a block by its number. What only a wrong block of the tree could tell about is not read.
+    """
+    counts = [blocks]
+    while counts[-1] > 1:
+        counts.append(-(-counts[-1] // _PER_BLOCK))
+    begins = [0, *(blocks + sum(counts[level + 1 :]) for level in range(1, len(counts)))]
+
+    def check(level: int, number: int, digest: bytes) -> Iterator[int]:
+        data = read(begins[level] + number)
+        if hashlib.sha256(data).digest() != digest:
+            yield begins[level] + number
+        elif level:
+            first = number * _PER_BLOCK
+            for child in range(first, min(first + _PER_BLOCK, counts[level - 1])):
+                place = (child - first) * _DIGEST
+                yield from check(level - 1, child, data[place : place + _DIGEST])
+
+    yield from check(len(counts) - 1, 0, bytes.fromhex(root_hash))
 
 
 def _hashed(data: bytes) -> bytearray:

@@ -10,7 +10,9 @@ from contextlib import contextmanager, suppress
 
 from bootc_live.base.errors import OutOfMemoryError
 from bootc_live.base.units import mib
+from bootc_live.system.system_call import libc_call
 
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 # Bytes of one call, so that signals are not held up.
 _PIECE = 64 * 2**20
 # Answers of copy_file_range(2) for two files that only sendfile(2) can copy between.
@@ -55,6 +57,30 @@ def copy_part(source: int, offset: int, size: int, target: int) -> None:
         offset += count
 
 
+def sync_filesystem(place: int | str) -> None:
+    """Wait until all of the file system of a descriptor or directory is on its device; raises OSError, also if not."""
+    if isinstance(place, str):
+        fd = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            sync_filesystem(fd)
+        finally:
+            os.close(fd)
+        return
+    libc_call("syncfs", place)
+    # Not all file systems empty the device's own cache at syncfs(2); all do it at fsync(2).
+    os.fsync(place)
+
+
+def exchange(one: str, other: str) -> None:
+    """Exchange two files or directories of one file system at once, and write that to its disk; raises OSError."""
+    libc_call("renameat2", _AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE)
+    fd = os.open(os.path.dirname(one), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
 def punch_hole(fd: int, offset: int, length: int) -> None:
     """Free the whole pages inside a range of a writable file, which then reads as zeros.
 
@@ -77,9 +103,12 @@ def no_space(error: OSError) -> bool:
 def full(place: int | str) -> OutOfMemoryError:
     """Return the error for what does not fit into the file system of a descriptor or path; see ``about``."""
     usage = os.statvfs(place)
+    if usage.f_files and not usage.f_favail:
+        why = f"holds no more than {usage.f_files} files"
+    else:
+        why = f"has {mib(usage.f_blocks * usage.f_frsize)}, {mib(usage.f_bavail * usage.f_frsize)} of them free"
     return OutOfMemoryError(
-        f"it has no space left: its file system has {mib(usage.f_blocks * usage.f_frsize)}, "
-        f"{mib(usage.f_bavail * usage.f_frsize)} of them free",
+        f"it has no space left: its file system {why}",
         hint="give the machine more memory, or use a smaller image",
     )
 

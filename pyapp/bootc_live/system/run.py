@@ -57,15 +57,16 @@ def run(
     hint: str = "see the message of the program above",
     cwd: str | None = None,
     env: Mapping[str, str] | None = None,
+    given: str = "",
 ) -> str:
     """Run a program and return its standard output; ``env`` is added to its environment.
 
-    Raises RunError if it cannot be started or fails.
+    It reads ``given`` from standard input. Raises RunError if it cannot be started or fails.
     """
     try:
         done = subprocess.run(
             list(argv),
-            stdin=subprocess.DEVNULL,
+            input=given.encode(),
             capture_output=True,
             env={**environment(), **(env or {})},
             cwd=cwd,

@@ -16,6 +16,7 @@ BLOCK_BITS = 9
 BLOCK = 1 << BLOCK_BITS
 SLOT = 32
 SUPER_OFFSET = 1024
+SUPER_SIZE = 128
 INODE_SIZE = 64
 FLAT_PLAIN, FLAT_INLINE, CHUNK_BASED = 0, 2, 4
 HOLE = 0xFFFFFFFF
@@ -79,6 +80,14 @@ class Superblock(NamedTuple):
             self.incompat,
             self.algorithms,
         )
+
+
+def filesystem_blocks(superblock: bytes) -> int:
+    """Return the number of blocks of a file system; raise ValueError if it has no superblock as it is written here."""
+    if len(superblock) < _SUPER.size or _SUPER.unpack_from(superblock)[0] != _MAGIC:
+        raise ValueError("has no superblock")
+    blocks: int = _SUPER.unpack_from(superblock)[5]
+    return blocks
 
 
 def packed_inode(kind: str, layout: int, xattr_count: int, mode: int, *rest: int) -> bytes:

@@ -32,16 +32,17 @@ def staging_directory(path: str) -> Iterator[str]:
         yield directory
 
 
-def publish_file(finished: str, path: str) -> None:
+def publish_file(finished: str, path: str, mode: int = _FILE) -> None:
     """Move a finished file to ``path``; raises RootfsError."""
     with write_errors(path):
         # An EFI system partition has no modes.
         with suppress(PermissionError):
-            os.chmod(finished, _FILE)
-        commit(_link, finished, os.path.abspath(path))
+            os.chmod(finished, mode)
+        commit(link_new, finished, os.path.abspath(path))
 
 
-def _link(finished: str, target: str) -> None:
+def link_new(finished: str, target: str) -> None:
+    """Move a finished file to a name on the same file system that must be new; raises OSError."""
     try:
         # Unlike rename(2), link(2) never replaces a file, not even a new one.
         os.link(finished, target)

@@ -17,23 +17,28 @@ _CONTROL = "/dev/loop-control"
 _GET_FREE = 0x4C82
 _CONFIGURE = 0x4C0A
 _READ_ONLY, _AUTOCLEAR = 1, 4
-# struct loop_config: fd, block size, loop_info64 (flags at 52, file name at 56), reserved.
-_CONFIG = struct.Struct("<II52sI64s112s64x")
+# struct loop_config: fd, block size, loop_info64 (offset at 24, size at 32, flags at 52, file name at 56), reserved.
+_CONFIG = struct.Struct("<II24xQQ12xI64s112x64x")
 _ATTEMPTS = 50
 
 
 @contextmanager
-def loop_device(fd: int, name: str, block_size: int) -> Iterator[str]:
-    """Attach an open file to a read-only loop device; yields its path. Raises RunError.
+def loop_device(
+    fd: int, name: str, block_size: int, *, offset: int = 0, size: int = 0, writable: bool = False
+) -> Iterator[str]:
+    """Attach an open file to a loop device, by default read-only; yields its path. Raises RunError.
 
-    The kernel detaches it at the last close: after the block, and after the last unmount.
+    It has ``size`` bytes of the file from ``offset`` on; 0 is all that follow. The kernel detaches it at the last
+    close: after the block, and after the last unmount.
     """
     if not os.path.exists(_CONTROL) and find_program("modprobe"):
         run(["modprobe", "loop"], hint="use a kernel with loop devices")
+    flags = _AUTOCLEAR if writable else _AUTOCLEAR | _READ_ONLY
+    config = _CONFIG.pack(fd, block_size, offset, size, flags, os.fsencode(name)[:63])
     device = None
     try:
         for _ in range(_ATTEMPTS):
-            device = _attach(fd, name, block_size)
+            device = _attach(config, os.O_RDWR if writable else os.O_RDONLY)
             if device is not None:
                 yield device[0]
                 return
@@ -45,21 +50,19 @@ def loop_device(fd: int, name: str, block_size: int) -> Iterator[str]:
     raise RunError("no free loop device was found", hint="detach loop devices with: losetup -D")
 
 
-def _attach(fd: int, name: str, block_size: int) -> tuple[str, int] | None:
+def _attach(config: bytes, access: int) -> tuple[str, int] | None:
     try:
         control = os.open(_CONTROL, os.O_RDWR | os.O_CLOEXEC)
         try:
             path = f"/dev/loop{fcntl.ioctl(control, _GET_FREE)}"
         finally:
             os.close(control)
-        device = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        device = os.open(path, access | os.O_CLOEXEC)
     except FileNotFoundError:
         # The device node does not exist yet.
         return None
     except OSError as error:
         raise RunError(f"cannot use loop devices: {error.strerror}", hint="use a kernel with loop devices") from error
-    label = os.fsencode(name)[:63]
-    config = _CONFIG.pack(fd, block_size, bytes(52), _READ_ONLY | _AUTOCLEAR, label, bytes(112))
     try:
         fcntl.ioctl(device, _CONFIGURE, config)
     except OSError as error:
