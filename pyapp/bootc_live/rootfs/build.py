@@ -21,6 +21,7 @@ from bootc_live.rootfs.memory.host import Means, present_room
 from bootc_live.rootfs.memory.need import StorageOption
 from bootc_live.rootfs.plan import RootPlan, plan_root
 from bootc_live.rootfs.ram import RamFs, ram_filesystem
+from bootc_live.rootfs.tree.data import content_reader
 from bootc_live.rootfs.tree.labels import label_tree
 from bootc_live.rootfs.tree.live import live_tree
 from bootc_live.rootfs.tree.node import Node
@@ -128,20 +129,7 @@ class RootBuilder:
     def _finish_tree(self, root: Node, image: VerifiedImage) -> bool:
         builder = self._erofs
         with ExitStack() as stack:
-            if builder is not None:
-                read = builder.content
-            else:
-                fd = os.open(image.path, os.O_RDONLY | os.O_CLOEXEC)
-                stack.callback(os.close, fd)
-
-                def read(node: Node) -> bytes:
-                    if node.extents is None:
-                        return os.pread(fd, node.size, node.offset)
-                    content = bytearray(node.size)
-                    for part in node.extents:
-                        content[part.start : part.start + part.length] = os.pread(fd, part.length, part.data)
-                    return bytes(content)
-
+            read = builder.content if builder is not None else stack.enter_context(content_reader(image))
             source_text = image.resolved.source_text
             live_tree(root, source_text, read)
             labelled = label_tree(root, read, self._config.selinux, source_text, self._recorder)

@@ -77,8 +77,9 @@ class BootFileRecipe:
             chosen = choose_kernel(root, image.resolved.source_text)
             machine = machine or os.uname().machine
             files = boot_files(chosen, image.path, self._directory, machine, image.resolved.source_text)
-        allowed = _allowed(files, self._recorder)
-        return BootArtifacts(image.resolved, fetched.verdict, fetched.attempts, allowed, module_versions(root), layout)
+        permitted = allowed(files, self._recorder)
+        modules = module_versions(root)
+        return BootArtifacts(image.resolved, fetched.verdict, fetched.attempts, permitted, modules, layout)
 
 
 @contextmanager
@@ -96,7 +97,7 @@ def boot_file_recipe(
         yield BootFileRecipe(directory, recorder, limit, blobs)
 
 
-def _allowed(files: BootFiles, recorder: Recorder) -> BootFiles:
+def allowed(files: BootFiles, recorder: Recorder) -> BootFiles:
     """Remove arguments that an image must not set, with warnings that name them."""
     judged = {word: verdict(word) for word in files.arguments}
     for why, said in _LEFT_OUT.items():

@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import os
 from bisect import bisect
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
+from bootc_live.image.verified import VerifiedImage
 from bootc_live.rootfs.tree.node import Node
 from bootc_live.system.files import punch_hole
 
@@ -21,6 +23,25 @@ _ELSEWHERE = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUP
 
 # Begin and end of data in the data file.
 _Span = tuple[int, int]
+
+
+@contextmanager
+def content_reader(image: VerifiedImage) -> Iterator[Callable[[Node], bytes]]:
+    """Yield a function that returns the content of a file of an image, from its data file; raise OSError."""
+    fd = os.open(image.path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def read(node: Node) -> bytes:
+        if node.extents is None:
+            return os.pread(fd, node.size, node.offset)
+        content = bytearray(node.size)
+        for part in node.extents:
+            content[part.start : part.start + part.length] = os.pread(fd, part.length, part.data)
+        return bytes(content)
+
+    try:
+        yield read
+    finally:
+        os.close(fd)
 
 
 class Data:

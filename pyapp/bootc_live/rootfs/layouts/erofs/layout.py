@@ -135,7 +135,7 @@ class ErofsBuilder:
                 metadata, size = self._write(keep_times=keep_times)
                 # Neither is needed again, and both are large.
                 self._merging, self._files = Merging(), {}
-                digest, tree = _hashed(self._fd, verity=verity)
+                digest, tree = hash_image(self._fd, verity=verity)
                 if tree is not None:
                     write_at(self._fd, size, tree.packed)
         except ValueError as error:
@@ -298,7 +298,7 @@ def erofs_builder(path: str, data_path: str, compression: Compression) -> Iterat
         os.close(fd)
 
 
-def _hashed(fd: int, *, verity: bool) -> tuple[str, HashTree | None]:
+def hash_image(fd: int, *, verity: bool) -> tuple[str, HashTree | None]:
     """Return the digest of a whole file and, with ``verity``, its hash tree."""
     hasher, tree, offset = hashlib.sha256(), TreeHasher(), 0
     while data := os.pread(fd, _STEP, offset):

@@ -1,0 +1,1 @@
+"""The composefs layout: files' contents as objects that roots share, and EROFS metadata that refers to them."""

@@ -1,0 +1,96 @@
+"""Build the composefs layout: put a verified image into the store of a disk."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from bootc_live.image.verified import VerifiedImage
+from bootc_live.rootfs.layouts.built import Finishing, cannot_hold, unchanged
+from bootc_live.rootfs.layouts.composefs.layers import StoredLayers, record_layers
+from bootc_live.rootfs.layouts.composefs.metadata import INLINE_MOST, write_image
+from bootc_live.rootfs.layouts.composefs.store import StoreWriter, small_content, store_writer
+from bootc_live.rootfs.tree.data import begin_of
+from bootc_live.rootfs.tree.merge import LayersRead, Warn, merge, unsaid
+from bootc_live.rootfs.tree.node import Node, path_of, walk
+
+
+@dataclass(frozen=True)
+class StoredRoot:
+    """A root in a store: the digest of its metadata image, and the objects that it refers to.
+
+    ``added`` counts the objects that were not there before, ``added_bytes`` their bytes. ``obstacle`` tells why
+    fs-verity does not protect the files, empty if it does. ``labelled`` tells whether the root has SELinux labels.
+    """
+
+    digest: str
+    objects: frozenset[str]
+    added: int
+    added_bytes: int
+    obstacle: str
+    labelled: bool
+
+
+def store_root(
+    image: VerifiedImage,
+    store: str,
+    finishing: Finishing = unchanged,
+    read: LayersRead | None = None,
+    warn: Warn = unsaid,
+    reused: StoredLayers | None = None,
+) -> StoredRoot:
+    """Put a verified image into a store; it is on the disk then, and the data file is unchanged.
+
+    Layers of ``reused`` were made of objects, whose digests are not computed again.
+
+    Until something refers to the root, only the caller's lock keeps ``prune`` from removing it. Raise ImageError for
+    layers that cannot be used, RootfsError for what EROFS cannot hold, and OutOfMemoryError if the disk is full; no
+    name of the store has changed then.
+    """
+    root = merge(image, read, warn)
+    labelled = finishing(root, image)
+    try:
+        with store_writer(store) as writer:
+            contents = _stored(root, image, writer, _known(image, reused))
+            file = os.memfd_create("bootc-live image", os.MFD_CLOEXEC)
+            try:
+                objects = write_image(root, contents, file)
+                digest = writer.add_image(file)
+            finally:
+                os.close(file)
+            writer.commit()
+            record_layers(store, image, contents, [*walk(root)])
+    except ValueError as error:
+        raise cannot_hold(image, error) from error
+    return StoredRoot(digest, frozenset(objects), writer.added, writer.added_bytes, writer.obstacle, labelled)
+
+
+def _known(image: VerifiedImage, reused: StoredLayers | None) -> dict[tuple[int, int], str]:
+    """Return the objects in layers that were made of them, by place and size in the data file."""
+    known: dict[tuple[int, int], str] = {}
+    for layer in image.layers:
+        for (offset, size), digest in (reused.objects.get(layer.diff_id, {}) if reused else {}).items():
+            known[layer.offset + offset, size] = digest
+    return known
+
+
+def _stored(
+    root: Node, image: VerifiedImage, writer: StoreWriter, known: Mapping[tuple[int, int], str]
+) -> dict[int, str | bytes]:
+    """Add the contents of all files to a store; return the object of each file, or what is inlined."""
+    contents: dict[int, str | bytes] = {}
+    data = os.open(image.path, os.O_RDONLY | os.O_CLOEXEC)
+    node = root
+    try:
+        for node in sorted((node for node in walk(root) if node.kind == "file"), key=begin_of):
+            if node.size <= INLINE_MOST:
+                contents[id(node)] = small_content(data, node)
+            else:
+                found = known.get((node.offset, node.size)) if node.extents is None else None
+                contents[id(node)] = writer.add(data, node, found)
+    except ValueError as error:
+        raise ValueError(f"{path_of(root, node)} {error}") from error
+    finally:
+        os.close(data)
+    return contents

@@ -1,0 +1,48 @@
+"""Images in the store of a disk, as the composefs layout puts them there."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from bootc_live.rootfs.layouts.composefs.layout import StoredRoot, store_root
+from tests.lib.fetching import fetched_archive
+from tests.lib.oci_writer import Image, Layer, write_archive
+from tests.lib.small_image import HERE
+from tests.lib.tree_list import Line
+
+_EMPTY: Final = hashlib.sha256().hexdigest()
+
+
+def stored(store: Path, tars: Sequence[bytes]) -> StoredRoot:
+    """The root of an image of these layers, base first, in a store; nothing else is left."""
+    archive = write_archive(store.parent / "image.oci", Image([Layer(tar, "none") for tar in tars], architecture=HERE))
+    data = store.parent / "layers"
+    try:
+        return store_root(fetched_archive(archive, str(archive), data), str(store))
+    finally:
+        archive.unlink()
+        data.unlink(missing_ok=True)
+
+
+def objects(store: Path) -> dict[str, Path]:
+    """All objects of a store by their names."""
+    return {path.parent.name + path.name: path for path in (store / "objects").glob("*/*")}
+
+
+def as_overlaid(lines: Sequence[Line]) -> list[Line]:
+    """A tree as an overlay can show it: devices that it would take for whiteouts are files that the next one does."""
+    whiteouts = {line.path for line in lines if line.kind == "c" and line.size == "0:0"}
+    parents = {path.rpartition("/")[0] or "." for path in whiteouts}
+    made = []
+    for line in lines:
+        if line.path in whiteouts:
+            marked = "trusted.overlay.whiteout=0x,user.overlay.whiteout=0x"
+            made.append(line.but(kind="f", size="0", sha256=_EMPTY, xattrs=marked))
+        elif line.path in parents:
+            made.append(line.but(xattrs="trusted.overlay.opaque=0x78,user.overlay.opaque=0x78"))
+        else:
+            made.append(line)
+    return made
