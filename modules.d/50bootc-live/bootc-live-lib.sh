@@ -18,7 +18,7 @@ bootc_live_sources() (
 		need=nothing
 		case $source in
 		/dev/shm/* | /dev/fd/* | /dev/stdin*) ;;
-		LABEL=* | UUID=* | PARTLABEL=* | PARTUUID=* | /dev/*) need=device ;;
+		deployment:* | LABEL=* | UUID=* | PARTLABEL=* | PARTUUID=* | /dev/*) need=device ;;
 		/*) ;;
 		*://* | [Nn][Ff][Ss]:* | [Nn][Ff][Ss]4:*) need=network ;;
 		esac

@@ -11,8 +11,12 @@ need_not_wait() {
 		network) return 0 ;;
 		nothing) [ ! -e "$source" ] || return 0 ;;
 		device)
-			# The path on the device follows the last ":/".
-			bootc_live_exists "${source%:/*}"
+			# The path on the device follows the last ":/"; the number of a deployment the last ":".
+			case $source in
+			deployment:*) source=${source#deployment:} source=${source%:*} ;;
+			*) source=${source%:/*} ;;
+			esac
+			bootc_live_exists "$source"
 			return
 			;;
 		esac

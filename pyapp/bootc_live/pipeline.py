@@ -11,12 +11,12 @@ from bootc_live.base.errors import AdmissionError, ImageError, RunError, SourceE
 from bootc_live.base.log import Recorder
 from bootc_live.config.model import Config
 from bootc_live.config.next_kernel.handover import Handover
-from bootc_live.config.source_spec import AnySpec
+from bootc_live.config.source_spec import AnySpec, DeploymentRoot
 from bootc_live.image.candidate import parts_of, trusted_candidate
 from bootc_live.image.recipe import Attempt, Fetched, Plan, Recipe, all_failed, failed
 from bootc_live.image.resolve import Wanted
 from bootc_live.image.store.layer_store import layer_store
-from bootc_live.landing.measure import Facts, facts_of, measure
+from bootc_live.landing.measure import Facts, facts, facts_of, measure
 from bootc_live.landing.protocol import Landing, Receipt
 from bootc_live.receipt.receipt import Figures, make_receipt
 from bootc_live.receipt.two_kernels import first_stage
@@ -94,7 +94,30 @@ def land_root(
             return make_receipt(config, fetched, figures, recorder, run.before)
 
         with mounted_root(built, fetched.image.resolved, run.directory, config.parts, recorder) as root:
-            land(run, landing, root, facts_of(fetched, run.before, run.cmdline), receipt)
+            measured = facts_of(fetched, run.before, run.cmdline)
+            land(config, recorder, landing, root, measured, receipt, dry_run=run.dry_run)
+
+
+def land_deployment(
+    config: Config,
+    spec: DeploymentRoot,
+    landing: Landing[MountedRoot],
+    directory: str,
+    cmdline: str,
+    recorder: Recorder,
+    *,
+    dry_run: bool,
+) -> None:
+    """Land a root that is on a disk; nothing is fetched. Raise BootcLiveError."""
+    # A late import: other boots have no such root.
+    from bootc_live.landing.disk.root import deployed_root, deployment_receipt
+
+    with deployed_root(spec, config, directory, recorder) as (root, found):
+
+        def receipt(_: MountedRoot) -> Receipt:
+            return deployment_receipt(config, spec, found, recorder)
+
+        land(config, recorder, landing, root, facts(found.image, found.trust, cmdline), receipt, dry_run=dry_run)
 
 
 def land_kernel(run: Run, landing: Landing[BootArtifacts], opened: AbstractContextManager[BootFileRecipe]) -> None:
@@ -102,18 +125,35 @@ def land_kernel(run: Run, landing: Landing[BootArtifacts], opened: AbstractConte
     # Closed before landing: no kernel loads a file that somebody can write to.
     with opened as recipe:
         artifacts = recipe.extract(fetched := fetch(run.sources, run.access, recipe, run.recorder))
-    hosts, facts = run.access.traffic.hosts, facts_of(fetched, None, run.cmdline)
-    land(run, landing, artifacts, facts, lambda made: first_stage(made, hosts, run.peak.used, run.recorder))
+    hosts = run.access.traffic.hosts
+    land(
+        run.config,
+        run.recorder,
+        landing,
+        artifacts,
+        facts_of(fetched, None, run.cmdline),
+        lambda made: first_stage(made, hosts, run.peak.used, run.recorder),
+        dry_run=run.dry_run,
+    )
 
 
-def land(run: Run, landing: Landing[Made], made: Made, facts: Facts, receipt: Callable[[Made], Receipt]) -> None:
+def land(
+    config: Config,
+    recorder: Recorder,
+    landing: Landing[Made],
+    made: Made,
+    measurable: Facts,
+    receipt: Callable[[Made], Receipt],
+    *,
+    dry_run: bool = False,
+) -> None:
     """Measure facts, and land what was made with its receipt; raise BootcLiveError with only the TPM changed."""
     for warning in landing.examine(made):
-        run.recorder.warn(warning)
+        recorder.warn(warning)
     try:
-        measured = None if run.dry_run else measure(facts, run.config, run.recorder)
+        measured = None if dry_run else measure(measurable, config, recorder)
         ready = landing.prepare(made, {**receipt(made), "measured": measured})
-        done = f"dry run: {ready}; nothing was handed over" if run.dry_run else landing.commit()
+        done = f"dry run: {ready}; nothing was handed over" if dry_run else landing.commit()
     finally:
         landing.undo()
-    run.recorder.say(done)
+    recorder.say(done)

@@ -19,6 +19,7 @@ from bootc_live.config.source_spec import (
     RegistryImage,
     SourceSpec,
     WebArchive,
+    WebPointer,
 )
 
 ARCHIVE = "rootfs.oci"
@@ -82,7 +83,7 @@ def node_source(spec: SourceSpec, source_text: str, digest: str, base: str | Non
                     hint="include it with --rootfs, or name an archive of it",
                 )
             return None if base is None else f"{base}/{ARCHIVE}"
-        case WebArchive() | HandlerArchive():
+        case WebArchive() | WebPointer() | HandlerArchive():
             return spec.url
         case _:
             return None

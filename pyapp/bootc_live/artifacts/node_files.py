@@ -106,7 +106,7 @@ def check_options(spec: SourceSpec, options: ArtifactOptions) -> None:
             f"--rootfs and '--append root={redact_value(own)}' name two roots", hint="leave out one of them"
         )
     if options.initrd is not None:
-        _file(options.initrd, "--initrd ")
+        boot_file(options.initrd, "--initrd ")
     _added_initrds(options.add_initrd)
     if own is None and not options.rootfs:
         _check_served(spec, options)
@@ -117,7 +117,7 @@ def node_files(
 ) -> NodeFiles:
     """Return the files that machines load to boot an image from ``spec``; raise BootcLiveError."""
     own, image = check_append(options.append), artifacts.image
-    given = None if options.initrd is None else _file(options.initrd, "--initrd ")
+    given = None if options.initrd is None else boot_file(options.initrd, "--initrd ")
     served = None if own or options.rootfs else node_source(spec, image.source_text, image.identity, options.base)
     root = own.removeprefix(ROOT_PREFIX) if own else served or f"/{LAYOUT}"
     # A root= of the user comes with its own arguments.
@@ -160,10 +160,11 @@ def _source_arguments(spec: SourceSpec, root: str, access: Access) -> Iterator[T
 
 def _with_signatures(path: str) -> dict[str, BootFile]:
     """Return an archive and the signatures beside it, by the ends of their names."""
-    return {end: _file(path + end, "") for end in ("", *ENDINGS) if not end or os.path.isfile(path + end)}
+    return {end: boot_file(path + end, "") for end in ("", *ENDINGS) if not end or os.path.isfile(path + end)}
 
 
-def _file(path: str, what: str) -> BootFile:
+def boot_file(path: str, what: str) -> BootFile:
+    """Return a file of this machine; ``what`` is the option that names it. Raise ConfigError."""
     try:
         with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
             status = os.fstat(file.fileno())
@@ -185,7 +186,7 @@ def _added_initrds(paths: Sequence[str]) -> dict[str, BootFile]:
                 f"'--add-initrd {path}' cannot be used under the name {name!r}",
                 hint="name a file NAME.cpio or NAME.img, with letters, digits, dots, - and _ in NAME",
             )
-        found[name] = _file(path, "--add-initrd ")
+        found[name] = boot_file(path, "--add-initrd ")
     return found
 
 

@@ -7,8 +7,9 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from bootc_live.artifacts.node_files import NodeFiles
+from bootc_live.artifacts.node_files import Initrd, NodeFiles
 from bootc_live.base.errors import ConfigError, ImageError, RunError
+from bootc_live.rootfs.boot_files.files import BootFile
 from bootc_live.system.run import find_program, run
 
 _UKIFY = "/usr/lib/systemd/ukify"
@@ -21,6 +22,17 @@ class Signing:
 
     key: str
     certificate: str
+
+
+@dataclass(frozen=True)
+class UkiParts:
+    """What a UKI is made of; ``version`` is the kernel's release if it is known."""
+
+    kernel: BootFile
+    initrds: tuple[Initrd, ...]
+    cmdline: str
+    os_release: str
+    version: str = ""
 
 
 def check_tools(signing: Signing | None) -> str:
@@ -45,17 +57,26 @@ def check_tools(signing: Signing | None) -> str:
 
 def make_uki(ukify: str, output: str, files: NodeFiles, directory: str, signing: Signing | None) -> None:
     """Make the new file ``output``, with temporary files in ``directory``; raise ImageError, RunError and OSError."""
-    if files.kernel.read_at(0, 2) != b"MZ":
+    release = os_release(files.title, files.version)
+    parts = UkiParts(files.kernel, tuple(files.initrds.values()), files.cmdline, release, files.version)
+    build_uki(ukify, output, parts, directory, signing)
+
+
+def build_uki(ukify: str, output: str, parts: UkiParts, directory: str, signing: Signing | None) -> None:
+    """Make the new file ``output`` of these parts, as ``make_uki`` does."""
+    if parts.kernel.read_at(0, 2) != b"MZ":
         raise ImageError(
-            f"the image's kernel {files.version} is not a UEFI program: it was built without CONFIG_EFI_STUB",
+            f"the image's kernel{parts.version and f' {parts.version}'} is not a UEFI program: it was built without "
+            "CONFIG_EFI_STUB",
             hint="use another kernel, or boot the image with: bootc-live netboot",
         )
-    kernel = _write(os.path.join(directory, "uki.linux"), files.kernel.chunks())
+    kernel = _write(os.path.join(directory, "uki.linux"), parts.kernel.chunks())
     # ukify does not change quotes and spaces in a file.
-    cmdline = _write(os.path.join(directory, "uki.cmdline"), [files.cmdline.encode()])
-    argv = [ukify, "build", f"--linux={kernel}", f"--cmdline=@{cmdline}"]
-    argv += [f"--uname={files.version}", f"--os-release={_os_release(files)}"]
-    for number, initrd in enumerate(files.initrds.values()):
+    cmdline = _write(os.path.join(directory, "uki.cmdline"), [parts.cmdline.encode()])
+    argv = [ukify, "build", f"--linux={kernel}", f"--cmdline=@{cmdline}", f"--os-release={parts.os_release}"]
+    if parts.version:
+        argv.append(f"--uname={parts.version}")
+    for number, initrd in enumerate(parts.initrds):
         argv.append(f"--initrd={_write(os.path.join(directory, f'uki.initrd{number}'), initrd.chunks())}")
     if signing is not None:
         argv += [f"--secureboot-private-key={signing.key}", f"--secureboot-certificate={signing.certificate}"]
@@ -70,9 +91,13 @@ def make_uki(ukify: str, output: str, files: NodeFiles, directory: str, signing:
         raise
 
 
-def _os_release(files: NodeFiles) -> str:
-    """Return the os-release(5) for boot menus; without it, ukify uses that of this machine."""
-    fields = {"ID": "bootc-live", "NAME": "bootc-live", "PRETTY_NAME": files.title, "VERSION_ID": files.version}
+def os_release(title: str, version: str = "") -> str:
+    """Return the os-release(5) for boot menus; without it, ukify uses that of this machine.
+
+    Boot menus sort by the version, and without one by the name of the file.
+    """
+    fields = {"ID": "bootc-live", "NAME": "bootc-live", "PRETTY_NAME": title}
+    fields |= {"VERSION_ID": version} if version else {}
     return "".join(f'{name}="{value}"\n' for name, value in fields.items())
 
 

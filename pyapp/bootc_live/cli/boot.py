@@ -14,12 +14,13 @@ from bootc_live.cli.options.arguments import require_root, workspace
 from bootc_live.config.cmdline.parse import HINT, parse_cmdline
 from bootc_live.config.model import Backing, Config, Kexec
 from bootc_live.config.next_kernel.handover import LAYOUT, Handover, read_handover
+from bootc_live.config.source_spec import DeploymentRoot
 from bootc_live.landing.kexec.kexec import KexecLanding, reachable, unreachable_archives
 from bootc_live.landing.kexec.next_kernel import plan_handover
 from bootc_live.landing.measure import require_measure
 from bootc_live.landing.sysroot.relabel import DEFAULT_DIRECTORY
 from bootc_live.landing.sysroot.sysroot import SysrootLanding
-from bootc_live.pipeline import Run, land_kernel, land_root
+from bootc_live.pipeline import Run, land_deployment, land_kernel, land_root
 from bootc_live.receipt.file import DEFAULT_PATH
 from bootc_live.rootfs.boot_files.extract import boot_file_recipe
 from bootc_live.rootfs.layouts.mountable import obstacle, require_overlay, require_verity
@@ -37,7 +38,7 @@ _INTERVAL = 0.02
 def main(arguments: argparse.Namespace) -> int:
     """Run the verb; raise BootcLiveError."""
     config = parse_cmdline(arguments.cmdline, os.environ)
-    if not config.sources:
+    if not config.sources and config.deployment is None:
         raise ConfigError("the kernel command line has no root=bootc-live:…", hint=HINT)
     require_root("boot")
     # All of the many objects are needed to the end: collecting garbage would only cost time.
@@ -49,6 +50,9 @@ def main(arguments: argparse.Namespace) -> int:
     landing = _sysroot_landing(config, arguments)
     landing.check()
     require_measure(config.trust.measure)
+    if config.deployment is not None:
+        _boot_deployment(config, config.deployment, landing, arguments, recorder)
+        return 0
     before = read_handover()
     if config.kexec is not None and before is not None:
         recorder.warn("bootc.kexec is ignored: it has already started this kernel")
@@ -58,6 +62,17 @@ def main(arguments: argparse.Namespace) -> int:
         landing.modules_required = True
     _boot_here(config, landing, arguments, recorder, before)
     return 0
+
+
+def _boot_deployment(
+    config: Config,
+    deployment: DeploymentRoot,
+    landing: SysrootLanding,
+    arguments: argparse.Namespace,
+    recorder: Recorder,
+) -> None:
+    with workspace(arguments.workdir) as directory:
+        land_deployment(config, deployment, landing, directory, arguments.cmdline, recorder, dry_run=arguments.dry_run)
 
 
 def _boot_here(

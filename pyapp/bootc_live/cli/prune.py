@@ -16,6 +16,8 @@ from bootc_live.source.cache import DEFAULT, DiskCache, Trimmed
 
 def main(arguments: argparse.Namespace) -> int:
     """Run the verb; raise BootcLiveError."""
+    if arguments.keep is not None:
+        return _prune_deployments(arguments)
     limit = size_limit(arguments)
     path, name = cache_directory(arguments) or (DEFAULT, repr(DEFAULT))
     trimmed = Trimmed(0, 0, 0, 0)
@@ -35,4 +37,20 @@ def main(arguments: argparse.Namespace) -> int:
     else:
         removed = f"{trimmed.removed} layers removed ({mib(trimmed.removed_size)})"
         print_results([f"{removed}, {trimmed.left} left ({mib(trimmed.left_size)})"])
+    return 0
+
+
+def _prune_deployments(arguments: argparse.Namespace) -> int:
+    # A late import: a cache needs none of this.
+    from bootc_live.cli.disk.common import opened_machine
+    from bootc_live.landing.disk.upgrade import prune_deployments
+
+    if arguments.keep < 0:
+        raise ConfigError(f"--keep {arguments.keep} is not a number of deployments", hint="write for example --keep 2")
+    with opened_machine(arguments) as (machine, _):
+        removed = prune_deployments(machine, arguments.keep)
+    if arguments.json:
+        print_json({"removed": removed})
+    else:
+        print_results([f"deployments removed: {', '.join(map(str, removed)) or 'none'}"])
     return 0

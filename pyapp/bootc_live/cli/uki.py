@@ -7,11 +7,10 @@ import os
 from contextlib import AbstractContextManager
 
 from bootc_live.artifacts.node_files import ArtifactOptions
-from bootc_live.artifacts.uki import Signing, check_tools, make_uki
-from bootc_live.base.errors import ConfigError
+from bootc_live.artifacts.uki import check_tools, make_uki
 from bootc_live.base.log import Recorder
 from bootc_live.base.units import mib
-from bootc_live.cli.options.arguments import desk_access, source_argument
+from bootc_live.cli.options.arguments import desk_access, signing_arguments, source_argument
 from bootc_live.cli.options.node_files import make_node_files, print_report
 from bootc_live.system.cleanup.directories import private_directory
 from bootc_live.system.cleanup.new_results import disk_full_hint, publish_file, staging_directory, write_errors
@@ -20,7 +19,7 @@ from bootc_live.system.cleanup.new_results import disk_full_hint, publish_file, 
 def main(arguments: argparse.Namespace) -> int:
     """Run the verb; raise BootcLiveError."""
     spec = source_argument(arguments)
-    signing = _signing(arguments.sign_key, arguments.sign_cert)
+    signing = signing_arguments("--sign-key", arguments.sign_key, "--sign-cert", arguments.sign_cert)
     ukify = check_tools(signing)
     options = ArtifactOptions(
         arguments.initrd, tuple(arguments.add_initrd), " ".join(arguments.append), arguments.rootfs
@@ -44,11 +43,3 @@ def _scratch() -> AbstractContextManager[str]:
     """Make a directory for temporary files, which are too large for an EFI system partition."""
     parent = os.environ.get("TMPDIR") or "/var/tmp"  # noqa: S108 (a private directory is made below it; /tmp may be in RAM)
     return private_directory(parent, "bootc-live.", hint="set the environment variable TMPDIR to a writable directory")
-
-
-def _signing(key: str | None, certificate: str | None) -> Signing | None:
-    if key is None and certificate is None:
-        return None
-    if key is None or certificate is None:
-        raise ConfigError("--sign-key and --sign-cert must be used together", hint="give both, or neither")
-    return Signing(os.path.abspath(key), os.path.abspath(certificate))

@@ -7,7 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from bootc_live.base.redact import redact_value
-from bootc_live.config.source_spec import SourceSpec
+from bootc_live.config.source_spec import DeploymentRoot, SourceSpec
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,28 @@ class Layout(StrEnum):
     EROFS = "erofs"
     TREE = "tree"
     AUTO = "auto"
+
+
+class DiskState(StrEnum):
+    """What a system on a disk keeps over reboots: /etc and /var, /etc alone, or nothing."""
+
+    FULL = "full"
+    ETC = "etc"
+    VOLATILE = "volatile"
+
+
+@dataclass(frozen=True)
+class InstallWish:
+    """The disk that a system in RAM is to be installed on.
+
+    ``disk`` is a path, ``serial:TEXT`` or ``smallest``; ``wipe`` allows to destroy what is on it. ``arguments`` are
+    kernel arguments of the installed system.
+    """
+
+    disk: str
+    wipe: bool = False
+    arguments: tuple[str, ...] = ()
+    bootloader: str = "systemd-boot"
 
 
 class Compression(StrEnum):
@@ -165,13 +187,19 @@ class TrustConfig:
 class Config:
     """The settings of a boot.
 
-    ``sources`` are tried in order; the tuple is empty only without ``root=bootc-live:``. ``pin`` is the only manifest
-    digest that may boot, ``erofs_digest`` the only erofs image. ``verity`` protects that image by dm-verity, and
-    ``root_hash`` is the only root hash, in hexadecimal digits. ``selinux`` is None if the image decides, ``kexec`` is
-    None if kexec was not requested. ``modules_required`` refuses an image without modules for the running kernel.
+    ``sources`` are tried in order; the tuple is empty only without ``root=bootc-live:``, or with a ``deployment`` in
+    their place: a root on a disk. ``disk_state`` is what that keeps, and ``disk_verity`` requires that the kernel
+    checks all that is read of it. ``pin`` is the only manifest digest that may boot, ``erofs_digest`` the only erofs
+    image. ``install`` is the disk that the image is to be installed on. ``verity`` protects that image by dm-verity,
+    and ``root_hash`` is the only root hash, in hexadecimal digits. ``selinux`` is None if the image decides, ``kexec``
+    is None if kexec was not requested. ``modules_required`` refuses an image without modules for the running kernel.
     """
 
     sources: tuple[SourceSpec, ...] = ()
+    deployment: DeploymentRoot | None = None
+    disk_state: DiskState = DiskState.FULL
+    disk_verity: bool = True
+    install: InstallWish | None = None
     label: str | None = None
     pin: str | None = None
     registry_unsecure: bool = False

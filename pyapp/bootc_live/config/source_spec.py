@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from bootc_live.base.numbers import decimal
 from bootc_live.base.redact import redact_value
 
 ROOT_PREFIX = "bootc-live:"
@@ -15,6 +16,8 @@ _SERVER = re.compile(rf"{AUTHORITY}(?=[/?#]|\Z)")
 # The forms of mount and nfsroot=, besides the URL of RFC 2224: nfs[4]:[OPTIONS:]SERVER:/PATH
 _NFS = re.compile(r"(nfs4?):(?!//)(?=.)", re.IGNORECASE)
 _TAG = re.compile(r"(LABEL|UUID|PARTLABEL|PARTUUID)=")
+_DEPLOYMENT = "deployment:"
+_DEPLOYED = re.compile(r"((?:(?:LABEL|UUID|PARTLABEL|PARTUUID)=|/dev/).+):([1-9][0-9]{0,8})@([0-9a-f]{64})")
 # Paths below /dev that are not block devices.
 _DEVICE = re.compile(r"/dev/(?!(?:shm|fd)/|stdin\Z)")
 
@@ -38,6 +41,14 @@ class RegistryImage:
 @dataclass(frozen=True)
 class WebArchive:
     """An archive at an http or https URL, which may contain secrets."""
+
+    url: str = field(repr=False)
+    source_text: str
+
+
+@dataclass(frozen=True)
+class WebPointer:
+    """A file at an http or https URL, which may contain secrets, that tells which archive beside it is the newest."""
 
     url: str = field(repr=False)
     source_text: str
@@ -109,14 +120,55 @@ class Layered:
     source_text: str
 
 
-SourceSpec = ArchiveFile | RegistryImage | WebArchive | HandlerArchive | DeviceArchive | HandoverImage
+@dataclass(frozen=True)
+class DeploymentRoot:
+    """A root that was installed: its number on the file system of a device, and the fs-verity digest of its metadata.
+
+    ``device`` is written as ``UUID=…`` or ``/dev/sda2``.
+    """
+
+    device: str
+    number: int
+    digest: str
+    source_text: str
+
+
+# What can be opened at once.
+FixedSpec = ArchiveFile | RegistryImage | WebArchive | HandlerArchive | DeviceArchive | HandoverImage
+SourceSpec = FixedSpec | WebPointer
 LayerSpec = SourceSpec | RootfsTar | RootfsDirectory | Containerfile
 AnySpec = SourceSpec | Layered
 
 
+def written(spec: SourceSpec) -> str:
+    """Return the text that names a source, with its secrets."""
+    match spec:
+        case WebArchive() | WebPointer() | HandlerArchive():
+            return spec.url
+        case RegistryImage():
+            return f"docker://{spec.reference}"
+        case DeviceArchive():
+            return f"{spec.device}:{spec.path}"
+        case _:
+            return spec.path
+
+
 def is_remote(spec: SourceSpec) -> bool:
     """Return whether a source is reached over the network."""
-    return isinstance(spec, RegistryImage | WebArchive | HandlerArchive)
+    return isinstance(spec, RegistryImage | WebArchive | WebPointer | HandlerArchive)
+
+
+def parse_root(text: str) -> SourceSpec | DeploymentRoot:
+    """Return what ``text``, the value after ``root=bootc-live:``, names: a source, or a root that was installed.
+
+    Raise ValueError with a reason that continues the quoted argument.
+    """
+    if not text.startswith(_DEPLOYMENT):
+        return parse_source(text)
+    found = _DEPLOYED.fullmatch(text.removeprefix(_DEPLOYMENT))
+    if found is None:
+        raise ValueError("is not deployment:DEVICE:NUMBER@DIGEST, such as deployment:UUID=…:1@ and 64 digits")
+    return DeploymentRoot(found[1], decimal(found[2], limit=10**9), found[3], text)
 
 
 def parse_source(text: str) -> SourceSpec:
@@ -181,7 +233,8 @@ def _url(text: str, scheme: str, rest: str) -> SourceSpec:
     # url-lib compares schemes case-sensitively.
     url = f"{scheme}://{rest}"
     if scheme in {"http", "https"}:
-        return WebArchive(url=url, source_text=redact_value(text))
+        kind = WebPointer if re.split(r"[?#]", rest, maxsplit=1)[0].endswith(".json") else WebArchive
+        return kind(url=url, source_text=redact_value(text))
     if len(server) - host.end() < 2:
         raise ValueError(f"needs a file on the server; write {scheme}://HOST[:PORT]/path/of/root.oci")
     return HandlerArchive(url=url, scheme=scheme, source_text=redact_value(text))

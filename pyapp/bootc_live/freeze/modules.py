@@ -31,18 +31,24 @@ _PACKER = "bootc_live.freeze"
 # What only verbs for running systems need.
 _NOT_PACKED = (
     *("cli.build", "cli.guest", "cli.pivot", "cli.prune", "image.layered", "source.rootfs"),
+    *("cli.disk", "cli.install", "disk", "landing.disk.", "system.devices.partitions"),
+    *("rootfs.layouts.composefs.layout", "rootfs.layouts.composefs.check", "rootfs.layouts.composefs.layers"),
+    "rootfs.layouts.erofs.merged",
     *("config.guest", "landing.guest", "landing.pivot", "landing.surroundings", "system.network"),
     *(
         "cli.options.cache",
         "cli.options.config_file",
         "source.cache",
         "artifacts.oci_image",
+        "artifacts.published",
         "artifacts.rootfs_tar",
         "formats.tar.writer",
         "system.inflate.xz",
         "system.namespaces",
     ),
 )
+# What boots a root on a disk.
+_PACKED = ("landing.disk.deployments", "landing.disk.root")
 _LIBRARIES = {"registry": ("oras.provider",)}
 
 # Runs in an interpreter that has imported only its own start modules.
@@ -131,10 +137,8 @@ def _own_modules(features: set[str]) -> list[str]:
 
 def _wanted(name: str, features: set[str]) -> bool:
     needed = {feature for top, feature in _ONLY_FOR.items() if f"{name}.".startswith(f"{top}.")}
-    return (
-        not name.startswith((_PACKER, *(f"{bootc_live.__name__}.{part}" for part in _NOT_PACKED)))
-        and needed <= features
-    )
+    left_out = name.startswith((_PACKER, *(f"{bootc_live.__name__}.{part}" for part in _NOT_PACKED)))
+    return needed <= features and (not left_out or name.removeprefix(f"{bootc_live.__name__}.") in _PACKED)
 
 
 def _imports(name: str) -> Iterable[str]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from bootc_live.base.log import Recorder
-from bootc_live.config.source_spec import AnySpec, ArchiveFile, Layered, SourceSpec
+from bootc_live.config.source_spec import AnySpec, ArchiveFile, FixedSpec, Layered, SourceSpec, WebPointer
 from bootc_live.image.detached import Beside, Evidence, signatures_beside, signed_source
 from bootc_live.image.fetch import fetch_layers
 from bootc_live.image.fetch_stream import resolve_stream, stream_candidate
@@ -20,6 +20,7 @@ from bootc_live.image.trust import TrustVerdict, check_source, check_stream, che
 from bootc_live.image.verified import ResolvedImage, VerifiedImage
 from bootc_live.source.access import Access
 from bootc_live.source.interface import AnySource, LayerCache, Source, StreamSource
+from bootc_live.source.pointer import followed
 from bootc_live.source.select import open_source
 
 
@@ -86,8 +87,9 @@ def trusted_candidate(
             yield layered
         return
     check_source(spec, access.trust, access.pin)
-    with candidate(spec, access, wanted, store, recorder) as found:
-        yield found, check_trust(spec, found.evidence, access.trust, access.pin, recorder.say)
+    fixed, wanted = _fixed(spec, access, wanted)
+    with candidate(fixed, access, wanted, store, recorder) as found:
+        yield found, check_trust(fixed, found.evidence, access.trust, access.pin, recorder.say)
 
 
 def parts_of(spec: AnySpec) -> int:
@@ -97,7 +99,7 @@ def parts_of(spec: AnySpec) -> int:
 
 @contextmanager
 def candidate(
-    spec: SourceSpec, access: Access, wanted: Wanted, store: LayerStore, recorder: Recorder
+    spec: FixedSpec, access: Access, wanted: Wanted, store: LayerStore, recorder: Recorder
 ) -> Iterator[Candidate]:
     """Open a source and find its image; raise SourceError and ImageError."""
     beside = signatures_beside(spec, access)
@@ -135,12 +137,21 @@ def looked_up(
     Raise SourceError, and ImageError, also if it may not be used.
     """
     check_source(spec, access.trust, access.pin)
-    beside = signatures_beside(spec, access)
-    with open_source(spec, access, beside.algorithms) as source:
+    fixed, wanted = _fixed(spec, access, Wanted(pin=access.pin))
+    beside = signatures_beside(fixed, access)
+    with open_source(fixed, access, beside.algorithms) as source:
         warn_if_insecure(source, access, recorder)
         check_stream(source, access.trust, beside)
-        found = resolve(source, Wanted(pin=access.pin), beside)
-        yield source, found.image, check_trust(spec, found, access.trust, access.pin, recorder.say)
+        found = resolve(source, wanted, beside)
+        yield source, found.image, check_trust(fixed, found, access.trust, access.pin, recorder.say)
+
+
+def _fixed(spec: SourceSpec, access: Access, wanted: Wanted) -> tuple[FixedSpec, Wanted]:
+    """Follow a pointer: nothing but the image that it names is wanted then. Raise SourceError."""
+    fixed, pointer = followed(spec, access)
+    if pointer is None or wanted.pin is not None:
+        return fixed, wanted
+    return fixed, replace(wanted, pin=pointer.digest, pinned_by="the pointer")
 
 
 def resolve(source: AnySource, wanted: Wanted, beside: Beside | None = None) -> Evidence:
@@ -151,12 +162,30 @@ def resolve(source: AnySource, wanted: Wanted, beside: Beside | None = None) -> 
     return Evidence(resolve_image(source, wanted), signed_source(source), beside.of_file({}))
 
 
+def newest(spec: SourceSpec, access: Access, recorder: Recorder) -> tuple[FixedSpec, str]:
+    """Return where to fetch the newest image of a source, and its digest; the archive of a pointer is not opened.
+
+    Raise SourceError, and ImageError, also if it may not be used.
+    """
+    fixed, pointer = followed(spec, access)
+    if pointer is not None:
+        if isinstance(spec, WebPointer) and spec.url.startswith("http:"):
+            _warn_insecure(spec.source_text, access, recorder)
+        return fixed, pointer.digest
+    with looked_up(fixed, access, recorder) as (_, image, _verdict):
+        return fixed, image.identity
+
+
 def warn_if_insecure(source: AnySource, access: Access, recorder: Recorder) -> None:
     """Warn about a source that is used without verified TLS."""
     if source.insecure:
-        effect = "its digest is pinned" if access.pin else "an attacker on the network can choose the image"
-        server = f"the server of {source.source_text!r}"
-        recorder.warn(f"INSECURE: the identity of {server} is NOT checked, as requested; {effect}")
+        _warn_insecure(source.source_text, access, recorder)
+
+
+def _warn_insecure(source_text: str, access: Access, recorder: Recorder) -> None:
+    effect = "its digest is pinned" if access.pin else "an attacker on the network can choose the image"
+    server = f"the server of {source_text!r}"
+    recorder.warn(f"INSECURE: the identity of {server} is NOT checked, as requested; {effect}")
 
 
 def _report(image: ResolvedImage, recorder: Recorder) -> None:

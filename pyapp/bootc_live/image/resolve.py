@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 
+from bootc_live.base.advice import advise
 from bootc_live.base.errors import ImageError, about
 from bootc_live.formats.json_text import Budget
 from bootc_live.formats.oci.descriptor import Descriptor, Platform
@@ -23,12 +24,14 @@ _Opener = Callable[[Descriptor], AbstractContextManager[Iterator[bytes]]]
 class Wanted:
     """The wanted image: its platform, and its manifest digest if ``pin`` is not None.
 
-    ``known`` collects verified documents by digest, so that the next source is not asked for them again.
+    ``known`` collects verified documents by digest, so that the next source is not asked for them again. ``pinned_by``
+    is what messages call the origin of ``pin``; empty for what the user wants.
     """
 
     platform: Platform = field(default_factory=machine_platform)
     pin: str | None = None
     known: dict[str, bytes] = field(default_factory=dict, compare=False)
+    pinned_by: str = ""
 
     def check_pin(self, source_text: str, *contents: bytes) -> None:
         """Raise MisfitError if a digest is pinned and none of the contents has it."""
@@ -36,8 +39,9 @@ class Wanted:
             return
         found = [digest_of(content, self.pin.partition(":")[0]) for content in contents]
         if self.pin not in found:
+            by = self.pinned_by or advise("bootc.live.digest=", "what is wanted")
             raise MisfitError(
-                f"{source_text!r} has the digest {found[-1]}, but bootc.live.digest= allows only {self.pin}",
+                f"{source_text!r} has the digest {found[-1]}, but {by} allows only {self.pin}",
                 hint="name the pinned image, or pin this digest",
             )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bootc_live.base.errors import LandingError, RunError
@@ -13,7 +13,7 @@ from bootc_live.config.model import Config, Measure
 from bootc_live.config.next_kernel.handover import Handover
 from bootc_live.image.recipe import Fetched
 from bootc_live.receipt.two_kernels import decided
-from bootc_live.system.tpm import extend, tpm_obstacle
+from bootc_live.system.devices.tpm import extend, tpm_obstacle
 
 # "system-identity" in systemd's list of PCRs, where systemd measures what the root file system is.
 PCR = 15
@@ -30,11 +30,15 @@ def facts_of(fetched: Fetched[Any], before: Handover | None, cmdline: str) -> Fa
 
     They have no secrets, because the log has them, too. ``before`` is what the first kernel handed over.
     """
-    trust = decided(fetched.verdict, before)
+    return facts(fetched.image.resolved.identity, decided(fetched.verdict, before), cmdline)
+
+
+def facts(image: str, trust: Mapping[str, object], cmdline: str) -> Facts:
+    """Return the same of an image's digest and what the receipt says about trust."""
     keys = trust.get("keys")
     by = f" by {', '.join(map(str, keys))}" if isinstance(keys, list) and keys else ""
     return [
-        f"bootc-live:image:{fetched.image.resolved.identity}",
+        f"bootc-live:image:{image}",
         f"bootc-live:trust:{trust.get('signatures')}{by}",
         f"bootc-live:cmdline:{' '.join(redact_cmdline(cmdline).split())}",
     ]

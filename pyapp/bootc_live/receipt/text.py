@@ -7,6 +7,8 @@ from bootc_live.base.units import mib
 
 def describe(receipt: dict[str, object]) -> list[str]:
     """Return a receipt as lines that begin with a label; missing parts are left out or shown as None."""
+    if _part(receipt, "deployment"):
+        return _describe_deployment(receipt)
     image, phases, policy, measured = (_part(receipt, key) for key in ("image", "phases", "policy", "measured"))
     seconds = ", ".join(f"{name} {spent} s" for name, spent in phases.items())
     lines = [
@@ -31,6 +33,23 @@ def describe(receipt: dict[str, object]) -> list[str]:
     warnings = receipt.get("warnings")
     lines += [f"warning   {text}" for text in warnings] if isinstance(warnings, list) else []
     return lines
+
+
+def _describe_deployment(receipt: dict[str, object]) -> list[str]:
+    deployment, image, policy, phases = (_part(receipt, key) for key in ("deployment", "image", "policy", "phases"))
+    booted = f"deployment {deployment.get('number')} of {deployment.get('created')}, on {deployment.get('device')}"
+    checked = "" if deployment.get("verity") else "NOT "
+    return [
+        f"image     {image.get('reference')}",
+        f"manifest  {image.get('manifest_digest')}",
+        f"policy    signatures {policy.get('signatures')}",
+        *(f"signed    by {key}" for key in _list(policy, "keys")),
+        f"booted    {booted}",
+        f"root      {deployment.get('root')}, {checked}checked by the kernel (fs-verity)",
+        f"keeps     {deployment.get('state')}",
+        f"phases    {', '.join(f'{name} {spent} s' for name, spent in phases.items())}",
+        *(f"warning   {text}" for text in _list(receipt, "warnings")),
+    ]
 
 
 def _root(receipt: dict[str, object]) -> list[str]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 
-from bootc_live.base.errors import SourceError, unexpected_as_source_error
+from bootc_live.base.errors import unexpected_as_source_error
 from bootc_live.config.source_spec import (
     ArchiveFile,
     DeviceArchive,
+    FixedSpec,
     HandlerArchive,
     HandoverImage,
-    SourceSpec,
     WebArchive,
 )
 from bootc_live.source.access import Access
@@ -20,10 +20,12 @@ from bootc_live.source.device import mounted_device
 from bootc_live.source.handler import fetched_file
 from bootc_live.source.handover import HandoverSource
 from bootc_live.source.interface import AnySource
+from bootc_live.source.pointer import followed
+from bootc_live.source.requiring import requiring
 
 
 @contextmanager
-def open_source(spec: SourceSpec, access: Access, hashes: Sequence[str] = ()) -> Iterator[AnySource]:
+def open_source(spec: FixedSpec, access: Access, hashes: Sequence[str] = ()) -> Iterator[AnySource]:
     """Open the source a spec names; it is closed with the block.
 
     With ``hashes``, an archive at a URL or a path is a stream that computes these digests of the whole file.
@@ -34,13 +36,14 @@ def open_source(spec: SourceSpec, access: Access, hashes: Sequence[str] = ()) ->
 
 
 @contextmanager
-def _opened(spec: SourceSpec, access: Access, hashes: Sequence[str]) -> Iterator[AnySource]:
+def _opened(spec: FixedSpec, access: Access, hashes: Sequence[str]) -> Iterator[AnySource]:
     if isinstance(spec, ArchiveFile):
         with open_archive(spec.path, spec.source_text, access.label_of(spec.source_text), hashes=hashes) as source:
             yield source
     elif isinstance(spec, HandoverImage):
         # Opened by the main thread, which signals can interrupt.
-        with nullcontext() if spec.rest is None else open_source(spec.rest, access) as rest:
+        # The blobs of a pointer's archive are asked for by digest.
+        with nullcontext() if spec.rest is None else open_source(followed(spec.rest, access)[0], access) as rest:
             yield HandoverSource(spec.path, spec.source_text, rest)
     elif isinstance(spec, DeviceArchive):
         with (
@@ -55,24 +58,13 @@ def _opened(spec: SourceSpec, access: Access, hashes: Sequence[str]) -> Iterator
         ):
             yield source
     elif isinstance(spec, WebArchive):
-        with _requiring("bootc-live-net", spec.source_text):
+        with requiring("bootc-live-net", spec.source_text):
             # A late import: loading the network libraries takes longer than opening an archive.
             from bootc_live.source.http.archive import open_web_archive
         with open_web_archive(spec, access, hashes) as source:
             yield source
     else:
-        with _requiring("bootc-live-registry", spec.source_text):
+        with requiring("bootc-live-registry", spec.source_text):
             from bootc_live.source.registry.source import open_registry
         with open_registry(spec, access) as source:
             yield source
-
-
-@contextmanager
-def _requiring(module: str, source_text: str) -> Iterator[None]:
-    try:
-        yield
-    except ImportError as error:
-        raise SourceError(
-            f"cannot fetch {source_text!r}: this initramfs contains no support for it ({error})",
-            hint=f"rebuild it with the dracut module {module}",
-        ) from error

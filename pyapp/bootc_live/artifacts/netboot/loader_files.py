@@ -41,10 +41,17 @@ def loader_files(entry: Entry) -> dict[str, str]:
     }
 
 
+def grub_words(cmdline: str) -> list[str]:
+    """Return the arguments of a kernel command line as GRUB's ``linux`` takes them; raise ConfigError."""
+    before, for_init = split_words(cmdline)
+    words = _words_for(before, "GRUB", _grub_word)
+    return [*words, "--", *grub_words(for_init)] if for_init else words
+
+
 def _ipxe(entry: Entry) -> str:
     """Return an iPXE script; without a base, names are relative to the script's URL."""
     under = f"{entry.base}/" if entry.base else ""
-    words = _words_for(entry.cmdline, "iPXE", _ipxe_word)
+    words = _words_for(split_words(entry.cmdline)[0], "iPXE", _ipxe_word)
     # The kernel's EFI stub needs the names; under BIOS they are ignored.
     named = [f"initrd={name}" for name in entry.initrds]
     lines = ["#!ipxe", " ".join(["kernel", f"{under}{entry.kernel}", *named, *words])]
@@ -54,7 +61,7 @@ def _ipxe(entry: Entry) -> str:
 
 def _grub(entry: Entry) -> str:
     """Return a GRUB menu entry; its files are relative to the directory of this file."""
-    words = _words_for(entry.cmdline, "GRUB", _grub_word)
+    words = _words_for(split_words(entry.cmdline)[0], "GRUB", _grub_word)
     initrds = [f'"$2/{name}"' for name in entry.initrds]
     lines = [
         # Unless a configuration that includes this file has set it.
@@ -82,9 +89,9 @@ def _pxelinux(entry: Entry) -> str:
     return "\n".join([*lines, ""])
 
 
-def _words_for(cmdline: str, loader: str, written: Callable[[str], str | None]) -> list[str]:
+def _words_for(typed: Sequence[str], loader: str, written: Callable[[str], str | None]) -> list[str]:
     words = []
-    for word in split_words(cmdline)[0]:
+    for word in typed:
         found = written(word)
         if found is None:
             raise ConfigError(

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 
+from bootc_live.artifacts.uki import Signing
 from bootc_live.base.errors import ConfigError, RootfsError
 from bootc_live.base.log import Recorder
 from bootc_live.base.redact import redact_value
@@ -75,6 +76,15 @@ def desk_access(
         trust=desk_trust(arguments.key, arguments.policy),
         cache=cache,
     )
+
+
+def signing_arguments(key_option: str, key: str | None, option: str, certificate: str | None) -> Signing | None:
+    """Return the key for Secure Boot that two options name, None without them; raise ConfigError for one of them."""
+    if key is None and certificate is None:
+        return None
+    if key is None or certificate is None:
+        raise ConfigError(f"{key_option} and {option} must be used together", hint="give both, or neither")
+    return Signing(os.path.abspath(key), os.path.abspath(certificate))
 
 
 def labels_argument(arguments: argparse.Namespace, spec: AnySpec) -> tuple[str | None, dict[str, str]]:

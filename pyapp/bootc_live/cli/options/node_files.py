@@ -8,7 +8,8 @@ from bootc_live.artifacts.node_files import LAYOUT, ArtifactOptions, NodeFiles, 
 from bootc_live.base.log import Recorder
 from bootc_live.base.output import print_json, print_results
 from bootc_live.config.cmdline.tokens import redact_cmdline
-from bootc_live.config.source_spec import SourceSpec
+from bootc_live.config.source_spec import SourceSpec, WebPointer
+from bootc_live.image.candidate import newest
 from bootc_live.pipeline import fetch
 from bootc_live.receipt.two_kernels import trust_parts
 from bootc_live.rootfs.boot_files.extract import boot_file_recipe
@@ -20,6 +21,9 @@ def make_node_files(
 ) -> NodeFiles:
     """Extract the boot files of an image for other machines; raise BootcLiveError."""
     check_options(spec, options)
+    if isinstance(spec, WebPointer):
+        # The machines get the digest, too, which must not become wrong with the next image.
+        spec, access.pin = newest(spec, access, recorder)
     with boot_file_recipe(directory, recorder, LAYOUT if options.rootfs else None) as recipe:
         artifacts = recipe.extract(fetch([spec], access, recipe, recorder))
     return node_files(spec, artifacts, options, access, recorder)

@@ -9,6 +9,7 @@ from typing import NoReturn
 from bootc_live import __version__
 from bootc_live.base.output import one_line
 from bootc_live.base.redact import redact
+from bootc_live.cli.options.disk import add_disk_verbs, add_keep, add_machine
 from bootc_live.cli.options.guest import add_guest
 
 _DESCRIPTION = "Boot a machine straight into an OCI (bootc) image, from RAM."
@@ -16,6 +17,7 @@ _EPILOG = """\
 SOURCE is written as after root=bootc-live: on the kernel command line:
   /path/to/image.oci                       an OCI archive
   docker://REGISTRY/NAME[:TAG][@DIGEST]    an image in a registry
+  https://HOST/os/latest.json              the archive that it points to, see publish
 
 examples:
   bootc-live inspect docker://registry.example/os:stable --key cosign.pub
@@ -92,6 +94,14 @@ def make_parser() -> argparse.ArgumentParser:
             "Without --output and --rootfs-output, only put their layers into the cache.",
         )
     )
+    _publish(
+        verbs.add_parser(
+            "publish",
+            help="put an image where machines look for a newer one: an archive, then a pointer to it",
+            description="Write an archive of an image into a directory, under a name that is never used for another "
+            "one, then latest.json, which points to it. Machines whose SOURCE is the URL of latest.json fetch it.",
+        )
+    )
     _pivot(
         verbs.add_parser(
             "pivot",
@@ -107,11 +117,13 @@ def make_parser() -> argparse.ArgumentParser:
             description="Set the next root of a container up as a YAML file says, and become its init.",
         )
     )
+    add_disk_verbs(verbs, _access)
     _prune(
         verbs.add_parser(
             "prune",
-            help="remove layers from the cache of build and pivot",
-            description="Remove the layers that were not used for longest until the cache has at most SIZE.",
+            help="remove layers from the cache of build and pivot, or deployments from a disk",
+            description="Remove the layers that were not used for longest until the cache has at most SIZE. With "
+            "--keep, remove deployments from this system's disk in place of that.",
         )
     )
     _kargs(verbs.add_parser("kargs", help="explain the kernel arguments, or check a command line"))
@@ -262,6 +274,16 @@ def _uki(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sign-cert", metavar="FILE", help="the certificate of that key (PEM)")
 
 
+def _publish(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(verb="disk.publish")
+    _source(parser)
+    parser.add_argument("directory", metavar="DIR", help="what a web server serves, or is copied to one")
+    parser.add_argument(
+        "--keep", type=int, metavar="N", help="remove all but the N archives that were published last, 2 or more"
+    )
+    parser.add_argument("--json", action="store_true", help="print the pointer as JSON")
+
+
 def _build(parser: argparse.ArgumentParser) -> None:
     _sources(parser)
     parser.add_argument(
@@ -345,6 +367,7 @@ def _prune(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-size", default="0", metavar="SIZE", help="leave so much, in MiB or such as 20G [%(default)s]"
     )
+    add_keep(parser)
     parser.add_argument("--json", action="store_true", help="print what was removed and left as JSON; sizes are bytes")
 
 
@@ -356,7 +379,8 @@ def _kargs(parser: argparse.ArgumentParser) -> None:
 
 def _status(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--receipt", metavar="FILE", help="the receipt to read [/run/bootc-live/receipt.json]")
-    parser.add_argument("--json", action="store_true", help="print the receipt as it is")
+    add_machine(parser)
+    parser.add_argument("--json", action="store_true", help="print the receipt, and the deployments of a disk, as JSON")
 
 
 def _freeze(parser: argparse.ArgumentParser) -> None:

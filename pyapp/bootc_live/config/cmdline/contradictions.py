@@ -10,7 +10,7 @@ from bootc_live.config.cmdline.table import is_about_kexec
 from bootc_live.config.cmdline.tokens import read_word, redact_cmdline, split_cmdline, split_words
 from bootc_live.config.cmdline.values import Values, last
 from bootc_live.config.model import Layout
-from bootc_live.config.source_spec import ROOT_PREFIX, RegistryImage, SourceSpec
+from bootc_live.config.source_spec import ROOT_PREFIX, DeploymentRoot, RegistryImage, SourceSpec
 
 _EROFS_ONLY = {
     "bootc.live.compress": "none",
@@ -19,6 +19,12 @@ _EROFS_ONLY = {
     "bootc.live.verity": False,
     "bootc.live.verity.roothash": None,
 }
+_SOURCE_ONLY = {
+    **dict.fromkeys(("bootc.live.fallback", "bootc.live.digest", "bootc.live.state", "bootc.install")),
+    "bootc.kexec": False,
+}
+_DISK_ONLY = {"bootc.disk.state": "full", "bootc.disk.verity": True}
+_INSTALL_ONLY = ("bootc.install.wipe", "bootc.install.karg", "bootc.install.bootloader")
 _KEXEC_ONLY = {"bootc.kexec.append": None, "bootc.kexec.remove": None, "bootc.kexec.onfail": "stop"}
 
 
@@ -41,7 +47,15 @@ def _sources(values: Values) -> Iterator[str]:
         for spec in fallbacks:
             yield f"'bootc.live.fallback={spec.source_text}' needs a root={ROOT_PREFIX}… as well"
         return
-    if "bootc.live.fallback" in values:
+    for name in _INSTALL_ONLY if "bootc.install" not in values else ():
+        if values.get(name, [False])[-1] not in (False, "systemd.boot"):
+            yield f"'{name}' needs the disk to install on; add bootc.install="
+    installed = isinstance(last(values, "root", None), DeploymentRoot)
+    for name, default in (_SOURCE_ONLY if installed else _DISK_ONLY).items():
+        if last(values, name, default) != default:
+            kind = "an image that is fetched" if installed else f"a root on a disk (root={ROOT_PREFIX}deployment:…)"
+            yield f"'{name}' applies only to {kind}; remove it"
+    if installed or "bootc.live.fallback" in values:
         return
     roots = cast("list[SourceSpec]", values["root"])
     for root, pin in zip(roots, values.get("bootc.live.digest", []), strict=False):

@@ -18,6 +18,8 @@ from bootc_live.config.model import (
     Backing,
     Compression,
     Config,
+    DiskState,
+    InstallWish,
     Kexec,
     Layout,
     Measure,
@@ -28,7 +30,7 @@ from bootc_live.config.model import (
     WritableParts,
     Zram,
 )
-from bootc_live.config.source_spec import ROOT_PREFIX, SourceSpec, parse_source
+from bootc_live.config.source_spec import ROOT_PREFIX, DeploymentRoot, SourceSpec, parse_root, parse_source
 
 HINT = "correct the kernel command line; kernel-cmdline.md lists the arguments"
 
@@ -104,7 +106,7 @@ def _parse(karg: Karg, text: str | None) -> object:
     if karg.name == "ro":
         return None
     if karg.name == "root":
-        return parse_source(str(text).removeprefix(ROOT_PREFIX))
+        return parse_root(str(text).removeprefix(ROOT_PREFIX))
     if karg.kind is Kind.SOURCE:
         if text is not None and text.startswith(ROOT_PREFIX):
             raise ValueError(f"must be written without '{ROOT_PREFIX}'")
@@ -117,9 +119,15 @@ def _parse(karg: Karg, text: str | None) -> object:
 def _config(values: Values, proxies: Mapping[str, str], variables: Mapping[str, str]) -> Config:
     limits = RetryLimits()
     layout = "erofs" if last(values, "bootc.live.erofs", default=False) else last(values, "bootc.live.layout", "index")
-    sources = [*values.get("root", []), *values.get("bootc.live.fallback", [])]
+    root = last(values, "root", cast("SourceSpec | DeploymentRoot | None", None))
+    deployment = root if isinstance(root, DeploymentRoot) else None
+    sources = [*([] if root is None or deployment else [root]), *values.get("bootc.live.fallback", [])]
     return Config(
         sources=tuple(cast("list[SourceSpec]", sources)),
+        deployment=deployment,
+        disk_state=DiskState(last(values, "bootc.disk.state", "full")),
+        disk_verity=last(values, "bootc.disk.verity", default=True),
+        install=_install(values),
         label=last(values, "bootclabel", None),
         pin=last(values, "bootc.live.digest", None),
         registry_unsecure=last(values, "bootc.registry.unsecure", default=False),
@@ -151,6 +159,18 @@ def _config(values: Values, proxies: Mapping[str, str], variables: Mapping[str, 
         kexec=_kexec(values),
         modules_required=last(values, "bootc.live.modules", "warn") == "required",
         quiet=last(values, "bootc.quiet", default=False),
+    )
+
+
+def _install(values: Values) -> InstallWish | None:
+    disk = last(values, "bootc.install", cast("str | None", None))
+    if disk is None:
+        return None
+    return InstallWish(
+        disk,
+        wipe=last(values, "bootc.install.wipe", default=False),
+        arguments=tuple(cast("list[str]", values.get("bootc.install.karg", []))),
+        bootloader=last(values, "bootc.install.bootloader", "systemd.boot").replace(".", "-"),
     )
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from bootc_live.config.cmdline.karg import Karg, Kind, Subject
+from bootc_live.config.cmdline.table_disk import DISK
+from bootc_live.config.cmdline.table_kexec import KEXEC
 from bootc_live.config.cmdline.table_trust import TRUST
 
 _SOURCE = (
@@ -11,10 +13,11 @@ _SOURCE = (
         Kind.SOURCE,
         "The image's source, after `bootc-live:`. `/path`: an OCI or docker archive in the initramfs, plain or "
         "compressed, or an OCI layout directory. `docker://REGISTRY/NAME[:TAG][@DIGEST]`: an image in a registry. "
-        "`http://…`, `https://…`: an archive on a web server. `ftp://…`, `tftp://…`, `nfs://HOST/PATH`, "
+        "`http://…`, `https://…`: an archive on a web server, or what `bootc-live publish` wrote, if the path ends in "
+        "`.json`: a pointer to one. `ftp://…`, `tftp://…`, `nfs://HOST/PATH`, "
         "`nfs4:HOST:/PATH`, `torrent://…`: an archive that one of dracut's handlers fetches. `LABEL=NAME:/path`, "
         "`UUID=`, `PARTLABEL=`, `PARTUUID=` or `/dev/NAME:/path`: an archive or an OCI layout directory on a block "
-        "device.",
+        "device. `deployment:UUID=…:NUMBER@DIGEST`: a root on a disk, as `bootc-live install` writes it.",
         "root=bootc-live:docker://registry.example/os:stable",
     ),
     Karg(
@@ -274,41 +277,6 @@ _NETWORK = (
         "no_proxy=registry.example,.internal.example",
     ),
 )
-_KEXEC = (
-    Karg(
-        "bootc.kexec",
-        Kind.BOOLEAN,
-        "After the image is verified, start its own kernel and initramfs, which then make the root. That initramfs "
-        "must contain bootc-live. The next command line is the image's arguments (`/usr/lib/bootc/kargs.d`), then "
-        "this one without `bootc.kexec*`, then `bootc.kexec.append=`.",
-        "bootc.kexec",
-        default="0",
-    ),
-    Karg(
-        "bootc.kexec.reuse-image",
-        Kind.BOOLEAN,
-        "Hand the fetched layers to the next kernel in memory. With `0`, the next kernel fetches them again, by the "
-        "same digest.",
-        "bootc.kexec bootc.kexec.reuse-image=0",
-        default="1",
-    ),
-    Karg(
-        "bootc.kexec.append",
-        Kind.TEXT,
-        "Arguments for the next kernel only; several go in double quotes. They come last, so they override earlier "
-        "ones.",
-        'bootc.kexec bootc.kexec.append="quiet loglevel=3"',
-        many=True,
-    ),
-    Karg(
-        "bootc.kexec.remove",
-        Kind.TEXT,
-        "An argument that the next kernel does not get, whether from the image or from this boot: `NAME` for all of "
-        "that name, `NAME=VALUE` for one.",
-        "bootc.kexec bootc.kexec.remove=console=ttyS0",
-        many=True,
-    ),
-)
 _FAILURE = (
     Karg(
         "bootc.kexec.onfail",
@@ -371,9 +339,14 @@ SUBJECTS: tuple[Subject, ...] = (
         _NETWORK,
     ),
     Subject(
+        "Disk",
+        "A root that `bootc-live install` wrote to a disk. See docs/disk.md.",
+        DISK,
+    ),
+    Subject(
         "Kexec",
         "Continue in the image's own kernel. See docs/kexec.md.",
-        _KEXEC,
+        KEXEC,
     ),
     Subject(
         "Failure and output",

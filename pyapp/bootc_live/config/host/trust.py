@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from bootc_live.base.advice import advise
@@ -52,10 +52,46 @@ def read_trust(config: TrustConfig, root: str = "/") -> Trust:
     return Trust((*packed, *added), config.require, config.not_before, warning=warning)
 
 
-def desk_trust(keys: Sequence[str], policy: str | None) -> Trust:
-    """Return the trust that the options of a command ask for, whatever is packed here; raise ConfigError."""
-    policies = [_policy(_read, policy, 1)] if policy is not None else []
-    return Trust((*policies, *([_policy_of_keys(_read, list(keys), 1)] if keys else [])))
+def desk_trust(keys: Sequence[str], policy: str | None, read: Read | None = None) -> Trust:
+    """Return the trust that the options of a command ask for, whatever is packed here; raise ConfigError.
+
+    ``read`` gives the files, by default those that are here.
+    """
+    policies = [_policy(read or _read, policy, 1)] if policy is not None else []
+    return Trust((*policies, *([_policy_of_keys(read or _read, list(keys), 1)] if keys else [])))
+
+
+@dataclass(frozen=True)
+class TrustFiles:
+    """The policy and the keys that options of a command named, with all files that these are in, by their paths.
+
+    Another machine can ask for the same with them. The content is text, a character for each byte.
+    """
+
+    policy: str | None = None
+    keys: tuple[str, ...] = ()
+    files: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def trust(self) -> Trust:
+        """Return what they ask for; raise ConfigError."""
+        return desk_trust(self.keys, self.policy, self._read)
+
+    def _read(self, path: str) -> bytes:
+        return self.files[path].encode("latin-1")
+
+
+def trust_files(keys: Sequence[str], policy: str | None) -> TrustFiles:
+    """Read all files of the options of a command; raise ConfigError."""
+    files: dict[str, str] = {}
+
+    def read(path: str) -> bytes:
+        content = _read(path)
+        files[path] = content.decode("latin-1")
+        return content
+
+    desk_trust(keys, policy, read)
+    return TrustFiles(policy, tuple(keys), files)
 
 
 def _packed(root: str) -> Iterator[Policy]:

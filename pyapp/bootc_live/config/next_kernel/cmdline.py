@@ -19,7 +19,7 @@ _OF_HOOK = Token("rd.neednet", "1")
 _PIN = "bootc.live.digest"
 _REGISTRY = "docker://"
 # COMMAND_LINE_SIZE of x86 and arm64, without the byte that ends it.
-_MOST_BYTES = 2047
+MOST_BYTES = 2047
 _SOURCES = {"root": f"{ROOT_PREFIX}{_REGISTRY}", "bootc.live.fallback": _REGISTRY}
 
 
@@ -53,9 +53,9 @@ def next_cmdline(text: str, image: Sequence[str], kexec: Kexec, digest: str | No
 def check_next_cmdline(text: str, environ: Mapping[str, str] | None = None) -> None:
     """Raise ConfigError for a command line that no kernel accepts, or that ends a boot; see ``parse_cmdline``."""
     size = len(os.fsencode(text))
-    if size > _MOST_BYTES:
+    if size > MOST_BYTES:
         raise ConfigError(
-            f"the kernel command line has {size} bytes, but kernels accept at most {_MOST_BYTES}",
+            f"the kernel command line has {size} bytes, but kernels accept at most {MOST_BYTES}",
             hint="add fewer kernel arguments, or remove some from the image (kargs.d)",
         )
     parse_cmdline(text, environ)

@@ -28,13 +28,7 @@ class PivotByKexec(KexecLanding):
 
     def check(self) -> None:
         """Raise LandingError if this kernel cannot load another one, or systemd cannot start it."""
-        if not os.path.exists(_ABLE):
-            raise LandingError("'--via kexec' is not possible here: this kernel has no kexec", hint="leave --via out")
-        if not os.access(_PROGRAM, os.X_OK):
-            raise LandingError(
-                f"'--via kexec' is not possible here: there is no {_PROGRAM}, which systemd needs for it",
-                hint="install kexec-tools, or leave --via out",
-            )
+        check_able("--via kexec", "leave --via out")
 
     def commit(self) -> NoReturn:
         """Ask systemd to stop everything and start the loaded kernel; raise RunError if it refuses."""
@@ -48,6 +42,17 @@ class PivotByKexec(KexecLanding):
     def _may_continue(self) -> bool:
         """Whether this system is needed after a failure: its archives are files of somebody."""
         return True
+
+
+def check_able(option: str, instead: str) -> None:
+    """Raise LandingError about an option if this kernel cannot load another one, or systemd cannot start it."""
+    if not os.path.exists(_ABLE):
+        raise LandingError(f"'{option}' is not possible here: this kernel has no kexec", hint=instead)
+    if not os.access(_PROGRAM, os.X_OK):
+        raise LandingError(
+            f"'{option}' is not possible here: there is no {_PROGRAM}, which systemd needs for it",
+            hint=f"install kexec-tools, or {instead}",
+        )
 
 
 def stop_for_next_kernel() -> None:

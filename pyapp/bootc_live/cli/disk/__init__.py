@@ -1,0 +1,1 @@
+"""The verbs for systems on a disk."""

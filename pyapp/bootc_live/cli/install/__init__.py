@@ -1,0 +1,1 @@
+"""The ways to install an image on a disk."""

@@ -1,0 +1,145 @@
+"""What all ways to install have in common."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Collection, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+
+from bootc_live.artifacts.node_files import boot_file
+from bootc_live.artifacts.uki import Signing, check_tools
+from bootc_live.base.errors import ConfigError
+from bootc_live.base.log import Recorder
+from bootc_live.base.output import print_json
+from bootc_live.cli.options.arguments import signing_arguments
+from bootc_live.config.host.trust import TrustFiles, trust_files
+from bootc_live.config.model import DiskState
+from bootc_live.config.source_spec import ArchiveFile, SourceSpec, written
+from bootc_live.disk import DiskRun, install_on
+from bootc_live.formats.oci.platform import machine_platform
+from bootc_live.image.candidate import newest
+from bootc_live.landing.disk.deployments import Deployments
+from bootc_live.landing.disk.first_etc import Identity, UnitWishes, read_identity
+from bootc_live.landing.disk.partitions.choose import DiskChoice, choose_target
+from bootc_live.landing.disk.partitions.model import ESP_NAME, ROOT_NAME, SLOT_NAMES, FileSystem, usual_partitions
+from bootc_live.landing.disk.partitions.prepare import partitioned_disk
+from bootc_live.landing.disk.settings import Settings
+from bootc_live.rootfs.boot_files.files import BootFile
+from bootc_live.source.access import Access
+
+# Where a file system is mounted, and what is written to find it again.
+Place = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What a machine is to be like: see ``Settings``.
+
+    ``initrd`` replaces the image's initramfs. ``slot_size`` makes slots on a whole disk: see ``usual_partitions``.
+    """
+
+    bootloader: str = "systemd-boot"
+    label: str | None = None
+    unsecure: bool = False
+    state: str = DiskState.FULL
+    arguments: tuple[str, ...] = ()
+    trust: TrustFiles = field(default_factory=TrustFiles)
+    initrd: BootFile | None = None
+    signing: Signing | None = None
+    keep_key: bool = False
+    identity: Identity = field(default_factory=Identity)
+    json: bool = False
+    slot_size: int | None = None
+
+
+def wishes_of(arguments: argparse.Namespace) -> Wishes:
+    """Return what the options say; raise ConfigError."""
+    units = UnitWishes(arguments.auto_update, tuple(arguments.success_unit))
+    units.check()
+    signing = signing_arguments("--sb-key", arguments.sb_key, "--sb-cert", arguments.sb_cert)
+    if signing is not None:
+        if arguments.bootloader == "grub":
+            raise ConfigError("GRUB is not signed here", hint="leave out --sb-key, or choose another --bootloader")
+        check_tools(signing)
+    identity = read_identity(arguments.hostname, arguments.root_ssh_authorized_keys, arguments.credentials)
+    return Wishes(
+        bootloader=arguments.bootloader,
+        label=arguments.label,
+        unsecure=arguments.unsecure,
+        state=arguments.state,
+        arguments=tuple(arguments.karg),
+        trust=trust_files(arguments.key, arguments.policy),
+        initrd=None if arguments.initrd is None else boot_file(arguments.initrd, "--initrd "),
+        signing=signing,
+        keep_key=arguments.keep_key,
+        identity=replace(identity, units=units),
+        json=arguments.json,
+    )
+
+
+def install_with(
+    spec: SourceSpec,
+    wishes: Wishes,
+    root: Place,
+    boot: Place,
+    access: Access,
+    directory: str,
+    recorder: Recorder,
+    slots: Mapping[str, str] | None = None,
+) -> None:
+    """Install on mounted file systems, and print what was installed; raise BootcLiveError.
+
+    ``slots`` are partitions for roots: see ``DiskRun``.
+    """
+    settings = Settings(
+        source=written(spec),
+        root=root[1],
+        boot=boot[1],
+        loader=wishes.bootloader,
+        label=wishes.label,
+        unsecure=wishes.unsecure,
+        state=wishes.state,
+        arguments=wishes.arguments,
+        trust=wishes.trust,
+        slots=tuple(slots or ()),
+    )
+    signing = wishes.signing, wishes.keep_key
+    run = DiskRun(Deployments(root[0]), boot[0], settings, access, directory, recorder, *signing, slots or {})
+    deployment = install_on(run, spec, wishes.identity, wishes.initrd)
+    if wishes.json:
+        cmdline = settings.cmdline(deployment)
+        print_json({"deployment": deployment.number, "image": deployment.image, "cmdline": cmdline})
+
+
+def install_on_disk(
+    choice: DiskChoice,
+    spec: SourceSpec,
+    wishes: Wishes,
+    access: Access,
+    directory: str,
+    recorder: Recorder,
+    *,
+    filesystem: FileSystem = FileSystem.EXT4,
+    wipe: bool = False,
+    kept: Collection[str] = (),
+) -> None:
+    """Make partitions on a disk or in a file, and install there; raise BootcLiveError.
+
+    ``kept`` are files and devices that must not be on it.
+    """
+    target = choose_target(choice)
+    needed = [*kept, *([spec.path] if isinstance(spec, ArchiveFile) else [])]
+    architecture, slot_size = machine_platform().architecture, wishes.slot_size
+    rows = usual_partitions(target.size, target.sector, architecture, filesystem, slot_size=slot_size)
+    if target.exists:
+        # A source that is not there, or may not be used, must not cost what is on the disk.
+        access.pin = access.pin or newest(spec, access, recorder)[1]
+    with ExitStack() as stack:
+        disk = stack.enter_context(partitioned_disk(target, rows, wipe=wipe, kept=needed))
+        root, boot = disk[ROOT_NAME], disk[ESP_NAME]
+        if root.directory is None or boot.directory is None:
+            raise ConfigError(f"{target.typed!r} has no file systems", hint="report this as a bug in bootc-live")
+        places = (root.directory, f"UUID={root.uuid}"), (boot.directory, f"PARTUUID={boot.partuuid}")
+        slots = {disk[name].partuuid: disk[name].device for name in SLOT_NAMES if slot_size is not None}
+        install_with(spec, wishes, *places, access, directory, recorder, slots)

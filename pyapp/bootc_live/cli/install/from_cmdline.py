@@ -1,0 +1,67 @@
+"""``bootc-live install from-cmdline``: install the image of a system in RAM, as its kernel command line says."""
+
+from __future__ import annotations
+
+import argparse
+
+from bootc_live.base.errors import ConfigError
+from bootc_live.base.log import Recorder
+from bootc_live.cli.install.common import Wishes, install_on_disk
+from bootc_live.cli.options.arguments import require_root, workspace
+from bootc_live.config.cmdline.parse import parse_cmdline
+from bootc_live.config.model import Config, InstallWish
+from bootc_live.config.source_spec import ArchiveFile, SourceSpec
+from bootc_live.landing.disk.partitions.choose import DiskChoice
+from bootc_live.receipt.file import DEFAULT_PATH, read_receipt
+from bootc_live.source.access import access_for
+
+_SERIAL = "serial:"
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Run the verb; raise BootcLiveError."""
+    require_root("install")
+    text = arguments.cmdline
+    if text is None:
+        with open("/proc/cmdline", encoding="utf-8", errors="surrogateescape") as file:
+            text = file.read()
+    config = parse_cmdline(text)
+    if config.install is None:
+        raise ConfigError(
+            "the kernel command line has no bootc.install=", hint="add it, or use: bootc-live install to-disk"
+        )
+    spec, digest = _booted(config, read_receipt(arguments.receipt or DEFAULT_PATH))
+    recorder = Recorder()
+    with workspace(arguments.workdir) as directory:
+        access = access_for(config, recorder.warn, directory)
+        access.pin = digest
+        wishes = Wishes(
+            bootloader=config.install.bootloader,
+            label=config.label,
+            unsecure=config.registry_unsecure,
+            arguments=config.install.arguments,
+        )
+        choice = _choice(config.install)
+        install_on_disk(choice, spec, wishes, access, directory, recorder, wipe=config.install.wipe)
+    return 0
+
+
+def _booted(config: Config, receipt: dict[str, object]) -> tuple[SourceSpec, str | None]:
+    """Return the source that this system was booted from, and the digest of its image."""
+    used, image = receipt.get("source"), receipt.get("image")
+    spec = next((spec for spec in config.sources if spec.source_text == used), None)
+    if spec is None or isinstance(spec, ArchiveFile):
+        raise ConfigError(
+            f"this system was booted from {used!r}, which the installed one cannot reach",
+            hint="boot it from a registry, a web server or a disk, or use: bootc-live install to-disk --source",
+        )
+    digest = image.get("manifest_digest") if isinstance(image, dict) else None
+    return spec, digest if isinstance(digest, str) else None
+
+
+def _choice(wish: InstallWish) -> DiskChoice:
+    if wish.disk == "smallest":
+        return DiskChoice(smallest=True)
+    if wish.disk.startswith(_SERIAL):
+        return DiskChoice(serial=wish.disk.removeprefix(_SERIAL))
+    return DiskChoice(wish.disk)

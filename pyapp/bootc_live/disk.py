@@ -1,0 +1,133 @@
+"""Disks on one page: resolve → fetch → deploy → boot entry."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+
+from bootc_live.artifacts.uki import Signing
+from bootc_live.base.errors import BootcLiveError, RootfsError
+from bootc_live.base.log import Recorder
+from bootc_live.config.source_spec import SourceSpec
+from bootc_live.image.recipe import Fetched, IntoSink
+from bootc_live.landing.disk.boot_partition.interface import TRIES, BootLoader
+from bootc_live.landing.disk.deployments import Deployment, Deployments
+from bootc_live.landing.disk.first_etc import warn_if_unjudged
+from bootc_live.landing.disk.install import add_entry, install_loader, prepare, say_unverified
+from bootc_live.landing.disk.keys import keep_signing, kept_signing
+from bootc_live.landing.disk.machine import Machine, loader_of, locked
+from bootc_live.landing.disk.make import Deployed, MakeEtc, Store, deploy, store
+from bootc_live.landing.disk.settings import Settings, write_settings
+from bootc_live.landing.disk.storage.objects import store_in_objects
+from bootc_live.landing.disk.storage.slots import Slot, free_slot, store_in_slot
+from bootc_live.landing.disk.upgrade import EtcMerge, remove_unfinished
+from bootc_live.pipeline import fetch
+from bootc_live.rootfs.boot_files.files import BootFile
+from bootc_live.rootfs.layouts.composefs.layers import StoredLayers
+from bootc_live.rootfs.tree.read_ahead import ReadAhead, read_ahead
+from bootc_live.source.access import Access
+
+
+@dataclass(frozen=True)
+class DiskRun:
+    """What one run works with: the mounted disk and boot partition, and a directory for temporary files.
+
+    ``signing`` signs what boots; by default it is the key that the machine keeps, if it does.
+    ``slots`` are the devices of new slots, by their PARTUUIDs: those in a file are found by nobody else.
+    """
+
+    disk: Deployments
+    boot: str
+    settings: Settings
+    access: Access
+    directory: str
+    recorder: Recorder
+    signing: Signing | None = None
+    keep_key: bool = False
+    slots: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def loader(self) -> BootLoader:
+        """The boot loader of the machine."""
+        return loader_of(self.settings, self.directory, self.signing or kept_signing(self.disk))
+
+
+def install_on(run: DiskRun, spec: SourceSpec, make_etc: MakeEtc, initrd: BootFile | None = None) -> Deployment:
+    """Install an image as the first deployment of a disk; raise BootcLiveError.
+
+    The boot entry comes after all that boots, and the settings last: before that, this can be done again.
+    """
+    prepare(run.disk, run.boot, run.settings.root)
+    slot = next((Slot(*each) for each in run.slots.items()), None)
+    with locked(run.disk):
+        deployed = _deploy(run, spec, make_etc, slot, initrd)
+        with run.recorder.phase("boot", "writing the boot partition"):
+            scratch = os.path.join(run.directory, "loader")
+            os.mkdir(scratch)
+            install_loader(run.loader, deployed.tree, run.boot, scratch)
+            add_entry(run.loader, run.boot, deployed, run.settings, tries=None)
+        if run.signing is not None and run.keep_key:
+            keep_signing(run.disk, run.signing)
+        write_settings(run.disk, run.settings)
+    run.recorder.say(f"deployment {deployed.deployment.number} boots next")
+    return deployed.deployment
+
+
+def _deploy(
+    run: DiskRun, spec: SourceSpec, make_etc: MakeEtc, slot: Slot | None, initrd: BootFile | None = None
+) -> Deployed:
+    with _fetched(run, spec, slot) as (fetched, headers, put):
+        places = run.disk, run.directory, run.recorder
+        deployed = deploy(fetched, headers, *places, put, make_etc=make_etc, initrd=initrd)
+    say_unverified(deployed, run.recorder)
+    return deployed
+
+
+@contextmanager
+def _fetched(run: DiskRun, spec: SourceSpec, slot: Slot | None) -> Iterator[tuple[Fetched[None], ReadAhead, Store]]:
+    """Fetch an image; yield it, its headers, and what puts its root into a slot, or into objects."""
+    path = os.path.join(run.directory, "layers")
+    put: Store
+    if slot is not None:
+        put = partial(store_in_slot, slot, run.directory)
+    else:
+        # The store has layers of other roots, too.
+        run.access.cache = layers = StoredLayers(run.disk.top)
+        put = partial(store_in_objects, layers, run.disk.top)
+    with read_ahead(path) as headers:
+        yield fetch([spec], run.access, IntoSink(path, headers), run.recorder), headers, put
+
+
+def download_on(run: DiskRun, spec: SourceSpec, digest: str) -> None:
+    """Add only the files of the image with a digest to a disk, so that an upgrade need not fetch them.
+
+    Raise BootcLiveError.
+    """
+    if run.settings.slots:
+        raise RootfsError(
+            "files cannot be added before an upgrade, because roots here are in slots", hint="leave out --download-only"
+        )
+    run.access.pin = digest if ":" in digest else None
+    with _fetched(run, spec, None) as (fetched, headers, put):
+        store(fetched.image, headers, run.disk, run.directory, run.recorder, put)
+
+
+def upgrade_on(run: DiskRun, machine: Machine, spec: SourceSpec, digest: str) -> Deployment:
+    """Add the image with a digest as the deployment that boots next; raise BootcLiveError."""
+    current = machine.current()
+    remove_unfinished(machine)
+    run.access.pin = digest if ":" in digest else None
+    slot = free_slot(machine) if run.settings.slots else None
+    deployed = _deploy(run, spec, EtcMerge(machine, current, run.directory, run.recorder), slot)
+    warn_if_unjudged(deployed.tree)
+    try:
+        with run.recorder.phase("boot", "writing the boot partition"):
+            add_entry(run.loader, run.boot, deployed, run.settings, TRIES)
+    except BootcLiveError:
+        remove_unfinished(machine)
+        raise
+    run.recorder.say(f"deployment {deployed.deployment.number} boots next")
+    return deployed.deployment

@@ -1,0 +1,115 @@
+"""Menu entries that are files with counters in their names, as systemd-boot reads and renames them."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import replace
+
+from bootc_live.formats.boot_entry import Entry, EntryName, parse_name
+from bootc_live.landing.disk.boot_partition.files import boot_partition, names, remove_file, remove_unfinished
+from bootc_live.landing.disk.boot_partition.interface import (
+    check_new,
+    check_remove,
+    check_texts,
+    entry_of,
+    sorted_entries,
+)
+from bootc_live.landing.disk.boot_partition.kernels import remove_unused
+from bootc_live.rootfs.boot_files.files import BootFile
+
+
+class EntryFiles(ABC):
+    """All of ``BootLoader`` but ``install``, for entries in one directory that end with ``_ending``."""
+
+    _directory: str
+    _ending: str
+
+    @abstractmethod
+    def _read(self, path: str, name: EntryName, below: str) -> Entry:
+        """Return the entry that the file ``path`` is."""
+
+    @abstractmethod
+    def _write(self, boot: str, path: str, entry: Entry, kernel: BootFile, initrd: BootFile | None) -> None:
+        """Write all files of a new entry, the one at ``path`` last."""
+
+    @abstractmethod
+    def _move(self, entry: Entry, old: str, new: str) -> None:
+        """Make the file ``new``, for an entry with another name, of the file ``old``, which may remain."""
+
+    def entries(self, boot: str) -> list[Entry]:
+        """Return the entries, the one that is started next first."""
+        with boot_partition(boot):
+            found = [
+                self._read(os.path.join(boot, self._directory, file), name, f"/{self._directory}/{file}")
+                for file, name in self._files(boot)
+            ]
+        # A power cut may leave an empty file.
+        return sorted_entries([entry for entry in found if entry.kernel])
+
+    def default(self, boot: str) -> Entry | None:
+        """Return the entry that is started next, or None."""
+        return next(iter(self.entries(boot)), None)
+
+    def add(self, boot: str, entry: Entry, kernel: BootFile, initrd: BootFile | None) -> Entry:
+        """Write an entry and its files, and return it with its paths."""
+        check_new(entry.name, self.entries(boot))
+        check_texts(entry)
+        with boot_partition(boot):
+            self._tidy(boot)
+            self._write(boot, self._path(boot, entry.name), entry, kernel, initrd)
+            self._tidy(boot)
+        return entry_of(self.entries(boot), entry.name.deployment)
+
+    def promote(self, boot: str, deployment: int, order: int, left: int | None = None) -> Entry:
+        """Give the entry of a deployment another order and counter, and return it."""
+        name = EntryName(order, deployment, left)
+        check_new(name, self.entries(boot))
+        with boot_partition(boot):
+            self._tidy(boot)
+            old = entry_of(self.entries(boot), deployment)
+            self._move(replace(old, name=name), boot + old.path, self._path(boot, name))
+            self._tidy(boot)
+        return entry_of(self.entries(boot), deployment)
+
+    def bless(self, boot: str, deployment: int) -> None:
+        """Remove the counter of an entry."""
+        with boot_partition(boot):
+            self._tidy(boot)
+            entry = entry_of(self.entries(boot), deployment)
+            if entry.name.left is not None:
+                name = EntryName(entry.name.order, deployment)
+                self._move(replace(entry, name=name), boot + entry.path, self._path(boot, name))
+                self._tidy(boot)
+
+    def remove(self, boot: str, deployment: int) -> None:
+        """Remove the entry of a deployment, if there is one, and files that no other one uses."""
+        present = self.entries(boot)
+        check_remove(present, deployment)
+        with boot_partition(boot):
+            for entry in present:
+                if entry.name.deployment == deployment:
+                    remove_file(boot + entry.path)
+            self._tidy(boot)
+
+    def _path(self, boot: str, name: EntryName) -> str:
+        return os.path.join(boot, self._directory, f"{name}{self._ending}")
+
+    def _tidy(self, boot: str) -> None:
+        """Remove what no entry uses, and entries that newer ones of the same deployment have replaced."""
+        present = self.entries(boot)
+        current = {entry_of(present, entry.name.deployment).path for entry in present}
+        folder = os.path.join(boot, self._directory)
+        remove_unfinished(folder)
+        for file, _ in self._files(boot):
+            if f"/{self._directory}/{file}" not in current:
+                remove_file(os.path.join(folder, file))
+        remove_unused(boot)
+
+    def _files(self, boot: str) -> Iterator[tuple[str, EntryName]]:
+        for file in names(os.path.join(boot, self._directory)):
+            stem, ending = file[: -len(self._ending)], file[-len(self._ending) :]
+            name = parse_name(stem) if ending.lower() == self._ending else None
+            if name is not None:
+                yield file, name

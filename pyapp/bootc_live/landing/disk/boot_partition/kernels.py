@@ -1,0 +1,84 @@
+"""Directories with a kernel and its initrd, named by their content and shared by deployments."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from contextlib import suppress
+
+from bootc_live.formats.boot_entry import PREFIX
+from bootc_live.landing.disk.boot_partition.files import (
+    ENTRIES,
+    content,
+    create,
+    names,
+    remove_directory,
+    require_space,
+)
+from bootc_live.rootfs.boot_files.files import BootFile
+
+_DIGEST = re.compile("[0-9a-f]{64}")
+# Entries of others may share our kernels.
+_USE = re.compile(rb"/bootc-live/([0-9a-f]{64})/")
+# An entry's own files.
+_SMALL = 8 * 1024
+
+
+def add_kernel(boot: str, kernel: BootFile, initrd: BootFile | None) -> tuple[str, str]:
+    """Write kernel and initrd, unless they are there; return their paths, from the top of the boot partition.
+
+    Call ``remove_unused`` before: what an interrupted run has left is not whole, and no entry names it.
+    """
+    files = {"vmlinuz": kernel} | ({"initrd": initrd} if initrd else {})
+    directory = os.path.join(boot, PREFIX, _digest(files))
+    if os.path.isdir(directory):
+        require_space(boot, _SMALL)
+    else:
+        require_space(boot, _SMALL, *(file.size for file in files.values()))
+        os.makedirs(directory)
+        try:
+            for name, file in files.items():
+                create(os.path.join(directory, name), file.chunks())
+        except OSError:
+            with suppress(OSError):
+                remove_directory(directory)
+            raise
+    below = f"/{PREFIX}/{os.path.basename(directory)}"
+    return f"{below}/vmlinuz", f"{below}/initrd" if initrd else ""
+
+
+def remove_unused(boot: str) -> None:
+    """Remove directories that no type 1 entry names."""
+    used = _used(boot)
+    top = os.path.join(boot, PREFIX)
+    for name in names(top):
+        if _DIGEST.fullmatch(name) and name not in used:
+            remove_directory(os.path.join(top, name))
+
+
+def damaged_kernels(boot: str) -> list[str]:
+    """Return the paths of directories that entries name, whose files are not those that they are named after."""
+    found = []
+    for digest in sorted(_used(boot)):
+        paths = {name: os.path.join(boot, PREFIX, digest, name) for name in ("vmlinuz", "initrd")}
+        files = {name: BootFile(path, 0, os.stat(path).st_size) for name, path in paths.items() if os.path.isfile(path)}
+        if _digest(files) != digest:
+            found.append(f"/{PREFIX}/{digest}")
+    return found
+
+
+def _used(boot: str) -> set[str]:
+    entries = os.path.join(boot, ENTRIES)
+    texts = [content(os.path.join(entries, name)) for name in names(entries) if name.lower().endswith(".conf")]
+    return {digest.decode() for text in texts for digest in _USE.findall(text)}
+
+
+def _digest(files: dict[str, BootFile]) -> str:
+    digest = hashlib.sha256()
+    for name, file in files.items():
+        one = hashlib.sha256()
+        for chunk in file.chunks():
+            one.update(chunk)
+        digest.update(f"{one.hexdigest()}  {name}\n".encode())
+    return digest.hexdigest()

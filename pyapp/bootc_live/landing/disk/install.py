@@ -1,0 +1,85 @@
+"""Make a machine's first deployment, and all further ones: from a fetched image to an entry of the boot menu."""
+
+from __future__ import annotations
+
+import os
+
+from bootc_live.base.errors import ConfigError, LandingError, RunError
+from bootc_live.base.log import Recorder
+from bootc_live.formats.boot_entry import Entry, EntryName
+from bootc_live.landing.disk.boot_partition.interface import BootLoader, next_order
+from bootc_live.landing.disk.boot_partition.type1 import SystemdBoot
+from bootc_live.landing.disk.boot_partition.type2 import SystemdBootUki
+from bootc_live.landing.disk.deployments import Deployment, Deployments, disk_errors
+from bootc_live.landing.disk.machine import check_boot_partition
+from bootc_live.landing.disk.make import Deployed, ImageTree
+from bootc_live.landing.disk.settings import Settings
+from bootc_live.system.run import run
+
+# Where images have boot loaders.
+_PROGRAMS = ("usr/lib/systemd/boot", "usr/lib/shim", "usr/lib/grub", "usr/lib/efi", "usr/lib/bootupd/updates")
+
+
+def device_of(directory: str) -> str:
+    """Return the file system that is mounted at a directory, as ``UUID=…``; raise ConfigError and RunError."""
+    hint = "mount a file system there, and name that directory"
+    if not os.path.ismount(directory):
+        raise ConfigError(f"{directory!r} is no mount point", hint=hint)
+    source = run(["findmnt", "-n", "-o", "SOURCE", "--target", directory], hint=hint).strip()
+    try:
+        uuid = run(["blkid", "-p", "-o", "value", "-s", "UUID", source], hint=hint).strip()
+    except RunError as error:
+        raise ConfigError(
+            f"what is mounted at {directory!r}, {source}, is no file system on a block device", hint=hint
+        ) from error
+    return f"UUID={uuid}"
+
+
+def prepare(disk: Deployments, boot: str, root: str) -> None:
+    """Make a disk ready for its first deployment, and remove what an interrupted installation left.
+
+    ``root`` is the device of the disk, as ``UUID=…``. Raise ConfigError if another installation has the boot partition,
+    RootfsError and LandingError.
+    """
+    # All styles write one of these.
+    entries = [*SystemdBoot().entries(boot), *SystemdBootUki().entries(boot)]
+    check_boot_partition(boot, entries, root)
+    with disk_errors("the directories for deployments"):
+        disk.make()
+        for deployment in disk.all():
+            if all(entry.name.deployment != deployment.number for entry in entries):
+                disk.remove(deployment.number)
+
+
+def install_loader(loader: BootLoader, tree: ImageTree, boot: str, scratch: str) -> None:
+    """Copy the image's boot loader to the boot partition, or that of this system; raise BootcLiveError."""
+    for place in _PROGRAMS:
+        target = os.path.join(scratch, place)
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        tree.write(place, target)
+    try:
+        loader.install(scratch, boot)
+    except LandingError:
+        # Raises the same error if this system has none either.
+        loader.install("/", boot)
+
+
+def add_entry(loader: BootLoader, boot: str, deployed: Deployed, settings: Settings, tries: int | None) -> Entry:
+    """Let a deployment boot next, and at most ``tries`` times before it is good; raise BootcLiveError."""
+    deployment = deployed.deployment
+    name = EntryName(next_order(loader.entries(boot)), deployment.number, tries)
+    entry = Entry(name, title_of(deployment), settings.cmdline(deployment))
+    return loader.add(boot, entry, deployed.kernel, deployed.initramfs)
+
+
+def title_of(deployment: Deployment) -> str:
+    """Return what a boot menu shows."""
+    return f"{deployment.source}, {deployment.created} ({deployment.number})"
+
+
+def say_unverified(deployed: Deployed, recorder: Recorder) -> None:
+    """Warn if the kernel cannot check the files of a deployment."""
+    if deployed.obstacle:
+        recorder.warn(
+            f"files on the disk are NOT checked when they are read: {deployed.obstacle}; names, owners and modes are"
+        )

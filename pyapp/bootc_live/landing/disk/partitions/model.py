@@ -1,0 +1,131 @@
+"""What a disk is to get, and what it has got: rows of partitions (UAPI.2, Discoverable Partitions Specification)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from bootc_live.base.errors import ConfigError
+from bootc_live.base.units import MIB
+
+ESP_TYPE = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b"
+BIOS_BOOT_TYPE = "21686148-6449-6e6f-744e-656564454649"
+# By GOARCH.
+ROOT_TYPES = {
+    "386": "44479540-f297-41b2-9af7-d131d5f0458a",
+    "amd64": "4f68bce3-e8cd-4db1-96e7-fbcaf984b709",
+    "arm": "69dad710-2ce4-4e3c-b16c-21a1d49abed3",
+    "arm64": "b921b045-1df0-41c3-af44-4c6f280d3fae",
+    "loong64": "77055800-792c-4f94-b39a-98c91b762bb6",
+    "ppc64le": "c31c45e6-3f39-412e-80fb-4809c4980599",
+    "riscv64": "72ec70a6-cf74-40e6-bd49-4bda08e8f224",
+    "s390x": "5eead9a9-fe09-4a1e-a1d7-520d00531306",
+}
+# Nothing mounts a partition of this type by itself. Of several with the type of a root, systemd-gpt-auto-generator and
+# systemd-nspawn choose one, and know no root hash of it.
+SLOT_TYPE = "0fc63daf-8483-4772-8e79-3d69d8477de4"
+ESP_NAME, ROOT_NAME, SLOT_NAMES = "ESP", "root", ("slotA", "slotB")
+
+_SMALLEST_ESP, _LARGEST_ESP = 64 * MIB, 1024 * MIB
+# With sectors of 4096 bytes, FAT32 has a least size.
+_SMALLEST_ESP_4K = 272 * MIB
+_LARGEST_SLOT = 16 * 1024 * MIB
+
+
+class FileSystem(StrEnum):
+    """A file system that a partition can get."""
+
+    VFAT = "vfat"
+    EXT4 = "ext4"
+    XFS = "xfs"
+    BTRFS = "btrfs"
+
+
+# What their mkfs programs accept, with some room.
+SMALLEST = {
+    FileSystem.VFAT: _SMALLEST_ESP,
+    FileSystem.EXT4: 32 * MIB,
+    FileSystem.XFS: 300 * MIB,
+    FileSystem.BTRFS: 128 * MIB,
+}
+
+
+@dataclass(frozen=True)
+class Partition:
+    """A wanted partition: its name and type in the table, and its file system, None for none.
+
+    Without ``size`` it gets what the others leave, and at least ``least`` bytes. One row of a disk may be so.
+    """
+
+    name: str
+    kind: str
+    filesystem: FileSystem | None = None
+    size: int | None = None
+    least: int = 0
+
+
+@dataclass(frozen=True)
+class MadePartition:
+    """A partition that is there: its device, and where its file system is mounted.
+
+    ``device`` is only there in the block. ``uuid`` is that of the file system, as blkid(8) and /etc/fstab write it.
+    ``unverifiable`` says why fs-verity cannot be enabled for files on it, None if it can.
+    """
+
+    name: str
+    device: str
+    partuuid: str
+    uuid: str | None = None
+    directory: str | None = None
+    unverifiable: str | None = None
+
+
+@dataclass(frozen=True)
+class PartitionedDisk:
+    """A disk with all its partitions; ``disk["root"]`` is the one of that name.
+
+    A new file has a temporary path in the block, and ``uuid`` is that of the partition table.
+    """
+
+    path: str
+    uuid: str
+    partitions: tuple[MadePartition, ...]
+
+    def __getitem__(self, name: str) -> MadePartition:
+        """Return the partition with a name."""
+        return next(made for made in self.partitions if made.name == name)
+
+
+def usual_partitions(
+    size: int,
+    sector: int,
+    architecture: str,
+    filesystem: FileSystem = FileSystem.EXT4,
+    *,
+    need: int = 0,
+    bios_boot: bool = False,
+    slot_size: int | None = None,
+) -> tuple[Partition, ...]:
+    """Return the partitions of a disk of ``size`` bytes: ESP and root; raise ConfigError.
+
+    The ESP has 1 GiB from 8 GiB on, else an eighth. ``need`` is what the root has to hold. ``bios_boot`` adds a
+    partition in which GRUB puts itself on machines without UEFI. ``slot_size`` adds two slots for roots; 0 is a quarter
+    of the disk, at most 16 GiB: two images of any usual size fit, and larger ones later.
+    """
+    if architecture not in ROOT_TYPES:
+        raise ConfigError(
+            f"there is no partition type for a root of the architecture {architecture!r}",
+            hint=f"use an image for one of {', '.join(sorted(ROOT_TYPES))}",
+        )
+    smallest = _SMALLEST_ESP if sector == 512 else _SMALLEST_ESP_4K
+    esp = min(max(size // 8 // MIB * MIB, smallest), _LARGEST_ESP)
+    rows = [
+        Partition(ESP_NAME, ESP_TYPE, FileSystem.VFAT, esp),
+        Partition(ROOT_NAME, ROOT_TYPES[architecture], filesystem, least=max(need, SMALLEST[filesystem])),
+    ]
+    if slot_size is not None:
+        each = slot_size or min(size // 4 // MIB * MIB, _LARGEST_SLOT)
+        rows[1:1] = [Partition(name, SLOT_TYPE, size=each) for name in SLOT_NAMES]
+    if bios_boot:
+        rows.insert(0, Partition("BIOS", BIOS_BOOT_TYPE, size=MIB))
+    return tuple(rows)

@@ -1,0 +1,113 @@
+"""What an installation decided about a machine, for all deployments to come: one file on its disk."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, fields
+
+from bootc_live.base.errors import LandingError
+from bootc_live.base.output import format_json
+from bootc_live.base.redact import redact_value
+from bootc_live.config.cmdline.tokens import Token
+from bootc_live.config.host.trust import TrustFiles
+from bootc_live.config.model import DiskState
+from bootc_live.config.source_spec import ROOT_PREFIX
+from bootc_live.landing.disk.deployments import Deployment, Deployments, disk_errors
+from bootc_live.system.files import sync_filesystem
+
+LOADERS = ("systemd-boot", "uki", "grub")
+_FILE = "machine.json"
+# What does not start has to reboot: only the boot loader counts tries. Initramfs, kernel and systemd would wait for a
+# person instead.
+_REBOOT = (
+    Token("rd.shell", "0"),
+    Token("rd.emergency", "reboot"),
+    Token("panic", "10"),
+    Token("systemd.crash_reboot", None),
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of a machine.
+
+    ``source`` is where newer images come from, with its secrets, ``label`` which image of an archive, and ``unsecure``
+    allows plain HTTP. ``root`` is the device of the file system with the deployments, ``boot`` that of the partition
+    that the boot loader reads, as ``UUID=…`` or ``PARTUUID=…``. ``state`` is what is kept over reboots, ``arguments``
+    are kernel arguments of this machine, and ``trust`` is what newer images must be signed with. ``slots`` are the
+    PARTUUIDs of the partitions for roots; without them, roots are made of objects.
+    """
+
+    source: str
+    root: str
+    boot: str
+    loader: str
+    label: str | None = None
+    unsecure: bool = False
+    state: str = DiskState.FULL
+    arguments: tuple[str, ...] = ()
+    trust: TrustFiles = field(default_factory=TrustFiles)
+    slots: tuple[str, ...] = ()
+
+    @property
+    def source_text(self) -> str:
+        """The source without secrets, to be shown."""
+        return redact_value(self.source)
+
+    def cmdline(self, deployment: Deployment) -> str:
+        """Return the kernel command line of a deployment: the image's arguments, then this machine's.
+
+        Both can replace what makes a deployment that fails reboot, because the last one of an argument counts.
+        """
+        root = f"{ROOT_PREFIX}deployment:{self.root}:{deployment.number}@{deployment.root}"
+        own = [Token("root", root)]
+        if deployment.slot:
+            # systemd-gpt-auto-generator finds the disk of such a root, and would have it remounted for writing.
+            own.append(Token("ro", None))
+        if self.state != DiskState.FULL:
+            own.append(Token("bootc.disk.state", self.state))
+        if not deployment.verity:
+            own.append(Token("bootc.disk.verity", "0"))
+        return " ".join([*map(str, _REBOOT), *deployment.arguments, *self.arguments, *map(str, own)])
+
+
+def read_settings(disk: Deployments) -> Settings:
+    """Return the settings of a disk; raise LandingError."""
+    try:
+        with open(os.path.join(disk.top, _FILE), encoding="utf-8") as file:
+            data = json.load(file)
+        known = {each.name: data[each.name] for each in fields(Settings) if each.name in data}
+        known |= {name: tuple(map(str, data.get(name, ()))) for name in ("arguments", "slots")}
+        trust = data.get("trust", {})
+        known["trust"] = TrustFiles(trust.get("policy"), tuple(trust.get("keys", ())), trust.get("files", {}))
+        settings = Settings(**known)
+        if settings.loader not in LOADERS:
+            raise ValueError(f"there is no boot loader {settings.loader!r}")
+        return settings
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise LandingError(
+            f"the settings of this machine, {_FILE} on its disk, cannot be read: {error}", hint="install it again"
+        ) from error
+
+
+def has_settings(disk: Deployments) -> bool:
+    """Return whether an installation on a disk was finished."""
+    return os.path.lexists(os.path.join(disk.top, _FILE))
+
+
+def write_settings(disk: Deployments, settings: Settings) -> None:
+    """Replace the settings of a disk, wholly or not at all; raise RootfsError."""
+    path = os.path.join(disk.top, _FILE)
+    with disk_errors("the machine's settings"):
+        # Of a run that a power cut ended.
+        with suppress(FileNotFoundError):
+            os.unlink(f"{path}.new")
+        # The source may have a password.
+        fd = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with open(fd, "w", encoding="utf-8") as file:
+            file.write(f"{format_json(asdict(settings))}\n")
+        sync_filesystem(disk.top)
+        os.rename(f"{path}.new", path)
+        sync_filesystem(disk.top)

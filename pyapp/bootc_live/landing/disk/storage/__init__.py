@@ -1,0 +1,1 @@
+"""Where roots are kept on a disk: in files that they share, or in partitions."""
