@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bootc_live.system import tpm
+from bootc_live.system.devices import tpm
 from tests.lib.program import Program
 from tests.lib.tpm import emulated_tpm
 

@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from ssl import PROTOCOL_TLS_SERVER, SSLContext
 from typing import Final
 
@@ -103,6 +104,18 @@ class Stored:
         end = min(size, size if last is None else last + 1, size if self.most is None else start + self.most)
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{size if self.total is None else self.total}"
         return Reply(206, self.content[start:end], headers, self.framing)
+
+
+@dataclass(frozen=True)
+class Files:
+    """All files of a directory, as they are when they are asked for."""
+
+    top: Path
+
+    def __call__(self, asked: Asked) -> Reply:
+        """The file, or the part of it that is asked for."""
+        path = self.top / asked.path.partition("?")[0].lstrip("/")
+        return Stored(path.read_bytes(), etag=None)(asked) if path.is_file() else Reply(404)
 
 
 def cut_at(answer: Answer, place: int, times: int = 1) -> Answer:

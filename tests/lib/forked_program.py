@@ -24,6 +24,7 @@ from pathlib import Path
 from threading import BoundedSemaphore
 from typing import IO, Any, Final
 
+from tests.lib.killed_at import arm
 from tests.lib.program import ENVIRONMENT, SECONDS, Ended, Program
 from tests.lib.tree_list import Line
 from tests.lib.verbs import Result, go_apart, look_around
@@ -59,6 +60,16 @@ class ForkedProgram(Program):
         said = ended.stdout + ended.stderr
         assert seen, f"{argv} died with status {ended.status}:\n{said}"
         return Result(output=said, **{**seen, "tree": [Line(*fields) for fields in seen["tree"]]})
+
+    def run_to_step(self, step: int, *argv: str | Path, synced: Sequence[Path] = ()) -> tuple[Ended, list[str]]:
+        """Runs a verb until step number `step`, where all of it is killed; 0 is never. Returns the steps, too.
+
+        The file systems of the directories `synced` write their journals just before. See `killed_at`.
+        """
+        with tempfile.NamedTemporaryFile(dir=self._directory) as log:
+            kill = {"step": step, "log": log.name, "synced": _words(synced)}
+            ended, _ = self._ask({"argv": _words(argv), "kill": kill})
+            return ended, Path(log.name).read_text(errors="surrogateescape").splitlines()
 
     def _ask(self, request: Mapping[str, Any]) -> tuple[Ended, dict[str, Any]]:
         """How a run ended, and what was seen from inside where it was apart."""
@@ -124,6 +135,8 @@ def _run(main: Any, zipapp: str, request: Mapping[str, Any]) -> int:
     _redirected(request["out"], 1)
     _redirected(request["err"], 2)
     sys.argv = [zipapp, *request["argv"]]
+    if "kill" in request:
+        arm(request["kill"])
     try:
         status = main(request["argv"]) or 0
     except SystemExit as stop:

@@ -19,6 +19,7 @@ ORDER = (
     "artifacts",
     "landing",
     "pipeline",
+    "disk",
     "freeze",
     "cli",
     "__main__",

@@ -160,8 +160,10 @@ def test_a_failed_phase_is_timed_too() -> None:
 def test_loop_structures_have_the_kernel_s_sizes() -> None:
     """Struct loop_config of linux/loop.h: two words, loop_info64 of 232 bytes, eight reserved quadwords."""
     assert loop._CONFIG.size == 4 + 4 + 232 + 8 * 8
-    packed = loop._CONFIG.pack(7, 512, bytes(52), 5, b"name", bytes(112))
+    packed = loop._CONFIG.pack(7, 512, 0x1000, 0x2000, 5, b"name")
     assert packed[:8] == b"\7\0\0\0\0\2\0\0"
+    # lo_offset and lo_sizelimit after three quadwords of loop_info64.
+    assert packed[8 + 24 : 8 + 40] == (0x1000).to_bytes(8, "little") + (0x2000).to_bytes(8, "little")
     # lo_flags after five quadwords and three words of loop_info64, lo_file_name right behind it.
     at = 8 + 5 * 8 + 3 * 4
     assert packed[at : at + 4] == b"\5\0\0\0"

@@ -132,7 +132,8 @@ def test_each_argument(argument: str, field: str, value: object) -> None:
 
 def test_every_argument_is_covered() -> None:
     """Each of them changes the config, or is one that is documented as ignored."""
-    default_on = ("bootc.live.etc.rw", "bootc.live.var.rw", "bootc.kexec.reuse-image")
+    default_on = ("bootc.live.etc.rw", "bootc.live.var.rw", "bootc.kexec.reuse-image", "bootc.disk.verity")
+    installed = f"root=bootc-live:deployment:UUID=x:1@{'a' * 64}"
     changing = {"rw": "rw", **{name: f"{name}=0" for name in default_on}}
     needed = {
         "bootc.live.compress": "bootc.live.erofs",
@@ -148,6 +149,11 @@ def test_every_argument_is_covered() -> None:
         "bootc.kexec.append": "bootc.kexec",
         "bootc.kexec.remove": "bootc.kexec",
         "bootc.kexec.onfail": "bootc.kexec",
+        "bootc.disk.state": installed,
+        **dict.fromkeys(
+            ("bootc.install.wipe", "bootc.install.karg", "bootc.install.bootloader"), "bootc.install=smallest"
+        ),
+        "bootc.disk.verity": installed,
     }
     for karg in KARGS:
         if karg.name == "root":

@@ -18,6 +18,7 @@ from bootc_live.image.resolve import Wanted
 from bootc_live.image.size.estimate import Estimate, estimate, estimated, layers_to_probe
 from bootc_live.image.size.unpacked import TYPICAL_TIMES, Basis
 from bootc_live.source.access import Access
+from bootc_live.source.pointer import followed
 from bootc_live.source.select import open_source
 from tests.lib.acquiring import QUICK
 from tests.lib.archive_members import oci_members, tar_of, write_members
@@ -54,7 +55,7 @@ def image_of(compression: Compression) -> Image:
 def opened(source_text: str) -> Iterator[Estimate]:
     """The estimate of a source, written as after `root=bootc-live:`."""
     access = Access(quiet, policy=QUICK)
-    with open_source(parse_source(source_text), access) as source:
+    with open_source(followed(parse_source(source_text), access)[0], access) as source:
         yield estimate(source, resolve(source, Wanted()).image)
 
 
@@ -154,7 +155,7 @@ def trailers(content: bytes = ARCHIVE) -> set[tuple[int, int]]:
 def test_a_server_with_ranges() -> None:
     with archive_server(Stored(ARCHIVE)) as server:
         access = Access(quiet, policy=QUICK)
-        with open_source(parse_source(server.url()), access) as source:
+        with open_source(followed(parse_source(server.url()), access)[0], access) as source:
             image = resolve(source, Wanted()).image
             before, came = len(server.asked), access.traffic.total
             made = estimate(source, image)

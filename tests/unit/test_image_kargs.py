@@ -158,9 +158,10 @@ def test_refused(word: str) -> None:
 def test_every_argument_of_ours_was_thought_of(karg: str) -> None:
     """A new one is refused until it is put into the list of those that only say how the root is made."""
     about = ("registry.", "trust.", "fallback", "digest", "roothash", "retry.", "state", "kexec", "label", "net.")
+    disks = ("disk.", "install")
     asks = verdict(f"{karg}=x") is Verdict.KEPT
     of_disks = {"root", "rw", "ro", "rootflags"}
-    assert asks == (karg not in of_disks and not any(part in karg for part in (*about, "proxy")))
+    assert asks == (karg not in of_disks and not any(part in karg for part in (*about, *disks, "proxy")))
 
 
 def test_what_is_for_init_never_gets_there() -> None:

@@ -22,7 +22,7 @@ from bootc_live.image.recipe import Fetched
 from bootc_live.image.trust import TrustVerdict
 from bootc_live.landing import measure as landing_measure
 from bootc_live.landing.measure import facts_of, measure, require_measure
-from bootc_live.system import tpm
+from bootc_live.system.devices import tpm
 from tests.lib.tpm import FakeTpm, fake_tpm
 
 FACTS = ("bootc-live:image:sha256:1", "bootc-live:trust:not checked", "bootc-live:cmdline:a b")

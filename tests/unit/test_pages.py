@@ -123,7 +123,9 @@ def test_verbs_and_options_are_known(repo: Path) -> None:
                 verb, *words = command.split()
                 assert verb in verbs, f"{page.name}: {command}"
                 parser = verbs[verb]
-                tools = next((action.choices for action in parser._actions if action.metavar == "TOOL"), None)
+                tools = next(
+                    (action.choices for action in parser._actions if action.metavar in {"TOOL", "WHERE"}), None
+                )
                 if isinstance(tools, dict) and words and words[0] in tools:
                     parser = tools[words[0]]
                 words = words[: words.index("--")] if "--" in words else words

@@ -18,14 +18,13 @@ from bootc_live.image.recipe import IntoSink
 from bootc_live.image.sink import DataFile, LayerPlace, LayerProgress
 from bootc_live.image.size.unpacked import ANNOTATIONS
 from bootc_live.landing.protocol import Receipt
-from bootc_live.pipeline import Run, fetch, land
+from bootc_live.pipeline import fetch, land
 from bootc_live.receipt.receipt import Figures, make_receipt
 from bootc_live.rootfs import build
 from bootc_live.rootfs.build import root_builder
 from bootc_live.rootfs.memory.host import MemoryRoom, present_means
 from bootc_live.rootfs.memory.need import RESERVE
 from bootc_live.source.access import Access
-from bootc_live.system.memory import PeakMemory
 from tests.lib.acquiring import QUICK
 from tests.lib.oci_writer import Compression, Image, Layer, write_archive
 from tests.lib.small_image import HERE
@@ -115,11 +114,10 @@ def test_any_sink(tmp_path: Path) -> None:
         ("commit", False, "examine prepare commit undo"),
     ],
 )
-def test_any_landing(fails: str, dry_run: bool, called: str, tmp_path: Path) -> None:
+def test_any_landing(fails: str, dry_run: bool, called: str) -> None:
     landing, recorder = Aboard(fails), Recorder(quiet=True)
-    run = Run(Config(), "", [], access(tmp_path), str(tmp_path), recorder, PeakMemory(), dry_run=dry_run)
     with pytest.raises(LandingError, match=fails) if fails else nullcontext():
-        land(run, landing, "Titan", [], lambda made: {"of": made})
+        land(Config(), recorder, landing, "Titan", [], lambda made: {"of": made}, dry_run=dry_run)
     assert landing.log == called.split()
     assert recorder.warnings == ([] if fails == "examine" else ["Titan is old"])
 

@@ -15,6 +15,11 @@ from bootc_live.system.cleanup.guard import EndedError, run_in_child
 from bootc_live.system.run import await_end, environment, find_program, require_program, run, run_shown
 
 
+def test_given_text_is_standard_input() -> None:
+    assert run(["cat"], given="a\nb") == "a\nb"
+    assert run(["cat"]) == ""
+
+
 def test_output() -> None:
     assert run(["printf", "%s|", "a b", "$HOME", "*"]) == "a b|$HOME|*|"
 

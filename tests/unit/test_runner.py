@@ -220,7 +220,8 @@ def test_what_waits_takes_half_a_place(tmp_path: Path) -> None:
     ]
     Schedule(jobs, 1, tmp_path).run(lambda _: None, lambda _: None)
     assert not any(job.failed for job in jobs)
-    assert (tmp_path / "order").read_text().split() == ["one", "two", "three"]
+    order = (tmp_path / "order").read_text().split()
+    assert (set(order[:2]), order[2:]) == ({"one", "two"}, ["three"])
 
 
 def test_summary_is_in_the_form_of_pytest() -> None:

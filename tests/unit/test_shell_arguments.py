@@ -9,7 +9,7 @@ import pytest
 
 from bootc_live.config.cmdline.karg import Kind
 from bootc_live.config.cmdline.values import BOOLEAN_WORDS, parse_value
-from bootc_live.config.source_spec import DeviceArchive, is_remote, parse_source
+from bootc_live.config.source_spec import DeploymentRoot, DeviceArchive, is_remote, parse_root
 
 HOOKS = "modules.d/50bootc-live"
 # In place of dracut's: the first argument of the script is the value.
@@ -24,6 +24,7 @@ SOURCES = (
     "/dev/fd/3",
     "/dev/stdin",
     *(f"{tag}=x:/root.oci" for tag in ("LABEL", "UUID", "PARTLABEL", "PARTUUID")),
+    f"deployment:UUID=x:1@{'0' * 64}",
     "docker://registry.example/os:stable",
     *(f"{scheme}://host.example/root.oci" for scheme in ("http", "HTTPS", "ftp", "tftp", "nfs", "torrent")),
     "nfs:host.example:/root.oci",
@@ -39,8 +40,9 @@ def shell(repo: Path, script: str, value: str) -> subprocess.CompletedProcess[st
 
 @pytest.mark.parametrize("source", SOURCES)
 def test_needs_of_a_source(source: str, repo: Path) -> None:
-    spec = parse_source(source)
-    need = "network" if is_remote(spec) else "device" if isinstance(spec, DeviceArchive) else "nothing"
+    spec = parse_root(source)
+    remote = not isinstance(spec, DeploymentRoot) and is_remote(spec)
+    need = "network" if remote else "device" if isinstance(spec, DeploymentRoot | DeviceArchive) else "nothing"
     done = shell(repo, ". ./bootc-live-lib.sh; bootc_live_sources", f"bootc-live:{source}")
     assert done.stdout == f"{need} {source}\n"
 

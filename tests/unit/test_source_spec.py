@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from bootc_live.base.errors import ConfigError
 from bootc_live.config.cmdline.parse import parse_cmdline
 from bootc_live.config.source_spec import (
     ArchiveFile,
+    DeploymentRoot,
     DeviceArchive,
     HandlerArchive,
     RegistryImage,
     SourceSpec,
     WebArchive,
+    parse_root,
     parse_source,
+    written,
 )
 
 
@@ -209,3 +214,80 @@ def test_roots_of_others(text: str) -> None:
 def test_a_label_may_hold_what_ends_it() -> None:
     source_text = "LABEL=a:/b:/os.oci"
     assert parse_source(source_text) == DeviceArchive("LABEL=a:/b", "/os.oci", source_text)
+
+
+HEX = "0123456789abcdef" * 4
+
+
+@pytest.mark.parametrize(
+    ("text", "device", "number"),
+    [
+        (f"deployment:UUID=1-2:1@{HEX}", "UUID=1-2", 1),
+        (f"deployment:LABEL=a:b:23@{HEX}", "LABEL=a:b", 23),
+        (f"deployment:/dev/disk/by-path/pci-0:1:999999999@{HEX}", "/dev/disk/by-path/pci-0:1", 999999999),
+    ],
+)
+def test_deployments(text: str, device: str, number: int) -> None:
+    assert parse_root(text) == DeploymentRoot(device, number, HEX, text)
+    config = parse_cmdline(f"root=bootc-live:{text} bootc.disk.state=volatile")
+    assert (config.sources, config.deployment) == ((), parse_root(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "deployment:",
+        f"deployment:UUID=x@{HEX}",
+        f"deployment:UUID=x:0@{HEX}",
+        f"deployment:UUID=x:-1@{HEX}",
+        f"deployment:UUID=x:1@{HEX}0",
+        f"deployment:UUID=x:1@{HEX[:-1]}",
+        f"deployment:UUID=x:1@{HEX.upper()}",
+        f"deployment:UUID=:1@{HEX}",
+        f"deployment:x:1@{HEX}",
+        "deployment:UUID=x:1",
+    ],
+)
+def test_no_deployments(text: str) -> None:
+    with pytest.raises(ConfigError, match="is not deployment:DEVICE:NUMBER@DIGEST"):
+        parse_cmdline(f"root=bootc-live:{text}")
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ("bootc.live.fallback=/x.oci", "'bootc.live.fallback' applies only to an image that is fetched"),
+        (f"bootc.live.digest=sha256:{HEX}", "'bootc.live.digest' applies only to"),
+        ("bootc.live.state=LABEL=x", "'bootc.live.state' applies only to"),
+        ("bootc.kexec", "'bootc.kexec' applies only to"),
+    ],
+)
+def test_what_no_deployment_has(more: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse_cmdline(f"root=bootc-live:deployment:UUID=x:1@{HEX} {more}")
+
+
+@pytest.mark.parametrize("more", ["bootc.disk.state=etc", "bootc.disk.verity=0"])
+def test_what_only_deployments_have(more: str) -> None:
+    with pytest.raises(ConfigError, match=f"'{more.partition('=')[0]}' applies only to a root on a disk"):
+        parse_cmdline(f"root=bootc-live:/x.oci {more}")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "/os.oci",
+        "docker://me:mine@registry.example:5000/os:1",
+        "https://me:mine@files.example/os.oci?token=x",
+        "HTTPS://me:mine@files.example/latest.json?token=x",
+        "ftp://me:mine@files.example/os.oci",
+        "nfs:files.example:/os.oci",
+        "LABEL=USB:/os.oci",
+    ],
+)
+def test_written_with_secrets(text: str) -> None:
+    """What is written leads to the same source again."""
+    spec = parse_source(text)
+    again = parse_source(written(spec))
+    assert replace(again, source_text="") == replace(spec, source_text="")
+    assert written(again) == written(spec)

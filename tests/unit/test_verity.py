@@ -19,7 +19,7 @@ from bootc_live.base.log import Recorder
 from bootc_live.base.units import MIB
 from bootc_live.config.cmdline.parse import parse_cmdline
 from bootc_live.config.model import Backing, Compression, Layout
-from bootc_live.formats.verity import BLOCK, TreeHasher, tree_size
+from bootc_live.formats.verity import BLOCK, TreeHasher, tree_size, wrong_blocks
 from bootc_live.image.size.estimate import Estimate, LayerEstimate
 from bootc_live.image.size.unpacked import Basis
 from bootc_live.rootfs.layouts.mountable import require_verity
@@ -52,6 +52,36 @@ def test_trees_are_those_of_veritysetup(count: int, root_hash: str, packed: str)
     assert (tree.root_hash, tree.blocks) == (root_hash, count)
     assert hashlib.sha256(tree.packed).hexdigest().startswith(packed)
     assert len(tree.packed) == tree_size(count * BLOCK) == tree_size(count * BLOCK - 1)
+
+
+@pytest.mark.parametrize("count", [1, 2, 128, 129, 300, 128 * 128 + 1])
+def test_wrong_blocks(count: int) -> None:
+    """Each block is checked once, and what only a wrong block of the tree vouches for not at all."""
+    data = [number.to_bytes(4, "big") + bytes(BLOCK - 4) for number in range(count)]
+    hasher = TreeHasher()
+    hasher.update(b"".join(data))
+    tree = hasher.finish()
+    blocks = data + [tree.packed[start : start + BLOCK] for start in range(0, len(tree.packed), BLOCK)]
+
+    def found(*changed: int) -> tuple[list[int], list[int]]:
+        read = list[int]()
+
+        def block(number: int) -> bytes:
+            read.append(number)
+            return b"x" + blocks[number][1:] if number in changed else blocks[number]
+
+        return list(wrong_blocks(block, count, tree.root_hash)), sorted(read)
+
+    assert found() == ([], list(range(len(blocks))))
+    ends = {0, count // 2, count - 1}
+    assert found(*ends) == (sorted(ends), list(range(len(blocks))))
+    if count > 1:
+        # The top of the tree.
+        assert found(count) == ([count], [count])
+        # The last block of the lowest level, and the data below it.
+        last = len(blocks) - 1
+        unread = set(range((count - 1) // 128 * 128, count)) if last > count else set(range(count))
+        assert found(last) == ([last], sorted(set(range(len(blocks))) - unread))
 
 
 def test_what_no_tree_is_made_of() -> None:

@@ -70,7 +70,7 @@ def filled(
                         for tag, named in tags.items()
                     }
                     for tag, (lower, layers) in more.items():
-                        digests[tag] = _stack(running, repository, digests[lower], layers, tag)
+                        digests[tag] = stack(running, repository, digests[lower], layers, tag)
                     if signed:
                         images = [f"{running.host}/{repository}@{digests[tag]}" for tag in signed]
                         in_builder("tests/vm/sign", running.storage, OUT / archive, *images)
@@ -79,7 +79,7 @@ def filled(
     return Filled(kept, json.loads((kept / "digests.json").read_text()))
 
 
-def _stack(running: Registry, repository: str, digest: str, layers: Sequence[bytes], tag: str) -> str:
+def stack(running: Registry, repository: str, digest: str, layers: Sequence[bytes], tag: str) -> str:
     """Put layers on top of an image that a registry has; return the digest of what comes of it."""
     manifest = json.loads(running.blob(digest).read_bytes())
     config = json.loads(running.blob(manifest["config"]["digest"]).read_bytes())

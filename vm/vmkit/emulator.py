@@ -17,6 +17,8 @@ SECURE_CODE: Final = "OVMF_CODE_4M.secboot.fd"
 """UEFI firmware that knows Secure Boot."""
 VARIABLES: Final = "OVMF_VARS_4M.fd"
 """An empty variable store for both."""
+VENDOR_VARIABLES: Final = "OVMF_VARS_4M.ms.fd"
+"""A variable store with Secure Boot on, for the keys in machines that are sold; they sign the shim of distributions."""
 
 
 def installed() -> bool:

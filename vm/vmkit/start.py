@@ -64,12 +64,14 @@ class Uefi:
     """UEFI firmware, which boots ``disk`` if there is one, and the network after that.
 
     ``variables`` is the variable store to start with (an empty one by default); the file is not changed. ``secure``
-    takes the build that knows Secure Boot; whether that is on, and for whose keys, stands in the variables.
+    takes the build that knows Secure Boot; whether that is on, and for whose keys, stands in the variables. What the
+    guest writes to a ``writable`` disk stays there.
     """
 
     disk: Path | None = None
     variables: Path | None = None
     secure: bool = False
+    writable: bool = False
 
     def needs(self) -> list[Path]:
         """Give disk and variables."""
@@ -86,6 +88,7 @@ class Uefi:
         argv += ["-drive", f"if=pflash,format=raw,readonly=on,file={code}"]
         argv += ["-drive", f"if=pflash,format=raw,file={work}/variables.fd"]
         if self.disk:
-            argv += ["-drive", f"file={self.disk},format=raw,if=none,id=disk,readonly=on"]
+            readonly = "off" if self.writable else "on"
+            argv += ["-drive", f"file={self.disk},format=raw,if=none,id=disk,readonly={readonly}"]
             argv += ["-device", "virtio-blk-pci,drive=disk,bootindex=0"]
         return argv

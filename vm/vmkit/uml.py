@@ -27,7 +27,10 @@ _ROOT: Final = ROOTS / "forky"
 _LOADER: Final = "/lib64/ld-linux-x86-64.so.2"
 _PROGRAM: Final = _ROOT / "usr/bin/linux.uml"
 _MODULES: Final = _ROOT / "usr/lib/uml/modules"
-_WANTED: Final = ("autofs4", "cdrom", "erofs", "fat", "isofs", "loop", "nls_*", "overlay", "vfat", "zram")
+_WANTED: Final = (
+    *("autofs4", "cdrom", "dm-bufio", "dm-mod", "dm-verity", "erofs", "fat", "isofs", "loop", "nls_*", "overlay"),
+    *("vfat", "zram"),
+)
 """Modules that the initramfs may load; what is loaded there, the final root has too."""
 _HOOK: Final = """#!/bin/sh
 mkdir -p /dev/virtio-ports /run/systemd/network /run/systemd/system.control/multi-user.target.wants
@@ -118,7 +121,8 @@ class UmlGuest(BaseGuest):
         argv += ["unshare", "--mount", "--pid", "--net", "--propagation=private", "--fork", "--kill-child", "--"]
         # It does not start where it is named to the loader, and this machine's loader does not do.
         script = 'read -r pid _ </proc/self/stat; echo "$pid"; read -r _; exec >>"$3"; mount --bind "$1" "$2"; shift 3'
-        script += '; LD_LIBRARY_PATH=$0 exec "$@"'
+        # After a panic it sends itself a signal, which does not end the first process of a namespace.
+        script += '; LD_LIBRARY_PATH=$0 "$@" || exit 1'
         argv += ["sh", "-ec", script, f"{_ROOT}/usr/lib/x86_64-linux-gnu", f"{_ROOT}{_LOADER}", _LOADER]
         argv += [str(self._console), str(_PROGRAM), *self._options(work)]
         with self._errors.open("wb") as errors, self._ready.open("wb") as ready:

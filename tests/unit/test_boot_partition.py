@@ -1,0 +1,193 @@
+"""Boot loaders on a boot partition: what is started next after each change."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bootc_live.base.errors import ConfigError, LandingError
+from bootc_live.formats.boot_entry import Entry, EntryName
+from bootc_live.landing.disk.boot_partition import files
+from bootc_live.landing.disk.boot_partition.interface import BootLoader, next_order
+from bootc_live.landing.disk.boot_partition.kernels import damaged_kernels
+from tests.unit.boot_partitions import CMDLINE, STYLES, Style, add, boot_file, leftovers, quick, started
+
+ALL = pytest.mark.parametrize("style", STYLES, ids=[style.name for style in STYLES])
+
+
+__all__ = ["quick"]
+
+
+@pytest.fixture
+def boot(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    boot = tmp_path / "boot"
+    boot.mkdir()
+    if "style" in request.fixturenames:
+        request.getfixturevalue("style").prepare(boot)
+    return boot
+
+
+def named(loader: BootLoader, boot: Path) -> list[str]:
+    return [str(entry.name).removeprefix("bootc-live-") for entry in loader.entries(str(boot))]
+
+
+@ALL
+def test_life_of_a_machine(style: Style, boot: Path, tmp_path: Path) -> None:
+    loader = style.make()
+    assert loader.entries(str(boot)) == []
+    assert loader.default(str(boot)) is None
+    first = add(loader, boot, tmp_path, 1, 1, files=1)
+    assert (first.name, first.title) == (EntryName(1, 1), "System, deployment 1")
+    assert loader.entries(str(boot)) == [first]
+    assert style.starts(boot) == started(1, 1)
+    # An upgrade on trial, with the same kernel.
+    add(loader, boot, tmp_path, 2, 2, files=1, left=3)
+    assert named(loader, boot) == ["2-2+3", "1-1"]
+    assert style.starts(boot) == started(2, 1)
+    loader.bless(str(boot), 2)
+    assert named(loader, boot) == ["2-2", "1-1"]
+    loader.bless(str(boot), 2)
+    # Another kernel.
+    third = add(loader, boot, tmp_path, next_order(loader.entries(str(boot))), 3, files=3)
+    assert loader.default(str(boot)) == third
+    assert style.starts(boot) == started(3, 3)
+    # Rollback.
+    back = loader.promote(str(boot), 2, 4)
+    assert back == loader.default(str(boot))
+    assert (back.name, back.cmdline, back.title) == (EntryName(4, 2), CMDLINE.format(2), "System, deployment 2")
+    assert named(loader, boot) == ["4-2", "3-3", "1-1"]
+    assert style.starts(boot) == started(2, 1)
+    loader.remove(str(boot), 3)
+    assert named(loader, boot) == ["4-2", "1-1"]
+    assert leftovers(boot) == []
+    assert damaged_kernels(str(boot)) == []
+    loader.promote(str(boot), 1, 5, left=2)
+    assert named(loader, boot) == ["5-1+2", "4-2"]
+    loader.remove(str(boot), 7)
+    loader.remove(str(boot), 1)
+    assert style.starts(boot) == started(2, 1)
+    assert leftovers(boot) == []
+
+
+@ALL
+def test_deployment_is_replaced_by_itself(style: Style, boot: Path, tmp_path: Path) -> None:
+    loader = style.make()
+    add(loader, boot, tmp_path, 1, 1, files=1)
+    add(loader, boot, tmp_path, 2, 1, files=2)
+    assert named(loader, boot) == ["2-1"]
+    assert style.starts(boot) == started(1, 2)
+    assert leftovers(boot) == []
+
+
+@ALL
+@pytest.mark.parametrize(
+    "name",
+    [
+        EntryName(2, 3),
+        EntryName(1, 3),
+        EntryName(3, 0),
+        EntryName(10**9, 3),
+        EntryName(3, 10**9),
+        EntryName(3, 3, 10),
+        EntryName(3, 3, 5, 5),
+        EntryName(3, 3, -1),
+    ],
+    ids=str,
+)
+def test_entry_that_cannot_be_new(style: Style, name: EntryName, boot: Path, tmp_path: Path) -> None:
+    loader = style.make()
+    for number in (1, 2):
+        add(loader, boot, tmp_path, number, number, files=number)
+    file = boot_file(tmp_path / "file", b"MZ")
+    with pytest.raises(ValueError, match=r"cannot be a new entry|more than 9 tries"):
+        loader.add(str(boot), Entry(name, "", ""), file, file)
+    assert named(loader, boot) == ["2-2", "1-1"]
+
+
+@ALL
+def test_only_entry_stays(style: Style, boot: Path, tmp_path: Path) -> None:
+    loader = style.make()
+    add(loader, boot, tmp_path, 1, 1, files=1)
+    with pytest.raises(LandingError, match="deployment 1 has the only boot entry"):
+        loader.remove(str(boot), 1)
+    for change in (loader.bless, lambda boot, number: loader.promote(boot, number, 5)):
+        with pytest.raises(LandingError, match="deployment 2 has no boot entry"):
+            change(str(boot), 2)
+    assert style.starts(boot) == started(1, 1)
+
+
+@ALL
+@pytest.mark.parametrize(
+    ("cmdline", "said"),
+    [
+        ("a\nb", "cannot be written into a boot entry"),
+        ("a\0b", "cannot be written into a boot entry"),
+        ("a\udc80b", "cannot be written into a boot entry"),
+        ('"a b" "c d"', "cannot begin and end with quotes"),
+        (" a", "cannot begin and end with quotes or spaces"),
+        ("x" * 2048, "2048 bytes, but kernels accept at most 2047|bytes, but"),
+        ("ä" * 1024, "bytes, but kernels accept at most 2047"),
+    ],
+)
+def test_command_line_that_cannot_be_written(style: Style, cmdline: str, said: str, boot: Path, tmp_path: Path) -> None:
+    loader, file = style.make(), boot_file(tmp_path / "file", b"MZ")
+    with pytest.raises(ConfigError, match=said):
+        loader.add(str(boot), Entry(EntryName(1, 1), "x", cmdline), file, file)
+    assert loader.entries(str(boot)) == []
+
+
+@ALL
+def test_space_is_checked_before(style: Style, boot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loader = style.make()
+    add(loader, boot, tmp_path, 1, 1, files=1)
+    before = sorted(boot.rglob("*"))
+
+    def little(path: Any) -> os.statvfs_result:  # noqa: ARG001
+        return os.statvfs_result((4096, 4096, 1000, 250, 250, 0, 0, 0, 0, 255))
+
+    monkeypatch.setattr(os, "statvfs", little)
+    with pytest.raises(LandingError, match=r"has 1000 KiB free, but 1\.\d MiB are needed"):
+        add(loader, boot, tmp_path, 2, 2, files=2)
+    assert sorted(boot.rglob("*")) == before
+
+
+def test_damaged_kernel_is_found(boot: Path, tmp_path: Path) -> None:
+    (style, *_), loader = STYLES, STYLES[0].make()
+    entry = add(loader, boot, tmp_path, 1, 1, files=1)
+    (boot / entry.kernel[1:]).write_bytes(b"other")
+    assert damaged_kernels(str(boot)) == [os.path.dirname(entry.kernel)]
+    assert style.starts(boot) is not None
+
+
+def test_removed_files_are_closed_after_their_names_are_gone(
+    boot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FAT frees their clusters then; a name on the device would share them with the next file."""
+    loader = STYLES[0].make()
+    for number in (1, 2):
+        add(loader, boot, tmp_path, number, number, files=number)
+    gone: list[str] = []
+
+    def sync(path: str) -> None:  # noqa: ARG001
+        found = [os.readlink(fd) for fd in Path("/proc/self/fd").iterdir() if fd.exists() or fd.is_symlink()]
+        gone.extend(name.split("/")[-1] for name in found if name.endswith(" (deleted)") and str(boot) in name)
+
+    monkeypatch.setattr(files, "sync_filesystem", sync)
+    loader.remove(str(boot), 1)
+    assert [name.removesuffix(" (deleted)")[:10] for name in gone][:3] == ["bootc-live", "initrd", "vmlinuz"]
+    assert len(gone) == 4
+
+
+def test_entries_of_others_stay_and_keep_kernels(boot: Path, tmp_path: Path) -> None:
+    loader = STYLES[0].make()
+    entry = add(loader, boot, tmp_path, 1, 1, files=1)
+    other = boot / "loader/entries/debian.conf"
+    other.write_text(f"title Debian\nlinux {entry.kernel}\n")
+    add(loader, boot, tmp_path, 2, 2, files=2)
+    loader.remove(str(boot), 1)
+    assert named(loader, boot) == ["2-2"]
+    assert other.exists()
+    assert (boot / entry.kernel[1:]).exists()

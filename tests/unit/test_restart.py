@@ -1,0 +1,116 @@
+"""Restarting into what boots next: when, by what, and with which files."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from bootc_live.base.errors import LandingError
+from bootc_live.base.log import Recorder
+from bootc_live.cli.disk import restart
+from bootc_live.formats.boot_entry import Entry, EntryName
+from bootc_live.landing.disk.boot_partition.type1 import SystemdBoot
+from bootc_live.landing.disk.deployments import Deployments
+from bootc_live.landing.disk.machine import Machine
+from bootc_live.landing.disk.settings import Settings
+from tests.unit.boot_partitions import add
+
+DONE: Final[dict[str, list[str]]] = {
+    "apply": ["systemctl reboot"],
+    "kexec": ["load", "stop", "unload"],
+    "neither": [],
+}
+
+
+class OneEntry(SystemdBoot):
+    """A boot loader that starts one thing next."""
+
+    def __init__(self, initrd: str = "/bootc-live/x/initrd") -> None:
+        self.entry = Entry(EntryName(7, 2, 3), "os", "root=x quiet", "/bootc-live/x/vmlinuz", initrd)
+
+    def default(self, boot: str) -> Entry:  # noqa: ARG002
+        """Return it."""
+        return self.entry
+
+
+def machine(booted: int, loader: SystemdBoot) -> Machine:
+    """A machine that runs a deployment."""
+    return Machine(
+        Deployments("/disk"), "/boot", Settings("/a.oci", "UUID=1", "UUID=2", "systemd-boot"), loader, booted
+    )
+
+
+@pytest.fixture
+def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What was done, in its order."""
+    said: list[str] = []
+
+    @contextmanager
+    def loaded(kernel: str, initrd: str, cmdline: str, after_read: Callable[[], None]) -> Iterator[str]:
+        after_read()
+        assert (kernel, initrd, cmdline) == ("/boot/bootc-live/x/vmlinuz", "/boot/bootc-live/x/initrd", "root=x quiet")
+        said.append("load")
+        yield "kexec_file_load"
+        said.append("unload")
+
+    monkeypatch.setattr(restart, "loaded_kernel", loaded)
+    monkeypatch.setattr(restart, "check_able", lambda *_: None)
+    monkeypatch.setattr(restart, "commit", lambda function: said.append(function.__name__.partition("_")[0]))
+    monkeypatch.setattr(restart, "keep_loaded", lambda: None)
+    monkeypatch.setattr(restart, "run", lambda argv, hint: said.append(" ".join(argv)))  # noqa: ARG005
+    return said
+
+
+def options(way: str) -> argparse.Namespace:
+    """The options of a verb."""
+    return argparse.Namespace(apply=way == "apply", kexec=way == "kexec", disk=None)
+
+
+@pytest.mark.parametrize("way", DONE)
+def test_after_the_block(way: str, done: list[str]) -> None:
+    with restart.restarting(options(way), Recorder()) as after:
+        after.prepare(machine(1, OneEntry()))
+        assert done == (["load"] if way == "kexec" else []), "the disk is still in use"
+    assert done == DONE[way]
+
+
+@pytest.mark.parametrize("way", DONE)
+def test_what_runs_already(way: str, done: list[str]) -> None:
+    with restart.restarting(options(way), Recorder()) as after:
+        after.prepare(machine(2, OneEntry()))
+    assert not done
+
+
+def test_not_after_a_failure(done: list[str]) -> None:
+    def work() -> None:
+        with restart.restarting(options("apply"), Recorder()) as after:
+            after.prepare(machine(1, OneEntry()))
+            raise LandingError("no", hint="none")
+
+    with pytest.raises(LandingError, match="no"):
+        work()
+    assert not done
+
+
+def test_unified_kernel_image(done: list[str]) -> None:
+    def work() -> None:
+        with restart.restarting(options("kexec"), Recorder()) as after:
+            after.prepare(machine(1, OneEntry(initrd="")))
+
+    with pytest.raises(LandingError, match="unified kernel image"):
+        work()
+    assert not done
+
+
+def test_files_of_real_entries(tmp_path: Path) -> None:
+    """Where entries say that kernel and initrd are, below the boot partition, they are."""
+    boot = tmp_path / "boot"
+    boot.mkdir()
+    entry = add(SystemdBoot(), boot, tmp_path, order=1, deployment=1, files=1)
+    for path in (entry.kernel, entry.initrd):
+        assert Path(f"{boot}{path}").is_file()

@@ -1,0 +1,220 @@
+"""Machines with a disk that `bootc-live install to-disk` made.
+
+In QEMU, firmware and the boot loader start them. User-mode Linux has no firmware: the boot loader's part is played
+here. Debian builds it without fs-verity.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from testinfra.host import Host
+
+from bootc_live.formats.boot_entry import EntryName, parse_name
+from bootc_live.formats.fsverity import VerityHasher
+from tests.vm.builder import in_builder
+from tests.vm.inside import connect, power_off
+from tests.vm.kinds import Kind
+from vmkit.base import BaseGuest, Ready
+from vmkit.guest import Guest
+from vmkit.paths import OUT, REPO, ZIPAPP
+from vmkit.start import Kernel, Uefi
+from vmkit.uml import UmlGuest
+
+BOOT_SECONDS: Final = 480
+OFF_SECONDS: Final = 180
+SIZE: Final = "3G"
+MEMORY: Final = 3072
+SECTOR: Final = 512
+BLOCK: Final = 4096
+"""Of the root; fs-verity wants no other one."""
+UNIT: Final = "bootc-live-install.service"
+# What makes partitions, file systems and a boot loader, without a shell: libraries as well.
+PROGRAMS: Final = tuple(
+    "fdisk libfdisk1 libsmartcols1 dosfstools e2fsprogs libext2fs2t64 libss2 libcom-err2 systemd-boot-efi".split()  # noqa: SIM905 # words
+)
+VICTIMS: Final = {name: f"{name} as the image has it\n".encode() * 500 for name in ("flipped", "replaced")}
+"""Files below /usr/share of the image."""
+ENTRIES, UKIS = "/loader/entries", "/EFI/Linux"
+# The image has no modules for User-mode Linux: the initramfs has to load what the system needs later, and Python's
+# package has a file for systemd-binfmt. After a panic, it waits for minutes instead of seconds.
+_UML: Final = " ".join(
+    [
+        *(f"rd.driver.pre={name}" for name in ("vfat", "nls_cp437", "nls_iso8859-1")),
+        "systemd.mask=systemd-binfmt.service",
+    ]
+)
+
+
+@dataclass(frozen=True)
+class InstalledDisk:
+    """A disk in a file: where its boot partition and its root begin, in bytes; the machine, and its boot loader."""
+
+    file: Path
+    boot: int
+    root: int
+    kind: Kind
+    loader: str
+
+    @property
+    def esp(self) -> str:
+        """The boot partition as mtools call it."""
+        return f"{self.file}@@{self.boot}"
+
+    @property
+    def ext4(self) -> str:
+        """The root as e2fsprogs call it."""
+        return f"{self.file}?offset={self.root}"
+
+    def entries(self) -> list[EntryName]:
+        """Return the names of the entries in the order of boot loaders: the first one is started next."""
+        if self.loader == "grub":
+            block = in_builder("mtype", "-i", self.esp, "::/EFI/debian/grubenv")
+            stems = [f"bootc-live-{word}" for word in re.findall("^bootc_live_entries=(.*)", block, re.M)[0].split()]
+        else:
+            listed = in_builder("mdir", "-b", "-i", self.esp, f"::{UKIS if self.loader == 'uki' else ENTRIES}")
+            stems = [path.rpartition("/")[2].rpartition(".")[0] for path in listed.split()]
+        names = [name for name in map(parse_name, stems) if name]
+        return sorted(names, key=lambda name: (name.left == 0, -name.order))
+
+    @property
+    def verity(self) -> bool:
+        """Whether the machine's kernel has fs-verity."""
+        return self.kind is Kind.QEMU
+
+    @contextmanager
+    def started(self) -> Iterator[BaseGuest]:
+        """Start the machine; its firmware starts the boot loader."""
+        if self.kind is Kind.QEMU:
+            with Guest(Uefi(disk=self.file, writable=True)) as guest:
+                yield guest
+            return
+        with tempfile.TemporaryDirectory(prefix="started-", dir=self.file.parent) as name:
+            initrd, cmdline = self._begin(Path(name))
+            with UmlGuest(Kernel(initrds=[initrd], append=f"{cmdline} {_UML}"), kept=[self.file]) as guest:
+                yield guest
+
+    def _begin(self, directory: Path) -> tuple[Path, str]:
+        """Do what systemd-boot does: take one try from the entry that comes first, and read its files."""
+        text = in_builder("mtype", "-i", self.esp, f"::{ENTRIES}/{self.count()}.conf")
+        said = dict(line.split(" ", 1) for line in text.splitlines())
+        in_builder("mcopy", "-i", self.esp, f"::{said['initrd']}", directory / "initrd")
+        return directory / "initrd", said["options"]
+
+    def count(self) -> EntryName:
+        """Take one try from the entry that comes first; return its name."""
+        old = self.entries()[0]
+        if not old.left:
+            return old
+        new = EntryName(old.order, old.deployment, old.left - 1, old.done + 1)
+        in_builder("mren", "-i", self.esp, f"::{ENTRIES}/{old}.conf", f"{new}.conf")
+        return new
+
+    def try_until_last(self) -> int:
+        """Return how often to boot what comes first until its tries are used up: once where this side counts them."""
+        left = self.entries()[0].left or 0
+        if self.kind is Kind.QEMU:
+            return left
+        for _ in range(left - 1):
+            self.count()
+        return 1
+
+    @contextmanager
+    def running(self, *, clean: bool = True) -> Iterator[tuple[Ready, Host]]:
+        """Boot it, and shut it down after the block: if it is to be clean, everything is unmounted then."""
+        with self.started() as guest:
+            ready = guest.wait_ready(BOOT_SECONDS)
+            print(f"ready after {ready.seconds:.0f} s")
+            assert (ready.target, ready.failed) == ("multi-user.target", 0)
+            host = connect(guest)
+            yield ready, host
+            before = len(guest.console())
+            power_off(host)
+            guest.wait_exit(OFF_SECONDS)
+            said = guest.console()[before:]
+        assert "reboot: Power down" in said
+        for complaint in ("Failed unmounting", "Failed to unmount", "FAILED"):
+            assert complaint not in said
+        assert not clean or re.search(r": clean,", in_builder("e2fsck", "-n", self.ext4))
+
+    def failed(self) -> str:
+        """Boot it until it restarts by itself; return its console."""
+        with self.started() as guest:
+            guest.wait_exit(BOOT_SECONDS)
+            return guest.console()
+
+    def flip(self, path: str) -> None:
+        """Change the first byte of a file of the root, where it lies on the disk."""
+        blocks = in_builder("debugfs", "-R", f"blocks {path}", self.ext4).split()
+        with self.file.open("r+b") as disk:
+            disk.seek(self.root + int(blocks[0]) * BLOCK)
+            (byte,) = disk.read(1)
+            disk.seek(-1, 1)
+            disk.write(bytes([byte ^ 1]))
+
+
+def install(archive: Path, file: Path, kind: Kind, loader: str) -> InstalledDisk:
+    """Install an archive on a new disk in a file, in the builder root."""
+    options = ["--bootloader", loader, "--karg", "console=ttyS0"]
+    in_builder(ZIPAPP, "install", "to-disk", file, "--size", SIZE, "--source", archive, *options)
+    return read_disk(file, kind, loader)
+
+
+def live_guest(kind: Kind, append: str, disk: Path) -> BaseGuest:
+    """A machine that boots live, and has a disk."""
+    initrd = OUT / "initrd.img"
+    if kind is Kind.UML:
+        return UmlGuest(Kernel(initrds=[initrd], append=f"{append} {_UML}"), memory=MEMORY, kept=[disk])
+    drive = f"file={disk},format=raw,if=virtio,cache=unsafe"
+    return Guest(Kernel(initrds=[initrd], append=append), memory=MEMORY, extra=["-drive", drive])
+
+
+def read_disk(file: Path, kind: Kind, loader: str) -> InstalledDisk:
+    """Return the disk in a file, whose first partition is for booting, and whose second one is the root."""
+    table = json.loads(in_builder("sfdisk", "--json", file))["partitiontable"]
+    boot, root = (part["start"] * SECTOR for part in table["partitions"])
+    return InstalledDisk(file, boot, root, kind, loader)
+
+
+def object_of(content: bytes) -> str:
+    """Return the path of a file's content on the root."""
+    hasher = VerityHasher()
+    hasher.update(content)
+    digest = hasher.digest()
+    return f"/bootc-live/objects/{digest[:2]}/{digest[2:]}"
+
+
+def machine_archive(directory: Path) -> Path:
+    """Make the image of a machine that can be installed, and that can install others."""
+    own = directory / "own"
+    program = own / "usr/local/bin/bootc-live"
+    program.parent.mkdir(parents=True)
+    shutil.copyfile(ZIPAPP, program)
+    program.chmod(0o755)
+    # Byte code beside it has the same time, which layers keep in seconds.
+    os.utime(program, (0, 0))
+    in_builder(program, "freeze")
+    units = own / "usr/lib/systemd/system"
+    (units / "multi-user.target.wants").mkdir(parents=True)
+    shutil.copyfile(REPO / "systemd" / UNIT, units / UNIT)
+    (units / "multi-user.target.wants" / UNIT).symlink_to(f"../{UNIT}")
+    (own / "usr/share").mkdir()
+    for name, content in VICTIMS.items():
+        (own / "usr/share" / name).write_bytes(content)
+    in_builder("vm/pivot/layer", directory / "programs.tar", *PROGRAMS)
+    made = directory / "machine.oci"
+    sources: list[str | Path] = [OUT / "live.oci", directory / "programs.tar", own]
+    argv: list[str | Path] = [sys.executable, ZIPAPP, "build", *sources, "--output", made]
+    subprocess.run(argv, stdin=subprocess.DEVNULL, check=True)
+    return made

@@ -1,0 +1,112 @@
+"""Boot loaders on a disk, behind UEFI firmware with Secure Boot: what starts, counting of tries, and falling back."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sysconfig
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from bootc_live.config.cmdline.tokens import split_cmdline
+from tests.vm.builder import in_builder
+from vmkit import emulator
+from vmkit.guest import Guest
+from vmkit.paths import REPO, VM
+from vmkit.start import Uefi
+
+SECONDS: Final = 480
+# No init: what the kernel was given is all there is to see, and it restarts by itself.
+APPEND: Final = 'console=ttyS0 panic=-1 rdinit=/nothing dyndbg="file a.c +p; file b.c +p" ignored=$HOME;#'
+STYLES: Final = ("systemd-boot", "grub", "uki")
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """Seen by the builder root, too."""
+    with tempfile.TemporaryDirectory(prefix="vm-tests-", dir=REPO / "build") as name:
+        yield Path(name)
+
+
+def entries(directory: Path, style: str, *change: str) -> list[str]:
+    """The names of the entries after a change, the first one that is to be started next."""
+    path = f"PYTHONPATH={REPO}/pyapp:{REPO}/vm:{REPO}:{REPO}/build/bootc-live.pyz"
+    said = in_builder("env", path, "python3", "-m", "tests.vm.boot_partition", directory, style, *change)
+    return [name.removeprefix("bootc-live-") for name in json.loads(said)]
+
+
+def booted(directory: Path, style: str) -> int:
+    """Boot it once, and return the deployment."""
+    own = style == "uki"
+    variables = directory / "secure.fd" if own else emulator.uefi(emulator.VENDOR_VARIABLES)
+    start = Uefi(disk=directory / "boot.img", variables=variables, secure=True, writable=True)
+    with Guest(start, memory=512) as guest:
+        guest.wait_console("Freeing initrd memory:", SECONDS)
+        guest.wait_exit(SECONDS)
+        said = guest.console()
+    assert "Secure boot enabled" in said
+    (line,) = re.findall(r"Kernel command line: (.*?)\r?$", said, re.MULTILINE)
+    deployment, *rest = [token for token in split_cmdline(line) if token.name not in ("BOOT_IMAGE", "initrd")]
+    assert rest == split_cmdline(APPEND)
+    return int(deployment.value or 0)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("style", STYLES)
+def test_tries_are_counted_and_end_at_the_deployment_before(style: str, directory: Path) -> None:
+    assert entries(directory, style, "install") == []
+    assert entries(directory, style, "add", "1", "1", "0", f"deployment=1 {APPEND}") == ["1-1"]
+    assert entries(directory, style, "add", "2", "2", "2", f"deployment=2 {APPEND}") == ["2-2+2", "1-1"]
+    assert booted(directory, style) == 2
+    assert entries(directory, style) == ["2-2+1-1", "1-1"]
+    assert booted(directory, style) == 2
+    assert entries(directory, style) == ["1-1", "2-2+0-2"]
+    assert booted(directory, style) == 1
+    assert entries(directory, style) == ["1-1", "2-2+0-2"]
+    # Somebody repairs it.
+    assert entries(directory, style, "bless", "2") == ["2-2", "1-1"]
+    assert entries(directory, style, "promote", "1", "3") == ["3-1", "2-2"]
+    assert booted(directory, style) == 1
+    assert entries(directory, style, "promote", "2", "4") == ["4-2", "3-1"]
+    assert booted(directory, style) == 2
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("damaged", "started"), [("", {1}), ("/EFI/debian/grubenv", {1, 2})], ids=str)
+def test_damage_does_not_end_the_boot_by_grub(damaged: str, started: set[int], directory: Path) -> None:
+    """A kernel that cannot be loaded, and an environment block that names nothing: then, any entry is started."""
+    entries(directory, "grub", "install")
+    for number in ("1", "2"):
+        entries(directory, "grub", "add", number, number, "0", f"deployment={number} {APPEND}")
+    entries(directory, "grub", "damage", damaged)
+    assert booted(directory, "grub") in started
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("style", STYLES)
+def test_power_cuts_with_the_real_fat(style: str, directory: Path) -> None:
+    """Under User-mode Linux, whose kernel writes what it has written in its own order."""
+    disk = directory / "boot.img"
+    in_builder("mkfs.vfat", "-s", "4", "-C", disk, "49152")
+    path = f"PYTHONPATH={sysconfig.get_path('purelib')}:{REPO}/pyapp:{REPO}/vm:{REPO}"
+    argv: list[str | Path] = [
+        VM / "enter",
+        "forky",
+        "env",
+        path,
+        "python3",
+        "-m",
+        "tests.vm.fat_cuts",
+        "drive",
+        style,
+        disk,
+        "15",
+    ]
+    done = subprocess.run(argv, cwd=REPO, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    print(done.stdout)
