@@ -81,6 +81,11 @@ def told(host: Host, words: str, status: int = 0) -> dict[str, Any]:
     return found
 
 
+def without_bytes(found: dict[str, Any]) -> dict[str, Any]:
+    """The same without what was fetched: manifests have various sizes."""
+    return {name: value for name, value in found.items() if name != "fetched"}
+
+
 def deployments(host: Host) -> list[dict[str, Any]]:
     """The deployments that the program lists, newest first."""
     rows: list[dict[str, Any]] = told(host, "status")["disk"]["deployments"]
@@ -129,8 +134,8 @@ def test_life_of_a_machine(machine: tuple[Kind, str], vendor: Vendor) -> None:
         assert names(disk) == ["2-2+3", "1-1"]
         disk.flip(object_of(VICTIMS["flipped"]))
 
-        # The upgrade replaces the wrong object, which the running root has open, where the kernel can tell.
-        with disk.running(clean=not disk.verity) as (ready, host):
+        # The upgrade replaces the wrong objects, and the running root has the old ones open to the end.
+        with disk.running(clean=False) as (ready, host):
             assert image(ready) == new
             assert names(disk) == ["2-2+2-1", "1-1"]
             changes_are_kept(host)
@@ -165,7 +170,7 @@ def switched(host: Host, source: str, new: str) -> None:
     assert health(host) == {1: "good"}
     host.check_output("echo mine >/etc/mine && echo edited >>/etc/issue && echo kept >/var/lib/mine")
     assert told(host, f"switch {source} --unsecure")["deployment"] == 2
-    assert told(host, "upgrade") == {"image": new, "newer": False, "deployment": None}
+    assert without_bytes(told(host, "upgrade")) == {"image": new, "newer": False, "deployment": None}
     host.check_output("echo late >/etc/late && bootc-live upgrade --finalize")
 
 
@@ -193,7 +198,7 @@ def rolled_back(host: Host) -> None:
 def failure_is_remembered(host: Host, broken: str) -> str:
     """After its deployment is gone, too. Return the metadata of the second deployment."""
     assert health(host) == {3: "failed", 2: "good", 1: "good"}
-    assert told(host, "upgrade") == {"image": broken, "newer": False, "deployment": None}
+    assert without_bytes(told(host, "upgrade")) == {"image": broken, "newer": False, "deployment": None}
     assert told(host, "prune --keep 0") == {"removed": [3]}
     assert told(host, "upgrade --check")["newer"] is False
     second, _ = deployments(host)
@@ -220,4 +225,4 @@ def test_live_boot_installs_itself(kind: Kind, vendor: Vendor) -> None:
         with disk.running() as (ready, host):
             assert image(ready) == digest
             assert ("verity=require" in mounts(host)["/"]["options"]) == (kind is Kind.QEMU)
-            assert told(host, "upgrade") == {"image": digest, "newer": False, "deployment": None}
+            assert without_bytes(told(host, "upgrade")) == {"image": digest, "newer": False, "deployment": None}

@@ -66,7 +66,7 @@ def test_rescue_target(guest: BaseGuest, stage: Stage) -> None:
     """It leads into the other root, once; and the system there, with the same units, stays where it is."""
     host = connect(guest)
     for unit in (REPO / "systemd").iterdir():
-        host.check_output("printf %s >%s", unit.read_text(), f"/etc/systemd/system/{unit.name}")
+        host.check_output("printf %%s %s >%s", unit.read_text(), f"/etc/systemd/system/{unit.name}")
     own = "/etc/bootc-live"
     host.check_output(f"mkdir -p {own} /root/own/{own} && cp -a --parents /etc/systemd/system/bootc-live-* /root/own")
     host.check_output(
