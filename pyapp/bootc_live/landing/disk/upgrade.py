@@ -122,8 +122,7 @@ def prune_deployments(machine: Machine, keep: int) -> list[int]:
     """Remove all but the ``keep`` newest deployments, and objects that nothing uses; return what was removed.
 
     The running one, the one that boots next, the one before that, and those that are pinned stay, unless their record
-    is damaged. Raise BootcLiveError
-    and OSError.
+    is damaged. Raise BootcLiveError and OSError.
     """
     remove_unfinished(machine)
     failed = failed_images(machine)
