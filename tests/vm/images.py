@@ -87,6 +87,6 @@ def stack(running: Registry, repository: str, digest: str, layers: Sequence[byte
         Layer(blob=running.blob(layer["digest"]), diff_id=diff_id, media_type=layer["mediaType"])
         for layer, diff_id in zip(manifest["layers"], config["rootfs"]["diff_ids"], strict=True)
     ]
-    with tempfile.TemporaryDirectory(dir=_KEPT) as name:
+    with tempfile.TemporaryDirectory(prefix="layout-", dir=running.storage.parent) as name:
         image = Image([*lower, *map(Layer, layers)], architecture=config["architecture"])
         return running.put(write_layout(Path(name), image), repository, tag)

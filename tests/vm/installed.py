@@ -195,8 +195,8 @@ def object_of(content: bytes) -> str:
     return f"/bootc-live/objects/{digest[:2]}/{digest[2:]}"
 
 
-def machine_archive(directory: Path) -> Path:
-    """Make the image of a machine that can be installed, and that can install others."""
+def machine_archive(directory: Path, *more: Path) -> Path:
+    """Make the image of a machine that can be installed, and that can install others; `more` are trees on top."""
     own = directory / "own"
     program = own / "usr/local/bin/bootc-live"
     program.parent.mkdir(parents=True)
@@ -214,7 +214,7 @@ def machine_archive(directory: Path) -> Path:
         (own / "usr/share" / name).write_bytes(content)
     in_builder("vm/pivot/layer", directory / "programs.tar", *PROGRAMS)
     made = directory / "machine.oci"
-    sources: list[str | Path] = [OUT / "live.oci", directory / "programs.tar", own]
+    sources: list[str | Path] = [OUT / "live.oci", directory / "programs.tar", own, *more]
     argv: list[str | Path] = [sys.executable, ZIPAPP, "build", *sources, "--output", made]
     subprocess.run(argv, stdin=subprocess.DEVNULL, check=True)
     return made

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
 import pytest
 
@@ -16,50 +14,16 @@ from tests.lib.pages import Block, blocks
 from tests.lib.registry import registry
 from tests.lib.tls import make_authority, make_server
 from tests.vm.rows import BEGIN_OR_WHOLE
+from tests.vm.shell import builder_shell
 from vmkit.guest import Guest
 from vmkit.lan import ADDRESS, Lan
-from vmkit.paths import OUT, REPO, VM
+from vmkit.paths import OUT, REPO
 from vmkit.start import Uefi
 
 PAGE: Final = REPO / "docs" / "pxe.md"
 NODE: Final = "A node boots"
 BOOT_SECONDS: Final = 480
 MEMORY: Final = 1024
-DONE: Final = "-- done --"
-
-
-class Server:
-    """A shell in a Debian 13 that has the network of the nodes; commands are run as a person would type them."""
-
-    def __init__(self, stdin: IO[str], stdout: IO[str]) -> None:
-        self._stdin, self._stdout = stdin, stdout
-
-    def run(self, commands: str) -> str:
-        """What the commands said; raises AssertionError where one of them fails."""
-        self._stdin.write(f"{commands}\necho '{DONE}'\n")
-        self._stdin.flush()
-        said: list[str] = []
-        for line in self._stdout:
-            if line == f"{DONE}\n":
-                return "".join(said)
-            said.append(line)
-        raise AssertionError(f"a command failed:\n{commands}\n{''.join(said)}")
-
-
-@contextmanager
-def boot_server(lan: Lan) -> Iterator[Server]:
-    """The server; all that runs on it ends with the block."""
-    argv = lan.inside(VM / "enter", "builder", "sh", "-eu")
-    with subprocess.Popen(
-        argv, cwd=REPO, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as shell:
-        assert shell.stdin is not None
-        assert shell.stdout is not None
-        try:
-            yield Server(shell.stdin, shell.stdout)
-        finally:
-            # What it started in the background ends with it: it is the first process of its namespace.
-            shell.kill()
 
 
 def filled_registry(directory: Path) -> tuple[Path, str]:
@@ -96,7 +60,7 @@ def test_page(whole: bool, tmp_in_repo: Path) -> None:
     page = blocks(PAGE.read_text())
     assert {block.language for block in page} == {"sh"}, "there is something else than commands in a block"
     settings, digest = filled_registry(tmp_in_repo)
-    with Lan() as lan, boot_server(lan) as server:
+    with Lan() as lan, builder_shell(lan.inside) as server:
         server.run(f"docker-registry serve {settings} >{tmp_in_repo}/log 2>&1 &")
         server.run(f"cp {tmp_in_repo}/authority.crt /root/registry-ca.crt")
         for commands in part(page, 0):
