@@ -35,8 +35,6 @@ def main(argv: list[str] | None = None) -> int:
     errors_to: str | None = getattr(arguments, "errors_to", None)
 
     def start() -> int:
-        # Both processes need the module.
-        _verb(arguments.verb)
         return run_in_child(lambda: _work(arguments, errors_to), last=argv is None)
 
     try:
