@@ -19,6 +19,7 @@ from bootc_live.base.redact import redact
 from bootc_live.base.signals import signal_name
 from bootc_live.cli.options.parser import parse_arguments
 from bootc_live.system.cleanup.guard import STOPPING_SIGNALS, EndedError, run_in_child, unshare_mounts
+from bootc_live.system.memory import share_heap
 
 EXIT_FAILED = 1
 EXIT_INTERNAL = 70
@@ -48,6 +49,7 @@ def _work(arguments: argparse.Namespace, errors_to: str | None) -> int:
     threading.excepthook = _thread_failed
     # Threads that receive or hash need the interpreter for moments only; one that computes must not keep it for 5 ms.
     sys.setswitchinterval(0.001)
+    share_heap()
 
     def verb() -> int:
         unshare_mounts()

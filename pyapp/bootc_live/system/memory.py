@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from bootc_live.base.threads import background_thread
 
 _INTERVAL = 0.1
+_M_ARENA_MAX = -8
 
 
 def available_bytes(meminfo: str = "/proc/meminfo") -> int:
@@ -47,6 +48,15 @@ def _sum(path: str, fields: tuple[str, ...], unit: int = 1024) -> int:
             return sum(int(line.split()[1]) * unit for line in file if line.startswith(fields))
     except OSError:
         return 0
+
+
+def share_heap() -> None:
+    """Let threads that are started from now on use one heap (mallopt(3)); does nothing without glibc.
+
+    By default most threads get a heap of their own, and ``trim_heap`` cannot return the free memory at its end.
+    """
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
 
 
 def trim_heap() -> None:
