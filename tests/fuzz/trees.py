@@ -13,7 +13,7 @@ from bootc_live.formats.tar.sparse import Extent
 from bootc_live.rootfs.layouts.erofs.file_store import file_store
 from bootc_live.rootfs.layouts.erofs.layout import ErofsBuilder
 from bootc_live.rootfs.layouts.index.layout import write_metadata
-from bootc_live.rootfs.tree.node import Entry, Node, walk
+from bootc_live.rootfs.tree.node import Node, walk
 from tests.unit.erofs_reader import Found, Image
 from tests.unit.test_erofs_writer import same_fields
 
@@ -190,7 +190,7 @@ def _planned(script: _Script) -> _Planned:
             if made in directories:
                 # No two names lead to one directory: nothing could make them.
                 continue
-            holder.directory[script.text()] = Entry(made, 0)
+            holder.directory[script.text()] = made
             nodes.append(made)
             if made.children is not None:
                 directories.append(made)
@@ -302,11 +302,11 @@ def _paths(root: Node) -> dict[bytes, Node]:
     found, todo = {b"": root}, [(b"", root)]
     while todo:
         path, holder = todo.pop()
-        for name, entry in holder.directory.items():
+        for name, node in holder.directory.items():
             below = path + b"/" + name if path else name
-            found[below] = entry.node
-            if entry.node.children is not None:
-                todo.append((below, entry.node))
+            found[below] = node
+            if node.children is not None:
+                todo.append((below, node))
     return found
 
 
@@ -316,7 +316,7 @@ def _links(root: Node) -> dict[int, int]:
     for node in walk(root):
         if node.children is None:
             continue
-        below = [entry.node for entry in node.children.values()]
+        below = list(node.children.values())
         found[id(node)] = 2 + sum(child.children is not None for child in below)
         for child in below:
             if child.children is None:

@@ -9,8 +9,8 @@ BACK = (
     Mutation(
         "layers: a whiteout hides files of its own layer",
         "pyapp/bootc_live/rootfs/tree/merge.py",
-        "elif not below and holder[child].layer < layer:",
-        "elif not below and holder[child].layer <= layer:",
+        "return children[name].layer < self._layer and",
+        "return children[name].layer <= self._layer and",
         "unit",
         "tests/unit/test_whiteouts.py",
     ),

@@ -29,11 +29,11 @@ def paths(root: Node) -> list[str]:
     found, todo = [], [("", root)]
     while todo:
         prefix, holder = todo.pop()
-        for name, entry in holder.directory.items():
+        for name, node in holder.directory.items():
             path = prefix + name.decode(errors="surrogateescape")
-            if entry.node.children is not None:
+            if node.children is not None:
                 path += "/"
-                todo.append((path, entry.node))
+                todo.append((path, node))
             found.append(path)
     return sorted(found)
 
@@ -42,5 +42,5 @@ def node_at(root: Node, path: str) -> Node:
     """The node of a path, no link followed."""
     node = root
     for part in split(path.encode(errors="surrogateescape")):
-        node = node.directory[part].node
+        node = node.directory[part]
     return node

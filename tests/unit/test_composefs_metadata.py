@@ -11,7 +11,7 @@ import pytest
 
 from bootc_live.formats.fsverity import metacopy, verity_digest
 from bootc_live.rootfs.layouts.composefs.metadata import listed_objects, object_path, write_image
-from bootc_live.rootfs.tree.node import Entry, Node, new_directory, walk
+from bootc_live.rootfs.tree.node import Node, new_directory, walk
 from tests.lib.tar_writer import directory, file, hardlink, node, symlink, xattr
 from tests.unit.erofs_reader import Found, Image
 from tests.unit.merging import merged, node_at
@@ -42,7 +42,7 @@ def read(root: Node, contents: Mapping[int, str | bytes]) -> dict[bytes, Found]:
 def one(made: Node, content: str | bytes | None = None) -> tuple[Found, Found]:
     """The root and the only file of an image."""
     root = new_directory()
-    root.directory[b"f"] = Entry(made, 0)
+    root.directory[b"f"] = made
     found = read(root, {} if content is None else {id(made): content})
     return found[b""], found[b"f"]
 
@@ -52,7 +52,7 @@ def one(made: Node, content: str | bytes | None = None) -> tuple[Found, Found]:
 def test_object(size: int) -> None:
     root = new_directory()
     made = Node(kind="file", mode=0o4755, uid=1, gid=2, mtime=3, mtime_ns=4, size=size, xattrs={b"user.a": b"b"})
-    root.directory[b"f"] = Entry(made, 0)
+    root.directory[b"f"] = made
     image = written(root, {id(made): DIGEST})
     assert image[-32:].hex() == DIGEST
     inode = image[made.place :]
@@ -140,9 +140,9 @@ def test_objects_are_listed_once_and_in_order() -> None:
     root = new_directory()
     digests = [verity_digest(bytes([number])) for number in (1, 2, 1, 3)]
     nodes = [Node(kind="file", size=100) for _ in digests]
-    root.directory.update({b"%d" % number: Entry(replace(made), 0) for number, made in enumerate(nodes)})
+    root.directory.update({b"%d" % number: replace(made) for number, made in enumerate(nodes)})
     contents: dict[int, str | bytes] = {
-        id(entry.node): digest for entry, digest in zip(root.directory.values(), digests, strict=True)
+        id(made): digest for made, digest in zip(root.directory.values(), digests, strict=True)
     }
     assert written(root, contents)[-96:].hex() == "".join(sorted(set(digests)))
 

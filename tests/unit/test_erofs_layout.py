@@ -125,8 +125,8 @@ def test_files_can_be_read_back_once_their_layer_is_gone(compression: Compressio
 
     def read(root: Node, _image: VerifiedImage) -> bool:
         assert building.running is not None
-        for name, entry in root.directory.items():
-            found[name.decode()] = building.running.content(entry.node)
+        for name, node in root.directory.items():
+            found[name.decode()] = building.running.content(node)
         return False
 
     building.finishing = read

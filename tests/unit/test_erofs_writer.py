@@ -14,7 +14,7 @@ import pytest
 from bootc_live.formats.erofs.structures import BLOCK, device_number, xattr_body
 from bootc_live.rootfs.layouts.erofs import writer as erofs_writer
 from bootc_live.rootfs.layouts.index.layout import write_metadata
-from bootc_live.rootfs.tree.node import Entry, Node, walk
+from bootc_live.rootfs.tree.node import Node, walk
 from tests.lib.tar_writer import directory, file, hardlink, node, pax_header, sparse_gnu, sparse_pax, symlink, xattr
 from tests.unit.erofs_reader import Found, Image
 from tests.unit.merging import data_file, merged, node_at, paths
@@ -247,7 +247,7 @@ NAMES = [b"", b".", b"..", b"a/b", b"/", b"a\0b", b"\0", b"n" * 256, b"n" * 300,
 @pytest.mark.parametrize("among", [0, 100])
 def test_names_that_no_directory_can_hold_are_refused(name: bytes, among: int) -> None:
     root = merged((directory("d/"), *(file(f"d/{number}") for number in range(among))))
-    node_at(root, "d").directory[name] = Entry(Node("file"), 0)
+    node_at(root, "d").directory[name] = Node("file")
     with tempfile.TemporaryFile() as out:
         with pytest.raises(ValueError, match="'/d' has "):
             write_metadata([*walk(root)], out.fileno(), LIMIT, 0)

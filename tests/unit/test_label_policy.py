@@ -7,12 +7,12 @@ import pytest
 from bootc_live.base.errors import RootfsError
 from bootc_live.base.log import Recorder
 from bootc_live.rootfs.tree.labels import label_tree
-from bootc_live.rootfs.tree.node import Entry, Node, new_directory, resolve, split
+from bootc_live.rootfs.tree.node import Node, new_directory, resolve, split
 
 
 def test_a_policy_too_large_to_read_is_refused() -> None:
     root = new_directory()
-    resolve(root, split(b"etc/selinux"), 0).directory[b"config"] = Entry(Node("file", size=2**40), 0)
+    resolve(root, split(b"etc/selinux"), 0).directory[b"config"] = Node("file", size=2**40)
 
     def read(_node: Node) -> bytes:
         raise AssertionError("it was read")

@@ -241,7 +241,7 @@ def test_attributes_that_linux_does_not_allow_are_left_out() -> None:
     tar = layer(*links, *special, file("f", pax=pax), directory("d/", pax=pax), nameless)
     for member in read_members(tar):
         merging.apply(member, 0, 0)
-    found = {name: sorted(entry.node.xattrs) for name, entry in merging.root.directory.items()}
+    found = {name: sorted(node.xattrs) for name, node in merging.root.directory.items()}
     only = [b"trusted.t"]
     everything = [b"system.posix_acl_default", b"trusted.t", b"user.a"]
     assert found == {

@@ -48,9 +48,8 @@ def acquired(tars: Sequence[bytes], where: Path, ahead: LayerSink) -> VerifiedIm
 def described(root: Node, path: bytes = b"") -> list[tuple[object, ...]]:
     """Every name of a tree, with what is recorded of it."""
     found: list[tuple[object, ...]] = []
-    for name, entry in sorted(root.directory.items()):
-        node = entry.node
-        found.append((path + name, node.kind, node.mode, node.size, node.offset, dict(node.xattrs), entry.layer))
+    for name, node in sorted(root.directory.items()):
+        found.append((path + name, node.kind, node.mode, node.size, node.offset, dict(node.xattrs), node.layer))
         if node.children is not None:
             found += described(node, path + name + b"/")
     return found

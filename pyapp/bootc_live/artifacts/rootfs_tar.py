@@ -31,8 +31,8 @@ def tar_of(root: Node, data: int) -> Iterator[bytes]:
             shown = name.decode(errors="backslashreplace")
             raise RootfsError(f"{shown!r} {error}: no tar can hold that", hint="build the image again") from error
         if node.children is not None:
-            below = sorted(node.children.items(), reverse=True)
-            todo += [(os.path.join(name, child), entry.node) for child, entry in below]
+            children = sorted(node.children.items(), reverse=True)
+            todo += [(os.path.join(name, child), below) for child, below in children]
         elif names.setdefault(id(node), name) == name and node.kind == "file":
             yield from _content(node, data)
             yield padding(node.size)

@@ -157,7 +157,7 @@ class ImageTree:
             found = resolve(self.root, _parts(os.fsencode(directory)), None).directory
         except ValueError:
             return {}
-        return {os.fsdecode(name): self._leads(entry.node) for name, entry in found.items()}
+        return {os.fsdecode(name): self._leads(node) for name, node in found.items()}
 
     def _leads(self, node: Node) -> str:
         if node.kind == "symlink":
@@ -168,14 +168,14 @@ class ImageTree:
         """Read a file; see ``UnitTree``."""
         *above, name = _parts(os.fsencode(path))
         try:
-            entry = resolve(self.root, above, None).directory.get(name)
+            node = resolve(self.root, above, None).directory.get(name)
         except ValueError:
-            entry = None
-        if entry is None or entry.node.kind != "file" or entry.node.extents is not None or not entry.node.size:
+            node = None
+        if node is None or node.kind != "file" or node.extents is not None or not node.size:
             return ""
         with open(self.path, "rb") as file:
-            file.seek(entry.node.offset)
-            return file.read(min(entry.node.size, _MOST_TEXT)).decode(errors="replace")
+            file.seek(node.offset)
+            return file.read(min(node.size, _MOST_TEXT)).decode(errors="replace")
 
 
 def _parts(path: bytes) -> list[bytes]:

@@ -80,10 +80,10 @@ def _lines(root: Node, tar: bytes) -> Iterator[Line]:
 
 
 def _walk(directory: Node, above: bytes) -> Iterator[tuple[bytes, Node]]:
-    for name, entry in directory.directory.items():
-        yield above + name, entry.node
-        if entry.node.children is not None:
-            yield from _walk(entry.node, above + name + b"/")
+    for name, node in directory.directory.items():
+        yield above + name, node
+        if node.children is not None:
+            yield from _walk(node, above + name + b"/")
 
 
 def _device(node: Node) -> str:

@@ -24,7 +24,7 @@ from bootc_live.rootfs.tree.data import content_reader
 from bootc_live.rootfs.tree.labels import label_tree
 from bootc_live.rootfs.tree.live import live_tree
 from bootc_live.rootfs.tree.merge import LayersRead, Warn
-from bootc_live.rootfs.tree.node import Entry, Node, new_directory, resolve, walk
+from bootc_live.rootfs.tree.node import Node, new_directory, resolve, walk
 from bootc_live.system.files import sync_filesystem
 
 _BUILD = "build an initramfs with the dracut module bootc-live into the image, or name one with --initrd"
@@ -84,10 +84,10 @@ class ImageTree:
             found = resolve(self.root, above, None).directory.get(name)
         except ValueError:
             return False
-        if found is None or found.node.children is None:
+        if found is None or found.children is None:
             return False
         top = new_directory()
-        top.directory[name] = Entry(replace(found.node), found.layer)
+        top.directory[name] = replace(found)
         part = f"{where}.part"
         shutil.rmtree(part, ignore_errors=True)
         os.mkdir(part, 0o700)

@@ -114,7 +114,7 @@ def _children(root: Node, path: str) -> list[tuple[str, Node]]:
         found = resolve(root, path.encode(errors="surrogateescape").split(b"/"), None).directory
     except ValueError:
         return []
-    return [(name.decode(errors="surrogateescape"), found[name].node) for name in sorted(found)]
+    return [(name.decode(errors="surrogateescape"), found[name]) for name in sorted(found)]
 
 
 def _at(root: Node, path: str) -> Node | None:
@@ -122,15 +122,15 @@ def _at(root: Node, path: str) -> Node | None:
     parts = path.encode(errors="surrogateescape").split(b"/")
     for _ in range(40):
         try:
-            entry = resolve(root, parts[:-1], None).directory.get(parts[-1])
+            node = resolve(root, parts[:-1], None).directory.get(parts[-1])
         except ValueError:
             return None
-        if entry is None or entry.node.kind == "dir":
+        if node is None or node.kind == "dir":
             return None
-        if entry.node.kind != "symlink":
-            return entry.node
-        link = [part for part in entry.node.link.split(b"/") if part and part != b"."]
-        parts = link if entry.node.link.startswith(b"/") else [*parts[:-1], *link]
+        if node.kind != "symlink":
+            return node
+        link = [part for part in node.link.split(b"/") if part and part != b"."]
+        parts = link if node.link.startswith(b"/") else [*parts[:-1], *link]
         if not parts:
             return None
     return None

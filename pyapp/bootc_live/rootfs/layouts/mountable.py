@@ -20,7 +20,7 @@ from bootc_live.rootfs.layouts.erofs.file_store import file_store
 from bootc_live.rootfs.layouts.erofs.layout import write_image
 from bootc_live.rootfs.layouts.index.layout import write_metadata
 from bootc_live.rootfs.memory.need import StorageOption
-from bootc_live.rootfs.tree.node import Entry, Node, new_directory, walk
+from bootc_live.rootfs.tree.node import Node, new_directory, walk
 from bootc_live.system.devices import verity
 from bootc_live.system.devices.loop import loop_device
 from bootc_live.system.mounts import detached, require_kind
@@ -101,7 +101,7 @@ def _image(layout: Layout, compress: Compression) -> Iterator[tuple[int, int]]:
     """Make an image with everything that a layout uses, in memory; yield its descriptor and block size."""
     whole, sparse = Node(kind="file", size=len(_CONTENT), offset=_BEGIN), Node(kind="file", size=_SIZE, offset=1)
     root = new_directory()
-    root.children = {b"sparse": Entry(sparse, 0), b"whole": Entry(whole, 0)}
+    root.children = {b"sparse": sparse, b"whole": whole}
     sparse.extents = (_PART,)
     fd = os.memfd_create("bootc-live probe", os.MFD_CLOEXEC)
     try:

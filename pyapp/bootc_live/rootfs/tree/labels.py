@@ -10,7 +10,7 @@ import ctypes
 import os
 import stat
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -18,7 +18,8 @@ from bootc_live.base.errors import RootfsError
 from bootc_live.base.log import Recorder
 from bootc_live.base.units import MIB, mib
 from bootc_live.formats.erofs.structures import TYPES
-from bootc_live.rootfs.tree.node import Entry, Node, resolve, split
+from bootc_live.formats.tar.header import NO_XATTRS
+from bootc_live.rootfs.tree.node import Node, linked, new_directory, resolve, split
 from bootc_live.system.cleanup.directories import private_directory
 
 # Below the root.
@@ -101,7 +102,7 @@ def _policy(root: Node, directory: bytes, read: ReadFile) -> dict[bytes, bytes]:
         found = resolve(root, split(directory), None).directory
     except ValueError:
         return {}
-    nodes = {name: entry.node for name, entry in found.items() if entry.node.kind == "file"}
+    nodes = {name: node for name, node in found.items() if node.kind == "file"}
     # A compiled file is for one version of one library, and libselinux would choose between both by their times.
     compiled = _MAIN not in nodes
     files = {name: read(node) for name, node in nodes.items() if compiled or not name.endswith(b".bin")}
@@ -111,10 +112,10 @@ def _policy(root: Node, directory: bytes, read: ReadFile) -> dict[bytes, bytes]:
 def _file(root: Node, path: bytes) -> Node | None:
     *parents, name = split(path)
     try:
-        entry = resolve(root, parents, None).directory.get(name)
+        node = resolve(root, parents, None).directory.get(name)
     except ValueError:
         return None
-    return entry.node if entry is not None and entry.node.kind == "file" else None
+    return node if node is not None and node.kind == "file" else None
 
 
 @contextmanager
@@ -156,43 +157,27 @@ def _label_of(library: ctypes.CDLL, handle: int, path: bytes, kind: int) -> byte
 
 
 def _label(root: Node, lookup: Lookup) -> None:
-    linked = _linked(root)
+    several = linked(root)
     twins: dict[int, dict[bytes | None, Node]] = {}
-    todo = [(b"/", Entry(root, 0))]
+    # Thousands of files have no other attributes and the same label: one mapping for all.
+    alone: dict[bytes, Mapping[bytes, bytes]] = {}
+    top = new_directory()
+    top.directory[b""] = root
+    todo = [(b"", top.directory)]
     while todo:
-        path, entry = todo.pop()
-        node = entry.node
-        label = lookup(path, stat.S_IFMT(TYPES[node.kind][0]))
-        if id(node) in linked:
-            # Names of one file with different labels become names of two files with the same data.
-            known = twins.setdefault(id(node), {})
-            if label in known:
-                entry.node = known[label]
-                continue
-            if known:
-                entry.node = node = replace(node)
-            known[label] = node
-        if label is not None:
+        above, children = todo.pop()
+        for name, node in children.items():
+            path = above + name
+            label = lookup(path or b"/", stat.S_IFMT(TYPES[node.kind][0]))
+            if id(node) in several:
+                # Names of one file with different labels become names of two files with the same data.
+                known = twins.setdefault(id(node), {})
+                if label not in known:
+                    known[label] = replace(node) if known else node
+                node = children[name] = known[label]
             # The kernel and setfiles also store the NUL.
-            node.xattrs = {**node.xattrs, _ATTRIBUTE: label + b"\0"}
-        else:
-            node.xattrs = {name: value for name, value in node.xattrs.items() if name != _ATTRIBUTE}
-        if node.children is not None:
-            prefix = path if path == b"/" else path + b"/"
-            todo.extend((prefix + name, node.children[name]) for name in sorted(node.children, reverse=True))
-
-
-def _linked(root: Node) -> set[int]:
-    """Return which nodes, by id(), have more than one name."""
-    seen: set[int] = set()
-    linked: set[int] = set()
-    todo = [root]
-    while todo:
-        for entry in todo.pop().directory.values():
-            if entry.node.children is not None:
-                todo.append(entry.node)
-            elif id(entry.node) in seen:
-                linked.add(id(entry.node))
-            else:
-                seen.add(id(entry.node))
-    return linked
+            found = NO_XATTRS if label is None else alone.setdefault(label, {_ATTRIBUTE: label + b"\0"})
+            others = {key: value for key, value in node.xattrs.items() if key != _ATTRIBUTE}
+            node.xattrs = {**others, **found} if others else found
+            if node.children is not None:
+                todo.append((path + b"/", node.children))

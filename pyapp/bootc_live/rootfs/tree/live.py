@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from bootc_live.base.errors import RootfsError
 from bootc_live.formats.gvariant import read_xattrs
-from bootc_live.rootfs.tree.node import NAME_MAX, Entry, Node, resolve, walk
+from bootc_live.rootfs.tree.node import NAME_MAX, Node, resolve, walk
 
 _OBJECTS = [b"sysroot", b"ostree", b"repo", b"objects"]
 _LINK = b"-xattrs-link"
@@ -58,10 +58,10 @@ def _forget_objects(root: Node, source_text: str, read: Callable[[Node], bytes])
     """
     parent = root
     for name in _OBJECTS:
-        entry = (parent.children or {}).get(name)
-        if entry is None or entry.node.children is None:
+        below = (parent.children or {}).get(name)
+        if below is None or below.children is None:
             return False
-        parent = entry.node
+        parent = below
     objects = {id(node) for node in walk(parent) if node.children is None}
     held = dict(parent.directory)
     parent.directory.clear()
@@ -77,20 +77,18 @@ def _forget_objects(root: Node, source_text: str, read: Callable[[Node], bytes])
 def _copy_etc(root: Node) -> None:
     """Copy /usr/etc to /etc in a root without /etc."""
     usr = root.directory.get(b"usr")
-    source = (usr.node.children or {}).get(b"etc") if usr else None
-    if b"etc" in root.directory or source is None or source.node.children is None:
+    source = (usr.children or {}).get(b"etc") if usr else None
+    if b"etc" in root.directory or source is None or source.children is None:
         return
-    etc = replace(source.node, children={})
-    root.directory[b"etc"] = Entry(etc, source.layer)
-    todo = [(source.node, etc)]
+    etc = root.directory[b"etc"] = replace(source, children={})
+    todo = [(source, etc)]
     while todo:
         old, new = todo.pop()
-        for name, entry in old.directory.items():
-            node = entry.node
+        for name, node in old.directory.items():
+            new.directory[name] = node
             if node.children is not None:
-                node = replace(node, children={})
-                todo.append((entry.node, node))
-            new.directory[name] = Entry(node, entry.layer)
+                copy = new.directory[name] = replace(node, children={})
+                todo.append((node, copy))
 
 
 def _separate(root: Node, name: bytes) -> None:
@@ -98,31 +96,32 @@ def _separate(root: Node, name: bytes) -> None:
 
     Writing to one file must not change others. Their data is not copied here.
     """
-    entry = root.directory.get(name)
-    todo = [entry.node] if entry and entry.node.children is not None else []
+    top = root.directory.get(name)
+    todo = [top.children] if top and top.children is not None else []
     while todo:
-        for below in todo.pop().directory.values():
-            if below.node.children is None:
-                below.node = replace(below.node)
+        children = todo.pop()
+        for below, node in children.items():
+            if node.children is None:
+                children[below] = replace(node)
             else:
-                todo.append(below.node)
+                todo.append(node.children)
 
 
-def _set_attributes(objects: Mapping[bytes, Entry], source_text: str, read: Callable[[Node], bytes]) -> None:
+def _set_attributes(objects: Mapping[bytes, Node], source_text: str, read: Callable[[Node], bytes]) -> None:
     """Set the attributes of files from a repository of the mode bare-split-xattrs.
 
     Those of SUM.file are in SUM.file-xattrs-link, usually a link that many files share.
     """
     known: dict[int, dict[bytes, bytes]] = {}
     for directory in objects.values():
-        for name, entry in (directory.node.children or {}).items():
-            file = (directory.node.children or {}).get(name.removesuffix(_LINK))
-            if not name.endswith(_LINK) or entry.node.kind != "file" or file is None or file.node.kind != "file":
+        for name, node in (directory.children or {}).items():
+            file = (directory.children or {}).get(name.removesuffix(_LINK))
+            if not name.endswith(_LINK) or node.kind != "file" or file is None or file.kind != "file":
                 continue
-            if id(entry.node) not in known:
-                known[id(entry.node)] = _attributes(entry.node, name, source_text, read)
-            if known[id(entry.node)]:
-                file.node.xattrs = {**known[id(entry.node)], **file.node.xattrs}
+            if id(node) not in known:
+                known[id(node)] = _attributes(node, name, source_text, read)
+            if known[id(node)]:
+                file.xattrs = {**known[id(node)], **file.xattrs}
 
 
 def _attributes(node: Node, name: bytes, source_text: str, read: Callable[[Node], bytes]) -> dict[bytes, bytes]:

@@ -24,7 +24,6 @@ from bootc_live.rootfs.tree.node import (
     UNREAD,
     XATTRS,
     Budget,
-    Entry,
     Node,
     new_directory,
     resolve,
@@ -124,6 +123,8 @@ class Merging:
         self._parents: dict[bytes, Node] = {}
         # Directories whose lower content this layer has hidden, by identity.
         self._hidden: dict[int, Node] = {}
+        # Names that this layer gave to inodes of lower layers, with the identities of their directories' children.
+        self._linked: set[tuple[int, bytes]] = set()
 
     def apply(self, member: Member, layer: int, base: int) -> None:
         """Apply one member of a layer whose tar begins at ``base`` of the data file.
@@ -143,18 +144,18 @@ class Merging:
             parent, name = found
         children = parent.directory
         present = children.get(name)
-        if member.kind == "dir" and present is not None and present.node.children is not None:
-            present.layer = layer
-            self._describe(present.node, member)
+        if member.kind == "dir" and present is not None and present.children is not None:
+            self._describe(present, member)
             return
         node = self._link_target(member.link) if member.kind == "hardlink" else self._new(member, base)
-        if present is not None and present.node is node:
-            present.layer = layer
+        if node.layer < layer:
+            self._linked.add((id(children), name))
+        if present is node:
             return
-        if present is not None and present.node.kind in ("dir", "symlink"):
+        if present is not None and present.kind in ("dir", "symlink"):
             # Names may have been resolved through the inode that is replaced.
             self._parents.clear()
-        children[name] = Entry(node, layer)
+        children[name] = node
 
     def _look_up(self, member: Member) -> tuple[Node, bytes] | None:
         """Return the directory of a member and its name there; None for the root and whiteouts, which are applied."""
@@ -213,28 +214,30 @@ class Merging:
             # Files of aufs (.wh..wh.plnk and others) are not content.
             self._hide(holder.directory, target)
 
-    def _hide(self, children: dict[bytes, Entry], name: bytes) -> None:
+    def _hide(self, children: dict[bytes, Node], name: bytes) -> None:
         """Remove a name of lower layers; what this layer put there stays, in any order.
 
         No directory is walked twice for one layer: everything added afterwards belongs to that layer.
         """
-        layer = self._layer
         todo = [(children, name)]
-        emptied: list[tuple[dict[bytes, Entry], bytes]] = []
+        emptied: list[tuple[dict[bytes, Node], bytes]] = []
         while todo:
             holder, child = todo.pop()
-            node = holder[child].node
+            node = holder[child]
             below = node.children
             if below and id(node) not in self._hidden:
                 self._hidden[id(node)] = node
                 emptied.append((holder, child))
                 todo.extend((below, grandchild) for grandchild in list(below))
-            elif not below and holder[child].layer < layer:
+            elif not below and self._is_lower(holder, child):
                 del holder[child]
         for holder, child in reversed(emptied):
-            entry = holder[child]
-            if not entry.node.children and entry.layer < layer:
+            if not holder[child].children and self._is_lower(holder, child):
                 del holder[child]
+
+    def _is_lower(self, children: dict[bytes, Node], name: bytes) -> bool:
+        """Return whether a lower layer put a name there."""
+        return children[name].layer < self._layer and (id(children), name) not in self._linked
 
     def _link_target(self, link: bytes) -> Node:
         shown = repr(link.decode(errors="backslashreplace"))
@@ -249,12 +252,12 @@ class Merging:
                 parent = resolve(self.root, parts, None, budget=self._budget)
             except ValueError as error:
                 raise ValueError(f"is a hard link to {shown}, which {error}") from error
-        entry = parent.directory.get(name)
-        if entry is None:
+        node = parent.directory.get(name)
+        if node is None:
             raise ValueError(f"is a hard link to {shown}, which does not exist")
-        if entry.node.children is not None:
+        if node.children is not None:
             raise ValueError(f"is a hard link to the directory {shown}")
-        return entry.node
+        return node
 
     def _new(self, member: Member, base: int) -> Node:
         node = new_directory() if member.kind == "dir" else Node(kind=member.kind)
@@ -277,7 +280,7 @@ class Merging:
         return node
 
     def _describe(self, node: Node, member: Member) -> None:
-        node.mode = member.mode
+        node.layer, node.mode = self._layer, member.mode
         node.uid = 0 if member.uid == _NOBODY else member.uid
         node.gid = 0 if member.gid == _NOBODY else member.gid
         # Thousands of files have the same time: one number for all.

@@ -28,8 +28,8 @@ class Node:
 
     ``offset`` is where a regular file's data begins in the image's data file;
     ``extents`` replaces it for sparse files, with ``data`` in the same file.
-    ``place`` and ``links`` are set by its writer: the offset of the inode, and its number of names. ``walked`` is set
-    by ``walk``.
+    ``layer`` is the number of the layer that put it there, ``place`` the offset of the inode, set by its writer;
+    ``walked`` is set by ``walk``.
     """
 
     kind: str
@@ -44,25 +44,17 @@ class Node:
     device: tuple[int, int] = (0, 0)
     xattrs: Mapping[bytes, bytes] = field(default_factory=lambda: NO_XATTRS)
     extents: tuple[Extent, ...] | None = None
-    children: dict[bytes, Entry] | None = None
+    children: dict[bytes, Node] | None = None
+    layer: int = 0
     place: int = 0
-    links: int = 0
     walked: int = 0
 
     @property
-    def directory(self) -> dict[bytes, Entry]:
+    def directory(self) -> dict[bytes, Node]:
         """The children of a directory; raise ValueError for anything else."""
         if self.children is None:
             raise ValueError("is not a directory")
         return self.children
-
-
-@dataclass(eq=False, slots=True)
-class Entry:
-    """A name's node and the number of the layer that put it there."""
-
-    node: Node
-    layer: int
 
 
 def new_directory() -> Node:
@@ -133,29 +125,29 @@ def resolve(root: Node, parts: list[bytes], layer: int | None, mtime: int = 0, b
                 stack.pop()
             continue
         children = stack[-1].directory
-        entry = children.get(part)
-        if entry is None:
+        node = children.get(part)
+        if node is None:
             if layer is None:
                 raise ValueError(f"needs {_show(part)}, which does not exist")
             # It may come from a link's target, which was not checked.
             check_name(part)
             budget.spend("directories that no member is for")
-            entry = children[part] = Entry(new_directory(), layer)
-            entry.node.mtime = mtime
-        if entry.node.kind == "symlink":
+            node = children[part] = new_directory()
+            node.layer, node.mtime = layer, mtime
+        if node.kind == "symlink":
             followed += 1
             if followed > _FOLLOW_MAX:
                 raise ValueError("leads through too many symbolic links")
-            target = entry.node.link
+            target = node.link
             if target.startswith(b"/"):
                 del stack[1:]
             found = [p for p in reversed(target.split(b"/")) if p and p != b"."]
             budget.spend("steps through symbolic links", len(found) + 1)
             todo += found
-        elif entry.node.children is None:
-            raise ValueError(f"needs {_show(part)} to be a directory, but it is a {entry.node.kind}")
+        elif node.children is None:
+            raise ValueError(f"needs {_show(part)} to be a directory, but it is a {node.kind}")
         else:
-            stack.append(entry.node)
+            stack.append(node)
     return stack[-1]
 
 
@@ -177,15 +169,14 @@ def walk(root: Node) -> Iterator[Node]:
         node.walked = number
         yield node
         if node.children:
-            todo.extend(node.children[name].node for name in sorted(node.children, reverse=True))
+            todo.extend(node.children[name] for name in sorted(node.children, reverse=True))
 
 
 def linked(root: Node) -> set[int]:
     """Return the identities of all inodes with several names."""
     number, found, todo = next(_walks), set(), [root]
     while todo:
-        for entry in todo.pop().directory.values():
-            node = entry.node
+        for node in todo.pop().directory.values():
             if node.children is not None:
                 todo.append(node)
             elif node.walked == number:
@@ -202,7 +193,7 @@ def path_of(root: Node, wanted: Node) -> str:
         if node is wanted:
             return _show(path or b"/")
         if node.children:
-            todo.extend((path + b"/" + name, entry.node) for name, entry in node.children.items())
+            todo.extend((path + b"/" + name, below) for name, below in node.children.items())
     return ""
 
 

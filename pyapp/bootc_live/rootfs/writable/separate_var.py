@@ -11,7 +11,7 @@ from bootc_live.image.verified import VerifiedImage
 from bootc_live.rootfs.layouts.built import cannot_hold
 from bootc_live.rootfs.layouts.files.writer import write_files
 from bootc_live.rootfs.tree.merge import Warn
-from bootc_live.rootfs.tree.node import Entry, Node, new_directory, walk
+from bootc_live.rootfs.tree.node import Node, new_directory, walk
 from bootc_live.rootfs.writable.overlays import no_room_for
 from bootc_live.system.files import no_space
 
@@ -31,11 +31,11 @@ def separate_var(root: Node, image: VerifiedImage, place: str, warn: Warn) -> st
     nothing, if /var is no directory. Raise RootfsError, and OutOfMemoryError if it does not fit.
     """
     var = root.directory.get(_VAR)
-    if var is None or var.node.children is None:
+    if var is None or var.children is None:
         return None
     moved = new_directory()
-    moved.directory[_VAR] = Entry(replace(var.node), var.layer)
-    var.node.children = {}
+    moved.directory[_VAR] = replace(var)
+    var.children = {}
     data = os.open(image.path, os.O_RDWR | os.O_CLOEXEC)
     try:
         write_files(moved, place, data, warn, kept=walk(root))

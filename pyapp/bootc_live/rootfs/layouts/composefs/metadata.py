@@ -86,7 +86,7 @@ def _describe(nodes: Sequence[Node], contents: Contents) -> set[str]:
     for node in nodes:
         if any(name.startswith(_OVERLAY) for name in node.xattrs):
             node.xattrs = {_escaped(name): value for name, value in node.xattrs.items()}
-        if node.children and any(id(entry.node) in whiteouts for entry in node.children.values()):
+        if node.children and any(id(child) in whiteouts for child in node.children.values()):
             node.xattrs = {**node.xattrs, **_HAS_WHITEOUTS}
         content = contents.get(id(node))
         if isinstance(content, str):

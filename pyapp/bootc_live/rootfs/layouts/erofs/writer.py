@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -20,7 +21,7 @@ from bootc_live.formats.erofs.structures import (
     xattr_body,
     xattr_count,
 )
-from bootc_live.rootfs.tree.node import PATH_MAX, Node, path_of
+from bootc_live.rootfs.tree.node import PATH_MAX, Node, linked, path_of
 from bootc_live.system.files import write_at
 
 _PAGE = 4096
@@ -104,12 +105,13 @@ class Metadata(NamedTuple):
 
 @dataclass(eq=False, slots=True)
 class _Directory:
-    """Names by block, the parent (None for the root), the first block of its own, and the bytes inlined."""
+    """Names by block, the parent (None for the root), the first block of its own, the bytes inlined, and links to it."""
 
     blocks: list[list[bytes]]
     inline: int
     parent: Node | None = None
     data_block: int = 0
+    links: int = 2
 
 
 def write_tree(nodes: list[Node], fd: int, geometry: Geometry, bodies: FileBodies, limit: int) -> Metadata:
@@ -173,6 +175,8 @@ class _Writer:
         self._block, self._origin, self._inline_max = geometry.block, geometry.origin, geometry.inline_max
         self._bodies = bodies
         self._directories: dict[int, _Directory] = {}
+        # Numbers of names, of inodes that have several.
+        self._names: Counter[int] = Counter()
         # What has blocks of its own, in the order of the tree: directories, and links whose targets are too long to be
         # inlined, with the first block of each target.
         self._with_blocks: list[Node] = []
@@ -185,7 +189,6 @@ class _Writer:
     def place(self, node: Node, after: int) -> int:
         """Find the place of an inode behind the offset ``after``; return the end of the inode with its room."""
         _check(node)
-        node.links = 0
         if node.children is not None:
             self._with_blocks.append(node)
             blocks = self._split(sorted([*node.children, b".", b".."]))
@@ -261,16 +264,14 @@ class _Writer:
 
     def relate(self, root: Node) -> None:
         """Count links and find parents."""
-        root.links = 1
+        several = linked(root)
         for node in self._with_blocks:
-            if node.children is None:
-                continue
-            node.links += 1
-            for entry in node.children.values():
-                entry.node.links += 1
-                if entry.node.children is not None:
-                    self._directories[id(entry.node)].parent = node
-                    node.links += 1
+            for child in (node.children or {}).values():
+                if child.children is not None:
+                    self._directories[id(child)].parent = node
+                    self._directories[id(node)].links += 1
+                elif id(child) in several:
+                    self._names[id(child)] += 1
 
     def flush(self) -> None:
         """Write the rest."""
@@ -279,11 +280,12 @@ class _Writer:
 
     def emit(self, node: Node, number: int) -> None:
         """Write an inode and its data."""
-        size = node.size
+        size, links = node.size, self._names.get(id(node), 1)
         if node.kind == "file":
             body = self._bodies.body(node)
         elif node.children is not None:
-            body, size = self._directory(node, self._directories[id(node)])
+            directory = self._directories[id(node)]
+            (body, size), links = self._directory(node, directory), directory.links
         elif node.kind == "symlink":
             block = self._long_links.get(id(node))
             if block is None:
@@ -306,7 +308,7 @@ class _Writer:
             node.gid,
             node.mtime,
             node.mtime_ns,
-            node.links,
+            links,
         )
         data += xattrs
         if body.behind:
@@ -317,7 +319,7 @@ class _Writer:
         size, last, origin = 0, b"", self._origin
         children, dots = node.directory, {b".": node, b"..": directory.parent or node}
         for index, names in enumerate(directory.blocks):
-            targets = [dots.get(name) or children[name].node for name in names]
+            targets = [dots.get(name) or children[name] for name in names]
             last = dirent_block(
                 [(name, (node.place - origin) // SLOT, node.kind) for name, node in zip(names, targets, strict=True)]
             )

@@ -156,8 +156,8 @@ class _Writer:
         while todo:
             self.at = parent = todo.pop()
             fd = self._parents.fd(parent)
-            for name, entry in parent.directory.items():
-                self.at = node = entry.node
+            for name, node in parent.directory.items():
+                self.at = node
                 if node.xattrs:
                     # Raises the same error in every layout.
                     xattr_body(node.xattrs)
