@@ -35,6 +35,7 @@ from bootc_live.rootfs.layouts.erofs.writer import NO_ROOM, Body, Geometry, Room
 from bootc_live.rootfs.tree.follower import TarFollower, follow
 from bootc_live.rootfs.tree.merge import HINT, Merging, Warn, unsaid
 from bootc_live.rootfs.tree.node import Node, walk
+from bootc_live.rootfs.tree.read_ahead import HeldMembers, PackedMembers
 from bootc_live.system.files import full, no_space, space_for, write_at
 
 _PAGE = 4096
@@ -172,18 +173,19 @@ class _LayerReader:
 
     def __init__(self, tar: TarFollower, store: FileStore) -> None:
         self._tar, self._store = tar, store
-        self._found: list[tuple[Member, Stored | None]] = []
+        self._members = PackedMembers(HeldMembers())
+        self._files: list[Stored | None] = []
         self._error: Exception | None = None
 
-    def members(self) -> list[tuple[Member, Stored | None]]:
-        """Return all members with their stored data; raise ImageError and OutOfMemoryError."""
+    def members(self) -> Iterator[tuple[Member, Stored | None]]:
+        """Return all members with their stored data, once; raise ImageError and OutOfMemoryError."""
         if isinstance(self._error, ValueError):
             raise ImageError(f"it cannot be used: {self._error}", hint=HINT) from self._error
         if isinstance(self._error, OSError) and no_space(self._error):
             raise full(self._store.fd) from self._error
         if self._error is not None:
             raise self._error
-        return self._found
+        return zip(self._members, self._files, strict=True)
 
     def run(self) -> None:
         """Read the layer to its end, or until the tar is abandoned."""
@@ -191,8 +193,10 @@ class _LayerReader:
 
     def _store_files(self, members: Iterator[Member]) -> None:
         for member in members:
-            self._found.append((member, self._stored(member)))
+            self._members.add(member)
+            self._files.append(self._stored(member))
         self._store.flush()
+        self._members.end()
 
     def _stored(self, member: Member) -> Stored | None:
         self._tar.release(member.offset)
