@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 from bisect import bisect
 from collections.abc import Callable, Iterable, Iterator
@@ -57,7 +58,7 @@ class Data:
     def drop_garbage(self, files: Iterable[Node]) -> None:
         """Free all but the data of ``files`` and of those kept, such as files of lower layers that upper ones hide."""
         needed = _joined(_spans(files))
-        self._freed = needed[0][0] if needed else 0
+        self._freed = needed[0][0] // mmap.PAGESIZE * mmap.PAGESIZE if needed else 0
         for begin, end in _gaps(_joined(sorted([*self._kept, *needed])), 0, os.fstat(self._fd).st_size):
             self._punch(begin, end)
 
@@ -81,7 +82,8 @@ class Data:
                 raise ValueError("has data beyond the end of its layer")
             source += count
             start += count
-            free = min(source, needed)
+            # Only whole pages can be freed: the last one is left for the next time.
+            free = min(source, needed) // mmap.PAGESIZE * mmap.PAGESIZE
             if free - self._freed >= _BATCH:
                 for begin, end_of_gap in _gaps(self._kept, self._freed, free):
                     self._punch(begin, end_of_gap)
