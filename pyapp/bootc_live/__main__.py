@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import sys
 import threading
 import traceback
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bootc_live.base.advice import advise_at_desk
 from bootc_live.base.commands import words_of
@@ -17,9 +16,11 @@ from bootc_live.base.errors import BootcLiveError, ConfigError
 from bootc_live.base.output import append_message, discard_results, flush_results, print_details, print_message
 from bootc_live.base.redact import redact
 from bootc_live.base.signals import signal_name
-from bootc_live.cli.options.parser import parse_arguments
 from bootc_live.system.cleanup.guard import STOPPING_SIGNALS, EndedError, run_in_child, unshare_mounts
 from bootc_live.system.memory import share_heap
+
+if TYPE_CHECKING:
+    import argparse
 
 EXIT_FAILED = 1
 EXIT_INTERNAL = 70
@@ -32,53 +33,68 @@ def main(argv: list[str] | None = None) -> int:
 
     If a program that it was told to run fails, the code is the one of that.
     """
-    arguments = parse_arguments([*words_of(sys.argv[0]), *sys.argv[1:]] if argv is None else argv)
-    errors_to: str | None = getattr(arguments, "errors_to", None)
+    words = [*words_of(sys.argv[0]), *sys.argv[1:]] if argv is None else argv
+
+    def errors_to() -> str | None:
+        return getattr(_parsed(words), "errors_to", None)
 
     def start() -> int:
-        return run_in_child(lambda: _work(arguments, errors_to), last=argv is None)
+        return run_in_child(lambda: _work(words, errors_to), last=argv is None)
 
     try:
         return _reported(start, errors_to)
     except EndedError as ended:
-        _report(*(_INTERRUPTED if ended.number in STOPPING_SIGNALS else _killed(ended.number)), errors_to)
+        _report(*(_INTERRUPTED if ended.number in STOPPING_SIGNALS else _killed(ended.number)), errors_to())
         return EXIT_FAILED
 
 
-def _work(arguments: argparse.Namespace, errors_to: str | None) -> int:
+def _parsed(words: list[str]) -> argparse.Namespace:
+    # A late import: a parent that waits keeps what it loads in memory, and needs this only if the child was killed.
+    from bootc_live.cli.options.parser import parse_arguments
+
+    return parse_arguments(words)
+
+
+def _work(words: list[str], errors_to: Callable[[], str | None]) -> int:
     threading.excepthook = _thread_failed
     # Threads that receive or hash need the interpreter for moments only; one that computes must not keep it for 5 ms.
     sys.setswitchinterval(0.001)
     share_heap()
 
     def verb() -> int:
-        unshare_mounts()
-        with nullcontext() if arguments.verb == "boot" else advise_at_desk():
-            code: int = _verb(arguments.verb).main(arguments)
+        try:
+            arguments = _parsed(words)
+        except SystemExit as ended:
+            # The usage was wrong, or asked for.
+            code = int(ended.code or 0)
+        else:
+            unshare_mounts()
+            with nullcontext() if arguments.verb == "boot" else advise_at_desk():
+                code = _verb(arguments.verb).main(arguments)
         flush_results()
         return code
 
     return _reported(verb, errors_to)
 
 
-def _reported(work: Callable[[], int], errors_to: str | None) -> int:
+def _reported(work: Callable[[], int], errors_to: Callable[[], str | None]) -> int:
     """Return the exit code of some work; print its error."""
     try:
         return work()
     except BootcLiveError as error:
-        _report(error.message, error.hint, errors_to)
+        _report(error.message, error.hint, errors_to())
         return error.status
     except BrokenPipeError:
         discard_results()
         return EXIT_FAILED
     except (OSError, MemoryError) as error:
-        _report(*_os_error(error), errors_to)
+        _report(*_os_error(error), errors_to())
         return EXIT_FAILED
     except EndedError:
         raise
     except Exception as error:
         message = f"unexpected {type(error).__name__}: {redact(str(error))}"
-        _report(message, "this is a bug in bootc-live: report the lines below", errors_to)
+        _report(message, "this is a bug in bootc-live: report the lines below", errors_to())
         _print_traceback(error)
         return EXIT_INTERNAL
 

@@ -125,8 +125,8 @@ def test_files_can_be_read_back_once_their_layer_is_gone(compression: Compressio
 
     def read(root: Node, _image: VerifiedImage) -> bool:
         assert building.running is not None
-        for name, node in root.directory.items():
-            found[name.decode()] = building.running.content(node)
+        for name, below in root.directory.items():
+            found[name.decode()] = building.running.content(below)
         return False
 
     building.finishing = read

@@ -133,8 +133,6 @@ def test_a_file_that_cannot_be_written_hides_no_error(capfd: pytest.CaptureFixtu
 @pytest.mark.parametrize(
     "argv", [[], ["nosuch"], ["pivot"], ["pivot", "a", "--no-keep-old-root"], ["build", "--nosuch"]]
 )
-def test_wrong_usage_is_a_failure(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        main(argv)
-    assert ended.value.code == 2
-    assert "bootc-live" in capsys.readouterr().err
+def test_wrong_usage_is_a_failure(argv: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(argv) == 2
+    assert "bootc-live" in capfd.readouterr().err

@@ -98,7 +98,7 @@ def test_a_registry_does_load_it(zipapp: Path, where: Path) -> None:
 @pytest.mark.parametrize(("before", "status"), [("", -signal.SIGINT), ("trap '' INT; ", 3)], ids=["", "ignored"])
 def test_an_early_interrupt_ends_it_without_a_traceback(before: str, status: int, zipapp: Path, tmp_path: Path) -> None:
     """While modules are imported, of which this is one of the first."""
-    (tmp_path / "argparse.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nos._exit(3)\n")
+    (tmp_path / "traceback.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nos._exit(3)\n")
     argv = ["sh", "-c", f'{before}exec "$@"', "sh", sys.executable, str(zipapp), "--version"]
     environment = {"PATH": os.defpath, "PYTHONPATH": str(tmp_path)}
     done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False)

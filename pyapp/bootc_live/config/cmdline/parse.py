@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import cast
 
@@ -229,5 +228,8 @@ def _is_proxy(name: str) -> bool:
 
 
 def _nearest(name: str) -> str:
+    # A late import: few command lines are wrong.
+    import difflib
+
     near = difflib.get_close_matches(name, BY_NAME, n=1)
     return f"; did you mean '{near[0]}'?" if near else ""

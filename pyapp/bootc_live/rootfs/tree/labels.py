@@ -166,18 +166,18 @@ def _label(root: Node, lookup: Lookup) -> None:
     todo = [(b"", top.directory)]
     while todo:
         above, children = todo.pop()
-        for name, node in children.items():
-            path = above + name
+        for name, found in children.items():
+            path, node = above + name, found
             label = lookup(path or b"/", stat.S_IFMT(TYPES[node.kind][0]))
-            if id(node) in several:
+            if id(found) in several:
                 # Names of one file with different labels become names of two files with the same data.
-                known = twins.setdefault(id(node), {})
+                known = twins.setdefault(id(found), {})
                 if label not in known:
-                    known[label] = replace(node) if known else node
+                    known[label] = replace(found) if known else found
                 node = children[name] = known[label]
             # The kernel and setfiles also store the NUL.
-            found = NO_XATTRS if label is None else alone.setdefault(label, {_ATTRIBUTE: label + b"\0"})
+            labelled = NO_XATTRS if label is None else alone.setdefault(label, {_ATTRIBUTE: label + b"\0"})
             others = {key: value for key, value in node.xattrs.items() if key != _ATTRIBUTE}
-            node.xattrs = {**others, **found} if others else found
+            node.xattrs = {**others, **labelled} if others else labelled
             if node.children is not None:
                 todo.append((path + b"/", node.children))

@@ -105,7 +105,7 @@ class Metadata(NamedTuple):
 
 @dataclass(eq=False, slots=True)
 class _Directory:
-    """Names by block, the parent (None for the root), the first block of its own, the bytes inlined, and links to it."""
+    """Names by block, the parent (None for the root), the first block of its own, bytes inlined, and number of links."""
 
     blocks: list[list[bytes]]
     inline: int
