@@ -14,7 +14,7 @@ from bootc_live.base.log import Recorder
 from bootc_live.config.source_spec import SourceSpec
 from bootc_live.image.recipe import Fetched, IntoSink
 from bootc_live.landing.disk.boot_partition.interface import TRIES, BootLoader
-from bootc_live.landing.disk.deployments import Deployment, Deployments
+from bootc_live.landing.disk.deployments import Deployment, Deployments, PassedOver
 from bootc_live.landing.disk.first_etc import warn_if_unjudged
 from bootc_live.landing.disk.install import add_entry, install_loader, prepare, say_unverified
 from bootc_live.landing.disk.keys import keep_signing, kept_signing
@@ -129,5 +129,7 @@ def upgrade_on(run: DiskRun, machine: Machine, spec: SourceSpec, digest: str) ->
     except BootcLiveError:
         remove_unfinished(machine)
         raise
+    # Somebody has asked for it by name.
+    machine.disk.accept(PassedOver.LEFT, deployed.deployment.image)
     run.recorder.say(f"deployment {deployed.deployment.number} boots next")
     return deployed.deployment

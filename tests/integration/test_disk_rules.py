@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import stat
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -14,15 +13,13 @@ from typing import Final
 
 import pytest
 
-from tests.lib.archive_members import write_members
+from tests.lib.disk_fixtures import installed, numbers, run, upgrade
 from tests.lib.disk_machine import Machine, Next, booted, boots_next, disk_image, leftovers, machine
 from tests.lib.disks import loop, mounted, probed
 from tests.lib.disks import run as tool
-from tests.lib.docker_writer import Saved, docker_members
 from tests.lib.forked_program import ForkedProgram
 from tests.lib.oci_writer import write_archive
 from tests.lib.signing import Key
-from tests.lib.tar_writer import file, layer
 
 
 @pytest.fixture
@@ -30,29 +27,6 @@ def one(tmp_path: Path) -> Iterator[Machine]:
     """Empty file systems."""
     with machine(tmp_path) as made:
         yield made
-
-
-def run(program: ForkedProgram, one: Machine, *words: str | Path) -> str:
-    """Run a verb on a machine, and return what it printed."""
-    return program.run(*words, *one.options).good().stdout
-
-
-def upgrade(program: ForkedProgram, one: Machine, *numbers: int) -> None:
-    """Upgrade to images with these numbers."""
-    for number in numbers:
-        one.offer(disk_image(number))
-        run(program, one, "upgrade")
-
-
-def installed(program: ForkedProgram, one: Machine, *options: str) -> None:
-    """Install the image number 1."""
-    one.offer(disk_image(1))
-    program.run(*one.install, *options).good()
-
-
-def numbers(one: Machine) -> list[int]:
-    """Return the deployments that there are."""
-    return sorted(int(path.name) for path in one.deployments.iterdir() if path.name.isdigit())
 
 
 @dataclass(frozen=True)
@@ -187,7 +161,9 @@ ROLLBACKS: Final = (
     ),
     Rollback("a failed one only by its number", (("rollback", "--to", "4"),), (4,), FAILED, "bootc-live-5-4+3"),
     Rollback("after prune", (("prune", "--keep", "0"), ("rollback",)), (4, 3), GOOD),
-    Rollback("is undone by an upgrade", (("rollback",), ("upgrade",)), (3, 5), GOOD),
+    Rollback("is not undone by an upgrade", (("rollback",), ("upgrade",)), (3, 3), GOOD),
+    Rollback("is undone by another one", (("rollback",), ("rollback",), ("upgrade",)), (3, 4, 4), GOOD),
+    Rollback("back and forth", (("rollback",), ("rollback",), ("rollback",), ("upgrade",)), (3, 4, 3, 3), GOOD),
     Rollback("health ends the count", (("health",), ("rollback",), ("rollback",)), (4, 3, 4), (), "bootc-live-6-4"),
 )
 
@@ -213,113 +189,6 @@ def test_rollback_does_not_choose_a_failed_one(one: Machine, program: ForkedProg
     one.rename_entry("bootc-live-2-2+3", "bootc-live-2-2+0-3")
     program.run("rollback", *one.options).error("there is no other deployment to go back to")
     assert boots_next(one.disk, one.boot) == Next(1, 1)
-
-
-def test_upgrade_after_rollback(one: Machine, program: ForkedProgram) -> None:
-    installed(program, one)
-    upgrade(program, one, 2)
-    (one.deployments / "1/etc/mine").write_text("of the first\n")
-    run(program, one, "rollback")
-    before = set((one.store / "objects").glob("*/*"))
-    run(program, one, "upgrade")
-    assert boots_next(one.disk, one.boot) == Next(2, 3)
-    # /etc is that of the deployment that it was made from.
-    assert (one.deployments / "3/etc/mine").read_text() == "of the first\n"
-    assert set((one.store / "objects").glob("*/*")) == before
-
-
-def test_failed_image_is_not_tried_again(one: Machine, program: ForkedProgram) -> None:
-    installed(program, one)
-    upgrade(program, one, 2)
-    one.rename_entry("bootc-live-2-2+3", "bootc-live-2-2+0-3")
-    assert "has failed to boot" in run(program, one, "upgrade")
-    assert "has failed to boot" in run(program, one, "upgrade", "--check")
-    assert numbers(one) == [1, 2]
-    upgrade(program, one, 3)
-    run(program, one, "prune", "--keep", "0")
-    assert numbers(one) == [1, 3]
-    one.offer(disk_image(2))
-    assert "has failed to boot" in run(program, one, "upgrade")
-    # Whoever says so may have it.
-    run(program, one, "switch", one.source)
-    assert boots_next(one.disk, one.boot) == Next(2, 4)
-    run(program, one, "health")
-    upgrade(program, one, 5, 2)
-    assert boots_next(one.disk, one.boot) == Next(2, 6)
-
-
-def test_finalize(one: Machine, program: ForkedProgram, tmp_path: Path) -> None:
-    installed(program, one)
-    etc, made = one.deployments / "1/etc", one.deployments / "2/etc"
-    (etc / "early").write_text("before the upgrade\n")
-    with booted(1, one, tmp_path):
-        assert "nothing to do" in program.run("upgrade", "--finalize").good().stderr
-        one.offer(disk_image(2))
-        program.run("upgrade").good()
-        for text in ("one\n", "two\n"):
-            (etc / "late").write_text(text)
-            (etc / "early").unlink(missing_ok=True)
-            program.run("upgrade", "--finalize").good()
-            assert (made / "late").read_text() == text
-            assert not (made / "early").exists()
-            assert (made / "number").read_text() == "2\n"
-            assert stat.S_IMODE(made.stat().st_mode) == 0o751
-        assert leftovers(one.disk, one.boot) == []
-        assert boots_next(one.disk, one.boot) == Next(2, 2)
-        # It was started, and has its own /etc since.
-        one.rename_entry("bootc-live-2-2+3", "bootc-live-2-2+2-1")
-        (made / "own").write_text("of the second\n")
-        assert "nothing to do" in program.run("upgrade", "--finalize").good().stderr
-    with booted(2, one, tmp_path):
-        program.run("health").good()
-        program.run("rollback").good()
-        assert "nothing to do" in program.run("upgrade", "--finalize").good().stderr
-    assert (made / "own").read_text() == "of the second\n"
-    assert not (etc / "own").exists()
-
-
-def test_switch_keeps_the_settings(one: Machine, program: ForkedProgram, tmp_path: Path) -> None:
-    installed(program, one, "--karg", "quiet", "--karg", "console=ttyS0", "--state", "etc")
-    other = tmp_path / "other.oci"
-    one.offer(disk_image(2))
-    one.source.rename(other)
-    with booted(1, one, tmp_path):
-        program.run("switch", other).good()
-    lines = {path.stem: path.read_text() for path in (one.boot / "loader/entries").iterdir()}
-    options = [line for line in lines["bootc-live-2-2+3"].splitlines() if line.startswith("options ")]
-    assert " quiet console=ttyS0 root=bootc-live:deployment:UUID=" in options[0]
-    assert "bootc.disk.state=etc" in options[0]
-    # An argument for one boot is none of the machine's.
-    assert "once" not in "".join(lines.values())
-    # The new source is where newer images come from.
-    one.offer(disk_image(9))
-    assert "no change" in run(program, one, "upgrade", "--check")
-    status = json.loads(run(program, one, "status", "--json"))["disk"]
-    assert (status["source"], status["state"]) == (str(other), "etc")
-
-
-def test_docker_archives(one: Machine, program: ForkedProgram) -> None:
-    def offer(number: int) -> None:
-        image = Saved([made.tar for made in disk_image(number).layers])
-        write_members(one.source, docker_members("save", image))
-
-    offer(1)
-    program.run(*one.install).good()
-    offer(2)
-    assert program.run("upgrade", "--check", *one.options).status == 77
-    run(program, one, "upgrade")
-    assert boots_next(one.disk, one.boot) == Next(2, 2)
-    assert "no change" in run(program, one, "upgrade")
-
-
-def test_layer_that_is_there_is_not_written_again(one: Machine, program: ForkedProgram) -> None:
-    installed(program, one)
-    one.offer(disk_image(1, layer(file("usr/more", b"more " * 200))))
-    before = {path: path.stat().st_ino for path in (one.store / "objects").glob("*/*")}
-    run(program, one, "upgrade")
-    after = {path: path.stat().st_ino for path in (one.store / "objects").glob("*/*")}
-    assert before.items() < after.items()
-    assert len(after) == len(before) + 1
 
 
 @pytest.mark.parametrize("bootloader", ["systemd-boot", "grub"])
@@ -363,15 +232,3 @@ def test_a_disk_is_wiped_only_for_an_image_that_can_be_used(
     before = disk.read_bytes()[: 2**20]
     program.run("install", "to-disk", disk, "--wipe", *words).error(told)
     assert disk.read_bytes()[: 2**20] == before
-
-
-def test_nothing_calls_it_good(one: Machine, program: ForkedProgram) -> None:
-    """The boot loader would go back some time, so that has to be said."""
-    told = "the image has no bootc-live-health.service: after an upgrade, the boot loader goes back"
-    one.offer(disk_image(1))
-    assert told in program.run(*one.install).good().stderr
-    one.offer(disk_image(2))
-    assert told in program.run("upgrade", *one.options).good().stderr
-    unit = layer(file("usr/lib/systemd/system/bootc-live-health.service", b""))
-    one.offer(disk_image(3, unit))
-    assert "bootc-live-health.service" not in program.run("upgrade", *one.options).good().stderr

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.lib.disk_machine import Machine, Next, boots_next, disk_image, leftovers, machine
-from tests.lib.disks import run
+from tests.lib.disks import run as tool
 from tests.lib.forked_program import ForkedProgram
 
 
@@ -26,7 +26,7 @@ def ready(program: ForkedProgram, tmp_path_factory: pytest.TempPathFactory) -> I
         copied = directory / "copied"
         copied.mkdir()
         for top in (one.disk, one.boot):
-            run("cp", "-a", top, copied)
+            tool("cp", "-a", top, copied)
         yield one, copied
 
 
@@ -36,7 +36,7 @@ def one(ready: tuple[Machine, Path]) -> Machine:
     made, copied = ready
     made.clear()
     for top in (made.disk, made.boot):
-        run("cp", "-a", f"{copied / top.name}/.", top)
+        tool("cp", "-a", f"{copied / top.name}/.", top)
     made.offer(disk_image(2))
     return made
 
@@ -63,3 +63,26 @@ def unchanged(one: Machine, boots: Next = Next(1, 1)) -> Iterator[None]:  # noqa
         path for path in leftovers(one.disk, one.boot) if not re.search("/(objects|images|layers)/[^.]*", path)
     ] == []
     assert boots_next(one.disk, one.boot) == boots
+
+
+def run(program: ForkedProgram, one: Machine, *words: str | Path) -> str:
+    """Run a verb on a machine, and return what it printed."""
+    return program.run(*words, *one.options).good().stdout
+
+
+def upgrade(program: ForkedProgram, one: Machine, *numbers: int) -> None:
+    """Upgrade to images with these numbers."""
+    for number in numbers:
+        one.offer(disk_image(number))
+        run(program, one, "upgrade")
+
+
+def installed(program: ForkedProgram, one: Machine, *options: str) -> None:
+    """Install the image number 1."""
+    one.offer(disk_image(1))
+    program.run(*one.install, *options).good()
+
+
+def numbers(one: Machine) -> list[int]:
+    """Return the deployments that there are."""
+    return sorted(int(path.name) for path in one.deployments.iterdir() if path.name.isdigit())

@@ -12,6 +12,7 @@ from bootc_live.cli.disk.restart import restarting
 from bootc_live.config.source_spec import parse_source
 from bootc_live.disk import DiskRun, download_on, upgrade_on
 from bootc_live.image.candidate import newest
+from bootc_live.landing.disk.deployments import PassedOver
 from bootc_live.landing.disk.machine import Machine
 from bootc_live.landing.disk.upgrade import failed_images, finalize
 
@@ -62,7 +63,12 @@ def _no_upgrade(machine: Machine, digest: str) -> str:
     if default is not None and machine.disk.read(default.name.deployment).image == digest:
         return f"no change: {digest} boots next"
     if digest in failed_images(machine):
-        return f"no change: {digest} has failed to boot; another image, or bootc-live switch, ends that"
+        return f"no change: {digest} has failed to boot; a newer image is taken, and bootc-live switch takes this one"
+    if digest in machine.disk.passed_over(PassedOver.LEFT):
+        return (
+            f"no change: {digest} was left by a rollback; a newer image is taken, and bootc-live rollback or "
+            "bootc-live switch goes back to this one"
+        )
     if not machine.disk.all():
         raise LandingError("this machine has no deployment", hint="install one with: bootc-live install")
     return ""

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields
+from enum import StrEnum
 
 from bootc_live.base.errors import LandingError, OutOfMemoryError, RootfsError
 from bootc_live.base.numbers import bounded_integer
@@ -17,6 +18,13 @@ from bootc_live.system.files import no_space, sync_filesystem
 _FULL = "remove old deployments with bootc-live prune, or use a larger disk"
 _RECORD, _ETC, _PINNED = "deployment.json", "etc", "pinned"
 _NEW, _GONE = ".new", ".gone-"
+
+
+class PassedOver(StrEnum):
+    """Why an upgrade does not take an image, and the directory that has the digests of such images."""
+
+    FAILED = "failed"
+    LEFT = "left"
 
 
 @dataclass(frozen=True)
@@ -68,7 +76,7 @@ class Deployments:
         self.top = os.path.join(disk, "bootc-live")
         self.objects, self.images = os.path.join(self.top, "objects"), os.path.join(self.top, "images")
         self.var = os.path.join(disk, "var")
-        self._directory, self._failed = os.path.join(self.top, "deployments"), os.path.join(self.top, "failed")
+        self._directory = os.path.join(self.top, "deployments")
 
     def make(self) -> None:
         """Make the directories that are missing; raise OSError."""
@@ -152,22 +160,24 @@ class Deployments:
             with suppress(FileNotFoundError):
                 os.unlink(path)
 
-    def failed(self) -> set[str]:
-        """Return the digests of images that failed to boot, and whose deployments were removed then."""
+    def passed_over(self, why: PassedOver) -> set[str]:
+        """Return the digests of images that upgrades pass over for a reason, also of deployments that are gone."""
         with suppress(FileNotFoundError):
-            return set(os.listdir(self._failed))
+            return set(os.listdir(os.path.join(self.top, why)))
         return set()
 
-    def remember_failed(self, image: str, *, failed: bool) -> None:
-        """Remember the digest of an image that failed to boot, or forget it; raise OSError."""
-        path = os.path.join(self._failed, image)
-        if failed:
-            os.makedirs(self._failed, exist_ok=True)
-            with open(path, "ab"):
-                pass
-        else:
-            with suppress(FileNotFoundError):
-                os.unlink(path)
+    def pass_over(self, why: PassedOver, image: str) -> None:
+        """Let upgrades pass over the image with a digest, also after a power cut; raise OSError."""
+        directory = os.path.join(self.top, why)
+        os.makedirs(directory, exist_ok=True)
+        with open(os.path.join(directory, image), "ab"):
+            pass
+        sync_filesystem(directory)
+
+    def accept(self, why: PassedOver, image: str) -> None:
+        """Forget that upgrades pass over the image with a digest for a reason, if they do; raise OSError."""
+        with suppress(FileNotFoundError):
+            os.unlink(os.path.join(self.top, why, image))
 
     def remove(self, number: int) -> None:
         """Remove a deployment's directory; its objects are left to ``prune``. Raise OSError."""

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bootc_live.formats.boot_entry import Entry
+from bootc_live.landing.disk.deployments import PassedOver
 from bootc_live.landing.disk.machine import Machine
+
+_WORDS = ("booted", "boots_next", "pinned", "left_by_rollback")
 
 
 def machine_status(machine: Machine) -> dict[str, object]:
     """Return the deployments, newest first, with what each of them is; raise BootcLiveError."""
     entries = machine.entries()
     default = machine.loader.default(machine.boot)
+    left = machine.disk.passed_over(PassedOver.LEFT)
     rows = []
     for deployment in reversed(machine.disk.all()):
         entry = next((each for each in entries if each.name.deployment == deployment.number), None)
@@ -29,6 +33,7 @@ def machine_status(machine: Machine) -> dict[str, object]:
                 "booted": deployment.number == machine.booted,
                 "boots_next": default is not None and deployment.number == default.name.deployment,
                 "pinned": machine.disk.is_pinned(deployment.number),
+                "left_by_rollback": deployment.image in left,
                 "health": _health(entry),
             }
         )
@@ -51,7 +56,7 @@ def describe_machine(status: dict[str, object]) -> Iterator[str]:
     yield f"keeps     {status['state']}"
     rows = status["deployments"]
     for row in rows if isinstance(rows, list) else []:
-        words = [name.replace("_", " ") for name in ("booted", "boots_next", "pinned") if row[name]]
+        words = [name.replace("_", " ") for name in _WORDS if row[name]]
         yield f"{row['number']:<9} {row['image']}, {row['created']}, {', '.join([*words, str(row['health'])])}"
         yield f"          {row['source']}, signatures {row['signatures']}"
     damaged = status["damaged"]

@@ -9,7 +9,7 @@ from bootc_live.base.errors import LandingError
 from bootc_live.base.log import Recorder
 from bootc_live.formats.boot_entry import Entry
 from bootc_live.landing.disk.boot_partition.interface import TRIES, entry_of, next_order
-from bootc_live.landing.disk.deployments import Deployment
+from bootc_live.landing.disk.deployments import Deployment, PassedOver
 from bootc_live.landing.disk.machine import Machine
 from bootc_live.landing.disk.make import ImageTree
 from bootc_live.landing.disk.merge_etc import merged_etc
@@ -77,19 +77,24 @@ def finalize(machine: Machine, directory: str, recorder: Recorder) -> Deployment
 def failed_images(machine: Machine) -> set[str]:
     """Return the digests of the images that the boot loader has given up; raise BootcLiveError."""
     given_up = {entry.name.deployment for entry in machine.entries() if entry.name.left == 0} - {machine.booted}
-    return machine.disk.failed() | {each.image for each in machine.disk.all() if each.number in given_up}
+    return machine.disk.passed_over(PassedOver.FAILED) | {
+        each.image for each in machine.disk.all() if each.number in given_up
+    }
 
 
 def bless(machine: Machine) -> Deployment:
     """Call the running deployment good, and return it; raise BootcLiveError and OSError."""
     current = machine.current()
     machine.loader.bless(machine.boot, current.number)
-    machine.disk.remember_failed(current.image, failed=False)
+    machine.disk.accept(PassedOver.FAILED, current.image)
     return current
 
 
 def rollback(machine: Machine, number: int | None) -> Entry:
-    """Let another deployment boot next, counted again unless it is known to be good; raise LandingError."""
+    """Let another deployment boot next, counted again unless it is known to be good; raise LandingError, OSError.
+
+    Upgrades pass over the image that booted next until now, or a timer would undo this.
+    """
     entries = machine.entries()
     order = list(dict.fromkeys(entry.name.deployment for entry in entries))
     if number is None:
@@ -100,12 +105,16 @@ def rollback(machine: Machine, number: int | None) -> Entry:
                 "there is no other deployment to go back to that has not failed",
                 hint="bootc-live status lists them; name one with --to",
             )
-    machine.disk.read(number)
+    chosen = machine.disk.read(number)
     entry = entry_of(entries, number)
-    if number == order[0] and entry.name.left != 0:
-        return entry
-    tries = None if entry.name.left is None else TRIES
-    return machine.loader.promote(machine.boot, number, next_order(entries), tries)
+    if number != order[0] or entry.name.left == 0:
+        left = {each.image for each in machine.disk.all() if each.number == order[0]} - {chosen.image}
+        for image in left:
+            machine.disk.pass_over(PassedOver.LEFT, image)
+        tries = None if entry.name.left is None else TRIES
+        entry = machine.loader.promote(machine.boot, number, next_order(entries), tries)
+    machine.disk.accept(PassedOver.LEFT, chosen.image)
+    return entry
 
 
 def remove_unfinished(machine: Machine) -> None:
@@ -140,7 +149,7 @@ def prune_deployments(machine: Machine, keep: int) -> list[int]:
         if number in protected or number in newest or machine.disk.is_pinned(number):
             continue
         if deployment.image in failed:
-            machine.disk.remember_failed(deployment.image, failed=True)
+            machine.disk.pass_over(PassedOver.FAILED, deployment.image)
         # The boot entry first: nothing must boot what is not whole.
         machine.loader.remove(machine.boot, number)
         machine.disk.remove(number)
