@@ -15,7 +15,7 @@ from bootc_live.config.source_spec import SourceSpec
 from bootc_live.image.recipe import Fetched, IntoSink
 from bootc_live.landing.disk.boot_partition.interface import TRIES, BootLoader
 from bootc_live.landing.disk.deployments import Deployment, Deployments, PassedOver
-from bootc_live.landing.disk.first_etc import warn_if_unjudged
+from bootc_live.landing.disk.first_etc import is_judged
 from bootc_live.landing.disk.install import add_entry, install_loader, prepare, say_unverified
 from bootc_live.landing.disk.keys import keep_signing, kept_signing
 from bootc_live.landing.disk.machine import Machine, loader_of, locked
@@ -26,6 +26,7 @@ from bootc_live.landing.disk.storage.slots import Slot, free_slot, store_in_slot
 from bootc_live.landing.disk.upgrade import EtcMerge, remove_unfinished
 from bootc_live.pipeline import fetch
 from bootc_live.rootfs.boot_files.files import BootFile
+from bootc_live.rootfs.disk_units import ImageTree as UnitsOfImage
 from bootc_live.rootfs.layouts.composefs.layers import StoredLayers
 from bootc_live.rootfs.tree.read_ahead import ReadAhead, read_ahead
 from bootc_live.source.access import Access
@@ -64,6 +65,7 @@ def install_on(run: DiskRun, spec: SourceSpec, make_etc: MakeEtc, initrd: BootFi
     slot = next((Slot(*each) for each in run.slots.items()), None)
     with locked(run.disk):
         deployed = _deploy(run, spec, make_etc, slot, initrd)
+        _tries(run, deployed)
         with run.recorder.phase("boot", "writing the boot partition"):
             scratch = os.path.join(run.directory, "loader")
             os.mkdir(scratch)
@@ -84,6 +86,23 @@ def _deploy(
         deployed = deploy(fetched, headers, *places, put, make_etc=make_etc, initrd=initrd)
     say_unverified(deployed, run.recorder)
     return deployed
+
+
+def _tries(run: DiskRun, deployed: Deployed) -> int | None:
+    """Return how often the boot loader may start a new deployment before it is good; None with a warning if always.
+
+    It would go back from one that nothing calls good.
+    """
+    deployment = deployed.deployment
+    etc, cmdline = run.disk.etc(deployment.number), run.settings.cmdline(deployment)
+    tree = UnitsOfImage(deployed.tree.root, deployed.tree.image.path)
+    if is_judged(tree, etc, run.settings.loader, cmdline):
+        return TRIES
+    run.recorder.warn(
+        f"nothing calls deployments of {deployment.source!r} good, so the boot loader does not go back from them by "
+        "itself: bootc-live-health.service is missing in the image, or not enabled"
+    )
+    return None
 
 
 @contextmanager
@@ -122,10 +141,10 @@ def upgrade_on(run: DiskRun, machine: Machine, spec: SourceSpec, digest: str) ->
     run.access.pin = digest if ":" in digest else None
     slot = free_slot(machine) if run.settings.slots else None
     deployed = _deploy(run, spec, EtcMerge(machine, current, run.directory, run.recorder), slot)
-    warn_if_unjudged(deployed.tree)
+    tries = _tries(run, deployed)
     try:
         with run.recorder.phase("boot", "writing the boot partition"):
-            add_entry(run.loader, run.boot, deployed, run.settings, TRIES)
+            add_entry(run.loader, run.boot, deployed, run.settings, tries)
     except BootcLiveError:
         remove_unfinished(machine)
         raise

@@ -108,7 +108,7 @@ def test_finalize(one: Machine, program: ForkedProgram, tmp_path: Path) -> None:
         assert leftovers(one.disk, one.boot) == []
         assert boots_next(one.disk, one.boot) == Next(2, 2)
         # It was started, and has its own /etc since.
-        one.rename_entry("bootc-live-2-2+3", "bootc-live-2-2+2-1")
+        (made.parent / "started").touch()
         (made / "own").write_text("of the second\n")
         assert "nothing to do" in program.run("upgrade", "--finalize").good().stderr
     with booted(2, one, tmp_path):
@@ -163,13 +163,22 @@ def test_layer_that_is_there_is_not_written_again(one: Machine, program: ForkedP
     assert len(after) == len(before) + 1
 
 
-def test_nothing_calls_it_good(one: Machine, program: ForkedProgram) -> None:
-    """The boot loader would go back some time, so that has to be said."""
-    told = "the image has no bootc-live-health.service: after an upgrade, the boot loader goes back"
+def test_not_counted(one: Machine, program: ForkedProgram, tmp_path: Path) -> None:
+    """What is not counted keeps what is changed in /etc until it is started, and can be left and chosen again."""
+    told = "so the boot loader does not go back from them by itself: bootc-live-health.service is missing"
     one.offer(disk_image(1))
+    assert told not in program.run(*one.install).good().stderr
+    one.clear()
+    one.offer(disk_image(1, judge=""))
     assert told in program.run(*one.install).good().stderr
-    one.offer(disk_image(2))
-    assert told in program.run("upgrade", *one.options).good().stderr
-    unit = layer(file("usr/lib/systemd/system/bootc-live-health.service", b""))
-    one.offer(disk_image(3, unit))
-    assert "bootc-live-health.service" not in program.run("upgrade", *one.options).good().stderr
+    with booted(1, one, tmp_path):
+        one.offer(disk_image(2, judge=""))
+        assert told in program.run("upgrade").good().stderr
+        (one.deployments / "1/etc/late").write_text("late\n")
+        program.run("upgrade", "--finalize").good()
+    assert (one.deployments / "2/etc/late").read_text() == "late\n"
+    with booted(2, one, tmp_path):
+        program.run("rollback").good()
+        assert "nothing to do" in program.run("upgrade", "--finalize").good().stderr
+        program.run("rollback").good()
+    assert one.entries == ["bootc-live-3-1", "bootc-live-4-2"]

@@ -29,15 +29,21 @@ _ENTRY: Final = re.compile(r"bootc-live-(\d+)-(\d+)(?:\+(\d+)(?:-(\d+))?)?")
 _ROOT: Final = re.compile(r"root=bootc-live:deployment:(UUID=[^: ]+):(\d+)@([0-9a-f]{64})")
 # What every image has, and what is too large to be inlined.
 SHARED: Final = b"in all images " * 3000
+# Without it, no boot loader counts.
+JUDGE: Final = "usr/lib/systemd/system/bootc-live-health.service"
 
 
-def disk_image(number: int, *more: bytes, shared: bytes = SHARED) -> Image:
-    """An image that can boot from a disk; the kernel, a file of /etc and one of /usr are those of its number."""
+def disk_image(number: int, *more: bytes, shared: bytes = SHARED, judge: str = JUDGE) -> Image:
+    """An image that can boot from a disk; the kernel, a file of /etc and one of /usr are those of its number.
+
+    `judge` is the unit that would call it good, if any.
+    """
+    units = [directory("usr/lib/systemd/system/"), file(judge, "[Service]\n")] if judge else []
     loader = "usr/lib/systemd/boot/efi/"
     parents = [directory("/".join(loader.split("/")[:depth]) + "/") for depth in range(1, 6)]
     tars = (
         BASE,
-        layer(*parents, file(f"{loader}systemd-bootx64.efi", LOADER), file("usr/shared", shared)),
+        layer(*parents, file(f"{loader}systemd-bootx64.efi", LOADER), file("usr/shared", shared), *units),
         kernel_layer(kernel=kernel(number)),
         layer(file("usr/number", b"%d\n" % number * 300), file("etc/number", f"{number}\n")),
         *more,
@@ -197,6 +203,7 @@ def booted(number: int, of: Machine, directory: Path) -> Iterator[None]:
     """Let this mount namespace's kernel command line be that of a deployment: the program takes it for booted."""
     record = json.loads((of.deployments / str(number) / "deployment.json").read_text())
     settings = json.loads((of.store / "machine.json").read_text())
+    (of.deployments / str(number) / "started").touch()
     line = directory / "cmdline"
     line.write_text(f"quiet root=bootc-live:deployment:{settings['root']}:{number}@{record['root']} once=1\n")
     run("mount", "--bind", line, "/proc/cmdline")

@@ -16,6 +16,7 @@ from bootc_live.landing.disk.boot_partition.type1 import SystemdBoot
 from bootc_live.landing.disk.deployments import Deployment, Deployments
 from bootc_live.landing.disk.storage.slots import wrong_in_slot
 from tests.lib.boot_images import kernel_layer
+from tests.lib.disk_machine import JUDGE
 from tests.lib.disks import loop, mounted, run
 from tests.lib.oci_writer import Image, Layer, write_archive
 from tests.lib.partitions import kernel_partitions
@@ -37,7 +38,7 @@ def slot_archive(path: Path, number: int, *more: bytes) -> Path:
     """An archive of an image that can boot from a disk; its kernel, /etc/number and /usr/number tell which it is."""
     tars = (
         BASE,
-        layer(*_PARENTS, file(f"{_LOADER}systemd-bootx64.efi", b"a boot loader " * 300)),
+        layer(*_PARENTS, file(f"{_LOADER}systemd-bootx64.efi", b"a boot loader " * 300), file(JUDGE, "[Service]\n")),
         kernel_layer(kernel=kernel(number)),
         layer(file("usr/number", b"%d\n" % number * 3000), file("etc/number", f"{number}\n")),
         *more,

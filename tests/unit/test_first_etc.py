@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -12,8 +13,11 @@ import pytest
 
 from bootc_live.base.errors import ConfigError
 from bootc_live.base.log import Recorder
-from bootc_live.landing.disk.first_etc import Identity, read_identity
+from bootc_live.landing.disk.first_etc import Identity, is_judged, read_identity
 from bootc_live.landing.disk.make import ImageTree
+from bootc_live.rootfs.disk_units import ImageTree as UnitsOfImage
+from tests.lib.tar_writer import file, symlink
+from tests.unit.merging import data_file, merged
 
 
 class Image:
@@ -108,3 +112,64 @@ def test_links_do_not_lead_out(tmp_path: Path) -> None:
 def test_mistakes(name: str | None, keys: str | None, credentials: str | None, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         read_identity(name, keys, credentials)
+
+
+JUDGE, BLESS = "bootc-live-health.service", "systemd-bless-boot"
+SYSTEM, ETC = "usr/lib/systemd/system", "systemd/system"
+WANTS = f"multi-user.target.wants/{JUDGE}"
+UNIT = file(f"{SYSTEM}/{JUDGE}", "[Service]\n")
+GENERATOR = file(f"usr/lib/systemd/system-generators/{BLESS}-generator", "x")
+OWN = (file(f"{SYSTEM}/{BLESS}.service", "[Service]\n"), GENERATOR)
+ENABLED = {f"{ETC}/{WANTS}": f"link:/{SYSTEM}/{JUDGE}"}
+FSTAB = {"fstab": "# /boot\nUUID=1-2 /efi vfat defaults 0 2\n"}
+
+
+@dataclass(frozen=True)
+class Judged:
+    """An image's members and a machine's /etc, whose files are text or links; and whether a boot is called good."""
+
+    name: str
+    image: tuple[bytes, ...]
+    etc: dict[str, str]
+    judged: bool
+    loader: str = "systemd-boot"
+    cmdline: str = "quiet"
+
+
+JUDGES = (
+    Judged("nothing", (), {}, judged=False),
+    Judged("enabled", (UNIT,), ENABLED, judged=True),
+    Judged("gone in the image", (), ENABLED, judged=False),
+    Judged("not enabled", (UNIT,), {}, judged=False),
+    Judged("enabled by the image", (UNIT, symlink(f"{SYSTEM}/{WANTS}", f"../{JUDGE}")), {}, judged=True),
+    Judged("enabled in the image's /etc alone", (UNIT, symlink(f"etc/{ETC}/{WANTS}", "x")), {}, judged=False),
+    Judged("enabled in ostree's /usr/etc alone", (UNIT, symlink(f"usr/etc/{ETC}/{WANTS}", "x")), {}, judged=False),
+    Judged("the machine's own unit", (), {**ENABLED, f"{ETC}/{JUDGE}": "[Service]\n"}, judged=True),
+    Judged("masked", (UNIT,), {**ENABLED, f"{ETC}/{JUDGE}": "link:/dev/null"}, judged=False),
+    Judged("masked by an argument", (UNIT,), ENABLED, False, cmdline=f"quiet systemd.mask={JUDGE}"),
+    Judged("enabled by the first boot", (UNIT,), {"machine-id": "uninitialized\n"}, judged=True),
+    Judged("with GRUB", (UNIT,), ENABLED, True, "grub"),
+    Judged("systemd's, which finds the boot partition", OWN, FSTAB, judged=True),
+    Judged("systemd's, with UKIs", OWN, FSTAB, True, "uki"),
+    Judged("systemd's, which does not know GRUB", OWN, FSTAB, False, "grub"),
+    Judged("systemd's, which finds no boot partition", OWN, {"fstab": "# /boot\n#x /efi\nx /srv ext4\n"}, judged=False),
+    Judged("systemd's, which nothing starts", OWN[:1], FSTAB, judged=False),
+    Judged("systemd's, which is not there", OWN[1:], FSTAB, judged=False),
+    Judged("systemd's, masked", OWN, {**FSTAB, f"{ETC}/{BLESS}.service": "link:/dev/null"}, judged=False),
+    Judged("systemd's, masked by an argument", OWN, FSTAB, False, cmdline=f"systemd.mask={BLESS}.service"),
+)
+
+
+@pytest.mark.parametrize("row", JUDGES, ids=[row.name for row in JUDGES])
+def test_judged(row: Judged, tmp_path: Path) -> None:
+    etc = tmp_path / "etc"
+    for name, content in {"machine-id": "0123456789abcdef0123456789abcdef\n", **row.etc}.items():
+        path = etc / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if content.startswith("link:"):
+            path.symlink_to(content.removeprefix("link:"))
+        else:
+            path.write_text(content)
+    (tmp_path / "data").write_bytes(data_file(row.image))
+    image = UnitsOfImage(merged(row.image), str(tmp_path / "data"))
+    assert is_judged(image, str(etc), row.loader, row.cmdline) == row.judged

@@ -59,10 +59,16 @@ MASK: Final = "/dev/null"
 
 
 def enabled_disk_units(tree: UnitTree, masked: Iterable[str] = ()) -> list[DiskUnit]:
-    """Return the units of the table that will be started in a tree, and that neither it nor ``masked`` masks.
+    """Return the units of the table that will be started in a tree: see ``enabled_units``."""
+    enabled = enabled_units(tree, masked)
+    return [unit for unit in DISK_UNITS if unit.name in enabled]
 
-    Another unit wants them, or the first boot enables them by presets (systemd.preset(5)). The first directory that has
-    a name counts, as in systemd.
+
+def enabled_units(tree: UnitTree, masked: Iterable[str] = ()) -> set[str]:
+    """Return the units that will be started in a tree, and that neither it nor ``masked`` masks.
+
+    Another unit wants them, or the first boot enables them by presets (systemd.preset(5)): of these, only those that
+    have an [Install] section really. The first directory that has a name counts, as in systemd.
     """
     units: dict[str, str] = {}
     asked: dict[tuple[str, str], str] = {}
@@ -75,10 +81,9 @@ def enabled_disk_units(tree: UnitTree, masked: Iterable[str] = ()) -> list[DiskU
     wanted = {unit for (_, unit), leads in asked.items() if leads != MASK}
     if _is_first_boot(tree):
         rules = _presets(tree)
-        # All of the table have an [Install] section.
         wanted |= {unit for unit in units if _is_preset(unit, rules)}
     hidden = {name for name, target in units.items() if target == MASK}.union(masked)
-    return [unit for unit in DISK_UNITS if unit.name in wanted - hidden]
+    return wanted - hidden
 
 
 def _is_first_boot(tree: UnitTree) -> bool:

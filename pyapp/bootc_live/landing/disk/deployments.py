@@ -16,7 +16,7 @@ from bootc_live.system.cleanup.directories import remove_entries, remove_tree
 from bootc_live.system.files import no_space, sync_filesystem
 
 _FULL = "remove old deployments with bootc-live prune, or use a larger disk"
-_RECORD, _ETC, _PINNED = "deployment.json", "etc", "pinned"
+_RECORD, _ETC, _PINNED, _STARTED = "deployment.json", "etc", "pinned", "started"
 _NEW, _GONE = ".new", ".gone-"
 
 
@@ -159,6 +159,15 @@ class Deployments:
         else:
             with suppress(FileNotFoundError):
                 os.unlink(path)
+
+    def is_started(self, number: int) -> bool:
+        """Return whether a deployment was booted at least once: its /etc is its own since."""
+        return os.path.exists(os.path.join(self._directory, str(number), _STARTED))
+
+    def start(self, number: int) -> None:
+        """Remember that a deployment was booted; raise OSError."""
+        with open(os.path.join(self._directory, str(number), _STARTED), "ab"):
+            pass
 
     def passed_over(self, why: PassedOver) -> set[str]:
         """Return the digests of images that upgrades pass over for a reason, also of deployments that are gone."""

@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 
 from bootc_live.base.errors import ConfigError, ImageError
 from bootc_live.base.paths import directory_below, resolve_below
+from bootc_live.config.cmdline.tokens import split_cmdline
 from bootc_live.landing.disk.make import ImageTree, image_etc
+from bootc_live.rootfs.disk_units import MASK, DirectoryTree, UnitTree, enabled_units, masked_by
 
 # sshd_config(5): the root of the image may be read-only, and with it /root.
 _SSH = b"AuthorizedKeysFile .ssh/authorized_keys /etc/ssh/authorized_keys.d/%u\n"
@@ -22,6 +24,8 @@ _MOST = 2**20
 
 _TARGET, _TIMER = "bootc-live-health.target", "bootc-live-update.timer"
 _JUDGE = "bootc-live-health.service"
+# systemd's, and where it looks for the boot partition.
+_BLESS, _BOOT = "systemd-bless-boot", ("/efi", "/boot", "/boot/efi")
 # What their [Install] sections say: without them, a boot loader goes back from what nobody has called good.
 LINKS = {
     _JUDGE: "multi-user.target.wants",
@@ -118,13 +122,46 @@ def _read(option: str, path: str) -> bytes:
     return content
 
 
-def warn_if_unjudged(tree: ImageTree) -> None:
-    """Warn if nothing in an image calls it good: the boot loader goes back from it then."""
-    if not any(tree.has(f"{place}/{_JUDGE}") for place in _PLACES):
-        tree.recorder.warn(
-            f"the image has no {_JUDGE}: after an upgrade, the boot loader goes back at the fourth start, unless "
-            "somebody runs bootc-live health"
-        )
+@dataclass(frozen=True)
+class _Units:
+    """The units of a deployment, whose /etc is not the image's: a ``UnitTree``."""
+
+    image: UnitTree
+    etc: DirectoryTree
+
+    def listing(self, directory: str) -> Mapping[str, str]:
+        top, _, below = directory.partition("/")
+        if top == "etc":
+            return self.etc.listing(below)
+        # Images of ostree have their /etc there, which is none of a running system.
+        return {} if directory.startswith("usr/etc/") else self.image.listing(directory)
+
+    def content(self, path: str) -> str:
+        top, _, below = path.partition("/")
+        return self.etc.content(below) if top == "etc" else self.image.content(path)
+
+
+def is_judged(image: UnitTree, etc: str, loader: str, cmdline: str) -> bool:
+    """Return whether something in a deployment, an image whose /etc is at a path, will call it good when it runs.
+
+    That is bootc-live-health.service, if it is enabled, or systemd's own judge with the boot loaders that it knows. A
+    generator starts that, and it finds the boot partition only where fstab(5) mounts it.
+    """
+    units = _Units(image, DirectoryTree(etc))
+    masked = masked_by(split_cmdline(cmdline))
+    there: dict[str, str] = {}
+    for place in _PLACES:
+        there = {**units.listing(place), **there}
+    if _JUDGE in there and _JUDGE in enabled_units(units, masked):
+        return True
+    mounts = [line.partition("#")[0].split() for line in units.content("etc/fstab").splitlines()]
+    return (
+        loader != "grub"
+        and f"{_BLESS}-generator" in units.listing("usr/lib/systemd/system-generators")
+        and there.get(f"{_BLESS}.service", MASK) != MASK
+        and f"{_BLESS}.service" not in masked
+        and any(words[1:2] == [place] for words in mounts for place in _BOOT)
+    )
 
 
 def _enable_units(tree: ImageTree, etc: str, wishes: UnitWishes) -> None:
@@ -140,7 +177,6 @@ def _enable_units(tree: ImageTree, etc: str, wishes: UnitWishes) -> None:
     ):
         if asked and unit not in found:
             raise ImageError(f"{tree.image.resolved.source_text!r} has no {unit}, which {option} needs", hint=_COPY)
-    warn_if_unjudged(tree)
     if not found:
         return
     for unit, place in found.items():

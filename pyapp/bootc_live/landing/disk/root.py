@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 from bootc_live import __version__
 from bootc_live.base.errors import LandingError, RunError
@@ -111,6 +111,9 @@ def deployed_root(
         verity = config.disk_verity or bool(deployment.slot)
         stack.enter_context(mounted_deployment(disk, deployment, spec.digest, root, verity=verity))
         _writable(stack, root, disk, spec.number, config, directory, recorder)
+        # A disk with errors may be read-only: that is no reason not to boot.
+        with suppress(OSError):
+            disk.start(spec.number)
         yield MountedRoot(root, deployment.source), deployment
 
 

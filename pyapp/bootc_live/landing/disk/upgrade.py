@@ -57,9 +57,7 @@ def finalize(machine: Machine, directory: str, recorder: Recorder) -> Deployment
     BootcLiveError and OSError.
     """
     default = machine.loader.default(machine.boot)
-    current = machine.current()
-    new = default is not None and default.name.left is not None and not default.name.done
-    if default is None or not new or default.name.deployment == current.number:
+    if default is None or machine.disk.is_started(default.name.deployment):
         return None
     following = machine.disk.read(default.name.deployment)
     etc = machine.disk.etc(following.number)
@@ -67,7 +65,7 @@ def finalize(machine: Machine, directory: str, recorder: Recorder) -> Deployment
     os.mkdir(root, 0o700)
     machine.disk.tidy()
     with mounted_deployment(machine.disk, following, following.root, root, verity=False):
-        EtcMerge(machine, current, directory, recorder).merge(os.path.join(root, "etc"), made)
+        EtcMerge(machine, machine.current(), directory, recorder).merge(os.path.join(root, "etc"), made)
     sync_filesystem(os.path.dirname(etc))
     exchange(made, etc)
     machine.disk.tidy()

@@ -109,7 +109,8 @@ def free_slot(machine: Machine) -> Slot:
                 f"deployment {number} is the only one known to be good, and the next one needs its slot",
                 hint=f"call deployment {current.number} good with bootc-live health, if it is",
             )
-        if number in good and default is not None and default.name.deployment == number:
+        started = machine.disk.is_started(number)
+        if number in good and started and default is not None and default.name.deployment == number:
             raise LandingError(
                 f"deployment {number} boots next, and another one needs its slot", hint="restart, then upgrade"
             )
