@@ -20,7 +20,7 @@ from bootc_live.landing.disk.install import add_entry, install_loader, prepare, 
 from bootc_live.landing.disk.keys import keep_signing, kept_signing
 from bootc_live.landing.disk.machine import Machine, loader_of, locked
 from bootc_live.landing.disk.make import Deployed, MakeEtc, Store, deploy, store
-from bootc_live.landing.disk.settings import Settings, write_settings
+from bootc_live.landing.disk.settings import Settings, changed_settings, new_settings
 from bootc_live.landing.disk.storage.objects import store_in_objects
 from bootc_live.landing.disk.storage.slots import Slot, free_slot, store_in_slot
 from bootc_live.landing.disk.upgrade import EtcMerge, remove_unfinished
@@ -70,10 +70,10 @@ def install_on(run: DiskRun, spec: SourceSpec, make_etc: MakeEtc, initrd: BootFi
             scratch = os.path.join(run.directory, "loader")
             os.mkdir(scratch)
             install_loader(run.loader, deployed.tree, run.boot, scratch)
-            add_entry(run.loader, run.boot, deployed, run.settings, tries=None)
-        if run.signing is not None and run.keep_key:
-            keep_signing(run.disk, run.signing)
-        write_settings(run.disk, run.settings)
+            if run.signing is not None and run.keep_key:
+                keep_signing(run.disk, run.signing)
+            with new_settings(run.disk, run.settings):
+                add_entry(run.loader, run.boot, deployed, run.settings, tries=None)
     run.recorder.say(f"deployment {deployed.deployment.number} boots next")
     return deployed.deployment
 
@@ -135,15 +135,20 @@ def download_on(run: DiskRun, spec: SourceSpec, digest: str) -> None:
 
 
 def upgrade_on(run: DiskRun, machine: Machine, spec: SourceSpec, digest: str) -> Deployment:
-    """Add the image with a digest as the deployment that boots next; raise BootcLiveError."""
+    """Add the image with a digest as the deployment that boots next, of the settings of the run; raise BootcLiveError.
+
+    These become the machine's before anything of the new source boots.
+    """
     current = machine.current()
     remove_unfinished(machine)
     run.access.pin = digest if ":" in digest else None
     slot = free_slot(machine) if run.settings.slots else None
     deployed = _deploy(run, spec, EtcMerge(machine, current, run.directory, run.recorder), slot)
     tries = _tries(run, deployed)
+    settled = changed_settings(run.disk, run.settings)
     try:
-        with run.recorder.phase("boot", "writing the boot partition"):
+        # After a power cut between the two, the machine boots what it did, and an upgrade takes the new source's image.
+        with run.recorder.phase("boot", "writing the boot partition"), settled:
             add_entry(run.loader, run.boot, deployed, run.settings, tries)
     except BootcLiveError:
         remove_unfinished(machine)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 import shutil
@@ -17,6 +18,7 @@ from bootc_live.system.files import sync_filesystem
 from tests.lib.disk_machine import Machine, Next, booted, boots_next, disk_image, leftovers, machine
 from tests.lib.disks import loop, mounted, run
 from tests.lib.forked_program import ForkedProgram
+from tests.lib.oci_writer import write_archive
 
 SEED: Final = random.randrange(2**32)
 # Kills at random steps, of each verb.
@@ -44,6 +46,11 @@ def _on(*words: str) -> Callable[[Machine], tuple[str | Path, ...]]:
     return lambda one: (*words, *one.options)
 
 
+def _beside(one: Machine) -> Path:
+    """What a machine is switched to."""
+    return one.source.with_name("beside.oci")
+
+
 OBJECTS: Final = (r"os.rename .*/objects/", r"os.rename .*/images/", r"os.rename .*/layers/")
 DEPLOYMENT: Final = (
     r"os.mkdir .*/deployments/\.new$",
@@ -69,10 +76,10 @@ VERBS: Final = (
     ),
     Verb(
         "switch",
-        lambda one: ("switch", one.source, *one.options),
+        lambda one: ("switch", _beside(one), *one.options),
         (FIRST, SECOND),
-        (("install",), ("offer",)),
-        (*OBJECTS, *DEPLOYMENT, *ENTRY, *SETTINGS),
+        (("install",), ("beside",)),
+        (*OBJECTS, *DEPLOYMENT, "libc_call renameat2", *ENTRY),
     ),
     Verb(
         "finalize",
@@ -130,6 +137,7 @@ class Ground:
         steps: dict[str, Callable[[], object]] = {
             "install": lambda: self.program.run(*one.install).good(),
             "offer": lambda: one.offer(disk_image(NEW)),
+            "beside": lambda: write_archive(_beside(one), disk_image(NEW)),
             "other": lambda: one.offer(disk_image(OTHER)),
             "edit": lambda: (one.deployments / "1/etc/edited").write_text("here\n"),
         }
@@ -210,6 +218,8 @@ def _check(one: Machine, verb: Verb, told: str) -> None:
     except (AssertionError, OSError, ValueError) as error:
         raise AssertionError(f"{told}: what boots next is not whole: {error}") from error
     assert found in verb.nexts, told
+    if verb.name == "switch" and found == SECOND:
+        assert json.loads((one.store / "machine.json").read_text())["source"] == str(_beside(one)), told
 
 
 def _again(program: ForkedProgram, one: Machine, verb: Verb, told: str) -> None:

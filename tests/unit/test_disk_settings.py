@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
+
+import pytest
 
 from bootc_live.config.cmdline.tokens import split_cmdline
 from bootc_live.config.host.trust import TrustFiles
 from bootc_live.landing.disk.deployments import Deployment, Deployments
-from bootc_live.landing.disk.settings import Settings, read_settings, write_settings
+from bootc_live.landing.disk.settings import Settings, changed_settings, has_settings, new_settings, read_settings
 
 ROOT = "ab" * 32
 SETTINGS = Settings(source="docker://registry.example/os", root="UUID=1", boot="PARTUUID=2", loader="grub")
@@ -32,5 +36,23 @@ def test_settings_are_read_as_written(tmp_path: Path) -> None:
     disk.make()
     written = replace(SETTINGS, arguments=("quiet",), slots=("a", "b"), trust=TrustFiles("/p", ("/k",), {"/k": "x"}))
     for settings in (written, SETTINGS):
-        write_settings(disk, settings)
+        with new_settings(disk, settings):
+            assert read_settings(disk) == written if has_settings(disk) else settings is written
         assert read_settings(disk) == settings
+    with changed_settings(disk, written):
+        assert read_settings(disk) == written
+    assert read_settings(disk) == written
+
+
+@pytest.mark.parametrize("change", [new_settings, changed_settings])
+def test_settings_stay_if_something_fails(
+    change: Callable[[Deployments, Settings], AbstractContextManager[None]], tmp_path: Path
+) -> None:
+    disk = Deployments(str(tmp_path))
+    disk.make()
+    with new_settings(disk, SETTINGS):
+        pass
+    with pytest.raises(KeyboardInterrupt), change(disk, replace(SETTINGS, source="other")):
+        raise KeyboardInterrupt
+    assert read_settings(disk) == SETTINGS
+    assert [path.name for path in Path(disk.top).glob("machine*")] == ["machine.json"]

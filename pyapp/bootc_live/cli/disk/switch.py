@@ -14,7 +14,6 @@ from bootc_live.config.host.trust import trust_files
 from bootc_live.config.source_spec import written
 from bootc_live.disk import DiskRun, upgrade_on
 from bootc_live.image.candidate import newest
-from bootc_live.landing.disk.settings import write_settings
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -35,7 +34,6 @@ def main(arguments: argparse.Namespace) -> int:
             fixed, digest = newest(spec, access, recorder)
             run = DiskRun(machine.disk, machine.boot, settings, access, directory, recorder)
             deployment = upgrade_on(run, machine, fixed, digest)
-            write_settings(machine.disk, settings)
             restart.prepare(machine)
         if arguments.json:
             print_json({"image": digest, "deployment": deployment.number, "fetched": access.traffic.total})

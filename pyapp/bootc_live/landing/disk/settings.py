@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields
 
 from bootc_live.base.errors import LandingError
@@ -15,10 +16,10 @@ from bootc_live.config.host.trust import TrustFiles
 from bootc_live.config.model import DiskState
 from bootc_live.config.source_spec import ROOT_PREFIX
 from bootc_live.landing.disk.deployments import Deployment, Deployments, disk_errors
-from bootc_live.system.files import sync_filesystem
+from bootc_live.system.files import exchange, sync_filesystem
 
 LOADERS = ("systemd-boot", "uki", "grub")
-_FILE = "machine.json"
+_FILE, _SETTINGS = "machine.json", "the machine's settings"
 # What does not start has to reboot: only the boot loader counts tries. Initramfs, kernel and systemd would wait for a
 # person instead.
 _REBOOT = (
@@ -97,17 +98,65 @@ def has_settings(disk: Deployments) -> bool:
     return os.path.lexists(os.path.join(disk.top, _FILE))
 
 
-def write_settings(disk: Deployments, settings: Settings) -> None:
-    """Replace the settings of a disk, wholly or not at all; raise RootfsError."""
+@contextmanager
+def new_settings(disk: Deployments, settings: Settings) -> Iterator[None]:
+    """Write the settings of a disk, which come into force with the end of the block; raise RootfsError.
+
+    Before the block, all is done that needs space.
+    """
+    path = _write_new(disk, settings)
+    try:
+        yield
+        with disk_errors(_SETTINGS):
+            os.rename(f"{path}.new", path)
+            sync_filesystem(disk.top)
+    finally:
+        _remove_new(path)
+
+
+@contextmanager
+def changed_settings(disk: Deployments, settings: Settings) -> Iterator[None]:
+    """Replace the settings of a disk for the block and from then on; if it fails, the old ones are back.
+
+    A power cut in the block leaves the new ones. Raise RootfsError and LandingError.
+    """
+    if read_settings(disk) == settings:
+        _remove_new(os.path.join(disk.top, _FILE))
+        yield
+        return
+    path = _write_new(disk, settings)
+    try:
+        with disk_errors(_SETTINGS):
+            exchange(f"{path}.new", path)
+        try:
+            yield
+        except BaseException:
+            # If that fails as well, it is as after a power cut.
+            with suppress(OSError):
+                exchange(f"{path}.new", path)
+            raise
+    finally:
+        _remove_new(path)
+
+
+def _write_new(disk: Deployments, settings: Settings) -> str:
+    """Write settings beside those of a disk, and return the path of these."""
     path = os.path.join(disk.top, _FILE)
-    with disk_errors("the machine's settings"):
+    with disk_errors(_SETTINGS):
         # Of a run that a power cut ended.
-        with suppress(FileNotFoundError):
-            os.unlink(f"{path}.new")
+        _remove_new(path)
         # The source may have a password.
         fd = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with open(fd, "w", encoding="utf-8") as file:
-            file.write(f"{format_json(asdict(settings))}\n")
-        sync_filesystem(disk.top)
-        os.rename(f"{path}.new", path)
-        sync_filesystem(disk.top)
+        try:
+            with open(fd, "w", encoding="utf-8") as file:
+                file.write(f"{format_json(asdict(settings))}\n")
+            sync_filesystem(disk.top)
+        except BaseException:
+            _remove_new(path)
+            raise
+    return path
+
+
+def _remove_new(path: str) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(f"{path}.new")
