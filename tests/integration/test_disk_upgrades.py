@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.lib.archive_members import write_members
+from tests.lib.booted import booted as boot
 from tests.lib.disk_fixtures import installed, numbers, run, upgrade
 from tests.lib.disk_machine import Machine, Next, booted, boots_next, disk_image, leftovers, machine
 from tests.lib.docker_writer import Saved, docker_members
@@ -182,3 +184,21 @@ def test_not_counted(one: Machine, program: ForkedProgram, tmp_path: Path) -> No
         assert "nothing to do" in program.run("upgrade", "--finalize").good().stderr
         program.run("rollback").good()
     assert one.entries == ["bootc-live-3-1", "bootc-live-4-2"]
+
+
+def test_boot(one: Machine, program: ForkedProgram, tmp_path: Path) -> None:
+    """What runs tells how long it took, and is known to have been started."""
+    one.offer(disk_image(1))
+    program.run(*one.install, "--karg", "quiet").good()
+    (entry,) = (one.boot / "loader/entries").iterdir()
+    (cmdline,) = re.findall("^options (.*)$", entry.read_text(), re.M)
+    assert not (one.deployments / "1/started").exists()
+    with boot(program, cmdline, tmp_path / "boot") as made:
+        assert (made.root / "etc/number").read_text() == "1\n"
+        assert (one.deployments / "1/started").exists()
+    assert made.receipt["phases"]["mount"] > 0
+    said = program.run("status", "--receipt", tmp_path / "boot/receipt.json").good().stdout
+    assert re.search(r"^phases    mount [0-9.]+ s$", said, re.M)
+    (row,) = json.loads(program.run("status", *one.options, "--json").good().stdout)["disk"]["deployments"]
+    assert row["cmdline"] == cmdline
+    assert " quiet root=bootc-live:deployment:" in cmdline

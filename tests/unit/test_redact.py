@@ -11,6 +11,7 @@ import pytest
 from bootc_live.base.redact import redact, redact_value
 
 DIGEST = "sha256:" + "0" * 64
+DEPLOYMENT = f"deployment:UUID=5009a754-840c-4cd1-a41a-4762758b7185:1@{'be' * 32}"
 
 WORDS = [
     ("https://me:pw@a.example/x", "https://***@a.example/x"),
@@ -52,6 +53,8 @@ WORDS = [
     ("https://me:pw%40a.example/x", "https://***"),
     ("root=bootc-live:docker://me%40a.example/os", "root=bootc-live:docker://***"),
     ("https://me:p/w@a.example/x?b=c@d", "https://***"),
+    (f"root=bootc-live:{DEPLOYMENT}", f"root=bootc-live:{DEPLOYMENT}"),
+    (f"bootc-live:{DEPLOYMENT}:80", f"bootc-live:***@{DEPLOYMENT.rpartition('@')[2]}:80"),
     # Without a scheme.
     ("me:pw@proxy:3128", "***@proxy:3128"),
     ("proxy=me:pw@proxy:3128", "proxy=***@proxy:3128"),

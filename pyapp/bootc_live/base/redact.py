@@ -18,6 +18,8 @@ _HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]*)(?::[0-9]{0,5})?")
 _PATH = re.compile(r"[^?#;]*")
 # Follows the "@" of an image reference; it is not a host.
 _DIGEST = re.compile(r"sha[0-9]+:[0-9a-f]*")
+# A root on a disk looks like a login.
+_DEPLOYMENT = re.compile(r"deployment:(?:PART)?UUID=[0-9A-Fa-f-]+:[0-9]+@[0-9a-f]{64}")
 # Prefixes of a value: the name of an argument, and the beginning of a source.
 _LEAD = re.compile(r"(?:([A-Za-z0-9_.-]+)=)?[\"']?(?:bootc-live:)?(?:nfs4?:)?", re.IGNORECASE)
 # A scheme with too few slashes, or none.
@@ -117,6 +119,8 @@ def _redact_bare(text: str, *, word: bool) -> str:
         return lead[0] + short[0] + _redact_address(value[short.end() :], docker=True)
     before = value.rpartition("@")[0]
     colon = before.find(":")
+    if _DEPLOYMENT.fullmatch(value):
+        return lead[0] + value
     if colon > 0 and "/" not in before[:colon] and before[colon + 1 : colon + 2] != "/" and value[0] != ".":
         value = _redact_address(value, docker=True)
     query = value.find("?")

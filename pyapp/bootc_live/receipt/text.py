@@ -39,13 +39,14 @@ def _describe_deployment(receipt: dict[str, object]) -> list[str]:
     deployment, image, policy, phases = (_part(receipt, key) for key in ("deployment", "image", "policy", "phases"))
     booted = f"deployment {deployment.get('number')} of {deployment.get('created')}, on {deployment.get('device')}"
     checked = "" if deployment.get("verity") else "NOT "
+    checker = "dm-verity" if receipt.get("layout") == "slot" else "fs-verity"
     return [
         f"image     {image.get('reference')}",
         f"manifest  {image.get('manifest_digest')}",
         f"policy    signatures {policy.get('signatures')}",
         *(f"signed    by {key}" for key in _list(policy, "keys")),
         f"booted    {booted}",
-        f"root      {deployment.get('root')}, {checked}checked by the kernel (fs-verity)",
+        f"root      {deployment.get('root')}, {checked}checked by the kernel ({checker})",
         f"keeps     {deployment.get('state')}",
         f"phases    {', '.join(f'{name} {spent} s' for name, spent in phases.items())}",
         *(f"warning   {text}" for text in _list(receipt, "warnings")),

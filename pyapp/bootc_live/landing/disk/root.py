@@ -100,20 +100,21 @@ def deployed_root(
 
     Raise LandingError, RootfsError and RunError: for an image that is not the one with the digest, too.
     """
-    with ExitStack() as stack, recorder.phase("mount", f"mounting deployment {spec.number}"):
-        places = {name: os.path.join(directory, name) for name in ("disk", "root")}
-        for place in places.values():
-            os.mkdir(place, 0o700)
-        disk = stack.enter_context(mounted_disk(spec.device, places["disk"]))
-        deployment = disk.read(spec.number)
-        root = places["root"]
-        # What a slot has is always checked: without that, its digest would mean nothing.
-        verity = config.disk_verity or bool(deployment.slot)
-        stack.enter_context(mounted_deployment(disk, deployment, spec.digest, root, verity=verity))
-        _writable(stack, root, disk, spec.number, config, directory, recorder)
-        # A disk with errors may be read-only: that is no reason not to boot.
-        with suppress(OSError):
-            disk.start(spec.number)
+    with ExitStack() as stack:
+        with recorder.phase("mount", f"mounting deployment {spec.number}"):
+            places = {name: os.path.join(directory, name) for name in ("disk", "root")}
+            for place in places.values():
+                os.mkdir(place, 0o700)
+            disk = stack.enter_context(mounted_disk(spec.device, places["disk"]))
+            deployment = disk.read(spec.number)
+            root = places["root"]
+            # What a slot has is always checked: without that, its digest would mean nothing.
+            verity = config.disk_verity or bool(deployment.slot)
+            stack.enter_context(mounted_deployment(disk, deployment, spec.digest, root, verity=verity))
+            _writable(stack, root, disk, spec.number, config, directory, recorder)
+            # A disk with errors may be read-only: that is no reason not to boot.
+            with suppress(OSError):
+                disk.start(spec.number)
         yield MountedRoot(root, deployment.source), deployment
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from bootc_live.base.redact import redact
 from bootc_live.formats.boot_entry import Entry
 from bootc_live.landing.disk.deployments import PassedOver
 from bootc_live.landing.disk.machine import Machine
@@ -35,6 +36,7 @@ def machine_status(machine: Machine) -> dict[str, object]:
                 "pinned": machine.disk.is_pinned(deployment.number),
                 "left_by_rollback": deployment.image in left,
                 "health": _health(entry),
+                "cmdline": None if entry is None else redact(entry.cmdline),
             }
         )
     damaged = machine.disk.damaged()
