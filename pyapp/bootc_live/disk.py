@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,6 +12,7 @@ from bootc_live.artifacts.uki import Signing
 from bootc_live.base.errors import BootcLiveError, RootfsError
 from bootc_live.base.log import Recorder
 from bootc_live.config.source_spec import SourceSpec
+from bootc_live.image.candidate import Candidate
 from bootc_live.image.recipe import Fetched, IntoSink
 from bootc_live.landing.disk.boot_partition.interface import TRIES, BootLoader
 from bootc_live.landing.disk.deployments import Deployment, Deployments, PassedOver
@@ -23,6 +24,7 @@ from bootc_live.landing.disk.make import Deployed, MakeEtc, Store, deploy, store
 from bootc_live.landing.disk.settings import Settings, changed_settings, new_settings
 from bootc_live.landing.disk.storage.objects import store_in_objects
 from bootc_live.landing.disk.storage.slots import Slot, free_slot, store_in_slot
+from bootc_live.landing.disk.storage.space import make_room
 from bootc_live.landing.disk.upgrade import EtcMerge, remove_unfinished
 from bootc_live.pipeline import fetch
 from bootc_live.rootfs.boot_files.files import BootFile
@@ -79,9 +81,14 @@ def install_on(run: DiskRun, spec: SourceSpec, make_etc: MakeEtc, initrd: BootFi
 
 
 def _deploy(
-    run: DiskRun, spec: SourceSpec, make_etc: MakeEtc, slot: Slot | None, initrd: BootFile | None = None
+    run: DiskRun,
+    spec: SourceSpec,
+    make_etc: MakeEtc,
+    slot: Slot | None,
+    initrd: BootFile | None = None,
+    approve: Callable[[Candidate], None] = lambda _: None,
 ) -> Deployed:
-    with _fetched(run, spec, slot) as (fetched, headers, put):
+    with _fetched(run, spec, slot, approve) as (fetched, headers, put):
         places = run.disk, run.directory, run.recorder
         deployed = deploy(fetched, headers, *places, put, make_etc=make_etc, initrd=initrd)
     say_unverified(deployed, run.recorder)
@@ -106,8 +113,13 @@ def _tries(run: DiskRun, deployed: Deployed) -> int | None:
 
 
 @contextmanager
-def _fetched(run: DiskRun, spec: SourceSpec, slot: Slot | None) -> Iterator[tuple[Fetched[None], ReadAhead, Store]]:
-    """Fetch an image; yield it, its headers, and what puts its root into a slot, or into objects."""
+def _fetched(
+    run: DiskRun, spec: SourceSpec, slot: Slot | None, approve: Callable[[Candidate], None]
+) -> Iterator[tuple[Fetched[None], ReadAhead, Store]]:
+    """Fetch an image; yield it, its headers, and what puts its root into a slot, or into objects.
+
+    ``approve`` may refuse it before it is fetched.
+    """
     path = os.path.join(run.directory, "layers")
     put: Store
     if slot is not None:
@@ -117,10 +129,10 @@ def _fetched(run: DiskRun, spec: SourceSpec, slot: Slot | None) -> Iterator[tupl
         run.access.cache = layers = StoredLayers(run.disk.top)
         put = partial(store_in_objects, layers, run.disk.top)
     with read_ahead(path) as headers:
-        yield fetch([spec], run.access, IntoSink(path, headers), run.recorder), headers, put
+        yield fetch([spec], run.access, IntoSink(path, headers, approve=approve), run.recorder), headers, put
 
 
-def download_on(run: DiskRun, spec: SourceSpec, digest: str) -> None:
+def download_on(run: DiskRun, machine: Machine, spec: SourceSpec, digest: str) -> None:
     """Add only the files of the image with a digest to a disk, so that an upgrade need not fetch them.
 
     Raise BootcLiveError.
@@ -130,7 +142,7 @@ def download_on(run: DiskRun, spec: SourceSpec, digest: str) -> None:
             "files cannot be added before an upgrade, because roots here are in slots", hint="leave out --download-only"
         )
     run.access.pin = digest if ":" in digest else None
-    with _fetched(run, spec, None) as (fetched, headers, put):
+    with _fetched(run, spec, None, partial(make_room, machine, run.directory, run.recorder)) as (fetched, headers, put):
         store(fetched.image, headers, run.disk, run.directory, run.recorder, put)
 
 
@@ -143,7 +155,9 @@ def upgrade_on(run: DiskRun, machine: Machine, spec: SourceSpec, digest: str) ->
     remove_unfinished(machine)
     run.access.pin = digest if ":" in digest else None
     slot = free_slot(machine) if run.settings.slots else None
-    deployed = _deploy(run, spec, EtcMerge(machine, current, run.directory, run.recorder), slot)
+    make_etc = EtcMerge(machine, current, run.directory, run.recorder)
+    approve = partial(make_room, machine, run.directory, run.recorder)
+    deployed = _deploy(run, spec, make_etc, slot, approve=approve)
     tries = _tries(run, deployed)
     settled = changed_settings(run.disk, run.settings)
     try:

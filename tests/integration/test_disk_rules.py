@@ -124,6 +124,7 @@ def test_shared_objects_take_their_room_once(one: Machine, program: ForkedProgra
     assert used() - empty < 1.4 * first
     # The last one that has it takes it along.
     upgrade(program, one, 4, 5)
+    run(program, one, "health")
     run(program, one, "prune", "--keep", "0")
     assert used() - empty < first / 2
 

@@ -16,27 +16,38 @@ from tests.lib.disks import run as tool
 from tests.lib.forked_program import ForkedProgram
 
 
+class Saved:
+    """A machine, and a copy of what its file systems have."""
+
+    def __init__(self, one: Machine, directory: Path) -> None:
+        self._machine, self._copied = one, directory / "copied"
+        self._copied.mkdir()
+        for top in (one.disk, one.boot):
+            tool("cp", "-a", top, self._copied)
+
+    def again(self) -> Machine:
+        """The machine as it was then."""
+        one = self._machine
+        one.clear()
+        for top in (one.disk, one.boot):
+            tool("cp", "-a", f"{self._copied / top.name}/.", top)
+        return one
+
+
 @pytest.fixture(scope="module")
-def ready(program: ForkedProgram, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Machine, Path]]:
-    """A machine with an image on it, and a copy of what it has."""
+def ready(program: ForkedProgram, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Saved]:
+    """A machine with an image on it."""
     directory = tmp_path_factory.mktemp("ready")
     with machine(directory) as one:
         one.offer(disk_image(1))
         program.run(*one.install).good()
-        copied = directory / "copied"
-        copied.mkdir()
-        for top in (one.disk, one.boot):
-            tool("cp", "-a", top, copied)
-        yield one, copied
+        yield Saved(one, directory)
 
 
 @pytest.fixture
-def one(ready: tuple[Machine, Path]) -> Machine:
+def one(ready: Saved) -> Machine:
     """The machine as it was in the beginning; newer images are there."""
-    made, copied = ready
-    made.clear()
-    for top in (made.disk, made.boot):
-        tool("cp", "-a", f"{copied / top.name}/.", top)
+    made = ready.again()
     made.offer(disk_image(2))
     return made
 

@@ -53,7 +53,7 @@ def disk_image(number: int, *more: bytes, shared: bytes = SHARED, judge: str = J
 
 def kernel(number: int) -> bytes:
     """The kernel of an image."""
-    return b"kernel %d " % number * 100
+    return b"kernel %d " % number * 3000
 
 
 @dataclass(frozen=True)

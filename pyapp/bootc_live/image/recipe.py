@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -39,14 +39,16 @@ class Recipe(Protocol[Plan]):
 
 @dataclass(frozen=True)
 class IntoSink:
-    """Fetches any image into one sink, without a plan."""
+    """Fetches any image into one sink, without a plan; ``approve`` may refuse it before that."""
 
     path: str
     sink: LayerSink
     begin: int = 0
+    approve: Callable[[Candidate], None] = lambda _: None
 
     def plan(self, found: Candidate) -> None:
-        """Accept every image."""
+        """Raise what ``approve`` raises."""
+        self.approve(found)
 
     def fetch(self, found: Candidate, plan: None) -> VerifiedImage:  # noqa: ARG002
         """Fetch the layers; raise as ``Candidate.fetch``."""

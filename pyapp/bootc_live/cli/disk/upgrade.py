@@ -35,7 +35,7 @@ def main(arguments: argparse.Namespace) -> int:
             said = f"{digest} is newer"
             run = DiskRun(machine.disk, machine.boot, settings, access, directory, recorder)
             if not why and arguments.download_only:
-                download_on(run, spec, digest)
+                download_on(run, machine, spec, digest)
                 said = f"{digest} is on the disk, and not what boots next"
             elif not why and not arguments.check:
                 result["deployment"] = upgrade_on(run, machine, spec, digest).number

@@ -34,8 +34,9 @@ class Deployment:
     ``source`` is the image as typed, ``image`` its digest, ``root`` the fs-verity digest of its metadata in hexadecimal
     digits, ``created`` the time in UTC, ``trust`` what was decided about signatures. ``kernel`` is the release of its
     kernel, ``arguments`` are the kernel arguments that the image brought. ``verity`` tells whether the kernel can check
-    its files when they are read. ``layers`` are the diffIDs of the image's layers. A root in a slot has the PARTUUID of
-    that, and the number of blocks that dm-verity checks; ``root`` is the root hash then.
+    its files when they are read. ``layers`` are the diffIDs of the image's layers, and ``boot_layers`` of those that
+    its kernel and initramfs were copied from, none if one of them was not. A root in a slot has the PARTUUID of that,
+    and the number of blocks that dm-verity checks; ``root`` is the root hash then.
     """
 
     number: int
@@ -48,6 +49,7 @@ class Deployment:
     arguments: tuple[str, ...] = ()
     trust: dict[str, object] = field(default_factory=dict)
     layers: tuple[str, ...] = ()
+    boot_layers: tuple[str, ...] = ()
     slot: str = ""
     blocks: int = 0
 
@@ -103,7 +105,7 @@ class Deployments:
             with open(path, encoding="utf-8") as file:
                 data = json.load(file)
             known = {each.name: data[each.name] for each in fields(Deployment) if each.name in data}
-            for name in ("arguments", "layers"):
+            for name in ("arguments", "layers", "boot_layers"):
                 known[name] = tuple(map(str, data.get(name, ())))
             # It becomes a part of a table of the device mapper. EROFS counts blocks in 32 bits.
             known["blocks"] = bounded_integer(data.get("blocks", 0), limit=2**32)

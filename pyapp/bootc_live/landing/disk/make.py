@@ -150,6 +150,7 @@ def deploy(
             arguments=files.arguments,
             trust=decided(fetched.verdict, None),
             layers=image.resolved.config.diff_ids,
+            boot_layers=_layers_of(image, files.kernel, initramfs),
             slot=stored.slot,
             blocks=stored.blocks,
         )
@@ -159,6 +160,18 @@ def deploy(
             with disk.adding(deployment) as new:
                 make_etc(tree, os.path.join(new, "etc"))
     return Deployed(deployment, files.kernel, initramfs, stored.obstacle, tree)
+
+
+def _layers_of(image: VerifiedImage, *files: BootFile) -> tuple[str, ...]:
+    """Return the layers that have files, none if one is not in the data file as it is."""
+    if any(file.path != image.path for file in files):
+        return ()
+    found = (
+        layer.diff_id
+        for layer in image.layers
+        if any(layer.offset <= file.offset < layer.offset + layer.size for file in files)
+    )
+    return tuple(dict.fromkeys(found))
 
 
 def store(

@@ -128,14 +128,16 @@ def remove_unfinished(machine: Machine) -> None:
 def prune_deployments(machine: Machine, keep: int) -> list[int]:
     """Remove all but the ``keep`` newest deployments, and objects that nothing uses; return what was removed.
 
-    The running one, the one that boots next, the one before that, and those that are pinned stay, unless their record
-    is damaged. Raise BootcLiveError and OSError.
+    The running one, the one that boots next, the one before that, the newest that is good, and those that are pinned
+    stay, unless their record is damaged. Raise BootcLiveError and OSError.
     """
     remove_unfinished(machine)
     failed = failed_images(machine)
+    entries = machine.entries()
     # What the boot loader would start, and what if that fails.
-    order = list(dict.fromkeys(entry.name.deployment for entry in machine.entries()))
-    protected = {*order[:2], machine.current().number}
+    order = list(dict.fromkeys(entry.name.deployment for entry in entries))
+    good = [entry.name.deployment for entry in entries if entry.name.left is None]
+    protected = {*order[:2], *good[:1], machine.current().number}
     deployments = machine.disk.all()
     newest = {deployment.number for deployment in deployments[-keep:]} if keep else set()
     removed = machine.disk.damaged()

@@ -39,13 +39,18 @@ def boot_partition(boot: str) -> Iterator[None]:
 
 def require_space(boot: str, *sizes: int) -> None:
     """Raise LandingError if files of these sizes do not fit."""
-    usage = os.statvfs(boot)
-    needed = sum(-(-size // usage.f_frsize) * usage.f_frsize for size in sizes) + _RESERVE
+    usage, needed = os.statvfs(boot), space_for_files(boot, *sizes)
     free = usage.f_bavail * usage.f_frsize
     if needed > free:
         raise LandingError(
             f"the boot partition {boot!r} has {mib(free)} free, but {mib(needed)} are needed", hint=_PRUNE
         )
+
+
+def space_for_files(boot: str, *sizes: int) -> int:
+    """Return the free bytes that files of these sizes need."""
+    block = os.statvfs(boot).f_frsize
+    return sum(-(-size // block) * block for size in sizes) + _RESERVE
 
 
 def create(path: str, chunks: Iterable[bytes]) -> None:
