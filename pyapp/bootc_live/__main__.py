@@ -36,7 +36,10 @@ def main(argv: list[str] | None = None) -> int:
     words = [*words_of(sys.argv[0]), *sys.argv[1:]] if argv is None else argv
 
     def errors_to() -> str | None:
-        return getattr(_parsed(words), "errors_to", None)
+        try:
+            return getattr(_parsed(words), "errors_to", None)
+        except ConfigError:
+            return None
 
     def start() -> int:
         return run_in_child(lambda: _work(words, errors_to), last=argv is None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping, Sequence
 
 import yaml
 
@@ -31,7 +32,7 @@ def add_from_file(arguments: argparse.Namespace) -> None:
     """Add what the file of --config says, where the command line says nothing; raise ConfigError with all mistakes."""
     if arguments.config is None:
         return
-    told = _read(arguments.config)
+    told = read_options(arguments.config, _OPTIONS, _CHOICES, _HINT)
     if told.get("keep-old-root") and told.get("release-old-root"):
         raise ConfigError(f"--config {arguments.config!r} both keeps and releases the old root", hint=_HINT)
     if any(getattr(arguments, name, None) for name in ("keep_old_root", "release_old_root")):
@@ -43,7 +44,13 @@ def add_from_file(arguments: argparse.Namespace) -> None:
             setattr(arguments, place, value)
 
 
-def _read(path: str) -> dict[str, object]:
+def read_options(
+    path: str, kinds: Mapping[str, type], choices: Mapping[str, Sequence[str]], hint: str
+) -> dict[str, object]:
+    """Return what the file of --config says; raise ConfigError with all mistakes.
+
+    ``kinds`` are its keys and the types of their values, and ``choices`` lists which texts some may be.
+    """
     try:
         with open(path, encoding="utf-8") as file:
             data = yaml.safe_load(file)
@@ -51,24 +58,24 @@ def _read(path: str) -> dict[str, object]:
         raise ConfigError(f"--config {path!r} cannot be read: {error.strerror}", hint="check the path") from error
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         problem = " ".join(str(error).split())
-        raise ConfigError(f"--config {path!r} is not YAML: {problem}", hint=_HINT) from error
+        raise ConfigError(f"--config {path!r} is not YAML: {problem}", hint=hint) from error
     if data is None:
         return {}
     if not isinstance(data, dict):
-        raise ConfigError(f"--config {path!r} is not a mapping", hint=_HINT)
-    mistakes = [f"{name!r} is unknown" for name in data if name not in _OPTIONS]
+        raise ConfigError(f"--config {path!r} is not a mapping", hint=hint)
+    mistakes = [f"{name!r} is unknown" for name in data if name not in kinds]
     mistakes += [
-        f"{name!r} is not {_KINDS[_OPTIONS[name]]}"
+        f"{name!r} is not {_KINDS[kinds[name]]}"
         for name, value in data.items()
-        if name in _OPTIONS and not _fits(value, _OPTIONS[name])
+        if name in kinds and not _fits(value, kinds[name])
     ]
     mistakes += [
-        f"{name!r} is not one of {', '.join(choices)}"
-        for name, choices in _CHOICES.items()
-        if isinstance(data.get(name), str) and data[name] not in choices
+        f"{name!r} is not one of {', '.join(texts)}"
+        for name, texts in choices.items()
+        if isinstance(data.get(name), str) and data[name] not in texts
     ]
     if mistakes:
-        raise ConfigError(f"--config {path!r} cannot be used: {'; '.join(mistakes)}", hint=_HINT)
+        raise ConfigError(f"--config {path!r} cannot be used: {'; '.join(mistakes)}", hint=hint)
     return data
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from bootc_live.cli.options.parsers import FileParser
 from bootc_live.config.model import DiskState
 
 AddAccess = Callable[[argparse.ArgumentParser], None]
@@ -32,7 +33,7 @@ def add_disk_verbs(verbs: argparse._SubParsersAction[Any], access: AddAccess) ->
 
 
 def _add_install(parser: argparse.ArgumentParser, access: AddAccess) -> None:
-    ways = parser.add_subparsers(metavar="WHERE", required=True)
+    ways = parser.add_subparsers(metavar="WHERE", required=True, parser_class=FileParser)
     whole = ways.add_parser("to-disk", help="make partitions on a whole disk, or in a file that holds one")
     whole.set_defaults(verb="install.to_disk")
     whole.add_argument("device", nargs="?", metavar="DEVICE|FILE", help="the disk, or a file, which may be new")
@@ -193,3 +194,6 @@ def _install(parser: argparse.ArgumentParser, access: AddAccess) -> None:
     parser.add_argument("--initrd", metavar="FILE", help="use this initrd instead of the image's initramfs")
     parser.add_argument("--workdir", metavar="DIR", help="keep the layers meanwhile in a private part of DIR [RAM]")
     parser.add_argument("--json", action="store_true", help="print what was installed as JSON")
+    parser.add_argument(
+        "--config", metavar="FILE", help="take what is not on the command line from a YAML file, see docs/disk.md"
+    )

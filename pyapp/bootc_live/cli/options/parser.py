@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from typing import NoReturn
 
 from bootc_live import __version__
-from bootc_live.base.output import one_line
-from bootc_live.base.redact import redact
 from bootc_live.cli.options.disk import add_disk_verbs, add_keep, add_machine
 from bootc_live.cli.options.guest import add_guest
+from bootc_live.cli.options.parsers import Parser
 
 _DESCRIPTION = "Boot a machine straight into an OCI (bootc) image, from RAM."
 _EPILOG = """\
@@ -30,14 +28,11 @@ examples:
 """
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """Exit with 2, and print the message on one line without secrets."""
-        super().error(one_line(redact(message)))
-
-
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
-    """Return the arguments of a command line; exit with 2 if it is wrong. Words after ``--`` are a program's own."""
+    """Return the arguments of a command line; exit with 2 if it is wrong. Words after ``--`` are a program's own.
+
+    Raise ConfigError for a mistake in a file that says some of them.
+    """
     parser = make_parser()
     words = list(argv)
     place = words.index("--") if "--" in words and _runs_program(words) else len(words)
@@ -64,7 +59,7 @@ def _runs_program(words: Sequence[str]) -> bool:
 
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser; ``verb`` is the name of a module of ``bootc_live.cli``."""
-    parser = _Parser(
+    parser = Parser(
         prog="bootc-live",
         description=_DESCRIPTION,
         epilog=_EPILOG,
