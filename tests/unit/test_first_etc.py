@@ -18,6 +18,7 @@ from bootc_live.landing.disk.make import ImageTree
 from bootc_live.rootfs.disk_units import ImageTree as UnitsOfImage
 from tests.lib.tar_writer import file, symlink
 from tests.unit.merging import data_file, merged
+from bootc_live.landing.disk.partitions.model import Mounted
 
 
 class Image:
@@ -29,6 +30,9 @@ class Image:
 
     def has(self, _path: str) -> bool:
         return False
+
+    def is_empty_directory(self, path: str) -> bool:
+        return path == "/boot"
 
     def write(self, path: str, where: str) -> bool:
         assert path == "etc"
@@ -78,6 +82,18 @@ def test_everything(tmp_path: Path) -> None:
 def test_nothing_asked(tmp_path: Path) -> None:
     """An image without a machine's number gets none here: systemd makes one where there is no file, too."""
     assert made(tmp_path / "etc", Identity()) == {}
+
+
+def test_boot_partition_is_mounted(tmp_path: Path) -> None:
+    identity = Identity(boot=Mounted("/x", "PARTUUID=1", "vfat"))
+
+    def image(etc: Path) -> None:
+        (etc / "fstab").write_bytes(b"# \xff\nUUID=1 /data ext4 nofail 0 2\n")
+
+    mode, content = made(tmp_path / "etc", identity, image)["fstab"]
+    assert mode == 0o644
+    assert content.startswith(b"# \xff\nUUID=1 /data ext4 nofail 0 2\n")
+    assert b"\nPARTUUID=1 /boot vfat noauto,nofail," in content
 
 
 def test_links_do_not_lead_out(tmp_path: Path) -> None:

@@ -22,14 +22,18 @@ from bootc_live.image.candidate import newest
 from bootc_live.landing.disk.deployments import Deployments
 from bootc_live.landing.disk.first_etc import Identity, UnitWishes, read_identity
 from bootc_live.landing.disk.partitions.choose import DiskChoice, choose_target
-from bootc_live.landing.disk.partitions.model import ESP_NAME, ROOT_NAME, SLOT_NAMES, FileSystem, usual_partitions
+from bootc_live.landing.disk.partitions.model import (
+    ESP_NAME,
+    ROOT_NAME,
+    SLOT_NAMES,
+    FileSystem,
+    Mounted,
+    usual_partitions,
+)
 from bootc_live.landing.disk.partitions.prepare import partitioned_disk
 from bootc_live.landing.disk.settings import Settings
 from bootc_live.rootfs.boot_files.files import BootFile
 from bootc_live.source.access import Access
-
-# Where a file system is mounted, and what is written to find it again.
-Place = tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -81,8 +85,8 @@ def wishes_of(arguments: argparse.Namespace) -> Wishes:
 def install_with(
     spec: SourceSpec,
     wishes: Wishes,
-    root: Place,
-    boot: Place,
+    root: Mounted,
+    boot: Mounted,
     access: Access,
     directory: str,
     recorder: Recorder,
@@ -94,8 +98,8 @@ def install_with(
     """
     settings = Settings(
         source=written(spec),
-        root=root[1],
-        boot=boot[1],
+        root=root.device,
+        boot=boot.device,
         loader=wishes.bootloader,
         label=wishes.label,
         unsecure=wishes.unsecure,
@@ -105,8 +109,9 @@ def install_with(
         slots=tuple(slots or ()),
     )
     signing = wishes.signing, wishes.keep_key
-    run = DiskRun(Deployments(root[0]), boot[0], settings, access, directory, recorder, *signing, slots or {})
-    deployment = install_on(run, spec, wishes.identity, wishes.initrd)
+    disk = Deployments(root.directory)
+    run = DiskRun(disk, boot.directory, settings, access, directory, recorder, *signing, slots or {})
+    deployment = install_on(run, spec, replace(wishes.identity, boot=boot), wishes.initrd)
     if wishes.json:
         cmdline = settings.cmdline(deployment)
         print_json({"deployment": deployment.number, "image": deployment.image, "cmdline": cmdline})
@@ -140,6 +145,9 @@ def install_on_disk(
         root, boot = disk[ROOT_NAME], disk[ESP_NAME]
         if root.directory is None or boot.directory is None:
             raise ConfigError(f"{target.typed!r} has no file systems", hint="report this as a bug in bootc-live")
-        places = (root.directory, f"UUID={root.uuid}"), (boot.directory, f"PARTUUID={boot.partuuid}")
+        places = (
+            Mounted(root.directory, f"UUID={root.uuid}", filesystem),
+            Mounted(boot.directory, f"PARTUUID={boot.partuuid}", FileSystem.VFAT),
+        )
         slots = {disk[name].partuuid: disk[name].device for name in SLOT_NAMES if slot_size is not None}
         install_with(spec, wishes, *places, access, directory, recorder, slots)

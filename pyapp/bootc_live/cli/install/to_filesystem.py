@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 
 from bootc_live.base.errors import ConfigError
 from bootc_live.base.log import Recorder
 from bootc_live.cli.install.common import install_with, wishes_of
 from bootc_live.cli.options.arguments import desk_access, require_root, source_argument, workspace
 from bootc_live.landing.disk.deployments import Deployments
-from bootc_live.landing.disk.install import device_of
+from bootc_live.landing.disk.install import mounted_at
 from bootc_live.landing.disk.settings import has_settings
 
 
@@ -19,14 +18,13 @@ def main(arguments: argparse.Namespace) -> int:
     spec = source_argument(arguments)
     require_root("install")
     wishes = wishes_of(arguments)
-    root, boot = os.path.abspath(arguments.directory), os.path.abspath(arguments.boot)
-    places = (root, device_of(arguments.directory)), (boot, device_of(arguments.boot))
-    if has_settings(Deployments(root)):
+    root, boot = mounted_at(arguments.directory), mounted_at(arguments.boot)
+    if has_settings(Deployments(root.directory)):
         raise ConfigError(
             f"{arguments.directory!r} has an installation", hint="upgrade it, or make a new file system there"
         )
     recorder = Recorder()
     with workspace(arguments.workdir) as directory:
         access = desk_access(arguments, recorder, directory)
-        install_with(spec, wishes, *places, access, directory, recorder)
+        install_with(spec, wishes, root, boot, access, directory, recorder)
     return 0

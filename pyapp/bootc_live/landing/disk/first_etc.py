@@ -14,6 +14,8 @@ from bootc_live.base.paths import directory_below, resolve_below
 from bootc_live.config.cmdline.tokens import split_cmdline
 from bootc_live.landing.disk.make import ImageTree, image_etc
 from bootc_live.rootfs.disk_units import MASK, DirectoryTree, UnitTree, enabled_units, masked_by
+from bootc_live.landing.disk.partitions.fstab import fstab
+from bootc_live.landing.disk.partitions.model import Mounted
 
 # sshd_config(5): the root of the image may be read-only, and with it /root.
 _SSH = b"AuthorizedKeysFile .ssh/authorized_keys /etc/ssh/authorized_keys.d/%u\n"
@@ -62,13 +64,14 @@ class UnitWishes:
 class Identity:
     """What a machine gets at its installation: a host name, root's ssh keys, and credentials for systemd by name.
 
-    ``units`` are enabled.
+    ``units`` are enabled. ``boot`` is mounted where the image has a place for it.
     """
 
     hostname: str | None = None
     ssh_keys: bytes | None = None
     credentials: Mapping[str, bytes] = field(default_factory=dict)
     units: UnitWishes = field(default_factory=UnitWishes)
+    boot: Mounted | None = None
 
     def __call__(self, tree: ImageTree, where: str) -> None:
         """Make the /etc of the first deployment at the new path ``where``; raise OSError and BootcLiveError."""
@@ -76,6 +79,8 @@ class Identity:
         for name, mode, content in self._files(where):
             _write(where, name, mode, content)
         _enable_units(tree, where, self.units)
+        if self.boot is not None:
+            _mount(tree, where, self.boot)
 
     def _files(self, where: str) -> Iterator[tuple[str, int, bytes]]:
         # Each machine needs its own; an empty file is filled at the first boot (machine-id(5)).
@@ -190,6 +195,18 @@ def _enable_units(tree: ImageTree, etc: str, wishes: UnitWishes) -> None:
         names = " ".join(wishes.success_units)
         text = f"[Unit]\nRequires={names}\nAfter={names}\n"
         _write(etc, f"systemd/system/{_TARGET}.d/50-success-units.conf", 0o644, text.encode())
+
+
+def _mount(tree: ImageTree, etc: str, boot: Mounted) -> None:
+    """Add a boot partition to the fstab of the new ``etc``; raise OSError."""
+    there = resolve_below(etc, "fstab")
+    brought = ""
+    if there is not None and os.path.isfile(there):
+        with open(there, encoding="utf-8", errors="surrogateescape") as file:
+            brought = file.read()
+    made = fstab(brought, boot, None, tree.is_empty_directory)
+    if made != brought:
+        _write(etc, "fstab", 0o644, made.encode(errors="surrogateescape"))
 
 
 def _template(unit: str) -> str:

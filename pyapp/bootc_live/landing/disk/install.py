@@ -13,6 +13,7 @@ from bootc_live.landing.disk.boot_partition.type2 import SystemdBootUki
 from bootc_live.landing.disk.deployments import Deployment, Deployments, disk_errors
 from bootc_live.landing.disk.machine import check_boot_partition
 from bootc_live.landing.disk.make import Deployed, ImageTree
+from bootc_live.landing.disk.partitions.model import Mounted
 from bootc_live.landing.disk.settings import Settings
 from bootc_live.system.run import run
 
@@ -20,19 +21,20 @@ from bootc_live.system.run import run
 _PROGRAMS = ("usr/lib/systemd/boot", "usr/lib/shim", "usr/lib/grub", "usr/lib/efi", "usr/lib/bootupd/updates")
 
 
-def device_of(directory: str) -> str:
-    """Return the file system that is mounted at a directory, as ``UUID=…``; raise ConfigError and RunError."""
+def mounted_at(directory: str) -> Mounted:
+    """Return the file system that is mounted at a directory; raise ConfigError and RunError."""
     hint = "mount a file system there, and name that directory"
     if not os.path.ismount(directory):
         raise ConfigError(f"{directory!r} is no mount point", hint=hint)
     source = run(["findmnt", "-n", "-o", "SOURCE", "--target", directory], hint=hint).strip()
     try:
-        uuid = run(["blkid", "-p", "-o", "value", "-s", "UUID", source], hint=hint).strip()
+        found = run(["blkid", "-p", "-o", "export", "-s", "UUID", "-s", "TYPE", source], hint=hint)
     except RunError as error:
         raise ConfigError(
             f"what is mounted at {directory!r}, {source}, is no file system on a block device", hint=hint
         ) from error
-    return f"UUID={uuid}"
+    said = dict(line.split("=", 1) for line in found.splitlines())
+    return Mounted(os.path.abspath(directory), f"UUID={said['UUID']}", said["TYPE"])
 
 
 def prepare(disk: Deployments, boot: str, root: str) -> None:

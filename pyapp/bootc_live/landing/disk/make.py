@@ -74,6 +74,15 @@ class ImageTree:
         except ValueError:
             return False
 
+    def is_empty_directory(self, path: str) -> bool:
+        """Return whether the image has a directory at a path, with nothing in it; links are not followed."""
+        *above, name = path.strip("/").encode().split(b"/")
+        try:
+            found = resolve(self.root, above, None).directory.get(name)
+        except ValueError:
+            return False
+        return found is not None and found.node.children == {}
+
     def write(self, path: str, where: str, *, synced: bool = False) -> bool:
         """Write a directory of the image, with its files, to the new directory ``where``; return whether it has one.
 

@@ -81,6 +81,15 @@ class MadePartition:
 
 
 @dataclass(frozen=True)
+class Mounted:
+    """A mounted file system: where, its device as fstab(5) names it (``UUID=…``), and its kind."""
+
+    directory: str
+    device: str
+    filesystem: str
+
+
+@dataclass(frozen=True)
 class PartitionedDisk:
     """A disk with all its partitions; ``disk["root"]`` is the one of that name.
 
