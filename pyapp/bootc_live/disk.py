@@ -14,13 +14,14 @@ from bootc_live.base.log import Recorder
 from bootc_live.config.source_spec import SourceSpec
 from bootc_live.image.candidate import Candidate
 from bootc_live.image.recipe import Fetched, IntoSink
+from bootc_live.landing.disk.boot_partition.enrollment import Enrollment, write_enrollment
 from bootc_live.landing.disk.boot_partition.interface import TRIES, BootLoader
 from bootc_live.landing.disk.deployments import Deployment, Deployments, PassedOver
 from bootc_live.landing.disk.first_etc import is_judged
 from bootc_live.landing.disk.install import add_entry, install_loader, prepare, say_unverified
-from bootc_live.landing.disk.keys import keep_signing, kept_signing
+from bootc_live.landing.disk.keys import check_can_sign, keep_signing, kept_signing
 from bootc_live.landing.disk.machine import Machine, loader_of, locked
-from bootc_live.landing.disk.make import Deployed, MakeEtc, Store, deploy, store
+from bootc_live.landing.disk.make import Deployed, MakeEtc, Starting, Store, deploy, store
 from bootc_live.landing.disk.settings import Settings, changed_settings, new_settings
 from bootc_live.landing.disk.storage.objects import store_in_objects
 from bootc_live.landing.disk.storage.slots import Slot, free_slot, store_in_slot
@@ -38,8 +39,9 @@ from bootc_live.source.access import Access
 class DiskRun:
     """What one run works with: the mounted disk and boot partition, and a directory for temporary files.
 
-    ``signing`` signs what boots; by default it is the key that the machine keeps, if it does.
-    ``slots`` are the devices of new slots, by their PARTUUIDs: those in a file are found by nobody else.
+    ``signing`` signs what boots; by default it is the key that the machine keeps, if it does. ``enrollment`` is for
+    firmware to enrol. ``slots`` are the devices of new slots, by their PARTUUIDs: those in a file are found by nobody
+    else.
     """
 
     disk: Deployments
@@ -51,6 +53,7 @@ class DiskRun:
     signing: Signing | None = None
     keep_key: bool = False
     slots: Mapping[str, str] = field(default_factory=dict)
+    enrollment: Enrollment | None = None
 
     @property
     def loader(self) -> BootLoader:
@@ -59,7 +62,7 @@ class DiskRun:
 
 
 def install_on(run: DiskRun, spec: SourceSpec, make_etc: MakeEtc, initrd: BootFile | None = None) -> Deployment:
-    """Install an image as the first deployment of a disk; raise BootcLiveError.
+    """Install an image as the first deployment of a disk; ``initrd`` replaces its initramfs. Raise BootcLiveError.
 
     The boot entry comes after all that boots, and the settings last: before that, this can be done again.
     """
@@ -71,7 +74,9 @@ def install_on(run: DiskRun, spec: SourceSpec, make_etc: MakeEtc, initrd: BootFi
         with run.recorder.phase("boot", "writing the boot partition"):
             scratch = os.path.join(run.directory, "loader")
             os.mkdir(scratch)
-            install_loader(run.loader, deployed.tree, run.boot, scratch)
+            install_loader(run.loader, deployed.tree, run.boot, scratch, of_image=run.settings.needs_signed_kernel)
+            if run.enrollment is not None:
+                write_enrollment(run.enrollment, run.boot, scratch)
             if run.signing is not None and run.keep_key:
                 keep_signing(run.disk, run.signing)
             with new_settings(run.disk, run.settings):
@@ -90,7 +95,8 @@ def _deploy(
 ) -> Deployed:
     with _fetched(run, spec, slot, approve) as (fetched, headers, put):
         places = run.disk, run.directory, run.recorder
-        deployed = deploy(fetched, headers, *places, put, make_etc=make_etc, initrd=initrd)
+        starting = Starting(initrd, uki=run.settings.loader == "uki", signed=run.settings.needs_signed_kernel)
+        deployed = deploy(fetched, headers, *places, put, make_etc=make_etc, starting=starting)
     say_unverified(deployed, run.recorder)
     return deployed
 
@@ -151,6 +157,7 @@ def upgrade_on(run: DiskRun, machine: Machine, spec: SourceSpec, digest: str) ->
 
     These become the machine's before anything of the new source boots.
     """
+    check_can_sign(run.disk, run.settings)
     current = machine.current()
     remove_unfinished(machine)
     run.access.pin = digest if ":" in digest else None

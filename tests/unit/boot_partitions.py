@@ -104,6 +104,42 @@ def _grub(boot: Path) -> Started | None:
     return Started((boot / kernel[1:]).read_bytes(), (boot / initrd).read_bytes(), split_cmdline(cmdline))
 
 
+def _brought(boot: Path) -> Started | None:
+    path = _best(boot / "loader/entries", ".conf")
+    if path is None:
+        return None
+    lines = dict(line.split(" ", 1) for line in path.read_text().splitlines())
+    # Those that are made here have no version, and are in the same menu.
+    assert sorted(lines) == ["efi", "sort-key", "title"]
+    uki = boot / lines["efi"][1:]
+    addons = list(uki.parent.glob(f"{uki.name}.extra.d/*.addon.efi"))
+    if not uki.exists() or len(addons) != 1:
+        return None
+    found = _sections(uki.read_bytes()) | {".cmdline": _sections(addons[0].read_bytes())[".cmdline"]}
+    return Started(found[".linux"], found[".initrd"], split_cmdline(found[".cmdline"].decode()))
+
+
+def _sections(data: bytes) -> dict[str, bytes]:
+    found = pe.sections(lambda offset, size: data[offset : offset + size], len(data))
+    return {name: data[offset : offset + size] for name, (offset, size) in found.items()}
+
+
+class BroughtUki(SystemdBootUki):
+    """Adds UKIs that an image brings."""
+
+    def add(self, boot: str, entry: Entry, kernel: BootFile, initrd: BootFile | None) -> Entry:
+        """Make a UKI of both first."""
+        assert initrd is not None
+        stub = b"#### LoaderInfo: systemd-stub 257.1 ####"
+        sections = [(".sdmagic", stub), (".linux", kernel.read()), (".initrd", initrd.read())]
+        return super().add(boot, entry, boot_file(Path(f"{kernel.path}.efi"), pe_file(sections)), None)
+
+
+def build_addon(ukify: str, output: str, cmdline: str, directory: str, signing: Signing | None) -> None:  # noqa: ARG001
+    """An addon without a stub."""
+    Path(output).write_bytes(pe_file([(".cmdline", cmdline.encode())]))
+
+
 def grub_program(prefix: str = "/EFI/debian") -> bytes:
     """A program with GRUB's records of modules: a module, and its directory."""
     records = b"".join(
@@ -134,6 +170,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "sync_filesystem", os.path.isdir)
     monkeypatch.setattr(type2, "check_tools", lambda signing: "ukify" if signing is None else "")
     monkeypatch.setattr(type2, "build_uki", build_uki)
+    monkeypatch.setattr(type2, "build_addon", build_addon)
 
 
 # What uses sync_filesystem.
@@ -142,6 +179,7 @@ STYLES: Final = (
     Style("systemd-boot", SystemdBoot, _type1),
     Style("grub", Grub, _grub, _prepare_grub),
     Style("uki", SystemdBootUki, _uki),
+    Style("uki of the image", BroughtUki, _brought),
 )
 
 

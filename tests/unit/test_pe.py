@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bootc_live.base.errors import ImageError
-from bootc_live.formats.pe import is_uki, sections
+from bootc_live.formats.pe import is_signed, is_uki, sections
 from tests.unit.pe_files import pe_file
 
 UKI = [
@@ -93,3 +93,28 @@ def damaged(at: int, number: int, size: int) -> bytes:
 def test_damage_is_told(data: bytes, reason: str) -> None:
     with pytest.raises(ImageError, match=reason):
         found(data)
+
+
+@pytest.mark.parametrize(
+    ("magic", "place", "count", "size", "expected"),
+    [
+        (0x20B, 144, 16, 1000, True),
+        (0x10B, 128, 16, 1000, True),
+        (0x20B, 144, 16, 0, False),
+        (0x20B, 144, 4, 1000, False),
+        (0x10B, 144, 16, 1000, False),
+        (0, 144, 16, 1000, False),
+    ],
+)
+def test_table_of_certificates(magic: int, place: int, count: int, size: int, expected: bool) -> None:  # a row
+    data = bytearray(pe_file(UKI))
+    optional = data.index(b"PE\0\0") + 24
+    data[optional : optional + 2] = magic.to_bytes(2, "little")
+    for at, value in ((place - 36, count), (place, 4096), (place + 4, size)):
+        data[optional + at : optional + at + 4] = value.to_bytes(4, "little")
+    assert is_signed(lambda offset, length: bytes(data[offset : offset + length])) == expected
+
+
+@pytest.mark.parametrize("data", [b"", b"MZ", b"MZ".ljust(64, b"\xff"), bytes(500), b"kernel" * 100])
+def test_what_is_no_program_is_not_signed(data: bytes) -> None:
+    assert not is_signed(lambda offset, length: data[offset : offset + length])

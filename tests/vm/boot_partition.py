@@ -4,8 +4,9 @@ It is the directory ``boot`` in DIRECTORY, and the FAT file system ``boot.img`` 
 kernel need not have FAT. Prints the names of its entries, the first one that is started next.
 
 Changes are ``install`` (of the root this runs in), ``add ORDER DEPLOYMENT TRIES CMDLINE``, ``bless DEPLOYMENT``,
-``promote DEPLOYMENT ORDER`` and ``damage PATH`` (the default's kernel if it is empty). With UKIs, the first one makes
-keys, and ``secure.fd``, a variable store that trusts them.
+``promote DEPLOYMENT ORDER``, ``damage PATH`` (the default's kernel if it is empty) and ``enrol``, which writes what
+systemd-boot enrols. With UKIs, the first one makes keys, and ``secure.fd``, a variable store that trusts them. In the
+style ``brought``, an image brings them, signed by its vendor.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 
 from bootc_live.artifacts.uki import Signing
 from bootc_live.formats.boot_entry import Entry, EntryName
+from bootc_live.landing.disk.boot_partition.enrollment import read_enrollment, write_enrollment
 from bootc_live.landing.disk.boot_partition.grub import Grub
 from bootc_live.landing.disk.boot_partition.interface import BootLoader
 from bootc_live.landing.disk.boot_partition.type1 import SystemdBoot
@@ -34,11 +36,12 @@ def run(*argv: str | Path) -> None:
 
 
 def make_keys(directory: Path) -> Signing:
-    """Make a key, and a variable store that trusts it alone."""
-    key, certificate = directory / "keys.key", directory / "keys.crt"
+    """Make keys of an owner and a vendor, and a variable store that trusts both; return the owner's."""
+    key, certificate, vendor = directory / "keys.key", directory / "keys.crt", directory / "vendor.crt"
     if not key.exists():
         argv = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=keys of a machine", "-quiet"]
         run(*argv, "-keyout", key, "-out", certificate)
+        run(*argv, "-keyout", directory / "vendor.key", "-out", vendor)
         owner = Path("/proc/sys/kernel/random/uuid").read_text().strip()
         argv = ["virt-fw-vars", "--input", str(emulator.uefi(emulator.VARIABLES)), "--output"]
         keys: list[str | Path] = [
@@ -51,9 +54,20 @@ def make_keys(directory: Path) -> Signing:
             "--add-db",
             owner,
             certificate,
+            "--add-db",
+            owner,
+            vendor,
         ]
         run(*argv, directory / "secure.fd", *keys, "--sb")
     return Signing(str(key), str(certificate))
+
+
+def vendors_uki(directory: Path, initrd: Path) -> BootFile:
+    """A UKI with nothing of this machine in it."""
+    made, keys = directory / "vendor.efi", [directory / "vendor.key", directory / "vendor.crt"]
+    argv = ["ukify", "build", f"--linux={OUT / 'vmlinuz'}", f"--initrd={initrd}", "--cmdline=of=vendor"]
+    run(*argv, f"--secureboot-private-key={keys[0]}", f"--secureboot-certificate={keys[1]}", f"--output={made}")
+    return BootFile(str(made), 0, made.stat().st_size)
 
 
 def boot_loader(style: str, directory: Path) -> BootLoader:
@@ -62,10 +76,10 @@ def boot_loader(style: str, directory: Path) -> BootLoader:
             return Grub()
         case "systemd-boot":
             return SystemdBoot()
-    return SystemdBootUki(make_keys(directory), str(directory))
+    return SystemdBootUki(make_keys(directory), scratch=str(directory))
 
 
-def change(loader: BootLoader, boot: str, directory: Path, argv: list[str]) -> None:
+def change(style: str, loader: BootLoader, boot: str, directory: Path, argv: list[str]) -> None:
     match argv:
         case ["install"]:
             loader.install("/", boot)
@@ -74,11 +88,18 @@ def change(loader: BootLoader, boot: str, directory: Path, argv: list[str]) -> N
             initrd.write_bytes(initramfs(BASE, deployment, plain=True))
             files = [BootFile(str(path), 0, path.stat().st_size) for path in (OUT / "vmlinuz", initrd)]
             name = EntryName(int(order), int(deployment), int(tries) or None)
-            loader.add(boot, Entry(name, f"It's deployment {deployment}", cmdline), *files)
+            entry = Entry(name, f"It's deployment {deployment}", cmdline)
+            if style == "brought":
+                loader.add(boot, entry, vendors_uki(directory, initrd), None)
+            else:
+                loader.add(boot, entry, *files)
         case ["bless", deployment]:
             loader.bless(boot, int(deployment))
         case ["promote", deployment, order]:
             loader.promote(boot, int(deployment), int(order))
+        case ["enrol"]:
+            wanted = read_enrollment(make_keys(directory), [str(directory / "vendor.crt")])
+            write_enrollment(wanted, boot, str(directory))
         case ["damage", path]:
             path = path or loader.entries(boot)[0].kernel
             os.truncate(boot + path, 0)
@@ -93,7 +114,7 @@ def main() -> None:
         run("mcopy", "-snQ", "-i", image, "::/*", boot)
     loader = boot_loader(style, directory)
     if argv:
-        change(loader, str(boot), directory, argv)
+        change(style, loader, str(boot), directory, argv)
         image.unlink(missing_ok=True)
         run("mkfs.vfat", "-n", "ESP", "-C", image, "131072")
         run("mcopy", "-sQ", "-i", image, *(boot / name for name in sorted(os.listdir(boot))), "::/")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sysconfig
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -40,10 +42,19 @@ def entries(directory: Path, style: str, *change: str) -> list[str]:
     return [name.removeprefix("bootc-live-") for name in json.loads(said)]
 
 
-def booted(directory: Path, style: str) -> int:
+@dataclass(frozen=True)
+class KeptUefi(Uefi):
+    """A machine whose firmware keeps what is written to its variables, in that file."""
+
+    def options(self, work: Path) -> list[str]:
+        """Name the file in the place of a copy."""
+        return [option.replace(f"{work}/variables.fd", str(self.variables)) for option in super().options(work)]
+
+
+def booted(directory: Path, style: str, variables: Path | None = None) -> int:
     """Boot it once, and return the deployment."""
-    own = style == "uki"
-    variables = directory / "secure.fd" if own else emulator.uefi(emulator.VENDOR_VARIABLES)
+    own = directory / "secure.fd" if style in ("uki", "brought") else emulator.uefi(emulator.VENDOR_VARIABLES)
+    variables = variables or own
     start = Uefi(disk=directory / "boot.img", variables=variables, secure=True, writable=True)
     with Guest(start, memory=512) as guest:
         guest.wait_console("Freeing initrd memory:", SECONDS)
@@ -51,13 +62,15 @@ def booted(directory: Path, style: str) -> int:
         said = guest.console()
     assert "Secure boot enabled" in said
     (line,) = re.findall(r"Kernel command line: (.*?)\r?$", said, re.MULTILINE)
-    deployment, *rest = [token for token in split_cmdline(line) if token.name not in ("BOOT_IMAGE", "initrd")]
+    assert ("of=vendor" in line) == (style == "brought")
+    others = ("BOOT_IMAGE", "initrd", "of")
+    deployment, *rest = [token for token in split_cmdline(line) if token.name not in others]
     assert rest == split_cmdline(APPEND)
     return int(deployment.value or 0)
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("style", [*STYLES, "brought"])
 def test_tries_are_counted_and_end_at_the_deployment_before(style: str, directory: Path) -> None:
     assert entries(directory, style, "install") == []
     assert entries(directory, style, "add", "1", "1", "0", f"deployment=1 {APPEND}") == ["1-1"]
@@ -74,6 +87,23 @@ def test_tries_are_counted_and_end_at_the_deployment_before(style: str, director
     assert booted(directory, style) == 1
     assert entries(directory, style, "promote", "2", "4") == ["4-2", "3-1"]
     assert booted(directory, style) == 2
+
+
+@pytest.mark.long
+def test_systemd_boot_enrols_keys(directory: Path) -> None:
+    """In firmware that has none, as that of a new virtual machine; it restarts, and Secure Boot is on then."""
+    entries(directory, "brought", "install")
+    entries(directory, "brought", "add", "1", "1", "0", f"deployment=1 {APPEND}")
+    entries(directory, "brought", "enrol")
+    variables = directory / "kept.fd"
+    shutil.copyfile(emulator.uefi(emulator.VARIABLES), variables)
+    start = KeptUefi(disk=directory / "boot.img", variables=variables, secure=True, writable=True)
+    with Guest(start, memory=512) as guest:
+        guest.wait_exit(SECONDS)
+        said = guest.console()
+    assert "Enrolling secure boot keys" in said
+    assert "Kernel command line" not in said
+    assert booted(directory, "brought", variables) == 1
 
 
 @pytest.mark.long

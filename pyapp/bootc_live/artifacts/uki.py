@@ -78,17 +78,27 @@ def build_uki(ukify: str, output: str, parts: UkiParts, directory: str, signing:
         argv.append(f"--uname={parts.version}")
     for number, initrd in enumerate(parts.initrds):
         argv.append(f"--initrd={_write(os.path.join(directory, f'uki.initrd{number}'), initrd.chunks())}")
+    _ukify([*argv, f"--output={output}"], directory, signing)
+
+
+def _ukify(argv: list[str], directory: str, signing: Signing | None) -> None:
     if signing is not None:
-        argv += [f"--secureboot-private-key={signing.key}", f"--secureboot-certificate={signing.certificate}"]
+        argv = [*argv, f"--secureboot-private-key={signing.key}", f"--secureboot-certificate={signing.certificate}"]
     # ukify makes large copies, and /tmp may be in RAM.
     environment = {"TMPDIR": directory, "SOURCE_DATE_EPOCH": "0"}
     try:
-        run([*argv, f"--output={output}"], hint="see what ukify said above", env=environment)
+        run(argv, hint="see what ukify said above", env=environment)
     except RunError as error:
         # ukify prints a Python traceback; keep only its message.
         said = error.message.replace("Traceback (most recent call last):", "").splitlines()
         error.message = " ".join(line.strip() for line in said if not line.startswith(" "))
         raise
+
+
+def build_addon(ukify: str, output: str, cmdline: str, directory: str, signing: Signing | None) -> None:
+    """Make the new file ``output``: an addon (systemd-stub(7)) that adds kernel arguments to a UKI; as ``make_uki``."""
+    text = _write(os.path.join(directory, "addon.cmdline"), [cmdline.encode()])
+    _ukify([ukify, "build", f"--cmdline=@{text}", f"--output={output}"], directory, signing)
 
 
 def os_release(title: str, version: str = "") -> str:

@@ -77,13 +77,13 @@ def entry_text(entry: Entry) -> str:
 
     The kernel is last: without it, a file is no entry.
     """
-    lines = [f"title {entry.title}", f"sort-key {PREFIX}", f"version {entry.name.order}"]
-    if entry.cmdline:
-        lines.append(f"options {entry.cmdline}")
+    lines = [f"title {entry.title}", f"sort-key {PREFIX}"]
     if entry.initrd:
-        lines += [f"initrd {entry.initrd}", f"linux {entry.kernel}"]
+        lines += [f"version {entry.name.order}", f"options {entry.cmdline}", f"initrd {entry.initrd}"]
+        lines.append(f"linux {entry.kernel}")
     else:
-        # A unified kernel image has its own command line; under Secure Boot, it uses no other one.
+        # A unified kernel image has its own command line; under Secure Boot, it uses no other one. Those without an
+        # entry like this have no version either, so that names alone make the order.
         lines.append(f"efi {entry.kernel}")
     return "\n".join([*lines, ""])
 

@@ -17,6 +17,9 @@ _FILE_HEADER = struct.Struct("<4s2xH12xH2x")
 _SECTION = struct.Struct("<8sI4xII16x")
 _MAX_SECTIONS = 96
 _PROFILE = ".profile"
+# Where the optional header has the table of certificates, by its magic number (PE32, PE32+).
+_PE32_PLUS = 0x20B
+_CERTIFICATES = {0x10B: 128, _PE32_PLUS: 144}
 
 
 def sections(read: ReadAt, size: int) -> dict[str, tuple[int, int]]:
@@ -34,6 +37,19 @@ def sections(read: ReadAt, size: int) -> dict[str, tuple[int, int]]:
         # Only .dtb may occur more than once.
         profiles[-1].setdefault(name, (offset, length))
     return {**profiles[0], **(profiles[1] if len(profiles) > 1 else {})}
+
+
+def is_signed(read: ReadAt) -> bool:
+    """Return whether a PE file has a table of certificates; by whom, and whether they fit, is not looked at."""
+    start = read(0, _PE_OFFSET + 4)
+    at = int.from_bytes(start[_PE_OFFSET:], "little")
+    head = read(at + _FILE_HEADER.size, _CERTIFICATES[_PE32_PLUS] + 8)
+    place = _CERTIFICATES.get(int.from_bytes(head[:2], "little"))
+    if not start.startswith(b"MZ") or place is None or len(head) < place + 8:
+        return False
+    # Number of directories, the fifth of which is that table: its offset and size.
+    count = int.from_bytes(head[place - 36 : place - 32], "little")
+    return count > 4 and int.from_bytes(head[place + 4 : place + 8], "little") > 0
 
 
 def is_uki(found: Mapping[str, tuple[int, int]]) -> bool:

@@ -19,6 +19,7 @@ from bootc_live.config.source_spec import ArchiveFile, SourceSpec, written
 from bootc_live.disk import DiskRun, install_on
 from bootc_live.formats.oci.platform import machine_platform
 from bootc_live.image.candidate import newest
+from bootc_live.landing.disk.boot_partition.enrollment import Enrollment, read_enrollment
 from bootc_live.landing.disk.deployments import Deployments
 from bootc_live.landing.disk.first_etc import Identity, UnitWishes, read_identity
 from bootc_live.landing.disk.partitions.choose import DiskChoice, choose_target
@@ -51,6 +52,8 @@ class Wishes:
     trust: TrustFiles = field(default_factory=TrustFiles)
     initrd: BootFile | None = None
     signing: Signing | None = None
+    secure_boot: bool = False
+    enrollment: Enrollment | None = None
     keep_key: bool = False
     identity: Identity = field(default_factory=Identity)
     json: bool = False
@@ -62,10 +65,7 @@ def wishes_of(arguments: argparse.Namespace) -> Wishes:
     units = UnitWishes(arguments.auto_update, tuple(arguments.success_unit))
     units.check()
     signing = signing_arguments("--sb-key", arguments.sb_key, "--sb-cert", arguments.sb_cert)
-    if signing is not None:
-        if arguments.bootloader == "grub":
-            raise ConfigError("GRUB is not signed here", hint="leave out --sb-key, or choose another --bootloader")
-        check_tools(signing)
+    _check_secure_boot(arguments, signing)
     identity = read_identity(arguments.hostname, arguments.root_ssh_authorized_keys, arguments.credentials)
     return Wishes(
         bootloader=arguments.bootloader,
@@ -76,10 +76,42 @@ def wishes_of(arguments: argparse.Namespace) -> Wishes:
         trust=trust_files(arguments.key, arguments.policy),
         initrd=None if arguments.initrd is None else boot_file(arguments.initrd, "--initrd "),
         signing=signing,
+        secure_boot=arguments.secure_boot,
+        enrollment=read_enrollment(signing, arguments.sb_db_cert) if signing and arguments.sb_enroll else None,
         keep_key=arguments.keep_key,
         identity=replace(identity, units=units),
         json=arguments.json,
     )
+
+
+def _check_secure_boot(arguments: argparse.Namespace, signing: Signing | None) -> None:
+    """Raise ConfigError for options that do not go together, and RunError if a program for them is missing."""
+    own = "--bootloader uki --sb-key FILE --sb-cert FILE"
+    if signing is None:
+        for option, given in (
+            ("--keep-key", arguments.keep_key),
+            ("--sb-enroll", arguments.sb_enroll),
+            ("--sb-db-cert", arguments.sb_db_cert),
+        ):
+            if given:
+                raise ConfigError(f"{option} is of no use without a key", hint="add --sb-key and --sb-cert")
+        if arguments.secure_boot and arguments.bootloader == "uki":
+            raise ConfigError(
+                "--secure-boot with --bootloader uki needs a key: kernel arguments, which say where the root is, are "
+                "signed, too, also those beside a signed unified kernel image of the image",
+                hint="add --sb-key and --sb-cert, or choose another --bootloader, whose entries are not signed",
+            )
+        return
+    if arguments.bootloader == "grub":
+        raise ConfigError("GRUB is not signed here", hint="leave out --sb-key, or choose another --bootloader")
+    if arguments.secure_boot and arguments.bootloader != "uki":
+        raise ConfigError(
+            "--secure-boot with an own key needs unified kernel images: a kernel alone is not signed with it",
+            hint=f"use {own}, or leave out --sb-key for the distribution's keys",
+        )
+    if arguments.sb_db_cert and not arguments.sb_enroll:
+        raise ConfigError("--sb-db-cert is of no use alone", hint="add --sb-enroll")
+    check_tools(signing)
 
 
 def install_with(
@@ -107,10 +139,21 @@ def install_with(
         arguments=wishes.arguments,
         trust=wishes.trust,
         slots=tuple(slots or ()),
+        secure_boot=wishes.secure_boot,
     )
-    signing = wishes.signing, wishes.keep_key
     disk = Deployments(root.directory)
-    run = DiskRun(disk, boot.directory, settings, access, directory, recorder, *signing, slots or {})
+    run = DiskRun(
+        disk,
+        boot.directory,
+        settings,
+        access,
+        directory,
+        recorder,
+        signing=wishes.signing,
+        keep_key=wishes.keep_key,
+        slots=slots or {},
+        enrollment=wishes.enrollment,
+    )
     deployment = install_on(run, spec, replace(wishes.identity, boot=boot), wishes.initrd)
     if wishes.json:
         cmdline = settings.cmdline(deployment)

@@ -183,10 +183,28 @@ def _install(parser: argparse.ArgumentParser, access: AddAccess) -> None:
         metavar="UNIT",
         help="call an upgrade good only if this unit is up, and go back otherwise; may be repeated",
     )
+    parser.add_argument(
+        "--secure-boot",
+        action="store_true",
+        help="refuse what firmware with Secure Boot would not start, now and at upgrades: without --sb-key, the image "
+        "needs shim and a boot loader and kernel that its distribution signed",
+    )
     parser.add_argument("--sb-key", metavar="FILE", help="sign what boots for Secure Boot with this key (PEM)")
     parser.add_argument("--sb-cert", metavar="FILE", help="the certificate of that key (PEM)")
     parser.add_argument(
         "--keep-key", action="store_true", help="keep the key on the disk, so that the machine can sign upgrades"
+    )
+    parser.add_argument(
+        "--sb-enroll",
+        action="store_true",
+        help="let systemd-boot enrol that certificate in firmware that is in setup mode",
+    )
+    parser.add_argument(
+        "--sb-db-cert",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="with --sb-enroll: another certificate that may sign what boots (PEM); may be repeated",
     )
     parser.add_argument("--hostname", metavar="NAME", help="the name of the machine")
     parser.add_argument("--root-ssh-authorized-keys", metavar="FILE", help="who may log in as root by ssh")

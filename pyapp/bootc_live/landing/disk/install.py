@@ -8,7 +8,6 @@ from bootc_live.base.errors import ConfigError, LandingError, RunError
 from bootc_live.base.log import Recorder
 from bootc_live.formats.boot_entry import Entry, EntryName
 from bootc_live.landing.disk.boot_partition.interface import BootLoader, next_order
-from bootc_live.landing.disk.boot_partition.type1 import SystemdBoot
 from bootc_live.landing.disk.boot_partition.type2 import SystemdBootUki
 from bootc_live.landing.disk.deployments import Deployment, Deployments, disk_errors
 from bootc_live.landing.disk.machine import check_boot_partition
@@ -43,8 +42,8 @@ def prepare(disk: Deployments, boot: str, root: str) -> None:
     ``root`` is the device of the disk, as ``UUID=…``. Raise ConfigError if another installation has the boot partition,
     RootfsError and LandingError.
     """
-    # All styles write one of these.
-    entries = [*SystemdBoot().entries(boot), *SystemdBootUki().entries(boot)]
+    # All styles write entries that this one reads.
+    entries = SystemdBootUki().entries(boot)
     check_boot_partition(boot, entries, root)
     with disk_errors("the directories for deployments"):
         disk.make()
@@ -53,8 +52,11 @@ def prepare(disk: Deployments, boot: str, root: str) -> None:
                 disk.remove(deployment.number)
 
 
-def install_loader(loader: BootLoader, tree: ImageTree, boot: str, scratch: str) -> None:
-    """Copy the image's boot loader to the boot partition, or that of this system; raise BootcLiveError."""
+def install_loader(loader: BootLoader, tree: ImageTree, boot: str, scratch: str, *, of_image: bool = False) -> None:
+    """Copy the image's boot loader to the boot partition, or that of this system; raise BootcLiveError.
+
+    ``of_image`` accepts no other one.
+    """
     for place in _PROGRAMS:
         target = os.path.join(scratch, place)
         os.makedirs(os.path.dirname(target), exist_ok=True)
@@ -62,6 +64,8 @@ def install_loader(loader: BootLoader, tree: ImageTree, boot: str, scratch: str)
     try:
         loader.install(scratch, boot)
     except LandingError:
+        if of_image:
+            raise
         # Raises the same error if this system has none either.
         loader.install("/", boot)
 

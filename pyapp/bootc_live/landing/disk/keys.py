@@ -6,7 +6,9 @@ import os
 import shutil
 
 from bootc_live.artifacts.uki import Signing
+from bootc_live.base.errors import LandingError
 from bootc_live.landing.disk.deployments import Deployments, disk_errors
+from bootc_live.landing.disk.settings import Settings
 from bootc_live.system.cleanup.directories import remove_tree
 
 _KEY, _CERTIFICATE = "key.pem", "cert.pem"
@@ -29,6 +31,15 @@ def keep_signing(disk: Deployments, signing: Signing) -> None:
             target = os.path.join(directory, name)
             os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
             shutil.copyfile(source, target)
+
+
+def check_can_sign(disk: Deployments, settings: Settings) -> None:
+    """Raise LandingError if a machine has to sign what it boots next, and has no key."""
+    if settings.secure_boot and settings.loader == "uki" and kept_signing(disk) is None:
+        raise LandingError(
+            "what this machine boots has to be signed for Secure Boot, and the key did not stay on it",
+            hint="install it anew; with --keep-key, it can sign its upgrades itself",
+        )
 
 
 def _directory(disk: Deployments) -> str:

@@ -77,13 +77,14 @@ def loader_of(settings: Settings, directory: str, signing: Signing | None = None
 
     ``directory`` is for temporary files.
     """
+    chain = settings.secure_boot and signing is None
     match settings.loader:
         case "grub":
-            return Grub()
+            return Grub(chain)
         case "uki":
             return SystemdBootUki(signing=signing, scratch=directory)
         case _:
-            return SystemdBoot(signing=signing)
+            return SystemdBoot(signing=signing, chain=chain)
 
 
 @contextmanager

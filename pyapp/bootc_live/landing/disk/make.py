@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 from bootc_live.base.errors import ImageError
 from bootc_live.base.log import Recorder
+from bootc_live.formats.pe import is_signed
 from bootc_live.image.recipe import Fetched
 from bootc_live.image.verified import VerifiedImage
 from bootc_live.landing.disk.deployments import Deployment, Deployments, disk_errors
@@ -27,6 +28,7 @@ from bootc_live.rootfs.tree.merge import LayersRead, Warn
 from bootc_live.rootfs.tree.node import Node, new_directory, resolve, walk
 from bootc_live.system.files import sync_filesystem
 
+_UNSIGNED = "use an image whose kernel is signed, or sign with own keys: --bootloader uki --sb-key FILE --sb-cert FILE"
 _BUILD = "build an initramfs with the dracut module bootc-live into the image, or name one with --initrd"
 
 
@@ -40,20 +42,36 @@ class Stored:
     blocks: int = 0
 
 
+# A kernel and its initramfs, or a unified kernel image alone.
+_Started = tuple[BootFile, BootFile | None]
+
 # Puts the root of an image on the disk, for good; its tree is changed by ``Finishing`` before anything is written.
 Store = Callable[[VerifiedImage, Finishing, LayersRead, Warn], Stored]
+
+
+@dataclass(frozen=True)
+class Starting:
+    """How an image is started: ``initrd`` replaces its initramfs.
+
+    With ``uki``, a signed unified kernel image of it is started as it is. ``signed`` refuses an unsigned kernel.
+    """
+
+    initrd: BootFile | None = None
+    uki: bool = False
+    signed: bool = False
 
 
 @dataclass(frozen=True)
 class Deployed:
     """A finished deployment that nothing boots yet: the kernel and initramfs for it, and its tree of files.
 
+    Without ``initramfs``, the kernel is a unified kernel image of the image, unchanged.
     ``obstacle`` tells why the kernel cannot check its files when they are read, empty if it can.
     """
 
     deployment: Deployment
     kernel: BootFile
-    initramfs: BootFile
+    initramfs: BootFile | None
     obstacle: str
     tree: ImageTree
 
@@ -134,11 +152,11 @@ def deploy(
     put: Store,
     *,
     make_etc: MakeEtc = image_etc,
-    initrd: BootFile | None = None,
+    starting: Starting = Starting(),
 ) -> Deployed:
     """Write a fetched image to a disk as its next deployment; ``directory`` is for temporary files.
 
-    ``initrd`` replaces the image's initramfs. Raise ImageError for an image that cannot boot from a disk, RootfsError
+    Raise ImageError for an image that cannot boot from a disk, RootfsError
     and OutOfMemoryError for a disk that cannot hold it. What is left of a failure is never used; ``prune`` removes it.
     """
     image = fetched.image
@@ -147,7 +165,7 @@ def deploy(
         disk.make()
         # Storing may remove the last deployment, whose number is not used again.
         number = disk.next_number()
-        stored, tree, files, initramfs = store(image, headers, disk, directory, recorder, put, initrd)
+        stored, tree, files, started = store(image, headers, disk, directory, recorder, put, starting)
         deployment = Deployment(
             number=number,
             source=source_text,
@@ -168,7 +186,7 @@ def deploy(
                 os.mkdir(disk.var, 0o755)
             with disk.adding(deployment) as new:
                 make_etc(tree, os.path.join(new, "etc"))
-    return Deployed(deployment, files.kernel, initramfs, stored.obstacle, tree)
+    return Deployed(deployment, *started, stored.obstacle, tree)
 
 
 def _layers_of(image: VerifiedImage, *files: BootFile) -> tuple[str, ...]:
@@ -190,13 +208,13 @@ def store(
     directory: str,
     recorder: Recorder,
     put: Store,
-    initrd: BootFile | None = None,
-) -> tuple[Stored, ImageTree, BootFiles, BootFile]:
+    starting: Starting = Starting(),
+) -> tuple[Stored, ImageTree, BootFiles, _Started]:
     """Write the files of an image to a disk, of which ``deploy`` makes a deployment; return also what boots it.
 
     Raise as ``deploy``.
     """
-    found = list[tuple[ImageTree, BootFiles, BootFile]]()
+    found = list[tuple[ImageTree, BootFiles, _Started]]()
     source_text = image.resolved.source_text
 
     def finish(root: Node, image: VerifiedImage) -> bool:
@@ -204,7 +222,7 @@ def store(
             live_tree(root, source_text, read)
             labelled = label_tree(root, read, None, source_text, recorder)
         # What cannot boot must not cost the time of writing it.
-        found.append((ImageTree(root, image, recorder), *_bootable(root, image, directory, initrd, recorder)))
+        found.append((ImageTree(root, image, recorder), *_bootable(root, image, directory, starting, recorder)))
         return labelled
 
     with disk_errors(repr(source_text)), recorder.phase("objects", "writing the image's files"):
@@ -213,8 +231,9 @@ def store(
 
 
 def _bootable(
-    root: Node, image: VerifiedImage, directory: str, initrd: BootFile | None, recorder: Recorder
-) -> tuple[BootFiles, BootFile]:
+    root: Node, image: VerifiedImage, directory: str, starting: Starting, recorder: Recorder
+) -> tuple[BootFiles, _Started]:
+    initrd = starting.initrd
     source_text = image.resolved.source_text
     chosen = choose_kernel(root, source_text)
     files = boot_files(chosen, image.path, directory, os.uname().machine, source_text)
@@ -228,4 +247,8 @@ def _bootable(
         raise ImageError(f"{what} cannot be read: {error}", hint=_BUILD) from error
     if problem is not None:
         raise ImageError(problem, hint=_BUILD)
-    return allowed(files, recorder), initramfs
+    if starting.uki and initrd is None and files.uki is not None and is_signed(files.uki.read_at):
+        return allowed(files, recorder), (files.uki, None)
+    if starting.signed and not is_signed(files.kernel.read_at):
+        raise ImageError(f"the kernel of {source_text!r} is not signed for Secure Boot", hint=_UNSIGNED)
+    return allowed(files, recorder), (files.kernel, initramfs)

@@ -38,7 +38,8 @@ class Settings:
     allows plain HTTP. ``root`` is the device of the file system with the deployments, ``boot`` that of the partition
     that the boot loader reads, as ``UUID=…`` or ``PARTUUID=…``. ``state`` is what is kept over reboots, ``arguments``
     are kernel arguments of this machine, and ``trust`` is what newer images must be signed with. ``slots`` are the
-    PARTUUIDs of the partitions for roots; without them, roots are made of objects.
+    PARTUUIDs of the partitions for roots; without them, roots are made of objects. ``secure_boot`` refuses what
+    firmware with Secure Boot would not start.
     """
 
     source: str
@@ -51,11 +52,17 @@ class Settings:
     arguments: tuple[str, ...] = ()
     trust: TrustFiles = field(default_factory=TrustFiles)
     slots: tuple[str, ...] = ()
+    secure_boot: bool = False
 
     @property
     def source_text(self) -> str:
         """The source without secrets, to be shown."""
         return redact_value(self.source)
+
+    @property
+    def needs_signed_kernel(self) -> bool:
+        """Whether the kernel of an image has to be signed: UKIs are signed here, as a whole."""
+        return self.secure_boot and self.loader != "uki"
 
     def cmdline(self, deployment: Deployment) -> str:
         """Return the kernel command line of a deployment: the image's arguments, then this machine's.

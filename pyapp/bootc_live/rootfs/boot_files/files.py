@@ -57,14 +57,20 @@ class BootFiles:
     """What an image boots with.
 
     ``version`` is the kernel's release, ``kernel`` can be loaded directly, ``initramfs`` is None if the image has none.
-    ``arguments`` are the image's own kernel arguments.
+    ``arguments`` are the image's own kernel arguments. ``uki`` is the unified kernel image that it all comes from, None
+    if it does not.
     """
 
     version: str
     kernel: BootFile
     initramfs: BootFile | None
     arguments: tuple[str, ...]
-    from_uki: bool
+    uki: BootFile | None = None
+
+    @property
+    def from_uki(self) -> bool:
+        """Whether they are parts of a unified kernel image."""
+        return self.uki is not None
 
 
 def boot_files(chosen: Chosen, path: str, directory: str, machine: str, source_text: str) -> BootFiles:
@@ -79,7 +85,7 @@ def boot_files(chosen: Chosen, path: str, directory: str, machine: str, source_t
         return _unwrapped(kernel, found, chosen, partial(_plain, directory=directory, source_text=source_text))
     initramfs = None if chosen.initramfs is None else _file(chosen.initramfs, path, "initramfs.img", source_text)
     arguments = image_arguments(files, machine)
-    return BootFiles(chosen.version, _plain(kernel, directory, source_text), initramfs, arguments, from_uki=False)
+    return BootFiles(chosen.version, _plain(kernel, directory, source_text), initramfs, arguments)
 
 
 def _sections(kernel: BootFile, name: str) -> dict[str, tuple[int, int]]:
@@ -108,7 +114,7 @@ def _unwrapped(
         arguments = tuple(printable_words(text(".cmdline")))
     except ValueError as error:
         raise ImageError(f"the command line of the UKI {chosen.name} cannot be used: {error}", hint=HINT) from error
-    return BootFiles(release(text(".uname")) or chosen.version, plain(kernel), initramfs, arguments, from_uki=True)
+    return BootFiles(release(text(".uname")) or chosen.version, plain(kernel), initramfs, arguments, uki)
 
 
 def _plain(kernel: BootFile, directory: str, source_text: str) -> BootFile:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from typing import ClassVar
 
 from bootc_live.formats.boot_entry import Entry, EntryName, parse_name
 from bootc_live.landing.disk.boot_partition.files import boot_partition, names, remove_file, remove_unfinished
@@ -21,18 +22,17 @@ from bootc_live.rootfs.boot_files.files import BootFile
 
 
 class EntryFiles(ABC):
-    """All of ``BootLoader`` but ``install``, for entries in one directory that end with ``_ending``."""
+    """All of ``BootLoader`` but ``install``, for entries that are files: ``_places`` are directories by file ending."""
 
-    _directory: str
-    _ending: str
+    _places: ClassVar[Mapping[str, str]]
 
     @abstractmethod
     def _read(self, path: str, name: EntryName, below: str) -> Entry:
         """Return the entry that the file ``path`` is."""
 
     @abstractmethod
-    def _write(self, boot: str, path: str, entry: Entry, kernel: BootFile, initrd: BootFile | None) -> None:
-        """Write all files of a new entry, the one at ``path`` last."""
+    def _write(self, boot: str, entry: Entry, kernel: BootFile, initrd: BootFile | None) -> None:
+        """Write all files of a new entry, the one that makes it one last."""
 
     @abstractmethod
     def _move(self, entry: Entry, old: str, new: str) -> None:
@@ -41,10 +41,7 @@ class EntryFiles(ABC):
     def entries(self, boot: str) -> list[Entry]:
         """Return the entries, the one that is started next first."""
         with boot_partition(boot):
-            found = [
-                self._read(os.path.join(boot, self._directory, file), name, f"/{self._directory}/{file}")
-                for file, name in self._files(boot)
-            ]
+            found = [self._read(boot + below, name, below) for below, name in self._files(boot)]
         # A power cut may leave an empty file.
         return sorted_entries([entry for entry in found if entry.kernel])
 
@@ -58,7 +55,7 @@ class EntryFiles(ABC):
         check_texts(entry)
         with boot_partition(boot):
             self._tidy(boot)
-            self._write(boot, self._path(boot, entry.name), entry, kernel, initrd)
+            self._write(boot, entry, kernel, initrd)
             self._tidy(boot)
         return entry_of(self.entries(boot), entry.name.deployment)
 
@@ -69,7 +66,7 @@ class EntryFiles(ABC):
         with boot_partition(boot):
             self._tidy(boot)
             old = entry_of(self.entries(boot), deployment)
-            self._move(replace(old, name=name), boot + old.path, self._path(boot, name))
+            self._rename(boot, old, name)
             self._tidy(boot)
         return entry_of(self.entries(boot), deployment)
 
@@ -79,8 +76,7 @@ class EntryFiles(ABC):
             self._tidy(boot)
             entry = entry_of(self.entries(boot), deployment)
             if entry.name.left is not None:
-                name = EntryName(entry.name.order, deployment)
-                self._move(replace(entry, name=name), boot + entry.path, self._path(boot, name))
+                self._rename(boot, entry, EntryName(entry.name.order, deployment))
                 self._tidy(boot)
 
     def remove(self, boot: str, deployment: int) -> None:
@@ -93,23 +89,28 @@ class EntryFiles(ABC):
                     remove_file(boot + entry.path)
             self._tidy(boot)
 
-    def _path(self, boot: str, name: EntryName) -> str:
-        return os.path.join(boot, self._directory, f"{name}{self._ending}")
+    def _path(self, boot: str, name: EntryName, ending: str) -> str:
+        return os.path.join(boot, self._places[ending], f"{name}{ending}")
+
+    def _rename(self, boot: str, entry: Entry, name: EntryName) -> None:
+        ending = os.path.splitext(entry.path)[1].lower()
+        self._move(replace(entry, name=name), boot + entry.path, self._path(boot, name, ending))
 
     def _tidy(self, boot: str) -> None:
         """Remove what no entry uses, and entries that newer ones of the same deployment have replaced."""
         present = self.entries(boot)
         current = {entry_of(present, entry.name.deployment).path for entry in present}
-        folder = os.path.join(boot, self._directory)
-        remove_unfinished(folder)
-        for file, _ in self._files(boot):
-            if f"/{self._directory}/{file}" not in current:
-                remove_file(os.path.join(folder, file))
+        remove_unfinished(*(os.path.join(boot, directory) for directory in self._places.values()))
+        for below, _ in self._files(boot):
+            if below not in current:
+                remove_file(boot + below)
         remove_unused(boot)
 
     def _files(self, boot: str) -> Iterator[tuple[str, EntryName]]:
-        for file in names(os.path.join(boot, self._directory)):
-            stem, ending = file[: -len(self._ending)], file[-len(self._ending) :]
-            name = parse_name(stem) if ending.lower() == self._ending else None
-            if name is not None:
-                yield file, name
+        """Yield the paths of the files that make entries, from the top of the boot partition, and their names."""
+        for wanted, directory in self._places.items():
+            for file in names(os.path.join(boot, directory)):
+                stem, ending = os.path.splitext(file)
+                name = parse_name(stem) if ending.lower() == wanted else None
+                if name is not None:
+                    yield f"/{directory}/{file}", name

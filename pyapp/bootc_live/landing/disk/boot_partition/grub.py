@@ -34,11 +34,16 @@ _ADDED = f"BOOT_IMAGE=/{PREFIX}/{'0' * 64}/vmlinuz "
 
 @dataclass(frozen=True)
 class Grub:
-    """GRUB. Type 1 entries are written as well: they say what an entry is, to this program and to others."""
+    """GRUB. Type 1 entries are written as well: they say what an entry is, to this program and to others.
+
+    ``chain`` accepts only a GRUB that is signed, behind shim.
+    """
+
+    chain: bool = False
 
     def install(self, root: str, boot: str) -> None:
         """Copy GRUB out of the tree ``root``, or replace it by the one there."""
-        install_grub(root, boot, CONFIGURATION, write_block({VARIABLE: ""}))
+        install_grub(root, boot, CONFIGURATION, write_block({VARIABLE: ""}), chain=self.chain)
 
     def entries(self, boot: str) -> list[Entry]:
         """Return the entries, the one that is started next first."""

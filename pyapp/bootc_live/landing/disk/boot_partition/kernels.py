@@ -23,29 +23,52 @@ _DIGEST = re.compile("[0-9a-f]{64}")
 _USE = re.compile(rb"/bootc-live/([0-9a-f]{64})/")
 # An entry's own files.
 _SMALL = 8 * 1024
+# What systemd-stub(7) adds to a unified kernel image with this name: kernel arguments.
+_UKI, _ADDONS = "linux.efi", "linux.efi.extra.d"
+_ADDON = f"{_ADDONS}/bootc-live.addon.efi"
 
 
-def add_kernel(boot: str, kernel: BootFile, initrd: BootFile | None) -> tuple[str, str]:
+def add_kernel(boot: str, kernel: BootFile, initrd: BootFile) -> tuple[str, str]:
     """Write kernel and initrd, unless they are there; return their paths, from the top of the boot partition.
 
     Call ``remove_unused`` before: what an interrupted run has left is not whole, and no entry names it.
     """
-    files = {"vmlinuz": kernel} | ({"initrd": initrd} if initrd else {})
+    below = _add(boot, {"vmlinuz": kernel, "initrd": initrd})
+    return f"{below}/vmlinuz", f"{below}/initrd"
+
+
+def add_uki(boot: str, uki: BootFile, addon: BootFile) -> str:
+    """Write a unified kernel image, and the addon with its kernel arguments; return its path, as ``add_kernel``."""
+    return f"{_add(boot, {_UKI: uki, _ADDON: addon})}/{_UKI}"
+
+
+def addon_of(uki: str) -> str:
+    """Return the path of the addon of a unified kernel image that ``add_uki`` has written."""
+    return os.path.join(os.path.dirname(uki), _ADDON)
+
+
+def _add(boot: str, files: dict[str, BootFile]) -> str:
     directory = os.path.join(boot, PREFIX, _digest(files))
     if os.path.isdir(directory):
         require_space(boot, _SMALL)
     else:
         require_space(boot, _SMALL, *(file.size for file in files.values()))
-        os.makedirs(directory)
         try:
             for name, file in files.items():
+                os.makedirs(os.path.dirname(os.path.join(directory, name)), exist_ok=True)
                 create(os.path.join(directory, name), file.chunks())
         except OSError:
             with suppress(OSError):
-                remove_directory(directory)
+                _remove(directory)
             raise
-    below = f"/{PREFIX}/{os.path.basename(directory)}"
-    return f"{below}/vmlinuz", f"{below}/initrd" if initrd else ""
+    return f"/{PREFIX}/{os.path.basename(directory)}"
+
+
+def _remove(directory: str) -> None:
+    addons = os.path.join(directory, _ADDONS)
+    if os.path.isdir(addons):
+        remove_directory(addons)
+    remove_directory(directory)
 
 
 def remove_unused(boot: str) -> None:
@@ -54,14 +77,14 @@ def remove_unused(boot: str) -> None:
     top = os.path.join(boot, PREFIX)
     for name in names(top):
         if _DIGEST.fullmatch(name) and name not in used:
-            remove_directory(os.path.join(top, name))
+            _remove(os.path.join(top, name))
 
 
 def damaged_kernels(boot: str) -> list[str]:
     """Return the paths of directories that entries name, whose files are not those that they are named after."""
     found = []
     for digest in sorted(_used(boot)):
-        paths = {name: os.path.join(boot, PREFIX, digest, name) for name in ("vmlinuz", "initrd")}
+        paths = {name: os.path.join(boot, PREFIX, digest, name) for name in ("vmlinuz", "initrd", _UKI, _ADDON)}
         files = {name: BootFile(path, 0, os.stat(path).st_size) for name, path in paths.items() if os.path.isfile(path)}
         if _digest(files) != digest:
             found.append(f"/{PREFIX}/{digest}")

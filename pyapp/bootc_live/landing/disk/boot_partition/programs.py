@@ -60,9 +60,14 @@ class Programs:
     key_manager: str | None
 
 
-def install_systemd_boot(root: str, boot: str, signing: Signing | None) -> None:
-    """Copy systemd-boot and its configuration; a configuration that is there stays. Raise LandingError, RunError."""
+def install_systemd_boot(root: str, boot: str, signing: Signing | None, *, chain: bool = False) -> None:
+    """Copy systemd-boot and its configuration; a configuration that is there stays. Raise LandingError, RunError.
+
+    ``chain`` accepts only a signed one, behind a signed shim.
+    """
     found = _programs(root, _SYSTEMD, "systemd-boot", "systemd-boot-efi (Fedora: systemd-boot-unsigned)")
+    if chain:
+        _check_chain(found, "systemd-boot", "systemd-boot-efi-amd64-signed and shim-signed")
     with boot_partition(boot), ExitStack() as stack:
         if signing is not None:
             scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="bootc-live-"))
@@ -81,9 +86,15 @@ def install_systemd_boot(root: str, boot: str, signing: Signing | None) -> None:
                 files.replace(path, [text.encode()])
 
 
-def install_grub(root: str, boot: str, configuration: str, environment: bytes) -> None:
-    """Copy GRUB and its configuration; an environment block that is there stays. Raise LandingError."""
-    found = _programs(root, _GRUB, "GRUB for UEFI", "grub-efi-amd64-signed and shim-signed")
+def install_grub(root: str, boot: str, configuration: str, environment: bytes, *, chain: bool = False) -> None:
+    """Copy GRUB and its configuration; an environment block that is there stays. ``chain`` as for systemd-boot.
+
+    Raise LandingError.
+    """
+    packages = "grub-efi-amd64-signed and shim-signed"
+    found = _programs(root, _GRUB, "GRUB for UEFI", packages)
+    if chain:
+        _check_chain(found, "GRUB for UEFI", packages)
     with boot_partition(boot):
         folder = boot + grub_prefix(found.loader)
         files.remove_unfinished(folder)
@@ -157,13 +168,27 @@ def _programs(root: str, places: Sequence[str], what: str, packages: str) -> Pro
     )
 
 
+def _check_chain(found: Programs, what: str, packages: str) -> None:
+    if not found.signed or found.shim is None or not _is_signed(found.shim):
+        raise LandingError(
+            f"the image has no signed {what} with shim, which --secure-boot needs",
+            hint=f"install {packages} (Fedora: shim and grub2-efi) in the image, or sign with own keys: "
+            "--bootloader uki --sb-key FILE --sb-cert FILE",
+        )
+
+
+def _is_signed(path: str) -> bool:
+    with open(path, "rb") as file:
+        return pe.is_signed(lambda offset, length: os.pread(file.fileno(), length, offset))
+
+
 def _find(root: str, places: Sequence[str], machine: str) -> tuple[str, bool] | None:
-    """Return the path of a program, and whether its name says that it is signed; such a one is preferred."""
+    """Return the path of a program, and whether it is signed; one whose name says so is preferred."""
     for place, ending in itertools.product(places, (_SIGNED, "")):
         for found in sorted(glob.glob(place.format(machine=machine) + ending, root_dir=root), reverse=True):
             path = resolve_below(root, found)
             if path is not None and os.path.isfile(path):
-                return path, bool(ending)
+                return path, bool(ending) or _is_signed(path)
     return None
 
 

@@ -1,74 +1,120 @@
-"""systemd-boot with unified kernel images, type 2 of the Boot Loader Specification."""
+"""systemd-boot with unified kernel images: type 2 of the Boot Loader Specification, and those that an image brings.
+
+One that is made here has the command line of its deployment. One that an image brings stays as it is, with its
+signature; what it lacks, it gets by an addon, and its entry is of type 1, for its own texts are those of its vendor.
+"""
 
 from __future__ import annotations
 
 import os
 import re
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
-from bootc_live.artifacts.uki import Signing, UkiParts, build_uki, check_tools, os_release
-from bootc_live.base.errors import ConfigError, ImageError
+from bootc_live.artifacts.uki import UkiParts, build_addon, build_uki, check_tools, os_release
+from bootc_live.base.errors import ImageError
 from bootc_live.formats import pe
 from bootc_live.formats.boot_entry import Entry, EntryName
 from bootc_live.landing.disk.boot_partition import files
-from bootc_live.landing.disk.boot_partition.entry_files import EntryFiles
 from bootc_live.landing.disk.boot_partition.interface import check_texts
-from bootc_live.landing.disk.boot_partition.programs import install_systemd_boot
+from bootc_live.landing.disk.boot_partition.kernels import add_uki, addon_of
+from bootc_live.landing.disk.boot_partition.type1 import SystemdBoot
 from bootc_live.rootfs.boot_files.files import BootFile
 
 # Kernel command line and os-release.
 _MOST_TEXT = 64 * 2**10
+_STUB = re.compile(r"LoaderInfo: systemd-stub (\d+)")
+# The first one that reads addons.
+_LEAST_STUB = 254
 
 
 @dataclass(frozen=True)
-class SystemdBootUki(EntryFiles):
-    """systemd-boot with UKIs, which are made here: each has the command line of its deployment.
+class SystemdBootUki(SystemdBoot):
+    """systemd-boot with UKIs.
 
-    ``signing`` signs them and the boot loader. ``scratch`` is a directory with space for two of them, the one for
-    temporary files by default. Another order is another name of the same file, for the UKI has no version.
+    ``signing`` signs those that are made here, addons, and the boot loader. ``scratch`` is a directory with space for
+    two UKIs, the one for temporary files by default. Another order is another name of the same file, for a UKI has no
+    version.
     """
 
-    signing: Signing | None = None
     scratch: str | None = None
-    _directory = files.UKIS
-    _ending = ".efi"
-
-    def install(self, root: str, boot: str) -> None:
-        """Copy systemd-boot out of the tree ``root``, or replace it by the one there."""
-        install_systemd_boot(root, boot, self.signing)
+    _places: ClassVar[Mapping[str, str]] = {".efi": files.UKIS, ".conf": files.ENTRIES}
 
     def add(self, boot: str, entry: Entry, kernel: BootFile, initrd: BootFile | None) -> Entry:
-        """Make a UKI and write it, and return its entry."""
+        """Write a UKI that is made here, or one that is brought, and return its entry."""
         check_texts(entry)
-        if initrd is None:
-            raise ConfigError(
-                "the image brings a unified kernel image, which cannot be put into another one",
-                hint="choose the boot style systemd-boot, which starts it unchanged",
-            )
         ukify = check_tools(self.signing)
-        title = re.sub(r'["\\$`]', "", entry.title)
-        parts = UkiParts(kernel, (initrd,), entry.cmdline, os_release(title))
         with tempfile.TemporaryDirectory(prefix="bootc-live-", dir=self.scratch) as directory:
             output = os.path.join(directory, "made.efi")
+            if initrd is None:
+                brought = _texts(kernel)
+                check_texts(entry, len(brought.cmdline.encode()) + 1)
+                _check_stub(brought)
+                build_addon(ukify, output, entry.cmdline, directory, self.signing)
+                return super().add(boot, entry, kernel, _file(output))
+            title = re.sub(r'["\\$`]', "", entry.title)
+            parts = UkiParts(kernel, (initrd,), entry.cmdline, os_release(title))
             build_uki(ukify, output, parts, directory, self.signing)
-            return super().add(boot, entry, BootFile(output, 0, os.path.getsize(output)), None)
+            return super().add(boot, entry, _file(output), None)
 
-    def _write(self, boot: str, path: str, entry: Entry, kernel: BootFile, initrd: BootFile | None) -> None:  # noqa: ARG002 # the kernel is the UKI
+    def _write(self, boot: str, entry: Entry, kernel: BootFile, initrd: BootFile | None) -> None:
+        """Write a UKI; one that was brought has an addon in the place of an initrd."""
+        if initrd is not None:
+            self._add_file(boot, replace(entry, kernel=add_uki(boot, kernel, initrd)))
+            return
+        path = self._path(boot, entry.name, ".efi")
         files.require_space(boot, kernel.size)
         os.makedirs(os.path.dirname(path), exist_ok=True)
         files.replace(path, kernel.chunks())
 
-    def _move(self, entry: Entry, old: str, new: str) -> None:  # noqa: ARG002 # it says all by its name
-        files.rename(old, new)
+    def _move(self, entry: Entry, old: str, new: str) -> None:
+        if new.endswith(".conf"):
+            super()._move(entry, old, new)
+        else:
+            # It says all by its name.
+            files.rename(old, new)
 
     def _read(self, path: str, name: EntryName, below: str) -> Entry:
-        file = BootFile(path, 0, os.path.getsize(path))
-        try:
-            found = pe.sections(file.read_at, file.size)
-        except ImageError:
-            found = {}
-        texts = {key: file.part(*found.get(key, (0, 0))) for key in (".cmdline", ".osrel")}
-        cmdline, release = (text.read_at(0, _MOST_TEXT).decode(errors="replace") for text in texts.values())
-        title = re.search(r'^PRETTY_NAME="(.*)"$', release, re.MULTILINE)
-        return Entry(name, title[1] if title else "", cmdline.rstrip("\n\0"), kernel=below, path=below)
+        if path.lower().endswith(".efi"):
+            texts = _texts(_file(path))
+            return Entry(name, texts.title, texts.cmdline, kernel=below, path=below)
+        entry = super()._read(path, name, below)
+        uki = path.removesuffix(below) + entry.kernel
+        there = [file for file in (uki, addon_of(uki)) if os.path.isfile(file)]
+        return replace(entry, cmdline=" ".join(_texts(_file(file)).cmdline for file in there).strip())
+
+
+@dataclass(frozen=True)
+class _Texts:
+    """What a UKI or an addon says: its kernel arguments, the title of its system, and what its stub is."""
+
+    cmdline: str
+    title: str
+    stub: str
+
+
+def _texts(file: BootFile) -> _Texts:
+    try:
+        found = pe.sections(file.read_at, file.size)
+    except ImageError:
+        found = {}
+    parts = [file.part(*found.get(name, (0, 0))) for name in (".cmdline", ".osrel", ".sdmagic")]
+    cmdline, release, stub = (part.read_at(0, _MOST_TEXT).decode(errors="replace") for part in parts)
+    title = re.search(r'^PRETTY_NAME="(.*)"$', release, re.MULTILINE)
+    return _Texts(cmdline.rstrip("\n\0"), title[1] if title else "", stub)
+
+
+def _check_stub(brought: _Texts) -> None:
+    found = _STUB.search(brought.stub)
+    if found is None or int(found[1]) < _LEAST_STUB:
+        said = "another stub than systemd's" if found is None else f"systemd-stub {found[1]}"
+        raise ImageError(
+            f"the unified kernel image that the image brings has {said}, which takes no arguments from an addon",
+            hint=f"make it with systemd {_LEAST_STUB} or later, or leave it out of the image",
+        )
+
+
+def _file(path: str) -> BootFile:
+    return BootFile(path, 0, os.path.getsize(path))
