@@ -15,7 +15,7 @@ from bootc_live.config.source_spec import SourceSpec
 from bootc_live.image.candidate import Candidate
 from bootc_live.image.recipe import Fetched, IntoSink
 from bootc_live.landing.disk.boot_partition.enrollment import Enrollment, write_enrollment
-from bootc_live.landing.disk.boot_partition.interface import TRIES, BootLoader
+from bootc_live.landing.disk.boot_partition.interface import TRIES, BootLoader, Esp
 from bootc_live.landing.disk.deployments import Deployment, Deployments, PassedOver
 from bootc_live.landing.disk.first_etc import is_judged
 from bootc_live.landing.disk.install import add_entry, install_loader, prepare, say_unverified
@@ -54,6 +54,7 @@ class DiskRun:
     keep_key: bool = False
     slots: Mapping[str, str] = field(default_factory=dict)
     enrollment: Enrollment | None = None
+    esp: Esp | None = None
 
     @property
     def loader(self) -> BootLoader:
@@ -74,9 +75,11 @@ def install_on(run: DiskRun, spec: SourceSpec, make_etc: MakeEtc, initrd: BootFi
         with run.recorder.phase("boot", "writing the boot partition"):
             scratch = os.path.join(run.directory, "loader")
             os.mkdir(scratch)
-            install_loader(run.loader, deployed.tree, run.boot, scratch, of_image=run.settings.needs_signed_kernel)
+            install_loader(
+                run.loader, deployed.tree, run.boot, scratch, esp=run.esp, of_image=run.settings.needs_signed_kernel
+            )
             if run.enrollment is not None:
-                write_enrollment(run.enrollment, run.boot, scratch)
+                write_enrollment(run.enrollment, run.boot if run.esp is None else run.esp.directory, scratch)
             if run.signing is not None and run.keep_key:
                 keep_signing(run.disk, run.signing)
             with new_settings(run.disk, run.settings):

@@ -7,6 +7,7 @@ import stat
 import subprocess
 import uuid
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -14,11 +15,12 @@ from typing import Final
 import pytest
 
 from tests.lib.boot_images import INITRAMFS, VERSION, kernel_layer
-from tests.lib.disk_machine import Machine, disk_image, machine
-from tests.lib.disks import probed, run
+from tests.lib.disk_machine import Machine, Next, boots_next, disk_image, machine
+from tests.lib.disks import loop, mounted, probed, run
 from tests.lib.forked_program import ForkedProgram
 from tests.lib.needs import needs
-from tests.lib.oci_writer import Image
+from tests.lib.oci_writer import Image, write_archive
+from tests.lib.partitions import kernel_partitions
 from tests.lib.tar_writer import directory, file, layer
 
 EFI: Final = Path("/usr/lib/systemd/boot/efi")
@@ -55,6 +57,88 @@ def test_systemd_mounts_the_boot_partition(one: Machine, program: ForkedProgram,
     assert "boot.mount" not in wanted
     # What the image said comes before it, and is used, too.
     assert path.read_text().startswith("LABEL=x /data ext4 nofail 0 2\n")
+
+
+@pytest.mark.parametrize("bootloader", ["systemd-boot", "grub"])
+def test_kernels_in_a_partition_of_their_own(bootloader: str, program: ForkedProgram, tmp_path: Path) -> None:
+    """The specification's XBOOTLDR: firmware reads the boot loader of one partition, and that the other one."""
+    source, disk = (
+        write_archive(tmp_path / "image.oci", disk_image(1, layer(*map(directory, ("boot/", "efi/"))))),
+        "disk",
+    )
+    argv: list[str | Path] = [
+        "install",
+        "to-disk",
+        tmp_path / disk,
+        "--size",
+        "1G",
+        "--xbootldr",
+        "200M",
+        "--source",
+        source,
+    ]
+    program.run(*argv, "--bootloader", bootloader).good()
+    rows = json.loads(run("sfdisk", "-J", tmp_path / disk))["partitiontable"]["partitions"]
+    assert [row["name"] for row in rows] == ["ESP", "XBOOTLDR", "root"]
+    assert rows[1]["type"].lower() == "bc13c2ff-59e6-4262-a352-b275fd6f7172"
+    assert rows[1]["size"] * 512 == 200 * 2**20
+    esp, boot = tmp_path / "esp", tmp_path / "boot"
+    for row, where in zip(rows, (esp, boot), strict=False):
+        where.mkdir()
+        run("mcopy", "-s", "-i", f"{tmp_path / disk}@@{row['start'] * 512}", "::*", where)
+    assert (esp / "EFI/BOOT/BOOTX64.EFI").exists()
+    assert not list(boot.rglob("*.[eE][fF][iI]"))
+    if bootloader == "grub":
+        lead = esp / "EFI/debian/grub.cfg"
+        run("grub-script-check", lead)
+        serial = run("blkid", "-p", "-o", "value", "-s", "UUID", "-O", str(rows[1]["start"] * 512), tmp_path / disk)
+        assert f"--fs-uuid --set=root {serial}\n" in lead.read_text()
+    with (
+        loop(tmp_path / disk, "--offset", str(rows[2]["start"] * 512)) as device,
+        mounted(device, tmp_path / "root") as at,
+    ):
+        assert boots_next(at, boot) == Next(1, 1)
+        table = (at / "bootc-live/deployments/1/etc/fstab").read_text()
+        for row, place in zip(rows, ("/efi", "/boot"), strict=False):
+            assert f"\nPARTUUID={row['uuid'].lower()} {place} vfat " in table
+        write_archive(source, disk_image(2))
+        program.run("upgrade", "--disk", at, "--boot", boot).good()
+        assert boots_next(at, boot) == Next(2, 2)
+
+
+def test_partitions_of_boot_loaders_are_looked_at(one: Machine, program: ForkedProgram, tmp_path: Path) -> None:
+    """Firmware would find nothing, or the boot loader would not."""
+    types = ("c12a7328-f81f-11d2-ba4b-00a0c93ec93b", "bc13c2ff-59e6-4262-a352-b275fd6f7172")
+    one.offer(disk_image(1))
+    with ExitStack() as stack:
+        places = {}
+        for disk in ("a", "b"):
+            with (tmp_path / disk).open("wb") as made:
+                made.truncate(64 * 2**20)
+            lines = "".join(f"size=20MiB, type={kind}\n" for kind in types)
+            subprocess.run(["sfdisk", "--quiet", tmp_path / disk], input=f"label: gpt\n{lines}", text=True, check=True)
+            device = stack.enter_context(loop(tmp_path / disk))
+            stack.enter_context(kernel_partitions(device))
+            for number, name in enumerate(("esp", "boot"), 1):
+                run("mkfs.ext4", "-q", f"{device}p{number}")
+                places[f"{name}-{disk}"] = stack.enter_context(
+                    mounted(f"{device}p{number}", tmp_path / f"{name}-{disk}")
+                )
+        start: list[str | Path] = ["install", "to-filesystem", one.disk, "--source", one.source]
+        for boot, esp, told in (
+            ("boot-a", None, "from which firmware starts nothing"),
+            ("boot-a", "esp-b", "are on two disks"),
+            ("esp-a", "boot-a", "is not the mount point of an XBOOTLDR partition"),
+            ("boot-a", "boot-b", "is not the mount point of an EFI system partition"),
+        ):
+            options: list[str | Path] = ["--boot", places[boot]]
+            if esp is not None:
+                options += ["--esp", places[esp]]
+            program.run(*start, *options).error(told)
+            assert not (one.store / "machine.json").exists()
+        program.run(*start, "--boot", places["boot-a"], "--esp", places["esp-a"]).good()
+        assert boots_next(one.disk, places["boot-a"]) == Next(1, 1)
+        assert sorted(path.name for path in places["esp-a"].iterdir()) == ["EFI", "loader", "lost+found"]
 
 
 def members(*paths: str | Path) -> list[bytes]:

@@ -9,7 +9,7 @@ import pytest
 from bootc_live.base.errors import BootcLiveError, LandingError
 from bootc_live.landing.disk.boot_partition import files, programs
 from bootc_live.landing.disk.boot_partition.grub import Grub
-from bootc_live.landing.disk.boot_partition.interface import BootLoader
+from bootc_live.landing.disk.boot_partition.interface import BootLoader, Esp
 from bootc_live.landing.disk.boot_partition.type1 import SystemdBoot
 from bootc_live.landing.disk.boot_partition.type2 import SystemdBootUki
 from tests.lib.power_cut import power_cut
@@ -110,6 +110,37 @@ def test_missing_programs(loader: BootLoader, names: list[str], said: str, tmp_p
     with pytest.raises(LandingError, match=said):
         loader.install(image(tmp_path / "root", *names), str(boot))
     assert list(boot.iterdir()) == []
+
+
+@pytest.mark.parametrize("loader", [SystemdBoot(), SystemdBootUki(), Grub()], ids=["type 1", "type 2", "grub"])
+def test_kernels_on_another_partition(loader: BootLoader, tmp_path: Path) -> None:
+    """Firmware needs the EFI system partition, and nobody else does: upgrades leave it alone."""
+    boot, esp = tmp_path / "boot", tmp_path / "esp"
+    boot.mkdir()
+    esp.mkdir()
+    root = image(tmp_path / "root", f"{SYSTEMD}.signed", f"{SHIM}.signed", GRUB)
+    loader.install(root, str(boot), Esp(str(esp), "ABCD-1234"))
+    assert content(boot) == {}
+    there = content(esp)
+    assert there["EFI/BOOT/BOOTX64.EFI"] == f"{SHIM}.signed"
+    before = {path: path.read_bytes() for path in esp.rglob("*") if path.is_file()}
+    for number in (1, 2):
+        add(loader, boot, tmp_path, number, number, files=number)
+    loader.bless(str(boot), 1)
+    assert [entry.name.order for entry in loader.entries(str(boot))] == [2, 1]
+    assert {path: path.read_bytes() for path in esp.rglob("*") if path.is_file()} == before
+    said = {
+        str(path.relative_to(esp)): data.decode() for path, data in before.items() if path.suffix in (".conf", ".cfg")
+    }
+    if isinstance(loader, Grub):
+        lead = said.pop("EFI/debian/grub.cfg")
+        assert "--fs-uuid --set=root ABCD-1234\nset prefix=($root)/bootc-live/grub\n" in lead
+        assert sorted(path.name for path in (boot / "bootc-live/grub").iterdir()) == ["grub.cfg", "grubenv"]
+        assert said == {}
+    else:
+        assert list(said) == [CONF[0]]
+        assert (boot / CONF[1]).read_text() == "type1\n"
+    assert not (esp / "loader/entries").exists()
 
 
 def test_link_out_of_the_image_is_not_followed(tmp_path: Path) -> None:

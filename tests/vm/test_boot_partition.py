@@ -16,10 +16,13 @@ from typing import Final
 import pytest
 
 from bootc_live.config.cmdline.tokens import split_cmdline
+from tests.lib.boot_images import kernel_layer
+from tests.lib.oci_writer import Image, Layer, write_archive
+from tests.lib.small_image import BASE, HERE
 from tests.vm.builder import in_builder
 from vmkit import emulator
 from vmkit.guest import Guest
-from vmkit.paths import REPO, VM
+from vmkit.paths import OUT, REPO, VM, ZIPAPP
 from vmkit.start import Uefi
 
 SECONDS: Final = 480
@@ -104,6 +107,33 @@ def test_systemd_boot_enrols_keys(directory: Path) -> None:
     assert "Enrolling secure boot keys" in said
     assert "Kernel command line" not in said
     assert booted(directory, "brought", variables) == 1
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("style", STYLES)
+def test_kernel_in_a_partition_of_its_own(style: str, directory: Path) -> None:
+    """Firmware finds the boot loader on one partition, and that the kernel on another one."""
+    image = Image(
+        [Layer(tar) for tar in (BASE, kernel_layer(kernel=(OUT / "vmlinuz").read_bytes()))], architecture=HERE
+    )
+    source, disk = write_archive(directory / "image.oci", image), directory / "disk"
+    argv: list[str | Path] = [
+        ZIPAPP,
+        "install",
+        "to-disk",
+        disk,
+        "--size",
+        "1G",
+        "--xbootldr",
+        "300M",
+        "--source",
+        source,
+    ]
+    kargs = [f"--karg={word}" for word in ("console=ttyS0", "panic=-1", "rdinit=/nothing")]
+    in_builder(*argv, "--bootloader", style, *kargs)
+    with Guest(Uefi(disk=disk), memory=512) as guest:
+        guest.wait_exit(SECONDS)
+        assert re.search("Kernel command line: .* root=bootc-live:deployment:UUID=[^ ]*:1@", guest.console())
 
 
 @pytest.mark.long

@@ -20,6 +20,7 @@ from bootc_live.disk import DiskRun, install_on
 from bootc_live.formats.oci.platform import machine_platform
 from bootc_live.image.candidate import newest
 from bootc_live.landing.disk.boot_partition.enrollment import Enrollment, read_enrollment
+from bootc_live.landing.disk.boot_partition.interface import Esp
 from bootc_live.landing.disk.deployments import Deployments
 from bootc_live.landing.disk.first_etc import Identity, UnitWishes, read_identity
 from bootc_live.landing.disk.partitions.choose import DiskChoice, choose_target
@@ -27,6 +28,7 @@ from bootc_live.landing.disk.partitions.model import (
     ESP_NAME,
     ROOT_NAME,
     SLOT_NAMES,
+    XBOOTLDR_NAME,
     FileSystem,
     Mounted,
     usual_partitions,
@@ -41,7 +43,8 @@ from bootc_live.source.access import Access
 class Wishes:
     """What a machine is to be like: see ``Settings``.
 
-    ``initrd`` replaces the image's initramfs. ``slot_size`` makes slots on a whole disk: see ``usual_partitions``.
+    ``initrd`` replaces the image's initramfs. ``slot_size`` makes slots on a whole disk, and ``xbootldr`` a
+    partition for kernels: see ``usual_partitions``.
     """
 
     bootloader: str = "systemd-boot"
@@ -58,6 +61,7 @@ class Wishes:
     identity: Identity = field(default_factory=Identity)
     json: bool = False
     slot_size: int | None = None
+    xbootldr: int | None = None
 
 
 def wishes_of(arguments: argparse.Namespace) -> Wishes:
@@ -123,10 +127,11 @@ def install_with(
     directory: str,
     recorder: Recorder,
     slots: Mapping[str, str] | None = None,
+    esp: Mounted | None = None,
 ) -> None:
     """Install on mounted file systems, and print what was installed; raise BootcLiveError.
 
-    ``slots`` are partitions for roots: see ``DiskRun``.
+    ``slots`` are partitions for roots: see ``DiskRun``. ``esp`` is the EFI system partition, if that is not ``boot``.
     """
     settings = Settings(
         source=written(spec),
@@ -153,8 +158,9 @@ def install_with(
         keep_key=wishes.keep_key,
         slots=slots or {},
         enrollment=wishes.enrollment,
+        esp=None if esp is None else Esp(esp.directory, boot.uuid),
     )
-    deployment = install_on(run, spec, replace(wishes.identity, boot=boot), wishes.initrd)
+    deployment = install_on(run, spec, replace(wishes.identity, boot=boot, esp=esp), wishes.initrd)
     if wishes.json:
         cmdline = settings.cmdline(deployment)
         print_json({"deployment": deployment.number, "image": deployment.image, "cmdline": cmdline})
@@ -178,19 +184,18 @@ def install_on_disk(
     """
     target = choose_target(choice)
     needed = [*kept, *([spec.path] if isinstance(spec, ArchiveFile) else [])]
-    architecture, slot_size = machine_platform().architecture, wishes.slot_size
-    rows = usual_partitions(target.size, target.sector, architecture, filesystem, slot_size=slot_size)
+    architecture, slot_size, xbootldr = machine_platform().architecture, wishes.slot_size, wishes.xbootldr
+    rows = usual_partitions(
+        target.size, target.sector, architecture, filesystem, slot_size=slot_size, xbootldr=xbootldr
+    )
     if target.exists:
         # A source that is not there, or may not be used, must not cost what is on the disk.
         access.pin = access.pin or newest(spec, access, recorder)[1]
     with ExitStack() as stack:
         disk = stack.enter_context(partitioned_disk(target, rows, wipe=wipe, kept=needed))
-        root, boot = disk[ROOT_NAME], disk[ESP_NAME]
-        if root.directory is None or boot.directory is None:
-            raise ConfigError(f"{target.typed!r} has no file systems", hint="report this as a bug in bootc-live")
-        places = (
-            Mounted(root.directory, f"UUID={root.uuid}", filesystem),
-            Mounted(boot.directory, f"PARTUUID={boot.partuuid}", FileSystem.VFAT),
-        )
+        root = replace(disk[ROOT_NAME].mounted(filesystem), device=f"UUID={disk[ROOT_NAME].uuid}")
+        esp = disk[ESP_NAME].mounted(FileSystem.VFAT)
+        boot = esp if xbootldr is None else disk[XBOOTLDR_NAME].mounted(FileSystem.VFAT)
         slots = {disk[name].partuuid: disk[name].device for name in SLOT_NAMES if slot_size is not None}
-        install_with(spec, wishes, *places, access, directory, recorder, slots)
+        apart = None if xbootldr is None else esp
+        install_with(spec, wishes, root, boot, access, directory, recorder, slots, apart)

@@ -18,7 +18,11 @@ def main(arguments: argparse.Namespace) -> int:
     """Run the verb; raise BootcLiveError."""
     spec = source_argument(arguments)
     require_root("install")
-    wishes = replace(wishes_of(arguments), slot_size=_slot_size(arguments.storage, arguments.slot_size))
+    wishes = replace(
+        wishes_of(arguments),
+        slot_size=_slot_size(arguments.storage, arguments.slot_size),
+        xbootldr=None if arguments.xbootldr is None else size_argument("--xbootldr", arguments.xbootldr),
+    )
     size = None if arguments.size is None else size_argument("--size", arguments.size)
     choice = DiskChoice(arguments.device, arguments.serial, arguments.smallest, size)
     recorder = Recorder()

@@ -9,7 +9,7 @@ from bootc_live.base.log import Recorder
 from bootc_live.cli.install.common import install_with, wishes_of
 from bootc_live.cli.options.arguments import desk_access, require_root, source_argument, workspace
 from bootc_live.landing.disk.deployments import Deployments
-from bootc_live.landing.disk.install import mounted_at
+from bootc_live.landing.disk.install import check_boot_partitions, mounted_at
 from bootc_live.landing.disk.settings import has_settings
 
 
@@ -19,6 +19,8 @@ def main(arguments: argparse.Namespace) -> int:
     require_root("install")
     wishes = wishes_of(arguments)
     root, boot = mounted_at(arguments.directory), mounted_at(arguments.boot)
+    esp = None if arguments.esp is None else mounted_at(arguments.esp)
+    check_boot_partitions(boot, esp)
     if has_settings(Deployments(root.directory)):
         raise ConfigError(
             f"{arguments.directory!r} has an installation", hint="upgrade it, or make a new file system there"
@@ -26,5 +28,5 @@ def main(arguments: argparse.Namespace) -> int:
     recorder = Recorder()
     with workspace(arguments.workdir) as directory:
         access = desk_access(arguments, recorder, directory)
-        install_with(spec, wishes, root, boot, access, directory, recorder)
+        install_with(spec, wishes, root, boot, access, directory, recorder, esp=esp)
     return 0

@@ -50,6 +50,9 @@ def _add_install(parser: argparse.ArgumentParser, access: AddAccess) -> None:
         help="files that all deployments share, or two partitions with an image in each [%(default)s]",
     )
     whole.add_argument("--slot-size", metavar="SIZE", help="of each of the two, in MiB or such as 4G [a quarter, 16G]")
+    whole.add_argument(
+        "--xbootldr", metavar="SIZE", help="keep kernels in a partition of this size [on the EFI system partition]"
+    )
     whole.add_argument("--wipe", action="store_true", help="destroy what is on it")
     _install(whole, access)
     made = ways.add_parser("to-filesystem", help="use file systems that are mounted")
@@ -57,6 +60,9 @@ def _add_install(parser: argparse.ArgumentParser, access: AddAccess) -> None:
     made.add_argument("directory", metavar="DIR", help="where the file system for the root is mounted")
     made.add_argument(
         "--boot", required=True, metavar="DIR", help="where the EFI system partition, or XBOOTLDR, is mounted"
+    )
+    made.add_argument(
+        "--esp", metavar="DIR", help="where the EFI system partition is mounted, if --boot names an XBOOTLDR"
     )
     _install(made, access)
     _add_from_cmdline(

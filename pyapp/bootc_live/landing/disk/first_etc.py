@@ -64,7 +64,7 @@ class UnitWishes:
 class Identity:
     """What a machine gets at its installation: a host name, root's ssh keys, and credentials for systemd by name.
 
-    ``units`` are enabled. ``boot`` is mounted where the image has a place for it.
+    ``units`` are enabled. ``boot`` is mounted where the image has a place for it, and ``esp`` if that is another one.
     """
 
     hostname: str | None = None
@@ -72,6 +72,7 @@ class Identity:
     credentials: Mapping[str, bytes] = field(default_factory=dict)
     units: UnitWishes = field(default_factory=UnitWishes)
     boot: Mounted | None = None
+    esp: Mounted | None = None
 
     def __call__(self, tree: ImageTree, where: str) -> None:
         """Make the /etc of the first deployment at the new path ``where``; raise OSError and BootcLiveError."""
@@ -80,7 +81,7 @@ class Identity:
             _write(where, name, mode, content)
         _enable_units(tree, where, self.units)
         if self.boot is not None:
-            _mount(tree, where, self.boot)
+            _mount(tree, where, self.boot, self.esp)
 
     def _files(self, where: str) -> Iterator[tuple[str, int, bytes]]:
         # Each machine needs its own; an empty file is filled at the first boot (machine-id(5)).
@@ -197,14 +198,14 @@ def _enable_units(tree: ImageTree, etc: str, wishes: UnitWishes) -> None:
         _write(etc, f"systemd/system/{_TARGET}.d/50-success-units.conf", 0o644, text.encode())
 
 
-def _mount(tree: ImageTree, etc: str, boot: Mounted) -> None:
-    """Add a boot partition to the fstab of the new ``etc``; raise OSError."""
+def _mount(tree: ImageTree, etc: str, boot: Mounted, esp: Mounted | None) -> None:
+    """Add boot partitions to the fstab of the new ``etc``; raise OSError."""
     there = resolve_below(etc, "fstab")
     brought = ""
     if there is not None and os.path.isfile(there):
         with open(there, encoding="utf-8", errors="surrogateescape") as file:
             brought = file.read()
-    made = fstab(brought, boot, None, tree.is_empty_directory)
+    made = fstab(brought, boot, esp, tree.is_empty_directory)
     if made != brought:
         _write(etc, "fstab", 0o644, made.encode(errors="surrogateescape"))
 

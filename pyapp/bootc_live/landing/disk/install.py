@@ -7,12 +7,12 @@ import os
 from bootc_live.base.errors import ConfigError, LandingError, RunError
 from bootc_live.base.log import Recorder
 from bootc_live.formats.boot_entry import Entry, EntryName
-from bootc_live.landing.disk.boot_partition.interface import BootLoader, next_order
+from bootc_live.landing.disk.boot_partition.interface import BootLoader, Esp, next_order
 from bootc_live.landing.disk.boot_partition.type2 import SystemdBootUki
 from bootc_live.landing.disk.deployments import Deployment, Deployments, disk_errors
 from bootc_live.landing.disk.machine import check_boot_partition
 from bootc_live.landing.disk.make import Deployed, ImageTree
-from bootc_live.landing.disk.partitions.model import Mounted
+from bootc_live.landing.disk.partitions.model import ESP_TYPE, XBOOTLDR_TYPE, Mounted
 from bootc_live.landing.disk.settings import Settings
 from bootc_live.system.run import run
 
@@ -27,13 +27,39 @@ def mounted_at(directory: str) -> Mounted:
         raise ConfigError(f"{directory!r} is no mount point", hint=hint)
     source = run(["findmnt", "-n", "-o", "SOURCE", "--target", directory], hint=hint).strip()
     try:
-        found = run(["blkid", "-p", "-o", "export", "-s", "UUID", "-s", "TYPE", source], hint=hint)
+        found = run(["blkid", "-p", "-o", "export", source], hint=hint)
     except RunError as error:
         raise ConfigError(
             f"what is mounted at {directory!r}, {source}, is no file system on a block device", hint=hint
         ) from error
     said = dict(line.split("=", 1) for line in found.splitlines())
-    return Mounted(os.path.abspath(directory), f"UUID={said['UUID']}", said["TYPE"])
+    kind, disk = (said.get(f"PART_ENTRY_{name}", "") for name in ("TYPE", "DISK"))
+    return Mounted(os.path.abspath(directory), f"UUID={said['UUID']}", said["TYPE"], said["UUID"], kind, disk)
+
+
+def check_boot_partitions(boot: Mounted, esp: Mounted | None) -> None:
+    """Raise ConfigError for partitions of a boot loader of which firmware, or the boot loader, would not find one."""
+    if esp is None:
+        if boot.kind == XBOOTLDR_TYPE:
+            raise ConfigError(
+                f"{boot.directory!r} is an XBOOTLDR partition, from which firmware starts nothing",
+                hint="name where the EFI system partition of that disk is mounted, too: --esp DIR",
+            )
+        return
+    for one, option, what, kind in (
+        (boot, "--boot", "XBOOTLDR", XBOOTLDR_TYPE),
+        (esp, "--esp", "EFI system", ESP_TYPE),
+    ):
+        if one.kind != kind:
+            raise ConfigError(
+                f"{option} {one.directory!r} is not the mount point of an {what} partition",
+                hint=f"name that, or give the partition the type {kind}",
+            )
+    if boot.disk != esp.disk:
+        raise ConfigError(
+            f"{boot.directory!r} and {esp.directory!r} are on two disks",
+            hint="boot loaders look on their own disk only",
+        )
 
 
 def prepare(disk: Deployments, boot: str, root: str) -> None:
@@ -52,8 +78,10 @@ def prepare(disk: Deployments, boot: str, root: str) -> None:
                 disk.remove(deployment.number)
 
 
-def install_loader(loader: BootLoader, tree: ImageTree, boot: str, scratch: str, *, of_image: bool = False) -> None:
-    """Copy the image's boot loader to the boot partition, or that of this system; raise BootcLiveError.
+def install_loader(
+    loader: BootLoader, tree: ImageTree, boot: str, scratch: str, *, esp: Esp | None = None, of_image: bool = False
+) -> None:
+    """Copy the image's boot loader to the boot partition, or to ``esp``, or that of this system; raise BootcLiveError.
 
     ``of_image`` accepts no other one.
     """
@@ -62,12 +90,12 @@ def install_loader(loader: BootLoader, tree: ImageTree, boot: str, scratch: str,
         os.makedirs(os.path.dirname(target), exist_ok=True)
         tree.write(place, target)
     try:
-        loader.install(scratch, boot)
+        loader.install(scratch, boot, esp)
     except LandingError:
         if of_image:
             raise
         # Raises the same error if this system has none either.
-        loader.install("/", boot)
+        loader.install("/", boot, esp)
 
 
 def add_entry(loader: BootLoader, boot: str, deployed: Deployed, settings: Settings, tries: int | None) -> Entry:

@@ -20,7 +20,7 @@ UNFINISHED = ".new"
 ENTRIES, UKIS = "loader/entries", "EFI/Linux"
 # For directories, and for what a file system needs itself.
 _RESERVE = MIB
-_PRUNE = "remove deployments that are no longer needed"
+_PRUNE = "remove deployments that are no longer needed; docs/disk.md says how kernels get a partition of their own"
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from bootc_live.landing.disk.boot_partition.grub_script import (
     menu_entry,
 )
 from bootc_live.landing.disk.boot_partition.interface import (
+    Esp,
     check_new,
     check_remove,
     check_texts,
@@ -41,9 +42,9 @@ class Grub:
 
     chain: bool = False
 
-    def install(self, root: str, boot: str) -> None:
+    def install(self, root: str, boot: str, esp: Esp | None = None) -> None:
         """Copy GRUB out of the tree ``root``, or replace it by the one there."""
-        install_grub(root, boot, CONFIGURATION, write_block({VARIABLE: ""}), chain=self.chain)
+        install_grub(root, boot, CONFIGURATION, write_block({VARIABLE: ""}), chain=self.chain, esp=esp)
 
     def entries(self, boot: str) -> list[Entry]:
         """Return the entries, the one that is started next first."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 from bootc_live.base.errors import ConfigError, LandingError
@@ -15,6 +16,17 @@ MOST_TRIES = 9
 TRIES = 3
 
 
+@dataclass(frozen=True)
+class Esp:
+    """The EFI system partition of a machine whose boot partition is another one, which it finds by ``boot_uuid``.
+
+    ``directory`` is where it is mounted. It is needed to install a boot loader only.
+    """
+
+    directory: str
+    boot_uuid: str
+
+
 class BootLoader(Protocol):
     """A boot loader on the boot partition, which is mounted at ``boot``; methods raise BootcLiveError.
 
@@ -22,8 +34,11 @@ class BootLoader(Protocol):
     is left of it is removed by the next method that writes. Only one process may write at a time.
     """
 
-    def install(self, root: str, boot: str) -> None:
-        """Copy the boot loader out of the tree ``root``, or replace it by the one there; entries stay."""
+    def install(self, root: str, boot: str, esp: Esp | None = None) -> None:
+        """Copy the boot loader out of the tree ``root``, or replace it by the one there; entries stay.
+
+        It goes to ``esp``, or to the boot partition if that is the EFI system partition.
+        """
         ...
 
     def entries(self, boot: str) -> list[Entry]:

@@ -23,6 +23,7 @@ from bootc_live.formats import pe
 from bootc_live.formats.boot_entry import PREFIX
 from bootc_live.landing.disk.boot_partition import files
 from bootc_live.landing.disk.boot_partition.files import ENTRIES, UKIS, boot_partition
+from bootc_live.landing.disk.boot_partition.interface import Esp
 from bootc_live.system.run import require_program, run
 
 _SYSTEMD = ("usr/lib/systemd/boot/efi/systemd-boot{machine}.efi",)
@@ -41,6 +42,13 @@ _GRUB = (
 )
 _SIGNED = ".signed"
 _ENVIRONMENT = "grubenv"
+# Where GRUB's configuration is on a boot partition that it is not on itself, and what leads there.
+_GRUB_APART = f"{PREFIX}/grub"
+_LEAD = """# Written by bootc-live: all else is on the boot partition.
+search --no-floppy --fs-uuid --set=root {uuid}
+set prefix=($root)/{folder}
+configfile ($root)/{folder}/grub.cfg
+"""
 _MACHINES = ("x64", "aa64")
 # Entries of others are in the menu, but are not started unless somebody chooses them.
 _CONFIGURATION = f"timeout 3\neditor no\ndefault {PREFIX}-*\n"
@@ -60,44 +68,53 @@ class Programs:
     key_manager: str | None
 
 
-def install_systemd_boot(root: str, boot: str, signing: Signing | None, *, chain: bool = False) -> None:
+def install_systemd_boot(
+    root: str, boot: str, signing: Signing | None, *, chain: bool = False, esp: Esp | None = None
+) -> None:
     """Copy systemd-boot and its configuration; a configuration that is there stays. Raise LandingError, RunError.
 
-    ``chain`` accepts only a signed one, behind a signed shim.
+    ``chain`` accepts only a signed one, behind a signed shim. With ``esp``, that is where it goes; it finds ``boot``
+    by the type of its partition, on the same disk.
     """
+    top = boot if esp is None else esp.directory
     found = _programs(root, _SYSTEMD, "systemd-boot", "systemd-boot-efi (Fedora: systemd-boot-unsigned)")
     if chain:
         _check_chain(found, "systemd-boot", "systemd-boot-efi-amd64-signed and shim-signed")
-    with boot_partition(boot), ExitStack() as stack:
+    with boot_partition(top), ExitStack() as stack:
         if signing is not None:
             scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="bootc-live-"))
             found = replace(found, loader=_sign(found.loader, scratch, signing), shim=None)
         elif not found.signed:
             # Shim would refuse it.
             found = replace(found, shim=None)
-        folder = os.path.join(boot, "EFI/systemd")
-        files.remove_unfinished(folder, os.path.join(boot, "loader"))
-        files.copy_if_changed(found.loader, os.path.join(folder, f"systemd-boot{found.machine}.efi"), boot)
-        _install_removable(boot, found)
+        folder = os.path.join(top, "EFI/systemd")
+        files.remove_unfinished(folder, os.path.join(top, "loader"), os.path.join(boot, "loader"))
+        files.copy_if_changed(found.loader, os.path.join(folder, f"systemd-boot{found.machine}.efi"), top)
+        _install_removable(top, found)
         for name in (ENTRIES, UKIS):
             os.makedirs(os.path.join(boot, name), exist_ok=True)
-        for path, text in ((f"{boot}/loader/entries.srel", "type1\n"), (f"{boot}/loader/loader.conf", _CONFIGURATION)):
+        for path, text in ((f"{boot}/loader/entries.srel", "type1\n"), (f"{top}/loader/loader.conf", _CONFIGURATION)):
             if not os.path.exists(path):
+                os.makedirs(os.path.dirname(path), exist_ok=True)
                 files.replace(path, [text.encode()])
 
 
-def install_grub(root: str, boot: str, configuration: str, environment: bytes, *, chain: bool = False) -> None:
+def install_grub(
+    root: str, boot: str, configuration: str, environment: bytes, *, chain: bool = False, esp: Esp | None = None
+) -> None:
     """Copy GRUB and its configuration; an environment block that is there stays. ``chain`` as for systemd-boot.
 
-    Raise LandingError.
+    With ``esp``, GRUB itself goes there, and only a configuration that leads to ``boot``. Raise LandingError.
     """
+    top = boot if esp is None else esp.directory
     packages = "grub-efi-amd64-signed and shim-signed"
     found = _programs(root, _GRUB, "GRUB for UEFI", packages)
     if chain:
         _check_chain(found, "GRUB for UEFI", packages)
-    with boot_partition(boot):
-        folder = boot + grub_prefix(found.loader)
-        files.remove_unfinished(folder)
+    with boot_partition(top):
+        own = top + grub_prefix(found.loader)
+        folder = own if esp is None else os.path.join(boot, _GRUB_APART)
+        files.remove_unfinished(own, folder)
         os.makedirs(folder, exist_ok=True)
         # That of another distribution, if that one's GRUB is there now.
         with suppress(LandingError, FileNotFoundError):
@@ -105,12 +122,18 @@ def install_grub(root: str, boot: str, configuration: str, environment: bytes, *
         path = os.path.join(folder, _ENVIRONMENT)
         files.replace_if_changed(path, environment, boot)
         files.replace_if_changed(os.path.join(folder, "grub.cfg"), configuration.encode(), boot)
-        _install_removable(boot, found)
+        if esp is not None:
+            lead = _LEAD.format(uuid=esp.boot_uuid, folder=_GRUB_APART)
+            files.replace_if_changed(os.path.join(own, "grub.cfg"), lead.encode(), top)
+        _install_removable(top, found)
         os.makedirs(os.path.join(boot, ENTRIES), exist_ok=True)
 
 
 def grub_environment(boot: str) -> str:
     """Return the path of the environment block that the installed GRUB reads; raise LandingError without GRUB."""
+    apart = os.path.join(boot, _GRUB_APART)
+    if os.path.isdir(apart):
+        return os.path.join(apart, _ENVIRONMENT)
     folder = os.path.join(boot, "EFI/BOOT")
     for machine in _MACHINES:
         for name in (f"grub{machine}.efi", f"BOOT{machine.upper()}.EFI"):

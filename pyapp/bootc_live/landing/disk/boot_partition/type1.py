@@ -12,6 +12,7 @@ from bootc_live.base.errors import ConfigError
 from bootc_live.formats.boot_entry import Entry, EntryName, entry_text, parse_entry
 from bootc_live.landing.disk.boot_partition import files
 from bootc_live.landing.disk.boot_partition.entry_files import EntryFiles
+from bootc_live.landing.disk.boot_partition.interface import Esp
 from bootc_live.landing.disk.boot_partition.kernels import add_kernel
 from bootc_live.landing.disk.boot_partition.programs import install_systemd_boot
 from bootc_live.rootfs.boot_files.files import BootFile
@@ -28,9 +29,9 @@ class SystemdBoot(EntryFiles):
     chain: bool = field(default=False, kw_only=True)
     _places: ClassVar[Mapping[str, str]] = {".conf": files.ENTRIES}
 
-    def install(self, root: str, boot: str) -> None:
+    def install(self, root: str, boot: str, esp: Esp | None = None) -> None:
         """Copy systemd-boot out of the tree ``root``, or replace it by the one there."""
-        install_systemd_boot(root, boot, self.signing, chain=self.chain)
+        install_systemd_boot(root, boot, self.signing, chain=self.chain, esp=esp)
 
     def _read(self, path: str, name: EntryName, below: str) -> Entry:
         return parse_entry(files.content(path).decode(errors="replace"), name, below)

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from bootc_live.base.errors import ConfigError
-from bootc_live.base.units import MIB
+from bootc_live.base.units import MIB, mib
 
 ESP_TYPE = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b"
+XBOOTLDR_TYPE = "bc13c2ff-59e6-4262-a352-b275fd6f7172"
 BIOS_BOOT_TYPE = "21686148-6449-6e6f-744e-656564454649"
 # By GOARCH.
 ROOT_TYPES = {
@@ -24,11 +25,13 @@ ROOT_TYPES = {
 # Nothing mounts a partition of this type by itself. Of several with the type of a root, systemd-gpt-auto-generator and
 # systemd-nspawn choose one, and know no root hash of it.
 SLOT_TYPE = "0fc63daf-8483-4772-8e79-3d69d8477de4"
-ESP_NAME, ROOT_NAME, SLOT_NAMES = "ESP", "root", ("slotA", "slotB")
+ESP_NAME, XBOOTLDR_NAME, ROOT_NAME, SLOT_NAMES = "ESP", "XBOOTLDR", "root", ("slotA", "slotB")
 
 _SMALLEST_ESP, _LARGEST_ESP = 64 * MIB, 1024 * MIB
 # With sectors of 4096 bytes, FAT32 has a least size.
 _SMALLEST_ESP_4K = 272 * MIB
+# Beside a partition for kernels, it only has boot loaders.
+_ENOUGH_ESP = 256 * MIB
 _LARGEST_SLOT = 16 * 1024 * MIB
 
 
@@ -79,14 +82,26 @@ class MadePartition:
     directory: str | None = None
     unverifiable: str | None = None
 
+    def mounted(self, filesystem: FileSystem) -> Mounted:
+        """Return its mounted file system, whose device is named by the partition; raise ValueError if there is none."""
+        if self.directory is None or self.uuid is None:
+            raise ValueError(f"the partition {self.name} has no file system")
+        return Mounted(self.directory, f"PARTUUID={self.partuuid}", filesystem, self.uuid)
+
 
 @dataclass(frozen=True)
 class Mounted:
-    """A mounted file system: where, its device as fstab(5) names it (``UUID=…``), and its kind."""
+    """A mounted file system: where, its device as fstab(5) names it (``UUID=…``), its kind, and its UUID.
+
+    ``kind`` is the type of its partition, and ``disk`` tells disks apart; both are empty if it is on no partition.
+    """
 
     directory: str
     device: str
     filesystem: str
+    uuid: str = ""
+    kind: str = ""
+    disk: str = ""
 
 
 @dataclass(frozen=True)
@@ -114,12 +129,14 @@ def usual_partitions(
     need: int = 0,
     bios_boot: bool = False,
     slot_size: int | None = None,
+    xbootldr: int | None = None,
 ) -> tuple[Partition, ...]:
     """Return the partitions of a disk of ``size`` bytes: ESP and root; raise ConfigError.
 
     The ESP has 1 GiB from 8 GiB on, else an eighth. ``need`` is what the root has to hold. ``bios_boot`` adds a
     partition in which GRUB puts itself on machines without UEFI. ``slot_size`` adds two slots for roots; 0 is a quarter
-    of the disk, at most 16 GiB: two images of any usual size fit, and larger ones later.
+    of the disk, at most 16 GiB: two images of any usual size fit, and larger ones later. ``xbootldr`` is the size of a
+    partition for kernels; without it, they are on the ESP.
     """
     if architecture not in ROOT_TYPES:
         raise ConfigError(
@@ -127,7 +144,13 @@ def usual_partitions(
             hint=f"use an image for one of {', '.join(sorted(ROOT_TYPES))}",
         )
     smallest = _SMALLEST_ESP if sector == 512 else _SMALLEST_ESP_4K
-    esp = min(max(size // 8 // MIB * MIB, smallest), _LARGEST_ESP)
+    largest = _LARGEST_ESP if xbootldr is None else max(smallest, _ENOUGH_ESP)
+    if xbootldr is not None and xbootldr < smallest:
+        raise ConfigError(
+            f"a partition of {mib(xbootldr)} is too small for kernels",
+            hint=f"use at least --xbootldr {smallest // MIB}M",
+        )
+    esp = min(max(size // 8 // MIB * MIB, smallest), largest)
     rows = [
         Partition(ESP_NAME, ESP_TYPE, FileSystem.VFAT, esp),
         Partition(ROOT_NAME, ROOT_TYPES[architecture], filesystem, least=max(need, SMALLEST[filesystem])),
@@ -135,6 +158,8 @@ def usual_partitions(
     if slot_size is not None:
         each = slot_size or min(size // 4 // MIB * MIB, _LARGEST_SLOT)
         rows[1:1] = [Partition(name, SLOT_TYPE, size=each) for name in SLOT_NAMES]
+    if xbootldr is not None:
+        rows.insert(1, Partition(XBOOTLDR_NAME, XBOOTLDR_TYPE, FileSystem.VFAT, xbootldr, SMALLEST[FileSystem.VFAT]))
     if bios_boot:
         rows.insert(0, Partition("BIOS", BIOS_BOOT_TYPE, size=MIB))
     return tuple(rows)
