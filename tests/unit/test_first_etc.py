@@ -15,10 +15,10 @@ from bootc_live.base.errors import ConfigError
 from bootc_live.base.log import Recorder
 from bootc_live.landing.disk.first_etc import Identity, is_judged, read_identity
 from bootc_live.landing.disk.make import ImageTree
+from bootc_live.landing.disk.partitions.model import Mounted
 from bootc_live.rootfs.disk_units import ImageTree as UnitsOfImage
 from tests.lib.tar_writer import file, symlink
 from tests.unit.merging import data_file, merged
-from bootc_live.landing.disk.partitions.model import Mounted
 
 
 class Image:

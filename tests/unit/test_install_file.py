@@ -99,13 +99,13 @@ def test_the_command_line_comes_first(words: list[str], changed: dict[str, objec
         ("a: [\n", ("is not YAML",)),
     ],
 )
-def test_mistakes(text: str, said: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mistakes(text: str, said: tuple[str, ...], tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     words = ["install", "to-disk", "--config", write(tmp_path, text)]
     with pytest.raises(ConfigError) as caught:
         parse_arguments(words)
     assert all(part in caught.value.message for part in (*said, "install.yaml"))
     assert main(words) == 1
-    told = capsys.readouterr().err.splitlines()
+    told = capfd.readouterr().err.splitlines()
     assert [line.split(": ")[1] for line in told] == ["error", "what to do"]
 
 
@@ -120,8 +120,8 @@ def test_a_file_that_is_not_there() -> None:
         parse_arguments(["install", "to-disk", "--config", "/no/such/file"])
 
 
-def test_what_neither_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_neither_says(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         parse_arguments(["install", "to-disk", "--config", write(tmp_path, "device: a\n")])
     assert caught.value.code == 2
-    assert "required: --source" in capsys.readouterr().err
+    assert "required: --source" in capfd.readouterr().err

@@ -13,9 +13,9 @@ from bootc_live.base.errors import ConfigError, ImageError
 from bootc_live.base.paths import directory_below, resolve_below
 from bootc_live.config.cmdline.tokens import split_cmdline
 from bootc_live.landing.disk.make import ImageTree, image_etc
-from bootc_live.rootfs.disk_units import MASK, DirectoryTree, UnitTree, enabled_units, masked_by
 from bootc_live.landing.disk.partitions.fstab import fstab
 from bootc_live.landing.disk.partitions.model import Mounted
+from bootc_live.rootfs.disk_units import MASK, DirectoryTree, UnitTree, enabled_units, masked_by
 
 # sshd_config(5): the root of the image may be read-only, and with it /root.
 _SSH = b"AuthorizedKeysFile .ssh/authorized_keys /etc/ssh/authorized_keys.d/%u\n"

@@ -99,7 +99,7 @@ class ImageTree:
             found = resolve(self.root, above, None).directory.get(name)
         except ValueError:
             return False
-        return found is not None and found.node.children == {}
+        return found is not None and found.children == {}
 
     def write(self, path: str, where: str, *, synced: bool = False) -> bool:
         """Write a directory of the image, with its files, to the new directory ``where``; return whether it has one.
@@ -177,7 +177,7 @@ def deploy(
             arguments=files.arguments,
             trust=decided(fetched.verdict, None),
             layers=image.resolved.config.diff_ids,
-            boot_layers=_layers_of(image, files.kernel, initramfs),
+            boot_layers=_layers_of(image, *filter(None, started)),
             slot=stored.slot,
             blocks=stored.blocks,
         )

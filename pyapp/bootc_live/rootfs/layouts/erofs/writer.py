@@ -105,7 +105,7 @@ class Metadata(NamedTuple):
 
 @dataclass(eq=False, slots=True)
 class _Directory:
-    """Names by block, the parent (None for the root), the first block of its own, bytes inlined, and number of links."""
+    """Names by block, the parent (None for the root), its first block, the bytes inlined, and the number of links."""
 
     blocks: list[list[bytes]]
     inline: int
