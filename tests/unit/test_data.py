@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import mmap
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -69,6 +70,17 @@ def test_what_is_kept_stays(row: str, data: int, tmp_path: Path) -> None:
     # Parts between files that are too small for a call, and the pages at both ends.
     most = sum(node.size + 2 * 64 * 1024 for node in kept)
     assert os.fstat(data).st_blocks * 512 <= min(most, SIZE)
+
+
+def test_pages_between_two_parts_are_freed(data: int, tmp_path: Path) -> None:
+    """Parts that are freed one after the other meet within a page."""
+    (moved,) = files((MIB + 512, 21 * MIB + 512))
+    emptied = Data(data)
+    emptied.drop_garbage([moved])
+    target = os.open(tmp_path / "target", os.O_RDWR | os.O_CREAT)
+    emptied.copy(moved, target, 21 * MIB + 512)
+    os.close(target)
+    assert os.fstat(data).st_blocks * 512 <= mmap.PAGESIZE
 
 
 def test_little_is_in_memory_twice(data: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,6 +80,15 @@ def test_a_name_linked_again_stays(order: int) -> None:
     assert node_at(root, "x/a") is node_at(root, "y/b")
 
 
+@pytest.mark.parametrize("hides", ["d/.wh.b", "d/.wh..wh..opq", ".wh.d"])
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_link_to_a_lower_file_belongs_to_the_layer_of_the_link(hides: str, order: int) -> None:
+    """Not to that of the file: it stays where its own layer hides the name, and the next layer hides it."""
+    layers = ((file("a", "x"), hardlink("d/b", "a")), (file(hides), hardlink("d/b", "a"))[::order], (file("d/.wh.b"),))
+    assert paths(merged(*layers[:2])) == ["a", "d/", "d/b"]
+    assert paths(merged(*layers)) == ["a", "d/"]
+
+
 def test_one_of_two_names() -> None:
     root = merged((file("a", "x"), hardlink("b", "a")), (file(".wh.a"),))
     assert paths(root) == ["b"]
