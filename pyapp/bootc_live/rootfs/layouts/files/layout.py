@@ -21,6 +21,7 @@ from bootc_live.rootfs.tree.merge import LayersRead, Warn, merge, unsaid
 from bootc_live.rootfs.tree.node import Node, walk
 from bootc_live.system.devices.zram import zram_below
 from bootc_live.system.files import full, no_space
+from bootc_live.system.memory import trim_heap
 from bootc_live.system.mounts import bind, remount_bound, unmounted_after
 
 _PAGE = 4096
@@ -52,6 +53,8 @@ def build_tree(
     os.mkdir(top)
     # If the directory above has the setgid bit, all files would get its group.
     os.chmod(top, 0o700)
+    # What merging has freed would count together with the files.
+    trim_heap()
     _write(image, root, top, warn)
     size = sum(-(-node.size // _PAGE) * _PAGE for node in walk(root) if node.kind == "file" and node.extents is None)
     size += sum(extent.length for node in walk(root) for extent in node.extents or ())
