@@ -118,7 +118,7 @@ def without_libisal(work: Ours) -> Callable[[Costs], None]:
 
 # "Where the time goes" in docs/performance.md has the profile.
 BUSY: Final = "both cores are busy while layers are fetched; hashing both sides of them takes half as long as inflating"
-PROGRAM: Final = "the program and its parent take 44 to 48 MiB: 20 for code, 11 for the tree of files, 8 for the parent"
+PROGRAM: Final = "the program and its parent take 39 to 42 MiB: 20 for code, 9 for the tree of files, 7 for the parent"
 
 
 def test_index_with_libisal_against_the_peer(measured: Measured, figures: Figures) -> None:
