@@ -154,5 +154,6 @@ def test_upgrades(images: Images, program: Program, data: Path, figures: Figures
         min(times) / first,
         0.3,
         least=False,
-        why="layers that are not fetched are made of the objects again and hashed, and the whole tree is merged",
+        why="a third of it makes the layers that are not fetched of objects again and hashes them, so that a disk that "
+        "was changed is not in a new deployment; the rest reads their headers, merges the tree, writes its metadata",
     )

@@ -93,18 +93,19 @@ class _Reader:
     """Reads what a generator yields."""
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks, self._held = chunks, b""
+        # A view: what is left of a chunk is not copied for each small piece.
+        self._chunks, self._held = chunks, memoryview(b"")
 
     def pieces(self, length: int) -> Iterator[bytes]:
         """Yield so many bytes; raise EOFError."""
         while length:
             if not self._held:
-                self._held = next(self._chunks, b"")
+                self._held = memoryview(next(self._chunks, b""))
                 if not self._held:
                     raise EOFError("the recipe is too short")
             piece, self._held = self._held[:length], self._held[length:]
             length -= len(piece)
-            yield piece
+            yield bytes(piece)
 
     def take(self, length: int) -> bytes:
         """Return so many bytes; raise EOFError."""
