@@ -13,7 +13,7 @@ from bootc_live.base.errors import ConfigError, ImageError
 from bootc_live.base.paths import directory_below, resolve_below
 from bootc_live.config.cmdline.tokens import split_cmdline
 from bootc_live.landing.disk.make import ImageTree, image_etc
-from bootc_live.landing.disk.partitions.fstab import fstab
+from bootc_live.landing.disk.partitions.fstab import PLACES, fstab
 from bootc_live.landing.disk.partitions.model import Mounted
 from bootc_live.rootfs.disk_units import MASK, DirectoryTree, UnitTree, enabled_units, masked_by
 
@@ -26,8 +26,8 @@ _MOST = 2**20
 
 _TARGET, _TIMER = "bootc-live-health.target", "bootc-live-update.timer"
 _JUDGE = "bootc-live-health.service"
-# systemd's, and where it looks for the boot partition.
-_BLESS, _BOOT = "systemd-bless-boot", ("/efi", "/boot", "/boot/efi")
+# systemd's, without its ending.
+_BLESS = "systemd-bless-boot"
 # What their [Install] sections say: without them, a boot loader goes back from what nobody has called good.
 LINKS = {
     _JUDGE: "multi-user.target.wants",
@@ -166,7 +166,7 @@ def is_judged(image: UnitTree, etc: str, loader: str, cmdline: str) -> bool:
         and f"{_BLESS}-generator" in units.listing("usr/lib/systemd/system-generators")
         and there.get(f"{_BLESS}.service", MASK) != MASK
         and f"{_BLESS}.service" not in masked
-        and any(words[1:2] == [place] for words in mounts for place in _BOOT)
+        and any(words[1:2] == [place] for words in mounts for place in PLACES)
     )
 
 
