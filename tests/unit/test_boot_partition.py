@@ -13,6 +13,7 @@ from bootc_live.formats.boot_entry import Entry, EntryName
 from bootc_live.landing.disk.boot_partition import files
 from bootc_live.landing.disk.boot_partition.interface import BootLoader, next_order
 from bootc_live.landing.disk.boot_partition.kernels import damaged_kernels
+from bootc_live.landing.disk.boot_partition.type2 import SystemdBootUki
 from tests.unit.boot_partitions import CMDLINE, STYLES, Style, add, boot_file, leftovers, quick, started
 
 ALL = pytest.mark.parametrize("style", STYLES, ids=[style.name for style in STYLES])
@@ -70,6 +71,14 @@ def test_life_of_a_machine(style: Style, boot: Path, tmp_path: Path) -> None:
     loader.remove(str(boot), 1)
     assert style.starts(boot) == started(2, 1)
     assert leftovers(boot) == []
+
+
+@ALL
+def test_an_installation_reads_entries_of_all_styles(style: Style, boot: Path, tmp_path: Path) -> None:
+    """Whose they are decides whether it may begin again."""
+    made = add(style.make(), boot, tmp_path, 1, 1, files=1)
+    (found,) = SystemdBootUki().entries(str(boot))
+    assert (found.name, found.cmdline) == (made.name, CMDLINE.format(1))
 
 
 @ALL

@@ -81,6 +81,9 @@ class SystemdBootUki(SystemdBoot):
             texts = _texts(_file(path))
             return Entry(name, texts.title, texts.cmdline, kernel=below, path=below)
         entry = super()._read(path, name, below)
+        if entry.initrd:
+            # Of another style: an installation that is begun again reads it.
+            return entry
         uki = path.removesuffix(below) + entry.kernel
         there = [file for file in (uki, addon_of(uki)) if os.path.isfile(file)]
         return replace(entry, cmdline=" ".join(_texts(_file(file)).cmdline for file in there).strip())
