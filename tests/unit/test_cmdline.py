@@ -150,9 +150,8 @@ def test_every_argument_is_covered() -> None:
         "bootc.kexec.remove": "bootc.kexec",
         "bootc.kexec.onfail": "bootc.kexec",
         "bootc.disk.state": installed,
-        **dict.fromkeys(
-            ("bootc.install.wipe", "bootc.install.karg", "bootc.install.bootloader"), "bootc.install=smallest"
-        ),
+        **{karg.name: "bootc.install=smallest" for karg in KARGS if karg.name.startswith("bootc.install.")},
+        "bootc.install.slot.size": "bootc.install=smallest bootc.install.storage=slots",
         "bootc.disk.verity": installed,
     }
     for karg in KARGS:

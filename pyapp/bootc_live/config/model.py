@@ -72,13 +72,23 @@ class InstallWish:
     """The disk that a system in RAM is to be installed on.
 
     ``disk`` is a path, ``serial:TEXT`` or ``smallest``; ``wipe`` allows to destroy what is on it. ``arguments`` are
-    kernel arguments of the installed system.
+    kernel arguments of the installed system. The rest is as the options of ``bootc-live install`` with these names;
+    sizes are bytes, None for the default.
     """
 
     disk: str
     wipe: bool = False
     arguments: tuple[str, ...] = ()
     bootloader: str = "systemd-boot"
+    storage: str = "composefs"
+    slot_size: int | None = None
+    filesystem: str = "ext4"
+    xbootldr: int | None = None
+    state: DiskState = DiskState.FULL
+    hostname: str | None = None
+    auto_update: bool = False
+    success_units: tuple[str, ...] = ()
+    secure_boot: bool = False
 
 
 class Compression(StrEnum):

@@ -12,7 +12,7 @@ from bootc_live.artifacts.uki import Signing, check_tools
 from bootc_live.base.errors import ConfigError
 from bootc_live.base.log import Recorder
 from bootc_live.base.output import print_json
-from bootc_live.cli.options.arguments import signing_arguments
+from bootc_live.cli.options.arguments import signing_arguments, size_argument
 from bootc_live.config.host.trust import TrustFiles, trust_files
 from bootc_live.config.model import DiskState
 from bootc_live.config.source_spec import ArchiveFile, SourceSpec, written
@@ -88,6 +88,25 @@ def wishes_of(arguments: argparse.Namespace) -> Wishes:
     )
 
 
+def slot_size(storage: str, typed: str | None) -> int | None:
+    """Return the size of a slot, 0 for the default, None without slots; raise ConfigError."""
+    if storage == "slots":
+        return 0 if typed is None else size_argument("--slot-size", typed)
+    if typed is not None:
+        raise ConfigError(f"--slot-size {typed} is of no use without slots", hint="add --storage slots")
+    return None
+
+
+def check_without_key(bootloader: str) -> None:
+    """Raise ConfigError if a machine without a key for Secure Boot would have to sign what it boots."""
+    if bootloader == "uki":
+        raise ConfigError(
+            "Secure Boot with unified kernel images needs a key: kernel arguments, which say where the root is, are "
+            "signed, too, also those beside a signed unified kernel image of the image",
+            hint="add --sb-key and --sb-cert, or choose another boot loader, whose entries are not signed",
+        )
+
+
 def _check_secure_boot(arguments: argparse.Namespace, signing: Signing | None) -> None:
     """Raise ConfigError for options that do not go together, and RunError if a program for them is missing."""
     own = "--bootloader uki --sb-key FILE --sb-cert FILE"
@@ -99,12 +118,8 @@ def _check_secure_boot(arguments: argparse.Namespace, signing: Signing | None) -
         ):
             if given:
                 raise ConfigError(f"{option} is of no use without a key", hint="add --sb-key and --sb-cert")
-        if arguments.secure_boot and arguments.bootloader == "uki":
-            raise ConfigError(
-                "--secure-boot with --bootloader uki needs a key: kernel arguments, which say where the root is, are "
-                "signed, too, also those beside a signed unified kernel image of the image",
-                hint="add --sb-key and --sb-cert, or choose another --bootloader, whose entries are not signed",
-            )
+        if arguments.secure_boot:
+            check_without_key(arguments.bootloader)
         return
     if arguments.bootloader == "grub":
         raise ConfigError("GRUB is not signed here", hint="leave out --sb-key, or choose another --bootloader")

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 
 from bootc_live.base.errors import ConfigError
 from bootc_live.base.log import Recorder
-from bootc_live.cli.install.common import Wishes, install_on_disk
+from bootc_live.cli.install.common import Wishes, check_without_key, install_on_disk
 from bootc_live.cli.options.arguments import require_root, workspace
 from bootc_live.config.cmdline.parse import parse_cmdline
 from bootc_live.config.model import Config, InstallWish
 from bootc_live.config.source_spec import ArchiveFile, SourceSpec
+from bootc_live.landing.disk.first_etc import UnitWishes, read_identity
 from bootc_live.landing.disk.partitions.choose import DiskChoice
+from bootc_live.landing.disk.partitions.model import FileSystem
 from bootc_live.receipt.file import DEFAULT_PATH, read_receipt
 from bootc_live.source.access import access_for
 
@@ -30,20 +33,41 @@ def main(arguments: argparse.Namespace) -> int:
         raise ConfigError(
             "the kernel command line has no bootc.install=", hint="add it, or use: bootc-live install to-disk"
         )
+    wishes = _wishes(config, config.install)
     spec, digest = _booted(config, read_receipt(arguments.receipt or DEFAULT_PATH))
     recorder = Recorder()
     with workspace(arguments.workdir) as directory:
         access = access_for(config, recorder.warn, directory)
         access.pin = digest
-        wishes = Wishes(
-            bootloader=config.install.bootloader,
-            label=config.label,
-            unsecure=config.registry_unsecure,
-            arguments=config.install.arguments,
+        install_on_disk(
+            _choice(config.install),
+            spec,
+            wishes,
+            access,
+            directory,
+            recorder,
+            filesystem=FileSystem(config.install.filesystem),
+            wipe=config.install.wipe,
         )
-        choice = _choice(config.install)
-        install_on_disk(choice, spec, wishes, access, directory, recorder, wipe=config.install.wipe)
     return 0
+
+
+def _wishes(config: Config, wish: InstallWish) -> Wishes:
+    units = UnitWishes(wish.auto_update, wish.success_units)
+    units.check()
+    if wish.secure_boot:
+        check_without_key(wish.bootloader)
+    return Wishes(
+        bootloader=wish.bootloader,
+        label=config.label,
+        unsecure=config.registry_unsecure,
+        state=wish.state,
+        arguments=wish.arguments,
+        secure_boot=wish.secure_boot,
+        identity=replace(read_identity(wish.hostname, None, None), units=units),
+        slot_size=(wish.slot_size or 0) if wish.storage == "slots" else None,
+        xbootldr=wish.xbootldr,
+    )
 
 
 def _booted(config: Config, receipt: dict[str, object]) -> tuple[SourceSpec, str | None]:

@@ -6,9 +6,8 @@ import argparse
 import os
 from dataclasses import replace
 
-from bootc_live.base.errors import ConfigError
 from bootc_live.base.log import Recorder
-from bootc_live.cli.install.common import install_on_disk, wishes_of
+from bootc_live.cli.install.common import install_on_disk, slot_size, wishes_of
 from bootc_live.cli.options.arguments import desk_access, require_root, size_argument, source_argument, workspace
 from bootc_live.landing.disk.partitions.choose import DiskChoice
 from bootc_live.landing.disk.partitions.model import FileSystem
@@ -20,7 +19,7 @@ def main(arguments: argparse.Namespace) -> int:
     require_root("install")
     wishes = replace(
         wishes_of(arguments),
-        slot_size=_slot_size(arguments.storage, arguments.slot_size),
+        slot_size=slot_size(arguments.storage, arguments.slot_size),
         xbootldr=None if arguments.xbootldr is None else size_argument("--xbootldr", arguments.xbootldr),
     )
     size = None if arguments.size is None else size_argument("--size", arguments.size)
@@ -39,12 +38,3 @@ def main(arguments: argparse.Namespace) -> int:
             kept=[] if arguments.workdir is None else [os.path.abspath(arguments.workdir)],
         )
     return 0
-
-
-def _slot_size(storage: str, typed: str | None) -> int | None:
-    """Return the size of a slot, 0 for the default, None without slots; raise ConfigError."""
-    if storage == "slots":
-        return 0 if typed is None else size_argument("--slot-size", typed)
-    if typed is not None:
-        raise ConfigError(f"--slot-size {typed} is of no use without slots", hint="add --storage slots")
-    return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 
 from bootc_live.base.errors import ConfigError
 from bootc_live.base.log import Recorder
@@ -11,6 +12,7 @@ from bootc_live.cli.options.arguments import desk_access, require_root, source_a
 from bootc_live.landing.disk.deployments import Deployments
 from bootc_live.landing.disk.install import check_boot_partitions, mounted_at
 from bootc_live.landing.disk.settings import has_settings
+from bootc_live.landing.disk.storage.named_slots import named_slots
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -21,6 +23,7 @@ def main(arguments: argparse.Namespace) -> int:
     root, boot = mounted_at(arguments.directory), mounted_at(arguments.boot)
     esp = None if arguments.esp is None else mounted_at(arguments.esp)
     check_boot_partitions(boot, esp)
+    slots = _slots(arguments.storage, arguments.slot, wipe=arguments.wipe)
     if has_settings(Deployments(root.directory)):
         raise ConfigError(
             f"{arguments.directory!r} has an installation", hint="upgrade it, or make a new file system there"
@@ -28,5 +31,14 @@ def main(arguments: argparse.Namespace) -> int:
     recorder = Recorder()
     with workspace(arguments.workdir) as directory:
         access = desk_access(arguments, recorder, directory)
-        install_with(spec, wishes, root, boot, access, directory, recorder, esp=esp)
+        install_with(spec, wishes, root, boot, access, directory, recorder, slots, esp)
     return 0
+
+
+def _slots(storage: str, paths: Sequence[str], *, wipe: bool) -> dict[str, str]:
+    """Return the partitions for roots, none without slots; raise ConfigError and RunError."""
+    if storage == "slots":
+        return named_slots(paths, wipe=wipe)
+    if paths or wipe:
+        raise ConfigError(f"{'--slot' if paths else '--wipe'} is of no use without slots", hint="add --storage slots")
+    return {}

@@ -62,6 +62,20 @@ def _add_install(parser: argparse.ArgumentParser, access: AddAccess) -> None:
         "--boot", required=True, metavar="DIR", help="where the EFI system partition, or XBOOTLDR, is mounted"
     )
     made.add_argument(
+        "--storage",
+        choices=["composefs", "slots"],
+        default="composefs",
+        help="files that all deployments share, or an image in each of two partitions [%(default)s]",
+    )
+    made.add_argument(
+        "--slot",
+        action="append",
+        default=[],
+        metavar="PARTITION",
+        help="a partition for roots, without a file system; with --storage slots, two are needed",
+    )
+    made.add_argument("--wipe", action="store_true", help="destroy what is on the two partitions for roots")
+    made.add_argument(
         "--esp", metavar="DIR", help="where the EFI system partition is mounted, if --boot names an XBOOTLDR"
     )
     _install(made, access)

@@ -24,13 +24,27 @@ _SOURCE_ONLY = {
     "bootc.kexec": False,
 }
 _DISK_ONLY = {"bootc.disk.state": "full", "bootc.disk.verity": True}
-_INSTALL_ONLY = ("bootc.install.wipe", "bootc.install.karg", "bootc.install.bootloader")
+_INSTALL_ONLY: dict[str, object] = {
+    "bootc.install.wipe": False,
+    "bootc.install.karg": None,
+    "bootc.install.bootloader": "systemd.boot",
+    "bootc.install.storage": "composefs",
+    "bootc.install.slot.size": None,
+    "bootc.install.filesystem": "ext4",
+    "bootc.install.xbootldr": None,
+    "bootc.install.state": "full",
+    "bootc.install.hostname": None,
+    "bootc.install.autoupdate": False,
+    "bootc.install.success.unit": None,
+    "bootc.install.secureboot": False,
+}
 _KEXEC_ONLY = {"bootc.kexec.append": None, "bootc.kexec.remove": None, "bootc.kexec.onfail": "stop"}
 
 
 def find_contradictions(values: Values) -> Iterator[str]:
     """Yield a message for each contradiction."""
     yield from _sources(values)
+    yield from _install(values)
     yield from _layout(values)
     yield from _zram(values)
     if last(values, "bootc.live.state.required", default=False) and "bootc.live.state" not in values:
@@ -47,9 +61,6 @@ def _sources(values: Values) -> Iterator[str]:
         for spec in fallbacks:
             yield f"'bootc.live.fallback={spec.source_text}' needs a root={ROOT_PREFIX}… as well"
         return
-    for name in _INSTALL_ONLY if "bootc.install" not in values else ():
-        if values.get(name, [False])[-1] not in (False, "systemd.boot"):
-            yield f"'{name}' needs the disk to install on; add bootc.install="
     installed = isinstance(last(values, "root", None), DeploymentRoot)
     for name, default in (_SOURCE_ONLY if installed else _DISK_ONLY).items():
         if last(values, name, default) != default:
@@ -63,6 +74,15 @@ def _sources(values: Values) -> Iterator[str]:
         # Digests of different algorithms can both be right.
         if digest and digest != pin and digest.partition(":")[0] == str(pin).partition(":")[0]:
             yield f"'bootc.live.digest={pin}' is not the digest in 'root={ROOT_PREFIX}{root.source_text}'"
+
+
+def _install(values: Values) -> Iterator[str]:
+    if "root" in values and "bootc.install" not in values:
+        for name, default in _INSTALL_ONLY.items():
+            if last(values, name, default) != default:
+                yield f"'{name}' needs the disk to install on; add bootc.install="
+    if last(values, "bootc.install.storage", "") != "slots" and "bootc.install.slot.size" in values:
+        yield "'bootc.install.slot.size' is of no use without slots; add bootc.install.storage=slots"
 
 
 def _layout(values: Values) -> Iterator[str]:

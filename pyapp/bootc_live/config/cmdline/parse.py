@@ -170,6 +170,15 @@ def _install(values: Values) -> InstallWish | None:
         wipe=last(values, "bootc.install.wipe", default=False),
         arguments=tuple(cast("list[str]", values.get("bootc.install.karg", []))),
         bootloader=last(values, "bootc.install.bootloader", "systemd.boot").replace(".", "-"),
+        storage=last(values, "bootc.install.storage", "composefs"),
+        slot_size=last(values, "bootc.install.slot.size", None),
+        filesystem=last(values, "bootc.install.filesystem", "ext4"),
+        xbootldr=last(values, "bootc.install.xbootldr", None),
+        state=DiskState(last(values, "bootc.install.state", "full")),
+        hostname=last(values, "bootc.install.hostname", None),
+        auto_update=last(values, "bootc.install.autoupdate", default=False),
+        success_units=tuple(cast("list[str]", values.get("bootc.install.success.unit", []))),
+        secure_boot=last(values, "bootc.install.secureboot", default=False),
     )
 
 
