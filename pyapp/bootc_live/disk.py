@@ -67,7 +67,7 @@ def install_on(run: DiskRun, spec: SourceSpec, make_etc: MakeEtc, initrd: BootFi
 
     The boot entry comes after all that boots, and the settings last: before that, this can be done again.
     """
-    prepare(run.disk, run.boot, run.settings.root)
+    prepare(run.disk, run.boot, run.settings)
     slot = next((Slot(*each) for each in run.slots.items()), None)
     with locked(run.disk):
         deployed = _deploy(run, spec, make_etc, slot, initrd)

@@ -8,7 +8,7 @@ import subprocess
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -16,8 +16,9 @@ import pytest
 
 from tests.lib.archive_servers import Stored, archive_server
 from tests.lib.boot_images import INITRAMFS, VERSION, kernel_layer
+from tests.lib.booted import booted
 from tests.lib.disk_machine import Machine, Next, boots_next, disk_image, machine
-from tests.lib.disks import loop, mounted, probed, run
+from tests.lib.disks import loop, mountable, mounted, probed, run
 from tests.lib.forked_program import ForkedProgram
 from tests.lib.needs import needs
 from tests.lib.oci_writer import Image, write_archive
@@ -140,6 +141,59 @@ def test_partitions_of_boot_loaders_are_looked_at(one: Machine, program: ForkedP
         program.run(*start, "--boot", places["boot-a"], "--esp", places["esp-a"]).good()
         assert boots_next(one.disk, places["boot-a"]) == Next(1, 1)
         assert sorted(path.name for path in places["esp-a"].iterdir()) == ["EFI", "loader", "lost+found"]
+
+
+@needs("mkfs.btrfs", "btrfs")
+@pytest.mark.skipif(not mountable("btrfs"), reason="this kernel has no btrfs")
+def test_subvolumes_of_btrfs(one: Machine, program: ForkedProgram, tmp_path: Path) -> None:
+    """Systems in one file system; each finds its own again, whatever is mounted by default."""
+    image = tmp_path / "btrfs"
+    with image.open("wb") as made:
+        made.truncate(256 * 2**20)
+    run("mkfs.btrfs", "-q", image)
+    with loop(image) as device, mounted(device, tmp_path / "top") as top:
+        (top / "directory").mkdir()
+        for name in ("first", "second", "a b"):
+            run("btrfs", "subvolume", "create", top / name)
+        run("btrfs", "subvolume", "set-default", top / "second")
+        one.offer(disk_image(1))
+        for name in ("first", "second", ""):
+            with mounted(device, tmp_path / f"at-{name}", f"subvol=/{name}") as where:
+                machine_of_it = replace(one, disk=where)
+                if name != "first":
+                    program.run(*machine_of_it.install).error("has the boot entries of another installation")
+                    one.clear()
+                program.run(*machine_of_it.install).good()
+                assert boots_next(where, one.boot) == Next(1, 1)
+                assert (top / name / "bootc-live/machine.json").exists()
+                program.run("upgrade", "--check", *machine_of_it.options).good()
+                assert settings(machine_of_it)["subvolume"] == f"/{name}"
+                (text,) = [path.read_text() for path in (one.boot / "loader/entries").iterdir()]
+                assert f" bootc.disk.subvolume=/{name}" in text
+                line = next(line for line in text.splitlines() if line.startswith("options "))
+            # An initramfs and the running system mount it by what their kernel was told.
+            told = tmp_path / "cmdline"
+            told.write_text(line.removeprefix("options "))
+            with booted(program, told.read_text(), tmp_path / f"boot-{name}") as booted_one:
+                assert (booted_one.root / "etc/number").read_text() == "1\n"
+                run("mount", "--bind", told, "/proc/cmdline")
+                try:
+                    program.run("pin", "1").good()
+                finally:
+                    run("umount", "/proc/cmdline")
+            assert (top / name / "bootc-live/deployments/1/pinned").exists()
+        for options, told_of_it in (
+            (["-o", "subvol=a b", device], "cannot be named on a kernel command line"),
+            (["--bind", top / "directory"], "is the directory '/directory' of another file system"),
+        ):
+            where = tmp_path / "other"
+            where.mkdir(exist_ok=True)
+            run("mount", *options, where)
+            try:
+                program.run(*replace(one, disk=where).install).error(told_of_it)
+                program.run(*replace(one, boot=where).install).error(str(where))
+            finally:
+                run("umount", where)
 
 
 @pytest.fixture

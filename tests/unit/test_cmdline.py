@@ -150,6 +150,7 @@ def test_every_argument_is_covered() -> None:
         "bootc.kexec.remove": "bootc.kexec",
         "bootc.kexec.onfail": "bootc.kexec",
         "bootc.disk.state": installed,
+        "bootc.disk.subvolume": installed,
         **{karg.name: "bootc.install=smallest" for karg in KARGS if karg.name.startswith("bootc.install.")},
         "bootc.install.slot.size": "bootc.install=smallest bootc.install.storage=slots",
         "bootc.disk.verity": installed,

@@ -199,16 +199,18 @@ class Config:
 
     ``sources`` are tried in order; the tuple is empty only without ``root=bootc-live:``, or with a ``deployment`` in
     their place: a root on a disk. ``disk_state`` is what that keeps, and ``disk_verity`` requires that the kernel
-    checks all that is read of it. ``pin`` is the only manifest digest that may boot, ``erofs_digest`` the only erofs
-    image. ``install`` is the disk that the image is to be installed on. ``verity`` protects that image by dm-verity,
-    and ``root_hash`` is the only root hash, in hexadecimal digits. ``selinux`` is None if the image decides, ``kexec``
-    is None if kexec was not requested. ``modules_required`` refuses an image without modules for the running kernel.
+    checks all that is read of it; ``disk_subvolume`` is the one of btrfs that it is on. ``pin`` is the only manifest
+    digest that may boot, ``erofs_digest`` the only erofs image. ``install`` is the disk that the image is to be
+    installed on. ``verity`` protects that image by dm-verity, and ``root_hash`` is the only root hash, in hexadecimal
+    digits. ``selinux`` is None if the image decides, ``kexec`` is None if kexec was not requested. ``modules_required``
+    refuses an image without modules for the running kernel.
     """
 
     sources: tuple[SourceSpec, ...] = ()
     deployment: DeploymentRoot | None = None
     disk_state: DiskState = DiskState.FULL
     disk_verity: bool = True
+    disk_subvolume: str | None = None
     install: InstallWish | None = None
     label: str | None = None
     pin: str | None = None

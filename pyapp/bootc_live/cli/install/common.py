@@ -160,6 +160,7 @@ def install_with(
         trust=wishes.trust,
         slots=tuple(slots or ()),
         secure_boot=wishes.secure_boot,
+        subvolume=root.subvolume,
     )
     disk = Deployments(root.directory)
     run = DiskRun(

@@ -23,7 +23,7 @@ _SOURCE_ONLY = {
     **dict.fromkeys(("bootc.live.fallback", "bootc.live.digest", "bootc.live.state", "bootc.install")),
     "bootc.kexec": False,
 }
-_DISK_ONLY = {"bootc.disk.state": "full", "bootc.disk.verity": True}
+_DISK_ONLY = {"bootc.disk.state": "full", "bootc.disk.verity": True, "bootc.disk.subvolume": None}
 _INSTALL_ONLY: dict[str, object] = {
     "bootc.install.wipe": False,
     "bootc.install.karg": None,

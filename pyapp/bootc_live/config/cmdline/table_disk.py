@@ -23,6 +23,13 @@ DISK = (
         default="1",
     ),
     Karg(
+        "bootc.disk.subvolume",
+        Kind.TEXT,
+        "The subvolume of btrfs that has the root, by its path in the file system. `install to-filesystem` writes it. "
+        "Default: the one that is mounted by default.",
+        "bootc.disk.subvolume=/@root",
+    ),
+    Karg(
         "bootc.install",
         Kind.TEXT,
         "The disk that the image in RAM is installed on, by its unit bootc-live-install.service, which then reboots: "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 from bootc_live.base.errors import ConfigError, LandingError, RunError
@@ -12,10 +13,12 @@ from bootc_live.landing.disk.boot_partition.type2 import SystemdBootUki
 from bootc_live.landing.disk.deployments import Deployment, Deployments, disk_errors
 from bootc_live.landing.disk.machine import check_boot_partition
 from bootc_live.landing.disk.make import Deployed, ImageTree
-from bootc_live.landing.disk.partitions.model import ESP_TYPE, XBOOTLDR_TYPE, Mounted
+from bootc_live.landing.disk.partitions.model import ESP_TYPE, XBOOTLDR_TYPE, FileSystem, Mounted
 from bootc_live.landing.disk.settings import Settings
 from bootc_live.system.run import run
 
+# The number of the inode that is the top of a subvolume of btrfs.
+_SUBVOLUME = 256
 # Where images have boot loaders.
 _PROGRAMS = ("usr/lib/systemd/boot", "usr/lib/shim", "usr/lib/grub", "usr/lib/efi", "usr/lib/bootupd/updates")
 
@@ -25,20 +28,40 @@ def mounted_at(directory: str) -> Mounted:
     hint = "mount a file system there, and name that directory"
     if not os.path.ismount(directory):
         raise ConfigError(f"{directory!r} is no mount point", hint=hint)
-    source = run(["findmnt", "-n", "-o", "SOURCE", "--target", directory], hint=hint).strip()
+    argv = ["findmnt", "--json", "--nofsroot", "--output", "SOURCE,FSROOT,FSTYPE", "--target", directory]
+    place = json.loads(run(argv, hint=hint))["filesystems"][-1]
+    source, top, filesystem = (str(place[name]) for name in ("source", "fsroot", "fstype"))
     try:
         found = run(["blkid", "-p", "-o", "export", source], hint=hint)
-    except RunError as error:
+        said = dict(line.split("=", 1) for line in found.splitlines())
+        uuid = said["UUID"]
+    except (RunError, KeyError) as error:
         raise ConfigError(
             f"what is mounted at {directory!r}, {source}, is no file system on a block device", hint=hint
         ) from error
-    said = dict(line.split("=", 1) for line in found.splitlines())
+    subvolume = None
+    if filesystem == FileSystem.BTRFS and os.stat(directory).st_ino == _SUBVOLUME:
+        subvolume = top
+        if not top.isprintable() or set(top) & set(' ,"\\'):
+            raise ConfigError(
+                f"the subvolume {top!r} at {directory!r} cannot be named on a kernel command line",
+                hint="give it a name without spaces, commas, quotes and backslashes",
+            )
+    elif top != "/":
+        raise ConfigError(
+            f"{directory!r} is the directory {top!r} of another file system, not the whole of one", hint=hint
+        )
     kind, disk = (said.get(f"PART_ENTRY_{name}", "") for name in ("TYPE", "DISK"))
-    return Mounted(os.path.abspath(directory), f"UUID={said['UUID']}", said["TYPE"], said["UUID"], kind, disk)
+    return Mounted(os.path.abspath(directory), f"UUID={uuid}", filesystem, uuid, kind, disk, subvolume)
 
 
 def check_boot_partitions(boot: Mounted, esp: Mounted | None) -> None:
     """Raise ConfigError for partitions of a boot loader of which firmware, or the boot loader, would not find one."""
+    for one in (boot, *([] if esp is None else [esp])):
+        if one.filesystem == FileSystem.BTRFS:
+            raise ConfigError(
+                f"{one.directory!r} has btrfs, which firmware does not read", hint="use a partition with FAT"
+            )
     if esp is None:
         if boot.kind == XBOOTLDR_TYPE:
             raise ConfigError(
@@ -62,15 +85,14 @@ def check_boot_partitions(boot: Mounted, esp: Mounted | None) -> None:
         )
 
 
-def prepare(disk: Deployments, boot: str, root: str) -> None:
+def prepare(disk: Deployments, boot: str, settings: Settings) -> None:
     """Make a disk ready for its first deployment, and remove what an interrupted installation left.
 
-    ``root`` is the device of the disk, as ``UUID=…``. Raise ConfigError if another installation has the boot partition,
-    RootfsError and LandingError.
+    Raise ConfigError if another installation has the boot partition, RootfsError and LandingError.
     """
     # All styles write entries that this one reads.
     entries = SystemdBootUki().entries(boot)
-    check_boot_partition(boot, entries, root)
+    check_boot_partition(boot, entries, settings)
     with disk_errors("the directories for deployments"):
         disk.make()
         for deployment in disk.all():

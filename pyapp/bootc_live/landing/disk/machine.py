@@ -51,16 +51,21 @@ class Machine:
         return self.disk.read(default.name.deployment)
 
 
-def check_boot_partition(boot: str, entries: list[Entry], root: str) -> None:
-    """Raise ConfigError if entries of a boot partition start another disk than ``root``, which is ``UUID=…``.
+def check_boot_partition(boot: str, entries: list[Entry], settings: Settings) -> None:
+    """Raise ConfigError if entries of a boot partition start another system than that with these settings.
 
     Their numbers are those of other deployments.
     """
-    if any(f"deployment:{root}:" not in entry.cmdline for entry in entries):
+    if not all(_is_of(entry.cmdline, settings) for entry in entries):
         raise ConfigError(
             f"the boot partition {boot!r} has the boot entries of another installation",
             hint="use another boot partition, or remove that installation's entries from it",
         )
+
+
+def _is_of(cmdline: str, settings: Settings) -> bool:
+    named = [word.partition("=")[2] for word in cmdline.split() if word.startswith("bootc.disk.subvolume=")]
+    return f"deployment:{settings.root}:" in cmdline and (named[-1] if named else None) == settings.subvolume
 
 
 def repair_fat(device: str) -> None:
@@ -94,7 +99,8 @@ def this_machine(directory: str) -> Iterator[Machine]:
     Raise LandingError, also for a system that does not run from a disk, and RunError.
     """
     with open("/proc/cmdline", encoding="utf-8", errors="surrogateescape") as file:
-        spec = parse_cmdline(file.read()).deployment
+        config = parse_cmdline(file.read())
+    spec = config.deployment
     if spec is None:
         raise LandingError(
             "this system does not run from a disk that bootc-live installed",
@@ -104,7 +110,7 @@ def this_machine(directory: str) -> Iterator[Machine]:
     for place in places:
         os.mkdir(place, 0o700)
     with ExitStack() as stack:
-        disk = stack.enter_context(mounted_disk(spec.device, places[0]))
+        disk = stack.enter_context(mounted_disk(spec.device, places[0], config.disk_subvolume))
         settings = read_settings(disk)
         device = find_device(settings.boot)
         if device is None:
@@ -135,7 +141,7 @@ def other_machine(mounted_at: str, boot: str | None, directory: str) -> Iterator
     with locked(disk):
         loader = loader_of(settings, directory, kept_signing(disk))
         machine = Machine(disk, os.path.abspath(boot), settings, loader, None)
-        check_boot_partition(boot, machine.entries(), settings.root)
+        check_boot_partition(boot, machine.entries(), settings)
         yield machine
 
 

@@ -28,27 +28,30 @@ _BLOCK = 4096
 
 
 @contextmanager
-def mounted_disk(device: str, where: str) -> Iterator[Deployments]:
-    """Mount the file system with deployments at the directory ``where`` while the block runs; raise LandingError."""
+def mounted_disk(device: str, where: str, subvolume: str | None = None) -> Iterator[Deployments]:
+    """Mount the file system with deployments at the directory ``where`` while the block runs; raise LandingError.
+
+    ``subvolume`` is the one of btrfs that has them.
+    """
     found = find_device(device)
     if found is None:
         raise LandingError(
             f"there is no block device {device}, which has the root",
             hint="check the disk, and that its driver is in the initramfs",
         )
-    with mounted_device(found, where, _OTHER):
+    with mounted_device(found, where, _OTHER, *([] if subvolume is None else [f"subvol={subvolume}"])):
         yield Deployments(where)
 
 
 @contextmanager
-def mounted_device(device: str, where: str, hint: str) -> Iterator[None]:
-    """Mount a block device at a directory while the block runs; raise LandingError with a hint."""
+def mounted_device(device: str, where: str, hint: str, *more: str) -> Iterator[None]:
+    """Mount a block device at a directory, with ``more`` options, for the block; raise LandingError with a hint."""
     with ExitStack() as stack:
         try:
             kind = run(["blkid", "-p", "-o", "value", "-s", "TYPE", device]).strip()
             # A file system without owners shows all files as those of root, to nobody else.
-            options = "rw,umask=0077" if kind == "vfat" else "rw"
-            stack.enter_context(mounted(kind, device, where, options, hint=_LOG))
+            options = ["rw", *(["umask=0077"] if kind == "vfat" else []), *more]
+            stack.enter_context(mounted(kind, device, where, ",".join(options), hint=_LOG))
         except RunError as error:
             raise LandingError(f"cannot mount {device}: {error.message}", hint=hint) from error
         yield
@@ -105,7 +108,7 @@ def deployed_root(
             places = {name: os.path.join(directory, name) for name in ("disk", "root")}
             for place in places.values():
                 os.mkdir(place, 0o700)
-            disk = stack.enter_context(mounted_disk(spec.device, places["disk"]))
+            disk = stack.enter_context(mounted_disk(spec.device, places["disk"], config.disk_subvolume))
             deployment = disk.read(spec.number)
             root = places["root"]
             # What a slot has is always checked: without that, its digest would mean nothing.

@@ -39,7 +39,8 @@ class Settings:
     that the boot loader reads, as ``UUID=…`` or ``PARTUUID=…``. ``state`` is what is kept over reboots, ``arguments``
     are kernel arguments of this machine, and ``trust`` is what newer images must be signed with. ``slots`` are the
     PARTUUIDs of the partitions for roots; without them, roots are made of objects. ``secure_boot`` refuses what
-    firmware with Secure Boot would not start.
+    firmware with Secure Boot would not start. ``subvolume`` is the one of btrfs that has the deployments, None for
+    other file systems, and for the one that is mounted by default.
     """
 
     source: str
@@ -53,6 +54,7 @@ class Settings:
     trust: TrustFiles = field(default_factory=TrustFiles)
     slots: tuple[str, ...] = ()
     secure_boot: bool = False
+    subvolume: str | None = None
 
     @property
     def source_text(self) -> str:
@@ -74,6 +76,8 @@ class Settings:
         if deployment.slot:
             # systemd-gpt-auto-generator finds the disk of such a root, and would have it remounted for writing.
             own.append(Token("ro", None))
+        if self.subvolume is not None:
+            own.append(Token("bootc.disk.subvolume", self.subvolume))
         if self.state != DiskState.FULL:
             own.append(Token("bootc.disk.state", self.state))
         if not deployment.verity:

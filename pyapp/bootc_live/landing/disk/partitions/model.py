@@ -93,7 +93,8 @@ class MadePartition:
 class Mounted:
     """A mounted file system: where, its device as fstab(5) names it (``UUID=…``), its kind, and its UUID.
 
-    ``kind`` is the type of its partition, and ``disk`` tells disks apart; both are empty if it is on no partition.
+    ``subvolume`` is the path of what is mounted of btrfs, None for other file systems. ``kind`` is the type of its
+    partition, and ``disk`` tells disks apart; both are empty if it is on no partition.
     """
 
     directory: str
@@ -102,6 +103,7 @@ class Mounted:
     uuid: str = ""
     kind: str = ""
     disk: str = ""
+    subvolume: str | None = None
 
 
 @dataclass(frozen=True)
