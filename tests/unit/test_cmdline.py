@@ -132,7 +132,13 @@ def test_each_argument(argument: str, field: str, value: object) -> None:
 
 def test_every_argument_is_covered() -> None:
     """Each of them changes the config, or is one that is documented as ignored."""
-    default_on = ("bootc.live.etc.rw", "bootc.live.var.rw", "bootc.kexec.reuse-image", "bootc.disk.verity")
+    default_on = (
+        "bootc.live.etc.rw",
+        "bootc.live.var.rw",
+        "bootc.kexec.reuse-image",
+        "bootc.disk.verity",
+        "bootc.install.nvram",
+    )
     installed = f"root=bootc-live:deployment:UUID=x:1@{'a' * 64}"
     changing = {"rw": "rw", **{name: f"{name}=0" for name in default_on}}
     needed = {

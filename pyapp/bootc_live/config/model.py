@@ -89,6 +89,7 @@ class InstallWish:
     auto_update: bool = False
     success_units: tuple[str, ...] = ()
     secure_boot: bool = False
+    nvram: bool = True
 
 
 class Compression(StrEnum):

@@ -20,6 +20,7 @@ from bootc_live.disk import DiskRun, install_on
 from bootc_live.formats.oci.platform import machine_platform
 from bootc_live.image.candidate import newest
 from bootc_live.landing.disk.boot_partition.enrollment import Enrollment, read_enrollment
+from bootc_live.landing.disk.boot_partition.firmware import add_firmware_entry
 from bootc_live.landing.disk.boot_partition.interface import Esp
 from bootc_live.landing.disk.deployments import Deployments
 from bootc_live.landing.disk.first_etc import Identity, UnitWishes, read_identity
@@ -193,10 +194,11 @@ def install_on_disk(
     filesystem: FileSystem = FileSystem.EXT4,
     wipe: bool = False,
     kept: Collection[str] = (),
-) -> None:
+) -> str | None:
     """Make partitions on a disk or in a file, and install there; raise BootcLiveError.
 
-    ``kept`` are files and devices that must not be on it.
+    ``kept`` are files and devices that must not be on it. Return the device of its EFI system partition, None for a
+    file.
     """
     target = choose_target(choice)
     needed = [*kept, *([spec.path] if isinstance(spec, ArchiveFile) else [])]
@@ -215,3 +217,13 @@ def install_on_disk(
         slots = {disk[name].partuuid: disk[name].device for name in SLOT_NAMES if slot_size is not None}
         apart = None if xbootldr is None else esp
         install_with(spec, wishes, root, boot, access, directory, recorder, slots, apart)
+    return None if target.disk is None else disk[ESP_NAME].device
+
+
+def let_firmware_start(esp: str | None, recorder: Recorder) -> None:
+    """Add an entry for an EFI system partition to the firmware of this machine; warn if that is not possible."""
+    problem = "a file is no disk of this machine" if esp is None else add_firmware_entry(esp)
+    if problem is None:
+        recorder.say("firmware starts it first")
+    else:
+        recorder.warn(f"firmware has no boot entry for it, and may start something else: {problem}")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from bootc_live.base.errors import ConfigError
 from bootc_live.base.log import Recorder
-from bootc_live.cli.install.common import install_with, wishes_of
+from bootc_live.cli.install.common import install_with, let_firmware_start, wishes_of
 from bootc_live.cli.options.arguments import desk_access, require_root, source_argument, workspace
 from bootc_live.landing.disk.deployments import Deployments
 from bootc_live.landing.disk.install import check_boot_partitions, mounted_at
@@ -32,6 +32,8 @@ def main(arguments: argparse.Namespace) -> int:
     with workspace(arguments.workdir) as directory:
         access = desk_access(arguments, recorder, directory)
         install_with(spec, wishes, root, boot, access, directory, recorder, slots, esp)
+        if arguments.nvram:
+            let_firmware_start((esp or boot).path, recorder)
     return 0
 
 

@@ -226,6 +226,11 @@ def _install(parser: argparse.ArgumentParser, access: AddAccess) -> None:
         metavar="FILE",
         help="with --sb-enroll: another certificate that may sign what boots (PEM); may be repeated",
     )
+    parser.add_argument(
+        "--nvram",
+        action="store_true",
+        help="let the firmware of this machine start it first: needs efibootmgr [firmware is not changed]",
+    )
     parser.add_argument("--hostname", metavar="NAME", help="the name of the machine")
     parser.add_argument("--root-ssh-authorized-keys", metavar="FILE", help="who may log in as root by ssh")
     parser.add_argument("--credentials", metavar="DIR", help="credentials for systemd: a file for each name")

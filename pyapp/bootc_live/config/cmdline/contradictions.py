@@ -37,6 +37,7 @@ _INSTALL_ONLY: dict[str, object] = {
     "bootc.install.autoupdate": False,
     "bootc.install.success.unit": None,
     "bootc.install.secureboot": False,
+    "bootc.install.nvram": True,
 }
 _KEXEC_ONLY = {"bootc.kexec.append": None, "bootc.kexec.remove": None, "bootc.kexec.onfail": "stop"}
 

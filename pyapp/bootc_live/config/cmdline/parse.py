@@ -180,6 +180,7 @@ def _install(values: Values) -> InstallWish | None:
         auto_update=last(values, "bootc.install.autoupdate", default=False),
         success_units=tuple(cast("list[str]", values.get("bootc.install.success.unit", []))),
         secure_boot=last(values, "bootc.install.secureboot", default=False),
+        nvram=last(values, "bootc.install.nvram", default=True),
     )
 
 

@@ -123,4 +123,12 @@ DISK = (
         "bootc.install=smallest bootc.install.secureboot",
         default="0",
     ),
+    Karg(
+        "bootc.install.nvram",
+        Kind.BOOLEAN,
+        "Add a boot entry to the machine's firmware, so that it starts that disk first. It needs efibootmgr in the "
+        "image; without it, the installation only warns.",
+        "bootc.install=smallest bootc.install.nvram=0",
+        default="1",
+    ),
 )

@@ -52,7 +52,7 @@ def mounted_at(directory: str) -> Mounted:
             f"{directory!r} is the directory {top!r} of another file system, not the whole of one", hint=hint
         )
     kind, disk = (said.get(f"PART_ENTRY_{name}", "") for name in ("TYPE", "DISK"))
-    return Mounted(os.path.abspath(directory), f"UUID={uuid}", filesystem, uuid, kind, disk, subvolume)
+    return Mounted(os.path.abspath(directory), f"UUID={uuid}", filesystem, uuid, kind, disk, subvolume, source)
 
 
 def check_boot_partitions(boot: Mounted, esp: Mounted | None) -> None:

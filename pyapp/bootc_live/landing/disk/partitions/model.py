@@ -93,8 +93,9 @@ class MadePartition:
 class Mounted:
     """A mounted file system: where, its device as fstab(5) names it (``UUID=…``), its kind, and its UUID.
 
-    ``subvolume`` is the path of what is mounted of btrfs, None for other file systems. ``kind`` is the type of its
-    partition, and ``disk`` tells disks apart; both are empty if it is on no partition.
+    ``path`` is that of the device now, if it matters. ``subvolume`` is the path of what is mounted of btrfs, None for
+    other file systems. ``kind`` is the type of its partition, and ``disk`` tells disks apart; both are empty if it is
+    on no partition.
     """
 
     directory: str
@@ -104,6 +105,7 @@ class Mounted:
     kind: str = ""
     disk: str = ""
     subvolume: str | None = None
+    path: str = ""
 
 
 @dataclass(frozen=True)
