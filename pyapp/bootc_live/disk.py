@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from bootc_live.artifacts.uki import Signing
 from bootc_live.base.errors import BootcLiveError, RootfsError
 from bootc_live.base.log import Recorder
-from bootc_live.config.source_spec import SourceSpec
+from bootc_live.config.source_spec import SourceSpec, parse_source
 from bootc_live.image.candidate import Candidate
 from bootc_live.image.recipe import Fetched, IntoSink
 from bootc_live.landing.disk.boot_partition.enrollment import Enrollment, write_enrollment
 from bootc_live.landing.disk.boot_partition.interface import TRIES, BootLoader, Esp
+from bootc_live.landing.disk.boot_partition.kernels import restore_kernel
+from bootc_live.landing.disk.check.fault import Fault
 from bootc_live.landing.disk.deployments import Deployment, Deployments, PassedOver
 from bootc_live.landing.disk.first_etc import is_judged
 from bootc_live.landing.disk.install import add_entry, install_loader, prepare, say_unverified
@@ -33,6 +35,8 @@ from bootc_live.rootfs.disk_units import ImageTree as UnitsOfImage
 from bootc_live.rootfs.layouts.composefs.layers import StoredLayers
 from bootc_live.rootfs.tree.read_ahead import ReadAhead, read_ahead
 from bootc_live.source.access import Access
+from bootc_live.source.pointer import archive_of
+from bootc_live.system import fsverity
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,7 @@ def _deploy(
     initrd: BootFile | None = None,
     approve: Callable[[Candidate], None] = lambda _: None,
 ) -> Deployed:
-    with _fetched(run, spec, slot, approve) as (fetched, headers, put):
+    with _fetched(run, [spec], slot, approve) as (fetched, headers, put):
         places = run.disk, run.directory, run.recorder
         starting = Starting(initrd, uki=run.settings.loader == "uki", signed=run.settings.needs_signed_kernel)
         deployed = deploy(fetched, headers, *places, put, make_etc=make_etc, starting=starting)
@@ -123,11 +127,12 @@ def _tries(run: DiskRun, deployed: Deployed) -> int | None:
 
 @contextmanager
 def _fetched(
-    run: DiskRun, spec: SourceSpec, slot: Slot | None, approve: Callable[[Candidate], None]
+    run: DiskRun, specs: Sequence[SourceSpec], slot: Slot | None, approve: Callable[[Candidate], None] = lambda _: None
 ) -> Iterator[tuple[Fetched[None], ReadAhead, Store]]:
-    """Fetch an image; yield it, its headers, and what puts its root into a slot, or into objects.
+    """Fetch an image from the first source that has it.
 
-    ``approve`` may refuse it before it is fetched.
+    Yield it, its headers, and what puts its root into a slot, or into objects. ``approve`` may refuse it before it is
+    fetched.
     """
     path = os.path.join(run.directory, "layers")
     put: Store
@@ -138,7 +143,7 @@ def _fetched(
         run.access.cache = layers = StoredLayers(run.disk.top)
         put = partial(store_in_objects, layers, run.disk.top)
     with read_ahead(path) as headers:
-        yield fetch([spec], run.access, IntoSink(path, headers, approve=approve), run.recorder), headers, put
+        yield fetch(specs, run.access, IntoSink(path, headers, approve=approve), run.recorder), headers, put
 
 
 def download_on(run: DiskRun, machine: Machine, spec: SourceSpec, digest: str) -> None:
@@ -151,7 +156,8 @@ def download_on(run: DiskRun, machine: Machine, spec: SourceSpec, digest: str) -
             "files cannot be added before an upgrade, because roots here are in slots", hint="leave out --download-only"
         )
     run.access.pin = digest if ":" in digest else None
-    with _fetched(run, spec, None, partial(make_room, machine, run.directory, run.recorder)) as (fetched, headers, put):
+    room = partial(make_room, machine, run.directory, run.recorder)
+    with _fetched(run, [spec], None, room) as (fetched, headers, put):
         store(fetched.image, headers, run.disk, run.directory, run.recorder, put)
 
 
@@ -181,3 +187,63 @@ def upgrade_on(run: DiskRun, machine: Machine, spec: SourceSpec, digest: str) ->
     machine.disk.accept(PassedOver.LEFT, deployed.deployment.image)
     run.recorder.say(f"deployment {deployed.deployment.number} boots next")
     return deployed.deployment
+
+
+def repair_on(run: DiskRun, machine: Machine, faults: Sequence[Fault]) -> None:
+    """Do what can be done about faults: remove what nothing needs, and fetch images again whose files are wrong.
+
+    What fails is a warning: whoever checks again finds what is left.
+    """
+    for fault in faults:
+        if fault.remedy is not None:
+            with _warned(run.recorder, fault.where):
+                fault.remedy()
+    left = [fault for fault in faults if fault.from_image]
+    for deployment in reversed(machine.disk.all()):
+        wrong = [fault for fault in left if deployment.number in fault.deployments]
+        if wrong:
+            with _warned(run.recorder, f"deployment {deployment.number}"):
+                _fetch_again(run, deployment)
+                # Most objects are those of other deployments, too.
+                left = [fault for fault in left if fault not in wrong]
+
+
+@contextmanager
+def _warned(recorder: Recorder, what: str) -> Iterator[None]:
+    try:
+        yield
+    except BootcLiveError as error:
+        recorder.warn(f"{what} cannot be repaired: {error.message}; {error.hint}")
+    except OSError as error:
+        recorder.warn(f"{what} cannot be repaired: {error.strerror}")
+
+
+def _fetch_again(run: DiskRun, deployment: Deployment) -> None:
+    """Fetch the image of a deployment, and write what is wrong of it; raise BootcLiveError and OSError."""
+    obstacle = fsverity.obstacle(run.disk.objects) if deployment.verity else ""
+    if obstacle:
+        raise RootfsError(f"its files could not be protected: {obstacle}", hint="repair it with another kernel")
+    directory = os.path.join(run.directory, f"again-{deployment.number}")
+    os.mkdir(directory, 0o700)
+    again = replace(run, directory=directory)
+    run.access.pin = deployment.image if ":" in deployment.image else None
+    with _fetched(again, _sources_of(run, deployment), None) as (fetched, headers, put):
+        # Only what is not as it should be is written.
+        starting = Starting(uki=run.settings.loader == "uki")
+        *_, (kernel, initrd) = store(fetched.image, headers, run.disk, directory, run.recorder, put, starting)
+        with run.recorder.phase("boot", "checking the boot partition"):
+            for path in run.loader.damaged(run.boot):
+                restore_kernel(run.boot, path, kernel, initrd)
+
+
+def _sources_of(run: DiskRun, deployment: Deployment) -> list[SourceSpec]:
+    """Return where the image of a deployment may be: in the machine's source, and where it came from."""
+    texts = [run.settings.source]
+    if deployment.source != run.settings.source_text:
+        texts.append(deployment.source)
+    found = []
+    for text in texts:
+        # A path on another machine, or without its password, is none.
+        with suppress(ValueError):
+            found.append(archive_of(parse_source(text), deployment.image))
+    return found

@@ -39,6 +39,7 @@ VERBS: Final = (
     ("pin", "1"),
     ("prune", "--keep", "1"),
     ("verify",),
+    ("fsck",),
     ("health",),
 )
 

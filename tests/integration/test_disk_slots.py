@@ -180,11 +180,15 @@ def test_verify(where: str, machine: SlotMachine, program: Program) -> None:
         "end": data + 2 * BLOCK + 5,
     }[where]
     assert verb(program, machine, "verify") == {"1": []}
+    assert verb(program, machine, "fsck") == {"deployments": 1, "faults": []}
     machine.flip("A", offset)
     if where == "end":
         # Nothing reads what is behind the tree.
         assert verb(program, machine, "verify") == {"1": []}
         return
+    found = program.run("fsck", *machine.options)
+    assert (found.status, found.stdout.count("\n")) == (4, 1)
+    assert f"block {offset // BLOCK}: its content has changed (deployment 1); boot another" in found.stdout
     program.run("verify", *machine.options).error(f"1 blocks were changed: block {offset // BLOCK}: its content")
     told = program.run("verify", *machine.options, "--json")
     wrong = {"block": offset // BLOCK, "problem": "its content has changed"}

@@ -21,6 +21,7 @@ from tests.lib.tar_writer import directory, file, layer
 
 UNITS: Final = Path(__file__).resolve().parents[2] / "systemd"
 NEWER: Final = 77
+LEFT: Final = 4
 _SYSTEM: Final = "usr/lib/systemd/system"
 
 
@@ -139,6 +140,22 @@ def test_secrets_of_a_source(machine: Machine) -> None:
     assert "latest.json" in said.stdout
     assert "hidden" not in said.stdout
     assert "hidden" not in "".join(path.read_text() for path in (machine.boot / "loader/entries").iterdir())
+
+
+def test_repaired_from_older_archives(machine: Machine) -> None:
+    """The pointer names a newer one; that of the deployment is still beside it, and the login counts for it, too."""
+    first = machine.publish(1)
+    source = machine.server.url("/latest.json", login="me:hidden")
+    machine.program.run("install", "to-filesystem", machine.disk, "--boot", machine.boot, "--source", source).good()
+    machine.publish(2)
+    for path in (machine.disk / "bootc-live/images").iterdir():
+        path.unlink()
+    assert machine.run("fsck").status == LEFT
+    machine.server.asked.clear()
+    assert "repaired: /bootc-live/images/" in machine.run("fsck", "--repair").good().stdout
+    assert {asked.path for asked in machine.server.asked} == {f"/{first.removeprefix('sha256:')}.oci"}
+    assert all(asked.header("Authorization") for asked in machine.server.asked)
+    machine.run("verify").good()
 
 
 def test_download_only(machine: Machine) -> None:

@@ -12,9 +12,9 @@ from bootc_live.base.errors import ConfigError, LandingError
 from bootc_live.formats.boot_entry import Entry, EntryName
 from bootc_live.landing.disk.boot_partition import files
 from bootc_live.landing.disk.boot_partition.interface import BootLoader, next_order
-from bootc_live.landing.disk.boot_partition.kernels import damaged_kernels
+from bootc_live.landing.disk.boot_partition.kernels import restore_kernel
 from bootc_live.landing.disk.boot_partition.type2 import SystemdBootUki
-from tests.unit.boot_partitions import CMDLINE, STYLES, Style, add, boot_file, leftovers, quick, started
+from tests.unit.boot_partitions import CMDLINE, STYLES, Style, add, boot_file, initrd_of, leftovers, quick, started
 
 ALL = pytest.mark.parametrize("style", STYLES, ids=[style.name for style in STYLES])
 
@@ -64,7 +64,8 @@ def test_life_of_a_machine(style: Style, boot: Path, tmp_path: Path) -> None:
     loader.remove(str(boot), 3)
     assert named(loader, boot) == ["4-2", "1-1"]
     assert leftovers(boot) == []
-    assert damaged_kernels(str(boot)) == []
+    assert loader.leftovers(str(boot)) == []
+    assert loader.damaged(str(boot)) == []
     loader.promote(str(boot), 1, 5, left=2)
     assert named(loader, boot) == ["5-1+2", "4-2"]
     loader.remove(str(boot), 7)
@@ -163,12 +164,47 @@ def test_space_is_checked_before(style: Style, boot: Path, tmp_path: Path, monke
     assert sorted(boot.rglob("*")) == before
 
 
-def test_damaged_kernel_is_found(boot: Path, tmp_path: Path) -> None:
-    (style, *_), loader = STYLES, STYLES[0].make()
+@ALL
+def test_damage_is_found(style: Style, boot: Path, tmp_path: Path) -> None:
+    """Everything that an entry starts: the kernel, and the file that says with which arguments."""
+    loader = style.make()
+    entries = [add(loader, boot, tmp_path, number, number, files=number) for number in (1, 2)]
+    kernel = boot / entries[0].kernel[1:]
+    content = kernel.read_bytes()
+    kernel.write_bytes(b"other")
+    made_here = entries[0].kernel == entries[0].path
+    path = entries[0].path if made_here else os.path.dirname(entries[0].kernel)
+    assert loader.damaged(str(boot)) == [path]
+    if not made_here:
+        initrd = boot_file(tmp_path / "initrd", initrd_of(1)) if entries[0].initrd else None
+        other, same = (boot_file(tmp_path / name, some) for name, some in (("other", b"other"), ("same", content)))
+        assert not restore_kernel(str(boot), path, other, initrd)
+        assert restore_kernel(str(boot), path, same, initrd)
+        assert loader.damaged(str(boot)) == []
+        assert leftovers(boot) == []
+        kernel.write_bytes(b"other")
+    for snippet in boot.glob("bootc-live/entries/2-2.cfg"):
+        snippet.write_text(snippet.read_text().replace(":2@ab", ":3@ab"))
+        assert f"/{snippet.relative_to(boot)}" in loader.damaged(str(boot))
+
+
+@ALL
+def test_leftovers_are_listed_and_removed(style: Style, boot: Path, tmp_path: Path) -> None:
+    loader = style.make()
     entry = add(loader, boot, tmp_path, 1, 1, files=1)
-    (boot / entry.kernel[1:]).write_bytes(b"other")
-    assert damaged_kernels(str(boot)) == [os.path.dirname(entry.kernel)]
-    assert style.starts(boot) is not None
+    before = sorted(boot.rglob("*"))
+    made = [boot / "bootc-live" / ("0" * 64)]
+    made[0].mkdir(parents=True)
+    (made[0] / "vmlinuz").write_bytes(b"a part")
+    if style.name != "grub":
+        made.append(Path(f"{boot}{entry.path}.new"))
+        made[-1].write_bytes(b"")
+    assert sorted(loader.leftovers(str(boot))) == sorted(map(str, made))
+    loader.tidy(str(boot))
+    assert loader.leftovers(str(boot)) == []
+    assert sorted(path for path in boot.rglob("*") if path != boot / "bootc-live") == [
+        path for path in before if path != boot / "bootc-live"
+    ]
 
 
 def test_removed_files_are_closed_after_their_names_are_gone(

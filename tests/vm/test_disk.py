@@ -187,6 +187,11 @@ def damage_is_found(host: Host, *, verity: bool) -> None:
         assert ("Input/output error" in host.run(f"cat /usr/share/{victim}").stderr) == verity
     wrong = host.run("bootc-live verify")
     assert (wrong.rc, "2 files were changed" in wrong.stderr) == (1, True)
+    # The image is fetched again by its digest.
+    for options, status, repaired in (("", 4, False), ("--repair", 0, True)):
+        faults = told(host, f"fsck {options}", status)["faults"]
+        assert [(2 in fault["deployments"], fault["repaired"]) for fault in faults] == [(True, repaired)] * 2
+    host.check_output("bootc-live verify")
 
 
 def rolled_back(host: Host) -> None:

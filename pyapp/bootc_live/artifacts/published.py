@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 
 from bootc_live.base.errors import ConfigError
-from bootc_live.formats.pointer import Pointer, pointer_text
+from bootc_live.formats.pointer import Pointer, archive_name, pointer_text
 from bootc_live.image.detached import ENDINGS
 from bootc_live.system.cleanup.directories import private_directory, remove_tree
 from bootc_live.system.cleanup.guard import commit
@@ -55,7 +55,7 @@ def publish_archive(
     files by the endings of their names. The pointer is the last file that changes, at once, and only when all others
     are on the disk. Raise ConfigError if the directory has another archive of the same image, and OSError.
     """
-    name = f"{digest.partition(':')[2]}.oci"
+    name = archive_name(digest)
     target = os.path.join(directory, name)
     try:
         os.chmod(archive, _MODE)

@@ -32,6 +32,11 @@ class Pointer:
     signatures: tuple[str, ...] = ()
 
 
+def archive_name(digest: str) -> str:
+    """Return the name of the archive that has the image with a digest, and never another one."""
+    return f"{digest.partition(':')[2]}.oci"
+
+
 def parse_pointer(content: bytes) -> Pointer:
     """Return what a pointer says; raise ValueError with a reason that continues its name."""
     if len(content) > LARGEST:

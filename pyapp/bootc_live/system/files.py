@@ -57,6 +57,11 @@ def copy_part(source: int, offset: int, size: int, target: int) -> None:
         offset += count
 
 
+def forget_cached(fd: int) -> None:
+    """Let what is read of a file next come from the disk, except what somebody has mapped or not written yet."""
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+
+
 def sync_filesystem(place: int | str) -> None:
     """Wait until all of the file system of a descriptor or directory is on its device; raises OSError, also if not."""
     if isinstance(place, str):

@@ -25,6 +25,7 @@ def add_disk_verbs(verbs: argparse._SubParsersAction[Any], access: AddAccess) ->
         ("rollback", "let another deployment boot next", _add_rollback),
         ("pin", "keep a deployment whatever is pruned", _add_pin),
         ("verify", "compare all files of this system with their digests", _add_verify),
+        ("fsck", "check all that is on the disk, and repair it", _add_fsck),
         ("health", "call this system good, so that nothing falls back from it", _add_health),
     ):
         verb = verbs.add_parser(name, help=f"on a disk: {what}")
@@ -146,6 +147,16 @@ def _add_health(parser: argparse.ArgumentParser) -> None:
 
 def _add_verify(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--all", action="store_true", help="all deployments, not only the running one")
+    _add_machine(parser)
+
+
+def _add_fsck(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--repair",
+        action="store_true",
+        help="remove what nothing needs, and fetch images again whose files are wrong",
+    )
+    parser.add_argument("--workdir", metavar="DIR", help="keep the layers meanwhile in a private part of DIR [RAM]")
     _add_machine(parser)
 
 

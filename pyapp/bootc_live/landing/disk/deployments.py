@@ -12,7 +12,7 @@ from enum import StrEnum
 from bootc_live.base.errors import LandingError, OutOfMemoryError, RootfsError
 from bootc_live.base.numbers import bounded_integer
 from bootc_live.base.output import format_json
-from bootc_live.system.cleanup.directories import remove_entries, remove_tree
+from bootc_live.system.cleanup.directories import remove_path, remove_tree
 from bootc_live.system.files import no_space, sync_filesystem
 
 _FULL = "remove old deployments with bootc-live prune, or use a larger disk"
@@ -195,17 +195,21 @@ class Deployments:
         os.rename(os.path.join(self._directory, str(number)), os.path.join(self._directory, f"{_GONE}{number}"))
         self.tidy()
 
-    def tidy(self) -> None:
-        """Remove what an interrupted run has left; raise OSError."""
-        remove_tree(os.path.join(self._directory, _NEW))
-        for number in self._numbers():
-            remove_tree(f"{self.etc(number)}{_NEW}")
+    def leftovers(self) -> list[str]:
+        """Return the paths of what an interrupted run has left; raise OSError."""
+        unfinished = [os.path.join(self._directory, _NEW), *(f"{self.etc(number)}{_NEW}" for number in self._numbers())]
+        found = [path for path in unfinished if os.path.lexists(path)]
         for number in self._numbers(_GONE):
             gone = os.path.join(self._directory, f"{_GONE}{number}")
-            remove_entries(gone, os.listdir(gone))
             # The name of the last one remains, so that no other deployment gets its number.
-            if number + 1 < self.next_number():
-                os.rmdir(gone)
+            last = number + 1 == self.next_number()
+            found += [os.path.join(gone, name) for name in os.listdir(gone)] if last else [gone]
+        return found
+
+    def tidy(self) -> None:
+        """Remove them; raise OSError."""
+        for path in self.leftovers():
+            remove_path(path)
 
     def _numbers(self, prefix: str = "") -> list[int]:
         try:

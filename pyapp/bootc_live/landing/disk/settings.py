@@ -66,13 +66,16 @@ class Settings:
         """Whether the kernel of an image has to be signed: UKIs are signed here, as a whole."""
         return self.secure_boot and self.loader != "uki"
 
+    def root_argument(self, deployment: Deployment) -> Token:
+        """Return the kernel argument that names a deployment."""
+        return Token("root", f"{ROOT_PREFIX}deployment:{self.root}:{deployment.number}@{deployment.root}")
+
     def cmdline(self, deployment: Deployment) -> str:
         """Return the kernel command line of a deployment: the image's arguments, then this machine's.
 
         Both can replace what makes a deployment that fails reboot, because the last one of an argument counts.
         """
-        root = f"{ROOT_PREFIX}deployment:{self.root}:{deployment.number}@{deployment.root}"
-        own = [Token("root", root)]
+        own = [self.root_argument(deployment)]
         if deployment.slot:
             # systemd-gpt-auto-generator finds the disk of such a root, and would have it remounted for writing.
             own.append(Token("ro", None))
@@ -107,6 +110,12 @@ def read_settings(disk: Deployments) -> Settings:
 def has_settings(disk: Deployments) -> bool:
     """Return whether an installation on a disk was finished."""
     return os.path.lexists(os.path.join(disk.top, _FILE))
+
+
+def unfinished_settings(disk: Deployments) -> list[str]:
+    """Return the paths of what a power cut has left of new settings."""
+    path = os.path.join(disk.top, f"{_FILE}.new")
+    return [path] if os.path.lexists(path) else []
 
 
 @contextmanager

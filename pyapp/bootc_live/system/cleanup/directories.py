@@ -70,6 +70,16 @@ def remove_tree(path: str) -> None:
         os.rmdir(path)
 
 
+def remove_path(path: str) -> None:
+    """Remove a file, or a directory with everything in it; raise OSError."""
+    if os.path.isdir(path) and not os.path.islink(path):
+        # Subdirectories are moved there: whoever removes the directory finds them.
+        remove_entries(path, os.listdir(path))
+        os.rmdir(path)
+    else:
+        os.unlink(path)
+
+
 def remove_entries(directory: str, names: list[str]) -> None:
     """Remove entries of a directory, of any depth; raises OSError if one cannot be removed, such as a mount point.
 

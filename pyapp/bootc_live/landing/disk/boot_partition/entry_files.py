@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import ClassVar
 
 from bootc_live.formats.boot_entry import Entry, EntryName, parse_name
-from bootc_live.landing.disk.boot_partition.files import boot_partition, names, remove_file, remove_unfinished
+from bootc_live.landing.disk.boot_partition.files import boot_partition, names, remove_file, unfinished
 from bootc_live.landing.disk.boot_partition.interface import (
     check_new,
     check_remove,
@@ -17,7 +17,7 @@ from bootc_live.landing.disk.boot_partition.interface import (
     entry_of,
     sorted_entries,
 )
-from bootc_live.landing.disk.boot_partition.kernels import remove_unused
+from bootc_live.landing.disk.boot_partition.kernels import damaged_kernels, remove_unused, unused
 from bootc_live.rootfs.boot_files.files import BootFile
 
 
@@ -96,15 +96,32 @@ class EntryFiles(ABC):
         ending = os.path.splitext(entry.path)[1].lower()
         self._move(replace(entry, name=name), boot + entry.path, self._path(boot, name, ending))
 
+    def leftovers(self, boot: str) -> list[str]:
+        """Return the paths of what no entry uses, and of entries that newer ones of the same deployment replaced."""
+        with boot_partition(boot):
+            return [*self._replaced(boot), *unused(boot)]
+
+    def tidy(self, boot: str) -> None:
+        """Remove them."""
+        with boot_partition(boot):
+            self._tidy(boot)
+
+    def damaged(self, boot: str) -> list[str]:
+        """Return the paths, from the top, of what entries start that is not as it was written."""
+        with boot_partition(boot):
+            return damaged_kernels(boot)
+
     def _tidy(self, boot: str) -> None:
-        """Remove what no entry uses, and entries that newer ones of the same deployment have replaced."""
+        for path in self._replaced(boot):
+            remove_file(path)
+        # What the removed ones used, too.
+        remove_unused(boot)
+
+    def _replaced(self, boot: str) -> list[str]:
         present = self.entries(boot)
         current = {entry_of(present, entry.name.deployment).path for entry in present}
-        remove_unfinished(*(os.path.join(boot, directory) for directory in self._places.values()))
-        for below, _ in self._files(boot):
-            if below not in current:
-                remove_file(boot + below)
-        remove_unused(boot)
+        here = (boot + below for below, _ in self._files(boot) if below not in current)
+        return [*unfinished(*(os.path.join(boot, directory) for directory in self._places.values())), *here]
 
     def _files(self, boot: str) -> Iterator[tuple[str, EntryName]]:
         """Yield the paths of the files that make entries, from the top of the boot partition, and their names."""

@@ -134,12 +134,20 @@ def names(directory: str) -> list[str]:
     return []
 
 
+def unfinished(*directories: str) -> list[str]:
+    """Return the paths of what an interrupted ``replace`` has left in directories of the boot partition."""
+    return [
+        os.path.join(directory, name)
+        for directory in directories
+        for name in names(directory)
+        if name.endswith(UNFINISHED)
+    ]
+
+
 def remove_unfinished(*directories: str) -> None:
-    """Remove what an interrupted ``replace`` has left in directories of the boot partition."""
-    for directory in directories:
-        for name in names(directory):
-            if name.endswith(UNFINISHED):
-                remove_file(os.path.join(directory, name))
+    """Remove it."""
+    for path in unfinished(*directories):
+        remove_file(path)
 
 
 def content(path: str) -> bytes:

@@ -25,7 +25,7 @@ from bootc_live.landing.disk.boot_partition.interface import (
     entry_of,
     sorted_entries,
 )
-from bootc_live.landing.disk.boot_partition.kernels import add_kernel, remove_unused
+from bootc_live.landing.disk.boot_partition.kernels import add_kernel, damaged_kernels, remove_unused, unused
 from bootc_live.landing.disk.boot_partition.programs import grub_environment, install_grub
 from bootc_live.rootfs.boot_files.files import BootFile
 
@@ -147,12 +147,42 @@ class Grub:
         else:
             files.replace(path, [block])
 
+    def leftovers(self, boot: str) -> list[str]:
+        """Return the paths of what the environment block does not name, and of what no entry uses."""
+        with boot_partition(boot):
+            return [*self._unnamed(boot), *unused(boot)]
+
+    def tidy(self, boot: str) -> None:
+        """Remove them."""
+        with boot_partition(boot):
+            self._tidy(boot)
+
+    def damaged(self, boot: str) -> list[str]:
+        """Return the paths, from the top, of what entries start that is not as it was written."""
+        with boot_partition(boot):
+            changed = [
+                f"/{os.path.relpath(self._snippet(boot, entry.name), boot)}"
+                for entry in self.entries(boot)
+                if not self._starts(boot, entry)
+            ]
+            return [*changed, *damaged_kernels(boot)]
+
+    def _starts(self, boot: str, entry: Entry) -> bool:
+        """Return whether the script of an entry starts its files with its root; all else may be of another version."""
+        script = files.content(self._snippet(boot, entry.name)).decode(errors="replace")
+        root = (word for word in entry.cmdline.split() if word.startswith("root="))
+        return all(word in script for word in (entry.kernel, entry.initrd, *root))
+
     def _tidy(self, boot: str) -> None:
-        """Remove what the environment block does not name."""
-        named = {entry.name.identity for entry in self.entries(boot)}
+        for path in self._unnamed(boot):
+            files.remove_file(path)
+        remove_unused(boot)
+
+    def _unnamed(self, boot: str) -> list[str]:
+        named, found = {entry.name.identity for entry in self.entries(boot)}, []
         for folder, ending, prefix in ((ENTRIES, ".conf", ""), (SNIPPETS, ".cfg", f"{PREFIX}-")):
             for file in files.names(os.path.join(boot, folder)):
                 stem = prefix + file.removesuffix(ending)
                 if file.endswith(ending) and parse_name(stem) and stem not in named:
-                    files.remove_file(os.path.join(boot, folder, file))
-        remove_unused(boot)
+                    found.append(os.path.join(boot, folder, file))
+        return found

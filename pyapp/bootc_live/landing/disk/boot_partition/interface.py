@@ -68,6 +68,18 @@ class BootLoader(Protocol):
         """Remove the entry of a deployment, if there is one, and files that no other one uses."""
         ...
 
+    def leftovers(self, boot: str) -> list[str]:
+        """Return the paths of what is left of methods that were interrupted, and that no entry uses."""
+        ...
+
+    def tidy(self, boot: str) -> None:
+        """Remove them."""
+        ...
+
+    def damaged(self, boot: str) -> list[str]:
+        """Return the paths, from the top of the boot partition, of what entries start that was changed."""
+        ...
+
 
 def next_order(entries: list[Entry]) -> int:
     """Return the order of a new entry that comes before all others."""

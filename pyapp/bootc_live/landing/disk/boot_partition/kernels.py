@@ -14,6 +14,7 @@ from bootc_live.landing.disk.boot_partition.files import (
     create,
     names,
     remove_directory,
+    replace,
     require_space,
 )
 from bootc_live.rootfs.boot_files.files import BootFile
@@ -71,24 +72,51 @@ def _remove(directory: str) -> None:
     remove_directory(directory)
 
 
+def restore_kernel(boot: str, path: str, kernel: BootFile, initrd: BootFile | None) -> bool:
+    """Write what starts at a path from the top again, if these are its files; return whether they are.
+
+    Without initrd, the kernel is a unified kernel image, whose addon is there. Raise LandingError and OSError.
+    """
+    directory = boot + path
+    new = {_UKI: kernel} if initrd is None else {"vmlinuz": kernel, "initrd": initrd}
+    kept = _present(directory, _ADDON) if initrd is None else {}
+    if _digest(new | kept) != os.path.basename(path):
+        return False
+    require_space(boot, *(file.size for file in new.values()))
+    os.makedirs(directory, exist_ok=True)
+    for name, file in new.items():
+        replace(os.path.join(directory, name), file.chunks())
+    return True
+
+
+def unused(boot: str) -> list[str]:
+    """Return the paths of directories that no type 1 entry names."""
+    used, top = _used(boot), os.path.join(boot, PREFIX)
+    return [os.path.join(top, name) for name in names(top) if _DIGEST.fullmatch(name) and name not in used]
+
+
 def remove_unused(boot: str) -> None:
-    """Remove directories that no type 1 entry names."""
-    used = _used(boot)
-    top = os.path.join(boot, PREFIX)
-    for name in names(top):
-        if _DIGEST.fullmatch(name) and name not in used:
-            _remove(os.path.join(top, name))
+    """Remove them."""
+    for path in unused(boot):
+        _remove(path)
 
 
 def damaged_kernels(boot: str) -> list[str]:
     """Return the paths of directories that entries name, whose files are not those that they are named after."""
-    found = []
-    for digest in sorted(_used(boot)):
-        paths = {name: os.path.join(boot, PREFIX, digest, name) for name in ("vmlinuz", "initrd", _UKI, _ADDON)}
-        files = {name: BootFile(path, 0, os.stat(path).st_size) for name, path in paths.items() if os.path.isfile(path)}
-        if _digest(files) != digest:
-            found.append(f"/{PREFIX}/{digest}")
-    return found
+    return [f"/{PREFIX}/{digest}" for digest in sorted(_used(boot)) if not _whole(boot, digest)]
+
+
+def _whole(boot: str, digest: str) -> bool:
+    try:
+        return digest == _digest(_present(os.path.join(boot, PREFIX, digest), "vmlinuz", "initrd", _UKI, _ADDON))
+    except OSError:
+        return False
+
+
+def _present(directory: str, *names: str) -> dict[str, BootFile]:
+    """Return those of the files in a directory that are there."""
+    paths = {name: os.path.join(directory, name) for name in names}
+    return {name: BootFile(path, 0, os.path.getsize(path)) for name, path in paths.items() if os.path.isfile(path)}
 
 
 def _used(boot: str) -> set[str]:

@@ -59,6 +59,11 @@ class SystemdBootUki(SystemdBoot):
             build_uki(ukify, output, parts, directory, self.signing)
             return super().add(boot, entry, _file(output), None)
 
+    def damaged(self, boot: str) -> list[str]:
+        """Return the paths, from the top, of what entries start that was changed, as far as UKIs tell."""
+        unreadable = [entry.path for entry in self.entries(boot) if not entry.cmdline and entry.kernel == entry.path]
+        return [*unreadable, *super().damaged(boot)]
+
     def _write(self, boot: str, entry: Entry, kernel: BootFile, initrd: BootFile | None) -> None:
         """Write a UKI; one that was brought has an addon in the place of an initrd."""
         if initrd is not None:

@@ -21,7 +21,7 @@ from bootc_live.landing.disk.root import find_slot
 from bootc_live.rootfs.layouts.built import Finishing, cannot_hold
 from bootc_live.rootfs.layouts.erofs.merged import write_merged
 from bootc_live.rootfs.tree.merge import LayersRead, Warn, merge
-from bootc_live.system.files import copy_part, no_space
+from bootc_live.system.files import copy_part, forget_cached, no_space
 
 
 @dataclass(frozen=True)
@@ -137,8 +137,7 @@ def wrong_in_slot(deployment: Deployment) -> Iterator[WrongBlock]:
             return b""
 
     try:
-        # What is on the disk, not what is remembered of it.
-        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        forget_cached(fd)
         for number in wrong_blocks(read, deployment.blocks, deployment.root):
             yield WrongBlock(number, "cannot be read" if number in unreadable else "its content has changed")
     finally:

@@ -7,9 +7,22 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from bootc_live.base.errors import RootfsError
+from bootc_live.formats.fsverity import DIGITS
+from bootc_live.rootfs.layouts.composefs.layers import LAYERS
 from bootc_live.rootfs.layouts.composefs.metadata import listed_objects, object_path
 from bootc_live.rootfs.layouts.composefs.mount import checked_image
-from bootc_live.rootfs.layouts.composefs.store import IMAGES, OBJECTS, content_digest, image_path, locked
+from bootc_live.rootfs.layouts.composefs.store import (
+    IMAGES,
+    OBJECTS,
+    UNFINISHED,
+    content_digest,
+    image_path,
+    locked,
+)
+from bootc_live.system import fsverity
+from bootc_live.system.files import forget_cached
+
+_HEXADECIMAL = frozenset("0123456789abcdef")
 
 
 class WrongObject(NamedTuple):
@@ -33,9 +46,62 @@ def referred_objects(store: str, digest: str) -> set[str]:
 def wrong_objects(store: str, digest: str) -> Iterator[WrongObject]:
     """Read every object that a root refers to, and yield those that are wrong; raise as ``referred_objects``."""
     for name in sorted(referred_objects(store, digest)):
-        problem = _problem(os.path.join(store, OBJECTS, object_path(name)), name)
+        problem = object_problem(store, name)
         if problem:
             yield WrongObject(name, problem)
+
+
+def object_problem(store: str, digest: str, *, verity: bool = False) -> str:
+    """Read an object, and return what is wrong with it; empty if nothing is.
+
+    With ``verity``, fs-verity must protect it, as far as this kernel can tell.
+    """
+    try:
+        fd = os.open(_object(store, digest), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            forget_cached(fd)
+            found = content_digest(fd, os.fstat(fd).st_size)
+            protected = not verity or fsverity.measure(fd) is not None
+        finally:
+            os.close(fd)
+    except OSError as error:
+        return error.strerror or "cannot be read"
+    except ValueError:
+        return "its file became shorter"
+    if found != digest:
+        return "its content has changed"
+    return "" if protected else "fs-verity does not protect it"
+
+
+def stored_objects(store: str) -> tuple[set[str], list[str]]:
+    """Return the objects that are there, and the paths of what has no place among them; raise OSError."""
+    found, strange = set[str](), list[str]()
+    top = os.path.join(store, OBJECTS)
+    for prefix in os.listdir(top):
+        path = os.path.join(top, prefix)
+        names = os.listdir(path) if os.path.isdir(path) and not os.path.islink(path) else None
+        for name in names if names is not None else [""]:
+            digest = prefix + name
+            if len(prefix) == 2 and len(digest) == DIGITS and _HEXADECIMAL.issuperset(digest):  # as object_path
+                found.add(digest)
+            else:
+                strange.append(os.path.join(path, name) if name else path)
+    return found, strange
+
+
+def remove_object(store: str, digest: str) -> None:
+    """Remove an object that nothing refers to; raise OSError, and RootfsError if another process changes the store."""
+    with locked(store):
+        os.unlink(_object(store, digest))
+
+
+def unfinished(store: str) -> list[str]:
+    """Return the paths of what interrupted writers have left in a store; raise OSError."""
+    layers = os.path.join(store, LAYERS)
+    return [
+        *(os.path.join(store, name) for name in os.listdir(store) if name.startswith(UNFINISHED)),
+        *(os.path.join(layers, name) for name in _listed(layers) if name.endswith(".new")),
+    ]
 
 
 def prune(store: str, kept: Iterable[str]) -> int:
@@ -56,18 +122,12 @@ def prune(store: str, kept: Iterable[str]) -> int:
     return freed
 
 
-def _problem(path: str, digest: str) -> str:
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            found = content_digest(fd, os.fstat(fd).st_size)
-        finally:
-            os.close(fd)
-    except OSError as error:
-        return error.strerror or "cannot be read"
-    except ValueError:
-        return "its file became shorter"
-    return "" if found == digest else "its content has changed"
+def _object(store: str, digest: str) -> str:
+    return os.path.join(store, OBJECTS, object_path(digest))
+
+
+def _listed(directory: str) -> list[str]:
+    return os.listdir(directory) if os.path.isdir(directory) else []
 
 
 def _remove_others(directory: str, kept: set[str]) -> int:

@@ -11,7 +11,7 @@ from bootc_live.rootfs.layouts.composefs.metadata import BLOCK
 from bootc_live.rootfs.layouts.composefs.store import OBJECTS, content_digest, image_path
 from bootc_live.system import fsverity
 from bootc_live.system.devices.loop import loop_device
-from bootc_live.system.files import copy_part
+from bootc_live.system.files import copy_part, forget_cached
 from bootc_live.system.mounts import mount, mounted, unmounted_after
 
 _EROFS_HINT = "use a kernel with EROFS and loop devices; look at the kernel log (dmesg)"
@@ -51,6 +51,7 @@ def checked_image(store: str, digest: str) -> Iterator[int]:
         try:
             fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
             stack.callback(os.close, fd)
+            forget_cached(fd)
             found, size = fsverity.measure(fd), os.fstat(fd).st_size
             if found is None:
                 # What is hashed is what is mounted, whoever writes to the file.

@@ -24,7 +24,8 @@ from bootc_live.system.cleanup.new_results import disk_full_hint
 from bootc_live.system.files import copy_part, space_for, sync_filesystem
 
 OBJECTS, IMAGES = "objects", "images"
-_NEW = "new."
+# The beginning of names of what is not finished.
+UNFINISHED = "new."
 _MODE = 0o444
 _STEP = 2**20
 # Each waits for the disk most of the time.
@@ -185,8 +186,8 @@ def store_writer(store: str) -> Iterator[StoreWriter]:
             os.makedirs(os.path.join(store, name), exist_ok=True)
         with locked(store), _opened(store) as top:
             # Of runs that a power cut ended.
-            remove_entries(store, [name for name in os.listdir(store) if name.startswith(_NEW)])
-            directory = os.path.join(store, f"{_NEW}{os.urandom(8).hex()}")
+            remove_entries(store, [name for name in os.listdir(store) if name.startswith(UNFINISHED)])
+            directory = os.path.join(store, f"{UNFINISHED}{os.urandom(8).hex()}")
             os.mkdir(directory, 0o700)
             try:
                 with disk_full_hint(store), about(f"the store {store!r}"), space_for(top):

@@ -1,0 +1,1 @@
+"""Find what is wrong on the disk of a machine, and what can be done about it."""
