@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from bootc_live.artifacts.uki import Signing
-from bootc_live.base.errors import BootcLiveError, RootfsError
+from bootc_live.base.errors import BootcLiveError, RootfsError, SourceError
 from bootc_live.base.log import Recorder
 from bootc_live.config.source_spec import SourceSpec, parse_source
 from bootc_live.image.candidate import Candidate
@@ -237,13 +237,9 @@ def _fetch_again(run: DiskRun, deployment: Deployment) -> None:
 
 
 def _sources_of(run: DiskRun, deployment: Deployment) -> list[SourceSpec]:
-    """Return where the image of a deployment may be: in the machine's source, and where it came from."""
-    texts = [run.settings.source]
-    if deployment.source != run.settings.source_text:
-        texts.append(deployment.source)
-    found = []
-    for text in texts:
-        # A path on another machine, or without its password, is none.
-        with suppress(ValueError):
-            found.append(archive_of(parse_source(text), deployment.image))
-    return found
+    """Return where the image of a deployment may be: where it came from, and in the machine's source."""
+    now = archive_of(parse_source(run.settings.source), deployment.image)
+    # A path of another machine is none here.
+    with suppress(SourceError):
+        return list(dict.fromkeys((run.settings.source_of(deployment), now)))
+    return [now]

@@ -133,3 +133,8 @@ def slot_machine(disk: Path, where: Path) -> Iterator[SlotMachine]:
         with mounted(f"{device}p4", where / "disk") as top:
             yield SlotMachine(device, top, where / "boot")
     shutil.rmtree(where)
+
+
+def changed(told: dict[str, Any]) -> dict[str, Any]:
+    """What ``verify`` tells of each deployment's blocks."""
+    return {number: each["changed"] for number, each in told.items()}

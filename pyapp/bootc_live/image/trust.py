@@ -92,6 +92,22 @@ def _check_rejected(spec: SourceSpec, rule: str, requirements: Sequence[Requirem
             )
 
 
+def unsigned_accepted(spec: SourceSpec | None, trust: Trust) -> tuple[str, ...] | None:
+    """Return the lines of the policies that accept the image of a source as it is; None if one wants more of it.
+
+    A source that is not known any more counts as an archive.
+    """
+    reference, rules = _reference(spec), []
+    for policy in trust.policies:
+        # Which line is about an archive is known when it is open.
+        for docker in (False, True) if reference is None else (False,):
+            rule, requirements = policy.requirements(reference, docker=docker)
+            if any(each.kind is not Kind.ACCEPT for each in requirements):
+                return None
+            rules.append(rule)
+    return tuple(dict.fromkeys(rules))
+
+
 def check_stream(source: AnySource, trust: Trust, beside: Beside) -> None:
     """Raise TrustError, before it is read, for a source that cannot show a signature that is wanted in any case."""
     if isinstance(source, SignedSource) or beside.signatures:
@@ -330,7 +346,7 @@ def _check_age(image: ResolvedImage, not_before: datetime | None) -> None:
         )
 
 
-def _reference(spec: SourceSpec) -> Reference | None:
+def _reference(spec: SourceSpec | None) -> Reference | None:
     try:
         return parse_reference(spec.reference) if isinstance(spec, RegistryImage) else None
     except ValueError:

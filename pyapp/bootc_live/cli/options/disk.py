@@ -24,7 +24,7 @@ def add_disk_verbs(verbs: argparse._SubParsersAction[Any], access: AddAccess) ->
         ("switch", "do the same with another source, from now on", partial(_add_switch, access=access)),
         ("rollback", "let another deployment boot next", _add_rollback),
         ("pin", "keep a deployment whatever is pruned", _add_pin),
-        ("verify", "compare all files of this system with their digests", _add_verify),
+        ("verify", "compare all files of this system with their digests, and these with signatures", _add_verify),
         ("fsck", "check all that is on the disk, and repair it", _add_fsck),
         ("health", "call this system good, so that nothing falls back from it", _add_health),
     ):
@@ -147,6 +147,7 @@ def _add_health(parser: argparse.ArgumentParser) -> None:
 
 def _add_verify(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--all", action="store_true", help="all deployments, not only the running one")
+    parser.add_argument("--offline", action="store_true", help="do not ask the registry for signatures")
     _add_machine(parser)
 
 

@@ -8,14 +8,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields
 
-from bootc_live.base.errors import LandingError
+from bootc_live.base.errors import LandingError, SourceError
 from bootc_live.base.output import format_json
 from bootc_live.base.redact import redact_value
 from bootc_live.config.cmdline.tokens import Token
 from bootc_live.config.host.trust import TrustFiles
 from bootc_live.config.model import DiskState
-from bootc_live.config.source_spec import ROOT_PREFIX
+from bootc_live.config.source_spec import ROOT_PREFIX, SourceSpec, parse_source
 from bootc_live.landing.disk.deployments import Deployment, Deployments, disk_errors
+from bootc_live.source.pointer import archive_of
 from bootc_live.system.files import exchange, sync_filesystem
 
 LOADERS = ("systemd-boot", "uki", "grub")
@@ -65,6 +66,18 @@ class Settings:
     def needs_signed_kernel(self) -> bool:
         """Whether the kernel of an image has to be signed: UKIs are signed here, as a whole."""
         return self.secure_boot and self.loader != "uki"
+
+    def source_of(self, deployment: Deployment) -> SourceSpec:
+        """Return where the image of a deployment came from; raise SourceError."""
+        # The record of a deployment has no secrets.
+        text = self.source if deployment.source == self.source_text else deployment.source
+        try:
+            return archive_of(parse_source(text), deployment.image)
+        except ValueError as error:
+            raise SourceError(
+                f"deployment {deployment.number} came from {deployment.source!r}, which names nothing on this machine",
+                hint="bootc-live switch to a source that this machine can reach",
+            ) from error
 
     def root_argument(self, deployment: Deployment) -> Token:
         """Return the kernel argument that names a deployment."""
