@@ -11,7 +11,9 @@ from functools import partial
 from bootc_live.artifacts.uki import Signing
 from bootc_live.base.errors import BootcLiveError, RootfsError, SourceError
 from bootc_live.base.log import Recorder
+from bootc_live.config.cmdline.parse import parse_cmdline
 from bootc_live.config.source_spec import SourceSpec, parse_source
+from bootc_live.formats.boot_entry import Entry
 from bootc_live.image.candidate import Candidate
 from bootc_live.image.recipe import Fetched, IntoSink
 from bootc_live.landing.disk.boot_partition.enrollment import Enrollment, write_enrollment
@@ -29,7 +31,11 @@ from bootc_live.landing.disk.storage.objects import store_in_objects
 from bootc_live.landing.disk.storage.slots import Slot, free_slot, store_in_slot
 from bootc_live.landing.disk.storage.space import make_room
 from bootc_live.landing.disk.upgrade import EtcMerge, remove_unfinished
-from bootc_live.pipeline import fetch
+from bootc_live.landing.pivot.machine import NEXT_ROOT
+from bootc_live.landing.sysroot.relabel import DEFAULT_DIRECTORY
+from bootc_live.landing.sysroot.sysroot import SysrootLanding
+from bootc_live.pipeline import fetch, land_deployment
+from bootc_live.receipt.file import DEFAULT_PATH
 from bootc_live.rootfs.boot_files.files import BootFile
 from bootc_live.rootfs.disk_units import ImageTree as UnitsOfImage
 from bootc_live.rootfs.layouts.composefs.layers import StoredLayers
@@ -187,6 +193,24 @@ def upgrade_on(run: DiskRun, machine: Machine, spec: SourceSpec, digest: str) ->
     machine.disk.accept(PassedOver.LEFT, deployed.deployment.image)
     run.recorder.say(f"deployment {deployed.deployment.number} boots next")
     return deployed.deployment
+
+
+def mount_next_root(machine: Machine, entry: Entry, directory: str, recorder: Recorder, *, dry_run: bool) -> None:
+    """Mount the deployment of an entry where systemd looks for it in a soft reboot, as its boot would.
+
+    The entry is counted as if the boot loader had started it. A dry run only tries. Raise BootcLiveError and OSError.
+    """
+    config = parse_cmdline(entry.cmdline)
+    if config.deployment is None:
+        raise RootfsError(f"the boot entry {entry.path!r} starts no deployment", hint="restart with: systemctl reboot")
+    os.makedirs(NEXT_ROOT, exist_ok=True)
+    place = os.path.join(directory, "next")
+    os.mkdir(place, 0o700)
+    landing = SysrootLanding(NEXT_ROOT, DEFAULT_PATH, DEFAULT_DIRECTORY, entry.cmdline)
+    landing.check()
+    land_deployment(config, config.deployment, landing, place, entry.cmdline, recorder, dry_run=dry_run)
+    if not dry_run:
+        machine.loader.count(machine.boot, entry.name.deployment)
 
 
 def repair_on(run: DiskRun, machine: Machine, faults: Sequence[Fault]) -> None:

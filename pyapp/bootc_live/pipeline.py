@@ -112,7 +112,7 @@ def land_deployment(
     # A late import: other boots have no such root.
     from bootc_live.landing.disk.root import deployed_root, deployment_receipt
 
-    with deployed_root(spec, config, directory, recorder) as (root, found):
+    with deployed_root(spec, config, directory, recorder, starting=not dry_run) as (root, found):
 
         def receipt(_: MountedRoot) -> Receipt:
             return deployment_receipt(config, spec, found, recorder)

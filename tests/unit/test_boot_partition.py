@@ -165,6 +165,21 @@ def test_space_is_checked_before(style: Style, boot: Path, tmp_path: Path, monke
 
 
 @ALL
+def test_count(style: Style, boot: Path, tmp_path: Path) -> None:
+    """As the boot loader does; one that is good stays so."""
+    loader = style.make()
+    add(loader, boot, tmp_path, 1, 1, files=1)
+    add(loader, boot, tmp_path, 2, 2, files=2, left=2)
+    for left, done in ((1, 1), (0, 2), (0, 2)):
+        loader.count(str(boot), 2)
+        loader.count(str(boot), 1)
+        entries = {entry.name.deployment: entry.name for entry in loader.entries(str(boot))}
+        assert entries == {1: EntryName(1, 1), 2: EntryName(2, 2, left, done)}
+    assert style.starts(boot) == started(1, 1)
+    assert leftovers(boot) == []
+
+
+@ALL
 def test_damage_is_found(style: Style, boot: Path, tmp_path: Path) -> None:
     """Everything that an entry starts: the kernel, and the file that says with which arguments."""
     loader = style.make()

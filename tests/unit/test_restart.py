@@ -23,8 +23,11 @@ from tests.unit.boot_partitions import add
 DONE: Final[dict[str, list[str]]] = {
     "apply": ["systemctl reboot"],
     "kexec": ["load", "stop", "unload"],
+    "soft-reboot": ["compare", "try", "request 2"],
     "neither": [],
 }
+# How much of it while the disk is in use.
+IN_USE: Final = {"apply": 0, "kexec": 1, "soft-reboot": 2, "neither": 0}
 
 
 class OneEntry(SystemdBoot):
@@ -60,7 +63,15 @@ def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(restart, "loaded_kernel", loaded)
     monkeypatch.setattr(restart, "check_able", lambda *_: None)
-    monkeypatch.setattr(restart, "commit", lambda function: said.append(function.__name__.partition("_")[0]))
+    monkeypatch.setattr(restart, "check_possible", lambda: None)
+    monkeypatch.setattr(restart, "check_kernel", lambda *_: said.append("compare"))
+    monkeypatch.setattr(restart.Restart, "_warn_of_arguments", lambda *_: None)
+    monkeypatch.setattr(restart, "mount_next_root", lambda *_, dry_run: said.append("try" if dry_run else "do"))
+
+    def commit(function: Callable[..., object], *arguments: object) -> None:
+        said.append(" ".join([function.__name__.partition("_")[0], *map(str, arguments)]))
+
+    monkeypatch.setattr(restart, "commit", commit)
     monkeypatch.setattr(restart, "keep_loaded", lambda: None)
     monkeypatch.setattr(restart, "run", lambda argv, hint: said.append(" ".join(argv)))  # noqa: ARG005
     return said
@@ -68,28 +79,28 @@ def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def options(way: str) -> argparse.Namespace:
     """The options of a verb."""
-    return argparse.Namespace(apply=way == "apply", kexec=way == "kexec", disk=None)
+    return argparse.Namespace(apply=way == "apply", kexec=way == "kexec", soft_reboot=way == "soft-reboot", disk=None)
 
 
 @pytest.mark.parametrize("way", DONE)
 def test_after_the_block(way: str, done: list[str]) -> None:
     with restart.restarting(options(way), Recorder()) as after:
-        after.prepare(machine(1, OneEntry()))
-        assert done == (["load"] if way == "kexec" else []), "the disk is still in use"
+        after.prepare(machine(1, OneEntry()), "/work")
+        assert done == DONE[way][: IN_USE[way]], "the disk is still in use"
     assert done == DONE[way]
 
 
 @pytest.mark.parametrize("way", DONE)
 def test_what_runs_already(way: str, done: list[str]) -> None:
     with restart.restarting(options(way), Recorder()) as after:
-        after.prepare(machine(2, OneEntry()))
+        after.prepare(machine(2, OneEntry()), "/work")
     assert not done
 
 
 def test_not_after_a_failure(done: list[str]) -> None:
     def work() -> None:
         with restart.restarting(options("apply"), Recorder()) as after:
-            after.prepare(machine(1, OneEntry()))
+            after.prepare(machine(1, OneEntry()), "/work")
             raise LandingError("no", hint="none")
 
     with pytest.raises(LandingError, match="no"):
@@ -97,10 +108,27 @@ def test_not_after_a_failure(done: list[str]) -> None:
     assert not done
 
 
+def test_what_is_refused_is_said_after_the_result(done: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What boots next does so all the same."""
+
+    def other(*_: object) -> None:
+        raise LandingError("another kernel", hint="none")
+
+    def work() -> None:
+        with restart.restarting(options("soft-reboot"), Recorder()) as after:
+            after.prepare(machine(1, OneEntry()), "/work")
+            done.append("result")
+
+    monkeypatch.setattr(restart, "check_kernel", other)
+    with pytest.raises(LandingError, match="another kernel"):
+        work()
+    assert done == ["result"]
+
+
 def test_unified_kernel_image(done: list[str]) -> None:
     def work() -> None:
         with restart.restarting(options("kexec"), Recorder()) as after:
-            after.prepare(machine(1, OneEntry(initrd="")))
+            after.prepare(machine(1, OneEntry(initrd="")), "/work")
 
     with pytest.raises(LandingError, match="unified kernel image"):
         work()

@@ -41,6 +41,7 @@ BLOCK: Final = 4096
 """Of the root; fs-verity wants no other one."""
 UNIT: Final = "bootc-live-install.service"
 JUDGE: Final = "bootc-live-health.service"
+FINALIZE: Final = "bootc-live-finalize.service"
 # What makes partitions, file systems and a boot loader, without a shell: libraries as well.
 PROGRAMS: Final = tuple(
     "fdisk libfdisk1 libsmartcols1 dosfstools e2fsprogs libext2fs2t64 libss2 libcom-err2 systemd-boot-efi".split()  # noqa: SIM905 # words
@@ -208,7 +209,9 @@ def machine_archive(directory: Path, *more: Path) -> Path:
     in_builder(program, "freeze")
     units = own / "usr/lib/systemd/system"
     (units / "multi-user.target.wants").mkdir(parents=True)
-    shutil.copyfile(REPO / "systemd" / UNIT, units / UNIT)
+    # An installation enables the second one.
+    for unit in (UNIT, FINALIZE):
+        shutil.copyfile(REPO / "systemd" / unit, units / unit)
     (units / "multi-user.target.wants" / UNIT).symlink_to(f"../{UNIT}")
     # So that boots are counted; the tests call them good themselves.
     (units / JUDGE).write_text("[Service]\nType=oneshot\nExecCondition=false\nExecStart=true\n")

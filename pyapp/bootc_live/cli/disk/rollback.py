@@ -15,9 +15,9 @@ def main(arguments: argparse.Namespace) -> int:
     """Run the verb; raise BootcLiveError."""
     recorder = Recorder()
     with restarting(arguments, recorder) as restart:
-        with opened_machine(arguments) as (machine, _):
+        with opened_machine(arguments) as (machine, directory):
             deployment = machine.disk.read(rollback(machine, arguments.to).name.deployment)
-            restart.prepare(machine)
+            restart.prepare(machine, directory)
         if arguments.json:
             print_json({"image": deployment.image, "deployment": deployment.number})
         else:

@@ -34,7 +34,7 @@ def main(arguments: argparse.Namespace) -> int:
             fixed, digest = newest(spec, access, recorder)
             run = DiskRun(machine.disk, machine.boot, settings, access, directory, recorder)
             deployment = upgrade_on(run, machine, fixed, digest)
-            restart.prepare(machine)
+            restart.prepare(machine, directory)
         if arguments.json:
             print_json({"image": digest, "deployment": deployment.number, "fetched": access.traffic.total})
         else:

@@ -10,10 +10,11 @@ from bootc_live.base.output import print_json, print_results
 from bootc_live.cli.disk.common import machine_access, opened_machine
 from bootc_live.cli.disk.restart import restarting
 from bootc_live.config.source_spec import parse_source
-from bootc_live.disk import DiskRun, download_on, upgrade_on
+from bootc_live.disk import DiskRun, download_on, mount_next_root, upgrade_on
 from bootc_live.image.candidate import newest
 from bootc_live.landing.disk.deployments import PassedOver
 from bootc_live.landing.disk.machine import Machine
+from bootc_live.landing.disk.running.soft_reboot import requested
 from bootc_live.landing.disk.upgrade import failed_images, finalize
 
 # sysexits.h, EX_NOPERM: as other programs tell that there is something to do.
@@ -41,7 +42,7 @@ def main(arguments: argparse.Namespace) -> int:
                 result["deployment"] = upgrade_on(run, machine, spec, digest).number
                 said = f"{digest} boots next"
             if not arguments.check and not arguments.download_only:
-                restart.prepare(machine)
+                restart.prepare(machine, directory)
             result["fetched"] = access.traffic.total
         if arguments.json:
             print_json(result)
@@ -51,9 +52,14 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def _finalize(arguments: argparse.Namespace, recorder: Recorder) -> int:
+    # Whatever happens, somebody has asked for this stop of the system, and not for the next one.
+    wanted = requested() if arguments.disk is None else None
     with opened_machine(arguments) as (machine, directory):
         following = finalize(machine, directory, recorder)
-    recorder.say("nothing to do" if following is None else f"/etc of deployment {following.number} is up to date")
+        recorder.say("nothing to do" if following is None else f"/etc of deployment {following.number} is up to date")
+        default = machine.loader.default(machine.boot)
+        if default is not None and default.name.deployment == wanted:
+            mount_next_root(machine, default, directory, recorder, dry_run=False)
     return 0
 
 

@@ -134,6 +134,9 @@ def _add_restart(parser: argparse.ArgumentParser) -> None:
     ways.add_argument(
         "--kexec", action="store_true", help="do so without the firmware: this kernel starts the next one"
     )
+    ways.add_argument(
+        "--soft-reboot", action="store_true", help="do so with the same kernel, if it is the same: systemd starts anew"
+    )
 
 
 def _add_health(parser: argparse.ArgumentParser) -> None:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 from bootc_live.artifacts.uki import Signing
 from bootc_live.base.errors import ConfigError, LandingError, RunError
-from bootc_live.config.cmdline.parse import parse_cmdline
 from bootc_live.formats.boot_entry import Entry
 from bootc_live.landing.disk.boot_partition.grub import Grub
 from bootc_live.landing.disk.boot_partition.interface import BootLoader
@@ -19,6 +18,7 @@ from bootc_live.landing.disk.boot_partition.type2 import SystemdBootUki
 from bootc_live.landing.disk.deployments import Deployment, Deployments
 from bootc_live.landing.disk.keys import kept_signing
 from bootc_live.landing.disk.root import mounted_device, mounted_disk
+from bootc_live.landing.disk.running.booted import booted_root
 from bootc_live.landing.disk.settings import Settings, read_settings
 from bootc_live.source.device import find_device
 from bootc_live.system.devices.exclusive import is_claimed
@@ -100,7 +100,7 @@ def this_machine(directory: str) -> Iterator[Machine]:
     """
     with open("/proc/cmdline", encoding="utf-8", errors="surrogateescape") as file:
         config = parse_cmdline(file.read())
-    spec = config.deployment
+    spec = booted_root(config.deployment)
     if spec is None:
         raise LandingError(
             "this system does not run from a disk that bootc-live installed",

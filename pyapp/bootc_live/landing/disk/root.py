@@ -97,9 +97,11 @@ def mounted_deployment(
 
 @contextmanager
 def deployed_root(
-    spec: DeploymentRoot, config: Config, directory: str, recorder: Recorder
+    spec: DeploymentRoot, config: Config, directory: str, recorder: Recorder, *, starting: bool
 ) -> Iterator[tuple[MountedRoot, Deployment]]:
     """Mount a deployment below the empty ``directory``; all mounts end with the block.
+
+    With ``starting``, it is started from then on: its /etc is its own.
 
     Raise LandingError, RootfsError and RunError: for an image that is not the one with the digest, too.
     """
@@ -115,9 +117,10 @@ def deployed_root(
             verity = config.disk_verity or bool(deployment.slot)
             stack.enter_context(mounted_deployment(disk, deployment, spec.digest, root, verity=verity))
             _writable(stack, root, disk, spec.number, config, directory, recorder)
-            # A disk with errors may be read-only: that is no reason not to boot.
-            with suppress(OSError):
-                disk.start(spec.number)
+            if starting:
+                # A disk with errors may be read-only: that is no reason not to boot.
+                with suppress(OSError):
+                    disk.start(spec.number)
         yield MountedRoot(root, deployment.source), deployment
 
 

@@ -15,6 +15,8 @@ from bootc_live.system.run import find_program, run
 _SOFT_REBOOT = 254
 _VERSION = re.compile(r"systemd ([0-9]+)")
 _SYSTEMD = "/run/systemd/system"
+# Where systemd looks for the next root, at the end of a soft reboot.
+NEXT_ROOT = "/run/nextroot"
 
 
 class Way(StrEnum):
@@ -61,6 +63,14 @@ def ways(machine: Machine) -> list[Way]:
     """Return the ways that this machine has, the best first."""
     found = [Way.SOFT_REBOOT] if machine.systemd >= _SOFT_REBOOT else []
     return [*found, Way.TAKEOVER, *([Way.KEXEC] if machine.systemd else []), Way.CONTAIN]
+
+
+def soft_reboot_obstacle() -> str:
+    """Return why this system has no soft reboot; empty if it has."""
+    version = _systemd_version() if os.path.isdir(_SYSTEMD) else 0
+    if version >= _SOFT_REBOOT:
+        return ""
+    return f"systemd {version} runs, and {_SOFT_REBOOT} is needed" if version else "systemd does not run"
 
 
 def _systemd_version() -> int:

@@ -12,6 +12,7 @@ from contextlib import nullcontext, suppress
 from bootc_live.base.errors import LandingError, RunError
 from bootc_live.base.paths import directory_below, resolve_below
 from bootc_live.landing.pivot.firewall import flush_firewall, kept_rules
+from bootc_live.landing.pivot.machine import NEXT_ROOT
 from bootc_live.landing.pivot.root_landing import RootLanding
 from bootc_live.landing.pivot.units import written_files
 from bootc_live.receipt.file import written_receipt
@@ -19,8 +20,6 @@ from bootc_live.rootfs.writable.live_root import MountedRoot
 from bootc_live.system.mounts import attach_tree, is_mount_point, unmount
 from bootc_live.system.run import run
 
-# Where systemd looks for the next root.
-NEXT_ROOT = "/run/nextroot"
 # One of these shows that it is the root of a system.
 _RELEASES = ("etc/os-release", "usr/lib/os-release")
 

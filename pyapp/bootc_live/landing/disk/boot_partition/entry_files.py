@@ -9,11 +9,12 @@ from dataclasses import replace
 from typing import ClassVar
 
 from bootc_live.formats.boot_entry import Entry, EntryName, parse_name
-from bootc_live.landing.disk.boot_partition.files import boot_partition, names, remove_file, unfinished
+from bootc_live.landing.disk.boot_partition.files import boot_partition, names, remove_file, rename, unfinished
 from bootc_live.landing.disk.boot_partition.interface import (
     check_new,
     check_remove,
     check_texts,
+    counted,
     entry_of,
     sorted_entries,
 )
@@ -78,6 +79,16 @@ class EntryFiles(ABC):
             if entry.name.left is not None:
                 self._rename(boot, entry, EntryName(entry.name.order, deployment))
                 self._tidy(boot)
+
+    def count(self, boot: str, deployment: int) -> None:
+        """Take a try from the entry of a deployment, if it is counted."""
+        with boot_partition(boot):
+            self._tidy(boot)
+            entry = entry_of(self.entries(boot), deployment)
+            if entry.name.left:
+                ending = os.path.splitext(entry.path)[1].lower()
+                # As the boot loader does: of two files, that with more tries would be the one.
+                rename(boot + entry.path, self._path(boot, counted(entry.name), ending))
 
     def remove(self, boot: str, deployment: int) -> None:
         """Remove the entry of a deployment, if there is one, and files that no other one uses."""

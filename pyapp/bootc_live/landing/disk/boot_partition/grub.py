@@ -22,6 +22,7 @@ from bootc_live.landing.disk.boot_partition.interface import (
     check_new,
     check_remove,
     check_texts,
+    counted,
     entry_of,
     sorted_entries,
 )
@@ -90,6 +91,13 @@ class Grub:
             entry = entry_of(self.entries(boot), deployment)
             if entry.name.left is not None:
                 self._set(boot, [EntryName(entry.name.order, deployment), *self._without(boot, deployment)])
+
+    def count(self, boot: str, deployment: int) -> None:
+        """Take a try from the entry of a deployment, if it is counted."""
+        with boot_partition(boot):
+            self._tidy(boot)
+            name = entry_of(self.entries(boot), deployment).name
+            self._set(boot, [counted(name), *self._without(boot, deployment)])
 
     def remove(self, boot: str, deployment: int) -> None:
         """Remove the entry of a deployment, if there is one, and files that no other one uses."""

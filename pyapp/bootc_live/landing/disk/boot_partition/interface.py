@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from bootc_live.base.errors import ConfigError, LandingError
@@ -64,6 +64,10 @@ class BootLoader(Protocol):
         """Remove the counter of an entry: the deployment is good."""
         ...
 
+    def count(self, boot: str, deployment: int) -> None:
+        """Take a try from the entry of a deployment, if it is counted, as the boot loader does when it starts it."""
+        ...
+
     def remove(self, boot: str, deployment: int) -> None:
         """Remove the entry of a deployment, if there is one, and files that no other one uses."""
         ...
@@ -98,6 +102,11 @@ def entry_of(entries: list[Entry], deployment: int) -> Entry:
         raise LandingError(f"deployment {deployment} has no boot entry", hint="choose a deployment that has one")
     # A good one has replaced a counted one of the same order.
     return min(found, key=lambda entry: (-entry.name.order, entry.name.left is not None, boot_order(entry.name)))
+
+
+def counted(name: EntryName) -> EntryName:
+    """Return the name of an entry after a boot loader has started it."""
+    return replace(name, left=name.left - 1, done=name.done + 1) if name.left else name
 
 
 def check_new(name: EntryName, present: list[Entry]) -> None:

@@ -1,0 +1,1 @@
+"""What runs from a disk, and going on in another deployment without another kernel."""
