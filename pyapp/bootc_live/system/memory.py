@@ -53,8 +53,8 @@ def _sum(path: str, fields: tuple[str, ...], unit: int = 1024) -> int:
 def share_heap() -> None:
     """Let all threads that are started from now on share one heap (mallopt(3)); does nothing without glibc.
 
-    By default most threads get a heap of their own, and ``trim_heap`` cannot return the free memory at its end. The main
-    thread keeps its heap: threads that share that one take 4 % more CPU time.
+    By default most threads get a heap of their own, and ``trim_heap`` cannot return the free memory at its end. The
+    main thread keeps its heap: threads that share that one take 4 % more CPU time.
     """
     with suppress(AttributeError, OSError):
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from bootc_live.artifacts.uki import Signing
 from bootc_live.base.errors import ConfigError, LandingError, RunError
+from bootc_live.config.cmdline.parse import parse_cmdline
 from bootc_live.formats.boot_entry import Entry
 from bootc_live.landing.disk.boot_partition.grub import Grub
 from bootc_live.landing.disk.boot_partition.interface import BootLoader

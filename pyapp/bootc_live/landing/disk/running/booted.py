@@ -11,7 +11,7 @@ from bootc_live.receipt.file import DEFAULT_PATH, read_receipt
 
 
 def booted_root(started: DeploymentRoot | None, receipt_path: str = DEFAULT_PATH) -> DeploymentRoot | None:
-    """Return the root that runs, where the kernel was started for another one or the same; None for one that is no disk.
+    """Return the root that runs, of the one that the kernel was started for; None if that is not on a disk.
 
     After a soft reboot, the receipt in /run names another one of the same disk.
     """
