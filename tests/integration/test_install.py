@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -196,7 +195,7 @@ def test_subvolumes_of_btrfs(one: Machine, program: ForkedProgram, tmp_path: Pat
                 run("umount", where)
 
 
-@pytest.mark.skipif(shutil.which("efibootmgr") is None, reason="the root builder has no efibootmgr")
+@needs("efibootmgr")
 def test_boot_entry_of_the_firmware(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first one in its order, and the only one of ours whose partition is there; others stay."""
     variables = tmp_path / "variables"
