@@ -24,11 +24,13 @@ OF_OBJECT = {
 
 
 def written(root: Node, contents: Mapping[int, str | bytes]) -> bytes:
-    """The image of a tree; its list of objects is what it refers to."""
+    """The image of a tree, which stays as it is; its list of objects is what it refers to."""
     fd = os.memfd_create("image")
+    before = [(node.kind, node.xattrs) for node in walk(root)]
     try:
         objects = write_image(root, contents, fd)
         assert listed_objects(fd) == objects
+        assert [(node.kind, node.xattrs) for node in walk(root)] == before
         return os.pread(fd, os.fstat(fd).st_size, 0)
     finally:
         os.close(fd)

@@ -11,7 +11,8 @@ list of its objects. It is in the file so that the digest covers it: what may be
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 from bootc_live.formats.erofs.structures import (
@@ -53,12 +54,12 @@ _HAS_WHITEOUTS: Final = {b"trusted.overlay.overlay.opaque": b"x", b"user.overlay
 def write_image(root: Node, contents: Contents, fd: int) -> set[str]:
     """Write the image of a tree to an empty file, and return the objects that it refers to.
 
-    The same tree and contents give the same bytes. The tree gets the attributes that are written. Raise OSError, and
-    ValueError that begins with the path of what Linux or EROFS cannot represent.
+    The same tree and contents give the same bytes. Raise OSError, and ValueError that begins with the path of what
+    Linux or EROFS cannot represent.
     """
     nodes = list(walk(root))
-    objects = _describe(nodes, contents)
-    made = write_tree(nodes, fd, Geometry(BLOCK_BITS, _FIRST, inline=True), _Bodies(contents), METADATA_MOST)
+    with _described(nodes, contents) as objects:
+        made = write_tree(nodes, fd, Geometry(BLOCK_BITS, _FIRST, inline=True), _Bodies(contents), METADATA_MOST)
     size = -(-made.end // BLOCK) * BLOCK
     head = Superblock(BLOCK_BITS, made.root, made.inodes, size >> BLOCK_BITS, 0, INCOMPAT_CHUNKED if objects else 0)
     write_at(fd, SUPER_OFFSET, head.packed())
@@ -67,9 +68,14 @@ def write_image(root: Node, contents: Contents, fd: int) -> set[str]:
     return objects
 
 
+def filesystem_size(fd: int) -> int:
+    """Return how many bytes of an image its file system has; a list of objects follows. Raise ValueError, OSError."""
+    return filesystem_blocks(os.pread(fd, SUPER_SIZE, SUPER_OFFSET)) << BLOCK_BITS
+
+
 def listed_objects(fd: int) -> set[str]:
     """Return the objects that an image refers to; its digest must have been checked. Raise ValueError and OSError."""
-    begin = filesystem_blocks(os.pread(fd, SUPER_SIZE, SUPER_OFFSET)) << BLOCK_BITS
+    begin = filesystem_size(fd)
     found = os.pread(fd, os.fstat(fd).st_size - begin, begin).hex()
     return {found[at : at + DIGITS] for at in range(0, len(found), DIGITS)}
 
@@ -77,6 +83,17 @@ def listed_objects(fd: int) -> set[str]:
 def object_path(digest: str) -> str:
     """Return the path of an object below all objects."""
     return f"{digest[:2]}/{digest[2:]}"
+
+
+@contextmanager
+def _described(nodes: Sequence[Node], contents: Contents) -> Iterator[set[str]]:
+    """Set the attributes for overlayfs until the block ends, when the tree is the image's again; yield the objects."""
+    before = [(node, node.kind, node.xattrs) for node in nodes]
+    try:
+        yield _describe(nodes, contents)
+    finally:
+        for node, kind, xattrs in before:
+            node.kind, node.xattrs = kind, xattrs
 
 
 def _describe(nodes: Sequence[Node], contents: Contents) -> set[str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 from bootc_live.base.errors import RootfsError
-from bootc_live.rootfs.layouts.composefs.metadata import BLOCK
+from bootc_live.rootfs.layouts.composefs.metadata import BLOCK, filesystem_size
 from bootc_live.rootfs.layouts.composefs.store import OBJECTS, content_digest, image_path
 from bootc_live.system import fsverity
 from bootc_live.system.devices.loop import loop_device
@@ -32,7 +32,13 @@ def mounted_root(store: str, digest: str, where: str, options: str = "", *, veri
     wanted = ["ro", "metacopy=on", "redirect_dir=on", "verity=require" if verity else "", layers, options]
     with ExitStack() as stack:
         image = stack.enter_context(checked_image(store, digest))
-        device = stack.enter_context(loop_device(image, image_path(store, digest), BLOCK))
+        path = image_path(store, digest)
+        try:
+            # The list that follows is no whole number of blocks: udev would get errors where it looks at the end.
+            size = filesystem_size(image)
+        except ValueError as error:
+            raise RootfsError(f"{path!r} {error}", hint=_DAMAGED) from error
+        device = stack.enter_context(loop_device(image, path, BLOCK, size=size))
         # The overlay covers it, and keeps it.
         stack.enter_context(mounted("erofs", device, where, "ro", hint=_EROFS_HINT))
         stack.enter_context(unmounted_after(where))
