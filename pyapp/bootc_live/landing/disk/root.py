@@ -165,10 +165,10 @@ def _writable(
         own = disk.etc(number)
         if not os.path.isdir(own):
             raise LandingError(f"deployment {number} has no /etc: it was not finished", hint=_OTHER)
+        # Below an overlay, too: a disk that is mounted nowhere would not be made read-only at shutdown.
+        stack.enter_context(covered(etc, own))
         if config.disk_state is DiskState.VOLATILE:
-            stack.enter_context(overlaid(own, etc, "", in_ram("etc", parts.etc_size)))
-        else:
-            stack.enter_context(covered(etc, own))
+            stack.enter_context(overlaid(etc, etc, "", in_ram("etc", parts.etc_size)))
     if is_plain_directory(var, recorder, "/var"):
         if config.disk_state is DiskState.FULL:
             stack.enter_context(covered(var, disk.var))
