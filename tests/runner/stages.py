@@ -67,6 +67,9 @@ class Stage:
         if self.alone:
             # A measurement takes as long as it takes.
             pytest += ["-o", "faulthandler_timeout=0"]
+        elif "--long" in arguments:
+            # The life of a machine is several boots.
+            pytest += ["-o", "faulthandler_timeout=3600"]
         if not self.root:
             return [python, *pytest]
         # pytest and what it needs are pure Python, so the root's own interpreter runs them from the environment here.
