@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,13 @@ def in_builder(*argv: str | Path) -> str:
     done = subprocess.run(command, cwd=REPO, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def change_boot_partition(directory: Path, style: str, *change: str) -> list[str]:
+    """Change what tests/vm/boot_partition.py knows; return its entries, the first one that is to be started next."""
+    path = f"PYTHONPATH={REPO}/pyapp:{REPO}/vm:{REPO}:{REPO}/build/bootc-live.pyz"
+    said = in_builder("env", path, "python3", "-m", "tests.vm.boot_partition", directory, style, *change)
+    return [name.removeprefix("bootc-live-") for name in json.loads(said)]
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -23,9 +23,11 @@ from testinfra.host import Host
 
 from bootc_live.formats.boot_entry import EntryName, parse_name
 from bootc_live.formats.fsverity import VerityHasher
-from tests.vm.builder import in_builder
+from bootc_live.landing.disk.boot_partition.grub_script import environment_word
+from tests.vm.builder import change_boot_partition, in_builder
 from tests.vm.inside import connect, power_off
 from tests.vm.kinds import Kind
+from vmkit import emulator
 from vmkit.base import BaseGuest, Ready
 from vmkit.guest import Guest
 from vmkit.paths import OUT, REPO, ZIPAPP
@@ -39,16 +41,22 @@ MEMORY: Final = 3072
 SECTOR: Final = 512
 BLOCK: Final = 4096
 """Of the root; fs-verity wants no other one."""
+SUPERBLOCK: Final = 1024
+"""Where EROFS has it."""
 UNIT: Final = "bootc-live-install.service"
 JUDGE: Final = "bootc-live-health.service"
 FINALIZE: Final = "bootc-live-finalize.service"
 # What makes partitions, file systems and a boot loader, without a shell: libraries as well.
 PROGRAMS: Final = tuple(
-    "fdisk libfdisk1 libsmartcols1 dosfstools e2fsprogs libext2fs2t64 libss2 libcom-err2 systemd-boot-efi".split()  # noqa: SIM905 # words
+    (  # noqa: SIM905 # words
+        "fdisk libfdisk1 libsmartcols1 dosfstools e2fsprogs libext2fs2t64 libss2 libcom-err2 "
+        "systemd-boot-efi systemd-boot-efi-amd64-signed shim-signed shim-helpers-amd64-signed grub-efi-amd64-signed "
+        "systemd-ukify python3-pefile sbsigntool"
+    ).split()
 )
 VICTIMS: Final = {name: f"{name} as the image has it\n".encode() * 500 for name in ("flipped", "replaced")}
 """Files below /usr/share of the image."""
-ENTRIES, UKIS = "/loader/entries", "/EFI/Linux"
+ENVIRONMENT: Final = "::/EFI/debian/grubenv"
 # The image has no modules for User-mode Linux: the initramfs has to load what the system needs later, and Python's
 # package has a file for systemd-binfmt. After a panic, it waits for minutes instead of seconds.
 _UML: Final = " ".join(
@@ -61,13 +69,19 @@ _UML: Final = " ".join(
 
 @dataclass(frozen=True)
 class InstalledDisk:
-    """A disk in a file: where its boot partition and its root begin, in bytes; the machine, and its boot loader."""
+    """A disk in a file: where its boot partition and its root begin, in bytes; the machine, and its boot loader.
+
+    ``slots`` are where slots begin.
+    ``variables`` are the firmware's, if Secure Boot is on.
+    """
 
     file: Path
     boot: int
     root: int
     kind: Kind
     loader: str
+    slots: tuple[int, ...] = ()
+    variables: Path | None = None
 
     @property
     def esp(self) -> str:
@@ -82,10 +96,10 @@ class InstalledDisk:
     def entries(self) -> list[EntryName]:
         """Return the names of the entries in the order of boot loaders: the first one is started next."""
         if self.loader == "grub":
-            block = in_builder("mtype", "-i", self.esp, "::/EFI/debian/grubenv")
+            block = in_builder("mtype", "-i", self.esp, ENVIRONMENT)
             stems = [f"bootc-live-{word}" for word in re.findall("^bootc_live_entries=(.*)", block, re.M)[0].split()]
         else:
-            listed = in_builder("mdir", "-b", "-i", self.esp, f"::{UKIS if self.loader == 'uki' else ENTRIES}")
+            listed = in_builder("mdir", "-b", "-i", self.esp, self._path("").rpartition("/")[0])
             stems = [path.rpartition("/")[2].rpartition(".")[0] for path in listed.split()]
         names = [name for name in map(parse_name, stems) if name]
         return sorted(names, key=lambda name: (name.left == 0, -name.order))
@@ -99,8 +113,11 @@ class InstalledDisk:
     def started(self) -> Iterator[BaseGuest]:
         """Start the machine; its firmware starts the boot loader."""
         if self.kind is Kind.QEMU:
-            with Guest(Uefi(disk=self.file, writable=True)) as guest:
+            secure = self.variables is not None
+            start = Uefi(disk=self.file, variables=self.variables, secure=secure, writable=True)
+            with Guest(start) as guest:
                 yield guest
+                assert ("Secure boot enabled" in guest.console()) == secure
             return
         with tempfile.TemporaryDirectory(prefix="started-", dir=self.file.parent) as name:
             initrd, cmdline = self._begin(Path(name))
@@ -109,7 +126,7 @@ class InstalledDisk:
 
     def _begin(self, directory: Path) -> tuple[Path, str]:
         """Do what systemd-boot does: take one try from the entry that comes first, and read its files."""
-        text = in_builder("mtype", "-i", self.esp, f"::{ENTRIES}/{self.count()}.conf")
+        text = in_builder("mtype", "-i", self.esp, self._path(self.count()))
         said = dict(line.split(" ", 1) for line in text.splitlines())
         in_builder("mcopy", "-i", self.esp, f"::{said['initrd']}", directory / "initrd")
         return directory / "initrd", said["options"]
@@ -120,17 +137,23 @@ class InstalledDisk:
         if not old.left:
             return old
         new = EntryName(old.order, old.deployment, old.left - 1, old.done + 1)
-        in_builder("mren", "-i", self.esp, f"::{ENTRIES}/{old}.conf", f"{new}.conf")
+        if self.loader == "grub":
+            block = in_builder("mtype", "-i", self.esp, ENVIRONMENT)
+            changed = self.file.with_name("grubenv")
+            changed.write_text(block.replace(environment_word(old), environment_word(new)))
+            in_builder("mcopy", "-o", "-i", self.esp, changed, ENVIRONMENT)
+        else:
+            in_builder("mren", "-i", self.esp, self._path(old), self._path(new))
         return new
 
-    def try_until_last(self) -> int:
-        """Return how often to boot what comes first until its tries are used up: once where this side counts them."""
-        left = self.entries()[0].left or 0
-        if self.kind is Kind.QEMU:
-            return left
-        for _ in range(left - 1):
+    def count_to_last(self) -> None:
+        """Leave one try to the entry that comes first, as if it had been started and failed."""
+        while (self.entries()[0].left or 0) > 1:
             self.count()
-        return 1
+
+    def _path(self, name: EntryName | str) -> str:
+        """Return the path of an entry as mtools call it."""
+        return f"::/EFI/Linux/{name}.efi" if self.loader == "uki" else f"::/loader/entries/{name}.conf"
 
     @contextmanager
     def running(self, *, clean: bool = True) -> Iterator[tuple[Ready, Host]]:
@@ -139,12 +162,14 @@ class InstalledDisk:
             ready = guest.wait_ready(BOOT_SECONDS)
             print(f"ready after {ready.seconds:.0f} s")
             assert (ready.target, ready.failed) == ("multi-user.target", 0)
-            host = connect(guest)
+            host = connect(guest, lasting=True)
             yield ready, host
             before = len(guest.console())
             power_off(host)
             guest.wait_exit(OFF_SECONDS)
-            said = guest.console()[before:]
+            said = guest.console()
+        assert "Buffer I/O error" not in said
+        said = said[before:]
         assert "reboot: Power down" in said
         for complaint in ("Failed unmounting", "Failed to unmount", "FAILED"):
             assert complaint not in said
@@ -159,18 +184,33 @@ class InstalledDisk:
     def flip(self, path: str) -> None:
         """Change the first byte of a file of the root, where it lies on the disk."""
         blocks = in_builder("debugfs", "-R", f"blocks {path}", self.ext4).split()
+        self.flip_at(self.root + int(blocks[0]) * BLOCK)
+
+    def flip_at(self, offset: int) -> None:
+        """Change the byte at an offset of the disk."""
         with self.file.open("r+b") as disk:
-            disk.seek(self.root + int(blocks[0]) * BLOCK)
+            disk.seek(offset)
             (byte,) = disk.read(1)
             disk.seek(-1, 1)
             disk.write(bytes([byte ^ 1]))
 
 
-def install(archive: Path, file: Path, kind: Kind, loader: str) -> InstalledDisk:
+def install(archive: Path, file: Path, kind: Kind, loader: str, *options: str | Path) -> InstalledDisk:
     """Install an archive on a new disk in a file, in the builder root."""
-    options = ["--bootloader", loader, "--karg", "console=ttyS0"]
-    in_builder(ZIPAPP, "install", "to-disk", file, "--size", SIZE, "--source", archive, *options)
+    argv: list[str | Path] = ["--bootloader", loader, "--karg", "console=ttyS0", *options]
+    in_builder(ZIPAPP, "install", "to-disk", file, "--size", SIZE, "--source", archive, *argv)
     return read_disk(file, kind, loader)
+
+
+def install_for_secure_boot(archive: Path, file: Path, loader: str) -> InstalledDisk:
+    """Do the same for a machine with Secure Boot: with a key of its own for UKIs, and for all else behind shim."""
+    keys: tuple[str | Path, ...] = ()
+    variables = emulator.uefi(emulator.VENDOR_VARIABLES)
+    if loader == "uki":
+        change_boot_partition(file.parent, "uki")
+        keys = ("--sb-key", file.parent / "keys.key", "--sb-cert", file.parent / "keys.crt", "--keep-key")
+        variables = file.parent / "secure.fd"
+    return replace(install(archive, file, Kind.QEMU, loader, "--secure-boot", *keys), variables=variables)
 
 
 def live_guest(kind: Kind, append: str, disk: Path) -> BaseGuest:
@@ -183,10 +223,10 @@ def live_guest(kind: Kind, append: str, disk: Path) -> BaseGuest:
 
 
 def read_disk(file: Path, kind: Kind, loader: str) -> InstalledDisk:
-    """Return the disk in a file, whose first partition is for booting, and whose second one is the root."""
+    """Return the disk in a file, whose first partition is for booting, and whose last one is the root."""
     table = json.loads(in_builder("sfdisk", "--json", file))["partitiontable"]
-    boot, root = (part["start"] * SECTOR for part in table["partitions"])
-    return InstalledDisk(file, boot, root, kind, loader)
+    boot, *slots, root = (part["start"] * SECTOR for part in table["partitions"])
+    return InstalledDisk(file, boot, root, kind, loader, tuple(slots))
 
 
 def object_of(content: bytes) -> str:
@@ -219,8 +259,11 @@ def machine_archive(directory: Path, *more: Path) -> Path:
     for name, content in VICTIMS.items():
         (own / "usr/share" / name).write_bytes(content)
     in_builder("vm/pivot/layer", directory / "programs.tar", *PROGRAMS)
-    made = directory / "machine.oci"
-    sources: list[str | Path] = [OUT / "live.oci", directory / "programs.tar", own, *more]
+    return build(directory / "machine.oci", OUT / "live.oci", directory / "programs.tar", own, *more)
+
+
+def build(made: Path, *sources: str | Path) -> Path:
+    """Make the archive ``made`` of sources; return its path."""
     argv: list[str | Path] = [sys.executable, ZIPAPP, "build", *sources, "--output", made]
     subprocess.run(argv, stdin=subprocess.DEVNULL, check=True)
     return made

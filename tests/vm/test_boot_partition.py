@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import subprocess
@@ -19,6 +18,7 @@ from bootc_live.config.cmdline.tokens import split_cmdline
 from tests.lib.boot_images import kernel_layer
 from tests.lib.oci_writer import Image, Layer, write_archive
 from tests.lib.small_image import BASE, HERE
+from tests.vm.builder import change_boot_partition as entries
 from tests.vm.builder import in_builder
 from vmkit import emulator
 from vmkit.guest import Guest
@@ -36,13 +36,6 @@ def directory() -> Iterator[Path]:
     """Seen by the builder root, too."""
     with tempfile.TemporaryDirectory(prefix="vm-tests-", dir=REPO / "build") as name:
         yield Path(name)
-
-
-def entries(directory: Path, style: str, *change: str) -> list[str]:
-    """The names of the entries after a change, the first one that is to be started next."""
-    path = f"PYTHONPATH={REPO}/pyapp:{REPO}/vm:{REPO}:{REPO}/build/bootc-live.pyz"
-    said = in_builder("env", path, "python3", "-m", "tests.vm.boot_partition", directory, style, *change)
-    return [name.removeprefix("bootc-live-") for name in json.loads(said)]
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -14,15 +18,20 @@ from typing import Any
 import pytest
 from testinfra.host import Host
 
+from tests.lib.fault_files import Files
+from tests.lib.fault_server import fault_server
 from tests.lib.registry import GUEST, Registry, registry
 from tests.lib.tar_writer import file, layer
 from tests.vm.images import stack
 from tests.vm.inside import mounts
 from tests.vm.installed import (
     BOOT_SECONDS,
+    SUPERBLOCK,
     VICTIMS,
     InstalledDisk,
+    build,
     install,
+    install_for_secure_boot,
     live_guest,
     machine_archive,
     object_of,
@@ -31,13 +40,18 @@ from tests.vm.installed import (
 from tests.vm.kinds import Kind, own_kernel
 from tests.vm.rows import FAILING
 from vmkit.base import Ready
-from vmkit.paths import REPO
+from vmkit.paths import REPO, ZIPAPP
 
 NAME = "os/machine"
 NEWER = 77
 GIB = 2**30
 NEW = layer(file("etc/new", "of the new image"), file("usr/share/new", "of the new image"))
 BROKEN = layer(file("usr/lib/systemd/systemd", "#!/bin/sh\necho this init exits\n", mode=0o755))
+# Its units are those of the repository; it works unless the image has a file.
+KIOSK = (
+    "[Unit]\nDescription=The kiosk\n[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=test ! -e /usr/share/sick\n"
+)
+SICK = layer(file("usr/share/sick", "it does not work"))
 
 
 @dataclass(frozen=True)
@@ -126,7 +140,12 @@ MACHINES = [
 def test_life_of_a_machine(machine: tuple[Kind, str], vendor: Vendor) -> None:
     """It is upgraded; somebody changes what is on its disk; it is rolled back; the next image does not boot."""
     with tempfile.TemporaryDirectory(dir=vendor.directory) as name:
-        disk = install(vendor.archive, Path(name) / "disk", *machine)
+        kind, loader = machine
+        file = Path(name) / "disk"
+        if kind is Kind.QEMU:
+            disk = install_for_secure_boot(vendor.archive, file, loader)
+        else:
+            disk = install(vendor.archive, file, kind, loader)
         assert names(disk) == ["1-1"]
         new = vendor.publish(NEW)
         with disk.running() as (ready, host):
@@ -146,15 +165,15 @@ def test_life_of_a_machine(machine: tuple[Kind, str], vendor: Vendor) -> None:
             assert names(disk) == ["2-2+1-2", "1-1"]
             changes_are_kept(host)
             damage_is_found(host, verity=disk.verity)
-            rolled_back(host)
+            rolled_back(host, left=1)
             broken = vendor.publish(BROKEN)
             assert told(host, "upgrade --check", NEWER)["image"] == broken
             assert told(host, "upgrade")["deployment"] == 3
             told(host, "pin 2")
         assert names(disk) == ["4-3+3", "3-1", "2-2"]
 
-        for _ in range(disk.try_until_last()):
-            assert "Kernel panic - not syncing: Attempted to kill init!" in disk.failed()
+        disk.count_to_last()
+        assert "Kernel panic - not syncing: Attempted to kill init!" in disk.failed()
         assert names(disk) == ["3-1", "2-2", "4-3+0-3"]
 
         with disk.running() as (ready, host):
@@ -225,8 +244,8 @@ def damage_is_found(host: Host, *, verity: bool) -> None:
     host.check_output("bootc-live verify")
 
 
-def rolled_back(host: Host) -> None:
-    assert health(host) == {2: "1 tries left", 1: "good"}
+def rolled_back(host: Host, left: int) -> None:
+    assert health(host) == {2: f"{left} tries left", 1: "good"}
     assert told(host, "health") == {"deployment": 2, "health": "good"}
     assert told(host, "rollback")["deployment"] == 1
 
@@ -262,3 +281,94 @@ def test_live_boot_installs_itself(kind: Kind, vendor: Vendor) -> None:
             assert image(ready) == digest
             assert ("verity=require" in mounts(host)["/"]["options"]) == (kind is Kind.QEMU)
             assert without_bytes(told(host, "upgrade")) == {"image": digest, "newer": False, "deployment": None}
+
+
+@pytest.mark.long
+def test_self_updating_kiosk(vendor: Vendor) -> None:
+    """It forgets all changes, follows a pointer, goes back by itself from an image that is sick, and takes the next."""
+    with (
+        tempfile.TemporaryDirectory(dir=vendor.directory) as name,
+        fault_server(Files(served := dict[str, Path]())) as server,
+    ):
+        directory = Path(name)
+
+        def publish(*sources: Path) -> str:
+            """Let the pointer name a new image; return its digest."""
+            made = build(directory / f"{len(served)}.oci", kiosk, *sources)
+            said = json.loads(
+                subprocess.check_output([sys.executable, ZIPAPP, "publish", made, directory / "www", "--json"])
+            )
+            served.update({f"/os/{file.name}": file for file in (directory / "www").iterdir()})
+            return str(said["digest"])
+
+        kiosk = kiosk_archive(vendor.archive, directory)
+        options = ("--auto-update", "--success-unit", "kiosk.service", "--state", "volatile")
+        disk = install(kiosk, directory / "disk", Kind.QEMU, "systemd-boot", *options)
+        (directory / "sick.tar").write_bytes(SICK)
+        sick = publish(directory / "sick.tar")
+        with disk.running() as (_, host):
+            host.check_output("echo mine >/etc/mine && echo mine >/var/mine")
+            # It may be on its way.
+            host.check_output("systemctl start bootc-live-health.service")
+            units = "bootc-live-update.timer bootc-live-health.target kiosk.service"
+            assert host.check_output(f"systemctl is-active {units}") == "active\n" * 2 + "active"
+            assert told(host, f"switch http://{GUEST}:{server.port}/os/latest.json")["deployment"] == 2
+        assert names(disk) == ["2-2+3", "1-1"]
+
+        for expected in (["2-2+2-1", "1-1"], ["1-1", "2-2+0-3"]):
+            said = disk.failed()
+            assert re.search(r"Failed to start .*The kiosk", said)
+            assert "reboot: Restarting system" in said
+            assert names(disk) == expected
+            disk.count_to_last()
+
+        with disk.running() as (_, host):
+            assert health(host) == {2: "failed", 1: "good"}
+            assert host.run("ls /etc/mine /var/mine").stdout == ""
+            assert told(host, "upgrade --check")["image"] == sick
+            host.check_output("systemctl start bootc-live-update.service")
+            assert [row["number"] for row in deployments(host)] == [2, 1]
+            (directory / "new.tar").write_bytes(NEW)
+            new = publish(directory / "new.tar")
+            host.check_output("systemctl start bootc-live-update.service")
+            assert [row["number"] for row in deployments(host)] == [3, 2, 1]
+        assert names(disk) == ["3-3+3", "1-1", "2-2+0-3"]
+
+        with disk.running() as (ready, host):
+            assert image(ready) == new
+            host.check_output("systemctl start bootc-live-health.service")
+            assert health(host) == {3: "good", 2: "failed", 1: "good"}
+        assert names(disk) == ["3-3", "1-1", "2-2+0-3"]
+
+
+def kiosk_archive(machine: Path, directory: Path) -> Path:
+    """Make the image of a machine with the units for health and updates, and one that has to be up."""
+    units = Path(shutil.copytree(REPO / "systemd", directory / "kiosk/usr/lib/systemd/system"))
+    (units / "kiosk.service").write_text(KIOSK)
+    return build(directory / "kiosk.oci", machine, directory / "kiosk")
+
+
+@pytest.mark.long
+def test_life_with_slots(vendor: Vendor) -> None:
+    """It is upgraded and rolled back; without one block of the superblock, it does not start."""
+    with tempfile.TemporaryDirectory(dir=vendor.directory) as name:
+        disk = install(vendor.archive, Path(name) / "disk", Kind.QEMU, "systemd-boot", "--storage", "slots")
+        new = vendor.publish(NEW)
+        with disk.running() as (ready, host):
+            assert image(ready) == vendor.base
+            host.check_output("echo mine >/etc/mine && echo edited >>/etc/issue && echo kept >/var/lib/mine")
+            assert told(host, f"switch {vendor.source} --unsecure")["deployment"] == 2
+            host.check_output("echo late >/etc/late && bootc-live upgrade --finalize")
+        with disk.running() as (ready, host):
+            assert image(ready) == new
+            root = mounts(host)["/"]
+            assert (root["fstype"], root["source"].startswith("/dev/dm-")) == ("erofs", True)
+            changes_are_kept(host)
+            assert host.run("bootc-live verify").rc == 0
+            rolled_back(host, left=2)
+        assert names(disk) == ["3-1", "2-2"]
+        with disk.running() as (ready, host):
+            assert image(ready) == vendor.base
+            assert host.check_output("cat /etc/mine /var/lib/mine") == "mine\nkept"
+        disk.flip_at(disk.slots[0] + SUPERBLOCK)
+        assert "can't read superblock on /dev/dm-" in disk.failed()

@@ -117,8 +117,8 @@ def life(page: list[Block], shell: Shell, file: Path) -> None:
         assert "the second version" in host.check_output("journalctl --unit kiosk")
         build("A bad update")
         restart(host, commands(page, "A bad update")[1])
-    for _ in range(disk.try_until_last()):
-        disk.failed()
+    disk.count_to_last()
+    disk.failed()
     with boot(disk) as host:
         assert health(host) == {3: "failed", 2: "good", 1: "good"}
         assert "3" in host.check_output(commands(page, "A bad update")[2])
