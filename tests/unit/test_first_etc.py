@@ -11,7 +11,7 @@ from typing import cast
 
 import pytest
 
-from bootc_live.base.errors import ConfigError
+from bootc_live.base.errors import ConfigError, ImageError
 from bootc_live.base.log import Recorder
 from bootc_live.landing.disk.first_etc import Identity, is_judged, read_identity
 from bootc_live.landing.disk.make import ImageTree
@@ -118,6 +118,10 @@ def test_links_do_not_lead_out(tmp_path: Path) -> None:
         ("a b", None, None, "--hostname 'a b'"),
         ("x" * 65, None, None, "--hostname"),
         ("a\n", None, None, "--hostname"),
+        *(
+            (name, None, None, "--hostname")
+            for name in ("-a..b-", "-a", "a-", "a..b", ".a", "a.", "é", "a.-b", "x" * 64)
+        ),
         (None, "/nowhere", None, "--root-ssh-authorized-keys '/nowhere' cannot be read"),
         (None, "/", None, "--root-ssh-authorized-keys '/' cannot be read"),
         (None, "/dev/zero", None, "is not a regular file"),
@@ -128,6 +132,34 @@ def test_links_do_not_lead_out(tmp_path: Path) -> None:
 def test_mistakes(name: str | None, keys: str | None, credentials: str | None, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         read_identity(name, keys, credentials)
+
+
+@pytest.mark.parametrize("name", ["9", "x" * 63, f"{'x' * 60}.a-b", "a--b.c"])
+def test_host_names(name: str) -> None:
+    assert read_identity(name, None, None).hostname == name
+
+
+@pytest.mark.parametrize(
+    ("fill", "path"),
+    [
+        (lambda etc: (etc / "fstab").mkdir(), "fstab"),
+        (lambda etc: (etc / "ssh").write_text(""), "ssh"),
+        (lambda etc: (etc / "hostname").mkdir(), "hostname"),
+        (lambda etc: ((etc / "ssh").mkdir(), (etc / "ssh/sshd_config.d").write_text("")), "ssh/sshd_config.d"),
+    ],
+)
+def test_what_is_in_the_way(fill: Callable[[Path], object], path: str, tmp_path: Path) -> None:
+    """It is the image's fault, not the disk's."""
+    with pytest.raises(ImageError, match=f"^'/etc/{path}' of the image is in the way"):
+        made(tmp_path / "etc", Identity("x", b"key", boot=Mounted("/x", "PARTUUID=1", "vfat")), fill)
+
+
+@pytest.mark.parametrize("target", ["/usr/fstab", "../usr/fstab", "nothing"])
+def test_fstab_elsewhere_stays(target: str, tmp_path: Path) -> None:
+    made(
+        tmp_path / "etc", Identity(boot=Mounted("/x", "UUID=1", "vfat")), lambda etc: (etc / "fstab").symlink_to(target)
+    )
+    assert os.readlink(tmp_path / "etc/fstab") == target
 
 
 JUDGE, BLESS = "bootc-live-health.service", "systemd-bless-boot"

@@ -56,6 +56,8 @@ def test_lines(brought: str, boot: Mounted, esp: Mounted | None, free: list[str]
         "UUID=1\t/boot/\tvfat\n",
         "UUID=1 /boot/efi vfat umask=0077 0 1",
         " LABEL=x /efi auto\n",
+        "LABEL=x //efi auto\n",
+        "LABEL=x /boot//efi/ auto\n",
     ],
 )
 def test_the_image_decides(brought: str) -> None:

@@ -13,15 +13,16 @@ from bootc_live.base.errors import ConfigError, ImageError
 from bootc_live.base.paths import directory_below, resolve_below
 from bootc_live.config.cmdline.tokens import split_cmdline
 from bootc_live.landing.disk.make import ImageTree, image_etc
-from bootc_live.landing.disk.partitions.fstab import PLACES, fstab
+from bootc_live.landing.disk.partitions.fstab import PLACES, fstab, place_of
 from bootc_live.landing.disk.partitions.model import Mounted
 from bootc_live.rootfs.disk_units import MASK, DirectoryTree, UnitTree, enabled_units, masked_by
 
 # sshd_config(5): the root of the image may be read-only, and with it /root.
 _SSH = b"AuthorizedKeysFile .ssh/authorized_keys /etc/ssh/authorized_keys.d/%u\n"
 _CREDENTIALS = "credstore"
+# Linux has less room than RFC 1123, whose labels these are.
 _LONGEST_HOST = 64
-_HOST = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-.")
+_HOST_LABEL = re.compile(r"[0-9A-Za-z](?:[0-9A-Za-z-]{0,61}[0-9A-Za-z])?")
 _MOST = 2**20
 
 _TARGET, _TIMER = "bootc-live-health.target", "bootc-live-update.timer"
@@ -77,11 +78,20 @@ class Identity:
     def __call__(self, tree: ImageTree, where: str) -> None:
         """Make the /etc of the first deployment at the new path ``where``; raise OSError and BootcLiveError."""
         image_etc(tree, where)
-        for name, mode, content in self._files(where):
-            _write(where, name, mode, content)
-        _enable_units(tree, where, self.units)
-        if self.boot is not None:
-            _mount(tree, where, self.boot, self.esp)
+        try:
+            for name, mode, content in self._files(where):
+                _write(where, name, mode, content)
+            _enable_units(tree, where, self.units)
+            if self.boot is not None:
+                _mount(tree, where, self.boot, self.esp)
+        except (IsADirectoryError, NotADirectoryError, FileExistsError) as error:
+            path = str(error.filename)
+            while not os.path.lexists(path):
+                path = os.path.dirname(path)
+            raise ImageError(
+                f"'/etc/{os.path.relpath(path, where)}' of the image is in the way: {error.strerror}",
+                hint="make it a directory or a file as usual, or leave it out of the image",
+            ) from error
 
     def _files(self, where: str) -> Iterator[tuple[str, int, bytes]]:
         # Each machine needs its own; an empty file is filled at the first boot (machine-id(5)).
@@ -98,9 +108,12 @@ class Identity:
 
 def read_identity(hostname: str | None, ssh_keys: str | None, credentials: str | None) -> Identity:
     """Return what options say, which are a name and two paths; raise ConfigError."""
-    if hostname is not None and (not 0 < len(hostname) <= _LONGEST_HOST or not _HOST.issuperset(hostname)):
+    if hostname is not None and (
+        len(hostname) > _LONGEST_HOST or not all(map(_HOST_LABEL.fullmatch, hostname.split(".")))
+    ):
         raise ConfigError(
-            f"--hostname {hostname!r} is not a host name", hint="use up to 64 letters, digits, dots and hyphens"
+            f"--hostname {hostname!r} is not a host name",
+            hint="use up to 64 letters, digits, dots between them, and hyphens inside",
         )
     keys = None if ssh_keys is None else _read("--root-ssh-authorized-keys", ssh_keys)
     found = {}
@@ -166,7 +179,7 @@ def is_judged(image: UnitTree, etc: str, loader: str, cmdline: str) -> bool:
         and f"{_BLESS}-generator" in units.listing("usr/lib/systemd/system-generators")
         and there.get(f"{_BLESS}.service", MASK) != MASK
         and f"{_BLESS}.service" not in masked
-        and any(words[1:2] == [place] for words in mounts for place in PLACES)
+        and any(place_of(words) in PLACES for words in mounts)
     )
 
 
@@ -202,6 +215,9 @@ def _mount(tree: ImageTree, etc: str, boot: Mounted, esp: Mounted | None) -> Non
     """Add boot partitions to the fstab of the new ``etc``; raise OSError."""
     there = resolve_below(etc, "fstab")
     brought = ""
+    if os.path.islink(os.path.join(etc, "fstab")) and (there is None or not os.path.isfile(there)):
+        tree.recorder.warn("/etc/fstab of the image is a link out of /etc: the boot partition is not added to it")
+        return
     if there is not None and os.path.isfile(there):
         with open(there, encoding="utf-8", errors="surrogateescape") as file:
             brought = file.read()

@@ -5,7 +5,7 @@ systemd-gpt-auto-generator(8) would do that, but only where ``/`` is on a partit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 from bootc_live.landing.disk.partitions.model import FileSystem, Mounted
@@ -27,12 +27,17 @@ def fstab(brought: str, boot: Mounted, esp: Mounted | None, is_free: Callable[[s
     whether the image has an empty directory at a path. Lines of the image stay; if they mount something at one of the
     usual places, nothing is added.
     """
-    named = {words[1].rstrip("/") for line in brought.splitlines() if len(words := _words(line)) > 1}
+    named = {place_of(_words(line)) for line in brought.splitlines()}
     lines = [] if named.intersection(PLACES) else [*_lines(boot, esp, is_free)]
     if not lines and brought:
         return brought
     start = brought if not brought or brought.endswith("\n") else f"{brought}\n"
     return "".join([start, _TOP, *lines])
+
+
+def place_of(words: Sequence[str]) -> str | None:
+    """Return where a line of fstab(5), as its words, mounts something, however many slashes that has."""
+    return f"/{'/'.join(filter(None, words[1].split('/')))}" if len(words) > 1 else None
 
 
 def _words(line: str) -> list[str]:
