@@ -81,6 +81,7 @@ def install_on(run: DiskRun, spec: SourceSpec, make_etc: MakeEtc, initrd: BootFi
     slot = next((Slot(*each) for each in run.slots.items()), None)
     with locked(run.disk):
         deployed = _deploy(run, spec, make_etc, slot, initrd)
+        # Raises ConfigError for a command line that boots nothing, before there is anything to boot.
         _tries(run, deployed)
         with run.recorder.phase("boot", "writing the boot partition"):
             scratch = os.path.join(run.directory, "loader")

@@ -243,14 +243,22 @@ def test_kept_key_signs_upgrades(one: Machine, keys: tuple[Keys, Keys], program:
 
 
 @needs("ukify")
-def test_a_stub_without_addons_is_refused(
-    one: Machine, keys: tuple[Keys, Keys], program: ForkedProgram, tmp_path: Path
+@pytest.mark.parametrize(
+    ("was", "is_now", "told"),
+    [
+        (b"LoaderInfo: systemd-stub 2", b"LoaderInfo: systemd-stub 1", "takes no arguments from an addon"),
+        (b"quiet of=vendor", b'"uiet of=vendor', "swallow others"),
+        (b"quiet of=vendor", b"quiet -- vendor", "swallow others"),
+    ],
+)
+def test_a_uki_without_use_for_addons_is_refused(
+    was: bytes, is_now: bytes, told: str, one: Machine, keys: tuple[Keys, Keys], program: ForkedProgram, tmp_path: Path
 ) -> None:
     own, vendor = keys
     uki = signed_uki(vendor, tmp_path)
-    uki.write_bytes(uki.read_bytes().replace(b"LoaderInfo: systemd-stub 2", b"LoaderInfo: systemd-stub 1"))
+    uki.write_bytes(uki.read_bytes().replace(was, is_now))
     one.offer(uki_image(1, uki))
-    program.run(*one.install, "--bootloader", "uki", *own.options).error("takes no arguments from an addon")
+    program.run(*one.install, "--bootloader", "uki", *own.options).error(told)
 
 
 def der(pem: Path) -> bytes:

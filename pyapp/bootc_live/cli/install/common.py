@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -35,7 +36,7 @@ from bootc_live.landing.disk.partitions.model import (
     usual_partitions,
 )
 from bootc_live.landing.disk.partitions.prepare import partitioned_disk
-from bootc_live.landing.disk.settings import Settings
+from bootc_live.landing.disk.settings import Settings, check_arguments
 from bootc_live.rootfs.boot_files.files import BootFile
 from bootc_live.source.access import Access
 
@@ -69,6 +70,7 @@ def wishes_of(arguments: argparse.Namespace) -> Wishes:
     """Return what the options say; raise ConfigError."""
     units = UnitWishes(arguments.auto_update, tuple(arguments.success_unit))
     units.check()
+    check_arguments("--karg", arguments.karg)
     signing = signing_arguments("--sb-key", arguments.sb_key, "--sb-cert", arguments.sb_cert)
     _check_secure_boot(arguments, signing)
     identity = read_identity(arguments.hostname, arguments.root_ssh_authorized_keys, arguments.credentials)
@@ -200,6 +202,8 @@ def install_on_disk(
     ``kept`` are files and devices that must not be on it. Return the device of its EFI system partition, None for a
     file.
     """
+    if isinstance(spec, ArchiveFile) and choice.path is not None and _is_same(choice.path, spec.path):
+        raise ConfigError(f"{choice.path!r} is the source, which would be destroyed", hint="name another disk or file")
     target = choose_target(choice)
     needed = [*kept, *([spec.path] if isinstance(spec, ArchiveFile) else [])]
     architecture, slot_size, xbootldr = machine_platform().architecture, wishes.slot_size, wishes.xbootldr
@@ -218,6 +222,10 @@ def install_on_disk(
         apart = None if xbootldr is None else esp
         install_with(spec, wishes, root, boot, access, directory, recorder, slots, apart)
     return None if target.disk is None else disk[ESP_NAME].device
+
+
+def _is_same(one: str, other: str) -> bool:
+    return os.path.exists(one) and os.path.exists(other) and os.path.samefile(one, other)
 
 
 def let_firmware_start(esp: str | None, recorder: Recorder) -> None:

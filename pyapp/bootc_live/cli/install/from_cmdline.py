@@ -15,6 +15,7 @@ from bootc_live.config.source_spec import ArchiveFile, SourceSpec
 from bootc_live.landing.disk.first_etc import UnitWishes, read_identity
 from bootc_live.landing.disk.partitions.choose import DiskChoice
 from bootc_live.landing.disk.partitions.model import FileSystem
+from bootc_live.landing.disk.settings import check_arguments
 from bootc_live.receipt.file import DEFAULT_PATH, read_receipt
 from bootc_live.source.access import access_for
 
@@ -57,6 +58,7 @@ def main(arguments: argparse.Namespace) -> int:
 def _wishes(config: Config, wish: InstallWish) -> Wishes:
     units = UnitWishes(wish.auto_update, wish.success_units)
     units.check()
+    check_arguments("bootc.install.karg=", wish.arguments)
     if wish.secure_boot:
         check_without_key(wish.bootloader)
     return Wishes(

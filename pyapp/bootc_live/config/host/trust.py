@@ -78,6 +78,8 @@ class TrustFiles:
         return desk_trust(self.keys, self.policy, self._read)
 
     def _read(self, path: str) -> bytes:
+        if path not in self.files:
+            raise ValueError(f"{path!r} is not among the files that were kept")
         return self.files[path].encode("latin-1")
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from types import UnionType
+from typing import Any, Final, get_args, get_origin, get_type_hints
 
-from bootc_live.base.errors import LandingError, SourceError
+from bootc_live.base.errors import ConfigError, LandingError, SourceError
 from bootc_live.base.output import format_json
 from bootc_live.base.redact import redact_value
-from bootc_live.config.cmdline.tokens import Token
+from bootc_live.config.cmdline.parse import parse_cmdline
+from bootc_live.config.cmdline.tokens import Token, redact_cmdline, split_cmdline
 from bootc_live.config.host.trust import TrustFiles
 from bootc_live.config.model import DiskState
 from bootc_live.config.source_spec import ROOT_PREFIX, SourceSpec, parse_source
@@ -86,7 +89,8 @@ class Settings:
     def cmdline(self, deployment: Deployment) -> str:
         """Return the kernel command line of a deployment: the image's arguments, then this machine's.
 
-        Both can replace what makes a deployment that fails reboot, because the last one of an argument counts.
+        Both can replace what makes a deployment that fails reboot, because the last one of an argument counts. Raise
+        ConfigError if they would keep the initramfs from finding the deployment.
         """
         own = [self.root_argument(deployment)]
         if deployment.slot:
@@ -98,26 +102,83 @@ class Settings:
             own.append(Token("bootc.disk.state", self.state))
         if not deployment.verity:
             own.append(Token("bootc.disk.verity", "0"))
-        return " ".join([*map(str, _REBOOT), *deployment.arguments, *self.arguments, *map(str, own)])
+        # An image's open quote is closed, as for kexec.
+        brought = [word + '"' * (word.count('"') % 2) for word in deployment.arguments]
+        line = " ".join([*map(str, _REBOOT), *brought, *self.arguments, *map(str, own)])
+        if split_cmdline(line)[-len(own) :] != own:
+            raise ConfigError(
+                f"a system would not find its root with the kernel arguments {redact_cmdline(line)!r}",
+                hint="leave out quotes that are not closed, and a lone --",
+            )
+        parse_cmdline(line)
+        return line
+
+
+# Arguments are checked with it before there is a deployment.
+_SAMPLE: Final = Deployment(1, "", "", "0" * 64, "", "", verity=True)
+
+
+def check_arguments(option: str, arguments: Collection[str]) -> None:
+    """Raise ConfigError for kernel arguments that no system of a machine could boot with; ``option`` gave them."""
+    for text in arguments:
+        shown = f"{option} {redact_cmdline(text)!r}"
+        if not text.strip() or not text.isprintable():
+            raise ConfigError(
+                f"{shown} is no kernel argument", hint="write for example console=ttyS0, without control characters"
+            )
+        ours = [token.name for token in split_cmdline(text) if _is_written_here(token.name)]
+        if ours:
+            raise ConfigError(
+                f"{shown} would replace the argument {ours[0]!r}, which each deployment has of its own",
+                hint="leave it out; --state says what is kept over reboots",
+            )
+        try:
+            Settings("", "UUID=0", "", "", arguments=(text,)).cmdline(_SAMPLE)
+        except ConfigError as error:
+            raise ConfigError(
+                f"{shown} cannot be used: {error.message}", hint="close its quotes, leave out a lone --, or correct it"
+            ) from error
+
+
+def _is_written_here(name: str) -> bool:
+    return name.lower() == "root" or name.lower().startswith(("bootc.disk.", "bootc.install"))
 
 
 def read_settings(disk: Deployments) -> Settings:
     """Return the settings of a disk; raise LandingError."""
     try:
         with open(os.path.join(disk.top, _FILE), encoding="utf-8") as file:
-            data = json.load(file)
-        known = {each.name: data[each.name] for each in fields(Settings) if each.name in data}
-        known |= {name: tuple(map(str, data.get(name, ()))) for name in ("arguments", "slots")}
-        trust = data.get("trust", {})
-        known["trust"] = TrustFiles(trust.get("policy"), tuple(trust.get("keys", ())), trust.get("files", {}))
-        settings = Settings(**known)
+            settings: Settings = _typed(Settings, json.load(file), "it")
         if settings.loader not in LOADERS:
             raise ValueError(f"there is no boot loader {settings.loader!r}")
+        if settings.state not in set(DiskState):
+            raise ValueError(f"there is no state {settings.state!r}")
         return settings
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise LandingError(
             f"the settings of this machine, {_FILE} on its disk, cannot be read: {error}", hint="install it again"
         ) from error
+
+
+def _typed(kind: Any, value: object, name: str) -> Any:
+    """Return what JSON says as a value of a type; raise ValueError if it is of another one, and TypeError.
+
+    ``kind`` is a type of a field, or a dataclass, whose fields may be missing if they have a default.
+    """
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is UnionType:
+        return None if value is None else _typed(inner[0], value, name)
+    if origin is tuple and isinstance(value, list):
+        return tuple(_typed(inner[0], each, name) for each in value)
+    if origin is dict and isinstance(value, dict):
+        return {key: _typed(inner[1], each, name) for key, each in value.items()}
+    if isinstance(kind, type) and is_dataclass(kind) and isinstance(value, dict):
+        kinds = get_type_hints(kind)
+        given = {each.name: value[each.name] for each in fields(kind) if each.name in value}
+        return kind(**{each: _typed(kinds[each], given[each], repr(each)) for each in given})
+    if kind in (str, bool) and isinstance(value, kind):
+        return value
+    raise ValueError(f"{name} has another type than an installation writes")
 
 
 def has_settings(disk: Deployments) -> bool:

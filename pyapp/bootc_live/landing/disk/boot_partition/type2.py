@@ -15,6 +15,7 @@ from typing import ClassVar
 
 from bootc_live.artifacts.uki import UkiParts, build_addon, build_uki, check_tools, os_release
 from bootc_live.base.errors import ImageError
+from bootc_live.config.cmdline.tokens import Token, split_cmdline
 from bootc_live.formats import pe
 from bootc_live.formats.boot_entry import Entry, EntryName
 from bootc_live.landing.disk.boot_partition import files
@@ -52,6 +53,7 @@ class SystemdBootUki(SystemdBoot):
                 brought = _texts(kernel)
                 check_texts(entry, len(brought.cmdline.encode()) + 1)
                 _check_stub(brought)
+                _check_end(brought)
                 build_addon(ukify, output, entry.cmdline, directory, self.signing)
                 return super().add(boot, entry, kernel, _file(output))
             title = re.sub(r'["\\$`]', "", entry.title)
@@ -121,6 +123,15 @@ def _check_stub(brought: _Texts) -> None:
         raise ImageError(
             f"the unified kernel image that the image brings has {said}, which takes no arguments from an addon",
             hint=f"make it with systemd {_LEAST_STUB} or later, or leave it out of the image",
+        )
+
+
+def _check_end(brought: _Texts) -> None:
+    """Raise ImageError if the arguments of an addon, which follow, would be part of the last one."""
+    if split_cmdline(f"{brought.cmdline} x")[-1:] != [Token("x", None)]:
+        raise ImageError(
+            f"the kernel arguments {brought.cmdline!r} in the image's unified kernel image swallow others",
+            hint="close their quotes, and leave out a lone --",
         )
 
 
