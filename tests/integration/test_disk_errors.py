@@ -78,6 +78,7 @@ def _some(rows: Sequence[tuple[str, ...]], *short: str) -> list[ParameterSet]:
 
 RECORD: Final = ("deployments", "1", "deployment.json")
 HERE_IT_IS: Final = "--disk {disk} --boot {boot}"
+NETWORK: Final = "bootc.install=smallest bootc.install.karg=root=/dev/sda"
 ROWS: Final = (
     Row("not a disk's system", "upgrade", "does not run from a disk that bootc-live installed"),
     Row("the boot partition alone", "upgrade --boot {boot}", "is of no use alone"),
@@ -130,10 +131,32 @@ ROWS: Final = (
         "no boot loader 'lilo'",
         _write("machine.json", content='{"source": "/a", "root": "UUID=1", "boot": "UUID=2", "loader": "lilo"}'),
     ),
+    Row(
+        "settings of other types",
+        f"fsck {HERE_IT_IS}",
+        "'source' has another type",
+        _write("machine.json", content='{"source": 5}'),
+    ),
     Row("a damaged record", f"upgrade {HERE_IT_IS}", "deployment 1 is damaged", _write(*RECORD, content="{")),
     Row("an empty record", f"rollback --to 1 {HERE_IT_IS}", "deployment 1 is damaged", _write(*RECORD, content="")),
     Row("a record of another kind", f"verify {HERE_IT_IS}", "deployment 1 is damaged", _write(*RECORD, content="[1]")),
     Row("no record", f"pin 1 {HERE_IT_IS}", "no deployment 1", lambda one: one.store.joinpath(*RECORD).unlink()),
+    *(
+        Row(
+            f"the argument {text}",
+            f"install to-filesystem {{disk}} --boot {{boot}} --source {{source}} --karg={text}",
+            "--karg ",
+        )
+        for text in ('"unclosed', "--", "", "root=/dev/sda", "bootc.disk.state=etc")
+    ),
+    Row(
+        "an argument by the network",
+        "install from-cmdline --cmdline {network}",
+        "bootc.install.karg= 'root=/dev/sda' would replace",
+    ),
+    Row("the same twice", "install to-filesystem {disk} --boot {disk} --source {source}", "is the same file system as"),
+    Row("on its source", "install to-disk {source} --wipe --source {source}", "is the source"),
+    Row("a disk without a number", f"prune {HERE_IT_IS}", "is of no use without --keep"),
     Row("installed already", "install to-filesystem {disk} --boot {boot} --source {source}", "has an installation"),
     Row("no mount point", "install to-filesystem /usr --boot {boot} --source {source}", "'/usr' is no mount point"),
     Row(
@@ -145,7 +168,7 @@ ROWS: Final = (
 
 
 def _command(row: Row, one: Machine, key: Path) -> list[str]:
-    names = {"disk": one.disk, "boot": one.boot, "source": one.source, "key": key}
+    names = {"disk": one.disk, "boot": one.boot, "source": one.source, "key": key, "network": NETWORK}
     return [word.format(**names) for word in row.command.split()]
 
 

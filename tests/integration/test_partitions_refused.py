@@ -16,7 +16,7 @@ from typing import Any, Final
 import pytest
 
 from bootc_live.base.errors import BootcLiveError, RunError
-from bootc_live.base.units import MIB
+from bootc_live.base.units import MIB, mib
 from bootc_live.landing.disk.partitions.model import FileSystem
 from bootc_live.landing.disk.partitions.prepare import partitioned_disk
 from bootc_live.system import run as running
@@ -292,6 +292,8 @@ def test_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     refused(new, f"'{new}' has no size", "say how large the disk in this file is: --size 8G")
     refused(new, f"'{new}': 1048577 bytes are no whole number of MiB", "use --size 2M", size=MIB + 1)
     refused(new, f"'{new}' is too small: 98 MiB are needed, and it has 64 MiB", "name a larger disk", size=64 * MIB)
+    said = f"'{new}': {mib(99999999 * 2**30)} are too much for a file"
+    refused(new, said, "use a smaller --size", size=99999999 * 2**30)
     refused(old, f"'{old}' is not empty; it has: data in its first MiB", WIPE, size=2 * SMALL)
     refused(tmp_path, f"'{tmp_path}' is neither a disk nor a regular file", "use 'install to-filesystem'")
     refused("/dev/null", "'/dev/null' is neither a disk nor a regular file", "name a disk or a file")
@@ -315,6 +317,15 @@ def test_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert os.listdir(there) == []
     finally:
         run("umount", there)
+
+
+def test_more_than_a_file_system_can_hold(tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    with disk_of(tmp_path / "disk", size=4 * SMALL) as device, disk_mounted(device, there):
+        before = os.listdir(there)
+        said = f"'{there}/new' is too large for its file system: File too large"
+        refused(there / "new", said, "use a smaller --size", size=2**45)
+        assert os.listdir(there) == before
 
 
 def test_missing_disk() -> None:

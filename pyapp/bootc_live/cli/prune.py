@@ -18,6 +18,12 @@ def main(arguments: argparse.Namespace) -> int:
     """Run the verb; raise BootcLiveError."""
     if arguments.keep is not None:
         return _prune_deployments(arguments)
+    for option, given in (("--disk", arguments.disk), ("--boot", arguments.boot)):
+        if given is not None:
+            raise ConfigError(
+                f"{option} {given!r} is of no use without --keep: layers are removed from the cache of this machine",
+                hint="add --keep N, or leave it out",
+            )
     limit = size_limit(arguments)
     path, name = cache_directory(arguments) or (DEFAULT, repr(DEFAULT))
     trimmed = Trimmed(0, 0, 0, 0)

@@ -22,6 +22,12 @@ def main(arguments: argparse.Namespace) -> int:
     wishes = wishes_of(arguments)
     root, boot = mounted_at(arguments.directory), mounted_at(arguments.boot)
     esp = None if arguments.esp is None else mounted_at(arguments.esp)
+    for option, other in (("--boot", boot), ("--esp", esp)):
+        if other is not None and other.uuid == root.uuid:
+            raise ConfigError(
+                f"{option} {other.directory!r} is the same file system as {arguments.directory!r}",
+                hint="name where another one is mounted: the root and its boot partition are two",
+            )
     check_boot_partitions(boot, esp)
     slots = _slots(arguments.storage, arguments.slot, wipe=arguments.wipe)
     if has_settings(Deployments(root.directory)):

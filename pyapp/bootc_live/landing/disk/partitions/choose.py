@@ -14,6 +14,8 @@ from bootc_live.system.devices.exclusive import is_claimed
 
 # Of a disk in a file.
 FILE_SECTOR = 512
+# 64 TiB: few file systems have larger files, and making this one takes seconds.
+_LARGEST_FILE = 2**46
 _ONE_WAY = "name it by one of: its path, --serial, --smallest"
 
 
@@ -84,6 +86,8 @@ def _file_size(typed: str, wanted: int | None, present: int) -> int:
     size = present if wanted is None else wanted
     if not size:
         raise ConfigError(f"{typed!r} has no size", hint="say how large the disk in this file is: --size 8G")
+    if size > _LARGEST_FILE:
+        raise ConfigError(f"{typed!r}: {mib(size)} are too much for a file", hint="use a smaller --size, at most 64T")
     if size % MIB:
         raise ConfigError(f"{typed!r}: {size} bytes are no whole number of MiB", hint=f"use --size {size // MIB + 1}M")
     return size

@@ -11,7 +11,7 @@ import os
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 
-from bootc_live.base.errors import RunError, about
+from bootc_live.base.errors import ConfigError, RunError, about
 from bootc_live.base.units import MIB
 from bootc_live.landing.disk.partitions.check import (
     busy_named,
@@ -134,7 +134,13 @@ def _in_new_file(target: Target, placed: Sequence[Placed]) -> Iterator[Partition
     with staging_directory(target.path) as directory:
         path = os.path.join(directory, "disk")
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE))
-        _empty_file(path, target.size)
+        try:
+            _empty_file(path, target.size)
+        except OSError as error:
+            raise ConfigError(
+                f"it is too large for its file system: {error.strerror}",
+                hint="use a smaller --size, or a path on another file system",
+            ) from error
         with locked(path) as fd, _image(path, fd, placed) as disk:
             yield disk
         publish_file(path, target.path, _MODE)
