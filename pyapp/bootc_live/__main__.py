@@ -8,7 +8,7 @@ import threading
 import traceback
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bootc_live.base.advice import advise_at_desk
 from bootc_live.base.commands import words_of
@@ -19,12 +19,10 @@ from bootc_live.base.signals import signal_name
 from bootc_live.system.cleanup.guard import STOPPING_SIGNALS, EndedError, run_in_child, unshare_mounts
 from bootc_live.system.memory import share_heap
 
-if TYPE_CHECKING:
-    import argparse
-
 EXIT_FAILED = 1
 EXIT_INTERNAL = 70
 _MAX_TRACEBACK_LINES = 200
+_ERRORS_TO = "--errors-to"
 _INTERRUPTED = ("interrupted", "nothing was left behind; run it again")
 
 
@@ -35,11 +33,7 @@ def main(argv: list[str] | None = None) -> int:
     """
     words = [*words_of(sys.argv[0]), *sys.argv[1:]] if argv is None else argv
 
-    def errors_to() -> str | None:
-        try:
-            return getattr(_parsed(words), "errors_to", None)
-        except ConfigError:
-            return None
+    errors_to = _errors_to(words)
 
     def start() -> int:
         return run_in_child(lambda: _work(words, errors_to), last=argv is None)
@@ -47,26 +41,31 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return _reported(start, errors_to)
     except EndedError as ended:
-        _report(*(_INTERRUPTED if ended.number in STOPPING_SIGNALS else _killed(ended.number)), errors_to())
+        _report(*(_INTERRUPTED if ended.number in STOPPING_SIGNALS else _killed(ended.number)), errors_to)
         return EXIT_FAILED
 
 
-def _parsed(words: list[str]) -> argparse.Namespace:
-    # A late import: a parent that waits keeps what it loads in memory, and needs this only if the child was killed.
-    from bootc_live.cli.options.parser import parse_arguments
+def _errors_to(words: list[str]) -> str | None:
+    """Return where ``boot`` writes its errors, too. No parser: this process keeps what it loads while it waits."""
+    names = [word.partition("=")[0] for word in words]
+    if words[:1] != ["boot"] or _ERRORS_TO not in names:
+        return None
+    at = names.index(_ERRORS_TO)
+    return words[at].partition("=")[2] or next(iter(words[at + 1 :]), None)
 
-    return parse_arguments(words)
 
-
-def _work(words: list[str], errors_to: Callable[[], str | None]) -> int:
+def _work(words: list[str], errors_to: str | None) -> int:
     threading.excepthook = _thread_failed
     # Threads that receive or hash need the interpreter for moments only; one that computes must not keep it for 5 ms.
     sys.setswitchinterval(0.001)
     share_heap()
 
     def verb() -> int:
+        # A late import, like that of the verb: the parent needs neither.
+        from bootc_live.cli.options.parser import parse_arguments
+
         try:
-            arguments = _parsed(words)
+            arguments = parse_arguments(words)
         except SystemExit as ended:
             # The usage was wrong, or asked for.
             code = int(ended.code or 0)
@@ -80,24 +79,24 @@ def _work(words: list[str], errors_to: Callable[[], str | None]) -> int:
     return _reported(verb, errors_to)
 
 
-def _reported(work: Callable[[], int], errors_to: Callable[[], str | None]) -> int:
+def _reported(work: Callable[[], int], errors_to: str | None) -> int:
     """Return the exit code of some work; print its error."""
     try:
         return work()
     except BootcLiveError as error:
-        _report(error.message, error.hint, errors_to())
+        _report(error.message, error.hint, errors_to)
         return error.status
     except BrokenPipeError:
         discard_results()
         return EXIT_FAILED
     except (OSError, MemoryError) as error:
-        _report(*_os_error(error), errors_to())
+        _report(*_os_error(error), errors_to)
         return EXIT_FAILED
     except EndedError:
         raise
     except Exception as error:
         message = f"unexpected {type(error).__name__}: {redact(str(error))}"
-        _report(message, "this is a bug in bootc-live: report the lines below", errors_to())
+        _report(message, "this is a bug in bootc-live: report the lines below", errors_to)
         _print_traceback(error)
         return EXIT_INTERNAL
 

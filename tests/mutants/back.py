@@ -236,8 +236,8 @@ BACK = (
     Mutation(
         "main: failure is success",
         "pyapp/bootc_live/__main__.py",
-        "        _report(error.message, error.hint, errors_to())\n        return error.status\n",
-        "        _report(error.message, error.hint, errors_to())\n        return 0\n",
+        "        _report(error.message, error.hint, errors_to)\n        return error.status\n",
+        "        _report(error.message, error.hint, errors_to)\n        return 0\n",
         "unit",
         "tests/unit/test_main.py",
     ),
