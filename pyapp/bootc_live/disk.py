@@ -22,7 +22,7 @@ from bootc_live.landing.disk.boot_partition.kernels import restore_kernel
 from bootc_live.landing.disk.check.fault import Fault
 from bootc_live.landing.disk.deployments import Deployment, Deployments, PassedOver
 from bootc_live.landing.disk.first_etc import is_judged
-from bootc_live.landing.disk.install import add_entry, install_loader, prepare, say_unverified
+from bootc_live.landing.disk.install import add_entry, install_loader, prepare, say_unverified, title_of
 from bootc_live.landing.disk.keys import check_can_sign, keep_signing, kept_signing
 from bootc_live.landing.disk.machine import Machine, loader_of, locked
 from bootc_live.landing.disk.make import Deployed, MakeEtc, Starting, Store, deploy, store
@@ -30,7 +30,7 @@ from bootc_live.landing.disk.settings import Settings, changed_settings, new_set
 from bootc_live.landing.disk.storage.objects import store_in_objects
 from bootc_live.landing.disk.storage.slots import Slot, free_slot, store_in_slot
 from bootc_live.landing.disk.storage.space import make_room
-from bootc_live.landing.disk.upgrade import EtcMerge, remove_unfinished
+from bootc_live.landing.disk.upgrade import EtcMerge, marking, remove_unfinished
 from bootc_live.landing.pivot.machine import NEXT_ROOT
 from bootc_live.landing.sysroot.relabel import DEFAULT_DIRECTORY
 from bootc_live.landing.sysroot.sysroot import SysrootLanding
@@ -191,7 +191,8 @@ def upgrade_on(run: DiskRun, machine: Machine, spec: SourceSpec, digest: str) ->
         remove_unfinished(machine)
         raise
     # Somebody has asked for it by name.
-    machine.disk.accept(PassedOver.LEFT, deployed.deployment.image)
+    with marking(run.recorder):
+        machine.disk.accept(PassedOver.LEFT, deployed.deployment.image)
     run.recorder.say(f"deployment {deployed.deployment.number} boots next")
     return deployed.deployment
 
@@ -259,6 +260,10 @@ def _fetch_again(run: DiskRun, deployment: Deployment) -> None:
         with run.recorder.phase("boot", "checking the boot partition"):
             for path in run.loader.damaged(run.boot):
                 restore_kernel(run.boot, path, kernel, initrd)
+            for name in run.loader.broken(run.boot):
+                if name.deployment == deployment.number:
+                    entry = Entry(name, title_of(deployment), run.settings.cmdline(deployment))
+                    run.loader.restore(run.boot, entry, kernel, initrd)
 
 
 def _sources_of(run: DiskRun, deployment: Deployment) -> list[SourceSpec]:

@@ -251,3 +251,36 @@ def test_entries_of_others_stay_and_keep_kernels(boot: Path, tmp_path: Path) -> 
     assert named(loader, boot) == ["2-2"]
     assert other.exists()
     assert (boot / entry.kernel[1:]).exists()
+
+
+@pytest.mark.parametrize("content", ["", "rubbish"])
+def test_damaged_entry_of_an_older_deployment_stays(content: str, boot: Path, tmp_path: Path) -> None:
+    """With its kernel, until it is written again, or its deployment goes."""
+    loader = STYLES[0].make()
+    first, _ = (add(loader, boot, tmp_path, number, number, files=number) for number in (1, 2))
+    path, kernel = (Path(f"{boot}{below}") for below in (first.path, first.kernel))
+    before = path.read_text()
+    path.write_text(content)
+    add(loader, boot, tmp_path, 3, 3, files=3, left=2)
+    loader.bless(str(boot), 3)
+    loader.promote(str(boot), 2, 4)
+    loader.remove(str(boot), 3)
+    loader.tidy(str(boot))
+    assert (path.read_text(), kernel.exists(), loader.leftovers(str(boot))) == (content, True, [])
+    assert loader.broken(str(boot)) == [EntryName(1, 1)]
+    files_of = (boot_file(tmp_path / name, (kernel.parent / name).read_bytes()) for name in ("vmlinuz", "initrd"))
+    loader.restore(str(boot), first, *files_of)
+    assert (path.read_text(), loader.broken(str(boot)), leftovers(boot)) == (before, [], [])
+    path.write_text(content)
+    loader.remove(str(boot), 1)
+    assert (path.exists(), kernel.exists(), leftovers(boot)) == (False, False, [])
+
+
+def test_directory_with_the_name_of_an_entry(boot: Path, tmp_path: Path) -> None:
+    loader = STYLES[0].make()
+    add(loader, boot, tmp_path, 1, 1, files=1)
+    odd = boot / "loader/entries/bootc-live-99-99.conf"
+    odd.mkdir()
+    add(loader, boot, tmp_path, 2, 2, files=2)
+    assert (named(loader, boot), loader.leftovers(str(boot)), loader.damaged(str(boot))) == (["2-2", "1-1"], [], [])
+    assert files.strange(str(boot)) == [str(odd)]

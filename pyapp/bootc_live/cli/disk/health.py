@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from bootc_live.base.errors import RunError
+from bootc_live.base.log import Recorder
 from bootc_live.base.output import print_json, print_results
 from bootc_live.cli.disk.common import opened_machine
 from bootc_live.landing.disk.machine import Machine
@@ -20,7 +21,7 @@ def main(arguments: argparse.Namespace) -> int:
             health, stays = "failed", _stays(machine, number)
         else:
             health, stays = "good", ""
-            bless(machine)
+            bless(machine, Recorder())
     if arguments.json:
         print_json({"deployment": number, "health": health})
     else:

@@ -16,7 +16,7 @@ def main(arguments: argparse.Namespace) -> int:
     recorder = Recorder()
     with restarting(arguments, recorder) as restart:
         with opened_machine(arguments) as (machine, directory):
-            deployment = machine.disk.read(rollback(machine, arguments.to).name.deployment)
+            deployment = machine.disk.read(rollback(machine, arguments.to, recorder).name.deployment)
             restart.prepare(machine, directory)
         if arguments.json:
             print_json({"image": deployment.image, "deployment": deployment.number})

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterator
+import re
+import stat
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 
 from bootc_live.base.errors import LandingError, OutOfMemoryError, RootfsError
 from bootc_live.base.numbers import bounded_integer
 from bootc_live.base.output import format_json
+from bootc_live.formats.json_text import read_json
 from bootc_live.system.cleanup.directories import remove_path, remove_tree
 from bootc_live.system.files import no_space, sync_filesystem
 
 _FULL = "remove old deployments with bootc-live prune, or use a larger disk"
 _RECORD, _ETC, _PINNED, _STARTED = "deployment.json", "etc", "pinned", "started"
 _NEW, _GONE = ".new", ".gone-"
+# As boot entries have them; a number has one spelling.
+_NUMBER = re.compile("[1-9][0-9]{0,8}")
+_LARGEST_RECORD = 2**22
+_DIGEST = re.compile("[0-9a-f]{64}")
+# What becomes a file's name, or a word in one line.
+_WORD = re.compile(r"(?!\.\.?$)[^/\s\x00-\x1f]+")
 
 
 class PassedOver(StrEnum):
@@ -102,22 +110,26 @@ class Deployments:
         """Return a deployment by its number; raise LandingError."""
         path = os.path.join(self._directory, str(number), _RECORD)
         try:
-            with open(path, encoding="utf-8") as file:
-                data = json.load(file)
-            known = {each.name: data[each.name] for each in fields(Deployment) if each.name in data}
-            for name in ("arguments", "layers", "boot_layers"):
-                known[name] = tuple(map(str, data.get(name, ())))
-            # It becomes a part of a table of the device mapper. EROFS counts blocks in 32 bits.
-            known["blocks"] = bounded_integer(data.get("blocks", 0), limit=2**32)
-            return Deployment(**{**known, "slot": str(data.get("slot", "")), "number": number})
+            return _deployment(read_json(_content(path)), number)
         except FileNotFoundError as error:
             raise LandingError(
                 f"there is no deployment {number} on this disk", hint="bootc-live status lists them"
             ) from error
-        except (OSError, ValueError, TypeError, AttributeError) as error:
+        except (OSError, ValueError) as error:
             raise LandingError(
                 f"the record of deployment {number} is damaged: {error}", hint="boot another deployment"
             ) from error
+
+    def is_lost(self, number: int) -> bool:
+        """Return whether a deployment can never boot again: it has no record, or one that says nothing.
+
+        One that cannot be read because of the device or its file system may be whole.
+        """
+        try:
+            self.read(number)
+        except LandingError as error:
+            return isinstance(error.__cause__, FileNotFoundError | ValueError)
+        return False
 
     def next_number(self) -> int:
         """Return the number that the next deployment gets: larger than any that there was."""
@@ -152,9 +164,14 @@ class Deployments:
         return os.path.exists(os.path.join(self._directory, str(number), _PINNED))
 
     def pin(self, number: int, *, pinned: bool) -> None:
-        """Keep a deployment whatever is pruned, or not; raise LandingError and OSError."""
-        self.read(number)
-        path = os.path.join(self._directory, str(number), _PINNED)
+        """Keep a deployment whatever is pruned, or not; raise LandingError and OSError.
+
+        One whose record is damaged can only be let go.
+        """
+        directory = os.path.join(self._directory, str(number))
+        if pinned or not os.path.isdir(directory):
+            self.read(number)
+        path = os.path.join(directory, _PINNED)
         if pinned:
             with open(path, "ab"):
                 pass
@@ -166,6 +183,10 @@ class Deployments:
         """Return whether a deployment was booted at least once: its /etc is its own since."""
         return os.path.exists(os.path.join(self._directory, str(number), _STARTED))
 
+    def is_own(self, number: int) -> bool:
+        """Return whether a deployment was booted or pinned: it is not what an interrupted upgrade has left."""
+        return self.is_started(number) or self.is_pinned(number)
+
     def start(self, number: int) -> None:
         """Remember that a deployment was booted; raise OSError."""
         with open(os.path.join(self._directory, str(number), _STARTED), "ab"):
@@ -173,7 +194,8 @@ class Deployments:
 
     def passed_over(self, why: PassedOver) -> set[str]:
         """Return the digests of images that upgrades pass over for a reason, also of deployments that are gone."""
-        with suppress(FileNotFoundError):
+        # What else has this name is no reason to end: fsck names it.
+        with suppress(FileNotFoundError, NotADirectoryError):
             return set(os.listdir(os.path.join(self.top, why)))
         return set()
 
@@ -195,6 +217,19 @@ class Deployments:
         os.rename(os.path.join(self._directory, str(number)), os.path.join(self._directory, f"{_GONE}{number}"))
         self.tidy()
 
+    def strange(self) -> list[str]:
+        """Return the paths of what nothing here has made, where deployments and marks are; raise OSError."""
+        known = {_NEW, *map(str, self._numbers()), *(f"{_GONE}{number}" for number in self._numbers(_GONE))}
+        found = [os.path.join(self._directory, name) for name in _names(self._directory) if name not in known]
+        for why in PassedOver:
+            marks = os.path.join(self.top, why)
+            if os.path.lexists(marks) and not os.path.isdir(marks):
+                found.append(marks)
+            else:
+                paths = (os.path.join(marks, name) for name in _names(marks))
+                found += [path for path in paths if not os.path.isfile(path)]
+        return sorted(found)
+
     def leftovers(self) -> list[str]:
         """Return the paths of what an interrupted run has left; raise OSError."""
         unfinished = [os.path.join(self._directory, _NEW), *(f"{self.etc(number)}{_NEW}" for number in self._numbers())]
@@ -212,9 +247,65 @@ class Deployments:
             remove_path(path)
 
     def _numbers(self, prefix: str = "") -> list[int]:
-        try:
-            names = os.listdir(self._directory)
-        except FileNotFoundError:
-            return []
+        names = _names(self._directory)
         found = (name.removeprefix(prefix) for name in names if name.startswith(prefix))
-        return sorted(int(name) for name in found if name.isdecimal() and name.isascii())
+        return sorted(int(name) for name in found if _NUMBER.fullmatch(name))
+
+
+def _names(directory: str) -> list[str]:
+    try:
+        return os.listdir(directory)
+    except FileNotFoundError:
+        return []
+
+
+def _content(path: str) -> bytes:
+    """Return the content of a regular file that is not large; raise OSError and ValueError."""
+    # A FIFO would wait for a writer.
+    flags = os.O_NOFOLLOW | os.O_NONBLOCK
+    with open(path, "rb", opener=lambda path, mode: os.open(path, mode | flags)) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise ValueError("it is no regular file")
+        content = file.read(_LARGEST_RECORD + 1)
+    if len(content) > _LARGEST_RECORD:
+        raise ValueError(f"it is larger than {_LARGEST_RECORD} bytes")
+    return content
+
+
+def _deployment(data: object, number: int) -> Deployment:
+    """Return the deployment that a record describes; raise ValueError."""
+    if not isinstance(data, dict):
+        raise ValueError("it is no JSON object")
+    verity, trust = data.get("verity"), data.get("trust", {})
+    if not isinstance(verity, bool) or not isinstance(trust, dict):
+        raise ValueError("'verity' or 'trust' is missing, or of another kind")
+    return Deployment(
+        number=number,
+        source=_text(data, "source"),
+        image=_text(data, "image", _WORD),
+        root=_text(data, "root", _DIGEST),
+        created=_text(data, "created"),
+        kernel=_text(data, "kernel"),
+        verity=verity,
+        arguments=_texts(data, "arguments"),
+        trust=trust,
+        layers=_texts(data, "layers", _WORD),
+        boot_layers=_texts(data, "boot_layers", _WORD),
+        slot=_text(data, "slot", _WORD) if data.get("slot") else "",
+        # It becomes a part of a table of the device mapper. EROFS counts blocks in 32 bits.
+        blocks=bounded_integer(data.get("blocks", 0), limit=2**32),
+    )
+
+
+def _text(data: Mapping[str, object], name: str, form: re.Pattern[str] | None = None) -> str:
+    value = data.get(name)
+    if not isinstance(value, str) or (form is not None and not form.fullmatch(value)):
+        raise ValueError(f"{name!r} is missing, or of another kind")
+    return value
+
+
+def _texts(data: Mapping[str, object], name: str, form: re.Pattern[str] | None = None) -> tuple[str, ...]:
+    values = data.get(name, [])
+    if not isinstance(values, list):
+        raise ValueError(f"{name!r} is of another kind")
+    return tuple(_text({name: value}, name, form) for value in values)

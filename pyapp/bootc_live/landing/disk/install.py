@@ -93,6 +93,7 @@ def prepare(disk: Deployments, boot: str, settings: Settings) -> None:
     # All styles write entries that this one reads.
     entries = SystemdBootUki().entries(boot)
     check_boot_partition(boot, entries, settings)
+    SystemdBootUki().discard_broken(boot)
     with disk_errors("the directories for deployments"):
         disk.make()
         for deployment in disk.all():

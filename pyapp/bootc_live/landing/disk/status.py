@@ -63,4 +63,4 @@ def describe_machine(status: dict[str, object]) -> Iterator[str]:
         yield f"          {row['source']}, signatures {row['signatures']}"
     damaged = status["damaged"]
     for number in damaged if isinstance(damaged, list) else []:
-        yield f"{number:<9} damaged: it cannot boot, and bootc-live prune removes it"
+        yield f"{number:<9} damaged: it cannot boot; bootc-live fsck says more"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 from bootc_live.base.errors import LandingError
 from bootc_live.base.log import Recorder
@@ -80,15 +81,27 @@ def failed_images(machine: Machine) -> set[str]:
     }
 
 
-def bless(machine: Machine) -> Deployment:
+@contextmanager
+def marking(recorder: Recorder) -> Iterator[None]:
+    """Make a warning of an error of the block, which writes marks of images: what boots next is more important."""
+    try:
+        yield
+    except OSError as error:
+        recorder.warn(
+            f"what upgrades pass over cannot be written to the disk: {error.strerror}; an upgrade may decide otherwise"
+        )
+
+
+def bless(machine: Machine, recorder: Recorder) -> Deployment:
     """Call the running deployment good, and return it; raise BootcLiveError and OSError."""
     current = machine.current()
     machine.loader.bless(machine.boot, current.number)
-    machine.disk.accept(PassedOver.FAILED, current.image)
+    with marking(recorder):
+        machine.disk.accept(PassedOver.FAILED, current.image)
     return current
 
 
-def rollback(machine: Machine, number: int | None) -> Entry:
+def rollback(machine: Machine, number: int | None, recorder: Recorder) -> Entry:
     """Let another deployment boot next, counted again unless it is known to be good; raise LandingError, OSError.
 
     Upgrades pass over the image that booted next until now, or a timer would undo this.
@@ -107,21 +120,25 @@ def rollback(machine: Machine, number: int | None) -> Entry:
     entry = entry_of(entries, number)
     if number != order[0] or entry.name.left == 0:
         left = {each.image for each in machine.disk.all() if each.number == order[0]} - {chosen.image}
-        for image in left:
-            machine.disk.pass_over(PassedOver.LEFT, image)
         tries = None if entry.name.left is None else TRIES
         entry = machine.loader.promote(machine.boot, number, next_order(entries), tries)
-    machine.disk.accept(PassedOver.LEFT, chosen.image)
+        for image in left:
+            with marking(recorder):
+                machine.disk.pass_over(PassedOver.LEFT, image)
+    with marking(recorder):
+        machine.disk.accept(PassedOver.LEFT, chosen.image)
     return entry
 
 
 def remove_unfinished(machine: Machine) -> None:
     """Remove deployments that an interrupted upgrade gave no boot entry; raise BootcLiveError and OSError."""
     bootable = [entry.name.deployment for entry in machine.entries()]
-    for deployment in machine.disk.all():
+    broken = {name.deployment for name in machine.loader.broken(machine.boot)}
+    for number in (deployment.number for deployment in machine.disk.all()):
         # Without any entry, this may be the wrong boot partition.
-        if bootable and deployment.number > max(bootable) and deployment.number != machine.booted:
-            machine.disk.remove(deployment.number)
+        unfinished = bootable and number > max(bootable) and number not in broken
+        if unfinished and number != machine.booted and not machine.disk.is_own(number):
+            machine.disk.remove(number)
     machine.disk.tidy()
 
 
@@ -129,7 +146,7 @@ def prune_deployments(machine: Machine, keep: int) -> list[int]:
     """Remove all but the ``keep`` newest deployments, and objects that nothing uses; return what was removed.
 
     The running one, the one that boots next, the one before that, the newest that is good, and those that are pinned
-    stay, unless their record is damaged. Raise BootcLiveError and OSError.
+    stay. Those whose record says nothing go, too, unless they are pinned. Raise BootcLiveError and OSError.
     """
     remove_unfinished(machine)
     failed = failed_images(machine)
@@ -140,7 +157,8 @@ def prune_deployments(machine: Machine, keep: int) -> list[int]:
     protected = {*order[:2], *good[:1], machine.current().number}
     deployments = machine.disk.all()
     newest = {deployment.number for deployment in deployments[-keep:]} if keep else set()
-    removed = machine.disk.damaged()
+    damaged = machine.disk.damaged()
+    removed = [number for number in damaged if machine.disk.is_lost(number) and not machine.disk.is_pinned(number)]
     for number in removed:
         machine.loader.remove(machine.boot, number)
         machine.disk.remove(number)
@@ -154,6 +172,9 @@ def prune_deployments(machine: Machine, keep: int) -> list[int]:
         machine.loader.remove(machine.boot, number)
         machine.disk.remove(number)
         removed.append(number)
+    if not all(map(machine.disk.is_lost, machine.disk.damaged())):
+        # Nobody knows which files those need whose record cannot be read now.
+        return removed
     left = machine.disk.all()
     prune(machine.disk.top, {deployment.root for deployment in left if not deployment.slot})
     forget_layers(machine.disk.top, {layer for deployment in left for layer in deployment.layers})

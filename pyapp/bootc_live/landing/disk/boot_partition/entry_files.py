@@ -39,6 +39,10 @@ class EntryFiles(ABC):
     def _move(self, entry: Entry, old: str, new: str) -> None:
         """Make the file ``new``, for an entry with another name, of the file ``old``, which may remain."""
 
+    @abstractmethod
+    def _restore(self, boot: str, path: str, entry: Entry, kernel: BootFile, initrd: BootFile | None) -> None:
+        """Write the file ``path`` of an entry that starts nothing again, after its other files."""
+
     def entries(self, boot: str) -> list[Entry]:
         """Return the entries, the one that is started next first."""
         with boot_partition(boot):
@@ -95,9 +99,9 @@ class EntryFiles(ABC):
         present = self.entries(boot)
         check_remove(present, deployment)
         with boot_partition(boot):
-            for entry in present:
-                if entry.name.deployment == deployment:
-                    remove_file(boot + entry.path)
+            gone = [entry.path for entry in present if entry.name.deployment == deployment]
+            for path in [*gone, *(below for below, name in self._broken(boot) if name.deployment == deployment)]:
+                remove_file(boot + path)
             self._tidy(boot)
 
     def _path(self, boot: str, name: EntryName, ending: str) -> str:
@@ -110,7 +114,7 @@ class EntryFiles(ABC):
     def leftovers(self, boot: str) -> list[str]:
         """Return the paths of what no entry uses, and of entries that newer ones of the same deployment replaced."""
         with boot_partition(boot):
-            return [*self._replaced(boot), *unused(boot)]
+            return [*self._replaced(boot), *unused(boot, unless_whole=bool(self._broken(boot)))]
 
     def tidy(self, boot: str) -> None:
         """Remove them."""
@@ -122,16 +126,51 @@ class EntryFiles(ABC):
         with boot_partition(boot):
             return damaged_kernels(boot)
 
+    def broken(self, boot: str) -> list[EntryName]:
+        """Return the names of entries that start nothing, of deployments that have no other entry."""
+        with boot_partition(boot):
+            return [name for _, name in self._broken(boot)]
+
+    def discard_broken(self, boot: str) -> None:
+        """Remove their files: what an interrupted installation left is begun again."""
+        with boot_partition(boot):
+            for below, _ in self._broken(boot):
+                remove_file(boot + below)
+
+    def restore(self, boot: str, entry: Entry, kernel: BootFile, initrd: BootFile | None) -> None:
+        """Write one of these entries again, with its files."""
+        check_texts(entry)
+        with boot_partition(boot):
+            self._tidy(boot)
+            for below, name in self._broken(boot):
+                if name == entry.name:
+                    self._restore(boot, boot + below, entry, kernel, initrd)
+            self._tidy(boot)
+
+    def _broken(self, boot: str) -> list[tuple[str, EntryName]]:
+        """Return the paths, from the top, of files that start nothing, with their names."""
+        bootable = {entry.name.deployment for entry in self.entries(boot)}
+        newest = max(bootable, default=None)
+        # A power cut leaves an empty file of a new entry.
+        return [
+            (below, name)
+            for below, name in self._files(boot)
+            if name.deployment not in bootable
+            and (newest is None or name.deployment < newest or os.path.getsize(boot + below))
+        ]
+
     def _tidy(self, boot: str) -> None:
         for path in self._replaced(boot):
             remove_file(path)
         # What the removed ones used, too.
-        remove_unused(boot)
+        remove_unused(boot, unless_whole=bool(self._broken(boot)))
 
     def _replaced(self, boot: str) -> list[str]:
         present = self.entries(boot)
         current = {entry_of(present, entry.name.deployment).path for entry in present}
-        here = (boot + below for below, _ in self._files(boot) if below not in current)
+        # The only one of an older deployment can be written again.
+        kept = current | {below for below, _ in self._broken(boot)}
+        here = (boot + below for below, _ in self._files(boot) if below not in kept)
         return [*unfinished(*(os.path.join(boot, directory) for directory in self._places.values())), *here]
 
     def _files(self, boot: str) -> Iterator[tuple[str, EntryName]]:
@@ -140,5 +179,5 @@ class EntryFiles(ABC):
             for file in names(os.path.join(boot, directory)):
                 stem, ending = os.path.splitext(file)
                 name = parse_name(stem) if ending.lower() == wanted else None
-                if name is not None:
+                if name is not None and os.path.isfile(os.path.join(boot, directory, file)):
                     yield f"/{directory}/{file}", name

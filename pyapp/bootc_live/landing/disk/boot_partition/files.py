@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 
 from bootc_live.base.errors import LandingError
 from bootc_live.base.units import MIB, mib
+from bootc_live.formats.boot_entry import parse_name
 from bootc_live.system.files import no_space, sync_filesystem, write_all, write_at
 
 # The end of names that no boot loader reads.
@@ -140,7 +141,18 @@ def unfinished(*directories: str) -> list[str]:
         os.path.join(directory, name)
         for directory in directories
         for name in names(directory)
-        if name.endswith(UNFINISHED)
+        if name.endswith(UNFINISHED) and os.path.isfile(os.path.join(directory, name))
+    ]
+
+
+def strange(boot: str) -> list[str]:
+    """Return the paths of what has the name of a menu entry, and is no file."""
+    return [
+        path
+        for directory in (ENTRIES, UKIS)
+        for name in names(os.path.join(boot, directory))
+        if parse_name(name.removesuffix(UNFINISHED).rpartition(".")[0])
+        and not os.path.isfile(path := os.path.join(boot, directory, name))
     ]
 
 

@@ -175,6 +175,14 @@ class Grub:
             ]
             return [*changed, *damaged_kernels(boot)]
 
+    def broken(self, boot: str) -> list[EntryName]:  # noqa: ARG002 # GRUB starts what its own scripts say
+        """Return nothing: an entry without its script is none."""
+        return []
+
+    def restore(self, boot: str, entry: Entry, kernel: BootFile, initrd: BootFile | None) -> None:  # noqa: ARG002
+        """Raise LandingError: there is no such entry."""
+        raise LandingError(f"{entry.name} cannot be written again", hint="add another deployment")
+
     def _starts(self, boot: str, entry: Entry) -> bool:
         """Return whether the script of an entry starts its files with its root; all else may be of another version."""
         script = files.content(self._snippet(boot, entry.name)).decode(errors="replace")
@@ -191,6 +199,7 @@ class Grub:
         for folder, ending, prefix in ((ENTRIES, ".conf", ""), (SNIPPETS, ".cfg", f"{PREFIX}-")):
             for file in files.names(os.path.join(boot, folder)):
                 stem = prefix + file.removesuffix(ending)
-                if file.endswith(ending) and parse_name(stem) and stem not in named:
-                    found.append(os.path.join(boot, folder, file))
+                path = os.path.join(boot, folder, file)
+                if file.endswith(ending) and parse_name(stem) and stem not in named and os.path.isfile(path):
+                    found.append(path)
         return found

@@ -84,6 +84,17 @@ class BootLoader(Protocol):
         """Return the paths, from the top of the boot partition, of what entries start that was changed."""
         ...
 
+    def broken(self, boot: str) -> list[EntryName]:
+        """Return the names of entries that start nothing, of deployments that have no other entry.
+
+        Those of deployments newer than all that boot are leftovers: a power cut leaves such ones.
+        """
+        ...
+
+    def restore(self, boot: str, entry: Entry, kernel: BootFile, initrd: BootFile | None) -> None:
+        """Write one of these entries again, with its files; arguments are those of ``add``."""
+        ...
+
 
 def next_order(entries: list[Entry]) -> int:
     """Return the order of a new entry that comes before all others."""

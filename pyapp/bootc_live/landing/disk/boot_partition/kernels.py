@@ -17,6 +17,7 @@ from bootc_live.landing.disk.boot_partition.files import (
     replace,
     require_space,
 )
+from bootc_live.landing.disk.boot_partition.grub_script import SNIPPETS
 from bootc_live.rootfs.boot_files.files import BootFile
 
 _DIGEST = re.compile("[0-9a-f]{64}")
@@ -89,15 +90,16 @@ def restore_kernel(boot: str, path: str, kernel: BootFile, initrd: BootFile | No
     return True
 
 
-def unused(boot: str) -> list[str]:
-    """Return the paths of directories that no type 1 entry names."""
+def unused(boot: str, *, unless_whole: bool = False) -> list[str]:
+    """Return the paths of directories that no type 1 entry names; whole ones may be of an entry that is damaged."""
     used, top = _used(boot), os.path.join(boot, PREFIX)
-    return [os.path.join(top, name) for name in names(top) if _DIGEST.fullmatch(name) and name not in used]
+    found = [name for name in names(top) if _DIGEST.fullmatch(name) and name not in used]
+    return [os.path.join(top, name) for name in found if not (unless_whole and _whole(boot, name))]
 
 
-def remove_unused(boot: str) -> None:
+def remove_unused(boot: str, *, unless_whole: bool = False) -> None:
     """Remove them."""
-    for path in unused(boot):
+    for path in unused(boot, unless_whole=unless_whole):
         _remove(path)
 
 
@@ -121,7 +123,11 @@ def _present(directory: str, *names: str) -> dict[str, BootFile]:
 
 def _used(boot: str) -> set[str]:
     entries = os.path.join(boot, ENTRIES)
-    texts = [content(os.path.join(entries, name)) for name in names(entries) if name.lower().endswith(".conf")]
+    paths = [os.path.join(entries, name) for name in names(entries) if name.lower().endswith(".conf")]
+    # GRUB's own script may start one that a damaged entry does not name.
+    scripts = os.path.join(boot, SNIPPETS)
+    paths += [os.path.join(scripts, name) for name in names(scripts) if name.endswith(".cfg")]
+    texts = [content(path) for path in paths if os.path.isfile(path)]
     return {digest.decode() for text in texts for digest in _USE.findall(text)}
 
 

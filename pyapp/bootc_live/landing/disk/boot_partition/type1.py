@@ -49,3 +49,9 @@ class SystemdBoot(EntryFiles):
 
     def _move(self, entry: Entry, old: str, new: str) -> None:  # noqa: ARG002 # the next clean-up removes it
         files.create(new, [entry_text(entry).encode()])
+
+    def _restore(self, boot: str, path: str, entry: Entry, kernel: BootFile, initrd: BootFile | None) -> None:
+        if initrd is None:
+            raise ConfigError("systemd-boot gets a kernel and an initrd here", hint="choose the boot style uki")
+        paths = add_kernel(boot, kernel, initrd)
+        files.replace(path, [entry_text(replace(entry, kernel=paths[0], initrd=paths[1])).encode()])

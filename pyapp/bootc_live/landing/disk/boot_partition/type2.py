@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from bootc_live.artifacts.uki import UkiParts, build_addon, build_uki, check_tools, os_release
-from bootc_live.base.errors import ImageError
+from bootc_live.base.errors import ImageError, LandingError
 from bootc_live.config.cmdline.tokens import Token, split_cmdline
 from bootc_live.formats import pe
 from bootc_live.formats.boot_entry import Entry, EntryName
@@ -75,6 +75,13 @@ class SystemdBootUki(SystemdBoot):
         files.require_space(boot, kernel.size)
         os.makedirs(os.path.dirname(path), exist_ok=True)
         files.replace(path, kernel.chunks())
+
+    def _restore(self, boot: str, path: str, entry: Entry, kernel: BootFile, initrd: BootFile | None) -> None:  # noqa: ARG002
+        # Its addon has to be made and signed again, too.
+        raise LandingError(
+            f"the boot entry of deployment {entry.name.deployment} cannot be written again with an addon",
+            hint="add another deployment with bootc-live upgrade",
+        )
 
     def _move(self, entry: Entry, old: str, new: str) -> None:
         if new.endswith(".conf"):
