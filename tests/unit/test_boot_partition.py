@@ -276,6 +276,20 @@ def test_damaged_entry_of_an_older_deployment_stays(content: str, boot: Path, tm
     assert (path.exists(), kernel.exists(), leftovers(boot)) == (False, False, [])
 
 
+def test_damaged_entry_of_grub_keeps_its_kernel(boot: Path, tmp_path: Path) -> None:
+    """Its script starts it still, but nothing can be written from what it says."""
+    style = next(style for style in STYLES if style.name == "grub")
+    style.prepare(boot)
+    loader = style.make()
+    first, _ = (add(loader, boot, tmp_path, number, number, files=number) for number in (1, 2))
+    Path(f"{boot}{first.path}").write_text("")
+    loader.tidy(str(boot))
+    assert Path(f"{boot}{first.kernel}").exists()
+    with pytest.raises(LandingError, match="is damaged"):
+        loader.promote(str(boot), 1, 3)
+    assert style.starts(boot) == started(2, 2)
+
+
 def test_directory_with_the_name_of_an_entry(boot: Path, tmp_path: Path) -> None:
     loader = STYLES[0].make()
     add(loader, boot, tmp_path, 1, 1, files=1)

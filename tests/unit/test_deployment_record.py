@@ -13,7 +13,7 @@ from bootc_live.base.errors import LandingError
 from bootc_live.landing.disk.deployments import Deployment, Deployments
 
 GOOD: Final = Deployment(7, "/a.oci", f"sha256:{'0' * 64}", "1" * 64, "2026-01-01", "6.12", verity=True)
-FIELDS: Final = (
+FIELDS: Final[tuple[tuple[str, object], ...]] = (
     ("source", None),
     ("image", {}),
     ("image", "../x"),

@@ -57,7 +57,8 @@ def check_boot_partition(boot: str, entries: list[Entry], settings: Settings) ->
 
     Their numbers are those of other deployments.
     """
-    if not all(_is_of(entry.cmdline, settings) for entry in entries):
+    # A damaged one says nothing.
+    if not all(_is_of(entry.cmdline, settings) for entry in entries if entry.cmdline):
         raise ConfigError(
             f"the boot partition {boot!r} has the boot entries of another installation",
             hint="use another boot partition, or remove that installation's entries from it",

@@ -33,7 +33,7 @@ def boot_partition(boot: str) -> Iterator[None]:
         if no_space(error):
             raise LandingError(f"the boot partition {boot!r} is full", hint=_PRUNE) from error
         raise LandingError(
-            f"the boot partition {boot!r} cannot be changed: {error.strerror}",
+            f"the boot partition {boot!r} cannot be changed: {error.strerror} ({error.filename or boot})",
             hint="make sure that it is mounted read-write, and check its file system with fsck.fat",
         ) from error
 

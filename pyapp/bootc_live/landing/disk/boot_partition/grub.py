@@ -81,7 +81,12 @@ class Grub:
         check_new(name, self.entries(boot))
         with boot_partition(boot):
             self._tidy(boot)
-            self._switch(boot, replace(entry_of(self.entries(boot), deployment), name=name))
+            old = entry_of(self.entries(boot), deployment)
+            if not old.kernel:
+                raise LandingError(
+                    f"the boot entry {old.path!r} is damaged", hint="choose another deployment, or upgrade"
+                )
+            self._switch(boot, replace(old, name=name))
         return entry_of(self.entries(boot), deployment)
 
     def bless(self, boot: str, deployment: int) -> None:
