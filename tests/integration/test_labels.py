@@ -19,6 +19,7 @@ from tests.lib.program import Program
 from tests.lib.small_image import BASE, UPPER, archive_of
 from tests.lib.tar_writer import directory, file, hardlink, layer, node, symlink, xattr
 from tests.lib.tree_list import tree_list
+from tests.lib.zram import devices, own_size
 
 FILES = "etc/selinux/small/contexts/files"
 ON = b"# comment\nSELINUX=enforcing\n SELINUXTYPE = no\nSELINUXTYPE=small\n"
@@ -308,6 +309,9 @@ class Row:
     paths: tuple[str, ...]
 
 
+WRITABLE = "bootc.live.writable=zram bootc.live.etc.size=SIZE bootc.live.var.size=SIZE bootc.live.root.size=SIZE"
+# No one else asks for this size of a zram device.
+SIZE = own_size(96 * MIB, MIB // 4096)
 ROWS = (
     Row("", ("/var",)),
     Row("bootc.live.var.rw=0", ()),
@@ -316,19 +320,23 @@ ROWS = (
     Row(f"rw {RO}", ("/",)),
     Row(f"bootc.live.layout=tree {RO}", ("/",)),
     Row("bootc.live.layout=tree", ("/", "/etc", "/var")),
-    Row("bootc.live.layout=tree rw bootc.zram=64M", ("/", "/var")),
-    Row("bootc.live.layout=tree rw bootc.zram=64M bootc.live.writable=zram", ()),
-    Row("rw bootc.live.writable=zram", ()),
+    Row("bootc.live.layout=tree rw bootc.zram=SIZE", ("/", "/var")),
+    Row(f"bootc.live.layout=tree rw bootc.zram=SIZE {WRITABLE}", ()),
+    Row(f"rw {WRITABLE}", ()),
     Row("bootc.live.selinux=0", ()),
 )
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.kargs or "nothing")
 def test_what_systemd_is_asked_for(row: Row, program: Program, archive: Path, tmp_path: Path) -> None:
-    with labelled(program, f"root=bootc-live:{archive} {row.kargs}", tmp_path):
-        written = tmp_path / "later/bootc-live.relabel"
-        lines = written.read_text().splitlines() if written.exists() else []
-        assert lines == list(row.paths)
+    try:
+        with labelled(program, f"root=bootc-live:{archive} {row.kargs.replace('SIZE', str(SIZE))}", tmp_path):
+            written = tmp_path / "later/bootc-live.relabel"
+            lines = written.read_text().splitlines() if written.exists() else []
+            assert lines == list(row.paths)
+    finally:
+        for found in devices(SIZE.__eq__):
+            found.remove()
 
 
 LARGE = layer(file("etc/large", os.urandom(4 * MIB)), file("usr/lib/large", os.urandom(4 * MIB)), directory("mnt/"))
