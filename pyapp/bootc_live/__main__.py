@@ -32,7 +32,6 @@ def main(argv: list[str] | None = None) -> int:
     If a program that it was told to run fails, the code is the one of that.
     """
     words = [*words_of(sys.argv[0]), *sys.argv[1:]] if argv is None else argv
-
     errors_to = _errors_to(words)
 
     def start() -> int:
