@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -27,7 +27,7 @@ from bootc_live.landing.disk.keys import check_can_sign, keep_signing, kept_sign
 from bootc_live.landing.disk.machine import Machine, loader_of, locked
 from bootc_live.landing.disk.make import Deployed, MakeEtc, Starting, Store, deploy, store
 from bootc_live.landing.disk.settings import Settings, changed_settings, new_settings
-from bootc_live.landing.disk.storage.objects import store_in_objects
+from bootc_live.landing.disk.storage.objects import store_in_objects, trusted_objects
 from bootc_live.landing.disk.storage.slots import Slot, free_slot, store_in_slot
 from bootc_live.landing.disk.storage.space import make_room
 from bootc_live.landing.disk.upgrade import EtcMerge, marking, remove_unfinished
@@ -39,6 +39,7 @@ from bootc_live.receipt.file import DEFAULT_PATH
 from bootc_live.rootfs.boot_files.files import BootFile
 from bootc_live.rootfs.disk_units import ImageTree as UnitsOfImage
 from bootc_live.rootfs.layouts.composefs.layers import StoredLayers
+from bootc_live.rootfs.tree.data import content_reader
 from bootc_live.rootfs.tree.read_ahead import ReadAhead, read_ahead
 from bootc_live.source.access import Access
 from bootc_live.source.pointer import archive_of
@@ -106,8 +107,9 @@ def _deploy(
     slot: Slot | None,
     initrd: BootFile | None = None,
     approve: Callable[[Candidate], None] = lambda _: None,
+    trusted: Collection[str] = (),
 ) -> Deployed:
-    with _fetched(run, [spec], slot, approve) as (fetched, headers, put):
+    with _fetched(run, [spec], slot, approve, trusted) as (fetched, headers, put):
         places = run.disk, run.directory, run.recorder
         starting = Starting(initrd, uki=run.settings.loader == "uki", signed=run.settings.needs_signed_kernel)
         deployed = deploy(fetched, headers, *places, put, make_etc=make_etc, starting=starting)
@@ -122,8 +124,9 @@ def _tries(run: DiskRun, deployed: Deployed) -> int | None:
     """
     deployment = deployed.deployment
     etc, cmdline = run.disk.etc(deployment.number), run.settings.cmdline(deployment)
-    tree = UnitsOfImage(deployed.tree.root, deployed.tree.image.path)
-    if is_judged(tree, etc, run.settings.loader, cmdline):
+    with content_reader(deployed.tree.image) as read:
+        judged = is_judged(UnitsOfImage(deployed.tree.root, read), etc, run.settings.loader, cmdline)
+    if judged:
         return TRIES
     run.recorder.warn(
         f"nothing calls deployments of {deployment.source!r} good, so the boot loader does not go back from them by "
@@ -134,12 +137,16 @@ def _tries(run: DiskRun, deployed: Deployed) -> int | None:
 
 @contextmanager
 def _fetched(
-    run: DiskRun, specs: Sequence[SourceSpec], slot: Slot | None, approve: Callable[[Candidate], None] = lambda _: None
+    run: DiskRun,
+    specs: Sequence[SourceSpec],
+    slot: Slot | None,
+    approve: Callable[[Candidate], None] = lambda _: None,
+    trusted: Collection[str] = (),
 ) -> Iterator[tuple[Fetched[None], ReadAhead, Store]]:
     """Fetch an image from the first source that has it.
 
-    Yield it, its headers, and what puts its root into a slot, or into objects. ``approve`` may refuse it before it is
-    fetched.
+    Yield it, its headers, and what puts its root into a slot, or into objects, of which some are ``trusted``.
+    ``approve`` may refuse it before it is fetched.
     """
     path = os.path.join(run.directory, "layers")
     put: Store
@@ -147,7 +154,7 @@ def _fetched(
         put = partial(store_in_slot, slot, run.directory)
     else:
         # The store has layers of other roots, too.
-        run.access.cache = layers = StoredLayers(run.disk.top)
+        run.access.cache = layers = StoredLayers(run.disk.top, trusted)
         put = partial(store_in_objects, layers, run.disk.top)
     with read_ahead(path) as headers:
         yield fetch(specs, run.access, IntoSink(path, headers, approve=approve), run.recorder), headers, put
@@ -164,7 +171,7 @@ def download_on(run: DiskRun, machine: Machine, spec: SourceSpec, digest: str) -
         )
     run.access.pin = digest if ":" in digest else None
     room = partial(make_room, machine, run.directory, run.recorder)
-    with _fetched(run, [spec], None, room) as (fetched, headers, put):
+    with _fetched(run, [spec], None, room, trusted_objects(machine)) as (fetched, headers, put):
         store(fetched.image, headers, run.disk, run.directory, run.recorder, put)
 
 
@@ -180,7 +187,7 @@ def upgrade_on(run: DiskRun, machine: Machine, spec: SourceSpec, digest: str) ->
     slot = free_slot(machine) if run.settings.slots else None
     make_etc = EtcMerge(machine, current, run.directory, run.recorder)
     approve = partial(make_room, machine, run.directory, run.recorder)
-    deployed = _deploy(run, spec, make_etc, slot, approve=approve)
+    deployed = _deploy(run, spec, make_etc, slot, approve=approve, trusted=trusted_objects(machine))
     tries = _tries(run, deployed)
     settled = changed_settings(run.disk, run.settings)
     try:

@@ -162,7 +162,8 @@ def test_layer_that_is_there_is_not_written_again(one: Machine, program: ForkedP
     run(program, one, "upgrade")
     after = {path: path.stat().st_ino for path in (one.store / "objects").glob("*/*")}
     assert before.items() < after.items()
-    assert len(after) == len(before) + 1
+    # The file, and the recipe of its layer.
+    assert len(after) == len(before) + 2
 
 
 def test_not_counted(one: Machine, program: ForkedProgram, tmp_path: Path) -> None:
@@ -202,3 +203,32 @@ def test_boot(one: Machine, program: ForkedProgram, tmp_path: Path) -> None:
     (row,) = json.loads(program.run("status", *one.options, "--json").good().stdout)["disk"]["deployments"]
     assert row["cmdline"] == cmdline
     assert " quiet root=bootc-live:deployment:" in cmdline
+
+
+@pytest.mark.parametrize("running", [True, False], ids=["running", "another system's"])
+def test_layers_that_are_there(running: bool, one: Machine, program: ForkedProgram, tmp_path: Path) -> None:
+    """An upgrade uses them for kernel, initramfs, /etc and boot loader without fetching them.
+
+    Those of the running root, which the kernel command line names, are used as it uses them itself: an object that was
+    changed is found by the kernel if it has fs-verity, and by verify. Those of another system are hashed.
+    """
+    configured = b"of the image, and too long for a recipe\n" * 200
+    below = layer(file("etc/long", configured), file("usr/changed", b"as it was, " * 1000))
+    one.offer(disk_image(1, below))
+    program.run(*one.install).good()
+    (changed,) = (path for path in (one.store / "objects").glob("*/*") if path.read_bytes().startswith(b"as it was, "))
+    content = changed.read_bytes()
+    changed.unlink()
+    changed.write_bytes(content[:-1] + b"!")
+    one.offer(disk_image(1, below, layer(file("usr/new", b"new, " * 2000))))
+    if running:
+        with booted(1, one, tmp_path):
+            program.run("upgrade").good()
+    else:
+        run(program, one, "upgrade")
+    assert (one.deployments / "2/etc/long").read_bytes() == configured
+    found = (one.store / "objects" / changed.parent.name / changed.name).read_bytes()
+    assert found == (content[:-1] + b"!" if running else content)
+    changed.unlink()
+    changed.write_bytes(content)
+    assert boots_next(one.disk, one.boot) == Next(1, 2)

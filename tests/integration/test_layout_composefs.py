@@ -13,6 +13,7 @@ from bootc_live.base.errors import BootcLiveError, OutOfMemoryError, RootfsError
 from bootc_live.formats.fsverity import verity_digest
 from bootc_live.rootfs.layouts.composefs.check import prune, referred_objects, wrong_objects
 from bootc_live.rootfs.layouts.composefs.layout import store_root
+from bootc_live.rootfs.layouts.composefs.metadata import filesystem_size
 from bootc_live.rootfs.layouts.composefs.mount import mounted_root
 from bootc_live.rootfs.layouts.composefs.store import store_writer
 from tests.integration.corpus import CASES
@@ -25,7 +26,7 @@ from tests.lib.fetching import fetched_archive
 from tests.lib.oci_writer import Image, Layer, write_archive
 from tests.lib.small_image import BASE, HERE, UPPER
 from tests.lib.space import tmpfs
-from tests.lib.storing import as_overlaid, objects, stored
+from tests.lib.storing import as_overlaid, objects, recipes, stored
 from tests.lib.tar_writer import directory, file, hardlink, layer
 from tests.lib.tree_list import differences, tree_list
 
@@ -58,11 +59,16 @@ ONE, OTHER = layer(file("own", data(2, 9000))), layer(file("own", data(3, 1000))
 def test_objects_are_shared(tmp_path: Path) -> None:
     store = tmp_path / "store"
     one = stored(store, (SHARED, ONE))
+    first = recipes(store)
     before = {name: path.stat().st_ino for name, path in objects(store).items()}
     other = stored(store, (SHARED, OTHER))
     same = verity_digest(data(1, 5000))
-    assert (set(one.objects), one.added, one.added_bytes) == ({same, verity_digest(data(2, 9000))}, 2, 14000)
-    assert (set(other.objects), other.added, other.added_bytes) == ({same, verity_digest(data(3, 1000))}, 1, 1000)
+    second = recipes(store)
+    assert (len(first), len(second)) == (2, 3)
+    assert one.objects - first == {same, verity_digest(data(2, 9000))}
+    assert other.objects - second == {same, verity_digest(data(3, 1000))}
+    assert (one.added, one.added_bytes) == (2, 14000)
+    assert (other.added, other.added_bytes) == (1, 1000)
     found = objects(store)
     assert found.keys() == one.objects | other.objects
     assert all(found[name].stat().st_ino == inode for name, inode in before.items()), "an object was written again"
@@ -75,15 +81,20 @@ def test_objects_are_shared(tmp_path: Path) -> None:
 
 
 def test_same_tree_same_bytes(tmp_path: Path) -> None:
-    """However its layers are cut, and whatever is in the store."""
-    roots = [
-        stored(tmp_path / "one", (SHARED, ONE)),
-        stored(tmp_path / "other", (layer(file("same", "hidden"), file("own", "hidden")), SHARED, ONE)),
-    ]
-    assert roots[0].digest == roots[1].digest
-    paths = [tmp_path / name / "images" / f"{roots[0].digest}.erofs" for name in ("one", "other")]
-    assert paths[0].read_bytes() == paths[1].read_bytes()
-    assert verity_digest(paths[0].read_bytes()) == roots[0].digest
+    """Whatever is in the store, and however its layers are cut, but for the recipes of these."""
+    cut = layer(file("same", "hidden"), file("own", "hidden"))
+    tars = {"one": (SHARED, ONE), "same": (SHARED, ONE), "cut": (cut, SHARED, ONE)}
+    stored(tmp_path / "same", (SHARED, OTHER))
+    roots = {name: stored(tmp_path / name, each) for name, each in tars.items()}
+    images = {name: tmp_path / name / "images" / f"{root.digest}.erofs" for name, root in roots.items()}
+    assert roots["one"].digest == roots["same"].digest
+    assert images["one"].read_bytes() == images["same"].read_bytes()
+    assert verity_digest(images["one"].read_bytes()) == roots["one"].digest
+    (recipe,) = roots["cut"].objects - roots["one"].objects
+    assert recipe in recipes(tmp_path / "cut")
+    with images["one"].open("rb") as opened:
+        end = filesystem_size(opened.fileno())
+    assert images["one"].read_bytes()[:end] == images["cut"].read_bytes()[:end]
 
 
 def test_erofs_utils_read_the_metadata(tmp_path: Path) -> None:
@@ -141,7 +152,7 @@ def test_changed_metadata_is_refused(tmp_path: Path) -> None:
             pass
         with pytest.raises(RootfsError, match="was changed, or is damaged"):
             prune(str(store), [root.digest])
-        assert len(objects(store)) == 2, "objects were removed by a list that is not to be trusted"
+        assert len(objects(store)) == 4, "objects were removed by a list that is not to be trusted"
     path.unlink()
     with pytest.raises(RootfsError, match="No such file"):
         referred_objects(str(store), root.digest)
@@ -228,7 +239,8 @@ def test_prune(tmp_path: Path) -> None:
     store = tmp_path / "store"
     one, other = stored(store, (SHARED, ONE)), stored(store, (SHARED, OTHER))
     image = store / "images" / f"{one.digest}.erofs"
-    freed = image.stat().st_size + 9000
+    (recipe,) = recipes(store) & (one.objects - other.objects)
+    freed = image.stat().st_size + 9000 + objects(store)[recipe].stat().st_size
     assert prune(str(store), [other.digest]) == freed
     assert objects(store).keys() == other.objects
     assert [path.name for path in (store / "images").iterdir()] == [f"{other.digest}.erofs"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -30,6 +31,11 @@ def stored(store: Path, tars: Sequence[bytes]) -> StoredRoot:
 def objects(store: Path) -> dict[str, Path]:
     """All objects of a store by their names."""
     return {path.parent.name + path.name: path for path in (store / "objects").glob("*/*")}
+
+
+def recipes(store: Path) -> set[str]:
+    """The objects that are recipes of layers."""
+    return {os.readlink(path) for path in (store / "layers").iterdir()}
 
 
 def as_overlaid(lines: Sequence[Line]) -> list[Line]:

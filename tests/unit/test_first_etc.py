@@ -218,6 +218,6 @@ def test_judged(row: Judged, tmp_path: Path) -> None:
             path.symlink_to(content.removeprefix("link:"))
         else:
             path.write_text(content)
-    (tmp_path / "data").write_bytes(data_file(row.image))
-    image = UnitsOfImage(merged(row.image), str(tmp_path / "data"))
+    data = data_file(row.image)
+    image = UnitsOfImage(merged(row.image), lambda node: data[node.offset : node.offset + node.size])
     assert is_judged(image, str(etc), row.loader, row.cmdline) == row.judged

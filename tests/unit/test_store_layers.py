@@ -1,8 +1,12 @@
-"""Layers that are made again of the objects in a store: the same bytes, or none that anybody uses."""
+"""Layers that are made again of the objects in a store: the same bytes, or none that anybody uses.
+
+Those whose recipes are trusted are not made at all, and the same root comes of them.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 import struct
 import zlib
@@ -11,15 +15,18 @@ from pathlib import Path
 
 import pytest
 
-from bootc_live.base.errors import SourceError
 from bootc_live.base.log import Recorder
 from bootc_live.config.source_spec import ArchiveFile
+from bootc_live.image.verified import VerifiedImage
 from bootc_live.rootfs.layouts.composefs import store as store_module
+from bootc_live.rootfs.layouts.composefs.check import referred_objects
 from bootc_live.rootfs.layouts.composefs.layers import StoredLayers, forget_layers
 from bootc_live.rootfs.layouts.composefs.layout import store_root
 from bootc_live.rootfs.layouts.composefs.metadata import object_path
 from bootc_live.rootfs.layouts.composefs.store import node_digest
-from bootc_live.rootfs.tree.node import Node
+from bootc_live.rootfs.tree.data import content_reader, fill
+from bootc_live.rootfs.tree.merge import merge
+from bootc_live.rootfs.tree.node import Node, walk
 from bootc_live.source.access import Access
 from tests.lib.fetching import fetched_archive, plain, quiet
 from tests.lib.oci_writer import Image, Layer, compress, sha256, write_archive
@@ -57,13 +64,13 @@ def made_again(layers: StoredLayers, diff_id: str) -> bytes | None:
 @pytest.mark.parametrize("tar", [BASE, UPPER, BASE + b"\0" * 100_000, b"\0" * 1024, layer()])
 def test_same_bytes(tar: bytes, tmp_path: Path) -> None:
     store = tmp_path / "store"
-    stored(store, (BASE, tar))
+    root = stored(store, (BASE, tar))
     layers = StoredLayers(str(store))
     assert layers.size(sha256(tar)) == len(tar)
     assert made_again(layers, sha256(tar)) == tar
-    recipe = store / "layers" / sha256(tar).replace(":", "-")
+    assert recipe(store, tar).parent.name + recipe(store, tar).name in root.objects
     # What objects have is not there again.
-    assert recipe.stat().st_size < 30_000
+    assert recipe(store, tar).stat().st_size < 30_000
 
 
 def test_unknown_layers(store: Path) -> None:
@@ -71,15 +78,29 @@ def test_unknown_layers(store: Path) -> None:
     assert (layers.size(sha256(b"x")), made_again(layers, sha256(b"x"))) == (None, None)
 
 
-def test_objects_are_not_hashed_again(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def upgraded(directory: Path, layers: StoredLayers, *new: bytes) -> VerifiedImage:
+    """An image that the layers of the store are below, of a source that has the new ones alone."""
+    made = Image([Layer(tar, "gzip") for tar in (BASE, UPPER, *new)], architecture=HERE)
+    gone = [f"blobs/sha256/{sha256(compress(tar, 'gzip')).partition(':')[2]}" for tar in (BASE, UPPER)]
+    archive = write_archive(directory / "new.oci", made, without=tuple(gone))
+    access = Access(quiet, cache=layers)
+    return plain([ArchiveFile(str(archive), "x")], access, directory / "data", Recorder(quiet=True)).image
+
+
+def trusting(store: Path) -> StoredLayers:
+    """The layers of a store whose root runs."""
+    (root,) = (path.stem for path in (store / "images").iterdir())
+    return StoredLayers(str(store), referred_objects(str(store), root))
+
+
+@pytest.mark.parametrize("layers_of", [trusting, lambda store: StoredLayers(str(store))], ids=["trusted", "verified"])
+def test_objects_are_not_hashed_again(
+    layers_of: Callable[[Path], StoredLayers], store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An upgrade whose new layer is the only one that the source still has."""
     new = layer(file("new", RANDOM.randbytes(20_000)))
-    made = Image([Layer(tar, "gzip") for tar in (BASE, UPPER, new)], architecture=HERE)
-    gone = [f"blobs/sha256/{sha256(compress(tar, 'gzip')).partition(':')[2]}" for tar in (BASE, UPPER)]
-    archive = write_archive(tmp_path / "new.oci", made, without=tuple(gone))
-    layers = StoredLayers(str(store))
-    access = Access(quiet, cache=layers)
-    image = plain([ArchiveFile(str(archive), "x")], access, tmp_path / "data", Recorder(quiet=True)).image
+    layers = layers_of(store)
+    image = upgraded(tmp_path, layers, new)
     hashed: list[int] = []
 
     def counting(fd: int, node: Node) -> str:
@@ -89,17 +110,68 @@ def test_objects_are_not_hashed_again(store: Path, tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(store_module, "node_digest", counting)
     root = store_root(image, str(store), reused=layers)
     assert (root.added, root.added_bytes) == (1, 20_000)
-    # The metadata image is the other one.
+    # The others are the recipe of the new layer, and the metadata image.
     assert 20_000 in hashed
-    assert len(hashed) == 2
+    assert len(hashed) == 3
     assert made_again(StoredLayers(str(store)), sha256(new)) == new
     # The same root comes of the whole image.
+    made = Image([Layer(tar, "gzip") for tar in (BASE, UPPER, new)], architecture=HERE)
     whole = fetched_archive(write_archive(tmp_path / "whole.oci", made), "x", tmp_path / "whole")
     assert store_root(whole, str(tmp_path / "other")).digest == root.digest
 
 
-def recipe(store: Path) -> Path:
-    return store / "layers" / sha256(BASE).replace(":", "-")
+def part(image: VerifiedImage, offset: int, size: int) -> bytes:
+    """Bytes of the data file, which is sparse and large."""
+    with Path(image.path).open("rb") as file:
+        return os.pread(file.fileno(), size, offset)
+
+
+def contents(image: VerifiedImage) -> dict[int, bytes]:
+    """The content of each file by its place, in all ways in which it is read."""
+    files = [node for node in walk(merge(image)) if node.kind == "file"]
+    with content_reader(image) as read:
+        found = {node.offset: read(node) for node in files}
+    fill(image, files)
+    assert found == {node.offset: part(image, node.offset, node.size) for node in files}
+    return found
+
+
+def test_trusted_layers_are_not_copied(store: Path, tmp_path: Path) -> None:
+    """Their objects stay where they are, until somebody wants them in the data file."""
+    image = upgraded(tmp_path, trusting(store))
+    left_out = {key: path for each in image.layers for key, path in each.left_out.items()}
+    assert sorted(size for _, size in left_out) == sorted([len(LARGE), 4096, 4096, 5000])
+    assert all(part(image, offset, size) == bytes(size) for offset, size in left_out)
+    (tmp_path / "verified").mkdir()
+    made = upgraded(tmp_path / "verified", StoredLayers(str(store)))
+    assert contents(image) == contents(made)
+    for tar, filled in zip((BASE, UPPER), image.layers, strict=True):
+        assert part(image, filled.offset, filled.size) == tar
+
+
+def recipe(store: Path, tar: bytes = BASE) -> Path:
+    return store / "objects" / object_path(os.readlink(link(store, tar)))
+
+
+def link(store: Path, tar: bytes = BASE) -> Path:
+    return store / "layers" / sha256(tar).replace(":", "-")
+
+
+def named(store: Path, content: bytes) -> None:
+    """Makes another recipe of the layer, with the digest of its content."""
+    with (store / "other").open("w+b") as made:
+        made.write(content)
+        made.flush()
+        digest = node_digest(made.fileno(), Node(kind="file", size=len(content)))
+    place = store / "objects" / object_path(digest)
+    place.parent.mkdir(exist_ok=True)
+    (store / "other").rename(place)
+    link(store).unlink()
+    link(store).symlink_to(digest)
+
+
+def head(size: int, diff_id: str = sha256(BASE)) -> bytes:
+    return struct.pack("<8sHQ", b"bl-layer", len(diff_id), size) + diff_id.encode()
 
 
 def broken_object(store: Path) -> None:
@@ -109,48 +181,88 @@ def broken_object(store: Path) -> None:
     path.write_bytes(content[:-1] + b"x")
 
 
-def short_object(store: Path) -> None:
+def missing_object(store: Path) -> None:
     next(path for path in objects(store).values() if path.stat().st_size == len(LARGE)).unlink()
+
+
+def short_object(store: Path) -> None:
+    path = next(path for path in objects(store).values() if path.stat().st_size == len(LARGE))
+    path.chmod(0o600)
+    os.truncate(path, 100)
 
 
 def longer_size(store: Path) -> None:
     content = zlib.decompress(recipe(store).read_bytes())
-    recipe(store).write_bytes(zlib.compress(struct.pack("<Q", 2**62) + content[8:]))
+    named(store, zlib.compress(head(2**62) + content[len(head(0)) :]))
 
 
 def path_out(store: Path) -> None:
     digest = hashlib.sha256(b"no such object").hexdigest()
-    content = struct.pack("<Q", 10) + struct.pack("<BQ", 1, 10) + bytes.fromhex(digest)
-    recipe(store).write_bytes(zlib.compress(content))
     assert not (store / "objects" / object_path(digest)).exists()
+    named(store, zlib.compress(head(10) + struct.pack("<BQ", 1, 10) + bytes.fromhex(digest)))
 
 
-@pytest.mark.parametrize(
-    "harm",
-    [
-        broken_object,
-        short_object,
-        longer_size,
-        path_out,
-        lambda store: recipe(store).write_bytes(recipe(store).read_bytes()[:-20]),
-        lambda store: recipe(store).write_bytes(b"no zlib"),
-        lambda store: recipe(store).write_bytes(zlib.compress(b"short")),
-        lambda store: recipe(store).write_bytes(b""),
-    ],
+def other_layer(store: Path) -> None:
+    """Its recipe is trusted, too."""
+    target = os.readlink(link(store, UPPER))
+    link(store).unlink()
+    link(store).symlink_to(target)
+
+
+def no_recipe(store: Path) -> None:
+    """An object that the root lists."""
+    other = next(name for name, path in objects(store).items() if path.stat().st_size == len(LARGE))
+    link(store).unlink()
+    link(store).symlink_to(other)
+
+
+def made_up(store: Path) -> None:
+    """A recipe of other bytes, in the place of the right one."""
+    content = zlib.decompress(recipe(store).read_bytes()).replace(b"etc/small", b"etc/smell")
+    path = recipe(store)
+    path.unlink()
+    path.write_bytes(zlib.compress(content, 1))
+
+
+HARM = (
+    missing_object,
+    short_object,
+    longer_size,
+    path_out,
+    other_layer,
+    no_recipe,
+    made_up,
+    lambda store: named(store, recipe(store).read_bytes()[:-20]),
+    lambda store: named(store, b"no zlib"),
+    lambda store: named(store, zlib.compress(b"short")),
+    lambda store: named(store, b""),
+    lambda store: link(store).unlink(),
+    lambda store: (link(store).unlink(), link(store).write_bytes(b"")),
+    lambda store: (link(store).unlink(), link(store).symlink_to("../../etc/passwd")),
+    lambda store: (recipe(store).rename(store / "moved"), recipe(store).symlink_to(store / "moved")),
+    lambda store: (recipe(store).unlink(), os.mkfifo(recipe(store))),
 )
-def test_what_is_wrong_is_fetched(harm: Callable[[Path], object], store: Path, tmp_path: Path) -> None:
+
+
+@pytest.mark.parametrize("trusted", [False, True], ids=["verified", "trusted"])
+@pytest.mark.parametrize("harm", [broken_object, *HARM])
+def test_what_is_wrong_is_fetched(harm: Callable[[Path], object], trusted: bool, store: Path, tmp_path: Path) -> None:
+    layers = trusting(store) if trusted else None
     harm(store)
-    layers = StoredLayers(str(store))
+    layers = layers or StoredLayers(str(store))
     archive = write_archive(tmp_path / "x.oci", Image([Layer(tar, "gzip") for tar in (BASE, UPPER)], architecture=HERE))
     access = Access(quiet, cache=layers)
     image = plain([ArchiveFile(str(archive), "x")], access, tmp_path / "data", Recorder(quiet=True)).image
     assert image.layers[0].diff_id == sha256(BASE)
+    if trusted and harm is broken_object:
+        # The running root reads the same object: its kernel checks it, or nobody does but verify and fsck.
+        assert image.layers[0].left_out
+        return
+    assert image.layers[0].left_out == {}
     assert sha256(BASE) not in layers.objects
-    try:
-        again = made_again(StoredLayers(str(store)), sha256(BASE))
-    except SourceError:
-        again = None
-    assert again is None
+    assert part(image, image.layers[0].offset, len(BASE)) == BASE
+    store_root(image, str(store), reused=layers)
+    assert made_again(StoredLayers(str(store)), sha256(BASE)) == BASE
 
 
 def test_what_no_deployment_has_is_forgotten(store: Path) -> None:

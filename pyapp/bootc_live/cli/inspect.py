@@ -25,6 +25,7 @@ from bootc_live.rootfs.boot_files.filter import BootFileFilter
 from bootc_live.rootfs.boot_files.initramfs import unfit
 from bootc_live.rootfs.boot_files.kernel_choice import choose_kernel
 from bootc_live.rootfs.disk_units import DiskUnit, ImageTree, enabled_disk_units, mask_arguments
+from bootc_live.rootfs.tree.data import content_reader
 from bootc_live.rootfs.tree.merge import merge
 from bootc_live.rootfs.tree.node import Node
 from bootc_live.source.access import Access
@@ -80,7 +81,9 @@ def _read_contents(
         image = fetched.image
         root = merge(image, kept)
         boot = _read_boot_files(root, spec, path, directory)
-        return image.resolved, fetched.verdict, _Contents(boot, enabled_disk_units(ImageTree(root, path)))
+        with content_reader(image) as read:
+            units = enabled_disk_units(ImageTree(root, read))
+        return image.resolved, fetched.verdict, _Contents(boot, units)
 
 
 def _read_boot_files(root: Node, spec: SourceSpec, path: str, directory: str) -> _BootFiles:

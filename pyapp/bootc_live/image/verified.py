@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import InitVar, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import InitVar, dataclass, field, replace
 from typing import Final, final
 
 from bootc_live.base.errors import ImageError, about
 from bootc_live.formats.oci.descriptor import UNPACKED, Descriptor, Platform
 from bootc_live.formats.oci.manifest import NO_PROCESS, ImageConfig, Manifest, parse_config
 from bootc_live.image.verify import check_content, digest_of
+from bootc_live.source.interface import PlacedLayer
 
 
 @final
@@ -56,12 +57,16 @@ class ResolvedImage:
 
 @dataclass(frozen=True)
 class VerifiedLayer:
-    """A layer's tar, ``size`` bytes at ``offset`` of the data file, that matches its diffID."""
+    """A layer's tar, ``size`` bytes at ``offset`` of the data file, that matches its diffID.
+
+    ``left_out`` are contents of files that are in other files: see ``PlacedLayer``.
+    """
 
     diff_id: str
     offset: int
     size: int
     seal: InitVar[_Seal]
+    left_out: Mapping[tuple[int, int], str] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
@@ -121,6 +126,11 @@ def joined_image(images: Sequence[ResolvedImage], source_text: str) -> ResolvedI
         config=replace(programs[-1], diff_ids=tuple(found for image in images for found in image.config.diff_ids)),
         seal=_SEAL,
     )
+
+
+def placed_layer(diff_id: str, offset: int, placed: PlacedLayer) -> VerifiedLayer:
+    """Return a layer that need not be verified, because what it was made of is."""
+    return VerifiedLayer(diff_id, offset, placed.size, _SEAL, placed.left_out)
 
 
 def verified_layer(diff_id: str, found: str, offset: int, size: int) -> VerifiedLayer:

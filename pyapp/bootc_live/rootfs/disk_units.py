@@ -7,7 +7,7 @@ system booted by ostree (ConditionPathExists=/run/ostree-booted) or from a disk.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Final, NamedTuple, Protocol
@@ -151,10 +151,10 @@ class DirectoryTree:
 
 @dataclass(frozen=True)
 class ImageTree:
-    """An image's merged tree, whose data is in the file ``path``."""
+    """An image's merged tree; ``read`` returns the content of a file."""
 
     root: Node
-    path: str
+    read: Callable[[Node], bytes]
 
     def listing(self, directory: str) -> Mapping[str, str]:
         """List a directory; see ``UnitTree``."""
@@ -176,11 +176,9 @@ class ImageTree:
             node = resolve(self.root, above, None).directory.get(name)
         except ValueError:
             node = None
-        if node is None or node.kind != "file" or node.extents is not None or not node.size:
+        if node is None or node.kind != "file" or node.size > _MOST_TEXT:
             return ""
-        with open(self.path, "rb") as file:
-            file.seek(node.offset)
-            return file.read(min(node.size, _MOST_TEXT)).decode(errors="replace")
+        return self.read(node).decode(errors="replace")
 
 
 def _parts(path: bytes) -> list[bytes]:

@@ -100,6 +100,9 @@ class DiskCache:
             return None
         return found.st_size if stat.S_ISREG(found.st_mode) else None
 
+    def place(self, diff_id: str, data: int, offset: int, most: int) -> None:
+        """Return None: every layer here has to be verified."""
+
     @contextmanager
     def open_layer(self, diff_id: str) -> Iterator[Iterator[bytes] | None]:
         """Open a layer, from now on the one that was used last; None if it is not there."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from bootc_live.formats.json_text import read_json
 from bootc_live.formats.oci.descriptor import FIELDS, Descriptor, parse_descriptor
@@ -143,6 +143,16 @@ class Mirrored(Protocol):
         """Stop using the servers that sent wrong bytes of a blob; return whether to try again."""
 
 
+class PlacedLayer(NamedTuple):
+    """A layer in the data file: its size, and the contents of files that are not there.
+
+    ``left_out`` has paths of files with them, by offset and size in the data file; bytes.
+    """
+
+    size: int
+    left_out: Mapping[tuple[int, int], str]
+
+
 class LayerCache(Protocol):
     """Unpacked layers that earlier runs fetched, by diffID, which the caller must verify; for several threads."""
 
@@ -152,6 +162,12 @@ class LayerCache(Protocol):
 
     def size(self, diff_id: str) -> int | None:
         """Return the size of a layer in bytes; None if it is not there."""
+
+    def place(self, diff_id: str, data: int, offset: int, most: int) -> PlacedLayer | None:
+        """Write a layer that need not be verified to its place of at most so many bytes in the data file ``data``.
+
+        Return None if it is not there, or has to be verified; the place may be written then. Raise OutOfMemoryError.
+        """
 
     def open_layer(self, diff_id: str) -> AbstractContextManager[Iterator[bytes] | None]:
         """Open a layer; None if it is not there. Reading may raise SourceError."""

@@ -15,7 +15,7 @@ from bootc_live.base.errors import ImageError
 from bootc_live.base.units import mib
 from bootc_live.image.sink import DataFile, LayerProgress, wait_for
 from bootc_live.image.store.direct import Inflation
-from bootc_live.image.verified import VerifiedLayer
+from bootc_live.image.verified import VerifiedLayer, placed_layer
 from bootc_live.source.interface import LayerCache
 from bootc_live.system.files import punch_hole, space_for, write_at
 from bootc_live.system.inflate.streams import compression, peeked
@@ -102,6 +102,18 @@ class LayerStore:
         found, size = write_layer(self._fd, slot, pieces, stopped, algorithm, progress)
         self._advance(slot, size)
         return found, size
+
+    def place(self, diff_id: str, slot: Slot) -> int | None:
+        """Put a layer of the cache that need not be verified into a slot, and return its size in bytes.
+
+        None if there is none. Raise OutOfMemoryError.
+        """
+        placed = None if self.cache is None else self.cache.place(diff_id, self._fd, slot.offset, slot.size)
+        if placed is None:
+            return None
+        self.layers[diff_id] = placed_layer(diff_id, slot.offset, placed)
+        self._advance(slot, placed.size)
+        return placed.size
 
     def inflate(
         self,

@@ -30,13 +30,17 @@ _NONE = "install one with: bootc-live install"
 
 @dataclass(frozen=True)
 class Machine:
-    """A mounted disk and its boot partition, which is mounted at ``boot``; ``booted`` is None for another system's."""
+    """A mounted disk and its boot partition, which is mounted at ``boot``; ``booted`` is None for another system's.
+
+    ``root`` is the digest of the root that runs, as the kernel was given it; empty for another system's.
+    """
 
     disk: Deployments
     boot: str
     settings: Settings
     loader: BootLoader
     booted: int | None
+    root: str = ""
 
     def entries(self) -> list[Entry]:
         """Return the boot entries, the one that is started next first; raise BootcLiveError."""
@@ -122,7 +126,8 @@ def this_machine(directory: str) -> Iterator[Machine]:
         repair_fat(device)
         stack.enter_context(mounted_device(device, places[1], "check it with fsck, or use another deployment's entry"))
         stack.enter_context(locked(disk))
-        yield Machine(disk, places[1], settings, loader_of(settings, directory, kept_signing(disk)), spec.number)
+        loader = loader_of(settings, directory, kept_signing(disk))
+        yield Machine(disk, places[1], settings, loader, spec.number, spec.digest)
 
 
 @contextmanager

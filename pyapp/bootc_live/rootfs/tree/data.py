@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 from bootc_live.image.verified import VerifiedImage
 from bootc_live.rootfs.tree.node import Node
-from bootc_live.system.files import punch_hole
+from bootc_live.system.files import copy_part, punch_hole, space_for
 
 # At most this much is in memory twice; smaller steps cost more calls.
 _BATCH = 2**20
@@ -28,10 +28,14 @@ _Span = tuple[int, int]
 
 @contextmanager
 def content_reader(image: VerifiedImage) -> Iterator[Callable[[Node], bytes]]:
-    """Yield a function that returns the content of a file of an image, from its data file; raise OSError."""
+    """Yield a function that returns the content of a file of an image; raise OSError."""
     fd = os.open(image.path, os.O_RDONLY | os.O_CLOEXEC)
 
     def read(node: Node) -> bytes:
+        path = left_out(image, node)
+        if path:
+            with open(path, "rb") as file:
+                return file.read()
         if node.extents is None:
             return os.pread(fd, node.size, node.offset)
         content = bytearray(node.size)
@@ -43,6 +47,28 @@ def content_reader(image: VerifiedImage) -> Iterator[Callable[[Node], bytes]]:
         yield read
     finally:
         os.close(fd)
+
+
+def left_out(image: VerifiedImage, node: Node) -> str:
+    """Return the path of the file that has the content of a file; empty if that is in the data file."""
+    for layer in image.layers if node.extents is None else ():
+        if layer.offset <= node.offset < layer.offset + layer.size:
+            return layer.left_out.get((node.offset, node.size), "")
+    return ""
+
+
+def fill(image: VerifiedImage, nodes: Iterable[Node]) -> None:
+    """Copy contents that were left out to the data file, where they belong; raise OSError and OutOfMemoryError."""
+    data = os.open(image.path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        for node in nodes:
+            path = left_out(image, node) if node.kind == "file" else ""
+            if path:
+                with open(path, "rb") as file, space_for(data):
+                    os.lseek(data, node.offset, os.SEEK_SET)
+                    copy_part(file.fileno(), 0, node.size, data)
+    finally:
+        os.close(data)
 
 
 class Data:

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
+from bootc_live.base.errors import RootfsError
 from bootc_live.image.verified import VerifiedImage
+from bootc_live.landing.disk.machine import Machine
 from bootc_live.landing.disk.make import Stored
 from bootc_live.rootfs.layouts.built import Finishing
+from bootc_live.rootfs.layouts.composefs.check import referred_objects
 from bootc_live.rootfs.layouts.composefs.layers import StoredLayers
 from bootc_live.rootfs.layouts.composefs.layout import store_root
 from bootc_live.rootfs.tree.merge import LayersRead, Warn
+
+
+def trusted_objects(machine: Machine) -> set[str]:
+    """Return the objects whose digests the running kernel was told, by that of the metadata that lists them.
+
+    None for another system's disk: nobody knows who wrote its boot entries.
+    """
+    if machine.root and not machine.settings.slots:
+        with suppress(RootfsError):
+            return referred_objects(machine.disk.top, machine.root)
+    return set()
 
 
 def store_in_objects(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bootc_live.base.errors import RootfsError
@@ -64,7 +65,9 @@ def _needs(machine: Machine, directory: str, found: Candidate, shared: int = 0) 
     layers = estimate(found.source, found.image, found.cache).layers
     new = [layer for layer in layers if layer.basis is not Basis.CACHE]
     expected, least = _unpacked(new)
-    beside = _unpacked(layers) if os.stat(directory).st_dev == os.stat(disk.top).st_dev else (0, 0)
+    # The contents of those that the running root has are not copied.
+    copied = new if machine.root else layers
+    beside = _unpacked(copied) if os.stat(directory).st_dev == os.stat(disk.top).st_dev else (0, 0)
     boot = _boot_files(machine, found.image)
     return (
         _Need("the disk", disk.top, expected + beside[0], max(0, least - shared) + beside[1]),
@@ -72,7 +75,7 @@ def _needs(machine: Machine, directory: str, found: Candidate, shared: int = 0) 
     )
 
 
-def _unpacked(layers: list[LayerEstimate] | tuple[LayerEstimate, ...]) -> tuple[int, int]:
+def _unpacked(layers: Sequence[LayerEstimate]) -> tuple[int, int]:
     """Return the size of layers, as far as known, and at least."""
     return sum(layer.unpacked for layer in layers), sum(layer.least for layer in layers)
 

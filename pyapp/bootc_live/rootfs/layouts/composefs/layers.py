@@ -1,28 +1,39 @@
-"""Make layers again of the objects that they became, so that an upgrade fetches only what is new.
+"""Keep recipes of layers, so that an upgrade fetches only what is new.
 
-A recipe lists, in the order of a layer's tar, the objects in it and all other bytes. What is made of it counts as any
-other copy of a layer: whoever uses it must verify its digest.
+A recipe lists, in the order of a layer's tar, the objects in it and all other bytes. It is an object itself, which the
+metadata image of each root with that layer lists. So the digest on the kernel command line covers the recipes of the
+running root: what they say of a layer is true, and the layer is put in its place without the contents of its objects,
+which stay where they are. Any other recipe is a claim: what is made of it counts as any other copy of a layer, and
+whoever uses it must verify its digest.
 """
 
 from __future__ import annotations
 
 import os
+import re
+import stat
 import struct
 import zlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
 from bootc_live.base.errors import SourceError
 from bootc_live.image.verified import VerifiedImage, VerifiedLayer
 from bootc_live.rootfs.layouts.composefs.metadata import object_path
-from bootc_live.rootfs.layouts.composefs.store import OBJECTS
+from bootc_live.rootfs.layouts.composefs.store import OBJECTS, StoreWriter, content_digest
 from bootc_live.rootfs.tree.node import Node
+from bootc_live.source.interface import PlacedLayer
+from bootc_live.system import fsverity
+from bootc_live.system.files import space_for, write_all, write_at
 
+# Links to recipes, by diffID.
 LAYERS = "layers"
-# The size of the layer, then records, all compressed by zlib: the length of other bytes and these, or an object.
-_SIZE, _RECORD = struct.Struct("<Q"), struct.Struct("<BQ")
+# Compressed by zlib: this head, the diffID, then records: the length of other bytes and these, or an object.
+_HEAD, _RECORD = struct.Struct("<8sHQ"), struct.Struct("<BQ")
+_MAGIC = b"bl-layer"
 _OTHER, _OBJECT = 0, 1
 _DIGEST = 32
+_NAME = re.compile(f"[0-9a-f]{{{2 * _DIGEST}}}")
 _STEP = 2**20
 _LEVEL = 1
 # Smaller files are cheaper as bytes than as objects that have to be opened.
@@ -30,25 +41,54 @@ _LEAST = 4096
 
 
 class StoredLayers:
-    """The layers that a store can make again: a ``LayerCache``.
+    """The layers that a store has: a ``LayerCache``.
 
-    ``objects`` are those in the layers that were used, by diffID, then offset and size in the layer.
+    ``objects`` are those in the layers that were used, by diffID, then offset and size in the layer. ``recipes`` are
+    the objects that these were made by.
     """
 
-    def __init__(self, store: str) -> None:
-        """Read the recipes of a store."""
+    def __init__(self, store: str, trusted: Collection[str] = ()) -> None:
+        """Use the recipes of a store; ``trusted`` are objects whose digests are known to be right."""
         self.path = os.path.join(store, LAYERS)
         self.objects: dict[str, dict[tuple[int, int], str]] = {}
-        self._store = store
+        self.recipes: dict[str, str] = {}
+        self._store, self._trusted = store, trusted
         self._wrong = set[str]()
+        self._protected = bool(trusted) and not fsverity.obstacle(store)
 
     def size(self, diff_id: str) -> int | None:
         """Return the size of a layer in bytes; None if there is no recipe."""
-        try:
-            with open(self._recipe(diff_id), "rb") as file:
-                return int(_SIZE.unpack(zlib.decompressobj().decompress(file.read(_STEP), _SIZE.size))[0])
-        except (OSError, zlib.error, struct.error):
-            return None
+        with suppress(OSError, ValueError), self._opened(self._recipe(diff_id)) as fd:
+            return _size(_content_of(fd), diff_id)
+        return None
+
+    def place(self, diff_id: str, data: int, offset: int, most: int) -> PlacedLayer | None:
+        """Write a layer of at most so many bytes to its place in the data file if its recipe is trusted, else None.
+
+        Its objects are left out. Raise OutOfMemoryError.
+        """
+        objects: dict[tuple[int, int], str] = {}
+        left_out: dict[tuple[int, int], str] = {}
+        with suppress(OSError, ValueError), self._opened(recipe := self._recipe(diff_id)) as fd:
+            if recipe not in self._trusted or content_digest(fd, os.fstat(fd).st_size) != recipe:
+                return None
+            content = _content_of(fd)
+            size = _size(content, diff_id)
+            if size > most:
+                return None
+            for start, length, digest in _records(content, size):
+                if digest is None:
+                    at = offset + start
+                    for piece in content.pieces(length):
+                        with space_for(data):
+                            write_at(data, at, piece)
+                        at += len(piece)
+                else:
+                    left_out[offset + start, length] = self._object(digest, length)
+                    objects[start, length] = digest
+            self.objects[diff_id], self.recipes[diff_id] = objects, recipe
+            return PlacedLayer(size, left_out)
+        return None
 
     @contextmanager
     def open_layer(self, diff_id: str) -> Iterator[Iterator[bytes] | None]:
@@ -56,36 +96,60 @@ class StoredLayers:
         if diff_id in self._wrong or self.size(diff_id) is None:
             yield None
             return
-        with open(self._recipe(diff_id), "rb") as file:
-            yield self._pieces(diff_id, _inflated(iter(lambda: file.read(_STEP), b"")))
+        recipe = self._recipe(diff_id)
+        with self._opened(recipe) as fd:
+            self.recipes[diff_id] = recipe
+            yield _joined(self._pieces(diff_id, fd, recipe))
 
     def discard(self, diff_id: str) -> None:
-        """Remove a recipe that is wrong."""
+        """Forget a recipe that is wrong."""
         self._wrong.add(diff_id)
         self.objects.pop(diff_id, None)
+        self.recipes.pop(diff_id, None)
         with suppress(OSError):
-            os.unlink(self._recipe(diff_id))
+            os.unlink(_link(self._store, diff_id))
 
     def keep(self, data: int, layers: Sequence[tuple[str, int, int]]) -> None:
         """Do nothing: a recipe needs the objects, which are there later."""
 
     def _recipe(self, diff_id: str) -> str:
-        return os.path.join(self.path, diff_id.replace(":", "-"))
+        """Return the digest of a recipe; raise OSError if there is none."""
+        digest = os.readlink(_link(self._store, diff_id))
+        if _NAME.fullmatch(digest) is None:
+            raise OSError(f"{digest!r} is no object")
+        return digest
 
-    def _pieces(self, diff_id: str, content: _Reader) -> Iterator[bytes]:
-        offset, found = 0, self.objects.setdefault(diff_id, {})
+    @contextmanager
+    def _opened(self, digest: str) -> Iterator[int]:
+        fd = os.open(_path(self._store, digest), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
-            (size,) = _SIZE.unpack(content.take(_SIZE.size))
-            while offset < size:
-                kind, length = _RECORD.unpack(content.take(_RECORD.size))
-                if kind == _OTHER:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise OSError("it is no regular file")
+            yield fd
+        finally:
+            os.close(fd)
+
+    def _object(self, digest: str, size: int) -> str:
+        """Return the path of an object; raise OSError if it is not there, or not protected as those of the root are."""
+        path = _path(self._store, digest)
+        with self._opened(digest) as fd:
+            if os.fstat(fd).st_size != size or (self._protected and fsverity.measure(fd) != digest):
+                raise OSError(f"{path} is another file")
+        return path
+
+    def _pieces(self, diff_id: str, fd: int, recipe: str) -> Iterator[bytes]:
+        found = self.objects.setdefault(diff_id, {})
+        try:
+            if content_digest(fd, os.fstat(fd).st_size) != recipe:
+                raise ValueError("its recipe has changed")
+            content = _content_of(fd)
+            for start, length, digest in _records(content, _size(content, diff_id)):
+                if digest is None:
                     yield from content.pieces(length)
                 else:
-                    digest = content.take(_DIGEST).hex()
-                    found[offset, length] = digest
-                    yield from _content(os.path.join(self._store, OBJECTS, object_path(digest)), length)
-                offset += length
-        except (OSError, zlib.error, struct.error, EOFError) as error:
+                    found[start, length] = digest
+                    yield from _content(_path(self._store, digest), length)
+        except (OSError, ValueError) as error:
             raise SourceError(f"it cannot be made of the objects on the disk: {error}", hint="fetch it") from error
 
 
@@ -97,32 +161,67 @@ class _Reader:
         self._chunks, self._held = chunks, memoryview(b"")
 
     def pieces(self, length: int) -> Iterator[bytes]:
-        """Yield so many bytes; raise EOFError."""
+        """Yield so many bytes; raise ValueError."""
         while length:
             if not self._held:
                 self._held = memoryview(next(self._chunks, b""))
                 if not self._held:
-                    raise EOFError("the recipe is too short")
+                    raise ValueError("the recipe is too short")
             piece, self._held = self._held[:length], self._held[length:]
             length -= len(piece)
             yield bytes(piece)
 
     def take(self, length: int) -> bytes:
-        """Return so many bytes; raise EOFError."""
+        """Return so many bytes; raise ValueError."""
         return b"".join(self.pieces(length))
 
 
-def _inflated(chunks: Iterator[bytes]) -> _Reader:
+def _content_of(recipe: int) -> _Reader:
+    """Return what a recipe says, whose descriptor is at its beginning or was only read by ``pread``."""
+    os.lseek(recipe, 0, os.SEEK_SET)
     inflater = zlib.decompressobj()
 
     def read() -> Iterator[bytes]:
-        for chunk in chunks:
-            rest = chunk
+        while rest := os.read(recipe, _STEP):
             while rest:
-                yield inflater.decompress(rest, _STEP)
+                try:
+                    yield inflater.decompress(rest, _STEP)
+                except zlib.error as error:
+                    raise ValueError(f"the recipe is damaged: {error}") from error
                 rest = inflater.unconsumed_tail
 
     return _Reader(piece for piece in read() if piece)
+
+
+def _size(content: _Reader, diff_id: str) -> int:
+    """Return the size of the layer that a recipe is for; raise ValueError if it is for another one."""
+    magic, length, size = _HEAD.unpack(content.take(_HEAD.size))
+    if magic != _MAGIC or content.take(length) != diff_id.encode():
+        raise ValueError("the recipe is not one of this layer")
+    return int(size)
+
+
+def _records(content: _Reader, size: int) -> Iterator[tuple[int, int, str | None]]:
+    """Yield place in the layer, length, and object of each part; bytes that are in no object follow in the content."""
+    start = 0
+    while start < size:
+        kind, length = _RECORD.unpack(content.take(_RECORD.size))
+        if length > size - start:
+            raise ValueError("the recipe is of a larger layer")
+        yield start, length, None if kind == _OTHER else content.take(_DIGEST).hex()
+        start += length
+
+
+def _joined(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield the same bytes in larger pieces: with each, whoever follows the writer is woken."""
+    held, size = list[bytes](), 0
+    for piece in pieces:
+        held.append(piece)
+        size += len(piece)
+        if size >= _STEP:
+            yield b"".join(held)
+            held, size = [], 0
+    yield b"".join(held)
 
 
 def _content(path: str, size: int) -> Iterator[bytes]:
@@ -136,12 +235,26 @@ def _content(path: str, size: int) -> Iterator[bytes]:
         os.close(fd)
 
 
-def record_layers(store: str, image: VerifiedImage, contents: Mapping[int, str | bytes], nodes: Sequence[Node]) -> None:
-    """Write the recipes of an image's layers that have none; raise OSError.
+def _path(store: str, digest: str) -> str:
+    return os.path.join(store, OBJECTS, object_path(digest))
 
-    ``contents`` are the objects of ``nodes``, by their identities, as ``store_root`` makes them.
+
+def _link(store: str, diff_id: str) -> str:
+    return os.path.join(store, LAYERS, diff_id.replace(":", "-"))
+
+
+def add_recipes(
+    writer: StoreWriter,
+    image: VerifiedImage,
+    contents: Mapping[int, str | bytes],
+    nodes: Sequence[Node],
+    used: Mapping[str, str],
+) -> dict[str, str]:
+    """Add the recipes of an image's layers to a store, and return their digests by diffID; raise OSError.
+
+    ``contents`` are the objects of ``nodes``, by their identities, as ``store_root`` makes them. Layers were made by
+    the recipes ``used``.
     """
-    os.makedirs(os.path.join(store, LAYERS), mode=0o700, exist_ok=True)
     found = sorted(
         (node.offset, node.size, content)
         for node in nodes
@@ -149,44 +262,61 @@ def record_layers(store: str, image: VerifiedImage, contents: Mapping[int, str |
     )
     data = os.open(image.path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        for layer in dict.fromkeys(image.layers):
-            path = os.path.join(store, LAYERS, layer.diff_id.replace(":", "-"))
-            if not os.path.exists(path):
-                _record(path, data, layer, found)
+        return {
+            layer.diff_id: used.get(layer.diff_id) or writer.add_written(_recipe_writer(data, layer, found))
+            for layer in dict.fromkeys(image.layers)
+        }
     finally:
         os.close(data)
 
 
+def name_layers(store: str, recipes: Mapping[str, str]) -> None:
+    """Make the links to the recipes of layers; raise OSError."""
+    os.makedirs(os.path.join(store, LAYERS), mode=0o700, exist_ok=True)
+    for diff_id, digest in recipes.items():
+        path = _link(store, diff_id)
+        with suppress(FileNotFoundError):
+            os.unlink(f"{path}.new")
+        os.symlink(digest, f"{path}.new")
+        os.rename(f"{path}.new", path)
+
+
 def forget_layers(store: str, kept: Collection[str]) -> None:
-    """Remove the recipes of all layers but those kept; raise OSError."""
+    """Remove the links of all layers but those kept; raise OSError."""
     directory = os.path.join(store, LAYERS)
     names = {diff_id.replace(":", "-") for diff_id in kept}
     for name in set(os.listdir(directory) if os.path.isdir(directory) else ()) - names:
         os.unlink(os.path.join(directory, name))
 
 
-def _record(path: str, data: int, layer: VerifiedLayer, found: Sequence[tuple[int, int, str]]) -> None:
-    deflater = zlib.compressobj(_LEVEL)
-    end = layer.offset + layer.size
-    # A power cut may leave it shorter: what is made of it has another digest then.
-    with open(f"{path}.new", "wb") as file:
+def _recipe_writer(data: int, layer: VerifiedLayer, found: Sequence[tuple[int, int, str]]) -> Callable[[int], None]:
+    """Return what writes the recipe of a layer in a data file to a file."""
+
+    def write(fd: int) -> None:
+        deflater = zlib.compressobj(_LEVEL)
+        end = layer.offset + layer.size
+
+        def put(content: bytes) -> None:
+            write_all(fd, deflater.compress(content))
 
         def other(start: int, stop: int) -> None:
             if start < stop:
-                file.write(deflater.compress(_RECORD.pack(_OTHER, stop - start)))
+                put(_RECORD.pack(_OTHER, stop - start))
             while start < stop:
                 piece = os.pread(data, min(_STEP, stop - start), start)
-                file.write(deflater.compress(piece))
+                put(piece)
                 start += len(piece)
 
-        file.write(deflater.compress(_SIZE.pack(layer.size)))
+        diff_id = layer.diff_id.encode()
+        put(_HEAD.pack(_MAGIC, len(diff_id), layer.size) + diff_id)
         done = layer.offset
         for offset, size, digest in found:
             # Of two names for the same data, the first counts.
             if done <= offset and offset + size <= end:
                 other(done, offset)
-                file.write(deflater.compress(_RECORD.pack(_OBJECT, size) + bytes.fromhex(digest)))
+                put(_RECORD.pack(_OBJECT, size) + bytes.fromhex(digest))
                 done = offset + size
         other(done, end)
-        file.write(deflater.flush())
-    os.rename(f"{path}.new", path)
+        write_all(fd, deflater.flush())
+
+    return write

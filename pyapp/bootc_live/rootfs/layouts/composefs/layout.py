@@ -8,19 +8,19 @@ from dataclasses import dataclass
 
 from bootc_live.image.verified import VerifiedImage
 from bootc_live.rootfs.layouts.built import Finishing, cannot_hold, unchanged
-from bootc_live.rootfs.layouts.composefs.layers import StoredLayers, record_layers
+from bootc_live.rootfs.layouts.composefs.layers import StoredLayers, add_recipes, name_layers
 from bootc_live.rootfs.layouts.composefs.metadata import INLINE_MOST, write_image
 from bootc_live.rootfs.layouts.composefs.store import StoreWriter, small_content, store_writer
-from bootc_live.rootfs.tree.data import begin_of
+from bootc_live.rootfs.tree.data import begin_of, left_out
 from bootc_live.rootfs.tree.merge import LayersRead, Warn, merge, unsaid
 from bootc_live.rootfs.tree.node import Node, path_of, walk
 
 
 @dataclass(frozen=True)
 class StoredRoot:
-    """A root in a store: the digest of its metadata image, and the objects that it refers to.
+    """A root in a store: the digest of its metadata image, and the objects that it lists.
 
-    ``added`` counts the objects that were not there before, ``added_bytes`` their bytes. ``obstacle`` tells why
+    ``added`` counts contents of files that were not there before, ``added_bytes`` their bytes. ``obstacle`` tells why
     fs-verity does not protect the files, empty if it does. ``labelled`` tells whether the root has SELinux labels.
     """
 
@@ -55,12 +55,13 @@ def store_root(
             contents = _stored(root, image, writer, _known(image, reused))
             file = os.memfd_create("bootc-live image", os.MFD_CLOEXEC)
             try:
-                objects = write_image(root, contents, file)
+                recipes = add_recipes(writer, image, contents, [*walk(root)], reused.recipes if reused else {})
+                objects = write_image(root, contents, file, recipes.values())
                 digest = writer.add_image(file)
             finally:
                 os.close(file)
             writer.commit()
-            record_layers(store, image, contents, [*walk(root)])
+            name_layers(store, recipes)
     except ValueError as error:
         raise cannot_hold(image, error) from error
     return StoredRoot(digest, frozenset(objects), writer.added, writer.added_bytes, writer.obstacle, labelled)
@@ -86,6 +87,9 @@ def _stored(
         for node in sorted((node for node in walk(root) if node.kind == "file"), key=begin_of):
             if node.size <= INLINE_MOST:
                 contents[id(node)] = small_content(data, node)
+            elif left_out(image, node):
+                # Its object was there, and is kept by the lock of the caller.
+                contents[id(node)] = known[node.offset, node.size]
             else:
                 found = known.get((node.offset, node.size)) if node.extents is None else None
                 contents[id(node)] = writer.add(data, node, found)

@@ -5,13 +5,14 @@ overlayfs finds the content of a file by two attributes: its place below the obj
 those of mkcomposefs 1.0.8, and an overlay of its image shows the same tree, but the bytes of the images differ, and so
 do their digests: mkcomposefs numbers inodes by breadth, shares attributes between them, adds filters of their names and
 256 whiteouts for kernels without data-only layers, and knows no hard links of a directory. An image here ends with a
-list of its objects. It is in the file so that the digest covers it: what may be removed depends on it.
+list of its objects, and those of the recipes of its layers. It is in the file so that the digest covers it: what may be
+removed depends on it, and which recipes are right.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final
 
@@ -51,11 +52,11 @@ _WHITEOUT: Final = {b"trusted.overlay.overlay.whiteout": b"", b"user.overlay.whi
 _HAS_WHITEOUTS: Final = {b"trusted.overlay.overlay.opaque": b"x", b"user.overlay.opaque": b"x"}
 
 
-def write_image(root: Node, contents: Contents, fd: int) -> set[str]:
-    """Write the image of a tree to an empty file, and return the objects that it refers to.
+def write_image(root: Node, contents: Contents, fd: int, more: Collection[str] = ()) -> set[str]:
+    """Write the image of a tree to an empty file, and return the objects that it lists: its own, and ``more``.
 
-    The same tree and contents give the same bytes. Raise OSError, and ValueError that begins with the path of what
-    Linux or EROFS cannot represent.
+    The same arguments give the same bytes. Raise OSError, and ValueError that begins with the path of what Linux or
+    EROFS cannot represent.
     """
     nodes = list(walk(root))
     with _described(nodes, contents) as objects:
@@ -64,8 +65,9 @@ def write_image(root: Node, contents: Contents, fd: int) -> set[str]:
     head = Superblock(BLOCK_BITS, made.root, made.inodes, size >> BLOCK_BITS, 0, INCOMPAT_CHUNKED if objects else 0)
     write_at(fd, SUPER_OFFSET, head.packed())
     os.ftruncate(fd, size)
-    write_at(fd, size, b"".join(bytes.fromhex(digest) for digest in sorted(objects)))
-    return objects
+    listed = objects.union(more)
+    write_at(fd, size, b"".join(bytes.fromhex(digest) for digest in sorted(listed)))
+    return listed
 
 
 def filesystem_size(fd: int) -> int:
@@ -74,7 +76,7 @@ def filesystem_size(fd: int) -> int:
 
 
 def listed_objects(fd: int) -> set[str]:
-    """Return the objects that an image refers to; its digest must have been checked. Raise ValueError and OSError."""
+    """Return the objects that an image lists; its digest must have been checked. Raise ValueError and OSError."""
     begin = filesystem_size(fd)
     found = os.pread(fd, os.fstat(fd).st_size - begin, begin).hex()
     return {found[at : at + DIGITS] for at in range(0, len(found), DIGITS)}

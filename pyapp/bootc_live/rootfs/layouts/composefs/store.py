@@ -10,7 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -73,8 +73,8 @@ def small_content(fd: int, node: Node) -> bytes:
 class StoreWriter:
     """Adds to a store. Use ``store_writer``.
 
-    ``obstacle`` tells why files cannot be protected by fs-verity; it is empty if they are. ``added`` counts objects
-    that were not there, ``added_bytes`` their bytes.
+    ``obstacle`` tells why files cannot be protected by fs-verity; it is empty if they are. ``added`` counts contents of
+    files that were not there, ``added_bytes`` their bytes.
     """
 
     def __init__(self, store: str, directory: str) -> None:
@@ -100,6 +100,27 @@ class StoreWriter:
             self._written[digest] = target
             self.added += 1
             self.added_bytes += node.size
+        self._known.add(digest)
+        return digest
+
+    def add_written(self, write: Callable[[int], None]) -> str:
+        """Add what a function writes to a new file, whose descriptor it gets, and return its digest; raise OSError."""
+        path = os.path.join(self._directory, "written")
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, _MODE)
+        try:
+            write(fd)
+            size = os.fstat(fd).st_size
+            digest = content_digest(fd, size)
+            # Whatever the umask is.
+            os.fchmod(fd, _MODE)
+        finally:
+            os.close(fd)
+        target = os.path.join(self._store, OBJECTS, object_path(digest))
+        if digest in self._known or self._present(target, digest, size, read=True):
+            os.unlink(path)
+        else:
+            os.rename(path, os.path.join(self._directory, digest))
+            self._written[digest] = target
         self._known.add(digest)
         return digest
 
