@@ -19,7 +19,7 @@ from bootc_live.landing.disk.boot_partition.type2 import SystemdBootUki
 from bootc_live.landing.disk.deployments import Deployment, Deployments
 from bootc_live.landing.disk.keys import kept_signing
 from bootc_live.landing.disk.root import mounted_device, mounted_disk
-from bootc_live.landing.disk.running.booted import booted_root
+from bootc_live.landing.disk.running.booted import running_deployment
 from bootc_live.landing.disk.settings import Settings, read_settings
 from bootc_live.source.device import find_device
 from bootc_live.system.devices.exclusive import is_claimed
@@ -102,8 +102,8 @@ def this_machine(directory: str) -> Iterator[Machine]:
     """
     with open("/proc/cmdline", encoding="utf-8", errors="surrogateescape") as file:
         config = parse_cmdline(file.read())
-    spec = booted_root(config.deployment)
-    if spec is None:
+    spec, number = config.deployment, running_deployment()
+    if spec is None or number is None:
         raise LandingError(
             "this system does not run from a disk that bootc-live installed",
             hint="name the disk of another system with --disk and --boot",
@@ -122,7 +122,7 @@ def this_machine(directory: str) -> Iterator[Machine]:
         repair_fat(device)
         stack.enter_context(mounted_device(device, places[1], "check it with fsck, or use another deployment's entry"))
         stack.enter_context(locked(disk))
-        yield Machine(disk, places[1], settings, loader_of(settings, directory, kept_signing(disk)), spec.number)
+        yield Machine(disk, places[1], settings, loader_of(settings, directory, kept_signing(disk)), number)
 
 
 @contextmanager
