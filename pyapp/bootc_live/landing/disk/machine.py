@@ -113,6 +113,7 @@ def this_machine(directory: str) -> Iterator[Machine]:
         os.mkdir(place, 0o700)
     with ExitStack() as stack:
         disk = stack.enter_context(mounted_disk(spec.device, places[0], config.disk_subvolume))
+        disk.require_directories()
         settings = read_settings(disk)
         device = find_device(settings.boot)
         if device is None:
@@ -134,6 +135,7 @@ def other_machine(mounted_at: str, boot: str | None, directory: str) -> Iterator
     disk = Deployments(os.path.abspath(mounted_at))
     if not os.path.isdir(disk.top):
         raise ConfigError(f"{mounted_at!r} has no installation", hint=_NONE)
+    disk.require_directories()
     if boot is None or not os.path.isdir(boot):
         raise ConfigError(
             f"--disk {mounted_at!r} needs its boot partition" if boot is None else f"--boot {boot!r} is no directory",
