@@ -20,15 +20,17 @@ from bootc_live.landing.disk.boot_partition.enrollment import Enrollment, write_
 from bootc_live.landing.disk.boot_partition.interface import TRIES, BootLoader, Esp
 from bootc_live.landing.disk.boot_partition.kernels import restore_kernel
 from bootc_live.landing.disk.check.fault import Fault
+from bootc_live.landing.disk.check.faults import wrong_entries
 from bootc_live.landing.disk.deployments import Deployment, Deployments, PassedOver
 from bootc_live.landing.disk.first_etc import is_judged
 from bootc_live.landing.disk.install import add_entry, install_loader, prepare, say_unverified, title_of
 from bootc_live.landing.disk.keys import check_can_sign, keep_signing, kept_signing
 from bootc_live.landing.disk.machine import Machine, loader_of, locked
-from bootc_live.landing.disk.make import Deployed, MakeEtc, Starting, Store, deploy, store
+from bootc_live.landing.disk.make import Deployed, MakeEtc, Starting, Store, Stored, deploy, store
+from bootc_live.landing.disk.root import find_slot
 from bootc_live.landing.disk.settings import Settings, changed_settings, new_settings
 from bootc_live.landing.disk.storage.objects import store_in_objects, trusted_objects
-from bootc_live.landing.disk.storage.slots import Slot, free_slot, store_in_slot
+from bootc_live.landing.disk.storage.slots import Slot, free_slot, leave_slot, store_in_slot, wrong_in_slot
 from bootc_live.landing.disk.storage.space import make_room
 from bootc_live.landing.disk.upgrade import EtcMerge, marking, remove_unfinished
 from bootc_live.landing.pivot.machine import NEXT_ROOT
@@ -44,6 +46,8 @@ from bootc_live.rootfs.tree.read_ahead import ReadAhead, read_ahead
 from bootc_live.source.access import Access
 from bootc_live.source.pointer import archive_of
 from bootc_live.system import fsverity
+
+_ANOTHER = "add another deployment with bootc-live upgrade"
 
 
 @dataclass(frozen=True)
@@ -109,7 +113,8 @@ def _deploy(
     approve: Callable[[Candidate], None] = lambda _: None,
     trusted: Collection[str] = (),
 ) -> Deployed:
-    with _fetched(run, [spec], slot, approve, trusted) as (fetched, headers, put):
+    into = None if slot is None else partial(store_in_slot, slot, run.directory)
+    with _fetched(run, [spec], into, approve, trusted) as (fetched, headers, put):
         places = run.disk, run.directory, run.recorder
         starting = Starting(initrd, uki=run.settings.loader == "uki", signed=run.settings.needs_signed_kernel)
         deployed = deploy(fetched, headers, *places, put, make_etc=make_etc, starting=starting)
@@ -139,20 +144,17 @@ def _tries(run: DiskRun, deployed: Deployed) -> int | None:
 def _fetched(
     run: DiskRun,
     specs: Sequence[SourceSpec],
-    slot: Slot | None,
+    put: Store | None,
     approve: Callable[[Candidate], None] = lambda _: None,
     trusted: Collection[str] = (),
 ) -> Iterator[tuple[Fetched[None], ReadAhead, Store]]:
     """Fetch an image from the first source that has it.
 
-    Yield it, its headers, and what puts its root into a slot, or into objects, of which some are ``trusted``.
-    ``approve`` may refuse it before it is fetched.
+    Yield it, its headers, and what puts its root on the disk: ``put``, or else into objects, of which some are
+    ``trusted``. ``approve`` may refuse it before it is fetched.
     """
     path = os.path.join(run.directory, "layers")
-    put: Store
-    if slot is not None:
-        put = partial(store_in_slot, slot, run.directory)
-    else:
+    if put is None:
         # The store has layers of other roots, too.
         run.access.cache = layers = StoredLayers(run.disk.top, trusted)
         put = partial(store_in_objects, layers, run.disk.top)
@@ -236,7 +238,7 @@ def repair_on(run: DiskRun, machine: Machine, faults: Sequence[Fault]) -> None:
         wrong = [fault for fault in left if deployment.number in fault.deployments]
         if wrong:
             with _warned(run.recorder, f"deployment {deployment.number}"):
-                _fetch_again(run, deployment)
+                _fetch_again(run, machine, deployment)
                 # Most objects are those of other deployments, too.
                 left = [fault for fault in left if fault not in wrong]
 
@@ -251,26 +253,54 @@ def _warned(recorder: Recorder, what: str) -> Iterator[None]:
         recorder.warn(f"{what} cannot be repaired: {error.strerror}")
 
 
-def _fetch_again(run: DiskRun, deployment: Deployment) -> None:
+def _fetch_again(run: DiskRun, machine: Machine, deployment: Deployment) -> None:
     """Fetch the image of a deployment, and write what is wrong of it; raise BootcLiveError and OSError."""
-    obstacle = fsverity.obstacle(run.disk.objects) if deployment.verity else ""
-    if obstacle:
-        raise RootfsError(f"its files could not be protected: {obstacle}", hint="repair it with another kernel")
     directory = os.path.join(run.directory, f"again-{deployment.number}")
     os.mkdir(directory, 0o700)
-    again = replace(run, directory=directory)
     run.access.pin = deployment.image if ":" in deployment.image else None
-    with _fetched(again, _sources_of(run, deployment), None) as (fetched, headers, put):
+    put: Store | None = None
+    if deployment.slot:
+        put = partial(leave_slot, deployment)
+        if deployment.number != machine.booted and any(wrong_in_slot(deployment)):
+            # What is written is what has to be there: nothing to clear before, and a power cut does no harm.
+            slot = Slot(deployment.slot, find_slot(deployment.slot), root=deployment.root)
+            put = partial(store_in_slot, slot, directory)
+    elif deployment.verity and (obstacle := fsverity.obstacle(run.disk.objects)):
+        raise RootfsError(f"its files could not be protected: {obstacle}", hint="repair it with another kernel")
+    with _fetched(replace(run, directory=directory), _sources_of(run, deployment), put) as (fetched, headers, put):
         # Only what is not as it should be is written.
         starting = Starting(uki=run.settings.loader == "uki")
-        *_, (kernel, initrd) = store(fetched.image, headers, run.disk, directory, run.recorder, put, starting)
+        stored, *_, started = store(fetched.image, headers, run.disk, directory, run.recorder, put, starting)
         with run.recorder.phase("boot", "checking the boot partition"):
-            for path in run.loader.damaged(run.boot):
-                restore_kernel(run.boot, path, kernel, initrd)
-            for name in run.loader.broken(run.boot):
-                if name.deployment == deployment.number:
-                    entry = Entry(name, title_of(deployment), run.settings.cmdline(deployment))
-                    run.loader.restore(run.boot, entry, kernel, initrd)
+            _write_boot_files(run, machine, deployment, stored, started, fetched.image.path)
+
+
+def _write_boot_files(
+    run: DiskRun,
+    machine: Machine,
+    deployment: Deployment,
+    stored: Stored,
+    started: tuple[BootFile, BootFile | None],
+    layers: str,
+) -> None:
+    """Write what is wrong of kernels and boot entries; ``layers`` has the files of the image."""
+    left = [path for path in machine.loader.damaged(run.boot) if not restore_kernel(run.boot, path, *started)]
+    entries = [entry for entry in machine.entries() if entry.name.deployment == deployment.number]
+    changed = [entry for entry in entries if os.path.dirname(entry.kernel) in left]
+    # Of a unified kernel image that was brought, the addon is made again with the entry.
+    names = [name for name in wrong_entries(machine, left) if name.deployment == deployment.number]
+    names += [entry.name for entry in changed if not entry.initrd]
+    if not names and not changed:
+        return
+    if stored.digest != deployment.root:
+        raise RootfsError("its image makes another root than its own", hint=_ANOTHER)
+    given = not deployment.boot_layers and all(file.path == layers for file in started if file is not None)
+    if given or any(entry.initrd for entry in changed):
+        raise RootfsError("its kernel and initramfs are not those of its image", hint=_ANOTHER)
+    check_can_sign(run.disk, run.settings)
+    for name in names:
+        entry = Entry(name, title_of(deployment), run.settings.cmdline(deployment))
+        machine.loader.restore(run.boot, entry, *started)
 
 
 def _sources_of(run: DiskRun, deployment: Deployment) -> list[SourceSpec]:

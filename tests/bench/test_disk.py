@@ -16,6 +16,7 @@ import pytest
 
 from tests.lib.bench import Figures, best_of
 from tests.lib.bench_root import run
+from tests.lib.disk_machine import taken_for_booted
 from tests.lib.program import Program
 from tests.lib.registry import Registry
 
@@ -60,13 +61,8 @@ def running(made: Disk, where: Path) -> Iterator[None]:
     """Lets the kernel command line be that of the newest deployment, as if it had been booted."""
     newest = max((made.boot / "loader/entries").iterdir(), key=lambda path: path.stat().st_mtime_ns)
     lines = dict(line.split(" ", 1) for line in newest.read_text().splitlines())
-    told = where / "cmdline"
-    told.write_text(f"{lines['options']}\n")
-    run("mount", "--bind", told, "/proc/cmdline")
-    try:
+    with taken_for_booted(int(newest.stem.split("-")[3].partition("+")[0]), lines["options"], where):
         yield
-    finally:
-        run("umount", "/proc/cmdline")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Partitions where the kernel has VFAT and the device mapper. tests/vm/test_partitions.py runs this.
+"""Partitions where the kernel has VFAT and the device mapper. tests/vm/test_own_kernel.py runs this.
 
 All devices of the kernel that it runs on must be ours.
 """

@@ -1,4 +1,4 @@
-"""Roots in slots as the kernel mounts them, with dm-verity. tests/vm/test_slots.py runs this.
+"""Roots in slots as the kernel mounts them, with dm-verity. tests/vm/test_own_kernel.py runs this.
 
 All devices of the kernel that it runs on must be ours.
 """
@@ -16,6 +16,7 @@ import pytest
 
 from bootc_live.system.devices.verity import require_verity
 from tests.lib.booted import Booted, booted
+from tests.lib.disk_machine import taken_for_booted
 from tests.lib.disks import run
 from tests.lib.program import Program
 from tests.lib.slot_machine import SlotMachine, changed, install, slot_archive, slot_machine
@@ -53,21 +54,18 @@ def cmdline(machine: SlotMachine, deployment: int) -> str:
 def running(program: Program, machine: SlotMachine, deployment: int, where: Path) -> Iterator[Booted]:
     """Boot a deployment; programs in the block see its kernel command line."""
     where.mkdir()
-    line = where / "cmdline"
-    line.write_text(f"{cmdline(machine, deployment)}\n")
-    with booted(program, cmdline(machine, deployment), where / "boot") as made:
-        run("mount", "--bind", line, "/proc/cmdline")
-        try:
-            yield made
-        finally:
-            run("umount", "/proc/cmdline")
+    line = cmdline(machine, deployment)
+    with booted(program, line, where / "boot") as made, taken_for_booted(deployment, line, where):
+        yield made
 
 
 def test_life(machine: SlotMachine, program: Program, archives: list[Path], tmp_path: Path) -> None:
     """The running machine is upgraded twice; what runs is never written to."""
 
-    def verb(*argv: str | Path) -> dict[str, Any]:
-        told: dict[str, Any] = json.loads(program.run(*argv, "--json").good().stdout)
+    def verb(*argv: str | Path, status: int = 0) -> dict[str, Any]:
+        ended = program.run(*argv, "--json")
+        assert ended.status == status, ended.stderr
+        told: dict[str, Any] = json.loads(ended.stdout)
         return told
 
     with running(program, machine, 1, tmp_path / "1") as made:
@@ -82,6 +80,17 @@ def test_life(machine: SlotMachine, program: Program, archives: list[Path], tmp_
         program.run("upgrade", "--finalize").good()
         assert changed(verb("verify", "--all")) == {"1": [], "2": []}
         assert changed(verb("verify")) == {"1": []}
+        # Only what does not run is written again.
+        content = machine.content("A"), machine.content("B")
+        place = content[0].index(b"1\n" * 2048) + 100
+        for letter in "AB":
+            machine.flip(letter, place)
+        faults = {fault["where"][-36:]: fault for fault in verb("fsck", "--repair", status=4)["faults"]}
+        slots = [machine.deployments.read(number).slot for number in (1, 2)]
+        assert [faults[slot]["repaired"] for slot in slots] == [False, True]
+        assert faults[slots[0]]["hint"].startswith("boot another deployment")
+        assert (machine.content("A") != content[0], machine.content("B") == content[1]) == (True, True)
+        machine.flip("A", place)
         # A record that is wrong does not let it overwrite what runs.
         machine.change_record(1, slot=machine.deployments.read(2).slot)
         program.run("switch", archives[3]).error("the free slot", machine.slot("A").name, "is in use")

@@ -76,6 +76,18 @@ def _some(rows: Sequence[tuple[str, ...]], *short: str) -> list[ParameterSet]:
     ]
 
 
+def _linked(name: str, *gone: str) -> Callable[[Machine], object]:
+    """Let a directory of the store be a link to somewhere else; without settings, it is installed anew."""
+
+    def link(one: Machine) -> None:
+        for path in gone:
+            (one.store / path).unlink()
+        (one.store / name).rename(one.store / "elsewhere")
+        (one.store / name).symlink_to("elsewhere")
+
+    return link
+
+
 RECORD: Final = ("deployments", "1", "deployment.json")
 HERE_IT_IS: Final = "--disk {disk} --boot {boot}"
 NETWORK: Final = "bootc.install=smallest bootc.install.karg=root=/dev/sda"
@@ -142,12 +154,22 @@ ROWS: Final = (
     Row("a record of another kind", f"verify {HERE_IT_IS}", "deployment 1 is damaged", _write(*RECORD, content="[1]")),
     Row("no record", f"pin 1 {HERE_IT_IS}", "no deployment 1", lambda one: one.store.joinpath(*RECORD).unlink()),
     *(
+        Row(f"{name} elsewhere: {verb}", f"{verb} {HERE_IT_IS}", f"{name}' is a symbolic link", _linked(name))
+        for name, verb in (("objects", "prune --keep 0"), ("images", "upgrade"), ("deployments", "fsck --repair"))
+    ),
+    Row(
+        "objects elsewhere: install",
+        "install to-filesystem {disk} --boot {boot} --source {source}",
+        "objects' is a symbolic link",
+        _linked("objects", "machine.json"),
+    ),
+    *(
         Row(
             f"the argument {text}",
             f"install to-filesystem {{disk}} --boot {{boot}} --source {{source}} --karg={text}",
             "--karg ",
         )
-        for text in ('"unclosed', "--", "", "root=/dev/sda", "bootc.disk.state=etc")
+        for text in ('"unclosed', "it's", "--", "", "root=/dev/sda", "bootc.disk.state=etc")
     ),
     Row(
         "an argument by the network",

@@ -88,9 +88,14 @@ LARGE: Final = 8 * 2**20
 ROOM_TOLD: Final = "deployments removed to make room: "
 
 
-def large(number: int, size: int = LARGE) -> Image:
+def large(number: int, *more: bytes, size: int = LARGE) -> Image:
     """An image with a large file of its own."""
-    return disk_image(number, shared=random.Random(number).randbytes(size))
+    return disk_image(number, *more, shared=random.Random(number).randbytes(size))
+
+
+def files_of(one: Machine) -> set[Path]:
+    """All files of both file systems."""
+    return {path for top in (one.disk, one.boot) for path in top.rglob("*")}
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +172,7 @@ def test_makes_room(row: Tight, three: Machine, program: ForkedProgram) -> None:
 def test_refused_before_anything_is_fetched(three: Machine, program: ForkedProgram, tmp_path: Path) -> None:
     """What cannot fit on any account costs no transfer, nor what is there."""
     (tmp_path / "served").mkdir()
-    write_archive(tmp_path / "served/os.oci", large(5, 4 * LARGE))
+    write_archive(tmp_path / "served/os.oci", large(5, size=4 * LARGE))
     with archive_server(Files(tmp_path / "served")) as server, filled(three.disk, 2**20):
         said = program.run("switch", server.url("/os.oci"), *three.options).error("the disk has", "MiB free, but")
         assert "needs" in said
@@ -190,3 +195,24 @@ def test_one_that_is_good_stays(three: Machine, program: ForkedProgram) -> None:
         run(program, three, "upgrade")
     run(program, three, "prune", "--keep", "0")
     assert numbers(three) == [3, 4, 5]
+
+
+def test_fits_by_sharing_alone(three: Machine, program: ForkedProgram) -> None:
+    """How much is shared is known when all is there: too late for less than an error, but nothing is half-made."""
+    same, more = random.Random(3).randbytes(LARGE), random.Random(9).randbytes(2 * 2**20)
+    three.offer(large(3, layer(file("usr/same", same), file("usr/more", more))))
+    run(program, three, "pin", "1")
+    before, there = boots_next(three.disk, three.boot), files_of(three)
+    for left in (2**18, 2**20, 2**21):
+        with filled(three.disk, left):
+            ended = program.run("upgrade", *three.options)
+        ended.error("no space left")
+        assert "needs up to" in ended.stderr
+        assert (boots_next(three.disk, three.boot), numbers(three)) == (before, [1, 2, 3])
+        assert files_of(three) == there
+        assert leftovers(three.disk, three.boot) == []
+    run(program, three, "fsck")
+    with filled(three.disk, 4 * 2**20):
+        run(program, three, "upgrade")
+    assert (boots_next(three.disk, three.boot), numbers(three)) == (Next(3, 4), [1, 2, 3, 4])
+    run(program, three, "verify", "--all")

@@ -188,11 +188,35 @@ def test_verify(where: str, machine: SlotMachine, program: Program) -> None:
         return
     found = program.run("fsck", *machine.options)
     assert (found.status, found.stdout.count("\n")) == (4, 1)
-    assert f"block {offset // BLOCK}: its content has changed (deployment 1); boot another" in found.stdout
+    assert f"block {offset // BLOCK}: its content has changed (deployment 1); bootc-live fsck --repair" in found.stdout
     program.run("verify", *machine.options).error(f"1 blocks were changed: block {offset // BLOCK}: its content")
     told = program.run("verify", *machine.options, "--json")
     wrong = {"block": offset // BLOCK, "problem": "its content has changed"}
     assert (told.status, json.loads(told.stdout)["1"]["changed"]) == (1, [wrong])
+    faults = verb(program, machine, "fsck", "--repair")["faults"]
+    assert [(fault["deployments"], fault["repaired"]) for fault in faults] == [([1], True)]
+    assert (machine.content("A"), machine.boots()) == (content, 1)
+
+
+def test_no_repair(machine: SlotMachine, program: Program, archives: list[Path]) -> None:
+    """What would make another root is not written, and a kernel alone needs nothing of slots and objects."""
+    machine.flip("A", 1024)
+    content, source = machine.content("A"), archives[1]
+    before = machine.record(1).read_text()
+    machine.change_record(1, image=f"sha256:{'0' * 64}")
+    assert program.run("fsck", "--repair", *machine.options).status == 4
+    machine.record(1).write_text(before)
+    root = machine.deployments.read(1).root
+    machine.change_record(1, root=f"{int(root[0] == '0')}{root[1:]}")
+    said = program.run("fsck", "--repair", *machine.options)
+    assert (said.status, f"{str(source)!r} makes another root than the one" in said.stderr) == (4, True), said.stderr
+    machine.record(1).write_text(before)
+    assert machine.content("A") == content
+    machine.flip("A", 1024)
+    Path(f"{machine.boot}{machine.entries[0].kernel}").write_bytes(b"other")
+    assert verb(program, machine, "fsck", "--repair")["faults"][0]["repaired"]
+    assert machine.boots() == 1
+    assert list((machine.disk / "bootc-live/objects").iterdir()) == []
 
 
 # Where the program ends: before or after a function, or within the first half of what it copies.

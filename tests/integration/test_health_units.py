@@ -18,7 +18,8 @@ REPO: Final = Path(__file__).resolve().parents[2]
 UNITS: Final = REPO / "systemd"
 SECONDS: Final = 240
 DISK: Final = f"root=bootc-live:deployment:UUID=1-2:3@{'0' * 64} quiet\n"
-RAM: Final = "root=bootc-live:/root.oci quiet\n"
+# After a pivot, the kernel command line is still that of the boot from a disk.
+RAM: Final = ""
 PROGRAMS: Final = {
     # In place of the program: what is asked of it, and whether /etc and /var are still there.
     "bootc-live": 'test -e /etc/passwd && test -d /var/lib && echo "bootc-live $*" >>/srv/log\n'
@@ -32,7 +33,11 @@ SERVICES: Final = {
     "worker": "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=true\n"
     "ExecStop=sh -c 'echo worker stops >>/srv/log'\n[Install]\nWantedBy=multi-user.target\n",
     "cmdline": "[Unit]\nDefaultDependencies=no\nBefore=sysinit.target\n[Service]\nType=oneshot\n"
-    "ExecStart=mount --bind /srv/cmdline /proc/cmdline\n[Install]\nWantedBy=sysinit.target\n",
+    "ExecStart=mount --bind /srv/cmdline /proc/cmdline\n"
+    # As the initramfs would have mounted it; below the one that there is.
+    "ExecStart=sh -ec 'test -d /srv/bootc-live || exit 0; mkdir /run/etc; mount --bind /etc /run/etc; "
+    "mount --bind /srv/bootc-live/deployments/3/etc /etc; mount --bind /run/etc /etc'\n"
+    "[Install]\nWantedBy=sysinit.target\n",
     # multi-user.target does not wait for it, for that is before the judge.
     # Enabled by one test alone.
     "disk": "[Unit]\nDefaultDependencies=no\nAfter=cmdline.service\n[Service]\nType=oneshot\n"
@@ -92,7 +97,9 @@ def started(container: Container, where: Path, upper: Path, cmdline: str, web: s
     shared, place = where / "shared", where / "root"
     for made in (shared, place):
         made.mkdir()
-    (shared / "cmdline").write_text(cmdline)
+    (shared / "cmdline").write_text(cmdline or DISK)
+    if cmdline:
+        (shared / "bootc-live/deployments/3/etc").mkdir(parents=True)
     (shared / "web").write_text(f"{web}\n")
     container.script = f"mount --bind {REPO}/vm/out/roots/live {place}; mount -o remount,bind,ro {place}"
     hooks = [f"overlay --volatile --path {place} -- {upper}", f"mount --bind {shared} {place}/srv"]

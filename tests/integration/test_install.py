@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,8 @@ import pytest
 
 from bootc_live.landing.disk.boot_partition.firmware import add_firmware_entry
 from tests.lib.booted import booted
-from tests.lib.disk_machine import Machine, Next, boots_next, disk_image, machine
+from tests.lib.disk_fixtures import empty as one
+from tests.lib.disk_machine import Machine, Next, boots_next, disk_image, taken_for_booted
 from tests.lib.disks import loop, mountable, mounted, probed, run
 from tests.lib.forked_program import ForkedProgram
 from tests.lib.needs import needs
@@ -23,21 +23,10 @@ from tests.lib.oci_writer import write_archive
 from tests.lib.partitions import kernel_partitions
 from tests.lib.tar_writer import directory, file, layer
 
+__all__ = ["one"]
+
 ENTRY: Final = re.compile(r"^Boot([0-9A-F]{4})[* ] (.*)\tHD\([0-9]+,GPT,([0-9a-f-]{36}),", re.MULTILINE)
 FSTAB_GENERATOR: Final = "/usr/lib/systemd/system-generators/systemd-fstab-generator"
-
-
-@pytest.fixture
-def one(tmp_path: Path) -> Iterator[Machine]:
-    """Empty file systems."""
-    with machine(tmp_path) as made:
-        yield made
-
-
-def settings(one: Machine) -> dict[str, object]:
-    found = json.loads((one.store / "machine.json").read_text())
-    assert isinstance(found, dict)
-    return found
 
 
 def test_systemd_mounts_the_boot_partition(one: Machine, program: ForkedProgram, tmp_path: Path) -> None:
@@ -166,20 +155,16 @@ def test_subvolumes_of_btrfs(one: Machine, program: ForkedProgram, tmp_path: Pat
                 assert boots_next(where, one.boot) == Next(1, 1)
                 assert (top / name / "bootc-live/machine.json").exists()
                 program.run("upgrade", "--check", *machine_of_it.options).good()
-                assert settings(machine_of_it)["subvolume"] == f"/{name}"
+                assert machine_of_it.settings["subvolume"] == f"/{name}"
                 (text,) = [path.read_text() for path in (one.boot / "loader/entries").iterdir()]
                 assert f" bootc.disk.subvolume=/{name}" in text
                 line = next(line for line in text.splitlines() if line.startswith("options "))
             # An initramfs and the running system mount it by what their kernel was told.
-            told = tmp_path / "cmdline"
-            told.write_text(line.removeprefix("options "))
-            with booted(program, told.read_text(), tmp_path / f"boot-{name}") as booted_one:
+            line = line.removeprefix("options ")
+            with booted(program, line, tmp_path / f"boot-{name}") as booted_one:
                 assert (booted_one.root / "etc/number").read_text() == "1\n"
-                run("mount", "--bind", told, "/proc/cmdline")
-                try:
+                with taken_for_booted(1, line, tmp_path):
                     program.run("pin", "1").good()
-                finally:
-                    run("umount", "/proc/cmdline")
             assert (top / name / "bootc-live/deployments/1/pinned").exists()
         for options, told_of_it in (
             (["-o", "subvol=a b", device], "cannot be named on a kernel command line"),

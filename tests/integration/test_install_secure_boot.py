@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import stat
 import subprocess
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -14,12 +15,15 @@ from typing import Final
 import pytest
 
 from tests.lib.boot_images import INITRAMFS, VERSION, kernel_layer
-from tests.lib.disk_machine import Machine, disk_image, machine
+from tests.lib.disk_fixtures import empty as one
+from tests.lib.disk_machine import Machine, disk_image
 from tests.lib.disks import run
 from tests.lib.forked_program import ForkedProgram
 from tests.lib.needs import needs
-from tests.lib.oci_writer import Image
+from tests.lib.oci_writer import Image, write_archive
 from tests.lib.tar_writer import directory, file, layer
+
+__all__ = ["one"]
 
 EFI: Final = Path("/usr/lib/systemd/boot/efi")
 # A program that Debian has signed, taken for a kernel.
@@ -28,13 +32,6 @@ UNSIGNED: Final = EFI / "systemd-bootx64.efi"
 SHIM: Final = ("/usr/lib/shim/shimx64.efi.signed", "/usr/lib/shim/mmx64.efi.signed")
 LONG: Final = pytest.mark.long
 GRUB: Final = "/usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed"
-
-
-@pytest.fixture
-def one(tmp_path: Path) -> Iterator[Machine]:
-    """Empty file systems."""
-    with machine(tmp_path) as made:
-        yield made
 
 
 def members(*paths: str | Path) -> list[bytes]:
@@ -108,12 +105,6 @@ def cmdline_of(program: Path) -> str:
 def has_key(*tops: Path) -> bool:
     """Whether a private key is anywhere."""
     return any(b"PRIVATE KEY" in path.read_bytes() for top in tops for path in top.rglob("*") if path.is_file())
-
-
-def settings(one: Machine) -> dict[str, object]:
-    found = json.loads((one.store / "machine.json").read_text())
-    assert isinstance(found, dict)
-    return found
 
 
 @needs("sbverify")
@@ -198,7 +189,7 @@ def test_signed_uki_of_the_image(one: Machine, keys: tuple[Keys, Keys], program:
     assert own.signed(one.boot / "EFI/BOOT/BOOTX64.EFI")
     record = json.loads((one.deployments / "1/deployment.json").read_text())
     said = cmdline_of(addon)
-    assert f"root=bootc-live:deployment:{settings(one)['root']}:1@{record['root']}" in said
+    assert f"root=bootc-live:deployment:{one.settings['root']}:1@{record['root']}" in said
     assert " mine=1 " in said
     status = json.loads(program.run("status", "--json", *one.options).good().stdout)["disk"]
     assert [row["health"] for row in status["deployments"]] == ["good"]
@@ -240,6 +231,53 @@ def test_kept_key_signs_upgrades(one: Machine, keys: tuple[Keys, Keys], program:
     assert [row["isDefault"] for row in listed] == [True, False, False]
     program.run("prune", "--keep", "0", *one.options).good()
     assert len([path for path in one.boot.rglob("*.addon.efi") if path.is_file()]) == 1
+
+
+@needs("sbverify", "ukify")
+def test_repair(one: Machine, keys: tuple[Keys, Keys], program: ForkedProgram, tmp_path: Path) -> None:
+    """What the machine has made, it makes and signs again with the key that it keeps; without that, nothing changes."""
+    own, vendor = keys
+    one.offer(uki_image(1, signed_uki(vendor, tmp_path)))
+    program.run(*one.install, "--bootloader", "uki", "--secure-boot", *own.options, "--keep-key").good()
+    second = write_archive(tmp_path / "second.oci", secure_image(2, SIGNED))
+    program.run("switch", second, *one.options).good()
+    (entry,) = (one.boot / "loader/entries").glob("*.conf")
+    (made,) = (one.boot / "EFI/Linux").glob("*.efi")
+
+    def addon() -> Path:
+        (found,) = (path for path in one.boot.rglob("*.addon.efi") if path.is_file())
+        return found
+
+    before = cmdline_of(made), cmdline_of(addon())
+    damages: list[Callable[[], object]] = [
+        lambda: entry.write_text(""),
+        lambda: addon().write_bytes(b"other"),
+        lambda: addon().unlink(),
+        lambda: addon().parent.with_name("linux.efi").write_bytes(b"other"),
+        lambda: made.write_bytes(b""),
+        lambda: made.write_bytes(made.read_bytes()[:4096]),
+    ]
+    for damage in damages:
+        damage()
+        assert program.run("fsck", *one.options).status == 4
+        said = program.run("fsck", "--repair", *one.options)
+        assert said.status == 0, said.stdout + said.stderr
+        assert (cmdline_of(made), cmdline_of(addon())) == before
+        assert own.signed(made)
+        assert own.signed(addon())
+        assert vendor.signed(addon().parent.with_name("linux.efi"))
+    shutil.move(one.store / "keys", tmp_path)
+    for damage in (damages[0], damages[-1]):
+        damage()
+    content = state_of(one.boot)
+    said = program.run("fsck", "--repair", *one.options)
+    assert (said.status, said.stdout.count("it is damaged"), said.stdout.count("install it anew")) == (4, 2, 2)
+    assert state_of(one.boot) == content
+
+
+def state_of(top: Path) -> dict[Path, bytes]:
+    """All files of a directory."""
+    return {path: path.read_bytes() for path in top.rglob("*") if path.is_file()}
 
 
 @needs("ukify")

@@ -11,26 +11,16 @@ from typing import Final
 import pytest
 
 from tests.lib.archive_servers import Stored, archive_server
-from tests.lib.disk_machine import Machine, disk_image, machine
+from tests.lib.disk_fixtures import empty as one
+from tests.lib.disk_machine import Machine, disk_image
 from tests.lib.disks import loop, mounted, probed, run
 from tests.lib.forked_program import ForkedProgram
 from tests.lib.oci_writer import write_archive
 from tests.lib.partitions import kernel_partitions
 
+__all__ = ["one"]
+
 LONG: Final = pytest.mark.long
-
-
-@pytest.fixture
-def one(tmp_path: Path) -> Iterator[Machine]:
-    """Empty file systems."""
-    with machine(tmp_path) as made:
-        yield made
-
-
-def settings(one: Machine) -> dict[str, object]:
-    found = json.loads((one.store / "machine.json").read_text())
-    assert isinstance(found, dict)
-    return found
 
 
 @pytest.fixture
@@ -51,7 +41,7 @@ def test_slots_that_are_there(one: Machine, slots: list[str], program: ForkedPro
     options = ["--storage", "slots", "--slot", slots[0], "--slot", slots[1]]
     program.run(*one.install, *options).good()
     uuids = [run("blkid", "-p", "-o", "value", "-s", "PART_ENTRY_UUID", slot) for slot in slots[:2]]
-    assert settings(one)["slots"] == uuids
+    assert one.settings["slots"] == uuids
     for number, uuid_of_it in enumerate(uuids, 1):
         record = json.loads((one.deployments / f"{number}/deployment.json").read_text())
         assert record["slot"] == uuid_of_it

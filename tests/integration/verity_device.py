@@ -1,4 +1,4 @@
-"""dm-verity as the kernel does it: what is read is checked, and devices go away. tests/vm/test_verity.py runs this.
+"""dm-verity as the kernel does it: what is read is checked, and devices go away. tests/vm/test_own_kernel.py runs this.
 
 All devices of the kernel that it runs on must be ours.
 """

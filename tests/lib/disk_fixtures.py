@@ -34,6 +34,13 @@ class Saved:
         return one
 
 
+@pytest.fixture
+def empty(tmp_path: Path) -> Iterator[Machine]:
+    """Empty file systems, and no image yet: ``from tests.lib.disk_fixtures import empty as one``."""
+    with machine(tmp_path) as made:
+        yield made
+
+
 @pytest.fixture(scope="module")
 def ready(program: ForkedProgram, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Saved]:
     """A machine with an image on it."""

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from bootc_live.rootfs.layouts.composefs.check import referred_objects, wrong_objects
 from tests.lib.boot_images import kernel_layer
@@ -92,6 +91,12 @@ class Machine:
     def deployments(self) -> Path:
         """The directory with the deployments."""
         return self.store / "deployments"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the installation has decided."""
+        found: dict[str, Any] = json.loads((self.store / "machine.json").read_text())
+        return found
 
     @property
     def entries(self) -> list[str]:
@@ -202,13 +207,29 @@ def _unfinished(path: Path) -> bool:
 def booted(number: int, of: Machine, directory: Path) -> Iterator[None]:
     """Let this mount namespace's kernel command line be that of a deployment: the program takes it for booted."""
     record = json.loads((of.deployments / str(number) / "deployment.json").read_text())
-    settings = json.loads((of.store / "machine.json").read_text())
     (of.deployments / str(number) / "started").touch()
-    line = directory / "cmdline"
-    line.write_text(f"quiet root=bootc-live:deployment:{settings['root']}:{number}@{record['root']} once=1\n")
-    run("mount", "--bind", line, "/proc/cmdline")
-    try:
+    line = f"quiet root=bootc-live:deployment:{of.settings['root']}:{number}@{record['root']} once=1"
+    with taken_for_booted(number, line, directory):
         yield
-    finally:
-        run("umount", "/proc/cmdline")
-        os.unlink(line)
+
+
+@contextmanager
+def taken_for_booted(number: int, cmdline: str, directory: Path) -> Iterator[None]:
+    """Let this mount namespace have a kernel command line, and below its own /etc one that looks like a deployment's.
+
+    That of the deployment itself could not be removed.
+    """
+    line, own = directory / "cmdline", directory / "own-etc"
+    etc = directory / f"running/bootc-live/deployments/{number}/etc"
+    line.write_text(f"{cmdline}\n")
+    for made in (own, etc):
+        made.mkdir(parents=True)
+    mounts = ((line, "/proc/cmdline"), ("/etc", own), (etc, "/etc"), (own, "/etc"))
+    with ExitStack() as stack:
+        stack.callback(shutil.rmtree, directory / "running")
+        stack.callback(own.rmdir)
+        stack.callback(line.unlink)
+        for source, place in mounts:
+            run("mount", "--bind", source, place)
+            stack.callback(run, "umount", place)
+        yield

@@ -127,12 +127,12 @@ def _sections(data: bytes) -> dict[str, bytes]:
 class BroughtUki(SystemdBootUki):
     """Adds UKIs that an image brings."""
 
-    def add(self, boot: str, entry: Entry, kernel: BootFile, initrd: BootFile | None) -> Entry:
+    def _put(self, boot: str, entry: Entry, kernel: BootFile, initrd: BootFile | None) -> None:
         """Make a UKI of both first."""
         assert initrd is not None
         stub = b"#### LoaderInfo: systemd-stub 257.1 ####"
         sections = [(".sdmagic", stub), (".linux", kernel.read()), (".initrd", initrd.read())]
-        return super().add(boot, entry, boot_file(Path(f"{kernel.path}.efi"), pe_file(sections)), None)
+        super()._put(boot, entry, boot_file(Path(f"{kernel.path}.efi"), pe_file(sections)), None)
 
 
 def build_addon(ukify: str, output: str, cmdline: str, directory: str, signing: Signing | None) -> None:  # noqa: ARG001

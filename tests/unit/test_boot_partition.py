@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,18 @@ from bootc_live.landing.disk.boot_partition import files
 from bootc_live.landing.disk.boot_partition.interface import BootLoader, next_order
 from bootc_live.landing.disk.boot_partition.kernels import restore_kernel
 from bootc_live.landing.disk.boot_partition.type2 import SystemdBootUki
-from tests.unit.boot_partitions import CMDLINE, STYLES, Style, add, boot_file, initrd_of, leftovers, quick, started
+from tests.unit.boot_partitions import (
+    CMDLINE,
+    STYLES,
+    Style,
+    add,
+    boot_file,
+    initrd_of,
+    kernel_of,
+    leftovers,
+    quick,
+    started,
+)
 
 ALL = pytest.mark.parametrize("style", STYLES, ids=[style.name for style in STYLES])
 
@@ -52,7 +64,7 @@ def test_life_of_a_machine(style: Style, boot: Path, tmp_path: Path) -> None:
     assert named(loader, boot) == ["2-2", "1-1"]
     loader.bless(str(boot), 2)
     # Another kernel.
-    third = add(loader, boot, tmp_path, next_order(loader.entries(str(boot))), 3, files=3)
+    third = add(loader, boot, tmp_path, next_order(loader, str(boot)), 3, files=3)
     assert loader.default(str(boot)) == third
     assert style.starts(boot) == started(3, 3)
     # Rollback.
@@ -187,20 +199,18 @@ def test_damage_is_found(style: Style, boot: Path, tmp_path: Path) -> None:
     kernel = boot / entries[0].kernel[1:]
     content = kernel.read_bytes()
     kernel.write_bytes(b"other")
-    made_here = entries[0].kernel == entries[0].path
-    path = entries[0].path if made_here else os.path.dirname(entries[0].kernel)
-    assert loader.damaged(str(boot)) == [path]
-    if not made_here:
-        initrd = boot_file(tmp_path / "initrd", initrd_of(1)) if entries[0].initrd else None
-        other, same = (boot_file(tmp_path / name, some) for name, some in (("other", b"other"), ("same", content)))
-        assert not restore_kernel(str(boot), path, other, initrd)
-        assert restore_kernel(str(boot), path, same, initrd)
-        assert loader.damaged(str(boot)) == []
-        assert leftovers(boot) == []
-        kernel.write_bytes(b"other")
-    for snippet in boot.glob("bootc-live/entries/2-2.cfg"):
-        snippet.write_text(snippet.read_text().replace(":2@ab", ":3@ab"))
-        assert f"/{snippet.relative_to(boot)}" in loader.damaged(str(boot))
+    if entries[0].kernel == entries[0].path:
+        # It has no other file.
+        assert (loader.damaged(str(boot)), loader.broken(str(boot))) == ([], [EntryName(1, 1)])
+        return
+    path = os.path.dirname(entries[0].kernel)
+    assert (loader.damaged(str(boot)), loader.broken(str(boot))) == ([path], [])
+    initrd = boot_file(tmp_path / "initrd", initrd_of(1)) if entries[0].initrd else None
+    other, same = (boot_file(tmp_path / name, some) for name, some in (("other", b"other"), ("same", content)))
+    assert not restore_kernel(str(boot), path, other, initrd)
+    assert restore_kernel(str(boot), path, same, initrd)
+    assert loader.damaged(str(boot)) == []
+    assert leftovers(boot) == []
 
 
 @ALL
@@ -211,9 +221,8 @@ def test_leftovers_are_listed_and_removed(style: Style, boot: Path, tmp_path: Pa
     made = [boot / "bootc-live" / ("0" * 64)]
     made[0].mkdir(parents=True)
     (made[0] / "vmlinuz").write_bytes(b"a part")
-    if style.name != "grub":
-        made.append(Path(f"{boot}{entry.path}.new"))
-        made[-1].write_bytes(b"")
+    made.append(Path(f"{boot}{entry.path}.new"))
+    made[-1].write_bytes(b"")
     assert sorted(loader.leftovers(str(boot))) == sorted(map(str, made))
     loader.tidy(str(boot))
     assert loader.leftovers(str(boot)) == []
@@ -253,41 +262,57 @@ def test_entries_of_others_stay_and_keep_kernels(boot: Path, tmp_path: Path) -> 
     assert (boot / entry.kernel[1:]).exists()
 
 
-@pytest.mark.parametrize("content", ["", "rubbish"])
-def test_damaged_entry_of_an_older_deployment_stays(content: str, boot: Path, tmp_path: Path) -> None:
-    """With its kernel, until it is written again, or its deployment goes."""
-    loader = STYLES[0].make()
-    first, _ = (add(loader, boot, tmp_path, number, number, files=number) for number in (1, 2))
-    path, kernel = (Path(f"{boot}{below}") for below in (first.path, first.kernel))
-    before = path.read_text()
-    path.write_text(content)
-    add(loader, boot, tmp_path, 3, 3, files=3, left=2)
+SCRIPT = "bootc-live/entries/{0}-{0}.cfg"
+
+
+def spoil(boot: Path, entry: Entry, how: str) -> None:
+    """Damage what makes an entry one."""
+    path, script = Path(f"{boot}{entry.path}"), boot / SCRIPT.format(entry.name.deployment)
+    match how:
+        case "empty" | "rubbish":
+            path.write_text("" if how == "empty" else how)
+        case "no entry":
+            path.unlink()
+        case "no script":
+            script.unlink()
+        case "another script":
+            script.write_text(script.read_text().replace("@ab", "@ba"))
+
+
+DAMAGES = [(style, how) for style in STYLES for how in ("empty", "rubbish")]
+DAMAGES += [
+    (style, how) for style in STYLES if style.name == "grub" for how in ("no entry", "no script", "another script")
+]
+
+
+@pytest.mark.parametrize(("style", "how"), DAMAGES, ids=[f"{style.name}, {how}" for style, how in DAMAGES])
+@pytest.mark.parametrize("number", [1, 2])
+def test_damaged_entry_stays(style: Style, how: str, number: int, boot: Path, tmp_path: Path) -> None:
+    """With its kernel, until it is written again or its deployment goes; and nothing that is new comes after it."""
+    loader = style.make()
+    entries = {each: add(loader, boot, tmp_path, each, each, files=each) for each in (1, 2)}
+    entry, other = entries[number], 3 - number
+    content = style.starts(boot)
+    spoil(boot, entry, how)
+    third = add(loader, boot, tmp_path, next_order(loader, str(boot)), 3, files=3, left=2)
+    loader.count(str(boot), 3)
     loader.bless(str(boot), 3)
-    loader.promote(str(boot), 2, 4)
+    loader.promote(str(boot), other, next_order(loader, str(boot)))
     loader.remove(str(boot), 3)
     loader.tidy(str(boot))
-    assert (path.read_text(), kernel.exists(), loader.leftovers(str(boot))) == (content, True, [])
-    assert loader.broken(str(boot)) == [EntryName(1, 1)]
-    files_of = (boot_file(tmp_path / name, (kernel.parent / name).read_bytes()) for name in ("vmlinuz", "initrd"))
-    loader.restore(str(boot), first, *files_of)
-    assert (path.read_text(), loader.broken(str(boot)), leftovers(boot)) == (before, [], [])
-    path.write_text(content)
-    loader.remove(str(boot), 1)
-    assert (path.exists(), kernel.exists(), leftovers(boot)) == (False, False, [])
-
-
-def test_damaged_entry_of_grub_keeps_its_kernel(boot: Path, tmp_path: Path) -> None:
-    """Its script starts it still, but nothing can be written from what it says."""
-    style = next(style for style in STYLES if style.name == "grub")
-    style.prepare(boot)
-    loader = style.make()
-    first, _ = (add(loader, boot, tmp_path, number, number, files=number) for number in (1, 2))
-    Path(f"{boot}{first.path}").write_text("")
-    loader.tidy(str(boot))
-    assert Path(f"{boot}{first.kernel}").exists()
-    with pytest.raises(LandingError, match="is damaged"):
-        loader.promote(str(boot), 1, 3)
-    assert style.starts(boot) == started(2, 2)
+    assert (third.name.order, loader.leftovers(str(boot)), loader.damaged(str(boot))) == (3, [], [])
+    assert loader.broken(str(boot)) == [entry.name]
+    if entry.kernel != entry.path:
+        assert Path(f"{boot}{entry.kernel}").exists()
+    saved = shutil.copytree(boot, tmp_path / "saved")
+    kernel, initrd = (boot_file(tmp_path / name, make(number)) for name, make in (("k", kernel_of), ("i", initrd_of)))
+    loader.restore(str(boot), entry, kernel, initrd)
+    assert (loader.broken(str(boot)), loader.leftovers(str(boot)), leftovers(boot)) == ([], [], [])
+    assert loader.entries(str(boot))[1] == entry
+    loader.remove(str(boot), other)
+    assert style.starts(boot) == (content if number == 2 else started(1, 1))
+    loader.remove(str(saved), number)
+    assert (loader.broken(str(saved)), leftovers(saved), named(loader, saved)) == ([], [], [f"4-{other}"])
 
 
 def test_directory_with_the_name_of_an_entry(boot: Path, tmp_path: Path) -> None:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
 from bootc_live.base.errors import LandingError, RunError
-from bootc_live.config.cmdline.parse import parse_cmdline
-from bootc_live.config.source_spec import DeploymentRoot
 from bootc_live.landing.disk.boot_partition.interface import BootLoader
 from bootc_live.landing.disk.boot_partition.type1 import SystemdBoot
 from bootc_live.landing.disk.deployments import Deployment, Deployments
@@ -20,30 +17,37 @@ from tests.unit.boot_partitions import STYLES, Style, add, quick
 
 __all__ = ["quick"]
 
-ONE, TWO = "1" * 64, "2" * 64
-CMDLINE = f"quiet root=bootc-live:deployment:UUID=ab:1@{ONE}"
+ROOT = "30 1 0:25 / / ro - overlay bootc-live ro"
+TOP = "/bootc-live/deployments"
+RAM = "40 30 0:40 /etc/rw /etc rw - tmpfs tmpfs rw"
+
+
+def bound(number: object, place: str = "/etc", top: str = TOP) -> str:
+    return f"31 30 254:2 {top}/{number}/etc {place} rw,relatime shared:2 - ext4 /dev/vda2 rw"
 
 
 @pytest.mark.parametrize(
-    ("receipt", "found"),
+    ("mounts", "number"),
     [
-        (None, (1, ONE)),
-        ("damaged", (1, ONE)),
-        ([], (1, ONE)),
-        ({"image": {}}, (1, ONE)),
-        ({"deployment": {"number": 2, "root": TWO, "device": "UUID=ab", "verity": True}}, (2, TWO)),
-        ({"deployment": {"number": 2, "root": TWO, "device": "UUID=other"}}, (1, ONE)),
-        ({"deployment": {"number": "2", "root": TWO, "device": "UUID=ab"}}, (1, ONE)),
-        ({"deployment": None}, (1, ONE)),
+        ([ROOT, bound(1)], 1),
+        ([ROOT, bound(12, top=f"/@/a\\040b{TOP}")], 12),
+        ([ROOT, bound(1), RAM], 1),
+        ([ROOT, bound(1), bound(2)], 2),
+        ([], None),
+        ([ROOT], None),
+        ([ROOT, RAM], None),
+        ([ROOT, bound(1, "/run/old/etc"), RAM], None),
+        ([ROOT, bound(1, "/sysroot/etc")], None),
+        ([ROOT, bound("01")], None),
+        ([ROOT, bound("1/etc/x")], None),
+        ([ROOT, bound(1, top="/x-bootc-live/deployments")], None),
     ],
 )
-def test_receipt_counts(receipt: object, found: tuple[int, str], tmp_path: Path) -> None:
-    path = tmp_path / "receipt.json"
-    if receipt is not None:
-        path.write_text(receipt if isinstance(receipt, str) else json.dumps(receipt))
-    root = booted.booted_root(parse_cmdline(CMDLINE).deployment, str(path))
-    assert isinstance(root, DeploymentRoot)
-    assert ((root.number, root.digest), root.device) == (found, "UUID=ab")
+def test_what_is_mounted_counts(mounts: list[str], number: int | None, tmp_path: Path) -> None:
+    """Not what the kernel was started for, nor what is in the way of a pivot or mounted elsewhere."""
+    path = tmp_path / "mountinfo"
+    path.write_text("".join(f"{line}\n" for line in mounts))
+    assert booted.running_deployment(str(path)) == number
 
 
 class Records(Deployments):
@@ -55,7 +59,7 @@ class Records(Deployments):
 
     def read(self, number: int) -> Deployment:
         """Return one."""
-        return Deployment(number, "/a.oci", "", ONE, "", self.versions[number], verity=True)
+        return Deployment(number, "/a.oci", "", "1" * 64, "", self.versions[number], verity=True)
 
 
 @pytest.mark.parametrize("style", STYLES, ids=[style.name for style in STYLES])

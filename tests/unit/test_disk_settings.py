@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -54,6 +55,8 @@ def test_what_does_not_start_reboots() -> None:
             "bootc.disk.state=etc",
         ),
         *("bootc.disk.verity=0", "bootc.install=smallest", "bootc.typo=1"),
+        # To systemd, these are quotes that hide what follows; to the kernel, the last one does.
+        *("'", "a=it's", "a='b", "'a=b", "a='b' c='d e", """a="'" b='""", "a='b root=/dev/sda'", """a='"'"""),
     ],
 )
 def test_arguments_that_boot_nothing(text: str) -> None:
@@ -72,6 +75,15 @@ def test_arguments_that_boot() -> None:
     check_arguments(
         "--karg", ["quiet", 'a="b c"', '"d e"', "console=tty0 console=ttyS0,115200", "rootwait", "ro", "--x"]
     )
+
+
+@pytest.mark.parametrize("text", ["a='b c'", "'a b'", "a=''", """a="it's\"""", """a='b "c d" e'""", "a='b' c='d e'"])
+def test_closed_single_quotes(text: str) -> None:
+    """They hide nothing from anybody: the root follows, and is an argument of its own."""
+    check_arguments("--karg", [text])
+    said = replace(SETTINGS, arguments=(text,)).cmdline(DEPLOYMENT)
+    assert split_cmdline(said)[-1] == SETTINGS.root_argument(DEPLOYMENT)
+    assert shlex.split(said)[-1] == str(SETTINGS.root_argument(DEPLOYMENT))
 
 
 def test_an_open_quote_of_the_image_is_closed() -> None:

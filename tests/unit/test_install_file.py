@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -118,6 +121,38 @@ def test_the_file_of_the_page(repo: Path, tmp_path: Path) -> None:
 def test_a_file_that_is_not_there() -> None:
     with pytest.raises(ConfigError, match="'/no/such/file' cannot be read"):
         parse_arguments(["install", "to-disk", "--config", "/no/such/file"])
+
+
+@pytest.mark.parametrize("kind", ["FIFO", "directory", "device", "a FIFO behind a link"])
+def test_what_is_no_file(kind: str, tmp_path: Path) -> None:
+    """Nothing waits for somebody who writes."""
+    path = tmp_path / "install.yaml"
+    match kind:
+        case "FIFO":
+            os.mkfifo(path)
+        case "directory":
+            path.mkdir()
+        case "device":
+            path = Path("/dev/zero")
+        case _:
+            os.mkfifo(tmp_path / "fifo")
+            path.symlink_to("fifo")
+    with pytest.raises(ConfigError, match=r"is no regular file|Is a directory"):
+        parse_arguments(["install", "to-disk", "--config", str(path)])
+
+
+def test_standard_input() -> None:
+    said = subprocess.run(
+        [sys.executable, "-c", INPUT], input="device: a\nsource: ./b.oci\n", capture_output=True, text=True, check=True
+    )
+    assert said.stdout == "a ./b.oci\n"
+
+
+INPUT: Final = """
+from bootc_live.cli.options.parser import parse_arguments
+given = parse_arguments(["install", "to-disk", "--config", "-"])
+print(given.device, given.source)
+"""
 
 
 def test_what_neither_says(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

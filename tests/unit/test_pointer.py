@@ -213,3 +213,13 @@ def test_newest_asks_for_the_pointer_alone() -> None:
     assert isinstance(found, WebArchive)
     assert [asked.path for asked in server.asked] == ["/os/latest.json"]
     assert "INSECURE" in recorder.warnings[0], "it came over plain HTTP"
+
+
+def test_plain_http_is_said_once(archives: tuple[bytes, bytes], tmp_path: Path) -> None:
+    """What is newest is asked for, and then fetched."""
+    pointer, recorder = pointing(archives[0], digest_in(archives[0], tmp_path)), Recorder()
+    with archive_server(serving(pointer, *archives)) as server:
+        fixed, digest = newest(parse_source(server.url("/os/latest.json")), Access(lambda _: None), recorder)
+        with looked_up(fixed, Access(lambda _: None, pin=digest), recorder) as (_, image, _verdict):
+            assert image.identity == digest
+    assert ["INSECURE" in said for said in recorder.warnings] == [True]

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
 import pytest
 
@@ -22,12 +22,12 @@ from tests.unit.boot_partitions import add
 
 DONE: Final[dict[str, list[str]]] = {
     "apply": ["systemctl reboot"],
-    "kexec": ["load", "stop", "unload"],
+    "kexec": ["load", "count 2", "stop", "unload"],
     "soft-reboot": ["compare", "try", "request 2"],
     "neither": [],
 }
 # How much of it while the disk is in use.
-IN_USE: Final = {"apply": 0, "kexec": 1, "soft-reboot": 2, "neither": 0}
+IN_USE: Final = {"apply": 0, "kexec": 2, "soft-reboot": 2, "neither": 0}
 
 
 class OneEntry(SystemdBoot):
@@ -39,6 +39,22 @@ class OneEntry(SystemdBoot):
     def default(self, boot: str) -> Entry:  # noqa: ARG002
         """Return it."""
         return self.entry
+
+    said: ClassVar[list[str]]
+
+    def count(self, boot: str, deployment: int) -> None:
+        """Only say so."""
+        assert boot == "/boot"
+        self.said.append(f"count {deployment}")
+
+
+class Full(OneEntry):
+    """Its partition is full."""
+
+    def count(self, boot: str, deployment: int) -> None:
+        """Fail."""
+        super().count(boot, deployment)
+        raise LandingError("the boot partition is full", hint="none")
 
 
 def machine(booted: int, loader: SystemdBoot) -> Machine:
@@ -52,14 +68,17 @@ def machine(booted: int, loader: SystemdBoot) -> Machine:
 def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What was done, in its order."""
     said: list[str] = []
+    monkeypatch.setattr(OneEntry, "said", said, raising=False)
 
     @contextmanager
     def loaded(kernel: str, initrd: str, cmdline: str, after_read: Callable[[], None]) -> Iterator[str]:
         after_read()
         assert (kernel, initrd, cmdline) == ("/boot/bootc-live/x/vmlinuz", "/boot/bootc-live/x/initrd", "root=x quiet")
         said.append("load")
-        yield "kexec_file_load"
-        said.append("unload")
+        try:
+            yield "kexec_file_load"
+        finally:
+            said.append("unload")
 
     monkeypatch.setattr(restart, "loaded_kernel", loaded)
     monkeypatch.setattr(restart, "check_able", lambda *_: None)
@@ -123,6 +142,16 @@ def test_what_is_refused_is_said_after_the_result(done: list[str], monkeypatch: 
     with pytest.raises(LandingError, match="another kernel"):
         work()
     assert done == ["result"]
+
+
+def test_no_start_that_is_not_counted(done: list[str]) -> None:
+    def work() -> None:
+        with restart.restarting(options("kexec"), Recorder()) as after:
+            after.prepare(machine(1, Full()), "/work")
+
+    with pytest.raises(LandingError, match="is full"):
+        work()
+    assert done == ["load", "count 2", "unload"]
 
 
 def test_unified_kernel_image(done: list[str]) -> None:

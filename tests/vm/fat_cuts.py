@@ -102,8 +102,11 @@ def check(style: Style, loader: BootLoader) -> None:
 
 def change(loader: BootLoader) -> None:
     boot = str(BOOT)
+    # As an upgrade does with what was interrupted.
+    for name in loader.broken(boot):
+        loader.remove(boot, name.deployment)
     present = loader.entries(boot)
-    order, deployments = next_order(present), sorted({entry.name.deployment for entry in present})
+    order, deployments = next_order(loader, boot), sorted({entry.name.deployment for entry in present})
     one, left = random.choice(deployments), random.choice([None, 3])
     what = random.choice(["add", "add", "promote", "bless", "remove"]) if len(deployments) < 4 else "remove"
     if what == "add":

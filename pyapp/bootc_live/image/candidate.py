@@ -184,8 +184,10 @@ def warn_if_insecure(source: AnySource, access: Access, recorder: Recorder) -> N
 
 def _warn_insecure(source_text: str, access: Access, recorder: Recorder) -> None:
     effect = "its digest is pinned" if access.pin else "an attacker on the network can choose the image"
-    server = f"the server of {source_text!r}"
-    recorder.warn(f"INSECURE: the identity of {server} is NOT checked, as requested; {effect}")
+    problem = f"INSECURE: the identity of the server of {source_text!r} is NOT checked"
+    # An upgrade asks what is newest, and fetches it then.
+    if not any(said.startswith(problem) for said in recorder.warnings):
+        recorder.warn(f"{problem}, as requested; {effect}")
 
 
 def _report(image: ResolvedImage, recorder: Recorder) -> None:

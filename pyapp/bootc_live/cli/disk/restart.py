@@ -41,8 +41,8 @@ class Restart:
     def prepare(self, machine: Machine, directory: str) -> None:
         """Restart at the end, unless what boots next runs already; ``directory`` is for temporary files.
 
-        What prevents that is raised at the end: what boots next stays as it is. The boot loader does not count a boot
-        by kexec, but it counts those after it.
+        What prevents that is raised at the end: what boots next stays as it is. A start by kexec is counted here,
+        because no boot loader sees it.
         """
         default = machine.loader.default(machine.boot)
         if self.way is None or default is None or default.name.deployment == machine.booted:
@@ -50,6 +50,8 @@ class Restart:
         try:
             if self.way is Way.KEXEC:
                 self._load(machine, default)
+                # While the disk is in use, so that a system that hangs later has used up a try.
+                machine.loader.count(machine.boot, default.name.deployment)
             elif self.way is Way.SOFT_REBOOT:
                 check_kernel(machine, default)
                 self._warn_of_arguments(machine, default)

@@ -52,7 +52,7 @@ def main(arguments: argparse.Namespace) -> int:
             f"{len(bad)} {many} were changed: {'; '.join(sorted(set(bad))[:5])}",
             hint="check the disk; "
             + (
-                "boot another deployment, and upgrade"
+                "bootc-live fsck --repair fetches the slot of a deployment that does not run"
                 if machine.settings.slots
                 else "bootc-live fsck --repair fetches them"
             ),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import stat
 from collections.abc import Mapping, Sequence
 
 import yaml
@@ -47,12 +49,15 @@ def add_from_file(arguments: argparse.Namespace) -> None:
 def read_options(
     path: str, kinds: Mapping[str, type], choices: Mapping[str, Sequence[str]], hint: str
 ) -> dict[str, object]:
-    """Return what the file of --config says; raise ConfigError with all mistakes.
+    """Return what the file of --config says, or standard input for ``-``; raise ConfigError with all mistakes.
 
     ``kinds`` are its keys and the types of their values, and ``choices`` lists which texts some may be.
     """
     try:
-        with open(path, encoding="utf-8") as file:
+        # A FIFO would wait for a writer.
+        with open(0 if path == "-" else path, encoding="utf-8", closefd=path != "-", opener=_without_waiting) as file:
+            if path != "-" and not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise ConfigError(f"--config {path!r} is no regular file", hint="name one, or - for standard input")
             data = yaml.safe_load(file)
     except OSError as error:
         raise ConfigError(f"--config {path!r} cannot be read: {error.strerror}", hint="check the path") from error
@@ -77,6 +82,10 @@ def read_options(
     if mistakes:
         raise ConfigError(f"--config {path!r} cannot be used: {'; '.join(mistakes)}", hint=hint)
     return data
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _fits(value: object, kind: type) -> bool:

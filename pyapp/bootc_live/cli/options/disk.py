@@ -60,7 +60,7 @@ def _add_install(parser: argparse.ArgumentParser, access: AddAccess) -> None:
     made.set_defaults(verb="install.to_filesystem")
     made.add_argument("directory", metavar="DIR", help="where the file system for the root is mounted")
     made.add_argument(
-        "--boot", required=True, metavar="DIR", help="where the EFI system partition, or XBOOTLDR, is mounted"
+        "--boot", required=True, metavar="DIR", help="where the EFI system partition (FAT), or XBOOTLDR, is mounted"
     )
     made.add_argument(
         "--storage",

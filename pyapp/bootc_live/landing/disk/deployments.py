@@ -89,10 +89,19 @@ class Deployments:
         self._directory = os.path.join(self.top, "deployments")
 
     def make(self) -> None:
-        """Make the directories that are missing; raise OSError."""
+        """Make the directories that are missing; raise OSError, and LandingError as ``require_directories``."""
+        self.require_directories()
         os.makedirs(self.top, 0o700, exist_ok=True)
         for path in (self.objects, self.images, self._directory):
             os.makedirs(path, 0o755, exist_ok=True)
+
+    def require_directories(self) -> None:
+        """Raise LandingError if one of the directories is a link: what is written and removed would be elsewhere."""
+        for path in (self.top, self.objects, self.images, self._directory):
+            if os.path.islink(path):
+                raise LandingError(
+                    f"{path!r} is a symbolic link, and has to be a directory", hint="move the directory there instead"
+                )
 
     def all(self) -> list[Deployment]:
         """Return those with a readable record, the oldest first; raise OSError."""

@@ -124,7 +124,7 @@ def install_loader(
 def add_entry(loader: BootLoader, boot: str, deployed: Deployed, settings: Settings, tries: int | None) -> Entry:
     """Let a deployment boot next, and at most ``tries`` times before it is good; raise BootcLiveError."""
     deployment = deployed.deployment
-    name = EntryName(next_order(loader.entries(boot)), deployment.number, tries)
+    name = EntryName(next_order(loader, boot), deployment.number, tries)
     entry = Entry(name, title_of(deployment), settings.cmdline(deployment))
     return loader.add(boot, entry, deployed.kernel, deployed.initramfs)
 

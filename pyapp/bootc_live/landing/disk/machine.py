@@ -19,7 +19,7 @@ from bootc_live.landing.disk.boot_partition.type2 import SystemdBootUki
 from bootc_live.landing.disk.deployments import Deployment, Deployments
 from bootc_live.landing.disk.keys import kept_signing
 from bootc_live.landing.disk.root import mounted_device, mounted_disk
-from bootc_live.landing.disk.running.booted import booted_root
+from bootc_live.landing.disk.running.booted import running_deployment
 from bootc_live.landing.disk.settings import Settings, read_settings
 from bootc_live.source.device import find_device
 from bootc_live.system.devices.exclusive import is_claimed
@@ -32,7 +32,7 @@ _NONE = "install one with: bootc-live install"
 class Machine:
     """A mounted disk and its boot partition, which is mounted at ``boot``; ``booted`` is None for another system's.
 
-    ``root`` is the digest of the root that runs, as the kernel was given it; empty for another system's.
+    ``root`` is the digest of the root on the kernel command line; empty for another system's.
     """
 
     disk: Deployments
@@ -106,8 +106,8 @@ def this_machine(directory: str) -> Iterator[Machine]:
     """
     with open("/proc/cmdline", encoding="utf-8", errors="surrogateescape") as file:
         config = parse_cmdline(file.read())
-    spec = booted_root(config.deployment)
-    if spec is None:
+    spec, number = config.deployment, running_deployment()
+    if spec is None or number is None:
         raise LandingError(
             "this system does not run from a disk that bootc-live installed",
             hint="name the disk of another system with --disk and --boot",
@@ -117,6 +117,7 @@ def this_machine(directory: str) -> Iterator[Machine]:
         os.mkdir(place, 0o700)
     with ExitStack() as stack:
         disk = stack.enter_context(mounted_disk(spec.device, places[0], config.disk_subvolume))
+        disk.require_directories()
         settings = read_settings(disk)
         device = find_device(settings.boot)
         if device is None:
@@ -127,7 +128,7 @@ def this_machine(directory: str) -> Iterator[Machine]:
         stack.enter_context(mounted_device(device, places[1], "check it with fsck, or use another deployment's entry"))
         stack.enter_context(locked(disk))
         loader = loader_of(settings, directory, kept_signing(disk))
-        yield Machine(disk, places[1], settings, loader, spec.number, spec.digest)
+        yield Machine(disk, places[1], settings, loader, number, spec.digest)
 
 
 @contextmanager
@@ -139,6 +140,7 @@ def other_machine(mounted_at: str, boot: str | None, directory: str) -> Iterator
     disk = Deployments(os.path.abspath(mounted_at))
     if not os.path.isdir(disk.top):
         raise ConfigError(f"{mounted_at!r} has no installation", hint=_NONE)
+    disk.require_directories()
     if boot is None or not os.path.isdir(boot):
         raise ConfigError(
             f"--disk {mounted_at!r} needs its boot partition" if boot is None else f"--boot {boot!r} is no directory",

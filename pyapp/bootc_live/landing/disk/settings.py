@@ -126,6 +126,11 @@ def check_arguments(option: str, arguments: Collection[str]) -> None:
             raise ConfigError(
                 f"{shown} is no kernel argument", hint="write for example console=ttyS0, without control characters"
             )
+        if _hides_from_systemd(text):
+            raise ConfigError(
+                f"{shown} has a single quote that is not closed, which would hide other arguments from systemd",
+                hint="close it, or put double quotes around the value",
+            )
         ours = [token.name for token in split_cmdline(text) if _is_written_here(token.name)]
         if ours:
             raise ConfigError(
@@ -138,6 +143,15 @@ def check_arguments(option: str, arguments: Collection[str]) -> None:
             raise ConfigError(
                 f"{shown} cannot be used: {error.message}", hint="close its quotes, leave out a lone --, or correct it"
             ) from error
+
+
+def _hides_from_systemd(text: str) -> bool:
+    """Return whether arguments leave a single quote open: to the kernel it is a letter, but not to systemd."""
+    quote = ""
+    for char in text:
+        if char in ("'", '"') and quote in ("", char):
+            quote = "" if quote else char
+    return quote == "'"
 
 
 def _is_written_here(name: str) -> bool:

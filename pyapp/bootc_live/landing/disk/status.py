@@ -16,6 +16,7 @@ def machine_status(machine: Machine) -> dict[str, object]:
     """Return the deployments, newest first, with what each of them is; raise BootcLiveError."""
     entries = machine.entries()
     default = machine.loader.default(machine.boot)
+    broken = {name.deployment for name in machine.loader.broken(machine.boot)}
     left = machine.disk.passed_over(PassedOver.LEFT)
     rows = []
     for deployment in reversed(machine.disk.all()):
@@ -35,7 +36,7 @@ def machine_status(machine: Machine) -> dict[str, object]:
                 "boots_next": default is not None and deployment.number == default.name.deployment,
                 "pinned": machine.disk.is_pinned(deployment.number),
                 "left_by_rollback": deployment.image in left,
-                "health": _health(entry),
+                "health": "damaged boot entry" if deployment.number in broken else _health(entry),
                 "cmdline": None if entry is None else redact(entry.cmdline),
             }
         )

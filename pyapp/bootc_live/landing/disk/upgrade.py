@@ -121,7 +121,7 @@ def rollback(machine: Machine, number: int | None, recorder: Recorder) -> Entry:
     if number != order[0] or entry.name.left == 0:
         left = {each.image for each in machine.disk.all() if each.number == order[0]} - {chosen.image}
         tries = None if entry.name.left is None else TRIES
-        entry = machine.loader.promote(machine.boot, number, next_order(entries), tries)
+        entry = machine.loader.promote(machine.boot, number, next_order(machine.loader, machine.boot), tries)
         for image in left:
             with marking(recorder):
                 machine.disk.pass_over(PassedOver.LEFT, image)
@@ -131,13 +131,16 @@ def rollback(machine: Machine, number: int | None, recorder: Recorder) -> Entry:
 
 
 def remove_unfinished(machine: Machine) -> None:
-    """Remove deployments that an interrupted upgrade gave no boot entry; raise BootcLiveError and OSError."""
+    """Remove deployments that an interrupted upgrade gave no boot entry, or an empty one.
+
+    Raise BootcLiveError and OSError.
+    """
     bootable = [entry.name.deployment for entry in machine.entries()]
-    broken = {name.deployment for name in machine.loader.broken(machine.boot)}
     for number in (deployment.number for deployment in machine.disk.all()):
         # Without any entry, this may be the wrong boot partition.
-        unfinished = bootable and number > max(bootable) and number not in broken
+        unfinished = bootable and number > max(bootable)
         if unfinished and number != machine.booted and not machine.disk.is_own(number):
+            machine.loader.remove(machine.boot, number)
             machine.disk.remove(number)
     machine.disk.tidy()
 

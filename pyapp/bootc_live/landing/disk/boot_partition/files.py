@@ -73,6 +73,23 @@ def create(path: str, chunks: Iterable[bytes]) -> None:
         raise
 
 
+def write_small(path: str, data: bytes) -> None:
+    """Make a small file by ``create``, or write it in place if it is there, as long as it was at least.
+
+    It keeps its name and its clusters, so after a power cut, it is damaged at worst. ``replace`` may leave two names of
+    the same clusters, because a directory may be in several blocks; removing one of them frees those of the other.
+    """
+    if not os.path.isfile(path):
+        create(path, [data])
+        return
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        write_at(fd, 0, data.ljust(os.fstat(fd).st_size, b"\n"))
+    finally:
+        os.close(fd)
+    sync_filesystem(os.path.dirname(path))
+
+
 def replace(path: str, chunks: Iterable[bytes]) -> None:
     """Write a file that is whole whenever it has its name; one that had the name is replaced by it."""
     unfinished = path + UNFINISHED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -81,24 +82,31 @@ class BootLoader(Protocol):
         ...
 
     def damaged(self, boot: str) -> list[str]:
-        """Return the paths, from the top of the boot partition, of what entries start that was changed."""
+        """Return the paths, from the top of the boot partition, of directories with kernels that were changed.
+
+        Also that of a file of all entries, which is written again by ``tidy``.
+        """
         ...
 
     def broken(self, boot: str) -> list[EntryName]:
-        """Return the names of entries that start nothing, of deployments that have no other entry.
+        """Return the names of entries that have to be written again, of deployments that have no other entry.
 
-        Those of deployments newer than all that boot are leftovers: a power cut leaves such ones.
+        No method but ``remove`` removes what is left of them, or a kernel that is whole and may be theirs.
         """
         ...
 
     def restore(self, boot: str, entry: Entry, kernel: BootFile, initrd: BootFile | None) -> None:
-        """Write one of these entries again, with its files; arguments are those of ``add``."""
+        """Write an entry that is there or damaged again, with its files; arguments are those of ``add``."""
         ...
 
 
-def next_order(entries: list[Entry]) -> int:
-    """Return the order of a new entry that comes before all others."""
-    return max((entry.name.order for entry in entries), default=0) + 1
+def next_order(loader: BootLoader, boot: str) -> int:
+    """Return the order of a new entry that comes before all others, also before those that are damaged."""
+    return _after([*(entry.name for entry in loader.entries(boot)), *loader.broken(boot)])
+
+
+def _after(names: Iterable[EntryName]) -> int:
+    return max((name.order for name in names), default=0) + 1
 
 
 def sorted_entries(entries: list[Entry]) -> list[Entry]:
@@ -122,7 +130,12 @@ def counted(name: EntryName) -> EntryName:
 
 def check_new(name: EntryName, present: list[Entry]) -> None:
     """Raise ValueError for an entry that would not come first, or that cannot be counted."""
-    if name.order < next_order(present) or name.deployment < 1 or name.order >= 10**9 or name.deployment >= 10**9:
+    if (
+        name.order < _after(entry.name for entry in present)
+        or name.deployment < 1
+        or name.order >= 10**9
+        or name.deployment >= 10**9
+    ):
         raise ValueError(f"{name} cannot be a new entry")
     if name.left is not None and not 0 <= name.left + name.done <= MOST_TRIES:
         raise ValueError(f"{name} has more than {MOST_TRIES} tries")

@@ -40,18 +40,12 @@ class SystemdBoot(EntryFiles):
         if initrd is None:
             raise ConfigError("systemd-boot gets a kernel and an initrd here", hint="choose the boot style uki")
         paths = add_kernel(boot, kernel, initrd)
-        self._add_file(boot, replace(entry, kernel=paths[0], initrd=paths[1]))
+        self._write_file(boot, replace(entry, kernel=paths[0], initrd=paths[1]))
 
-    def _add_file(self, boot: str, entry: Entry) -> None:
+    def _write_file(self, boot: str, entry: Entry) -> None:
         path = self._path(boot, entry.name, ".conf")
         os.makedirs(os.path.dirname(path), exist_ok=True)
         self._move(entry, "", path)
 
     def _move(self, entry: Entry, old: str, new: str) -> None:  # noqa: ARG002 # the next clean-up removes it
-        files.create(new, [entry_text(entry).encode()])
-
-    def _restore(self, boot: str, path: str, entry: Entry, kernel: BootFile, initrd: BootFile | None) -> None:
-        if initrd is None:
-            raise ConfigError("systemd-boot gets a kernel and an initrd here", hint="choose the boot style uki")
-        paths = add_kernel(boot, kernel, initrd)
-        files.replace(path, [entry_text(replace(entry, kernel=paths[0], initrd=paths[1])).encode()])
+        files.write_small(new, entry_text(entry).encode())

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from bootc_live.artifacts.uki import UkiParts, build_addon, build_uki, check_tools, os_release
-from bootc_live.base.errors import ImageError, LandingError
+from bootc_live.base.errors import ImageError
 from bootc_live.config.cmdline.tokens import Token, split_cmdline
 from bootc_live.formats import pe
 from bootc_live.formats.boot_entry import Entry, EntryName
@@ -43,8 +43,8 @@ class SystemdBootUki(SystemdBoot):
     scratch: str | None = None
     _places: ClassVar[Mapping[str, str]] = {".efi": files.UKIS, ".conf": files.ENTRIES}
 
-    def add(self, boot: str, entry: Entry, kernel: BootFile, initrd: BootFile | None) -> Entry:
-        """Write a UKI that is made here, or one that is brought, and return its entry."""
+    def _put(self, boot: str, entry: Entry, kernel: BootFile, initrd: BootFile | None) -> None:
+        """Make a UKI, or the addon of one that is brought, and write it."""
         check_texts(entry)
         ukify = check_tools(self.signing)
         with tempfile.TemporaryDirectory(prefix="bootc-live-", dir=self.scratch) as directory:
@@ -55,33 +55,22 @@ class SystemdBootUki(SystemdBoot):
                 _check_stub(brought)
                 _check_end(brought)
                 build_addon(ukify, output, entry.cmdline, directory, self.signing)
-                return super().add(boot, entry, kernel, _file(output))
+                super()._put(boot, entry, kernel, _file(output))
+                return
             title = re.sub(r'["\\$`]', "", entry.title)
             parts = UkiParts(kernel, (initrd,), entry.cmdline, os_release(title))
             build_uki(ukify, output, parts, directory, self.signing)
-            return super().add(boot, entry, _file(output), None)
-
-    def damaged(self, boot: str) -> list[str]:
-        """Return the paths, from the top, of what entries start that was changed, as far as UKIs tell."""
-        unreadable = [entry.path for entry in self.entries(boot) if not entry.cmdline and entry.kernel == entry.path]
-        return [*unreadable, *super().damaged(boot)]
+            super()._put(boot, entry, _file(output), None)
 
     def _write(self, boot: str, entry: Entry, kernel: BootFile, initrd: BootFile | None) -> None:
         """Write a UKI; one that was brought has an addon in the place of an initrd."""
         if initrd is not None:
-            self._add_file(boot, replace(entry, kernel=add_uki(boot, kernel, initrd)))
+            self._write_file(boot, replace(entry, kernel=add_uki(boot, kernel, initrd)))
             return
         path = self._path(boot, entry.name, ".efi")
         files.require_space(boot, kernel.size)
         os.makedirs(os.path.dirname(path), exist_ok=True)
         files.replace(path, kernel.chunks())
-
-    def _restore(self, boot: str, path: str, entry: Entry, kernel: BootFile, initrd: BootFile | None) -> None:  # noqa: ARG002
-        # Its addon has to be made and signed again, too.
-        raise LandingError(
-            f"the boot entry of deployment {entry.name.deployment} cannot be written again with an addon",
-            hint="add another deployment with bootc-live upgrade",
-        )
 
     def _move(self, entry: Entry, old: str, new: str) -> None:
         if new.endswith(".conf"):
@@ -93,14 +82,16 @@ class SystemdBootUki(SystemdBoot):
     def _read(self, path: str, name: EntryName, below: str) -> Entry:
         if path.lower().endswith(".efi"):
             texts = _texts(_file(path))
-            return Entry(name, texts.title, texts.cmdline, kernel=below, path=below)
+            # One that cannot be read starts nothing.
+            return Entry(name, texts.title, texts.cmdline, kernel=below if texts.cmdline else "", path=below)
         entry = super()._read(path, name, below)
         if entry.initrd:
             # Of another style: an installation that is begun again reads it.
             return entry
         uki = path.removesuffix(below) + entry.kernel
-        there = [file for file in (uki, addon_of(uki)) if os.path.isfile(file)]
-        return replace(entry, cmdline=" ".join(_texts(_file(file)).cmdline for file in there).strip())
+        brought, added = (_texts(_file(file)).cmdline if os.path.isfile(file) else "" for file in (uki, addon_of(uki)))
+        # Without its addon, it does not say whose it is.
+        return replace(entry, cmdline=f"{brought} {added}".strip() if added else "")
 
 
 @dataclass(frozen=True)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from functools import partial
 
-from bootc_live.formats.boot_entry import PREFIX, Entry, EntryName
+from bootc_live.base.errors import LandingError
+from bootc_live.formats.boot_entry import Entry, EntryName, boot_order
 from bootc_live.landing.disk.boot_partition.files import strange
 from bootc_live.landing.disk.check.fault import AGAIN, REMOVE, Fault, on_boot, on_disk
 from bootc_live.landing.disk.check.roots import root_faults
-from bootc_live.landing.disk.deployments import Deployment, Deployments
+from bootc_live.landing.disk.deployments import Deployments
+from bootc_live.landing.disk.keys import check_can_sign
 from bootc_live.landing.disk.machine import Machine
 from bootc_live.landing.disk.settings import unfinished_settings
 from bootc_live.rootfs.layouts.composefs.check import unfinished
@@ -82,42 +84,51 @@ def _of_record(disk: Deployments, number: int, *, readable: bool) -> str:
 
 
 def _boot_faults(machine: Machine) -> Iterator[Fault]:
-    entries = machine.entries()
-    if not entries:
+    entries, damaged = machine.entries(), machine.loader.damaged(machine.boot)
+    names = {entry.name for entry in entries}.union(machine.loader.broken(machine.boot))
+    if not names:
         yield Fault("boot partition", "it has no boot entry, so that nothing boots", "install the machine again")
-    there = {deployment.number: deployment for deployment in machine.disk.all()}
-    damaged = machine.loader.damaged(machine.boot)
-    for entry in entries:
-        yield from _entry_faults(machine, entry, there.get(entry.name.deployment), damaged)
-    for name in machine.loader.broken(machine.boot):
-        yield from _broken_entry(machine, name, there.get(name.deployment))
+    known = {*machine.disk.damaged(), *(deployment.number for deployment in machine.disk.all())}
+    for name in sorted(names, key=boot_order):
+        if name.deployment not in known:
+            problem = f"there is no deployment {name.deployment}, which it starts"
+            remove = partial(machine.loader.remove, machine.boot, name.deployment)
+            yield Fault(f"boot partition: {name}", problem, REMOVE, remedy=remove)
+    hint = _without_key(machine)
+    for name, problem in wrong_entries(machine, damaged).items():
+        yield Fault(f"boot partition: {name}", problem, hint or AGAIN, (name.deployment,), from_image=not hint)
     for path in damaged:
-        users = tuple(entry.name.deployment for entry in entries if _uses(entry, path))
-        kernel = any(entry.kernel.startswith(f"{path}/") for entry in entries)
-        hint = AGAIN if kernel else _NEXT
-        yield Fault(on_boot(machine, machine.boot + path), "it was changed", hint, users, from_image=kernel)
+        where, users = on_boot(machine, machine.boot + path), tuple(_users(entries, path))
+        if os.path.isdir(machine.boot + path) or users:
+            yield Fault(where, "it was changed", AGAIN if users else _NEXT, users, from_image=bool(users))
+        else:
+            tidy = partial(machine.loader.tidy, machine.boot)
+            yield Fault(where, "it is damaged", "bootc-live fsck --repair writes it again", remedy=tidy)
 
 
-def _broken_entry(machine: Machine, name: EntryName, deployment: Deployment | None) -> Iterator[Fault]:
-    where, number = f"boot partition: {name}", name.deployment
-    if deployment is not None:
-        again = machine.settings.loader != "uki"
-        yield Fault(where, "it is damaged and starts nothing", AGAIN if again else _ANEW, (number,), from_image=again)
-    elif number not in machine.disk.damaged():
-        remove = partial(machine.loader.remove, machine.boot, number)
-        yield Fault(where, f"it starts nothing, and there is no deployment {number}", REMOVE, remedy=remove)
+def _users(entries: Sequence[Entry], path: str) -> Iterator[int]:
+    return (entry.name.deployment for entry in entries if entry.kernel.startswith(f"{path}/"))
 
 
-def _uses(entry: Entry, path: str) -> bool:
-    snippet = path.rpartition("/")[2].removesuffix(".cfg")
-    return entry.kernel.startswith(f"{path}/") or entry.path == path or entry.name.identity == f"{PREFIX}-{snippet}"
+def wrong_entries(machine: Machine, damaged: Collection[str]) -> dict[EntryName, str]:
+    """Return the boot entries of deployments that have to be written again, and why.
+
+    Those whose kernels are ``damaged`` need these first. Raise BootcLiveError and OSError.
+    """
+    there = {deployment.number: deployment for deployment in machine.disk.all()}
+    found = dict.fromkeys(machine.loader.broken(machine.boot), "it is damaged")
+    for entry in machine.entries():
+        deployment = there.get(entry.name.deployment)
+        whole = not entry.kernel.startswith(tuple(f"{path}/" for path in damaged))
+        if deployment and whole and str(machine.settings.root_argument(deployment)) not in entry.cmdline.split():
+            found.setdefault(entry.name, f"it starts another root than deployment {deployment.number} is")
+    return {name: why for name, why in found.items() if name.deployment in there}
 
 
-def _entry_faults(machine: Machine, entry: Entry, deployment: Deployment | None, damaged: list[str]) -> Iterator[Fault]:
-    where, number = on_boot(machine, machine.boot + entry.path), entry.name.deployment
-    if deployment is None:
-        if number not in machine.disk.damaged():
-            remove = partial(machine.loader.remove, machine.boot, number)
-            yield Fault(where, f"there is no deployment {number}, which it starts", REMOVE, remedy=remove)
-    elif entry.path not in damaged and str(machine.settings.root_argument(deployment)) not in entry.cmdline.split():
-        yield Fault(where, f"it starts another root than deployment {number} is", _NEXT, (number,))
+def _without_key(machine: Machine) -> str:
+    """Return what to do if this machine cannot sign boot entries that it has to sign; empty if it can."""
+    try:
+        check_can_sign(machine.disk, machine.settings)
+    except LandingError as error:
+        return error.hint or _ANEW
+    return ""

@@ -23,7 +23,7 @@ from bootc_live.rootfs.layouts.composefs.metadata import object_path
 from bootc_live.rootfs.layouts.composefs.store import OBJECTS, image_path
 from bootc_live.system import fsverity
 
-_UPGRADE = "boot another deployment, and bootc-live upgrade or bootc-live switch writes this slot anew"
+_RUNS = "boot another deployment; bootc-live fsck --repair fetches it again there"
 
 
 def root_faults(machine: Machine) -> Iterator[Fault]:
@@ -31,11 +31,11 @@ def root_faults(machine: Machine) -> Iterator[Fault]:
     deployments = machine.disk.all()
     for deployment in deployments:
         if deployment.slot:
-            yield from _slot_faults(deployment)
+            yield from _slot_faults(deployment, runs=deployment.number == machine.booted)
     yield from _store_faults(machine, [each for each in deployments if not each.slot])
 
 
-def _slot_faults(deployment: Deployment) -> Iterator[Fault]:
+def _slot_faults(deployment: Deployment, *, runs: bool) -> Iterator[Fault]:
     where, numbers = f"slot {deployment.slot}", (deployment.number,)
     try:
         wrong = list(wrong_in_slot(deployment))
@@ -44,7 +44,8 @@ def _slot_faults(deployment: Deployment) -> Iterator[Fault]:
         return
     if wrong:
         many = f"; {len(wrong)} blocks are wrong" if len(wrong) > 1 else ""
-        yield Fault(where, f"block {wrong[0].block}: {wrong[0].problem}{many}", _UPGRADE, numbers)
+        problem = f"block {wrong[0].block}: {wrong[0].problem}{many}"
+        yield Fault(where, problem, _RUNS if runs else AGAIN, numbers, from_image=not runs)
 
 
 def _store_faults(machine: Machine, deployments: list[Deployment]) -> Iterator[Fault]:

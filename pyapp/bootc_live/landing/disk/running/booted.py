@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from dataclasses import replace
+import re
 
-from bootc_live.base.errors import LandingError
-from bootc_live.config.source_spec import DeploymentRoot
-from bootc_live.receipt.file import DEFAULT_PATH, read_receipt
+_ETC = re.compile(r"(?:/[^/]+)*/bootc-live/deployments/([1-9][0-9]{0,8})/etc")
 
 
-def booted_root(started: DeploymentRoot | None, receipt_path: str = DEFAULT_PATH) -> DeploymentRoot | None:
-    """Return the root that runs, of the one that the kernel was started for; None if that is not on a disk.
+def running_deployment(mountinfo: str = "/proc/self/mountinfo") -> int | None:
+    """Return the deployment whose /etc this system has; None if it has that of nothing on a disk.
 
-    After a soft reboot, the receipt in /run names another one of the same disk.
+    The kernel command line and files say what was started once. What is mounted says what runs, also after a soft
+    reboot into another deployment, and after a pivot into RAM. See proc_pid_mountinfo(5). Raise OSError.
     """
-    if started is None:
-        return None
-    with suppress(LandingError):
-        match read_receipt(receipt_path).get("deployment"):
-            case {"number": int(number), "root": str(digest), "device": started.device}:
-                return replace(started, number=number, digest=digest)
-    return started
+    with open(mountinfo, encoding="utf-8", errors="surrogateescape") as file:
+        mounts = [line.split(" ", 5)[3:5] for line in file]
+    # With the state "volatile", an overlay is above it.
+    found = [_ETC.fullmatch(top) for top, place in mounts if place == "/etc"]
+    return next((int(each[1]) for each in reversed(found) if each), None)

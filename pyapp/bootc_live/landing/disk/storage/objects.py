@@ -16,7 +16,7 @@ from bootc_live.rootfs.tree.merge import LayersRead, Warn
 
 
 def trusted_objects(machine: Machine) -> set[str]:
-    """Return the objects whose digests the running kernel was told, by that of the metadata that lists them.
+    """Return the objects that the kernel was told of, by the digest of the metadata that lists them.
 
     None for another system's disk: nobody knows who wrote its boot entries.
     """

@@ -26,11 +26,15 @@ from bootc_live.system.files import copy_part, forget_cached, no_space
 
 @dataclass(frozen=True)
 class Slot:
-    """A slot that may be overwritten after ``clear``, which removes what boots from it."""
+    """A slot that may be overwritten after ``clear``, which removes what boots from it.
+
+    With ``root``, it gets a root with that root hash, or none.
+    """
 
     partuuid: str
     device: str
     clear: Callable[[], None] = lambda: None
+    root: str = ""
 
 
 class WrongBlock(NamedTuple):
@@ -62,8 +66,21 @@ def store_in_slot(
                 f"the EROFS image of {source_text!r} does not fit beside its layers into {directory!r}",
                 hint="name a directory on a disk with --workdir",
             ) from error
+        if slot.root not in ("", tree.root_hash):
+            raise RootfsError(
+                f"{source_text!r} makes another root than the one that was in the slot",
+                hint="use the version of bootc-live that wrote it, or add another deployment with bootc-live upgrade",
+            )
         _overwrite(slot, file.fileno(), source_text)
     return Stored(tree.root_hash, slot=slot.partuuid, blocks=tree.blocks)
+
+
+def leave_slot(
+    deployment: Deployment, image: VerifiedImage, finishing: Finishing, read: LayersRead, warn: Warn
+) -> Stored:
+    """Only read the tree of an image whose root is in a slot: a ``Store``."""
+    finishing(merge(image, read, warn), image)
+    return Stored(deployment.root, slot=deployment.slot, blocks=deployment.blocks)
 
 
 def _overwrite(slot: Slot, image: int, source_text: str) -> None:

@@ -1,4 +1,4 @@
-"""Partitions, in a kernel that has VFAT and the device mapper. See tests/integration/partitions_device.py."""
+"""Tests that change what a whole kernel has, or need drivers that this one may not have: in a kernel of their own."""
 
 from __future__ import annotations
 
@@ -6,18 +6,23 @@ import re
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from vmkit.paths import REPO, VM
 
 SECONDS = 600
 
 
-def test_in_a_kernel_of_its_own() -> None:
+@pytest.mark.parametrize("file", ["partitions_device", "slots_device", "verity_device"])
+def test_in_a_kernel_of_its_own(file: str, request: pytest.FixtureRequest) -> None:
+    long = ["--long"] if request.config.getoption("--long") else []
     command: list[str | Path] = [
         VM / "enter",
         "forky",
         "tests/vm/uml-pytest",
         "-q",
-        "tests/integration/partitions_device.py",
+        f"tests/integration/{file}.py",
+        *long,
     ]
     done = subprocess.run(
         command, cwd=REPO, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SECONDS, check=False
