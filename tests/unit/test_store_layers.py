@@ -170,6 +170,12 @@ def named(store: Path, content: bytes) -> None:
     link(store).symlink_to(digest)
 
 
+def instead(path: Path) -> Path:
+    """A place that something else gets."""
+    path.rename(path.with_name("moved"))
+    return path
+
+
 def head(size: int, diff_id: str = sha256(BASE)) -> bytes:
     return struct.pack("<8sHQ", b"bl-layer", len(diff_id), size) + diff_id.encode()
 
@@ -237,10 +243,10 @@ HARM = (
     lambda store: named(store, zlib.compress(b"short")),
     lambda store: named(store, b""),
     lambda store: link(store).unlink(),
-    lambda store: (link(store).unlink(), link(store).write_bytes(b"")),
-    lambda store: (link(store).unlink(), link(store).symlink_to("../../etc/passwd")),
-    lambda store: (recipe(store).rename(store / "moved"), recipe(store).symlink_to(store / "moved")),
-    lambda store: (recipe(store).unlink(), os.mkfifo(recipe(store))),
+    lambda store: instead(link(store)).write_bytes(b""),
+    lambda store: instead(link(store)).symlink_to("../../etc/passwd"),
+    lambda store: instead(recipe(store)).symlink_to("moved"),
+    lambda store: os.mkfifo(instead(recipe(store))),
 )
 
 
