@@ -29,7 +29,7 @@ from bootc_live.landing.disk.machine import Machine, loader_of, locked
 from bootc_live.landing.disk.make import Deployed, MakeEtc, Starting, Store, Stored, deploy, store
 from bootc_live.landing.disk.root import find_slot
 from bootc_live.landing.disk.settings import Settings, changed_settings, new_settings
-from bootc_live.landing.disk.storage.objects import store_in_objects, trusted_objects
+from bootc_live.landing.disk.storage.objects import store_in_objects, trusted_recipes
 from bootc_live.landing.disk.storage.slots import Slot, free_slot, leave_slot, store_in_slot, wrong_in_slot
 from bootc_live.landing.disk.storage.space import make_room
 from bootc_live.landing.disk.upgrade import EtcMerge, marking, remove_unfinished
@@ -150,8 +150,8 @@ def _fetched(
 ) -> Iterator[tuple[Fetched[None], ReadAhead, Store]]:
     """Fetch an image from the first source that has it.
 
-    Yield it, its headers, and what puts its root on the disk: ``put``, or else into objects, of which some are
-    ``trusted``. ``approve`` may refuse it before it is fetched.
+    Yield it, its headers, and what puts its root on the disk: ``put``, or else into objects, with recipes of
+    layers that are ``trusted``. ``approve`` may refuse it before it is fetched.
     """
     path = os.path.join(run.directory, "layers")
     if put is None:
@@ -173,7 +173,7 @@ def download_on(run: DiskRun, machine: Machine, spec: SourceSpec, digest: str) -
         )
     run.access.pin = digest if ":" in digest else None
     room = partial(make_room, machine, run.directory, run.recorder)
-    with _fetched(run, [spec], None, room, trusted_objects(machine)) as (fetched, headers, put):
+    with _fetched(run, [spec], None, room, trusted_recipes(machine)) as (fetched, headers, put):
         store(fetched.image, headers, run.disk, run.directory, run.recorder, put)
 
 
@@ -189,7 +189,7 @@ def upgrade_on(run: DiskRun, machine: Machine, spec: SourceSpec, digest: str) ->
     slot = free_slot(machine) if run.settings.slots else None
     make_etc = EtcMerge(machine, current, run.directory, run.recorder)
     approve = partial(make_room, machine, run.directory, run.recorder)
-    deployed = _deploy(run, spec, make_etc, slot, approve=approve, trusted=trusted_objects(machine))
+    deployed = _deploy(run, spec, make_etc, slot, approve=approve, trusted=trusted_recipes(machine))
     tries = _tries(run, deployed)
     settled = changed_settings(run.disk, run.settings)
     try:

@@ -11,7 +11,7 @@ from typing import Final
 import pytest
 
 from tests.lib.disk_fixtures import one, ready, unchanged
-from tests.lib.disk_machine import Machine, booted, disk_image
+from tests.lib.disk_machine import Machine, booted, disk_image, taken_for_booted
 from tests.lib.disks import run
 from tests.lib.forked_program import ForkedProgram
 
@@ -71,12 +71,15 @@ def test_next_root(running: Machine, program: ForkedProgram, tmp_path: Path) -> 
     assert not request.exists()
     assert (running.deployments / "2/started").exists()
     # The kernel command line still names the first one.
-    assert status(program) == {2: (True, "2 tries left"), 1: (False, "good")}
-    assert json.loads(program.run("health", "--json").good().stdout)["deployment"] == 2
-    assert status(program) == {2: (True, "good"), 1: (False, "good")}
-    # It was started, so it keeps its own /etc.
-    program.run("rollback", "--to", "1").good()
-    assert "nothing to do" in program.run("upgrade", "--finalize").good().stderr
+    first = Path("/proc/cmdline").read_text().rstrip()
+    (tmp_path / "next").mkdir()
+    with taken_for_booted(2, first, tmp_path / "next"):
+        assert status(program) == {2: (True, "2 tries left"), 1: (False, "good")}
+        assert json.loads(program.run("health", "--json").good().stdout)["deployment"] == 2
+        assert status(program) == {2: (True, "good"), 1: (False, "good")}
+        # It was started, so it keeps its own /etc.
+        program.run("rollback", "--to", "1").good()
+        assert "nothing to do" in program.run("upgrade", "--finalize").good().stderr
     assert (NEXT / "etc/own").exists()
 
 

@@ -29,7 +29,7 @@ def written(root: Node, contents: Mapping[int, str | bytes]) -> bytes:
     before = [(node.kind, node.xattrs) for node in walk(root)]
     try:
         objects = write_image(root, contents, fd)
-        assert listed_objects(fd) == objects
+        assert listed_objects(fd).objects == objects
         assert [(node.kind, node.xattrs) for node in walk(root)] == before
         return os.pread(fd, os.fstat(fd).st_size, 0)
     finally:
@@ -56,7 +56,7 @@ def test_object(size: int) -> None:
     made = Node(kind="file", mode=0o4755, uid=1, gid=2, mtime=3, mtime_ns=4, size=size, xattrs={b"user.a": b"b"})
     root.directory[b"f"] = made
     image = written(root, {id(made): DIGEST})
-    assert image[-32:].hex() == DIGEST
+    assert image[-64:].hex() == DIGEST + "0" * 64
     inode = image[made.place :]
     assert stat.S_IMODE(int.from_bytes(inode[4:6], "little")) == 0o4755
     assert int.from_bytes(inode[8:16], "little") == size
@@ -146,7 +146,20 @@ def test_objects_are_listed_once_and_in_order() -> None:
     contents: dict[int, str | bytes] = {
         id(made): digest for made, digest in zip(root.directory.values(), digests, strict=True)
     }
-    assert written(root, contents)[-96:].hex() == "".join(sorted(set(digests)))
+    assert written(root, contents)[-128:].hex() == "".join(sorted(set(digests))) + "0" * 64
+
+
+def test_recipes_are_listed_apart() -> None:
+    """An object that a file has is no recipe, whatever it says."""
+    root, digests = new_directory(), [verity_digest(b"%d" % number) for number in range(4)]
+    made = Node(kind="file", size=100)
+    root.directory[b"x"] = made
+    fd = os.memfd_create("image")
+    try:
+        assert write_image(root, {id(made): digests[0]}, fd, [digests[2], digests[1]]) == set(digests[:3])
+        assert listed_objects(fd) == (frozenset(digests[:3]), frozenset(digests[1:3]))
+    finally:
+        os.close(fd)
 
 
 def test_object_path() -> None:

@@ -15,20 +15,21 @@ from pathlib import Path
 
 import pytest
 
+from bootc_live.base.errors import RootfsError
 from bootc_live.base.log import Recorder
 from bootc_live.config.source_spec import ArchiveFile
 from bootc_live.image.verified import VerifiedImage
 from bootc_live.rootfs.layouts.composefs import store as store_module
-from bootc_live.rootfs.layouts.composefs.check import referred_objects
+from bootc_live.rootfs.layouts.composefs.check import listed, prune
 from bootc_live.rootfs.layouts.composefs.layers import StoredLayers, forget_layers
 from bootc_live.rootfs.layouts.composefs.layout import store_root
 from bootc_live.rootfs.layouts.composefs.metadata import object_path
 from bootc_live.rootfs.layouts.composefs.store import node_digest
-from bootc_live.rootfs.tree.data import content_reader, fill
+from bootc_live.rootfs.tree.data import content_reader, fill_files, left_out
 from bootc_live.rootfs.tree.merge import merge
 from bootc_live.rootfs.tree.node import Node, walk
 from bootc_live.source.access import Access
-from tests.lib.fetching import fetched_archive, plain, quiet
+from tests.lib.fetching import plain, quiet
 from tests.lib.oci_writer import Image, Layer, compress, sha256, write_archive
 from tests.lib.small_image import HERE
 from tests.lib.storing import objects, stored
@@ -87,19 +88,16 @@ def upgraded(directory: Path, layers: StoredLayers, *new: bytes) -> VerifiedImag
     return plain([ArchiveFile(str(archive), "x")], access, directory / "data", Recorder(quiet=True)).image
 
 
-def trusting(store: Path) -> StoredLayers:
-    """The layers of a store whose root runs."""
-    (root,) = (path.stem for path in (store / "images").iterdir())
-    return StoredLayers(str(store), referred_objects(str(store), root))
+def trusting(store: Path, *more: str) -> StoredLayers:
+    """The layers of a store whose newest root runs, and lists more recipes."""
+    root = max((store / "images").iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    return StoredLayers(str(store), {*listed(str(store), root.stem).recipes, *more})
 
 
-@pytest.mark.parametrize("layers_of", [trusting, lambda store: StoredLayers(str(store))], ids=["trusted", "verified"])
-def test_objects_are_not_hashed_again(
-    layers_of: Callable[[Path], StoredLayers], store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_objects_are_not_hashed_again(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An upgrade whose new layer is the only one that the source still has."""
     new = layer(file("new", RANDOM.randbytes(20_000)))
-    layers = layers_of(store)
+    layers = trusting(store)
     image = upgraded(tmp_path, layers, new)
     hashed: list[int] = []
 
@@ -114,10 +112,70 @@ def test_objects_are_not_hashed_again(
     assert 20_000 in hashed
     assert len(hashed) == 3
     assert made_again(StoredLayers(str(store)), sha256(new)) == new
-    # The same root comes of the whole image.
-    made = Image([Layer(tar, "gzip") for tar in (BASE, UPPER, new)], architecture=HERE)
-    whole = fetched_archive(write_archive(tmp_path / "whole.oci", made), "x", tmp_path / "whole")
-    assert store_root(whole, str(tmp_path / "other")).digest == root.digest
+    assert root.digest == alone(tmp_path, BASE, UPPER, new)
+
+
+def alone(directory: Path, *tars: bytes) -> str:
+    """The digest of the root of an image in an empty store."""
+    return stored(directory / f"alone-{len(list(directory.iterdir()))}", tars).digest
+
+
+def upgrade(directory: Path, store: Path, layers: StoredLayers, *new: bytes) -> str:
+    """The digest of a new root in a store, of the layers that are there and new ones."""
+    (directory / "data").unlink(missing_ok=True)
+    return store_root(upgraded(directory, layers, *new), str(store), reused=layers).digest
+
+
+def test_root_of_an_image_is_always_the_same(store: Path, tmp_path: Path) -> None:
+    """Whatever was there: else nothing could repair its metadata. A root has all objects of its recipes."""
+    hiding = layer(file("etc/.wh.large", b""), file("etc/.wh.other", b""))
+    second = upgrade(tmp_path, store, trusting(store), hiding)
+    assert second == alone(tmp_path, BASE, UPPER, hiding)
+    prune(str(store), [second])
+    assert LARGE not in [path.read_bytes() for path in objects(store).values()]
+    layers = trusting(store)
+    new = layer(file("new", b"new " * 2000))
+    (tmp_path / "data").unlink()
+    made = Image([Layer(tar, "gzip") for tar in (BASE, UPPER, hiding, new)], architecture=HERE)
+    gone = [f"blobs/sha256/{sha256(compress(tar, 'gzip')).partition(':')[2]}" for tar in (BASE, UPPER, hiding)]
+    archive = write_archive(tmp_path / "third.oci", made, without=tuple(gone))
+    access = Access(quiet, cache=layers)
+    image = plain([ArchiveFile(str(archive), "x")], access, tmp_path / "data", Recorder(quiet=True)).image
+    assert all(each.left_out for each in image.layers[:2])
+    assert store_root(image, str(store), reused=layers).digest == alone(tmp_path, BASE, UPPER, hiding, new)
+
+
+def test_recipe_that_cuts_a_layer_in_other_parts(store: Path, tmp_path: Path) -> None:
+    """It makes the right bytes, and what is trusted later would leave out a header."""
+    everything = BASE
+    with (store / "other").open("w+b") as made:
+        made.write(everything)
+        made.flush()
+        digest = node_digest(made.fileno(), Node(kind="file", size=len(everything)))
+    place = store / "objects" / object_path(digest)
+    place.parent.mkdir(exist_ok=True)
+    (store / "other").rename(place)
+    right = os.readlink(link(store))
+    named(store, zlib.compress(head(len(BASE)) + struct.pack("<BQ", 1, len(BASE)) + bytes.fromhex(digest)))
+    layers = StoredLayers(str(store))
+    assert made_again(layers, sha256(BASE)) == BASE
+    upgrade(tmp_path, store, layers)
+    assert os.readlink(link(store)) == right
+
+
+def test_layer_that_ends_with_a_file(tmp_path: Path) -> None:
+    """Without the blocks that end a tar."""
+    store = tmp_path / "store"
+    cut = BASE[: BASE.index(LONG) + len(LONG)]
+    stored(store, (cut,))
+    made = Image([Layer(cut, "gzip")], architecture=HERE)
+    gone = f"blobs/sha256/{sha256(compress(cut, 'gzip')).partition(':')[2]}"
+    archive = write_archive(tmp_path / "x.oci", made, without=(gone,))
+    layers = trusting(store)
+    access = Access(quiet, cache=layers)
+    image = plain([ArchiveFile(str(archive), "x")], access, tmp_path / "data", Recorder(quiet=True)).image
+    assert len(image.layers[0].left_out) > 1
+    assert store_root(image, str(store), reused=layers).digest == alone(tmp_path, cut)
 
 
 def part(image: VerifiedImage, offset: int, size: int) -> bytes:
@@ -131,7 +189,8 @@ def contents(image: VerifiedImage) -> dict[int, bytes]:
     files = [node for node in walk(merge(image)) if node.kind == "file"]
     with content_reader(image) as read:
         found = {node.offset: read(node) for node in files}
-    fill(image, files)
+    fill_files(image, files)
+    assert any(left_out(image, node) for node in files) == any(layer.left_out for layer in image.layers)
     assert found == {node.offset: part(image, node.offset, node.size) for node in files}
     return found
 
@@ -139,9 +198,9 @@ def contents(image: VerifiedImage) -> dict[int, bytes]:
 def test_trusted_layers_are_not_copied(store: Path, tmp_path: Path) -> None:
     """Their objects stay where they are, until somebody wants them in the data file."""
     image = upgraded(tmp_path, trusting(store))
-    left_out = {key: path for each in image.layers for key, path in each.left_out.items()}
-    assert sorted(size for _, size in left_out) == sorted([len(LARGE), 4096, 4096, 5000])
-    assert all(part(image, offset, size) == bytes(size) for offset, size in left_out)
+    places = [place for each in image.layers for place in each.left_out]
+    assert sorted(size for _, size in places) == sorted([len(LARGE), 4096, 4096, 5000])
+    assert all(part(image, *place) == bytes(place[1]) for place in places)
     (tmp_path / "verified").mkdir()
     made = upgraded(tmp_path / "verified", StoredLayers(str(store)))
     assert contents(image) == contents(made)
@@ -253,9 +312,11 @@ HARM = (
 @pytest.mark.parametrize("trusted", [False, True], ids=["verified", "trusted"])
 @pytest.mark.parametrize("harm", [broken_object, *HARM])
 def test_what_is_wrong_is_fetched(harm: Callable[[Path], object], trusted: bool, store: Path, tmp_path: Path) -> None:
-    layers = trusting(store) if trusted else None
+    before = set(objects(store))
     harm(store)
-    layers = layers or StoredLayers(str(store))
+    # As if the root listed the wrong one.
+    more = set(objects(store)) - before if trusted else set()
+    layers = trusting(store, *more) if trusted else StoredLayers(str(store))
     archive = write_archive(tmp_path / "x.oci", Image([Layer(tar, "gzip") for tar in (BASE, UPPER)], architecture=HERE))
     access = Access(quiet, cache=layers)
     image = plain([ArchiveFile(str(archive), "x")], access, tmp_path / "data", Recorder(quiet=True)).image
@@ -263,11 +324,13 @@ def test_what_is_wrong_is_fetched(harm: Callable[[Path], object], trusted: bool,
     if trusted and harm is broken_object:
         # The running root reads the same object: its kernel checks it, or nobody does but verify and fsck.
         assert image.layers[0].left_out
+        # What is read of it is checked.
+        with pytest.raises(RootfsError, match=r"has changed.*"):
+            contents(image)
         return
     assert image.layers[0].left_out == {}
-    assert sha256(BASE) not in layers.objects
     assert part(image, image.layers[0].offset, len(BASE)) == BASE
-    store_root(image, str(store), reused=layers)
+    assert store_root(image, str(store), reused=layers).digest == alone(tmp_path, BASE, UPPER)
     assert made_again(StoredLayers(str(store)), sha256(BASE)) == BASE
 
 

@@ -10,7 +10,7 @@ from bootc_live.base.errors import ImageError, about
 from bootc_live.formats.oci.descriptor import UNPACKED, Descriptor, Platform
 from bootc_live.formats.oci.manifest import NO_PROCESS, ImageConfig, Manifest, parse_config
 from bootc_live.image.verify import check_content, digest_of
-from bootc_live.source.interface import PlacedLayer
+from bootc_live.source.interface import KeptContent, PlacedLayer
 
 
 @final
@@ -66,7 +66,7 @@ class VerifiedLayer:
     offset: int
     size: int
     seal: InitVar[_Seal]
-    left_out: Mapping[tuple[int, int], str] = field(default_factory=dict, hash=False)
+    left_out: Mapping[tuple[int, int], KeptContent] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)

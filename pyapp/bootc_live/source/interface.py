@@ -143,14 +143,21 @@ class Mirrored(Protocol):
         """Stop using the servers that sent wrong bytes of a blob; return whether to try again."""
 
 
+class KeptContent(NamedTuple):
+    """A file with a content, and the fs-verity digest that it must have."""
+
+    path: str
+    digest: str
+
+
 class PlacedLayer(NamedTuple):
     """A layer in the data file: its size, and the contents of files that are not there.
 
-    ``left_out`` has paths of files with them, by offset and size in the data file; bytes.
+    ``left_out`` has these by offset and size in the data file; bytes.
     """
 
     size: int
-    left_out: Mapping[tuple[int, int], str]
+    left_out: Mapping[tuple[int, int], KeptContent]
 
 
 class LayerCache(Protocol):
@@ -162,6 +169,9 @@ class LayerCache(Protocol):
 
     def size(self, diff_id: str) -> int | None:
         """Return the size of a layer in bytes; None if it is not there."""
+
+    def is_known(self, diff_id: str) -> bool:
+        """Return whether ``place`` can be expected to write a layer."""
 
     def place(self, diff_id: str, data: int, offset: int, most: int) -> PlacedLayer | None:
         """Write a layer that need not be verified to its place of at most so many bytes in the data file ``data``.

@@ -108,7 +108,13 @@ class LayerStore:
 
         None if there is none. Raise OutOfMemoryError.
         """
-        placed = None if self.cache is None else self.cache.place(diff_id, self._fd, slot.offset, slot.size)
+        if self.cache is None:
+            return None
+        try:
+            placed = self.cache.place(diff_id, self._fd, slot.offset, slot.size)
+        except BaseException:
+            self.drop(slot.offset, slot.size)
+            raise
         if placed is None:
             return None
         self.layers[diff_id] = placed_layer(diff_id, slot.offset, placed)

@@ -21,7 +21,7 @@ from bootc_live.rootfs.boot_files.initramfs import unfit
 from bootc_live.rootfs.boot_files.kernel_choice import choose_kernel, kargs_files
 from bootc_live.rootfs.layouts.built import Finishing, cannot_hold
 from bootc_live.rootfs.layouts.files.writer import write_files
-from bootc_live.rootfs.tree.data import content_reader, fill
+from bootc_live.rootfs.tree.data import content_reader, fill_files
 from bootc_live.rootfs.tree.labels import label_tree
 from bootc_live.rootfs.tree.live import live_tree
 from bootc_live.rootfs.tree.merge import LayersRead, Warn
@@ -115,7 +115,7 @@ class ImageTree:
             return False
         top = new_directory()
         top.directory[name] = replace(found)
-        fill(self.image, walk(top))
+        fill_files(self.image, walk(top))
         part = f"{where}.part"
         shutil.rmtree(part, ignore_errors=True)
         os.mkdir(part, 0o700)
@@ -237,7 +237,7 @@ def _bootable(
     initrd = starting.initrd
     source_text = image.resolved.source_text
     chosen = choose_kernel(root, source_text)
-    fill(image, [chosen.kernel, *filter(None, [chosen.initramfs]), *kargs_files(root, source_text).values()])
+    fill_files(image, [chosen.kernel, *filter(None, [chosen.initramfs]), *kargs_files(root, source_text).values()])
     files = boot_files(chosen, image.path, directory, os.uname().machine, source_text)
     initramfs = initrd or files.initramfs
     what = f"the initramfs of {source_text!r}" if initrd is None else f"the initrd {initrd.path!r}"

@@ -9,9 +9,12 @@ from bisect import bisect
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
+from bootc_live.base.errors import RootfsError
+from bootc_live.formats.fsverity import VerityHasher
 from bootc_live.image.verified import VerifiedImage
 from bootc_live.rootfs.tree.node import Node
-from bootc_live.system.files import copy_part, punch_hole, space_for
+from bootc_live.source.interface import KeptContent
+from bootc_live.system.files import punch_hole, space_for, write_at
 
 # At most this much is in memory twice; smaller steps cost more calls.
 _BATCH = 2**20
@@ -21,6 +24,8 @@ _WORTH_A_CALL = 64 * 2**10
 _MOST_AT_ONCE = 2**30
 # The kernel cannot copy between these two file systems.
 _ELSEWHERE = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
+
+_REPAIR = "repair it with: bootc-live fsck --repair"
 
 # Begin and end of data in the data file.
 _Span = tuple[int, int]
@@ -32,10 +37,8 @@ def content_reader(image: VerifiedImage) -> Iterator[Callable[[Node], bytes]]:
     fd = os.open(image.path, os.O_RDONLY | os.O_CLOEXEC)
 
     def read(node: Node) -> bytes:
-        path = left_out(image, node)
-        if path:
-            with open(path, "rb") as file:
-                return file.read()
+        if left_out(image, node):
+            fill(image, [(node.offset, node.size)])
         if node.extents is None:
             return os.pread(fd, node.size, node.offset)
         content = bytearray(node.size)
@@ -49,26 +52,46 @@ def content_reader(image: VerifiedImage) -> Iterator[Callable[[Node], bytes]]:
         os.close(fd)
 
 
-def left_out(image: VerifiedImage, node: Node) -> str:
-    """Return the path of the file that has the content of a file; empty if that is in the data file."""
+def left_out(image: VerifiedImage, node: Node) -> KeptContent | None:
+    """Return the file that has the content of a file; None if that is in the data file."""
     for layer in image.layers if node.extents is None else ():
         if layer.offset <= node.offset < layer.offset + layer.size:
-            return layer.left_out.get((node.offset, node.size), "")
-    return ""
+            return layer.left_out.get((node.offset, node.size))
+    return None
 
 
-def fill(image: VerifiedImage, nodes: Iterable[Node]) -> None:
-    """Copy contents that were left out to the data file, where they belong; raise OSError and OutOfMemoryError."""
+def fill_files(image: VerifiedImage, nodes: Iterable[Node]) -> None:
+    """Copy contents of files that were left out to the data file; raise as ``fill``."""
+    fill(image, [(node.offset, node.size) for node in nodes if node.kind == "file" and left_out(image, node)])
+
+
+def fill(image: VerifiedImage, places: Iterable[tuple[int, int]]) -> None:
+    """Copy contents that were left out to the data file, by offset and size there.
+
+    Raise RootfsError for one that has changed or cannot be read, OSError and OutOfMemoryError.
+    """
+    known = {place: kept for layer in image.layers for place, kept in layer.left_out.items()}
     data = os.open(image.path, os.O_WRONLY | os.O_CLOEXEC)
     try:
-        for node in nodes:
-            path = left_out(image, node) if node.kind == "file" else ""
-            if path:
-                with open(path, "rb") as file, space_for(data):
-                    os.lseek(data, node.offset, os.SEEK_SET)
-                    copy_part(file.fileno(), 0, node.size, data)
+        for place in places:
+            hasher, at = VerityHasher(), place[0]
+            for piece in _pieces(known[place].path):
+                hasher.update(piece)
+                with space_for(data):
+                    at = write_at(data, at, piece)
+            if hasher.digest() != known[place].digest:
+                raise RootfsError(f"{known[place].path!r} has changed", hint=_REPAIR)
     finally:
         os.close(data)
+
+
+def _pieces(path: str) -> Iterator[bytes]:
+    try:
+        with open(path, "rb", buffering=0) as file:
+            while piece := file.read(_BATCH):
+                yield piece
+    except OSError as error:
+        raise RootfsError(f"{path!r} cannot be read: {error.strerror}", hint=_REPAIR) from error
 
 
 class Data:

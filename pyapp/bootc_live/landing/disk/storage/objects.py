@@ -9,21 +9,21 @@ from bootc_live.image.verified import VerifiedImage
 from bootc_live.landing.disk.machine import Machine
 from bootc_live.landing.disk.make import Stored
 from bootc_live.rootfs.layouts.built import Finishing
-from bootc_live.rootfs.layouts.composefs.check import referred_objects
+from bootc_live.rootfs.layouts.composefs.check import listed
 from bootc_live.rootfs.layouts.composefs.layers import StoredLayers
 from bootc_live.rootfs.layouts.composefs.layout import store_root
 from bootc_live.rootfs.tree.merge import LayersRead, Warn
 
 
-def trusted_objects(machine: Machine) -> set[str]:
-    """Return the objects that the kernel was told of, by the digest of the metadata that lists them.
+def trusted_recipes(machine: Machine) -> frozenset[str]:
+    """Return the recipes that the kernel was told of, by the digest of the metadata that lists them.
 
     None for another system's disk: nobody knows who wrote its boot entries.
     """
     if machine.root and not machine.settings.slots:
         with suppress(RootfsError):
-            return referred_objects(machine.disk.top, machine.root)
-    return set()
+            return listed(machine.disk.top, machine.root).recipes
+    return frozenset()
 
 
 def store_in_objects(

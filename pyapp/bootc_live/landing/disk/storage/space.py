@@ -65,8 +65,8 @@ def _needs(machine: Machine, directory: str, found: Candidate, shared: int = 0) 
     layers = estimate(found.source, found.image, found.cache).layers
     new = [layer for layer in layers if layer.basis is not Basis.CACHE]
     expected, least = _unpacked(new)
-    # The contents of those that the running root has are not copied.
-    copied = new if machine.root else layers
+    diff_ids = zip(dict.fromkeys(found.image.config.diff_ids), layers, strict=True)
+    copied = [layer for diff_id, layer in diff_ids if found.cache is None or not found.cache.is_known(diff_id)]
     beside = _unpacked(copied) if os.stat(directory).st_dev == os.stat(disk.top).st_dev else (0, 0)
     boot = _boot_files(machine, found.image)
     return (

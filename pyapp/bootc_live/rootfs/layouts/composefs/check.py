@@ -9,7 +9,7 @@ from typing import NamedTuple
 from bootc_live.base.errors import RootfsError
 from bootc_live.formats.fsverity import DIGITS
 from bootc_live.rootfs.layouts.composefs.layers import LAYERS
-from bootc_live.rootfs.layouts.composefs.metadata import listed_objects, object_path
+from bootc_live.rootfs.layouts.composefs.metadata import Listed, listed_objects, object_path
 from bootc_live.rootfs.layouts.composefs.mount import checked_image
 from bootc_live.rootfs.layouts.composefs.store import (
     IMAGES,
@@ -32,8 +32,13 @@ class WrongObject(NamedTuple):
     problem: str
 
 
-def referred_objects(store: str, digest: str) -> set[str]:
+def referred_objects(store: str, digest: str) -> frozenset[str]:
     """Return the objects that a root refers to; raise RootfsError if its metadata is missing or has another digest."""
+    return listed(store, digest).objects
+
+
+def listed(store: str, digest: str) -> Listed:
+    """Return what the metadata of a root lists; raise as ``referred_objects``."""
     with checked_image(store, digest) as fd:
         try:
             return listed_objects(fd)

@@ -1,10 +1,10 @@
 """Keep recipes of layers, so that an upgrade fetches only what is new.
 
 A recipe lists, in the order of a layer's tar, the objects in it and all other bytes. It is an object itself, which the
-metadata image of each root with that layer lists. So the digest on the kernel command line covers the recipes of the
-running root: what they say of a layer is true, and the layer is put in its place without the contents of its objects,
-which stay where they are. Any other recipe is a claim: what is made of it counts as any other copy of a layer, and
-whoever uses it must verify its digest.
+metadata image of each root with that layer lists as a recipe. So the digest on the kernel command line covers the
+recipes of the running root: what they say of a layer is true, and the layer is put in its place without the contents of
+its objects, which stay where they are. Any other recipe is a claim: what is made of it counts as any other copy of a
+layer, and whoever uses it must verify its digest. No root lists such a recipe: it may cut a layer in other parts.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import re
 import stat
 import struct
 import zlib
+from bisect import bisect
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
@@ -21,8 +22,9 @@ from bootc_live.base.errors import SourceError
 from bootc_live.image.verified import VerifiedImage, VerifiedLayer
 from bootc_live.rootfs.layouts.composefs.metadata import object_path
 from bootc_live.rootfs.layouts.composefs.store import OBJECTS, StoreWriter, content_digest
+from bootc_live.rootfs.tree.data import fill
 from bootc_live.rootfs.tree.node import Node
-from bootc_live.source.interface import PlacedLayer
+from bootc_live.source.interface import KeptContent, PlacedLayer
 from bootc_live.system import fsverity
 from bootc_live.system.files import space_for, write_all, write_at
 
@@ -41,20 +43,14 @@ _LEAST = 4096
 
 
 class StoredLayers:
-    """The layers that a store has: a ``LayerCache``.
-
-    ``objects`` are those in the layers that were used, by diffID, then offset and size in the layer. ``recipes`` are
-    the objects that these were made by.
-    """
+    """The layers that a store has: a ``LayerCache``. ``placed`` are recipes of those that were placed, by diffID."""
 
     def __init__(self, store: str, trusted: Collection[str] = ()) -> None:
-        """Use the recipes of a store; ``trusted`` are objects whose digests are known to be right."""
+        """Use the recipes of a store; ``trusted`` are recipes that a root lists whose digest is known to be right."""
         self.path = os.path.join(store, LAYERS)
-        self.objects: dict[str, dict[tuple[int, int], str]] = {}
-        self.recipes: dict[str, str] = {}
+        self.placed: dict[str, str] = {}
         self._store, self._trusted = store, trusted
         self._wrong = set[str]()
-        self._protected = bool(trusted) and not fsverity.obstacle(store)
 
     def size(self, diff_id: str) -> int | None:
         """Return the size of a layer in bytes; None if there is no recipe."""
@@ -62,20 +58,30 @@ class StoredLayers:
             return _size(_content_of(fd), diff_id)
         return None
 
+    def is_known(self, diff_id: str) -> bool:
+        """Return whether a layer needs neither space nor verifying, as far as its recipe is right."""
+        with suppress(OSError):
+            return self._recipe(diff_id) in self._trusted
+        return False
+
     def place(self, diff_id: str, data: int, offset: int, most: int) -> PlacedLayer | None:
         """Write a layer of at most so many bytes to its place in the data file if its recipe is trusted, else None.
 
         Its objects are left out. Raise OutOfMemoryError.
         """
-        objects: dict[tuple[int, int], str] = {}
-        left_out: dict[tuple[int, int], str] = {}
+        if not self.is_known(diff_id):
+            return None
+        left_out: dict[tuple[int, int], KeptContent] = {}
         with suppress(OSError, ValueError), self._opened(recipe := self._recipe(diff_id)) as fd:
-            if recipe not in self._trusted or content_digest(fd, os.fstat(fd).st_size) != recipe:
-                return None
+            protected = not fsverity.obstacle(self._store)
+            _check(fd, recipe, None, protected=protected)
+            if content_digest(fd, os.fstat(fd).st_size) != recipe:
+                raise ValueError("its recipe has changed")
             content = _content_of(fd)
             size = _size(content, diff_id)
             if size > most:
-                return None
+                raise ValueError("it does not fit")
+            end = 0
             for start, length, digest in _records(content, size):
                 if digest is None:
                     at = offset + start
@@ -83,10 +89,15 @@ class StoredLayers:
                         with space_for(data):
                             write_at(data, at, piece)
                         at += len(piece)
+                    end = start + length
                 else:
-                    left_out[offset + start, length] = self._object(digest, length)
-                    objects[start, length] = digest
-            self.objects[diff_id], self.recipes[diff_id] = objects, recipe
+                    with self._opened(digest) as kept:
+                        _check(kept, digest, length, protected=protected)
+                    left_out[offset + start, length] = KeptContent(_path(self._store, digest), digest)
+            if end < size:
+                # The data file must be as long as if the last content were there.
+                write_at(data, offset + size - 1, b"\0")
+            self.placed[diff_id] = recipe
             return PlacedLayer(size, left_out)
         return None
 
@@ -96,16 +107,12 @@ class StoredLayers:
         if diff_id in self._wrong or self.size(diff_id) is None:
             yield None
             return
-        recipe = self._recipe(diff_id)
-        with self._opened(recipe) as fd:
-            self.recipes[diff_id] = recipe
-            yield _joined(self._pieces(diff_id, fd, recipe))
+        with self._opened(self._recipe(diff_id)) as fd:
+            yield _joined(self._pieces(diff_id, fd))
 
     def discard(self, diff_id: str) -> None:
         """Forget a recipe that is wrong."""
         self._wrong.add(diff_id)
-        self.objects.pop(diff_id, None)
-        self.recipes.pop(diff_id, None)
         with suppress(OSError):
             os.unlink(_link(self._store, diff_id))
 
@@ -129,28 +136,22 @@ class StoredLayers:
         finally:
             os.close(fd)
 
-    def _object(self, digest: str, size: int) -> str:
-        """Return the path of an object; raise OSError if it is not there, or not protected as those of the root are."""
-        path = _path(self._store, digest)
-        with self._opened(digest) as fd:
-            if os.fstat(fd).st_size != size or (self._protected and fsverity.measure(fd) != digest):
-                raise OSError(f"{path} is another file")
-        return path
-
-    def _pieces(self, diff_id: str, fd: int, recipe: str) -> Iterator[bytes]:
-        found = self.objects.setdefault(diff_id, {})
+    def _pieces(self, diff_id: str, fd: int) -> Iterator[bytes]:
         try:
-            if content_digest(fd, os.fstat(fd).st_size) != recipe:
-                raise ValueError("its recipe has changed")
             content = _content_of(fd)
-            for start, length, digest in _records(content, _size(content, diff_id)):
+            for _, length, digest in _records(content, _size(content, diff_id)):
                 if digest is None:
                     yield from content.pieces(length)
                 else:
-                    found[start, length] = digest
                     yield from _content(_path(self._store, digest), length)
         except (OSError, ValueError) as error:
             raise SourceError(f"it cannot be made of the objects on the disk: {error}", hint="fetch it") from error
+
+
+def _check(fd: int, digest: str, size: int | None, *, protected: bool) -> None:
+    """Raise OSError if an object has another size, or another digest for the kernel if fs-verity is there."""
+    if size not in (None, os.fstat(fd).st_size) or (protected and fsverity.measure(fd) != digest):
+        raise OSError(f"the object {digest} is another file")
 
 
 class _Reader:
@@ -248,26 +249,46 @@ def add_recipes(
     image: VerifiedImage,
     contents: Mapping[int, str | bytes],
     nodes: Sequence[Node],
-    used: Mapping[str, str],
+    placed: Mapping[str, str],
 ) -> dict[str, str]:
-    """Add the recipes of an image's layers to a store, and return their digests by diffID; raise OSError.
+    """Add the recipes of an image's layers to a store, and return their digests by diffID; raise OSError, RootfsError.
 
-    ``contents`` are the objects of ``nodes``, by their identities, as ``store_root`` makes them. Layers were made by
-    the recipes ``used``.
+    ``contents`` are the objects of ``nodes``, by their identities, as ``store_root`` makes them. The recipes depend on
+    the image alone, so its root always has the same digest: those of layers that were ``placed`` are used again if they
+    have the same objects. Files that upper layers hide are none, so a root lists all objects of its recipes.
     """
     found = sorted(
         (node.offset, node.size, content)
         for node in nodes
         if isinstance(content := contents.get(id(node)), str) and node.extents is None and node.size >= _LEAST
     )
+    recipes = dict[str, str]()
     data = os.open(image.path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        return {
-            layer.diff_id: used.get(layer.diff_id) or writer.add_written(_recipe_writer(data, layer, found))
-            for layer in dict.fromkeys(image.layers)
-        }
+        for layer in dict.fromkeys(image.layers):
+            parts = _parts(layer, found)
+            known = {place: kept.digest for place, kept in layer.left_out.items()}
+            if layer.diff_id in placed and known == {(offset, size): digest for offset, size, digest in parts}:
+                recipes[layer.diff_id] = placed[layer.diff_id]
+            else:
+                fill(image, known.keys() - {(offset, size) for offset, size, _ in parts})
+                recipes[layer.diff_id] = writer.add_written(_recipe_writer(data, layer, parts))
     finally:
         os.close(data)
+    return recipes
+
+
+def _parts(layer: VerifiedLayer, found: Sequence[tuple[int, int, str]]) -> list[tuple[int, int, str]]:
+    """Return place, size and digest of the objects in a layer, of those in the data file: sorted, none twice."""
+    parts, done, end = list[tuple[int, int, str]](), layer.offset, layer.offset + layer.size
+    for offset, size, digest in found[bisect(found, (layer.offset,)) :]:
+        if offset >= end:
+            break
+        # Of two names for the same data, the first counts.
+        if done <= offset and offset + size <= end:
+            parts.append((offset, size, digest))
+            done = offset + size
+    return parts
 
 
 def name_layers(store: str, recipes: Mapping[str, str]) -> None:
@@ -289,12 +310,11 @@ def forget_layers(store: str, kept: Collection[str]) -> None:
         os.unlink(os.path.join(directory, name))
 
 
-def _recipe_writer(data: int, layer: VerifiedLayer, found: Sequence[tuple[int, int, str]]) -> Callable[[int], None]:
+def _recipe_writer(data: int, layer: VerifiedLayer, parts: Sequence[tuple[int, int, str]]) -> Callable[[int], None]:
     """Return what writes the recipe of a layer in a data file to a file."""
 
     def write(fd: int) -> None:
         deflater = zlib.compressobj(_LEVEL)
-        end = layer.offset + layer.size
 
         def put(content: bytes) -> None:
             write_all(fd, deflater.compress(content))
@@ -304,19 +324,19 @@ def _recipe_writer(data: int, layer: VerifiedLayer, found: Sequence[tuple[int, i
                 put(_RECORD.pack(_OTHER, stop - start))
             while start < stop:
                 piece = os.pread(data, min(_STEP, stop - start), start)
+                if not piece:
+                    raise OSError("the data file is too short")
                 put(piece)
                 start += len(piece)
 
         diff_id = layer.diff_id.encode()
         put(_HEAD.pack(_MAGIC, len(diff_id), layer.size) + diff_id)
         done = layer.offset
-        for offset, size, digest in found:
-            # Of two names for the same data, the first counts.
-            if done <= offset and offset + size <= end:
-                other(done, offset)
-                put(_RECORD.pack(_OBJECT, size) + bytes.fromhex(digest))
-                done = offset + size
-        other(done, end)
+        for offset, size, digest in parts:
+            other(done, offset)
+            put(_RECORD.pack(_OBJECT, size) + bytes.fromhex(digest))
+            done = offset + size
+        other(done, layer.offset + layer.size)
         write_all(fd, deflater.flush())
 
     return write

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bootc_live.image.verified import VerifiedImage
@@ -11,7 +10,7 @@ from bootc_live.rootfs.layouts.built import Finishing, cannot_hold, unchanged
 from bootc_live.rootfs.layouts.composefs.layers import StoredLayers, add_recipes, name_layers
 from bootc_live.rootfs.layouts.composefs.metadata import INLINE_MOST, write_image
 from bootc_live.rootfs.layouts.composefs.store import StoreWriter, small_content, store_writer
-from bootc_live.rootfs.tree.data import begin_of, left_out
+from bootc_live.rootfs.tree.data import begin_of
 from bootc_live.rootfs.tree.merge import LayersRead, Warn, merge, unsaid
 from bootc_live.rootfs.tree.node import Node, path_of, walk
 
@@ -42,7 +41,7 @@ def store_root(
 ) -> StoredRoot:
     """Put a verified image into a store; it is on the disk then, and the data file is unchanged.
 
-    Layers of ``reused`` were made of objects, whose digests are not computed again.
+    Some layers may have been placed by ``reused``.
 
     Until something refers to the root, only the caller's lock keeps ``prune`` from removing it. Raise ImageError for
     layers that cannot be used, RootfsError for what EROFS cannot hold, and OutOfMemoryError if the disk is full; no
@@ -52,10 +51,10 @@ def store_root(
     labelled = finishing(root, image)
     try:
         with store_writer(store) as writer:
-            contents = _stored(root, image, writer, _known(image, reused))
+            contents = _stored(root, image, writer)
             file = os.memfd_create("bootc-live image", os.MFD_CLOEXEC)
             try:
-                recipes = add_recipes(writer, image, contents, [*walk(root)], reused.recipes if reused else {})
+                recipes = add_recipes(writer, image, contents, [*walk(root)], reused.placed if reused else {})
                 objects = write_image(root, contents, file, recipes.values())
                 digest = writer.add_image(file)
             finally:
@@ -67,32 +66,21 @@ def store_root(
     return StoredRoot(digest, frozenset(objects), writer.added, writer.added_bytes, writer.obstacle, labelled)
 
 
-def _known(image: VerifiedImage, reused: StoredLayers | None) -> dict[tuple[int, int], str]:
-    """Return the objects in layers that were made of them, by place and size in the data file."""
-    known: dict[tuple[int, int], str] = {}
-    for layer in image.layers:
-        for (offset, size), digest in (reused.objects.get(layer.diff_id, {}) if reused else {}).items():
-            known[layer.offset + offset, size] = digest
-    return known
-
-
-def _stored(
-    root: Node, image: VerifiedImage, writer: StoreWriter, known: Mapping[tuple[int, int], str]
-) -> dict[int, str | bytes]:
+def _stored(root: Node, image: VerifiedImage, writer: StoreWriter) -> dict[int, str | bytes]:
     """Add the contents of all files to a store; return the object of each file, or what is inlined."""
     contents: dict[int, str | bytes] = {}
+    known = {place: kept for layer in image.layers for place, kept in layer.left_out.items()}
     data = os.open(image.path, os.O_RDONLY | os.O_CLOEXEC)
     node = root
     try:
         for node in sorted((node for node in walk(root) if node.kind == "file"), key=begin_of):
             if node.size <= INLINE_MOST:
                 contents[id(node)] = small_content(data, node)
-            elif left_out(image, node):
+            elif kept := known.get((node.offset, node.size)) if node.extents is None else None:
                 # Its object was there, and is kept by the lock of the caller.
-                contents[id(node)] = known[node.offset, node.size]
+                contents[id(node)] = kept.digest
             else:
-                found = known.get((node.offset, node.size)) if node.extents is None else None
-                contents[id(node)] = writer.add(data, node, found)
+                contents[id(node)] = writer.add(data, node)
     except ValueError as error:
         raise ValueError(f"{path_of(root, node)} {error}") from error
     finally:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, NamedTuple
 
 from bootc_live.formats.erofs.structures import (
     CHUNK_BASED,
@@ -41,6 +41,8 @@ BLOCK: Final = 1 << BLOCK_BITS
 # server is no larger than with 0, and has a tenth fewer objects. With 1024, it is a third larger. composefs has 64.
 INLINE_MOST: Final = 256
 
+# No object: nothing has this digest.
+_END_OF_OBJECTS: Final = "0" * DIGITS
 _FIRST: Final = SUPER_OFFSET + SUPER_SIZE
 _LARGEST_CHUNK: Final = BLOCK << 31
 _RAW: Final = DIGITS // 2
@@ -52,8 +54,8 @@ _WHITEOUT: Final = {b"trusted.overlay.overlay.whiteout": b"", b"user.overlay.whi
 _HAS_WHITEOUTS: Final = {b"trusted.overlay.overlay.opaque": b"x", b"user.overlay.opaque": b"x"}
 
 
-def write_image(root: Node, contents: Contents, fd: int, more: Collection[str] = ()) -> set[str]:
-    """Write the image of a tree to an empty file, and return the objects that it lists: its own, and ``more``.
+def write_image(root: Node, contents: Contents, fd: int, recipes: Collection[str] = ()) -> set[str]:
+    """Write the image of a tree to an empty file, and return the objects that it lists, with the recipes of its layers.
 
     The same arguments give the same bytes. Raise OSError, and ValueError that begins with the path of what Linux or
     EROFS cannot represent.
@@ -65,9 +67,9 @@ def write_image(root: Node, contents: Contents, fd: int, more: Collection[str] =
     head = Superblock(BLOCK_BITS, made.root, made.inodes, size >> BLOCK_BITS, 0, INCOMPAT_CHUNKED if objects else 0)
     write_at(fd, SUPER_OFFSET, head.packed())
     os.ftruncate(fd, size)
-    listed = objects.union(more)
-    write_at(fd, size, b"".join(bytes.fromhex(digest) for digest in sorted(listed)))
-    return listed
+    listed = [*sorted(objects), _END_OF_OBJECTS, *sorted(set(recipes))]
+    write_at(fd, size, b"".join(map(bytes.fromhex, listed)))
+    return objects.union(recipes)
 
 
 def filesystem_size(fd: int) -> int:
@@ -75,11 +77,21 @@ def filesystem_size(fd: int) -> int:
     return filesystem_blocks(os.pread(fd, SUPER_SIZE, SUPER_OFFSET)) << BLOCK_BITS
 
 
-def listed_objects(fd: int) -> set[str]:
-    """Return the objects that an image lists; its digest must have been checked. Raise ValueError and OSError."""
+class Listed(NamedTuple):
+    """The objects of a root, and of these the recipes of its layers."""
+
+    objects: frozenset[str]
+    recipes: frozenset[str]
+
+
+def listed_objects(fd: int) -> Listed:
+    """Return what an image lists; its digest must have been checked. Raise ValueError and OSError."""
     begin = filesystem_size(fd)
     found = os.pread(fd, os.fstat(fd).st_size - begin, begin).hex()
-    return {found[at : at + DIGITS] for at in range(0, len(found), DIGITS)}
+    digests = [found[at : at + DIGITS] for at in range(0, len(found), DIGITS)]
+    # Without recipes, all are objects.
+    end = digests.index(_END_OF_OBJECTS) if _END_OF_OBJECTS in digests else len(digests)
+    return Listed(frozenset(digests) - {_END_OF_OBJECTS}, frozenset(digests[end + 1 :]))
 
 
 def object_path(digest: str) -> str:

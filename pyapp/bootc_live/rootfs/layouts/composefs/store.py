@@ -86,16 +86,14 @@ class StoreWriter:
         self._written: dict[str, str] = {}
         self._known = set[str]()
 
-    def add(self, fd: int, node: Node, digest: str | None = None) -> str:
+    def add(self, fd: int, node: Node) -> str:
         """Add the content of a file whose data is in a data file, and return its digest; raise ValueError, OSError.
 
-        A ``digest`` that is known is not computed: the data was made of that object. Else an object that is there is
-        read, and replaced if the disk has changed it.
+        An object that is there is read, and replaced if the disk has changed it.
         """
-        made_of_it = digest is not None
-        digest = digest or node_digest(fd, node)
+        digest = node_digest(fd, node)
         target = os.path.join(self._store, OBJECTS, object_path(digest))
-        if digest not in self._known and not self._present(target, digest, node.size, read=not made_of_it):
+        if digest not in self._known and not self._present(target, digest, node.size):
             self._write(fd, node, digest)
             self._written[digest] = target
             self.added += 1
@@ -116,7 +114,7 @@ class StoreWriter:
         finally:
             os.close(fd)
         target = os.path.join(self._store, OBJECTS, object_path(digest))
-        if digest in self._known or self._present(target, digest, size, read=True):
+        if digest in self._known or self._present(target, digest, size):
             os.unlink(path)
         else:
             os.rename(path, os.path.join(self._directory, digest))
@@ -130,7 +128,7 @@ class StoreWriter:
         digest = node_digest(fd, node)
         target = image_path(self._store, digest)
         # That of the running root is in use: replaced, it would keep the file system from being unmounted.
-        if self.obstacle or not self._present(target, digest, node.size, read=True):
+        if self.obstacle or not self._present(target, digest, node.size):
             self._write(fd, node, digest)
             self._written[digest] = target
         return digest
@@ -151,7 +149,7 @@ class StoreWriter:
                 os.rename(os.path.join(self._directory, digest), target)
             sync_filesystem(fd)
 
-    def _present(self, target: str, digest: str, size: int, *, read: bool) -> bool:
+    def _present(self, target: str, digest: str, size: int) -> bool:
         """Return whether an object is there; it must be protected if possible, because the root may require that."""
         try:
             with _opened(target) as fd:
@@ -162,7 +160,7 @@ class StoreWriter:
                     fsverity.enable(fd)
                     if fsverity.measure(fd) != digest:
                         return False
-                return not read or content_digest(fd, size) == digest
+                return content_digest(fd, size) == digest
         except OSError:
             # Whatever prevents a new one will be an error then.
             return False
