@@ -145,7 +145,7 @@ def run(*argv: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 def answers(output: str) -> list[str]:
-    """How an init was asked; it may end who says so before it is said."""
+    """How an init was asked; who asks it says so before it can be ended by it."""
     return [line for line in output.splitlines() if "initctl: " in line and "runlevel" not in line]
 
 
@@ -195,6 +195,7 @@ def test_real_inits(zipapp: Path, repo: Path, place: Path, name: str, level: str
         script = f'echo $$ >{group}/cgroup.procs; exec "$@"' if group else 'exec "$@"'
         done = run("sh", "-c", script, "sh", "unshare", *spaces, "chroot", place / "root", "/start")
     output = (place / "upper/output").read_text()
+    assert answers(output), f"{done.stdout}{output}"
     assert all(init.said[level] in line for line in answers(output)), f"{done.stdout}{output}"
     assert done.returncode == -ENDS[level], f"{done.stdout}{output}"
     if not init.telinit:
@@ -236,6 +237,7 @@ def test_of_a_guest(zipapp: Path, repo: Path, place: Path, level: str, *, mapped
     # The programs that look have some files of their own.
     strange = [path for path in opened if not path.startswith(("/usr/", "/proc/"))]
     assert set(strange) <= {"/dev/initctl", "/dev/null"}, done.stdout
+    assert answers(done.stdout), done.stdout
     assert all(INITS["busybox"].said[level] in line for line in answers(done.stdout)), done.stdout
     # A mapped guest may not end its namespaces; its init just ends.
     assert done.returncode == (0 if mapped else -ENDS[level]), done.stdout

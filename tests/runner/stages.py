@@ -98,7 +98,7 @@ MADE: Final = {
         Made("artefacts", ("vm/build",), ("image", "root emulator")),
         Made(
             "other images",
-            ("vm/build", "kexec.oci", "live-full.oci", "initrd-container.img", "initrd-bookworm.img"),
+            ("vm/build", "kexec-small.oci", "live-full.oci", "initrd-container.img", "initrd-bookworm.img"),
             ("artefacts", "root forky", "root full", "root bookworm"),
         ),
         Made("server image", ("vm/build", "server.oci"), ("image", "root server")),

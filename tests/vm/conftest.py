@@ -143,9 +143,16 @@ def stage() -> Iterator[Stage]:
         closed.bind(("127.0.0.1", 0))
         authority = make_authority(directory)
         server = make_server(directory, authority)
-        changes = {tag: ("stable", [layer(file(f"etc/{tag}", tag))]) for tag in ("foreign", "changed")}
-        stacked = {"hostile": ("stable", LAYERS), **changes}
-        image = filled("live.oci", "os/live", {"stable": "latest"}, stacked, signed=("stable", "foreign", "changed"))
+        changes = {"foreign": "bare", "changed": "stable"}
+        stacked = {tag: (lower, [layer(file(f"etc/{tag}", tag))]) for tag, lower in changes.items()}
+        image = filled(
+            "live.oci",
+            "os/live",
+            {"stable": "latest"},
+            {"hostile": ("stable", LAYERS), **stacked},
+            signed=("stable", "foreign", "changed"),
+            bare={"bare": "stable"},
+        )
         digest = image.digests["stable"]
         with (
             registry(directory / "http", storage=image.storage) as plain,

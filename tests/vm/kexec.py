@@ -21,7 +21,9 @@ from vmkit.start import Kernel
 
 ARCHIVE: Final = "kexec.oci"
 NAME: Final = "os/kexec"
-IMAGES: Final = ("latest", "uki", "plain", "unsigned")
+SMALL: Final = "kexec-small.oci"
+"""The same with hardly a system in it."""
+IMAGES: Final = {ARCHIVE: ("latest", "plain", "unsigned"), SMALL: ("uki",)}
 MEMORY: Final = 1024
 
 
@@ -51,10 +53,10 @@ def image_kernel() -> Path:
 
 
 @contextmanager
-def images(*, changing: bool = False) -> Iterator[Images]:
-    """Brings the archive up to date and serves it; `changing` is for who pushes more."""
-    subprocess.run([VM / "build", ARCHIVE], stdin=subprocess.DEVNULL, check=True)
-    kept = filled(ARCHIVE, NAME, {tag: tag for tag in IMAGES})
+def images(archive: str = ARCHIVE, *, changing: bool = False) -> Iterator[Images]:
+    """Brings an archive up to date and serves it; `changing` is for who pushes more."""
+    subprocess.run([VM / "build", archive], stdin=subprocess.DEVNULL, check=True)
+    kept = filled(archive, NAME, {tag: tag for tag in IMAGES[archive]})
     with tempfile.TemporaryDirectory(prefix="vm-kexec-", dir=REPO / "build") as name:
         directory = Path(name)
         storage = kept.copy(directory) if changing else kept.storage

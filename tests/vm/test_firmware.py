@@ -21,7 +21,7 @@ from vmkit import emulator
 from vmkit.guest import Guest, Ready
 from vmkit.network import UserNetwork
 from vmkit.paths import OUT
-from vmkit.start import Bios, Uefi
+from vmkit.start import CONSOLE, Bios, Uefi
 
 BOOT_SECONDS = 480
 REFUSAL_SECONDS = 480
@@ -58,7 +58,7 @@ def fleet(stage: Stage) -> Iterator[Fleet]:
     tftp = stage.directory / "tftp"
     tftp.mkdir()
     kargs = stage.fill(
-        f"console=ttyS0 panic=-1 {FAILING} root=bootc-live:docker://{{http}}/os/live@{{digest}} bootc.registry.unsecure"
+        f"{CONSOLE} {FAILING} root=bootc-live:docker://{{http}}/os/live@{{digest}} bootc.registry.unsecure"
     )
     uki = make_uki(stage.directory / "uki", kargs)
     files = {f"/{file.name}": file for file in (OUT / "vmlinuz", OUT / "initrd.img", uki.file)}
@@ -80,7 +80,7 @@ def test_pxe_by_tftp_then_http_to_a_registry(fleet: Fleet) -> None:
     """The image has no modules for the kernel it runs under, which is a warning."""
     network = UserNetwork(tftp=fleet.tftp, file="boot.ipxe")
     with images() as served:
-        kargs = f"console=ttyS0 panic=-1 root=bootc-live:{source(served.registry, 'latest')}"
+        kargs = f"{CONSOLE} root=bootc-live:{source(served.registry, 'latest')}"
         (fleet.tftp / "boot.ipxe").write_text(SCRIPT.format(url=fleet.url(""), kargs=common(kargs)))
         with Guest(Bios(), network=network, memory=MEMORY) as guest:
             ready = reached(guest, served.digests["latest"])

@@ -19,12 +19,12 @@ from tests.lib.boot_images import BASE, NETWORK, initramfs
 from vmkit.guest import Guest
 from vmkit.network import UserNetwork
 from vmkit.paths import OUT, REPO, ROOTS, VM, ZIPAPP
-from vmkit.start import Bios
+from vmkit.start import CONSOLE, Bios
 
 LOADERS: Final = ROOTS / "emulator"
 SECONDS: Final = 480
 # No init: what the kernel was given is all there is to see. Blanks are what loaders treat each in its own way.
-APPEND: Final = 'console=ttyS0 panic=-1 rdinit=/nothing dyndbg="file a.c +p; file b.c +p" ignored="two words"'
+APPEND: Final = f'{CONSOLE} rdinit=/nothing dyndbg="file a.c +p; file b.c +p" ignored="two words"'
 
 
 @dataclass(frozen=True)

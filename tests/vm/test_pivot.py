@@ -243,15 +243,15 @@ def test_by_kexec(image: Path, stage: Stage) -> None:
     with installed(Kind.QEMU, image, disk) as machine:
         machine.wait_ready(SECONDS * 2)
         host = connect(machine)
-        planned = host.run(f"bootc-live pivot {source(stage, 'foreign')} --unsecure --via kexec --dry-run")
+        planned = host.run(f"bootc-live pivot {source(stage, 'changed')} --unsecure --via kexec --dry-run")
         assert "the image's own kernel starts" in planned.stderr
         more = "--headless --yes-i-have-a-console --cmdline 'bootc.registry.unsecure bootc.live.layout=tree'"
-        told = host.run(f"bootc-live pivot {source(stage, 'foreign')} {UNSECURE} --via kexec {more}")
+        told = host.run(f"bootc-live pivot {source(stage, 'changed')} {UNSECURE} --via kexec {more}")
         assert told.rc == 0, told.stderr
         # A whole boot, of a machine that is emulated.
-        host = arrive(machine, "/etc/foreign", seconds=SECONDS * 4)
+        host = arrive(machine, "/etc/changed", seconds=SECONDS * 4)
         cmdline = host.check_output("cat /proc/cmdline")
-        assert f"root=bootc-live:{source(stage, 'foreign')}@{stage.digests['foreign']}" in cmdline
+        assert f"root=bootc-live:{source(stage, 'changed')}@{stage.digests['changed']}" in cmdline
         assert "console=ttyS0" in cmdline
         receipt = json.loads(host.check_output("cat /run/bootc-live/receipt.json"))
         assert receipt["layout"] == "tree"

@@ -4,11 +4,14 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from vmkit import emulator
 from vmkit.initrd import concatenate
 from vmkit.paths import OUT
+
+CONSOLE: Final = "console=ttyS0 panic=-1 no_timer_check"
+"""For a console and an end; on a busy machine, a kernel that is emulated would take its timer for broken."""
 
 
 class Start(Protocol):
@@ -37,7 +40,7 @@ class Kernel:
 
     def options(self, work: Path) -> list[str]:
         """Give QEMU's options for a kernel that it loads."""
-        argv = ["-kernel", str(self.file), "-append", f"console=ttyS0 panic=-1 {self.append}".strip()]
+        argv = ["-kernel", str(self.file), "-append", f"{CONSOLE} {self.append}".strip()]
         if len(self.initrds) == 1:
             argv += ["-initrd", str(self.initrds[0])]
         elif self.initrds:

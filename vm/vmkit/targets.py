@@ -152,6 +152,13 @@ def _kexec(scratch: Path) -> None:
     enter("builder", VM / "kexec/build", _LIVE, _OTHER, ours, plain, key, scratch / "kexec.oci")
 
 
+def _kexec_small(scratch: Path) -> None:
+    make_root(_OTHER.name)
+    initrd = scratch / "initrd.img"
+    _make_initrd("systemd", _ALL, initrd, _OTHER)
+    enter("builder", VM / "kexec/small", _OTHER, initrd, scratch / "kexec-small.oci")
+
+
 def _container(scratch: Path) -> None:
     enter("builder", VM / "container/build", OUT / "live.oci", scratch / "initrd-container.img")
 
@@ -236,6 +243,13 @@ TARGETS: Final = {
             ],
             _kexec,
             needs=("id_ed25519",),
+            default=False,
+        ),
+        Target(
+            "kexec-small.oci",
+            ("kexec-small.oci",),
+            lambda: [*_initrd_inputs(), VM / "image/encapsulate", VM / "kexec", VM / "roots/forky.conf"],
+            _kexec_small,
             default=False,
         ),
         Target(

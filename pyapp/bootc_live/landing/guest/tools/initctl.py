@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from bootc_live.base.errors import BootcLiveError, ConfigError, LandingError
 from bootc_live.base.output import print_message
-from bootc_live.landing.guest.tools.inits import Wish, ask_init
+from bootc_live.landing.guest.tools.inits import Wish, way_to_ask
 from bootc_live.system.cleanup.guard import Signals
 
 # struct init_request: magic number, command, runlevel, seconds before SIGKILL, and 368 bytes for other commands.
@@ -122,10 +122,12 @@ def _answer(request: Request, pid: int, handle: int, fifo: int) -> None:
         return
     name = request.wish.name.lower().replace("_", " ")
     try:
-        how = ask_init(pid, handle, request.wish, request.raw, fifo)
+        way = way_to_ask(pid, handle, request.wish, request.raw, fifo)
+        # Before it is asked: it may end all processes at once.
+        _say(f"initctl: {name}: {way.text}")
+        way.ask()
     except OSError as error:
-        how = f"process {pid} cannot be asked: {error.strerror}"
-    _say(f"initctl: {name}: {how}")
+        _say(f"initctl: {name}: process {pid} cannot be asked: {error.strerror}")
 
 
 def _say(text: str) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 
 # What programs that are an init do at a signal, by the names of the programs: power off, and reboot.
 _SIGNALS = {
@@ -33,23 +36,29 @@ class Wish(StrEnum):
     REBOOT = "6"
 
 
-def ask_init(pid: int, handle: int, wish: Wish, request: bytes, served: int) -> str:
-    """Ask a process, whose pidfd ``handle`` is, and return how; raise OSError.
+@dataclass(frozen=True)
+class Way:
+    """How an init is asked, and what does that; the call raises OSError."""
+
+    text: str
+    ask: Callable[[], object]
+
+
+def way_to_ask(pid: int, handle: int, wish: Wish, request: bytes, served: int) -> Way:
+    """Return how to ask a process, whose pidfd ``handle`` is; raise OSError.
 
     ``request`` is what was read from the FIFO ``served``; an init with a FIFO of its own gets it as it is.
     """
     name = program_of(pid)
-    if name == "init" and (fifo := _pass_on(request, served)):
-        return f"passed on to {fifo}"
+    if name == "init" and (fifo := _fifo_of_init(served)):
+        return Way(f"passed on to {fifo}", partial(_write, fifo, request))
+    chosen, more = signal_for(name, wish, *_handled(pid)), ""
     if name == "runit":
         with suppress(OSError):
             _mark(_RUNIT_STOP, 0o100)
             _mark(_RUNIT_REBOOT, 0o100 if wish is Wish.REBOOT else 0)
-            signal.pidfd_send_signal(handle, signal.SIGCONT)
-            return f"SIGCONT for {name}, with {_RUNIT_STOP}"
-    chosen = signal_for(name, wish, *_handled(pid))
-    signal.pidfd_send_signal(handle, number_of(chosen))
-    return f"{chosen} for {name}"
+            chosen, more = "SIGCONT", f", with {_RUNIT_STOP}"
+    return Way(f"{chosen} for {name}{more}", partial(signal.pidfd_send_signal, handle, number_of(chosen)))
 
 
 def program_of(pid: int) -> str:
@@ -97,16 +106,27 @@ def _mark(path: str, mode: int) -> None:
         os.close(place)
 
 
-def _pass_on(request: bytes, served: int) -> str | None:
-    """Write a request to a FIFO that an init reads; return its name, None if there is none but that which is served."""
+def _fifo_of_init(served: int) -> str | None:
+    """Return the name of a FIFO that an init reads; None if there is none but that which is served."""
     for path in _FIFOS:
         with suppress(OSError):
-            # An error without a reader.
-            place = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+            place = _open_fifo(path)
             try:
                 if not os.path.samestat(os.fstat(place), os.fstat(served)):
-                    os.write(place, request)
                     return path
             finally:
                 os.close(place)
     return None
+
+
+def _write(path: str, request: bytes) -> None:
+    place = _open_fifo(path)
+    try:
+        os.write(place, request)
+    finally:
+        os.close(place)
+
+
+def _open_fifo(path: str) -> int:
+    # An error without a reader.
+    return os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
