@@ -12,13 +12,13 @@ import pytest
 from tests.fuzz import corpus
 from tests.fuzz.engine import published
 from tests.fuzz.plain import fuzz as fuzz_unguided
+from tests.fuzz.plain import replay
 from tests.fuzz.run import fuzz
 from tests.fuzz.target import FaultError, Target
 from tests.fuzz.targets import AWAKE, TARGETS
 from tests.lib.needs import need_package
 
-# What each target may take, however many inputs that are. It is no limit: all of its corpus is tried in any case.
-SECONDS: Final = 3
+CHANGES: Final = 500
 SECONDS_LONG: Final = 600
 
 
@@ -30,11 +30,17 @@ def outcome(name: str, seconds: int, seed: int, found: Path) -> subprocess.Compl
 
 
 # A new fault is for who looks for one: the ordinary run tries what it tried the last time.
-@pytest.mark.parametrize(("seconds", "seed"), [(SECONDS, 1), pytest.param(SECONDS_LONG, 0, marks=pytest.mark.long)])
+@pytest.mark.parametrize("name", TARGETS)
+def test_corpus_and_changes_of_it(name: str) -> None:
+    inputs = corpus.load(name)
+    assert inputs, f"tests/fuzz/corpus/{name}.zip is missing"
+    replay(TARGETS[name], inputs, CHANGES, 1)
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.group(f"fuzz {name}")) for name in TARGETS])
-def test_target(name: str, seconds: int, seed: int, tmp_path: Path) -> None:
-    assert corpus.load(name), f"tests/fuzz/corpus/{name}.zip is missing"
-    done = outcome(name, seconds, seed, tmp_path)
+def test_target(name: str, tmp_path: Path) -> None:
+    done = outcome(name, SECONDS_LONG, 0, tmp_path)
     if done.returncode:
         pytest.fail(f"{done.stdout[-6000:]}\nTo try the input: python -m tests.fuzz.run {name} FILE", pytrace=False)
 
@@ -53,6 +59,12 @@ def test_a_fault_is_found_without_atheris() -> None:
 
 def refuse(data: bytes) -> None:
     int(data, 8)
+
+
+@pytest.mark.parametrize(("inputs", "changes"), [([b"abc"], 2000), ([b"xyz"], 0)])
+def test_a_fault_is_found_by_replaying(inputs: list[bytes], changes: int) -> None:
+    with pytest.raises(AssertionError, match="it begins with x"):
+        replay(AWAKE, inputs, changes, 1)
 
 
 def test_errors_of_libraries_are_faults() -> None:
