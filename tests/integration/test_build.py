@@ -15,6 +15,7 @@ import pytest
 from tests.integration.corpus import CASES
 from tests.integration.corpus.case import Case
 from tests.integration.corpus.oracle import ask_umoci, umoci_unpack, without_new_times
+from tests.integration.corpus.verbs import for_layouts
 from tests.integration.test_tree_corpus import image, wanted
 from tests.lib.forked_program import ForkedProgram
 from tests.lib.oci_writer import Image, Layer, compress, sha256, write_archive, write_layout
@@ -38,7 +39,8 @@ def extracted(tar: Path, where: Path) -> list[Line]:
     return tree_list(where)
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if not case.refused], ids=lambda case: case.name)
+# How layers are merged is not decided here: all rows are booted by test_tree_corpus.
+@pytest.mark.parametrize("case", for_layouts([case for case in CASES if not case.refused]))
 def test_tar_and_layers_equal_umoci(case: Case, program: ForkedProgram, tmp_path: Path) -> None:
     archive = write_archive(tmp_path / "image.oci", image(case.layers))
     tar, layout = tmp_path / "out.tar", tmp_path / "layout"

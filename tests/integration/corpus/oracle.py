@@ -81,7 +81,7 @@ def _keep(known: Path, said: Oracle) -> None:
 
 def _digest(layout: Path) -> str:
     """What an answer depends on: the image, the program, and how trees are listed."""
-    summed = hashlib.sha256(_asker())
+    summed = _asker().copy()
     for path in sorted(path for path in layout.rglob("*") if path.is_file()):
         content = path.read_bytes()
         summed.update(f"{path.relative_to(layout)} {len(content)}\n".encode() + content)
@@ -89,10 +89,13 @@ def _digest(layout: Path) -> str:
 
 
 @cache
-def _asker() -> bytes:
+def _asker() -> hashlib._Hash:
+    """Return the digest of what asks; a copy of it goes on with an image."""
     program = shutil.which("umoci")
     assert program is not None
-    return Path(program).read_bytes() + Path(listing.__file__).read_bytes() + Path(__file__).read_bytes()
+    return hashlib.sha256(
+        Path(program).read_bytes() + Path(listing.__file__).read_bytes() + Path(__file__).read_bytes()
+    )
 
 
 def as_unpacked(want: Sequence[Line], got: Sequence[Line]) -> list[Line]:
