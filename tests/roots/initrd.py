@@ -47,9 +47,10 @@ LONG_KINDS: Final = (Kind(BUILDER, "systemd"), Kind(BUILDER, "plain"), Kind(NEWE
 """Those that show the least beside the other kinds, and beside what guests boot."""
 
 
-def parameters(kinds: tuple[Kind, ...]) -> list[object]:
-    """Return the kinds as parameters of the fixture `initrd`."""
-    return [pytest.param(kind, marks=pytest.mark.long if kind in LONG_KINDS else (), id=str(kind)) for kind in kinds]
+def parameters(kinds: tuple[Kind, ...], also_long: tuple[Kind, ...] = ()) -> list[object]:
+    """Return the kinds as parameters of the fixture `initrd`; the long form has those of LONG_KINDS and `also_long`."""
+    long = {*LONG_KINDS, *also_long}
+    return [pytest.param(kind, marks=pytest.mark.long if kind in long else (), id=str(kind)) for kind in kinds]
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.lib.zram import device
-from tests.roots.initrd import BUILT, OURS, SHARED, Initrd, build, embedded, parameters
-from tests.roots.root import BUILDER, HERE, Root
+from tests.roots.initrd import BUILT, KINDS, OURS, SHARED, Initrd, Kind, build, embedded, parameters
+from tests.roots.root import BUILDER, HERE, OLDEST, Root
 
 PYTHON = "/usr/lib/bootc-live/python"
 LIMIT = 6 * 2**20
@@ -39,6 +39,10 @@ MODULES = (
 )
 # The compressors have other names in other kernels.
 ZRAM_MODULES = ("drivers/block/zram/zram", "lib/lz4/lz4hc_compress", "mm/zsmalloc")
+
+# For what the program and our scripts decide alone, not what an initrd has: the oldest and the newest Python, without
+# systemd and with it.
+ONE_OF_A_KIND = parameters(KINDS, also_long=(Kind(OLDEST, "systemd"), SHARED))
 
 
 @pytest.mark.parametrize("initrd", parameters(BUILT), indirect=True)
@@ -176,6 +180,7 @@ def test_methods_of_dataclasses_are_compiled(initrd: Initrd) -> None:
     assert initrd.run(PYTHON, "-I", "-S", "-B", "-c", COMPILE) == ""
 
 
+@pytest.mark.parametrize("initrd", ONE_OF_A_KIND, indirect=True)
 def test_kargs(initrd: Initrd) -> None:
     said = initrd.run("bootc-live", "kargs", "root=bootc-live:docker://r.example/ö rw")
     assert "root=bootc-live:docker://r.example/ö\n" in said
@@ -184,6 +189,7 @@ def test_kargs(initrd: Initrd) -> None:
     assert "did you mean 'bootc.live.etc.rw'?; 'bootc.zram=x' is not a size" in said
 
 
+@pytest.mark.parametrize("initrd", ONE_OF_A_KIND, indirect=True)
 def test_errors(initrd: Initrd) -> None:
     said = initrd.run("bootc-live", "inspect", "/missing.oci", ok=False)
     assert "bootc-live: error: cannot open the archive '/missing.oci': No such file or directory\n" in said
@@ -245,6 +251,7 @@ def test_boot(initrd: Initrd, image: Path) -> None:
     assert not [line for line in lines if "error" in line or "Traceback" in line]
 
 
+@pytest.mark.parametrize("initrd", ONE_OF_A_KIND, indirect=True)
 def test_layers_of_zstd_without_the_library(initrd: Initrd, image: Path) -> None:
     with embedded(initrd, image) as path:
         script = f'mount --bind /dev/null "$(echo /usr/lib/*/libzstd.so.1)"\n{BOOT}'
@@ -305,6 +312,7 @@ def test_boot_of_an_erofs_image(initrd: Initrd, image: Path, compress: str) -> N
     assert not [line for line in lines if "error" in line or "Traceback" in line]
 
 
+@pytest.mark.parametrize("initrd", ONE_OF_A_KIND, indirect=True)
 def test_a_failed_boot_is_told_on_every_console(initrd: Initrd) -> None:
     script = "/usr/lib/bootc-live/boot; echo status=$?; cat /dev/kmsg"
     lines = initrd.run("/bin/sh", "-c", script, cmdline="root=bootc-live:/missing.oci").splitlines()
