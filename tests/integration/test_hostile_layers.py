@@ -95,7 +95,7 @@ def check(attack: Attack, image: Image, result: Result, place: Place) -> None:
     assert not differences(want, got)
 
 
-@pytest.mark.parametrize(("attack", "verb"), by_verbs(ATTACKS))
+@pytest.mark.parametrize(("attack", "verb"), by_verbs(ATTACKS, 6))
 def test_hostile_image(attack: Attack, verb: str, program: ForkedProgram, place: Place) -> None:
     before = place.state()
     image = attack.image(str(place.outside))

@@ -12,8 +12,6 @@ from tests.integration.corpus import WRITTEN
 from tests.integration.corpus.case import Case
 
 _WRITTEN: Final = {case.name for case in WRITTEN}
-# Every so many rows are unpacked, too; the others only if that is asked for.
-_STEP: Final = 6
 
 
 class Named(Protocol):
@@ -24,14 +22,14 @@ class Named(Protocol):
         """Its name, unique in the corpus."""
 
 
-def by_verbs(rows: Sequence[Named]) -> list[Any]:
-    """Rows and verbs, as values for `parametrize`: all rows are booted, some of them are unpacked.
+def by_verbs(rows: Sequence[Named], step: int) -> list[Any]:
+    """Rows and verbs, as values for `parametrize`: all rows are booted, every so many are unpacked, too.
 
-    A boot makes an index, and unpacking makes files.
+    A boot makes an index, and unpacking makes files. The long form unpacks all.
     """
     booted = [pytest.param(row, "boot", id=f"{row.name}-boot") for row in rows]
     unpacked = [
-        pytest.param(row, "unpack", id=f"{row.name}-unpack", marks=[pytest.mark.long] if number % _STEP else [])
+        pytest.param(row, "unpack", id=f"{row.name}-unpack", marks=[pytest.mark.long] if number % step else [])
         for number, row in enumerate(rows)
     ]
     return booted + unpacked
