@@ -43,6 +43,7 @@ from bootc_live.rootfs.tree.read_ahead import ReadAhead, read_ahead
 from bootc_live.source.access import Access
 from bootc_live.source.pointer import archive_of
 from bootc_live.system import fsverity
+from bootc_live.system.mounts import kind_at
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,12 @@ def _deploy(
 ) -> Deployed:
     with _fetched(run, [spec], slot, approve) as (fetched, headers, put):
         places = run.disk, run.directory, run.recorder
-        starting = Starting(initrd, uki=run.settings.loader == "uki", signed=run.settings.needs_signed_kernel)
+        starting = Starting(
+            initrd,
+            uki=run.settings.loader == "uki",
+            signed=run.settings.needs_signed_kernel,
+            filesystem=kind_at(os.path.dirname(run.disk.top)),
+        )
         deployed = deploy(fetched, headers, *places, put, make_etc=make_etc, starting=starting)
     say_unverified(deployed, run.recorder)
     return deployed

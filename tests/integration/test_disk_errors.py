@@ -17,7 +17,7 @@ import pytest
 from _pytest.mark import ParameterSet
 
 from tests.lib.archive_servers import Asked, Reply, Stored, archive_server
-from tests.lib.boot_images import initramfs, kernel_layer
+from tests.lib.boot_images import VERSION, initramfs, kernel_layer
 from tests.lib.disk_fixtures import one, ready, state, unchanged
 from tests.lib.disk_machine import Machine, Next, boots_next, disk_image, leftovers, machine
 from tests.lib.disks import run
@@ -26,6 +26,7 @@ from tests.lib.oci_writer import Image, Layer
 from tests.lib.program import Program
 from tests.lib.signing import Key
 from tests.lib.small_image import BASE, HERE
+from tests.lib.tar_writer import file, layer
 
 __all__ = ["one", "ready"]
 
@@ -76,6 +77,7 @@ def _some(rows: Sequence[tuple[str, ...]], *short: str) -> list[ParameterSet]:
     ]
 
 
+BUILTIN: Final = f"usr/lib/modules/{VERSION}/modules.builtin"
 RECORD: Final = ("deployments", "1", "deployment.json")
 HERE_IT_IS: Final = "--disk {disk} --boot {boot}"
 NETWORK: Final = "bootc.install=smallest bootc.install.karg=root=/dev/sda"
@@ -113,6 +115,12 @@ ROWS: Final = (
         f"upgrade {HERE_IT_IS}",
         "cannot be read",
         lambda one: one.offer(unbootable(b"\x1f\x8b" + bytes(50))),
+    ),
+    Row(
+        "no module for the root's file system",
+        f"upgrade {HERE_IT_IS}",
+        "has no module for ext4",
+        lambda one: one.offer(image_of(BASE, kernel_layer(), layer(file(BUILTIN, "kernel/fs/xfs/xfs.ko\n")))),
     ),
     Row(
         "a layer with another digest",
