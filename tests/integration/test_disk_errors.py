@@ -7,6 +7,7 @@ import json
 import os
 import re
 import stat
+import time
 from base64 import b64encode
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from tests.lib.disk_machine import Machine, Next, boots_next, disk_image, leftov
 from tests.lib.disks import run
 from tests.lib.forked_program import ForkedProgram
 from tests.lib.oci_writer import Image, Layer
-from tests.lib.program import Program
+from tests.lib.program import SECONDS, Program
 from tests.lib.signing import Key
 from tests.lib.small_image import BASE, HERE
 from tests.lib.tar_writer import file, layer
@@ -210,14 +211,22 @@ def test_no_installation(words: tuple[str, ...], one: Machine, program: ForkedPr
     program.run(*command, "--disk", tmp_path, "--boot", one.boot).error("has no installation", tmp_path)
 
 
-@pytest.mark.parametrize("words", _some(VERBS, "rollback"))
-def test_another_program(words: tuple[str, ...], one: Machine, program: ForkedProgram) -> None:
-    command = [word.format(source=one.source) for word in words]
-    fd = os.open(one.store, os.O_RDONLY)
+@pytest.mark.parametrize("words", _some(VERBS, "status"))
+def test_another_program(words: tuple[str, ...], one: Machine, program: ForkedProgram, tmp_path: Path) -> None:
+    """It is waited for."""
+    command = [*(word.format(source=one.source) for word in words), *one.options]
+    fd, log = os.open(one.store, os.O_RDONLY), tmp_path / "log"
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
-        with unchanged(one):
-            program.run(*command, *one.options).error("another program changes the deployments")
+        with program.started(*command, log=log) as process:
+            with unchanged(one):
+                while "waiting for another program" not in log.read_text():
+                    assert process.poll() is None, log.read_text()
+                    time.sleep(0.05)
+            fcntl.flock(fd, fcntl.LOCK_UN)
+            # There is something newer, and nothing to go back to.
+            expected = {("upgrade", "--check"): 77, ("rollback",): 1}.get(words, 0)
+            assert process.wait(SECONDS) == expected, log.read_text()
     finally:
         os.close(fd)
 
