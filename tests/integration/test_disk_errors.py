@@ -290,6 +290,9 @@ def test_changed_object(one: Machine, program: ForkedProgram) -> None:
     digest = path.parent.name + path.name
     for words in (("verify",), ("verify", "--all"), ("verify", "--json")):
         program.run(*words, *one.options).error(digest, "its content has changed")
+    # In a process of its own, as users start it.
+    told = Program(program.zipapp).run("verify", "--json", *one.options)
+    assert (told.status, len(json.loads(told.stdout)["1"]["changed"])) == (1, 1)
     path.unlink()
     program.run("verify", *one.options).error(digest)
 
