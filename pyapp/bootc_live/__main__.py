@@ -7,7 +7,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import Any
 
 from bootc_live.base.advice import advise_at_desk
@@ -70,8 +70,14 @@ def _work(words: list[str], errors_to: str | None) -> int:
             code = int(ended.code or 0)
         else:
             unshare_mounts()
-            with nullcontext() if arguments.verb == "boot" else advise_at_desk():
-                code = _verb(arguments.verb).main(arguments)
+            try:
+                with nullcontext() if arguments.verb == "boot" else advise_at_desk():
+                    code = _verb(arguments.verb).main(arguments)
+            except BootcLiveError:
+                # Some verbs print a result, and fail because of it.
+                with suppress(OSError):
+                    flush_results()
+                raise
         flush_results()
         return code
 

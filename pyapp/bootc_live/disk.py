@@ -46,6 +46,7 @@ from bootc_live.rootfs.tree.read_ahead import ReadAhead, read_ahead
 from bootc_live.source.access import Access
 from bootc_live.source.pointer import archive_of
 from bootc_live.system import fsverity
+from bootc_live.system.mounts import kind_at
 
 _ANOTHER = "add another deployment with bootc-live upgrade"
 
@@ -116,7 +117,12 @@ def _deploy(
     into = None if slot is None else partial(store_in_slot, slot, run.directory)
     with _fetched(run, [spec], into, approve, trusted) as (fetched, headers, put):
         places = run.disk, run.directory, run.recorder
-        starting = Starting(initrd, uki=run.settings.loader == "uki", signed=run.settings.needs_signed_kernel)
+        starting = Starting(
+            initrd,
+            uki=run.settings.loader == "uki",
+            signed=run.settings.needs_signed_kernel,
+            filesystem=kind_at(os.path.dirname(run.disk.top)),
+        )
         deployed = deploy(fetched, headers, *places, put, make_etc=make_etc, starting=starting)
     say_unverified(deployed, run.recorder)
     return deployed

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import stat
+import time
 from base64 import b64encode
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,15 +18,16 @@ import pytest
 from _pytest.mark import ParameterSet
 
 from tests.lib.archive_servers import Asked, Reply, Stored, archive_server
-from tests.lib.boot_images import initramfs, kernel_layer
+from tests.lib.boot_images import VERSION, initramfs, kernel_layer
 from tests.lib.disk_fixtures import one, ready, state, unchanged
 from tests.lib.disk_machine import Machine, Next, boots_next, disk_image, leftovers, machine
 from tests.lib.disks import run
 from tests.lib.forked_program import ForkedProgram
 from tests.lib.oci_writer import Image, Layer
-from tests.lib.program import Program
+from tests.lib.program import SECONDS, Program
 from tests.lib.signing import Key
 from tests.lib.small_image import BASE, HERE
+from tests.lib.tar_writer import file, layer
 
 __all__ = ["one", "ready"]
 
@@ -88,6 +90,7 @@ def _linked(name: str, *gone: str) -> Callable[[Machine], object]:
     return link
 
 
+BUILTIN: Final = f"usr/lib/modules/{VERSION}/modules.builtin"
 RECORD: Final = ("deployments", "1", "deployment.json")
 HERE_IT_IS: Final = "--disk {disk} --boot {boot}"
 NETWORK: Final = "bootc.install=smallest bootc.install.karg=root=/dev/sda"
@@ -125,6 +128,12 @@ ROWS: Final = (
         f"upgrade {HERE_IT_IS}",
         "cannot be read",
         lambda one: one.offer(unbootable(b"\x1f\x8b" + bytes(50))),
+    ),
+    Row(
+        "no module for the root's file system",
+        f"upgrade {HERE_IT_IS}",
+        "has no module for ext4",
+        lambda one: one.offer(image_of(BASE, kernel_layer(), layer(file(BUILTIN, "kernel/fs/xfs/xfs.ko\n")))),
     ),
     Row(
         "a layer with another digest",
@@ -224,14 +233,22 @@ def test_no_installation(words: tuple[str, ...], one: Machine, program: ForkedPr
     program.run(*command, "--disk", tmp_path, "--boot", one.boot).error("has no installation", tmp_path)
 
 
-@pytest.mark.parametrize("words", _some(VERBS, "rollback"))
-def test_another_program(words: tuple[str, ...], one: Machine, program: ForkedProgram) -> None:
-    command = [word.format(source=one.source) for word in words]
-    fd = os.open(one.store, os.O_RDONLY)
+@pytest.mark.parametrize("words", _some(VERBS, "status"))
+def test_another_program(words: tuple[str, ...], one: Machine, program: ForkedProgram, tmp_path: Path) -> None:
+    """It is waited for."""
+    command = [*(word.format(source=one.source) for word in words), *one.options]
+    fd, log = os.open(one.store, os.O_RDONLY), tmp_path / "log"
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
-        with unchanged(one):
-            program.run(*command, *one.options).error("another program changes the deployments")
+        with program.started(*command, log=log) as process:
+            with unchanged(one):
+                while "waiting for another program" not in log.read_text():
+                    assert process.poll() is None, log.read_text()
+                    time.sleep(0.05)
+            fcntl.flock(fd, fcntl.LOCK_UN)
+            # There is something newer, and nothing to go back to.
+            expected = {("upgrade", "--check"): 77, ("rollback",): 1}.get(words, 0)
+            assert process.wait(SECONDS) == expected, log.read_text()
     finally:
         os.close(fd)
 
@@ -295,6 +312,9 @@ def test_changed_object(one: Machine, program: ForkedProgram) -> None:
     digest = path.parent.name + path.name
     for words in (("verify",), ("verify", "--all"), ("verify", "--json")):
         program.run(*words, *one.options).error(digest, "its content has changed")
+    # In a process of its own, as users start it.
+    told = Program(program.zipapp).run("verify", "--json", *one.options)
+    assert (told.status, len(json.loads(told.stdout)["1"]["changed"])) == (1, 1)
     path.unlink()
     program.run("verify", *one.options).error(digest)
 

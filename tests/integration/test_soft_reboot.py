@@ -1,4 +1,4 @@
-"""What a system does at its end for a soft reboot into the next deployment; tests/vm/test_disk.py has all of it."""
+"""What a system does at its end for a soft reboot into the next deployment; tests/vm has all of it."""
 
 from __future__ import annotations
 

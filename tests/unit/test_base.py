@@ -20,7 +20,7 @@ from bootc_live.system import memory
 from bootc_live.system.devices import loop
 from bootc_live.system.devices.loop import loop_device
 from bootc_live.system.memory import available_bytes, peak_memory, process_bytes, total_bytes
-from bootc_live.system.mounts import is_mount_point
+from bootc_live.system.mounts import is_mount_point, kind_at
 from tests.lib.threads import no_thread_left
 
 MIB = 2**20
@@ -222,6 +222,13 @@ def test_mount_points(tmp_path: Path, path: str, mounted: bool) -> None:
     info = tmp_path / "mountinfo"
     info.write_text(MOUNTINFO)
     assert is_mount_point(path, str(info)) is mounted
+
+
+def test_kind_of_the_topmost_mount(tmp_path: Path) -> None:
+    info = tmp_path / "mountinfo"
+    above = "36 22 254:1 / /mnt/déjà rw,relatime shared:7 master:5 - ext4 /dev/- rw\n"
+    info.write_text(MOUNTINFO + above)
+    assert [kind_at(path, str(info)) for path in ("/mnt/déjà", "/mnt/a b", "/mnt")] == ["ext4", "tmpfs", None]
 
 
 def test_real_mount_points(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from types import ModuleType
 import pytest
 
 from bootc_live.formats.cpio import header, padding, trailer
-from bootc_live.rootfs.boot_files.initramfs import holds, look_for, unpacked_size
+from bootc_live.rootfs.boot_files.initramfs import has_module, holds, look_for, unpacked_size
 from bootc_live.system.inflate import lz4, zstd
 from tests.lib.compressing import program
 
@@ -94,6 +94,22 @@ def test_microcode_in_front() -> None:
 @pytest.mark.parametrize("asked", ["usr/lib/x", "/usr/lib/x"])
 def test_ways_to_write_a_path(written: str, asked: str) -> None:
     assert found(packed("gzip", written), asked) is True
+
+
+@pytest.mark.parametrize(
+    ("written", "there"),
+    [
+        ("usr/lib/modules/6.12/kernel/fs/xfs/xfs.ko", True),
+        ("lib/modules/6.12/kernel/fs/xfs/xfs.ko.xz", True),
+        ("./usr/lib/modules/6.12/kernel/fs/xfs/xfs.ko.zst", True),
+        ("usr/lib/modules/6.1/kernel/fs/xfs/xfs.ko", False),
+        ("usr/lib/modules/6.12/kernel/fs/xfs/xfs.ko.debug", False),
+    ],
+)
+def test_modules(written: str, there: bool) -> None:
+    """Of one kernel, in whatever way they are compressed."""
+    data = packed("gzip", written, b"a module")
+    assert has_module(iter([data]), "6.12", "kernel/fs/xfs/xfs.ko") is there
 
 
 def test_directories_count() -> None:

@@ -143,7 +143,12 @@ def test_what_is_no_file(kind: str, tmp_path: Path) -> None:
 
 def test_standard_input() -> None:
     said = subprocess.run(
-        [sys.executable, "-c", INPUT], input="device: a\nsource: ./b.oci\n", capture_output=True, text=True, check=True
+        [sys.executable, "-c", INPUT],
+        input="device: a\nsource: ./b.oci\n",
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
     assert said.stdout == "a ./b.oci\n"
 

@@ -7,6 +7,7 @@ here. Debian builds it without fs-verity.
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import re
 import shutil
@@ -38,6 +39,7 @@ BOOT_SECONDS: Final = 480
 OFF_SECONDS: Final = 180
 SIZE: Final = "3G"
 MEMORY: Final = 3072
+MIB: Final = 2**20
 SECTOR: Final = 512
 BLOCK: Final = 4096
 """Of the root; fs-verity wants no other one."""
@@ -51,7 +53,8 @@ PROGRAMS: Final = tuple(
     (  # noqa: SIM905 # words
         "fdisk libfdisk1 libsmartcols1 dosfstools e2fsprogs libext2fs2t64 libss2 libcom-err2 "
         "systemd-boot-efi systemd-boot-efi-amd64-signed shim-signed shim-helpers-amd64-signed grub-efi-amd64-signed "
-        "systemd-ukify python3-pefile sbsigntool"
+        "systemd-ukify python3-pefile sbsigntool efibootmgr libefivar1t64 libefiboot1t64 "
+        "btrfs-progs liblzo2-2"
     ).split()
 )
 VICTIMS: Final = {name: f"{name} as the image has it\n".encode() * 500 for name in ("flipped", "replaced")}
@@ -71,8 +74,8 @@ _UML: Final = " ".join(
 class InstalledDisk:
     """A disk in a file: where its boot partition and its root begin, in bytes; the machine, and its boot loader.
 
-    ``slots`` are where slots begin.
-    ``variables`` are the firmware's, if Secure Boot is on.
+    ``slots`` are where slots begin, ``filesystem`` is that of the root.
+    ``variables`` are the firmware's, if Secure Boot is on. ``kept`` are those that the machine has written itself.
     """
 
     file: Path
@@ -81,7 +84,9 @@ class InstalledDisk:
     kind: Kind
     loader: str
     slots: tuple[int, ...] = ()
+    filesystem: str = "ext4"
     variables: Path | None = None
+    kept: Path | None = None
 
     @property
     def esp(self) -> str:
@@ -114,7 +119,7 @@ class InstalledDisk:
         """Start the machine; its firmware starts the boot loader."""
         if self.kind is Kind.QEMU:
             secure = self.variables is not None
-            start = Uefi(disk=self.file, variables=self.variables, secure=secure, writable=True)
+            start = Uefi(self.file, self.variables, secure=secure, writable=True, kept=self.kept)
             with Guest(start) as guest:
                 yield guest
                 assert ("Secure boot enabled" in guest.console()) == secure
@@ -173,7 +178,21 @@ class InstalledDisk:
         assert "reboot: Power down" in said
         for complaint in ("Failed unmounting", "Failed to unmount", "FAILED"):
             assert complaint not in said
-        assert not clean or re.search(r": clean,", in_builder("e2fsck", "-n", self.ext4))
+        assert not clean or self._is_clean()
+
+    def _is_clean(self) -> bool:
+        """Check the root; return whether it was unmounted, and has no faults."""
+        if self.filesystem == "ext4":
+            return re.search(r": clean,", in_builder("e2fsck", "-n", self.ext4)) is not None
+        with tempfile.NamedTemporaryFile(dir=self.file.parent) as part:
+            # What is not mounted has an empty log.
+            check, log = {
+                "xfs": ('xfs_repair -n -f "$1" 2>&1', "No modify flag set"),
+                "btrfs": ('btrfs -q check "$1" && btrfs inspect-internal dump-super "$1"', r"\nlog_root\s+0\n"),
+            }[self.filesystem]
+            copy = f'dd if="$0" of="$1" bs=1M skip={self.root // MIB} conv=sparse status=none'
+            said = in_builder("sh", "-c", f"{copy} && {check}", self.file, part.name)
+        return re.search(log, said) is not None and "ALERT" not in said
 
     def failed(self) -> str:
         """Boot it until it restarts by itself; return its console."""
@@ -185,6 +204,13 @@ class InstalledDisk:
         """Change the first byte of a file of the root, where it lies on the disk."""
         blocks = in_builder("debugfs", "-R", f"blocks {path}", self.ext4).split()
         self.flip_at(self.root + int(blocks[0]) * BLOCK)
+
+    def flip_content(self, content: bytes, start: int) -> None:
+        """Change the first byte of a file's content, the first that lies at a byte of the disk or behind it."""
+        with self.file.open("rb") as disk, mmap.mmap(disk.fileno(), 0, prot=mmap.PROT_READ) as whole:
+            found = whole.find(content[:BLOCK], start)
+        assert found >= start
+        self.flip_at(found)
 
     def flip_at(self, offset: int) -> None:
         """Change the byte at an offset of the disk."""
@@ -213,20 +239,21 @@ def install_for_secure_boot(archive: Path, file: Path, loader: str) -> Installed
     return replace(install(archive, file, Kind.QEMU, loader, "--secure-boot", *keys), variables=variables)
 
 
-def live_guest(kind: Kind, append: str, disk: Path) -> BaseGuest:
-    """A machine that boots live, and has a disk."""
+def live_guest(kind: Kind, append: str, disk: Path, variables: Path) -> BaseGuest:
+    """A machine that boots live, and has a disk; its firmware keeps its variables in a file."""
     initrd = OUT / "initrd.img"
     if kind is Kind.UML:
         return UmlGuest(Kernel(initrds=[initrd], append=f"{append} {_UML}"), memory=MEMORY, kept=[disk])
-    drive = f"file={disk},format=raw,if=virtio,cache=unsafe"
-    return Guest(Kernel(initrds=[initrd], append=append), memory=MEMORY, extra=["-drive", drive])
+    kernel = Kernel(initrds=[initrd], append=append)
+    return Guest(Uefi(disk, writable=True, kernel=kernel, kept=variables), memory=MEMORY)
 
 
 def read_disk(file: Path, kind: Kind, loader: str) -> InstalledDisk:
     """Return the disk in a file, whose first partition is for booting, and whose last one is the root."""
     table = json.loads(in_builder("sfdisk", "--json", file))["partitiontable"]
     boot, *slots, root = (part["start"] * SECTOR for part in table["partitions"])
-    return InstalledDisk(file, boot, root, kind, loader, tuple(slots))
+    filesystem = in_builder("blkid", "-p", "-o", "value", "-s", "TYPE", "-O", str(root), file).strip()
+    return InstalledDisk(file, boot, root, kind, loader, tuple(slots), filesystem)
 
 
 def object_of(content: bytes) -> str:

@@ -68,30 +68,38 @@ class Uefi:
 
     ``variables`` is the variable store to start with (an empty one by default); the file is not changed. ``secure``
     takes the build that knows Secure Boot; whether that is on, and for whose keys, stands in the variables. What the
-    guest writes to a ``writable`` disk stays there.
+    guest writes to a ``writable`` disk stays there. With ``kernel``, the firmware starts that, and not the disk.
+    ``kept`` has the variables of a machine from its first start on, and the firmware has only these to choose by.
     """
 
     disk: Path | None = None
     variables: Path | None = None
     secure: bool = False
     writable: bool = False
+    kernel: Kernel | None = None
+    kept: Path | None = None
 
     def needs(self) -> list[Path]:
-        """Give disk and variables."""
-        return [path for path in (self.disk, self.variables) if path]
+        """Give disk, variables and kernel."""
+        paths = [path for path in (self.disk, self.variables) if path]
+        return paths + (self.kernel.needs() if self.kernel else [])
 
     def options(self, work: Path) -> list[str]:
         """Give QEMU's options for the machine, its flash chips and its disk."""
-        shutil.copyfile(self.variables or emulator.uefi(emulator.VARIABLES), work / "variables.fd")
+        variables = self.kept or work / "variables.fd"
+        if not variables.exists():
+            shutil.copyfile(self.variables or emulator.uefi(emulator.VARIABLES), variables)
         code = emulator.uefi(emulator.SECURE_CODE if self.secure else emulator.CODE)
         # That build keeps its variables from the system by system management mode, and does not start without.
         argv = ["-machine", f"q35,smm={'on' if self.secure else 'off'}"]
         if self.secure:
             argv += ["-global", "driver=cfi.pflash01,property=secure,value=on"]
         argv += ["-drive", f"if=pflash,format=raw,readonly=on,file={code}"]
-        argv += ["-drive", f"if=pflash,format=raw,file={work}/variables.fd"]
+        argv += ["-drive", f"if=pflash,format=raw,file={variables}"]
         if self.disk:
             readonly = "off" if self.writable else "on"
             argv += ["-drive", f"file={self.disk},format=raw,if=none,id=disk,readonly={readonly}"]
-            argv += ["-device", "virtio-blk-pci,drive=disk,bootindex=0"]
+            argv += ["-device", f"virtio-blk-pci,drive=disk{'' if self.kept else ',bootindex=0'}"]
+        if self.kernel:
+            argv += self.kernel.options(work)
         return argv

@@ -17,7 +17,7 @@ _OTHER: Final = ROOTS / "forky"
 _OLD: Final = ROOTS / "bookworm"
 """Has a kernel from before 6.4, and dracut 059."""
 
-_ALL: Final = "bootc-live bootc-live-net bootc-live-registry bootc-live-zram bootc-live-kexec"
+ALL_MODULES: Final = "bootc-live bootc-live-net bootc-live-registry bootc-live-zram bootc-live-kexec"
 _MODULES: Final = (
     "50bootc-live",
     "51bootc-live-net",
@@ -146,7 +146,7 @@ def _full_target(root: str) -> Target:
 def _kexec(scratch: Path) -> None:
     make_root("forky")
     ours, plain = scratch / "initrd.img", scratch / "plain.img"
-    _make_initrd("systemd", _ALL, ours, _OTHER)
+    _make_initrd("systemd", ALL_MODULES, ours, _OTHER)
     _make_initrd("systemd", "", plain, _OTHER)
     key = OUT / "id_ed25519.pub"
     enter("builder", VM / "kexec/build", _LIVE, _OTHER, ours, plain, key, scratch / "kexec.oci")
@@ -155,7 +155,7 @@ def _kexec(scratch: Path) -> None:
 def _kexec_small(scratch: Path) -> None:
     make_root(_OTHER.name)
     initrd = scratch / "initrd.img"
-    _make_initrd("systemd", _ALL, initrd, _OTHER)
+    _make_initrd("systemd", ALL_MODULES, initrd, _OTHER)
     enter("builder", VM / "kexec/small", _OTHER, initrd, scratch / "kexec-small.oci")
 
 
@@ -197,12 +197,12 @@ TARGETS: Final = {
     for target in (
         Target("vmlinuz", ("vmlinuz",), lambda: _made_of(_LIVE), _vmlinuz),
         Target("id_ed25519", ("id_ed25519", "id_ed25519.pub"), list, _key),
-        _initrd("initrd.img", "systemd", _ALL, default=True),
-        _initrd("initrd-nosystemd.img", "plain", _ALL, default=True),
+        _initrd("initrd.img", "systemd", ALL_MODULES, default=True),
+        _initrd("initrd-nosystemd.img", "plain", ALL_MODULES, default=True),
         _initrd("initrd-base.img", "systemd", "bootc-live", default=True),
         _initrd("initrd-net.img", "systemd", "bootc-live bootc-live-net", default=False),
-        _initrd("initrd-registry.img", "systemd", _ALL, default=False),
-        _initrd("initrd-url.img", "systemd", f"{_ALL} url-lib nfs", default=False),
+        _initrd("initrd-registry.img", "systemd", ALL_MODULES, default=False),
+        _initrd("initrd-url.img", "systemd", f"{ALL_MODULES} url-lib nfs", default=False),
         Target(
             "initrd-bookworm.img",
             ("initrd-bookworm.img", "vmlinuz-bookworm"),

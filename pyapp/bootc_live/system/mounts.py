@@ -96,11 +96,22 @@ def mounted(kind: str, what: str, where: str, options: str, *, hint: str) -> Ite
 
 def is_mount_point(path: str, mountinfo: str = "/proc/self/mountinfo") -> bool:
     """Return whether proc_pid_mountinfo(5) lists a mount at a path."""
+    return kind_at(path, mountinfo) is not None
+
+
+def kind_at(path: str, mountinfo: str = "/proc/self/mountinfo") -> str | None:
+    """Return the type of the file system that is mounted at a path, by proc_pid_mountinfo(5); None if none is."""
     wanted = os.path.realpath(path)
     for special in "\\ \t\n":
         wanted = wanted.replace(special, f"\\{ord(special):03o}")
+    found = None
     with open(mountinfo, encoding="utf-8", errors="surrogateescape") as file:
-        return any(line.split(" ")[4] == wanted for line in file)
+        for line in file:
+            words = line.split(" ")
+            # The last one hides the others.
+            if words[4] == wanted:
+                found = words[words.index("-", 6) + 1]
+    return found
 
 
 def require_kind(kind: str) -> None:

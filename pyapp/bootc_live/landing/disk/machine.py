@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from bootc_live.artifacts.uki import Signing
 from bootc_live.base.errors import ConfigError, LandingError, RunError
+from bootc_live.base.output import print_message
 from bootc_live.config.cmdline.parse import parse_cmdline
 from bootc_live.formats.boot_entry import Entry
 from bootc_live.landing.disk.boot_partition.grub import Grub
@@ -117,6 +118,7 @@ def this_machine(directory: str) -> Iterator[Machine]:
         os.mkdir(place, 0o700)
     with ExitStack() as stack:
         disk = stack.enter_context(mounted_disk(spec.device, places[0], config.disk_subvolume))
+        stack.enter_context(locked(disk))
         disk.require_directories()
         settings = read_settings(disk)
         device = find_device(settings.boot)
@@ -126,7 +128,6 @@ def this_machine(directory: str) -> Iterator[Machine]:
             )
         repair_fat(device)
         stack.enter_context(mounted_device(device, places[1], "check it with fsck, or use another deployment's entry"))
-        stack.enter_context(locked(disk))
         loader = loader_of(settings, directory, kept_signing(disk))
         yield Machine(disk, places[1], settings, loader, number, spec.digest)
 
@@ -146,8 +147,8 @@ def other_machine(mounted_at: str, boot: str | None, directory: str) -> Iterator
             f"--disk {mounted_at!r} needs its boot partition" if boot is None else f"--boot {boot!r} is no directory",
             hint="name where it is mounted with --boot",
         )
-    settings = read_settings(disk)
     with locked(disk):
+        settings = read_settings(disk)
         loader = loader_of(settings, directory, kept_signing(disk))
         machine = Machine(disk, os.path.abspath(boot), settings, loader, None)
         check_boot_partition(boot, machine.entries(), settings)
@@ -156,16 +157,18 @@ def other_machine(mounted_at: str, boot: str | None, directory: str) -> Iterator
 
 @contextmanager
 def locked(disk: Deployments) -> Iterator[None]:
-    """Keep others from changing the deployments of a disk for the block; raise LandingError if one does already."""
+    """Keep others from changing the deployments of a disk for the block; wait for one that does already.
+
+    A unit that judges a boot, or takes over /etc, must not fail because somebody looks at the deployments.
+    """
     # The store has a lock of its own, which is not held as long.
     fd = os.open(disk.top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise LandingError(
-                "another program changes the deployments of this disk", hint="wait until it has ended"
-            ) from error
+        except BlockingIOError:
+            print_message("waiting for another program that uses the deployments of this disk")
+            fcntl.flock(fd, fcntl.LOCK_EX)
         yield
     finally:
         os.close(fd)

@@ -17,8 +17,8 @@ from bootc_live.landing.disk.deployments import Deployment, Deployments, disk_er
 from bootc_live.receipt.two_kernels import decided
 from bootc_live.rootfs.boot_files.extract import allowed
 from bootc_live.rootfs.boot_files.files import BootFile, BootFiles, boot_files
-from bootc_live.rootfs.boot_files.initramfs import unfit
-from bootc_live.rootfs.boot_files.kernel_choice import choose_kernel, kargs_files
+from bootc_live.rootfs.boot_files.initramfs import has_module, unfit
+from bootc_live.rootfs.boot_files.kernel_choice import choose_kernel, file_at, kargs_files
 from bootc_live.rootfs.layouts.built import Finishing, cannot_hold
 from bootc_live.rootfs.layouts.files.writer import write_files
 from bootc_live.rootfs.tree.data import content_reader, fill_files
@@ -53,12 +53,14 @@ Store = Callable[[VerifiedImage, Finishing, LayersRead, Warn], Stored]
 class Starting:
     """How an image is started: ``initrd`` replaces its initramfs.
 
-    With ``uki``, a signed unified kernel image of it is started as it is. ``signed`` refuses an unsigned kernel.
+    With ``uki``, a signed unified kernel image of it is started as it is. ``signed`` refuses an unsigned kernel, and
+    ``filesystem``, the type of the one that has the root, a kernel and an initramfs that cannot mount it.
     """
 
     initrd: BootFile | None = None
     uki: bool = False
     signed: bool = False
+    filesystem: str | None = None
 
 
 @dataclass(frozen=True)
@@ -222,8 +224,9 @@ def store(
         with content_reader(image) as read:
             live_tree(root, source_text, read)
             labelled = label_tree(root, read, None, source_text, recorder)
-        # What cannot boot must not cost the time of writing it.
-        found.append((ImageTree(root, image, recorder), *_bootable(root, image, directory, starting, recorder)))
+            # What cannot boot must not cost the time of writing it.
+            started = _bootable(root, image, directory, starting, recorder, read)
+        found.append((ImageTree(root, image, recorder), *started))
         return labelled
 
     with disk_errors(repr(source_text)), recorder.phase("objects", "writing the image's files"):
@@ -232,7 +235,12 @@ def store(
 
 
 def _bootable(
-    root: Node, image: VerifiedImage, directory: str, starting: Starting, recorder: Recorder
+    root: Node,
+    image: VerifiedImage,
+    directory: str,
+    starting: Starting,
+    recorder: Recorder,
+    read: Callable[[Node], bytes],
 ) -> tuple[BootFiles, _Started]:
     initrd = starting.initrd
     source_text = image.resolved.source_text
@@ -249,8 +257,24 @@ def _bootable(
         raise ImageError(f"{what} cannot be read: {error}", hint=_BUILD) from error
     if problem is not None:
         raise ImageError(problem, hint=_BUILD)
+    kind = starting.filesystem
+    if kind is not None and not _can_mount(kind, root, read, initramfs, files.version):
+        raise ImageError(
+            f"{what} has no module for {kind}, which the root is on, and its kernel {files.version} is built without "
+            "that",
+            hint=f"build the initramfs with it: dracut --add-drivers {kind}; or use another file system",
+        )
     if starting.uki and initrd is None and files.uki is not None and is_signed(files.uki.read_at):
         return allowed(files, recorder), (files.uki, None)
     if starting.signed and not is_signed(files.kernel.read_at):
         raise ImageError(f"the kernel of {source_text!r} is not signed for Secure Boot", hint=_UNSIGNED)
     return allowed(files, recorder), (files.kernel, initramfs)
+
+
+def _can_mount(kind: str, root: Node, read: Callable[[Node], bytes], initramfs: BootFile, version: str) -> bool:
+    """Return whether a kernel of the image has a file system, in itself or in an initramfs, as far as is known."""
+    builtin = file_at(root, f"usr/lib/modules/{version}/modules.builtin")
+    if builtin is None:
+        return True
+    module = f"kernel/fs/{kind}/{kind}.ko"
+    return module.encode() in read(builtin).split() or has_module(initramfs.chunks(), version, module) is True

@@ -20,6 +20,8 @@ LZ4 = b"\x02\x21\x4c\x18"
 # Files that are read here are lists of a few words.
 _MOST_READ = 4096
 _PAGE = 4096
+# How modules may be compressed.
+_COMPRESSED = ("", ".gz", ".xz", ".zst")
 
 
 @dataclass(frozen=True)
@@ -52,9 +54,20 @@ def look_for(chunks: Iterator[bytes], *names: str) -> Contents:
     return Contents(found, whole=True)
 
 
-def holds(chunks: Iterator[bytes], name: str) -> bool | None:
-    """Return whether an initramfs has a member of that name; see ``Contents.has``."""
-    return look_for(chunks, name).has(name)
+def holds(chunks: Iterator[bytes], *names: str) -> bool | None:
+    """Return whether an initramfs has a member of one of the names; see ``Contents.has``."""
+    wanted = {_normal(name) for name in names}
+    with closing(_members(PeekableStream(chunks))) as members:
+        try:
+            return any(_normal(member.name) in wanted for member, _ in members)
+        except (ImageError, RunError, ValueError):
+            return None
+
+
+def has_module(chunks: Iterator[bytes], version: str, path: str) -> bool | None:
+    """Return whether an initramfs has a module of a kernel, by its path in modules.builtin; see ``Contents.has``."""
+    tops = [f"{top}lib/modules/{version}/{path}" for top in ("usr/", "")]
+    return holds(chunks, *(f"{top}{suffix}" for top in tops for suffix in _COMPRESSED))
 
 
 def unfit(initramfs: Iterator[bytes], what: str, spec: SourceSpec | None) -> str | None:

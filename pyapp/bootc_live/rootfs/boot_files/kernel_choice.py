@@ -50,11 +50,11 @@ def choose_kernel(root: Node, source_text: str) -> Chosen:
             hint=HINT,
         )
     directory = f"{_MODULES}/{versions[0]}"
-    kernel = _at(root, f"{directory}/vmlinuz")
+    kernel = file_at(root, f"{directory}/vmlinuz")
     if kernel is None:
         raise ImageError(f"/{release(directory)}/vmlinuz of {source_text!r} is a link to a missing file", hint=HINT)
     name = f"/{release(directory)}/vmlinuz"
-    return Chosen(root, release(versions[0]), name, kernel, _at(root, f"{directory}/initramfs.img"))
+    return Chosen(root, release(versions[0]), name, kernel, file_at(root, f"{directory}/initramfs.img"))
 
 
 def release(name: str) -> str:
@@ -80,7 +80,7 @@ def kargs_files(root: Node, source_text: str) -> dict[str, Node]:
     found: dict[str, Node] = {}
     for name, _ in _children(root, _KARGS):
         if name.endswith(".toml"):
-            node = _at(root, f"{_KARGS}/{name}")
+            node = file_at(root, f"{_KARGS}/{name}")
             if node is None:
                 raise ImageError(
                     f"/{_KARGS}/{release(name)} of {source_text!r} is no file with arguments", hint=_NO_LINKS
@@ -117,7 +117,7 @@ def _children(root: Node, path: str) -> list[tuple[str, Node]]:
     return [(name.decode(errors="surrogateescape"), found[name]) for name in sorted(found)]
 
 
-def _at(root: Node, path: str) -> Node | None:
+def file_at(root: Node, path: str) -> Node | None:
     """Return the file at a path, through links; None for nothing or a directory."""
     parts = path.encode(errors="surrogateescape").split(b"/")
     for _ in range(40):
