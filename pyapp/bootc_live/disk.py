@@ -267,7 +267,8 @@ def _fetch_again(run: DiskRun, machine: Machine, deployment: Deployment) -> None
     put: Store | None = None
     if deployment.slot:
         put = partial(leave_slot, deployment)
-        if deployment.number != machine.booted and any(wrong_in_slot(deployment)):
+        newest = max(each.number for each in machine.disk.all() if each.slot == deployment.slot)
+        if newest == deployment.number != machine.booted and any(wrong_in_slot(deployment)):
             # What is written is what has to be there: nothing to clear before, and a power cut does no harm.
             slot = Slot(deployment.slot, find_slot(deployment.slot), root=deployment.root)
             put = partial(store_in_slot, slot, directory)
@@ -299,7 +300,7 @@ def _write_boot_files(
     if not names and not changed:
         return
     if stored.digest != deployment.root:
-        raise RootfsError("its image makes another root than its own", hint=_ANOTHER)
+        raise RootfsError(f"its image makes the root {stored.digest}, not {deployment.root}", hint=_ANOTHER)
     given = not deployment.boot_layers and all(file.path == layers for file in started if file is not None)
     if given or any(entry.initrd for entry in changed):
         raise RootfsError("its kernel and initramfs are not those of its image", hint=_ANOTHER)

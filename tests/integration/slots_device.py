@@ -93,7 +93,7 @@ def test_life(machine: SlotMachine, program: Program, archives: list[Path], tmp_
         machine.flip("A", place)
         # A record that is wrong does not let it overwrite what runs.
         machine.change_record(1, slot=machine.deployments.read(2).slot)
-        program.run("switch", archives[3]).error("the free slot", machine.slot("A").name, "is in use")
+        program.run("switch", archives[3]).error("the slot", machine.slot("A").name, "is in use")
     run("rm", "-r", machine.boot)
     run("mcopy", "-s", "-Q", "-i", f"{machine.device}p1", "::", machine.boot)
     assert machine.names == ["bootc-live-2-2+3", "bootc-live-1-1"]

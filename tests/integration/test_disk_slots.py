@@ -149,7 +149,7 @@ def test_refused(machine: SlotMachine, program: Program, archives: list[Path], l
     need, room = re.findall(r"([0-9.]+) MiB", said)
     assert (float(need) > SLOT / MIB, float(room)) == (True, SLOT / MIB)
     with mounted(str(machine.slot("A")), tmp_path / "used", "ro"):
-        refused(archives[3], "the free slot", str(machine.slot("A")), "is in use")
+        refused(archives[3], "the slot", str(machine.slot("A")), "is in use")
     assert verb(program, machine, "switch", archives[3])["deployment"] == 3
 
 

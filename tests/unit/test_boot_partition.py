@@ -13,7 +13,7 @@ from bootc_live.base.errors import ConfigError, LandingError
 from bootc_live.formats.boot_entry import Entry, EntryName
 from bootc_live.landing.disk.boot_partition import files
 from bootc_live.landing.disk.boot_partition.interface import BootLoader, next_order
-from bootc_live.landing.disk.boot_partition.kernels import restore_kernel
+from bootc_live.landing.disk.boot_partition.kernels import addon_of, restore_kernel
 from bootc_live.landing.disk.boot_partition.type2 import SystemdBootUki
 from tests.unit.boot_partitions import (
     CMDLINE,
@@ -313,6 +313,24 @@ def test_damaged_entry_stays(style: Style, how: str, number: int, boot: Path, tm
     assert style.starts(boot) == (content if number == 2 else started(1, 1))
     loader.remove(str(saved), number)
     assert (loader.broken(str(saved)), leftovers(saved), named(loader, saved)) == ([], [], [f"4-{other}"])
+
+
+@pytest.mark.parametrize("gone", [False, True], ids=["changed", "gone"])
+def test_addon_is_written_again(gone: bool, boot: Path, tmp_path: Path) -> None:
+    """Beside a kernel that is whole."""
+    (style,) = (style for style in STYLES if style.name == "uki of the image")
+    loader = style.make()
+    entry = add(loader, boot, tmp_path, 1, 1, files=1)
+    addon = Path(f"{boot}{addon_of(entry.kernel)}")
+    content = addon.read_bytes()
+    addon.write_bytes(b"other")
+    if gone:
+        addon.unlink()
+    assert loader.damaged(str(boot)) == [os.path.dirname(entry.kernel)]
+    kernel, initrd = boot_file(tmp_path / "k", kernel_of(1)), boot_file(tmp_path / "i", initrd_of(1))
+    loader.restore(str(boot), entry, kernel, initrd)
+    assert addon.read_bytes() == content
+    assert (loader.damaged(str(boot)), loader.broken(str(boot)), leftovers(boot)) == ([], [], [])
 
 
 def test_directory_with_the_name_of_an_entry(boot: Path, tmp_path: Path) -> None:

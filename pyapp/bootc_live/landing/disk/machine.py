@@ -162,7 +162,10 @@ def locked(disk: Deployments) -> Iterator[None]:
     A unit that judges a boot, or takes over /etc, must not fail because somebody looks at the deployments.
     """
     # The store has a lock of its own, which is not held as long.
-    fd = os.open(disk.top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fd = os.open(disk.top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise LandingError(f"{disk.top!r} cannot be used: {error.strerror}", hint=_NONE) from error
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -29,6 +29,8 @@ from bootc_live.rootfs.tree.node import Node, new_directory, resolve, walk
 from bootc_live.system.files import sync_filesystem
 
 _UNSIGNED = "use an image whose kernel is signed, or sign with own keys: --bootloader uki --sb-key FILE --sb-cert FILE"
+# File systems that the module of another one mounts.
+_MODULES = {"ext2": "ext4", "ext3": "ext4"}
 _BUILD = "build an initramfs with the dracut module bootc-live into the image, or name one with --initrd"
 
 
@@ -276,5 +278,6 @@ def _can_mount(kind: str, root: Node, read: Callable[[Node], bytes], initramfs: 
     builtin = file_at(root, f"usr/lib/modules/{version}/modules.builtin")
     if builtin is None:
         return True
-    module = f"kernel/fs/{kind}/{kind}.ko"
-    return module.encode() in read(builtin).split() or has_module(initramfs.chunks(), version, module) is True
+    name = _MODULES.get(kind, kind)
+    module = f"kernel/fs/{name}/{name}.ko"
+    return module.encode() in read(builtin).split() or has_module(initramfs.chunks(), version, module) is not False

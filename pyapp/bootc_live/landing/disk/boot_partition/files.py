@@ -74,7 +74,7 @@ def create(path: str, chunks: Iterable[bytes]) -> None:
 
 
 def write_small(path: str, data: bytes) -> None:
-    """Make a small file by ``create``, or write it in place if it is there, as long as it was at least.
+    """Make a small file by ``create``, or write it in place if it is there, padded with newlines to its former length.
 
     It keeps its name and its clusters, so after a power cut, it is damaged at worst. ``replace`` may leave two names of
     the same clusters, because a directory may be in several blocks; removing one of them frees those of the other.

@@ -51,17 +51,21 @@ def addon_of(uki: str) -> str:
 
 def _add(boot: str, files: dict[str, BootFile]) -> str:
     directory = os.path.join(boot, PREFIX, _digest(files))
-    if os.path.isdir(directory):
+    if _whole(boot, os.path.basename(directory)):
         require_space(boot, _SMALL)
     else:
         require_space(boot, _SMALL, *(file.size for file in files.values()))
+        # What is damaged may be named by entries.
+        there = os.path.isdir(directory)
         try:
             for name, file in files.items():
-                os.makedirs(os.path.dirname(os.path.join(directory, name)), exist_ok=True)
-                create(os.path.join(directory, name), file.chunks())
+                path = os.path.join(directory, name)
+                os.makedirs(os.path.dirname(path), exist_ok=True)
+                (replace if there else create)(path, file.chunks())
         except OSError:
-            with suppress(OSError):
-                _remove(directory)
+            if not there:
+                with suppress(OSError):
+                    _remove(directory)
             raise
     return f"/{PREFIX}/{os.path.basename(directory)}"
 

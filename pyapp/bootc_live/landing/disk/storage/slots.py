@@ -91,9 +91,7 @@ def _overwrite(slot: Slot, image: int, source_text: str) -> None:
     except OSError as error:
         if error.errno != errno.EBUSY:
             raise
-        raise LandingError(
-            f"the free slot, {slot.device}, is in use", hint="unmount it; 'lsblk' shows what has it"
-        ) from error
+        raise LandingError(f"the slot {slot.device} is in use", hint="unmount it; 'lsblk' shows what has it") from error
     try:
         room = os.lseek(device, 0, os.SEEK_END)
         if size > room:

@@ -13,7 +13,6 @@ import os
 import re
 import stat
 import struct
-import zlib
 from bisect import bisect
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -26,18 +25,18 @@ from bootc_live.rootfs.tree.data import fill
 from bootc_live.rootfs.tree.node import Node
 from bootc_live.source.interface import KeptContent, PlacedLayer
 from bootc_live.system import fsverity
-from bootc_live.system.files import space_for, write_all, write_at
+from bootc_live.system.files import copy_part, space_for, write_all, write_at
 
 # Links to recipes, by diffID.
 LAYERS = "layers"
-# Compressed by zlib: this head, the diffID, then records: the length of other bytes and these, or an object.
+# This head, the diffID, then records: the length of other bytes and these, or an object. Compressed, they would depend
+# on the version of a library, and so would the digest of a root.
 _HEAD, _RECORD = struct.Struct("<8sHQ"), struct.Struct("<BQ")
 _MAGIC = b"bl-layer"
 _OTHER, _OBJECT = 0, 1
 _DIGEST = 32
 _NAME = re.compile(f"[0-9a-f]{{{2 * _DIGEST}}}")
 _STEP = 2**20
-_LEVEL = 1
 # Smaller files are cheaper as bytes than as objects that have to be opened.
 _LEAST = 4096
 
@@ -180,18 +179,7 @@ class _Reader:
 def _content_of(recipe: int) -> _Reader:
     """Return what a recipe says, whose descriptor is at its beginning or was only read by ``pread``."""
     os.lseek(recipe, 0, os.SEEK_SET)
-    inflater = zlib.decompressobj()
-
-    def read() -> Iterator[bytes]:
-        while rest := os.read(recipe, _STEP):
-            while rest:
-                try:
-                    yield inflater.decompress(rest, _STEP)
-                except zlib.error as error:
-                    raise ValueError(f"the recipe is damaged: {error}") from error
-                rest = inflater.unconsumed_tail
-
-    return _Reader(piece for piece in read() if piece)
+    return _Reader(iter(lambda: os.read(recipe, _STEP), b""))
 
 
 def _size(content: _Reader, diff_id: str) -> int:
@@ -314,29 +302,18 @@ def _recipe_writer(data: int, layer: VerifiedLayer, parts: Sequence[tuple[int, i
     """Return what writes the recipe of a layer in a data file to a file."""
 
     def write(fd: int) -> None:
-        deflater = zlib.compressobj(_LEVEL)
-
-        def put(content: bytes) -> None:
-            write_all(fd, deflater.compress(content))
-
         def other(start: int, stop: int) -> None:
             if start < stop:
-                put(_RECORD.pack(_OTHER, stop - start))
-            while start < stop:
-                piece = os.pread(data, min(_STEP, stop - start), start)
-                if not piece:
-                    raise OSError("the data file is too short")
-                put(piece)
-                start += len(piece)
+                write_all(fd, _RECORD.pack(_OTHER, stop - start))
+                copy_part(data, start, stop - start, fd)
 
         diff_id = layer.diff_id.encode()
-        put(_HEAD.pack(_MAGIC, len(diff_id), layer.size) + diff_id)
+        write_all(fd, _HEAD.pack(_MAGIC, len(diff_id), layer.size) + diff_id)
         done = layer.offset
         for offset, size, digest in parts:
             other(done, offset)
-            put(_RECORD.pack(_OBJECT, size) + bytes.fromhex(digest))
+            write_all(fd, _RECORD.pack(_OBJECT, size) + bytes.fromhex(digest))
             done = offset + size
         other(done, layer.offset + layer.size)
-        write_all(fd, deflater.flush())
 
     return write
