@@ -43,7 +43,8 @@ SERVICES: Final = {
     "disk": "[Unit]\nDefaultDependencies=no\nAfter=cmdline.service\n[Service]\nType=oneshot\n"
     "ExecStart=touch /srv/emergency\nExecStart=false\n",
     "end": "[Unit]\nDefaultDependencies=no\nAfter=bootc-live-health.service bootc-live-fallback.service\n"
-    "After=bootc-live-update.service\nWants=bootc-live-update.service\n[Service]\nType=exec\nExecStart=end\n[Install]\nWantedBy=multi-user.target\n",
+    "After=bootc-live-update.service bootc-live-finalize.service\nWants=bootc-live-update.service\n"
+    "[Service]\nType=exec\nExecStart=end\n[Install]\nWantedBy=multi-user.target\n",
 }
 UPDATE: Final = "bootc-live upgrade --workdir /var/cache/bootc-live"
 HANGS: Final = "exec sleep infinity"
