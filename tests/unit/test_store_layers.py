@@ -23,11 +23,12 @@ from bootc_live.rootfs.layouts.composefs.check import listed, prune
 from bootc_live.rootfs.layouts.composefs.layers import StoredLayers, forget_layers
 from bootc_live.rootfs.layouts.composefs.layout import store_root
 from bootc_live.rootfs.layouts.composefs.metadata import object_path
-from bootc_live.rootfs.layouts.composefs.store import node_digest
+from bootc_live.rootfs.layouts.composefs.store import content_digest, node_digest
 from bootc_live.rootfs.tree.data import content_reader, fill_files, left_out
 from bootc_live.rootfs.tree.merge import merge
 from bootc_live.rootfs.tree.node import Node, walk
 from bootc_live.source.access import Access
+from bootc_live.system import fsverity
 from tests.lib.fetching import plain, quiet
 from tests.lib.oci_writer import Image, Layer, compress, sha256, write_archive
 from tests.lib.small_image import HERE
@@ -142,6 +143,29 @@ def test_root_of_an_image_is_always_the_same(store: Path, tmp_path: Path) -> Non
     image = plain([ArchiveFile(str(archive), "x")], access, tmp_path / "data", Recorder(quiet=True)).image
     assert all(each.left_out for each in image.layers[:2])
     assert store_root(image, str(store), reused=layers).digest == alone(tmp_path, BASE, UPPER, hiding, new)
+
+
+@pytest.mark.parametrize("wrong", ["nothing", "an object", "the recipe"])
+def test_fs_verity(wrong: str, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the kernel has it, what it does not protect is not left where it is; guests in QEMU have a real one."""
+    unprotected = {
+        "nothing": Path("/"),
+        "an object": next(path for path in objects(store).values() if path.stat().st_size == len(LARGE)),
+        "the recipe": recipe(store),
+    }[wrong].stat()
+
+    def measure(fd: int) -> str | None:
+        found = os.fstat(fd)
+        return None if os.path.samestat(found, unprotected) else content_digest(fd, found.st_size)
+
+    monkeypatch.setattr(fsverity, "obstacle", lambda _: "")
+    monkeypatch.setattr(fsverity, "measure", measure)
+    layers = trusting(store)
+    archive = write_archive(tmp_path / "x.oci", Image([Layer(tar, "gzip") for tar in (BASE, UPPER)], architecture=HERE))
+    access = Access(quiet, cache=layers)
+    image = plain([ArchiveFile(str(archive), "x")], access, tmp_path / "data", Recorder(quiet=True)).image
+    assert [bool(each.left_out) for each in image.layers] == [wrong == "nothing", True]
+    assert wrong == "nothing" or part(image, image.layers[0].offset, len(BASE)) == BASE
 
 
 def test_recipe_that_cuts_a_layer_in_other_parts(store: Path, tmp_path: Path) -> None:
