@@ -144,8 +144,9 @@ class StoreWriter:
                     # Raises the first error.
                     all(pool.map(self._protect, self._written))
             sync_filesystem(fd)
+            for directory in {os.path.dirname(target) for target in self._written.values()}:
+                os.makedirs(directory, exist_ok=True)
             for digest, target in self._written.items():
-                os.makedirs(os.path.dirname(target), exist_ok=True)
                 os.rename(os.path.join(self._directory, digest), target)
             sync_filesystem(fd)
 
