@@ -9,7 +9,7 @@ import hashlib
 import os
 import random
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ import pytest
 from bootc_live.base.errors import RootfsError
 from bootc_live.base.log import Recorder
 from bootc_live.config.source_spec import ArchiveFile
+from bootc_live.formats.fsverity import verity_digest
 from bootc_live.image.verified import VerifiedImage
 from bootc_live.rootfs.layouts.composefs import store as store_module
 from bootc_live.rootfs.layouts.composefs.check import listed, prune
@@ -79,13 +80,19 @@ def test_unknown_layers(store: Path) -> None:
     assert (layers.size(sha256(b"x")), made_again(layers, sha256(b"x"))) == (None, None)
 
 
+def fetched(directory: Path, layers: StoredLayers, tars: Sequence[bytes], gone: int = 0) -> VerifiedImage:
+    """An image of these layers, of a source that lacks the first ones: they have to be in the store."""
+    made = Image([Layer(tar, "gzip") for tar in tars], architecture=HERE)
+    without = [f"blobs/sha256/{sha256(compress(tar, 'gzip')).partition(':')[2]}" for tar in tars[:gone]]
+    archive = write_archive(directory / "new.oci", made, without=tuple(without))
+    data = directory / "data"
+    data.unlink(missing_ok=True)
+    return plain([ArchiveFile(str(archive), "x")], Access(quiet, cache=layers), data, Recorder(quiet=True)).image
+
+
 def upgraded(directory: Path, layers: StoredLayers, *new: bytes) -> VerifiedImage:
     """An image that the layers of the store are below, of a source that has the new ones alone."""
-    made = Image([Layer(tar, "gzip") for tar in (BASE, UPPER, *new)], architecture=HERE)
-    gone = [f"blobs/sha256/{sha256(compress(tar, 'gzip')).partition(':')[2]}" for tar in (BASE, UPPER)]
-    archive = write_archive(directory / "new.oci", made, without=tuple(gone))
-    access = Access(quiet, cache=layers)
-    return plain([ArchiveFile(str(archive), "x")], access, directory / "data", Recorder(quiet=True)).image
+    return fetched(directory, layers, (BASE, UPPER, *new), gone=2)
 
 
 def trusting(store: Path, *more: str) -> StoredLayers:
@@ -122,7 +129,6 @@ def alone(directory: Path, *tars: bytes) -> str:
 
 def upgrade(directory: Path, store: Path, layers: StoredLayers, *new: bytes) -> str:
     """The digest of a new root in a store, of the layers that are there and new ones."""
-    (directory / "data").unlink(missing_ok=True)
     return store_root(upgraded(directory, layers, *new), str(store), reused=layers).digest
 
 
@@ -135,12 +141,7 @@ def test_root_of_an_image_is_always_the_same(store: Path, tmp_path: Path) -> Non
     assert LARGE not in [path.read_bytes() for path in objects(store).values()]
     layers = trusting(store)
     new = layer(file("new", b"new " * 2000))
-    (tmp_path / "data").unlink()
-    made = Image([Layer(tar, "gzip") for tar in (BASE, UPPER, hiding, new)], architecture=HERE)
-    gone = [f"blobs/sha256/{sha256(compress(tar, 'gzip')).partition(':')[2]}" for tar in (BASE, UPPER, hiding)]
-    archive = write_archive(tmp_path / "third.oci", made, without=tuple(gone))
-    access = Access(quiet, cache=layers)
-    image = plain([ArchiveFile(str(archive), "x")], access, tmp_path / "data", Recorder(quiet=True)).image
+    image = fetched(tmp_path, layers, (BASE, UPPER, hiding, new), gone=3)
     assert all(each.left_out for each in image.layers[:2])
     assert store_root(image, str(store), reused=layers).digest == alone(tmp_path, BASE, UPPER, hiding, new)
 
@@ -161,23 +162,14 @@ def test_fs_verity(wrong: str, store: Path, tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(fsverity, "obstacle", lambda _: "")
     monkeypatch.setattr(fsverity, "measure", measure)
     layers = trusting(store)
-    archive = write_archive(tmp_path / "x.oci", Image([Layer(tar, "gzip") for tar in (BASE, UPPER)], architecture=HERE))
-    access = Access(quiet, cache=layers)
-    image = plain([ArchiveFile(str(archive), "x")], access, tmp_path / "data", Recorder(quiet=True)).image
+    image = fetched(tmp_path, layers, (BASE, UPPER))
     assert [bool(each.left_out) for each in image.layers] == [wrong == "nothing", True]
     assert wrong == "nothing" or part(image, image.layers[0].offset, len(BASE)) == BASE
 
 
 def test_recipe_that_cuts_a_layer_in_other_parts(store: Path, tmp_path: Path) -> None:
     """It makes the right bytes, and what is trusted later would leave out a header."""
-    everything = BASE
-    with (store / "other").open("w+b") as made:
-        made.write(everything)
-        made.flush()
-        digest = node_digest(made.fileno(), Node(kind="file", size=len(everything)))
-    place = store / "objects" / object_path(digest)
-    place.parent.mkdir(exist_ok=True)
-    (store / "other").rename(place)
+    digest = added(store, BASE)
     right = os.readlink(link(store))
     named(store, head(len(BASE)) + struct.pack("<BQ", 1, len(BASE)) + bytes.fromhex(digest))
     layers = StoredLayers(str(store))
@@ -191,12 +183,8 @@ def test_layer_that_ends_with_a_file(tmp_path: Path) -> None:
     store = tmp_path / "store"
     cut = BASE[: BASE.index(LONG) + len(LONG)]
     stored(store, (cut,))
-    made = Image([Layer(cut, "gzip")], architecture=HERE)
-    gone = f"blobs/sha256/{sha256(compress(cut, 'gzip')).partition(':')[2]}"
-    archive = write_archive(tmp_path / "x.oci", made, without=(gone,))
     layers = trusting(store)
-    access = Access(quiet, cache=layers)
-    image = plain([ArchiveFile(str(archive), "x")], access, tmp_path / "data", Recorder(quiet=True)).image
+    image = fetched(tmp_path, layers, (cut,), gone=1)
     assert len(image.layers[0].left_out) > 1
     assert store_root(image, str(store), reused=layers).digest == alone(tmp_path, cut)
 
@@ -239,15 +227,18 @@ def link(store: Path, tar: bytes = BASE) -> Path:
     return store / "layers" / sha256(tar).replace(":", "-")
 
 
-def named(store: Path, content: bytes) -> None:
-    """Makes another recipe of the layer, with the digest of its content."""
-    with (store / "other").open("w+b") as made:
-        made.write(content)
-        made.flush()
-        digest = node_digest(made.fileno(), Node(kind="file", size=len(content)))
+def added(store: Path, content: bytes) -> str:
+    """Adds an object, and returns its digest."""
+    digest = verity_digest(content)
     place = store / "objects" / object_path(digest)
     place.parent.mkdir(exist_ok=True)
-    (store / "other").rename(place)
+    place.write_bytes(content)
+    return digest
+
+
+def named(store: Path, content: bytes) -> None:
+    """Makes another recipe of the layer, with the digest of its content."""
+    digest = added(store, content)
     link(store).unlink()
     link(store).symlink_to(digest)
 
@@ -340,9 +331,7 @@ def test_what_is_wrong_is_fetched(harm: Callable[[Path], object], trusted: bool,
     # As if the root listed the wrong one.
     more = set(objects(store)) - before if trusted else set()
     layers = trusting(store, *more) if trusted else StoredLayers(str(store))
-    archive = write_archive(tmp_path / "x.oci", Image([Layer(tar, "gzip") for tar in (BASE, UPPER)], architecture=HERE))
-    access = Access(quiet, cache=layers)
-    image = plain([ArchiveFile(str(archive), "x")], access, tmp_path / "data", Recorder(quiet=True)).image
+    image = fetched(tmp_path, layers, (BASE, UPPER))
     assert image.layers[0].diff_id == sha256(BASE)
     if trusted and harm is broken_object:
         # The running root reads the same object: its kernel checks it, or nobody does but verify and fsck.
