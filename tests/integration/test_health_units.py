@@ -38,10 +38,10 @@ SERVICES: Final = {
     "ExecStart=sh -ec 'test -d /srv/bootc-live || exit 0; mkdir /run/etc; mount --bind /etc /run/etc; "
     "mount --bind /srv/bootc-live/deployments/3/etc /etc; mount --bind /run/etc /etc'\n"
     "[Install]\nWantedBy=sysinit.target\n",
-    # multi-user.target does not wait for it, for that is before the judge.
-    # Enabled by one test alone.
-    "disk": "[Unit]\nDefaultDependencies=no\nAfter=cmdline.service\n[Service]\nType=oneshot\n"
+    # Enabled by one test alone. What a target requires is not before it by itself, without default dependencies.
+    "disk": "[Unit]\nDefaultDependencies=no\nAfter=cmdline.service\nBefore=local-fs.target\n[Service]\nType=oneshot\n"
     "ExecStart=touch /srv/emergency\nExecStart=false\n",
+    # multi-user.target does not wait for it, for that is before the judge.
     "end": "[Unit]\nDefaultDependencies=no\nAfter=bootc-live-health.service bootc-live-fallback.service\n"
     "After=bootc-live-update.service bootc-live-finalize.service\nWants=bootc-live-update.service\n"
     "[Service]\nType=exec\nExecStart=end\n[Install]\nWantedBy=multi-user.target\n",
