@@ -78,8 +78,7 @@ class VerityHasher:
             if self._levels[level]:
                 self._fold(level)
             level += 1
-        root = bytes(self._levels[level])
-        return hashlib.sha256(_DESCRIPTOR.pack(1, SHA256, BLOCK.bit_length() - 1, 0, self.size, root)).hexdigest()
+        return _described(self.size, bytes(self._levels[level]))
 
     def _add(self, level: int, digest: bytes) -> None:
         digests = self._levels[level]
@@ -101,9 +100,16 @@ class VerityHasher:
 
 def verity_digest(data: bytes | bytearray | memoryview) -> str:
     """Return the digest of a whole file in hexadecimal digits."""
+    if 0 < len(data) <= BLOCK:
+        # Most files of a system are so small.
+        return _described(len(data), hashlib.sha256(bytes(data).ljust(BLOCK, b"\0")).digest())
     hasher = VerityHasher()
     hasher.update(data)
     return hasher.digest()
+
+
+def _described(size: int, root: bytes) -> str:
+    return hashlib.sha256(_DESCRIPTOR.pack(1, SHA256, BLOCK.bit_length() - 1, 0, size, root)).hexdigest()
 
 
 def metacopy(digest: str) -> bytes:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import stat
 import struct
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 BLOCK_BITS = 9
@@ -30,6 +31,10 @@ _INODE = struct.Struct("<HHHHQIIIIqII16x")
 _DIRENT = struct.Struct("<QHBB")
 _XATTR_HEAD = struct.Struct("<IB7x")
 _XATTR_ENTRY = struct.Struct("<BBH")
+# The head of attributes that other inodes do not share.
+_XATTR_NONE = _XATTR_HEAD.pack(0, 0)
+_PADS = tuple(map(bytes, range(4)))
+_TOO_LARGE = "has an extended attribute that is too large: {}"
 DIRENT_SIZE = _DIRENT.size
 NAME_MAX = 255
 
@@ -117,19 +122,18 @@ def xattr_body(xattrs: Mapping[bytes, bytes]) -> bytes:
     """
     if not xattrs:
         return b""
-    entries = []
+    parts = [_XATTR_NONE]
     if sum(map(len, xattrs)) + len(xattrs) > _XATTR_LIST_MAX:
         raise ValueError(f"has {len(xattrs)} extended attributes, whose names are more than Linux can list")
     for name in sorted(xattrs):
         index, suffix = _prefix(name)
         value = xattrs[name]
-        if b"\0" in name:
-            raise ValueError(f"has an extended attribute with a NUL byte in its name: {name[:300]!r}")
-        if len(name) > _XATTR_NAME_MAX or len(value) > 0xFFFF:
-            raise ValueError(f"has an extended attribute that is too large: {name.decode(errors='backslashreplace')}")
+        if len(value) > 0xFFFF:
+            raise ValueError(_TOO_LARGE.format(name.decode(errors="backslashreplace")))
         if index:
-            entries.append(_pad4(_XATTR_ENTRY.pack(len(suffix), index, len(value)) + suffix + value))
-    body = _XATTR_HEAD.pack(0, 0) + b"".join(entries) if entries else b""
+            parts += _XATTR_ENTRY.pack(len(suffix), index, len(value)), suffix, value
+            parts.append(_PADS[-(len(suffix) + len(value)) % 4])
+    body = b"".join(parts) if len(parts) > 1 else b""
     if xattr_count(body) > 0xFFFF:
         raise ValueError(f"has {len(body)} bytes of extended attributes, more than an inode can have")
     return body
@@ -157,13 +161,16 @@ def check_dirent(name: bytes) -> None:
         raise ValueError(f"has a name that no directory can hold: {name[:300]!r}")
 
 
+# Few names are different.
+@lru_cache(maxsize=1024)
 def _prefix(name: bytes) -> tuple[int, bytes]:
+    """Return the number of a name's beginning, and the rest; 0 if EROFS does not support it. Raise ValueError."""
+    if b"\0" in name:
+        raise ValueError(f"has an extended attribute with a NUL byte in its name: {name[:300]!r}")
+    if len(name) > _XATTR_NAME_MAX:
+        raise ValueError(_TOO_LARGE.format(name.decode(errors="backslashreplace")))
     for prefix, index in _PREFIXES:
         # Some are complete names, those with a dot at the end are prefixes.
         if name.startswith(prefix) and prefix.endswith(b".") == (len(name) > len(prefix)):
             return index, name[len(prefix) :]
     return 0, b""
-
-
-def _pad4(entry: bytes) -> bytes:
-    return entry + bytes(-len(entry) % 4)

@@ -12,14 +12,17 @@ removed depends on it, and which recipes are right.
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from bootc_live.formats.erofs.structures import (
     CHUNK_BASED,
     FLAT_INLINE,
     FLAT_PLAIN,
+    HOLE,
     INCOMPAT_CHUNKED,
     SUPER_OFFSET,
     SUPER_SIZE,
@@ -27,7 +30,6 @@ from bootc_live.formats.erofs.structures import (
     filesystem_blocks,
 )
 from bootc_live.formats.fsverity import DIGITS, metacopy
-from bootc_live.rootfs.layouts.erofs.chunks import ChunkMap
 from bootc_live.rootfs.layouts.erofs.writer import METADATA_MOST, NO_ROOM, Body, Geometry, Room, write_tree
 from bootc_live.rootfs.tree.node import Node, walk
 from bootc_live.system.files import write_at
@@ -44,7 +46,9 @@ INLINE_MOST: Final = 256
 # No object: nothing has this digest.
 _END_OF_OBJECTS: Final = "0" * DIGITS
 _FIRST: Final = SUPER_OFFSET + SUPER_SIZE
-_LARGEST_CHUNK: Final = BLOCK << 31
+# Chunks reach up to 2^31 blocks.
+_MOST_BITS: Final = 31
+_HOLE: Final = struct.pack("<I", HOLE)
 _RAW: Final = DIGITS // 2
 _OVERLAY: Final = b"trusted.overlay."
 # Who mounts an overlay of directories in the root, as containers do, finds whiteouts by these attributes of files and
@@ -84,6 +88,9 @@ class Listed(NamedTuple):
     recipes: frozenset[str]
 
 
+NOTHING_LISTED: Final = Listed(frozenset(), frozenset())
+
+
 def listed_objects(fd: int) -> Listed:
     """Return what an image lists; its digest must have been checked. Raise ValueError and OSError."""
     begin = filesystem_size(fd)
@@ -115,9 +122,9 @@ def _describe(nodes: Sequence[Node], contents: Contents) -> set[str]:
     objects = set[str]()
     whiteouts = {id(node) for node in nodes if node.kind == "char" and node.device == (0, 0)}
     for node in nodes:
-        if any(name.startswith(_OVERLAY) for name in node.xattrs):
+        if node.xattrs and any(name.startswith(_OVERLAY) for name in node.xattrs):
             node.xattrs = {_escaped(name): value for name, value in node.xattrs.items()}
-        if node.children and any(id(child) in whiteouts for child in node.children.values()):
+        if whiteouts and node.children and any(id(child) in whiteouts for child in node.children.values()):
             node.xattrs = {**node.xattrs, **_HAS_WHITEOUTS}
         content = contents.get(id(node))
         if isinstance(content, str):
@@ -148,7 +155,7 @@ class _Bodies:
         content = self._contents.get(id(node), b"")
         if isinstance(content, bytes):
             return Room(inline=len(content)) if content else NO_ROOM
-        return Room(table=_hole(node).reserved * 4)
+        return _hole_room(_hole(node.size)[1])
 
     def place(self, _node: Node, free: int) -> int:
         """Return ``free``: there is no other data."""
@@ -159,12 +166,21 @@ class _Bodies:
         content = self._contents.get(id(node), b"")
         if isinstance(content, bytes):
             return Body(FLAT_INLINE, 0, content) if content else Body(FLAT_PLAIN, 0)
-        hole = _hole(node)
-        hole.fill((), node.size)
-        return Body(CHUNK_BASED, hole.chunk_format, hole.packed())
+        return _hole_body(*_hole(node.size))
 
 
-def _hole(node: Node) -> ChunkMap:
-    """Return the map of a file without data: one chunk, if there are such large ones."""
-    chunk = 1 << max(BLOCK_BITS, (node.size - 1).bit_length())
-    return ChunkMap.reserve(node.size, min(chunk, _LARGEST_CHUNK), BLOCK_BITS)
+def _hole(size: int) -> tuple[int, int]:
+    """Return the bits of a chunk beyond those of a block, and the chunks of a hole: one, if it is not too large."""
+    bits = min(max(BLOCK_BITS, (size - 1).bit_length()) - BLOCK_BITS, _MOST_BITS)
+    return bits, -(-size // (BLOCK << bits))
+
+
+# Nearly all have the same few.
+@lru_cache
+def _hole_room(chunks: int) -> Room:
+    return Room(table=chunks * len(_HOLE))
+
+
+@lru_cache
+def _hole_body(bits: int, chunks: int) -> Body:
+    return Body(CHUNK_BASED, bits, _HOLE * chunks)

@@ -40,6 +40,7 @@ from bootc_live.system.files import full, no_space, space_for, write_at
 
 _PAGE = 4096
 _STEP = 2**20
+_INDEX_ALIGN = 8
 # EROFS counts blocks in 32 bits.
 _LIMIT = 2**32
 
@@ -234,7 +235,7 @@ class _ImageBodies:
                 self.maps[node.offset] = made
             return Room(table=self.maps[node.offset].reserved * 4)
         if stored.pieces:
-            return Room(z_erofs.index_size(node.size), len(stored.pieces[-1].inline), 8)
+            return Room(z_erofs.index_size(node.size), len(stored.pieces[-1].inline), _INDEX_ALIGN)
         return Room(inline=len(stored.inline))
 
     def place(self, _node: Node, free: int) -> int:
@@ -251,7 +252,7 @@ class _ImageBodies:
             return Body(CHUNK_BASED, made.chunk_format, made.packed())
         if stored.pieces:
             index = z_erofs.packed_index(stored.pieces, self._store.algorithm)
-            return Body(z_erofs.COMPRESSED_FULL, stored.blocks, index + stored.pieces[-1].inline)
+            return Body(z_erofs.COMPRESSED_FULL, stored.blocks, index + stored.pieces[-1].inline, _INDEX_ALIGN)
         if stored.inline:
             return Body(FLAT_INLINE, stored.block, stored.inline)
         return Body(FLAT_PLAIN, stored.block)

@@ -44,11 +44,15 @@ NO_ROOM = Room()
 
 
 class Body(NamedTuple):
-    """The description of a file's data in an inode: layout, the union for it, and the bytes in the room behind it."""
+    """The description of a file's data in an inode: layout, the union for it, and the bytes in the room behind it.
+
+    They begin at a multiple of ``align``, as in its room.
+    """
 
     layout: int
     union: int
     behind: bytes = b""
+    align: int = 4
 
 
 class FileBodies(Protocol):
@@ -312,7 +316,7 @@ class _Writer:
         )
         data += xattrs
         if body.behind:
-            data = data.ljust(_aligned(len(data), self._room(node).align), b"\0") + body.behind
+            data = data.ljust(_aligned(len(data), body.align), b"\0") + body.behind
         self._inodes.put(node.place, data)
 
     def _directory(self, node: Node, directory: _Directory) -> tuple[Body, int]:
