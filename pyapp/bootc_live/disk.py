@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -29,7 +29,7 @@ from bootc_live.landing.disk.machine import Machine, loader_of, locked
 from bootc_live.landing.disk.make import Deployed, MakeEtc, Starting, Store, Stored, deploy, store
 from bootc_live.landing.disk.root import find_slot
 from bootc_live.landing.disk.settings import Settings, changed_settings, new_settings
-from bootc_live.landing.disk.storage.objects import store_in_objects, trusted_recipes
+from bootc_live.landing.disk.storage.objects import running_root, store_in_objects
 from bootc_live.landing.disk.storage.slots import Slot, free_slot, leave_slot, store_in_slot, wrong_in_slot
 from bootc_live.landing.disk.storage.space import make_room
 from bootc_live.landing.disk.upgrade import EtcMerge, marking, remove_unfinished
@@ -41,6 +41,7 @@ from bootc_live.receipt.file import DEFAULT_PATH
 from bootc_live.rootfs.boot_files.files import BootFile
 from bootc_live.rootfs.disk_units import ImageTree as UnitsOfImage
 from bootc_live.rootfs.layouts.composefs.layers import StoredLayers
+from bootc_live.rootfs.layouts.composefs.metadata import NOTHING_LISTED, Listed
 from bootc_live.rootfs.tree.data import content_reader
 from bootc_live.rootfs.tree.read_ahead import ReadAhead, read_ahead
 from bootc_live.source.access import Access
@@ -112,10 +113,10 @@ def _deploy(
     slot: Slot | None,
     initrd: BootFile | None = None,
     approve: Callable[[Candidate], None] = lambda _: None,
-    trusted: Collection[str] = (),
+    running: Listed = NOTHING_LISTED,
 ) -> Deployed:
     into = None if slot is None else partial(store_in_slot, slot, run.directory)
-    with _fetched(run, [spec], into, approve, trusted) as (fetched, headers, put):
+    with _fetched(run, [spec], into, approve, running) as (fetched, headers, put):
         places = run.disk, run.directory, run.recorder
         starting = Starting(
             initrd,
@@ -152,17 +153,17 @@ def _fetched(
     specs: Sequence[SourceSpec],
     put: Store | None,
     approve: Callable[[Candidate], None] = lambda _: None,
-    trusted: Collection[str] = (),
+    running: Listed = NOTHING_LISTED,
 ) -> Iterator[tuple[Fetched[None], ReadAhead, Store]]:
     """Fetch an image from the first source that has it.
 
-    Yield it, its headers, and what puts its root on the disk: ``put``, or else into objects, with recipes of
-    layers that are ``trusted``. ``approve`` may refuse it before it is fetched.
+    Yield it, its headers, and what puts its root on the disk: ``put``, or else into objects, of which the root that
+    runs has those in ``running``. ``approve`` may refuse it before it is fetched.
     """
     path = os.path.join(run.directory, "layers")
     if put is None:
         # The store has layers of other roots, too.
-        run.access.cache = layers = StoredLayers(run.disk.top, trusted)
+        run.access.cache = layers = StoredLayers(run.disk.top, running)
         put = partial(store_in_objects, layers, run.disk.top)
     with read_ahead(path) as headers:
         yield fetch(specs, run.access, IntoSink(path, headers, approve=approve), run.recorder), headers, put
@@ -179,7 +180,7 @@ def download_on(run: DiskRun, machine: Machine, spec: SourceSpec, digest: str) -
         )
     run.access.pin = digest if ":" in digest else None
     room = partial(make_room, machine, run.directory, run.recorder)
-    with _fetched(run, [spec], None, room, trusted_recipes(machine)) as (fetched, headers, put):
+    with _fetched(run, [spec], None, room, running_root(machine)) as (fetched, headers, put):
         store(fetched.image, headers, run.disk, run.directory, run.recorder, put)
 
 
@@ -195,7 +196,7 @@ def upgrade_on(run: DiskRun, machine: Machine, spec: SourceSpec, digest: str) ->
     slot = free_slot(machine) if run.settings.slots else None
     make_etc = EtcMerge(machine, current, run.directory, run.recorder)
     approve = partial(make_room, machine, run.directory, run.recorder)
-    deployed = _deploy(run, spec, make_etc, slot, approve=approve, trusted=trusted_recipes(machine))
+    deployed = _deploy(run, spec, make_etc, slot, approve=approve, running=running_root(machine))
     tries = _tries(run, deployed)
     settled = changed_settings(run.disk, run.settings)
     try:

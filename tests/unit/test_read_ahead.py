@@ -18,10 +18,11 @@ from bootc_live.base.log import Recorder
 from bootc_live.config.model import RetryLimits
 from bootc_live.config.source_spec import parse_source
 from bootc_live.formats.tar.reader import Member, read_members
-from bootc_live.image.sink import LayerPlace, LayerSink
+from bootc_live.image.sink import DataFile, LayerPlace, LayerSink
 from bootc_live.image.verified import VerifiedImage, VerifiedLayer
 from bootc_live.rootfs.boot_files.filter import BootFileFilter
 from bootc_live.rootfs.tree import read_ahead as read_ahead_module
+from bootc_live.rootfs.tree.follower import AbandonedError
 from bootc_live.rootfs.tree.merge import Merging, merge
 from bootc_live.rootfs.tree.node import TEXT, Budget, Node
 from bootc_live.rootfs.tree.read_ahead import HeldMembers, PackedMembers, ReadAhead, read_ahead
@@ -119,6 +120,35 @@ def test_what_was_merged_of_wrong_bytes_does_not_count(number: int, wrong: bytes
             with ahead.layer(LayerPlace(found.diff_id, found.offset)) as tar:
                 tar.end(found.size)
         assert described(merge(image, ahead)) == described(merge(image))
+
+
+@pytest.mark.parametrize("row", MERGED)
+def test_layers_that_are_there(row: str, tmp_path: Path) -> None:
+    """As those of a store, which are not written while they are read."""
+    tars, merged = MERGED[row]
+    image = acquired((*tars, b""), tmp_path, DataFile())
+    with read_ahead(image.path) as ahead:
+        ahead.begin(image.resolved)
+        for found in dict.fromkeys(image.layers):
+            with ahead.layer(LayerPlace(found.diff_id, found.offset, whole=found.size)) as progress:
+                progress.end(found.size)
+        merging, done = ahead.begun(image)
+        assert done == (len(tars) + 1 if merged == len(tars) else merged)
+        assert described(merge(image, Begun(ahead, merging, done))) == described(merge(image))
+
+
+@pytest.mark.usefixtures("unmerged")
+def test_layers_that_are_there_and_no_longer_wanted(tmp_path: Path) -> None:
+    image = acquired((BASE,), tmp_path, DataFile())
+    (base,) = image.layers
+    with read_ahead(image.path) as ahead:
+        ahead.begin(image.resolved)
+        with ahead.layer(LayerPlace(base.diff_id, base.offset, whole=base.size)):
+            members = ahead.members(base)
+        assert members is not None
+        assert next(members).name == b"etc/"
+    with pytest.raises(AbandonedError):
+        next(members)
 
 
 def sent(ahead: ReadAhead, image: VerifiedImage) -> None:

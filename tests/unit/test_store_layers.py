@@ -98,7 +98,8 @@ def upgraded(directory: Path, layers: StoredLayers, *new: bytes) -> VerifiedImag
 def trusting(store: Path, *more: str) -> StoredLayers:
     """The layers of a store whose newest root runs, and lists more recipes."""
     root = max((store / "images").iterdir(), key=lambda path: path.stat().st_mtime_ns)
-    return StoredLayers(str(store), {*listed(str(store), root.stem).recipes, *more})
+    found = listed(str(store), root.stem)
+    return StoredLayers(str(store), found._replace(recipes=found.recipes | {*more}))
 
 
 def test_objects_are_not_hashed_again(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,7 +113,12 @@ def test_objects_are_not_hashed_again(store: Path, tmp_path: Path, monkeypatch: 
         hashed.append(node.size)
         return node_digest(fd, node)
 
+    def counting_small(content: bytes) -> str:
+        hashed.append(len(content))
+        return verity_digest(content)
+
     monkeypatch.setattr(store_module, "node_digest", counting)
+    monkeypatch.setattr(store_module, "verity_digest", counting_small)
     root = store_root(image, str(store), reused=layers)
     assert (root.added, root.added_bytes) == (1, 20_000)
     # The others are the recipe of the new layer, and the metadata image.
@@ -144,6 +150,30 @@ def test_root_of_an_image_is_always_the_same(store: Path, tmp_path: Path) -> Non
     image = fetched(tmp_path, layers, (BASE, UPPER, hiding, new), gone=3)
     assert all(each.left_out for each in image.layers[:2])
     assert store_root(image, str(store), reused=layers).digest == alone(tmp_path, BASE, UPPER, hiding, new)
+
+
+@pytest.mark.parametrize(
+    ("content", "trusted", "written"),
+    [
+        pytest.param(None, True, True, id="gone"),
+        pytest.param(b"", True, True, id="cut"),
+        pytest.param(b"x" * 1000, True, False, id="changed: nothing but verify and fsck reads it"),
+        pytest.param(b"x" * 1000, False, True, id="changed, of another system"),
+    ],
+)
+def test_small_objects(content: bytes | None, trusted: bool, written: bool, tmp_path: Path) -> None:
+    """They are bytes of a recipe, and objects as well."""
+    store, medium = tmp_path / "store", RANDOM.randbytes(1000)
+    tar = layer(file("medium", medium))
+    stored(store, (tar,))
+    path = objects(store)[verity_digest(medium)]
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    layers = trusting(store) if trusted else StoredLayers(str(store))
+    image = fetched(tmp_path, layers, (tar,), gone=1)
+    assert store_root(image, str(store), reused=layers).added == written
+    assert path.read_bytes() == (medium if written else content)
 
 
 @pytest.mark.parametrize("wrong", ["nothing", "an object", "the recipe"])

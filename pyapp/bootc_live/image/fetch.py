@@ -38,7 +38,8 @@ def fetch_layers(
     """Fetch, inflate and verify every layer that neither the sink nor the store has.
 
     Layers are fetched in parallel, or in order if the sink consumes them; consumed layers do not stay in the data file.
-    Those in the cache are copied from there; the others are put into it when the image is complete.
+    Those in the cache are copied from there, or placed if nothing consumes them; the others are put into it when the
+    image is complete.
     A failure ends all transfers; finished layers stay in the store.
     Raise SourceError, ImageError, RunError and OutOfMemoryError.
     """
@@ -173,11 +174,12 @@ def _fetch_side_by_side(fetcher: LayerFetcher, sink: LayerSink) -> None:
         except OutOfMemoryError as error:
             starved[key] = error
 
+    known = _place_known(fetcher, sink)
     with ThreadPoolExecutor(max_workers=fetcher.at_once) as pool:
         # The base first, so that layers can be merged while others arrive; then the largest, so that none of them is
         # still transferred when all others are done.
         base = fetcher.image.config.diff_ids[:1]
-        order = sorted(fetcher.places, key=lambda key: (key[0] not in base, -key[1].size))
+        order = sorted(fetcher.places.keys() - known, key=lambda key: (key[0] not in base, -key[1].size))
         try:
             while order:
                 futures = [pool.submit(fetch, key) for key in order]
@@ -195,6 +197,24 @@ def _fetch_side_by_side(fetcher: LayerFetcher, sink: LayerSink) -> None:
             fetcher.source.interrupt()
             pool.shutdown(wait=True, cancel_futures=True)
             raise
+
+
+def _place_known(fetcher: LayerFetcher, sink: LayerSink) -> set[LayerKey]:
+    """Place the layers of the cache that need not be verified, and return them; raise OutOfMemoryError.
+
+    It takes little time, and many short calls: threads beside it would hold it up.
+    """
+    known = set[LayerKey]()
+    for key, slot in fetcher.places.items():
+        with about(partial(fetcher.name, key)):
+            if fetcher.store.place(key[0], slot) is not None:
+                known.add(key)
+                fetcher.progress.add(key[1].size)
+    for diff_id, _ in known:
+        layer = fetcher.store.layers[diff_id]
+        with sink.layer(LayerPlace(diff_id, layer.offset, whole=layer.size)):
+            pass
+    return known
 
 
 def _fetch_in_order(fetcher: LayerFetcher, sink: LayerSink, done: int) -> None:

@@ -22,11 +22,13 @@ class LayerPlace:
     """A layer that is about to be written at ``offset`` of the data file.
 
     A sink that consumes layers must leave the bytes where they are if ``keep`` is set: the layer occurs again.
+    ``whole`` is the size of a layer that is there already, and right.
     """
 
     diff_id: str
     offset: int
     keep: bool = False
+    whole: int | None = None
 
 
 class LayerProgress(Protocol):

@@ -97,15 +97,20 @@ def _pieces(path: str) -> Iterator[bytes]:
 class Data:
     """The data file while it is emptied: files must be copied in the order of their data."""
 
-    def __init__(self, fd: int, kept: Iterable[Node] = ()) -> None:
-        """Empty the data file ``fd``, open for reading and writing, but for the data of the files ``kept``."""
+    def __init__(self, fd: int, kept: Iterable[Node] | None = ()) -> None:
+        """Empty the data file ``fd``, but for the data of the files ``kept``; None keeps all of it.
+
+        It is open for reading, and for writing if it is emptied.
+        """
         self._fd = fd
-        self._kept = _joined(_spans(kept))
+        self._kept = None if kept is None else _joined(_spans(kept))
         self._freed = 0
         self._in_kernel = hasattr(os, "copy_file_range")
 
     def drop_garbage(self, files: Iterable[Node]) -> None:
         """Free all but the data of ``files`` and of those kept, such as files of lower layers that upper ones hide."""
+        if self._kept is None:
+            return
         needed = _joined(_spans(files))
         self._freed = needed[0][0] // mmap.PAGESIZE * mmap.PAGESIZE if needed else 0
         for begin, end in _gaps(_joined(sorted([*self._kept, *needed])), 0, os.fstat(self._fd).st_size):
@@ -133,7 +138,7 @@ class Data:
             start += count
             # Only whole pages can be freed: the last one is left for the next time.
             free = min(source, needed) // mmap.PAGESIZE * mmap.PAGESIZE
-            if free - self._freed >= _BATCH:
+            if self._kept is not None and free - self._freed >= _BATCH:
                 for begin, end_of_gap in _gaps(self._kept, self._freed, free):
                     self._punch(begin, end_of_gap)
                 self._freed = free

@@ -6,15 +6,17 @@ What was read only counts for layers that turn out to be right.
 from __future__ import annotations
 
 import marshal
+import mmap
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
+from typing import Protocol
 
 from bootc_live.formats.tar.header import NO_XATTRS
-from bootc_live.formats.tar.reader import Member
-from bootc_live.image.sink import LayerPlace
+from bootc_live.formats.tar.reader import Member, read_members
+from bootc_live.image.sink import DataFile, LayerPlace, LayerProgress
 from bootc_live.image.verified import ResolvedImage, VerifiedImage, VerifiedLayer
 from bootc_live.rootfs.tree.follower import AbandonedError, TarFollower, follow
 from bootc_live.rootfs.tree.merge import Merging
@@ -133,7 +135,7 @@ class ReadAhead:
     def __init__(self, path: str) -> None:
         """Read from the data file ``path``, which exists when the first layer begins."""
         self._path = path
-        self._layers: dict[str, _LayerHeaders] = {}
+        self._layers: dict[str, _Headers] = {}
         self._held = HeldMembers()
         self._merging: _MergingAhead | None = None
 
@@ -148,9 +150,15 @@ class ReadAhead:
         return 0
 
     @contextmanager
-    def layer(self, place: LayerPlace) -> Iterator[TarFollower]:
+    def layer(self, place: LayerPlace) -> Iterator[LayerProgress]:
         """Read one layer while the block writes it."""
         self._forget(place.diff_id)
+        if place.whole is not None:
+            whole = self._layers[place.diff_id] = _WholeLayer(self._path, place.diff_id, place.offset, place.whole)
+            if self._merging is not None:
+                self._merging.add(whole)
+            yield DataFile()
+            return
         headers = _LayerHeaders(self._path, place, self._held)
         headers.start()
         if self._merging is not None:
@@ -183,10 +191,10 @@ class ReadAhead:
             return None
         return headers.members()
 
-    def _is_of(self, headers: _LayerHeaders, layer: VerifiedLayer) -> bool:
+    def _is_of(self, headers: _Headers, layer: VerifiedLayer) -> bool:
         return self._layers.get(layer.diff_id) is headers and headers.offset == layer.offset
 
-    def _end_merging(self) -> tuple[Merging, list[_LayerHeaders]] | None:
+    def _end_merging(self) -> tuple[Merging, list[_Headers]] | None:
         ahead, self._merging = self._merging, None
         return None if ahead is None else ahead.end()
 
@@ -200,6 +208,47 @@ class ReadAhead:
         for headers in self._layers.values():
             headers.stop()
         self._end_merging()
+
+
+class _Headers(Protocol):
+    """The headers of a layer."""
+
+    diff_id: str
+    offset: int
+    taken: bool
+
+    def members(self) -> Iterator[Member]:
+        """Yield the members, once; raise ValueError as ``read_members``, and AbandonedError."""
+
+    def stop(self) -> None:
+        """Let a reader end early."""
+
+
+class _WholeLayer:
+    """The headers of a layer that is there: they are read when they are merged."""
+
+    def __init__(self, path: str, diff_id: str, offset: int, size: int) -> None:
+        self.diff_id, self.offset = diff_id, offset
+        self.taken = self._stopped = False
+        self._path, self._size = path, size
+
+    def members(self) -> Iterator[Member]:
+        """Yield the members, once; raise ValueError as ``read_members``, and AbandonedError."""
+        self.taken = True
+        if not self._size:
+            return
+        with (
+            open(self._path, "rb") as file,
+            mmap.mmap(file.fileno(), self._size, prot=mmap.PROT_READ, offset=self.offset) as buffer,
+        ):
+            for member in read_members(buffer):
+                if self._stopped:
+                    raise AbandonedError
+                yield member
+
+    def stop(self) -> None:
+        """Let a reader end early."""
+        self._stopped = True
 
 
 class _LayerHeaders:
@@ -271,19 +320,19 @@ class _MergingAhead:
     def __init__(self, diff_ids: Sequence[str]) -> None:
         self._diff_ids = diff_ids
         # The headers of each layer when it comes, then None.
-        self._coming: dict[str, SimpleQueue[_LayerHeaders | None]] = {diff_id: SimpleQueue() for diff_id in diff_ids}
+        self._coming: dict[str, SimpleQueue[_Headers | None]] = {diff_id: SimpleQueue() for diff_id in diff_ids}
         self._merging = Merging()
-        self._used: list[_LayerHeaders] = []
+        self._used: list[_Headers] = []
         self._failed = False
         self._thread = threading.Thread(target=self._run, name="merge")
         self._thread.start()
 
-    def add(self, headers: _LayerHeaders) -> None:
+    def add(self, headers: _Headers) -> None:
         """Merge a layer of the image, also one that is still read, after those below it."""
         if headers.diff_id in self._coming:
             self._coming[headers.diff_id].put(headers)
 
-    def end(self) -> tuple[Merging, list[_LayerHeaders]] | None:
+    def end(self) -> tuple[Merging, list[_Headers]] | None:
         """Wait for the layers that have come; return their tree and themselves, None if one is wrong."""
         for coming in self._coming.values():
             coming.put(None)

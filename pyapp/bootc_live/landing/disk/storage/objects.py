@@ -12,18 +12,19 @@ from bootc_live.rootfs.layouts.built import Finishing
 from bootc_live.rootfs.layouts.composefs.check import listed
 from bootc_live.rootfs.layouts.composefs.layers import StoredLayers
 from bootc_live.rootfs.layouts.composefs.layout import store_root
+from bootc_live.rootfs.layouts.composefs.metadata import NOTHING_LISTED, Listed
 from bootc_live.rootfs.tree.merge import LayersRead, Warn
 
 
-def trusted_recipes(machine: Machine) -> frozenset[str]:
-    """Return the recipes that the kernel was told of, by the digest of the metadata that lists them.
+def running_root(machine: Machine) -> Listed:
+    """Return what the kernel was told of, by the digest of the metadata that lists it.
 
-    None for another system's disk: nobody knows who wrote its boot entries.
+    Nothing for another system's disk: nobody knows who wrote its boot entries.
     """
     if machine.root and not machine.settings.slots:
         with suppress(RootfsError):
-            return listed(machine.disk.top, machine.root).recipes
-    return frozenset()
+            return listed(machine.disk.top, machine.root)
+    return NOTHING_LISTED
 
 
 def store_in_objects(

@@ -9,6 +9,7 @@ layer, and whoever uses it must verify its digest. No root lists such a recipe: 
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -19,13 +20,13 @@ from contextlib import contextmanager, suppress
 
 from bootc_live.base.errors import SourceError
 from bootc_live.image.verified import VerifiedImage, VerifiedLayer
-from bootc_live.rootfs.layouts.composefs.metadata import object_path
+from bootc_live.rootfs.layouts.composefs.metadata import NOTHING_LISTED, Listed, object_path
 from bootc_live.rootfs.layouts.composefs.store import OBJECTS, StoreWriter, content_digest
 from bootc_live.rootfs.tree.data import fill
 from bootc_live.rootfs.tree.node import Node
 from bootc_live.source.interface import KeptContent, PlacedLayer
 from bootc_live.system import fsverity
-from bootc_live.system.files import copy_part, space_for, write_all, write_at
+from bootc_live.system.files import space_for, write_all, write_at
 
 # Links to recipes, by diffID.
 LAYERS = "layers"
@@ -42,13 +43,18 @@ _LEAST = 4096
 
 
 class StoredLayers:
-    """The layers that a store has: a ``LayerCache``. ``placed`` are recipes of those that were placed, by diffID."""
+    """The layers that a store has: a ``LayerCache``. ``placed`` are recipes of those that were placed, by diffID.
 
-    def __init__(self, store: str, trusted: Collection[str] = ()) -> None:
-        """Use the recipes of a store; ``trusted`` are recipes that a root lists whose digest is known to be right."""
+    ``used`` are contents of the files of the running root.
+    """
+
+    def __init__(self, store: str, running: Listed = NOTHING_LISTED) -> None:
+        """Use the recipes of a store; those of the ``running`` root are right, as its digest is known to be."""
         self.path = os.path.join(store, LAYERS)
         self.placed: dict[str, str] = {}
-        self._store, self._trusted = store, trusted
+        # A recipe that has changed is fetched, and must be written again.
+        self.used = running.objects - running.recipes
+        self._store, self._trusted = store, running.recipes
         self._wrong = set[str]()
 
     def size(self, diff_id: str) -> int | None:
@@ -73,32 +79,40 @@ class StoredLayers:
         left_out: dict[tuple[int, int], KeptContent] = {}
         with suppress(OSError, ValueError), self._opened(recipe := self._recipe(diff_id)) as fd:
             protected = not fsverity.obstacle(self._store)
-            _check(fd, recipe, None, protected=protected)
-            if content_digest(fd, os.fstat(fd).st_size) != recipe:
+            if (fsverity.measure(fd) if protected else content_digest(fd, os.fstat(fd).st_size)) != recipe:
                 raise ValueError("its recipe has changed")
             content = _content_of(fd)
             size = _size(content, diff_id)
             if size > most:
                 raise ValueError("it does not fit")
             end = 0
-            for start, length, digest in _records(content, size):
-                if digest is None:
-                    at = offset + start
-                    for piece in content.pieces(length):
-                        with space_for(data):
-                            write_at(data, at, piece)
-                        at += len(piece)
-                    end = start + length
-                else:
-                    with self._opened(digest) as kept:
-                        _check(kept, digest, length, protected=protected)
-                    left_out[offset + start, length] = KeptContent(_path(self._store, digest), digest)
-            if end < size:
-                # The data file must be as long as if the last content were there.
-                write_at(data, offset + size - 1, b"\0")
+            with space_for(data):
+                for start, length, digest in _records(content, size):
+                    if digest is None:
+                        end = offset + start
+                        for piece in content.pieces(length):
+                            end = write_at(data, end, piece)
+                    else:
+                        self._check(digest, length, protected=protected)
+                        left_out[offset + start, length] = KeptContent(_path(self._store, digest), digest)
+                if end < offset + size:
+                    # The data file must be as long as if the last content were there.
+                    write_at(data, offset + size - 1, b"\0")
             self.placed[diff_id] = recipe
             return PlacedLayer(size, left_out)
         return None
+
+    def _check(self, digest: str, size: int, *, protected: bool) -> None:
+        """Raise OSError if an object has another size, or another digest for the kernel if fs-verity is there."""
+        if protected:
+            with self._opened(digest) as fd:
+                # It covers the size.
+                right = fsverity.measure(fd) == digest
+        else:
+            found = os.lstat(_path(self._store, digest))
+            right = stat.S_ISREG(found.st_mode) and found.st_size == size
+        if not right:
+            raise OSError(f"the object {digest} is another file")
 
     @contextmanager
     def open_layer(self, diff_id: str) -> Iterator[Iterator[bytes] | None]:
@@ -135,7 +149,7 @@ class StoredLayers:
         finally:
             os.close(fd)
 
-    def _pieces(self, diff_id: str, fd: int) -> Iterator[bytes]:
+    def _pieces(self, diff_id: str, fd: int) -> Iterator[bytes | memoryview]:
         try:
             content = _content_of(fd)
             for _, length, digest in _records(content, _size(content, diff_id)):
@@ -147,12 +161,6 @@ class StoredLayers:
             raise SourceError(f"it cannot be made of the objects on the disk: {error}", hint="fetch it") from error
 
 
-def _check(fd: int, digest: str, size: int | None, *, protected: bool) -> None:
-    """Raise OSError if an object has another size, or another digest for the kernel if fs-verity is there."""
-    if size not in (None, os.fstat(fd).st_size) or (protected and fsverity.measure(fd) != digest):
-        raise OSError(f"the object {digest} is another file")
-
-
 class _Reader:
     """Reads what a generator yields."""
 
@@ -160,7 +168,7 @@ class _Reader:
         # A view: what is left of a chunk is not copied for each small piece.
         self._chunks, self._held = chunks, memoryview(b"")
 
-    def pieces(self, length: int) -> Iterator[bytes]:
+    def pieces(self, length: int) -> Iterator[memoryview]:
         """Yield so many bytes; raise ValueError."""
         while length:
             if not self._held:
@@ -169,7 +177,7 @@ class _Reader:
                     raise ValueError("the recipe is too short")
             piece, self._held = self._held[:length], self._held[length:]
             length -= len(piece)
-            yield bytes(piece)
+            yield piece
 
     def take(self, length: int) -> bytes:
         """Return so many bytes; raise ValueError."""
@@ -201,9 +209,9 @@ def _records(content: _Reader, size: int) -> Iterator[tuple[int, int, str | None
         start += length
 
 
-def _joined(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """Yield the same bytes in larger pieces: with each, whoever follows the writer is woken."""
-    held, size = list[bytes](), 0
+def _joined(pieces: Iterator[bytes | memoryview]) -> Iterator[bytes]:
+    """Yield the same bytes in larger pieces: each costs a call, and wakes whoever follows the writer."""
+    held, size = list[bytes | memoryview](), 0
     for piece in pieces:
         held.append(piece)
         size += len(piece)
@@ -301,19 +309,28 @@ def forget_layers(store: str, kept: Collection[str]) -> None:
 def _recipe_writer(data: int, layer: VerifiedLayer, parts: Sequence[tuple[int, int, str]]) -> Callable[[int], None]:
     """Return what writes the recipe of a layer in a data file to a file."""
 
-    def write(fd: int) -> None:
-        def other(start: int, stop: int) -> None:
+    def written() -> Iterator[bytes]:
+        def other(start: int, stop: int) -> Iterator[bytes]:
             if start < stop:
-                write_all(fd, _RECORD.pack(_OTHER, stop - start))
-                copy_part(data, start, stop - start, fd)
+                yield _RECORD.pack(_OTHER, stop - start)
+            while start < stop:
+                part = os.pread(data, min(stop - start, _STEP), start)
+                if not part:
+                    raise OSError(errno.EIO, "the data file is too short")
+                yield part
+                start += len(part)
 
         diff_id = layer.diff_id.encode()
-        write_all(fd, _HEAD.pack(_MAGIC, len(diff_id), layer.size) + diff_id)
+        yield _HEAD.pack(_MAGIC, len(diff_id), layer.size) + diff_id
         done = layer.offset
         for offset, size, digest in parts:
-            other(done, offset)
-            write_all(fd, _RECORD.pack(_OBJECT, size) + bytes.fromhex(digest))
+            yield from other(done, offset)
+            yield _RECORD.pack(_OBJECT, size) + bytes.fromhex(digest)
             done = offset + size
-        other(done, layer.offset + layer.size)
+        yield from other(done, layer.offset + layer.size)
+
+    def write(fd: int) -> None:
+        for piece in _joined(written()):
+            write_all(fd, piece)
 
     return write

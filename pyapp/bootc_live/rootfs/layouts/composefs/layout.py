@@ -50,7 +50,7 @@ def store_root(
     root = merge(image, read, warn)
     labelled = finishing(root, image)
     try:
-        with store_writer(store) as writer:
+        with store_writer(store, reused.used if reused else ()) as writer:
             contents = _stored(root, image, writer)
             file = os.memfd_create("bootc-live image", os.MFD_CLOEXEC)
             try:

@@ -10,18 +10,18 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 from bootc_live.base.errors import RootfsError, about
-from bootc_live.formats.fsverity import VerityHasher
+from bootc_live.formats.fsverity import VerityHasher, verity_digest
 from bootc_live.rootfs.layouts.composefs.metadata import object_path
 from bootc_live.rootfs.tree.node import Node
 from bootc_live.system import fsverity
 from bootc_live.system.cleanup.directories import remove_entries, remove_tree
 from bootc_live.system.cleanup.new_results import disk_full_hint
-from bootc_live.system.files import copy_part, space_for, sync_filesystem
+from bootc_live.system.files import copy_part, space_for, sync_filesystem, write_all
 
 OBJECTS, IMAGES = "objects", "images"
 # The beginning of names of what is not finished.
@@ -62,12 +62,16 @@ def node_digest(fd: int, node: Node) -> str:
 
 def small_content(fd: int, node: Node) -> bytes:
     """Return the content of a file whose data is in a data file; raise ValueError if that ends too early."""
-    content = bytearray(node.size)
-    for start, offset, length in _parts(node):
-        content[start : start + length] = os.pread(fd, length, offset)
+    if node.extents is None:
+        content = os.pread(fd, node.size, node.offset)
+    else:
+        sparse = bytearray(node.size)
+        for part in node.extents:
+            sparse[part.start : part.start + part.length] = os.pread(fd, part.length, part.data)
+        content = bytes(sparse)
     if len(content) != node.size:
         raise ValueError(_CUT)
-    return bytes(content)
+    return content
 
 
 class StoreWriter:
@@ -77,24 +81,28 @@ class StoreWriter:
     files that were not there, ``added_bytes`` their bytes.
     """
 
-    def __init__(self, store: str, directory: str) -> None:
-        """Write to a directory in the store first."""
+    def __init__(self, store: str, directory: str, used: Collection[str]) -> None:
+        """Write to a directory in the store first; the running system uses the objects ``used``."""
         self.obstacle = fsverity.obstacle(directory)
         self.added = self.added_bytes = 0
         self._store, self._directory = store, directory
         # Where what was written belongs, by its digest.
         self._written: dict[str, str] = {}
         self._known = set[str]()
+        self._used = used
 
     def add(self, fd: int, node: Node) -> str:
         """Add the content of a file whose data is in a data file, and return its digest; raise ValueError, OSError.
 
-        An object that is there is read, and replaced if the disk has changed it.
+        An object that is there is read, unless the running system uses it, and replaced if the disk has changed it.
         """
-        digest = node_digest(fd, node)
+        small = node.size <= _STEP and node.extents is None
+        # Most files are so small: they are read once.
+        content = small_content(fd, node) if small else None
+        digest = node_digest(fd, node) if content is None else verity_digest(content)
         target = os.path.join(self._store, OBJECTS, object_path(digest))
         if digest not in self._known and not self._present(target, digest, node.size):
-            self._write(fd, node, digest)
+            self._write(fd, node, digest, content)
             self._written[digest] = target
             self.added += 1
             self.added_bytes += node.size
@@ -153,6 +161,9 @@ class StoreWriter:
     def _present(self, target: str, digest: str, size: int) -> bool:
         """Return whether an object is there; it must be protected if possible, because the root may require that."""
         try:
+            if self.obstacle and digest in self._used:
+                found = os.lstat(target)
+                return stat.S_ISREG(found.st_mode) and found.st_size == size
             with _opened(target) as fd:
                 found = os.fstat(fd)
                 if not stat.S_ISREG(found.st_mode) or found.st_size != size:
@@ -161,16 +172,19 @@ class StoreWriter:
                     fsverity.enable(fd)
                     if fsverity.measure(fd) != digest:
                         return False
-                return content_digest(fd, size) == digest
+                return digest in self._used or content_digest(fd, size) == digest
         except OSError:
             # Whatever prevents a new one will be an error then.
             return False
 
-    def _write(self, fd: int, node: Node, digest: str) -> None:
+    def _write(self, fd: int, node: Node, digest: str, content: bytes | None = None) -> None:
+        """Write a file, whose ``content`` may have been read already."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         target = os.open(os.path.join(self._directory, digest), flags, _MODE)
         try:
-            for start, offset, length in _parts(node):
+            if content is not None:
+                write_all(target, content)
+            for start, offset, length in _parts(node) if content is None else ():
                 if start:
                     os.lseek(target, start, os.SEEK_SET)
                 copy_part(fd, offset, length, target)
@@ -194,11 +208,11 @@ class StoreWriter:
 
 
 @contextmanager
-def store_writer(store: str) -> Iterator[StoreWriter]:
+def store_writer(store: str, used: Collection[str] = ()) -> Iterator[StoreWriter]:
     """Yield a writer for a store, which is made if missing; what it did not commit is removed.
 
-    Raise OutOfMemoryError if the file system is full, and RootfsError if another process changes the store, or if it
-    cannot be written.
+    ``used`` are objects of the running system. Raise OutOfMemoryError if the file system is full, and RootfsError if
+    another process changes the store, or if it cannot be written.
     """
     with _write_errors(store):
         os.makedirs(store, 0o700, exist_ok=True)
@@ -211,7 +225,7 @@ def store_writer(store: str) -> Iterator[StoreWriter]:
             os.mkdir(directory, 0o700)
             try:
                 with disk_full_hint(store), about(f"the store {store!r}"), space_for(top):
-                    yield StoreWriter(store, directory)
+                    yield StoreWriter(store, directory, used)
             finally:
                 remove_tree(directory)
 
