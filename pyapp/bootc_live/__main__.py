@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import sys
 import threading
@@ -57,6 +58,8 @@ def _work(words: list[str], errors_to: str | None) -> int:
     threading.excepthook = _thread_failed
     # Threads that receive or hash need the interpreter for moments only; one that computes must not keep it for 5 ms.
     sys.setswitchinterval(0.001)
+    # Nearly all objects are needed to the end: collecting garbage would only cost time.
+    gc.disable()
     share_heap()
 
     def verb() -> int:

@@ -88,7 +88,7 @@ def program(zipapp: Path, tmp_path_factory: pytest.TempPathFactory) -> Program:
 
 @pytest.fixture(scope="module")
 def images(server: Registry, program: Program, repo: Path, tmp_path_factory: pytest.TempPathFactory) -> Images:
-    """The server's image with a kernel, and a tenth of it new in each of the images."""
+    """The server's image with a kernel, and a twelfth of it new in each of the images."""
     where = tmp_path_factory.mktemp("images")
     modules = where / "kernel/usr/lib/modules/1.0"
     modules.mkdir(parents=True)
@@ -136,7 +136,7 @@ def test_install_against_unpacking_and_copying(images: Images, program: Program,
 
 
 def test_upgrades(images: Images, program: Program, data: Path, figures: Figures) -> None:
-    """Each changes one layer of the running system, of a tenth of the image; three deployments are there in the end."""
+    """Each changes one layer of the running system, a twelfth of the image; three deployments are there in the end."""
     data.mkdir()
     with disk(data / "disk") as made:
         empty = made.used()

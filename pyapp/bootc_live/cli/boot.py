@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import gc
 import os
 from dataclasses import replace
 from functools import partial
@@ -41,8 +40,6 @@ def main(arguments: argparse.Namespace) -> int:
     if not config.sources and config.deployment is None:
         raise ConfigError("the kernel command line has no root=bootc-live:…", hint=HINT)
     require_root("boot")
-    # All of the many objects are needed to the end: collecting garbage would only cost time.
-    gc.disable()
     if arguments.dry_run:
         # A dry run must not change the partition.
         config = replace(config, parts=replace(config.parts, state=None, state_required=False))

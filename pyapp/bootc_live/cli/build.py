@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import gc
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -54,7 +53,6 @@ def main(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"{output!r} is named for both results", hint="name two")
     recorder = Recorder()
     cache = _cache(arguments, spec, recorder)
-    gc.disable()
     with ExitStack() as stack:
         # All places are checked before anything is fetched.
         tar_stage = stack.enter_context(staging_directory(tar)) if tar else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import gc
 import os
 
 from bootc_live.base.errors import ConfigError
@@ -37,8 +36,6 @@ def main(arguments: argparse.Namespace) -> int:
         selinux=False if arguments.no_selinux else None,
     )
     recorder = Recorder()
-    # As in a boot, all objects are needed to the end.
-    gc.disable()
     with (
         staging_directory(arguments.file) as directory,
         root_builder(config, directory, recorder, present_means(), ours=False) as builder,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import gc
 import os
 import socket
 import sys
@@ -114,7 +113,6 @@ def main(arguments: argparse.Namespace) -> int:
         )
     if arguments.headless and not arguments.detached and arguments.yes:
         return _go_on_as_service(arguments)
-    gc.disable()
     with _only_one(pivot.way):
         try:
             return _into_kernel(pivot) if pivot.way is Way.KEXEC else _into_root(pivot)

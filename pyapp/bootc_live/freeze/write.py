@@ -20,9 +20,8 @@ _DATE = (1980, 1, 1, 0, 0, 0)
 # Compiling the methods of dataclasses took a quarter of the instructions up to the first request. At the end, freeing
 # all modules one by one would only take time.
 _START = """
-import dataclasses, gc, marshal, os
+import dataclasses, marshal, os
 from importlib.util import source_hash
-gc.disable()
 methods = marshal.loads(__loader__.get_data("methods"))
 dataclasses.exec = lambda text, *scopes: exec(methods.get(source_hash(text.encode()), text), *scopes)
 from bootc_live.__main__ import main

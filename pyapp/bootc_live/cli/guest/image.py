@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from dataclasses import replace
 
 from bootc_live.base.log import Recorder
@@ -31,7 +30,6 @@ def land_image(source: ImageSource, landing: GuestLanding, recorder: Recorder) -
     require_overlay(config)
     means = replace(present_means(), obstacle=obstacle)
     check_options(config, means, recorder)
-    gc.disable()
     with peak_memory() as peak, workspace(None, config.backing) as directory:
         access = access_for(config, recorder.warn, directory)
         if access.trust.warning:
