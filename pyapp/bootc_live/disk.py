@@ -23,9 +23,9 @@ from bootc_live.landing.disk.check.fault import Fault
 from bootc_live.landing.disk.check.faults import wrong_entries
 from bootc_live.landing.disk.deployments import Deployment, Deployments, PassedOver
 from bootc_live.landing.disk.first_etc import is_judged
-from bootc_live.landing.disk.install import add_entry, install_loader, prepare, say_unverified, title_of
+from bootc_live.landing.disk.install import add_entry, install_loader, prepared, say_unverified, title_of
 from bootc_live.landing.disk.keys import check_can_sign, keep_signing, kept_signing
-from bootc_live.landing.disk.machine import Machine, loader_of, locked
+from bootc_live.landing.disk.machine import Machine, loader_of
 from bootc_live.landing.disk.make import Deployed, MakeEtc, Starting, Store, Stored, deploy, store
 from bootc_live.landing.disk.root import find_slot
 from bootc_live.landing.disk.settings import Settings, changed_settings, new_settings
@@ -84,9 +84,8 @@ def install_on(run: DiskRun, spec: SourceSpec, make_etc: MakeEtc, initrd: BootFi
 
     The boot entry comes after all that boots, and the settings last: before that, this can be done again.
     """
-    prepare(run.disk, run.boot, run.settings)
     slot = next((Slot(*each) for each in run.slots.items()), None)
-    with locked(run.disk):
+    with prepared(run.disk, run.boot, run.settings):
         deployed = _deploy(run, spec, make_etc, slot, initrd)
         # Raises ConfigError for a command line that boots nothing, before there is anything to boot.
         _tries(run, deployed)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import re
 import subprocess
+import time
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +24,9 @@ from tests.lib.forked_program import ForkedProgram
 from tests.lib.needs import needs
 from tests.lib.oci_writer import write_archive
 from tests.lib.partitions import kernel_partitions
+from tests.lib.program import SECONDS, Program
 from tests.lib.tar_writer import directory, file, layer
+from tests.lib.tree_list import tree_list
 
 __all__ = ["one"]
 
@@ -94,6 +99,29 @@ def test_kernels_in_a_partition_of_their_own(bootloader: str, program: ForkedPro
         write_archive(source, disk_image(2))
         program.run("upgrade", "--disk", at, "--boot", boot).good()
         assert boots_next(at, boot) == Next(2, 2)
+
+
+def test_two_at_once(one: Machine, program: ForkedProgram, tmp_path: Path) -> None:
+    """The second one waits, and does not spoil what the first one has made."""
+    one.offer(disk_image(1))
+    one.store.mkdir(mode=0o700)
+    log = tmp_path / "log"
+    held = os.open(one.store, os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with Program(program.zipapp).started(*one.install, log=log) as second:
+            while b"waiting for another program" not in log.read_bytes():
+                assert second.poll() is None, log.read_text()
+                time.sleep(0.01)
+            (one.store / "machine.json").write_text("{}")
+            (one.deployments / "1").mkdir()
+            before = tree_list(one.disk), tree_list(one.boot)
+            fcntl.flock(held, fcntl.LOCK_UN)
+            assert second.wait(SECONDS) == 1
+    finally:
+        os.close(held)
+    assert "has an installation" in log.read_text()
+    assert (tree_list(one.disk), tree_list(one.boot)) == before
 
 
 def test_partitions_of_boot_loaders_are_looked_at(one: Machine, program: ForkedProgram, tmp_path: Path) -> None:

@@ -10,8 +10,7 @@ from bootc_live.base.log import Recorder
 from bootc_live.cli.install.common import install_with, let_firmware_start, wishes_of
 from bootc_live.cli.options.arguments import desk_access, require_root, source_argument, workspace
 from bootc_live.landing.disk.deployments import Deployments
-from bootc_live.landing.disk.install import check_boot_partitions, mounted_at
-from bootc_live.landing.disk.settings import has_settings
+from bootc_live.landing.disk.install import check_boot_partitions, check_new, mounted_at
 from bootc_live.landing.disk.storage.named_slots import named_slots
 
 
@@ -30,10 +29,7 @@ def main(arguments: argparse.Namespace) -> int:
             )
     check_boot_partitions(boot, esp)
     slots = _slots(arguments.storage, arguments.slot, wipe=arguments.wipe)
-    if has_settings(Deployments(root.directory)):
-        raise ConfigError(
-            f"{arguments.directory!r} has an installation", hint="upgrade it, or make a new file system there"
-        )
+    check_new(Deployments(root.directory), arguments.directory)
     recorder = Recorder()
     with workspace(arguments.workdir) as directory:
         access = desk_access(arguments, recorder, directory)

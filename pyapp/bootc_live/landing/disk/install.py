@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from bootc_live.base.errors import ConfigError, LandingError, RunError
 from bootc_live.base.log import Recorder
@@ -11,10 +13,10 @@ from bootc_live.formats.boot_entry import Entry, EntryName
 from bootc_live.landing.disk.boot_partition.interface import BootLoader, Esp, next_order
 from bootc_live.landing.disk.boot_partition.type2 import SystemdBootUki
 from bootc_live.landing.disk.deployments import Deployment, Deployments, disk_errors
-from bootc_live.landing.disk.machine import check_boot_partition
+from bootc_live.landing.disk.machine import check_boot_partition, locked
 from bootc_live.landing.disk.make import Deployed, ImageTree
 from bootc_live.landing.disk.partitions.model import ESP_TYPE, XBOOTLDR_TYPE, FileSystem, Mounted
-from bootc_live.landing.disk.settings import Settings
+from bootc_live.landing.disk.settings import Settings, has_settings
 from bootc_live.system.run import run
 
 # The number of the inode that is the top of a subvolume of btrfs.
@@ -85,20 +87,40 @@ def check_boot_partitions(boot: Mounted, esp: Mounted | None) -> None:
         )
 
 
-def prepare(disk: Deployments, boot: str, settings: Settings) -> None:
-    """Make a disk ready for its first deployment, and remove what an interrupted installation left.
+@contextmanager
+def prepared(disk: Deployments, boot: str, settings: Settings) -> Iterator[None]:
+    """Make a disk ready for its first deployment, and keep others from changing it for the block.
 
-    Raise ConfigError if another installation has the boot partition, RootfsError and LandingError.
+    What an interrupted installation left is removed. Raise ConfigError if the disk has an installation, or another one
+    has the boot partition, RootfsError and LandingError.
     """
+    _checked_entries(disk, boot, settings)
+    with disk_errors("the directories for deployments"):
+        disk.make()
+    with locked(disk):
+        # Another installation may just have ended.
+        entries = _checked_entries(disk, boot, settings)
+        SystemdBootUki().discard_broken(boot)
+        with disk_errors("the directories for deployments"):
+            for deployment in disk.all():
+                if all(entry.name.deployment != deployment.number for entry in entries):
+                    disk.remove(deployment.number)
+        yield
+
+
+def check_new(disk: Deployments, name: str) -> None:
+    """Raise ConfigError if a disk, called ``name``, has an installation."""
+    if has_settings(disk):
+        raise ConfigError(f"{name!r} has an installation", hint="upgrade it, or make a new file system there")
+
+
+def _checked_entries(disk: Deployments, boot: str, settings: Settings) -> list[Entry]:
+    """Return the entries of a boot partition for a new installation; raise as ``prepared``."""
+    check_new(disk, os.path.dirname(disk.top))
     # All styles write entries that this one reads.
     entries = SystemdBootUki().entries(boot)
     check_boot_partition(boot, entries, settings)
-    SystemdBootUki().discard_broken(boot)
-    with disk_errors("the directories for deployments"):
-        disk.make()
-        for deployment in disk.all():
-            if all(entry.name.deployment != deployment.number for entry in entries):
-                disk.remove(deployment.number)
+    return entries
 
 
 def install_loader(
