@@ -6,11 +6,13 @@ import fcntl
 import json
 import os
 import re
+import shutil
 import subprocess
 import time
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from shutil import which
 from typing import Final
 
 import pytest
@@ -23,7 +25,7 @@ from tests.lib.disks import loop, mountable, mounted, probed, run
 from tests.lib.forked_program import ForkedProgram
 from tests.lib.needs import needs
 from tests.lib.oci_writer import write_archive
-from tests.lib.partitions import kernel_partitions
+from tests.lib.partitions import LARGE, disk_of, kernel_partitions
 from tests.lib.program import SECONDS, Program
 from tests.lib.tar_writer import directory, file, layer
 from tests.lib.tree_list import tree_list
@@ -242,6 +244,28 @@ def test_boot_entry_of_the_firmware(tmp_path: Path, monkeypatch: pytest.MonkeyPa
                     assert listed() == [("bootc-live", uuids[0]), *others]
         assert add_firmware_entry(device, str(variables)) == f"{device} is no partition of a disk"
     assert add_firmware_entry(device, str(tmp_path / "none")) == "this machine was not started by UEFI firmware"
+
+
+@needs("efibootmgr")
+def test_firmware_is_told_while_the_disk_is_mounted(zipapp: Path, tmp_path: Path) -> None:
+    """Afterwards, udev lets the kernel read the table again: for a moment, there are no partitions."""
+    (tmp_path / "efi/efivars").mkdir(parents=True)
+    real, instead, seen = Path(which("efibootmgr") or ""), tmp_path / "instead", tmp_path / "seen"
+    shutil.copy2(real, tmp_path / "real")
+    instead.write_text(
+        f'#!/bin/sh\ngrep -c " /run/bootc-live/disk-root" /proc/mounts >>{seen}\nexec {tmp_path}/real "$@"\n'
+    )
+    instead.chmod(0o755)
+    source = write_archive(tmp_path / "image.oci", disk_image(1))
+    script = f'mount --bind {tmp_path} /sys/firmware; mount --bind {instead} {real}; exec "$@"'
+    program = Program(zipapp, before=["unshare", "--mount", "sh", "-ec", script, "sh"])
+    with disk_of(tmp_path / "disk", size=LARGE) as device:
+        argv: list[str | Path] = ["install", "to-disk", device, "--source", source, "--nvram"]
+        said = program.run(*argv).good().stderr
+        assert "firmware starts it first" in said
+        listed = run("env", f"EFIVARFS_PATH={tmp_path}/efi/efivars/", "efibootmgr")
+    assert "bootc-live" in listed
+    assert set(seen.read_text().split()) == {"1"}
 
 
 def test_firmware_has_no_part_in_a_disk_in_a_file(program: ForkedProgram, tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ class Wishes:
     """What a machine is to be like: see ``Settings``.
 
     ``initrd`` replaces the image's initramfs. ``slot_size`` makes slots on a whole disk, and ``xbootldr`` a
-    partition for kernels: see ``usual_partitions``.
+    partition for kernels: see ``usual_partitions``. With ``nvram``, firmware starts it first.
     """
 
     bootloader: str = "systemd-boot"
@@ -64,6 +64,7 @@ class Wishes:
     json: bool = False
     slot_size: int | None = None
     xbootldr: int | None = None
+    nvram: bool = False
 
 
 def wishes_of(arguments: argparse.Namespace) -> Wishes:
@@ -88,6 +89,7 @@ def wishes_of(arguments: argparse.Namespace) -> Wishes:
         keep_key=arguments.keep_key,
         identity=replace(identity, units=units),
         json=arguments.json,
+        nvram=arguments.nvram,
     )
 
 
@@ -196,11 +198,10 @@ def install_on_disk(
     filesystem: FileSystem = FileSystem.EXT4,
     wipe: bool = False,
     kept: Collection[str] = (),
-) -> str | None:
+) -> None:
     """Make partitions on a disk or in a file, and install there; raise BootcLiveError.
 
-    ``kept`` are files and devices that must not be on it. Return the device of its EFI system partition, None for a
-    file.
+    ``kept`` are files and devices that must not be on it.
     """
     if isinstance(spec, ArchiveFile) and choice.path is not None and _is_same(choice.path, spec.path):
         raise ConfigError(f"{choice.path!r} is the source, which would be destroyed", hint="name another disk or file")
@@ -221,7 +222,9 @@ def install_on_disk(
         slots = {disk[name].partuuid: disk[name].device for name in SLOT_NAMES if slot_size is not None}
         apart = None if xbootldr is None else esp
         install_with(spec, wishes, root, boot, access, directory, recorder, slots, apart)
-    return None if target.disk is None else disk[ESP_NAME].device
+        if wishes.nvram:
+            # While they are mounted: afterwards, udev reads the table again, and the partitions are away for a moment.
+            let_firmware_start(None if target.disk is None else disk[ESP_NAME].device, recorder)
 
 
 def _is_same(one: str, other: str) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from bootc_live.base.errors import ConfigError
 from bootc_live.base.log import Recorder
-from bootc_live.cli.install.common import Wishes, check_without_key, install_on_disk, let_firmware_start
+from bootc_live.cli.install.common import Wishes, check_without_key, install_on_disk
 from bootc_live.cli.options.arguments import require_root, workspace
 from bootc_live.config.cmdline.parse import parse_cmdline
 from bootc_live.config.model import Config, InstallWish
@@ -40,7 +40,7 @@ def main(arguments: argparse.Namespace) -> int:
     with workspace(arguments.workdir) as directory:
         access = access_for(config, recorder.warn, directory)
         access.pin = digest
-        esp = install_on_disk(
+        install_on_disk(
             _choice(config.install),
             spec,
             wishes,
@@ -50,8 +50,6 @@ def main(arguments: argparse.Namespace) -> int:
             filesystem=FileSystem(config.install.filesystem),
             wipe=config.install.wipe,
         )
-        if config.install.nvram:
-            let_firmware_start(esp, recorder)
     return 0
 
 
@@ -71,6 +69,7 @@ def _wishes(config: Config, wish: InstallWish) -> Wishes:
         identity=replace(read_identity(wish.hostname, None, None), units=units),
         slot_size=(wish.slot_size or 0) if wish.storage == "slots" else None,
         xbootldr=wish.xbootldr,
+        nvram=wish.nvram,
     )
 
 

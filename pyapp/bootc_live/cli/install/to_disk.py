@@ -7,7 +7,7 @@ import os
 from dataclasses import replace
 
 from bootc_live.base.log import Recorder
-from bootc_live.cli.install.common import install_on_disk, let_firmware_start, slot_size, wishes_of
+from bootc_live.cli.install.common import install_on_disk, slot_size, wishes_of
 from bootc_live.cli.options.arguments import desk_access, require_root, size_argument, source_argument, workspace
 from bootc_live.landing.disk.partitions.choose import DiskChoice
 from bootc_live.landing.disk.partitions.model import FileSystem
@@ -26,7 +26,7 @@ def main(arguments: argparse.Namespace) -> int:
     choice = DiskChoice(arguments.device, arguments.serial, arguments.smallest, size)
     recorder = Recorder()
     with workspace(arguments.workdir) as directory:
-        esp = install_on_disk(
+        install_on_disk(
             choice,
             spec,
             wishes,
@@ -37,6 +37,4 @@ def main(arguments: argparse.Namespace) -> int:
             wipe=arguments.wipe,
             kept=[] if arguments.workdir is None else [os.path.abspath(arguments.workdir)],
         )
-        if arguments.nvram:
-            let_firmware_start(esp, recorder)
     return 0

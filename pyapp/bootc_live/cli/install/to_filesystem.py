@@ -34,7 +34,7 @@ def main(arguments: argparse.Namespace) -> int:
     with workspace(arguments.workdir) as directory:
         access = desk_access(arguments, recorder, directory)
         install_with(spec, wishes, root, boot, access, directory, recorder, slots, esp)
-        if arguments.nvram:
+        if wishes.nvram:
             let_firmware_start((esp or boot).path, recorder)
     return 0
 
