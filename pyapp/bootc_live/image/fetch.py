@@ -212,8 +212,8 @@ def _place_known(fetcher: LayerFetcher, sink: LayerSink) -> set[LayerKey]:
                 fetcher.progress.add(key[1].size)
     for diff_id, _ in known:
         layer = fetcher.store.layers[diff_id]
-        with sink.layer(LayerPlace(diff_id, layer.offset, whole=layer.size)):
-            pass
+        with sink.layer(LayerPlace(diff_id, layer.offset, whole=layer.size)) as progress:
+            progress.end(layer.size)
     return known
 
 
