@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from bootc_live.rootfs.tree import data as data_module
 from bootc_live.rootfs.tree.data import Data
 from bootc_live.rootfs.tree.node import Node
+from bootc_live.system.files import punch_hole
 
 MIB = 2**20
 SIZE = 24 * MIB
@@ -70,6 +72,26 @@ def test_what_is_kept_stays(row: str, data: int, tmp_path: Path) -> None:
     # Parts between files that are too small for a call, and the pages at both ends.
     most = sum(node.size + 2 * 64 * 1024 for node in kept)
     assert os.fstat(data).st_blocks * 512 <= min(most, SIZE)
+
+
+def test_holes_take_no_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Layers are terabytes apart in the data file."""
+    calls = list[int]()
+
+    def counted(fd: int, offset: int, size: int) -> None:
+        calls.append(offset)
+        punch_hole(fd, offset, size)
+
+    monkeypatch.setattr(data_module, "punch_hole", counted)
+    fd = os.open(tmp_path / "sparse", os.O_RDWR | os.O_CREAT)
+    places = [0, 3 * 2**30, 2**40, 2**40 + 2**31]
+    for place in places:
+        os.pwrite(fd, b"data", place)
+    os.ftruncate(fd, 2**41)
+    Data(fd).drop_garbage([])
+    assert calls == places
+    assert os.fstat(fd).st_blocks * 512 < mmap.PAGESIZE
+    os.close(fd)
 
 
 def test_pages_between_two_parts_are_freed(data: int, tmp_path: Path) -> None:

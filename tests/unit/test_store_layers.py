@@ -161,7 +161,9 @@ def test_root_of_an_image_is_always_the_same(store: Path, tmp_path: Path) -> Non
         pytest.param(b"x" * 1000, False, True, id="changed, of another system"),
     ],
 )
-def test_small_objects(content: bytes | None, trusted: bool, written: bool, tmp_path: Path) -> None:
+def test_small_objects_of_a_layer_that_stays(
+    content: bytes | None, trusted: bool, written: bool, tmp_path: Path
+) -> None:
     """They are bytes of a recipe, and objects as well."""
     store, medium = tmp_path / "store", RANDOM.randbytes(1000)
     tar = layer(file("medium", medium))
@@ -176,12 +178,36 @@ def test_small_objects(content: bytes | None, trusted: bool, written: bool, tmp_
     assert path.read_bytes() == (medium if written else content)
 
 
+@pytest.mark.parametrize("size", [1000, 20_000])
+def test_what_is_fetched_replaces_what_is_damaged(size: int, tmp_path: Path) -> None:
+    """Also if the running root has the same file in another layer."""
+    store, content = tmp_path / "store", RANDOM.randbytes(size)
+    stored(store, (layer(file("here", content)),))
+    path = objects(store)[verity_digest(content)]
+    path.chmod(0o600)
+    path.write_bytes(bytes(size))
+    layers = trusting(store)
+    image = fetched(tmp_path, layers, (layer(file("there", content)),))
+    assert store_root(image, str(store), reused=layers).added == 1
+    assert objects(store)[verity_digest(content)].read_bytes() == content
+
+
+def test_empty_layer_is_placed(tmp_path: Path) -> None:
+    """It takes no byte of the layer before it."""
+    store = tmp_path / "store"
+    stored(store, (BASE, b""))
+    data = os.open(tmp_path / "data", os.O_RDWR | os.O_CREAT)
+    assert trusting(store).place(sha256(b""), data, 2**20, 2**20) is not None
+    assert os.fstat(data).st_size == 0
+    os.close(data)
+
+
 @pytest.mark.parametrize("wrong", ["nothing", "an object", "the recipe"])
 def test_fs_verity(wrong: str, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the kernel has it, what it does not protect is not left where it is; guests in QEMU have a real one."""
     unprotected = {
         "nothing": Path("/"),
-        "an object": next(path for path in objects(store).values() if path.stat().st_size == len(LARGE)),
+        "an object": large_object(store),
         "the recipe": recipe(store),
     }[wrong].stat()
 
@@ -283,19 +309,23 @@ def head(size: int, diff_id: str = sha256(BASE)) -> bytes:
     return struct.pack("<8sHQ", b"bl-layer", len(diff_id), size) + diff_id.encode()
 
 
+def large_object(store: Path) -> Path:
+    return next(path for path in objects(store).values() if path.stat().st_size == len(LARGE))
+
+
 def broken_object(store: Path) -> None:
-    path = next(path for path in objects(store).values() if path.stat().st_size == len(LARGE))
+    path = large_object(store)
     content = path.read_bytes()
     path.unlink()
     path.write_bytes(content[:-1] + b"x")
 
 
 def missing_object(store: Path) -> None:
-    next(path for path in objects(store).values() if path.stat().st_size == len(LARGE)).unlink()
+    large_object(store).unlink()
 
 
 def short_object(store: Path) -> None:
-    path = next(path for path in objects(store).values() if path.stat().st_size == len(LARGE))
+    path = large_object(store)
     path.chmod(0o600)
     os.truncate(path, 100)
 
@@ -350,6 +380,7 @@ HARM = (
     lambda store: instead(link(store)).symlink_to("../../etc/passwd"),
     lambda store: instead(recipe(store)).symlink_to("moved"),
     lambda store: os.mkfifo(instead(recipe(store))),
+    lambda store: os.mkfifo(instead(large_object(store))),
 )
 
 

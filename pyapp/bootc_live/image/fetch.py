@@ -210,9 +210,10 @@ def _place_known(fetcher: LayerFetcher, sink: LayerSink) -> set[LayerKey]:
             if fetcher.store.place(key[0], slot) is not None:
                 known.add(key)
                 fetcher.progress.add(key[1].size)
-    for diff_id, _ in known:
-        layer = fetcher.store.layers[diff_id]
-        with sink.layer(LayerPlace(diff_id, layer.offset, whole=layer.size)) as progress:
+    for key in known:
+        layer = fetcher.store.layers[key[0]]
+        place = LayerPlace(layer.diff_id, layer.offset, whole=layer.size)
+        with about(partial(fetcher.name, key)), sink.layer(place) as progress:
             progress.end(layer.size)
     return known
 

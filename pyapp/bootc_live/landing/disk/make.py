@@ -123,10 +123,10 @@ class ImageTree:
         part = f"{where}.part"
         shutil.rmtree(part, ignore_errors=True)
         os.mkdir(part, 0o700)
-        data = os.open(self.image.path, os.O_RDONLY | os.O_CLOEXEC)
+        data = os.open(self.image.path, os.O_RDWR | os.O_CLOEXEC)
         try:
-            # It is removed soon, and freeing parts of it costs time.
-            write_files(top, part, data, self.recorder.warn, kept=None)
+            # The data of all other files is still needed.
+            write_files(top, part, data, self.recorder.warn, kept=walk(self.root))
             if synced:
                 sync_filesystem(part)
             os.rename(os.path.join(part, os.fsdecode(name)), where)

@@ -97,20 +97,15 @@ def _pieces(path: str) -> Iterator[bytes]:
 class Data:
     """The data file while it is emptied: files must be copied in the order of their data."""
 
-    def __init__(self, fd: int, kept: Iterable[Node] | None = ()) -> None:
-        """Empty the data file ``fd``, but for the data of the files ``kept``; None keeps all of it.
-
-        It is open for reading, and for writing if it is emptied.
-        """
+    def __init__(self, fd: int, kept: Iterable[Node] = ()) -> None:
+        """Empty the data file ``fd``, open for reading and writing, but for the data of the files ``kept``."""
         self._fd = fd
-        self._kept = None if kept is None else _joined(_spans(kept))
+        self._kept = _joined(_spans(kept))
         self._freed = 0
         self._in_kernel = hasattr(os, "copy_file_range")
 
     def drop_garbage(self, files: Iterable[Node]) -> None:
         """Free all but the data of ``files`` and of those kept, such as files of lower layers that upper ones hide."""
-        if self._kept is None:
-            return
         needed = _joined(_spans(files))
         self._freed = needed[0][0] // mmap.PAGESIZE * mmap.PAGESIZE if needed else 0
         for begin, end in _gaps(_joined(sorted([*self._kept, *needed])), 0, os.fstat(self._fd).st_size):
@@ -138,7 +133,7 @@ class Data:
             start += count
             # Only whole pages can be freed: the last one is left for the next time.
             free = min(source, needed) // mmap.PAGESIZE * mmap.PAGESIZE
-            if self._kept is not None and free - self._freed >= _BATCH:
+            if free - self._freed >= _BATCH:
                 for begin, end_of_gap in _gaps(self._kept, self._freed, free):
                     self._punch(begin, end_of_gap)
                 self._freed = free
@@ -155,8 +150,21 @@ class Data:
         return os.sendfile(target, self._fd, source, count)
 
     def _punch(self, begin: int, end: int) -> None:
-        for at in range(begin, end, _MOST_AT_ONCE):
-            punch_hole(self._fd, at, min(end - at, _MOST_AT_ONCE))
+        # Most of the file is a hole, of which each call would cost time.
+        while begin < end and (begin := _data_from(self._fd, begin, end)) < end:
+            count = min(end - begin, _MOST_AT_ONCE)
+            punch_hole(self._fd, begin, count)
+            begin += count
+
+
+def _data_from(fd: int, begin: int, end: int) -> int:
+    """Return where data begins in a part of a file, ``end`` if it has none."""
+    try:
+        return os.lseek(fd, begin, os.SEEK_DATA)
+    except OSError as error:
+        if error.errno != errno.ENXIO:
+            raise
+        return end
 
 
 def _spans(nodes: Iterable[Node]) -> Iterator[_Span]:

@@ -45,7 +45,7 @@ _LEAST = 4096
 class StoredLayers:
     """The layers that a store has: a ``LayerCache``. ``placed`` are recipes of those that were placed, by diffID.
 
-    ``used`` are contents of the files of the running root.
+    ``used`` are objects of the files of the running root.
     """
 
     def __init__(self, store: str, running: Listed = NOTHING_LISTED) -> None:
@@ -85,7 +85,7 @@ class StoredLayers:
             size = _size(content, diff_id)
             if size > most:
                 raise ValueError("it does not fit")
-            end = 0
+            end = offset
             with space_for(data):
                 for start, length, digest in _records(content, size):
                     if digest is None:
@@ -222,10 +222,11 @@ def _joined(pieces: Iterator[bytes | memoryview]) -> Iterator[bytes]:
 
 
 def _content(path: str, size: int) -> Iterator[bytes]:
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        if os.fstat(fd).st_size != size:
-            raise OSError(f"{path} has another size")
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode) or found.st_size != size:
+            raise OSError(f"{path} is another file")
         while piece := os.read(fd, _STEP):
             yield piece
     finally:

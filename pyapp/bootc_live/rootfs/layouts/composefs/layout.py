@@ -50,8 +50,8 @@ def store_root(
     root = merge(image, read, warn)
     labelled = finishing(root, image)
     try:
-        with store_writer(store, reused.used if reused else ()) as writer:
-            contents = _stored(root, image, writer)
+        with store_writer(store) as writer:
+            contents = _stored(root, image, writer, reused)
             file = os.memfd_create("bootc-live image", os.MFD_CLOEXEC)
             try:
                 recipes = add_recipes(writer, image, contents, [*walk(root)], reused.placed if reused else {})
@@ -66,10 +66,14 @@ def store_root(
     return StoredRoot(digest, frozenset(objects), writer.added, writer.added_bytes, writer.obstacle, labelled)
 
 
-def _stored(root: Node, image: VerifiedImage, writer: StoreWriter) -> dict[int, str | bytes]:
+def _stored(
+    root: Node, image: VerifiedImage, writer: StoreWriter, reused: StoredLayers | None
+) -> dict[int, str | bytes]:
     """Add the contents of all files to a store; return the object of each file, or what is inlined."""
     contents: dict[int, str | bytes] = {}
     known = {place: kept for layer in image.layers for place, kept in layer.left_out.items()}
+    # What was fetched replaces an object that is damaged; what was placed was not compared with its own.
+    used = [reused.used if reused and layer.diff_id in reused.placed else frozenset[str]() for layer in image.layers]
     data = os.open(image.path, os.O_RDONLY | os.O_CLOEXEC)
     node = root
     try:
@@ -80,7 +84,7 @@ def _stored(root: Node, image: VerifiedImage, writer: StoreWriter) -> dict[int, 
                 # Its object was there, and is kept by the lock of the caller.
                 contents[id(node)] = kept.digest
             else:
-                contents[id(node)] = writer.add(data, node)
+                contents[id(node)] = writer.add(data, node, used[node.layer])
     except ValueError as error:
         raise ValueError(f"{path_of(root, node)} {error}") from error
     finally:

@@ -15,7 +15,6 @@ import os
 import struct
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
 from typing import Final, NamedTuple
 
 from bootc_live.formats.erofs.structures import (
@@ -155,7 +154,7 @@ class _Bodies:
         content = self._contents.get(id(node), b"")
         if isinstance(content, bytes):
             return Room(inline=len(content)) if content else NO_ROOM
-        return _hole_room(_hole(node.size)[1])
+        return Room(table=_hole(node.size)[1] * len(_HOLE))
 
     def place(self, _node: Node, free: int) -> int:
         """Return ``free``: there is no other data."""
@@ -166,21 +165,11 @@ class _Bodies:
         content = self._contents.get(id(node), b"")
         if isinstance(content, bytes):
             return Body(FLAT_INLINE, 0, content) if content else Body(FLAT_PLAIN, 0)
-        return _hole_body(*_hole(node.size))
+        bits, chunks = _hole(node.size)
+        return Body(CHUNK_BASED, bits, _HOLE * chunks)
 
 
 def _hole(size: int) -> tuple[int, int]:
     """Return the bits of a chunk beyond those of a block, and the chunks of a hole: one, if it is not too large."""
     bits = min(max(BLOCK_BITS, (size - 1).bit_length()) - BLOCK_BITS, _MOST_BITS)
     return bits, -(-size // (BLOCK << bits))
-
-
-# Nearly all have the same few.
-@lru_cache
-def _hole_room(chunks: int) -> Room:
-    return Room(table=chunks * len(_HOLE))
-
-
-@lru_cache
-def _hole_body(bits: int, chunks: int) -> Body:
-    return Body(CHUNK_BASED, bits, _HOLE * chunks)

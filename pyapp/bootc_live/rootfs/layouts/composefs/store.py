@@ -81,27 +81,26 @@ class StoreWriter:
     files that were not there, ``added_bytes`` their bytes.
     """
 
-    def __init__(self, store: str, directory: str, used: Collection[str]) -> None:
-        """Write to a directory in the store first; the running system uses the objects ``used``."""
+    def __init__(self, store: str, directory: str) -> None:
+        """Write to a directory in the store first."""
         self.obstacle = fsverity.obstacle(directory)
         self.added = self.added_bytes = 0
         self._store, self._directory = store, directory
         # Where what was written belongs, by its digest.
         self._written: dict[str, str] = {}
         self._known = set[str]()
-        self._used = used
 
-    def add(self, fd: int, node: Node) -> str:
+    def add(self, fd: int, node: Node, used: Collection[str] = ()) -> str:
         """Add the content of a file whose data is in a data file, and return its digest; raise ValueError, OSError.
 
-        An object that is there is read, unless the running system uses it, and replaced if the disk has changed it.
+        An object that is there is read, unless it is one of ``used``, and replaced if the disk has changed it.
         """
         small = node.size <= _STEP and node.extents is None
         # Most files are so small: they are read once.
         content = small_content(fd, node) if small else None
         digest = node_digest(fd, node) if content is None else verity_digest(content)
         target = os.path.join(self._store, OBJECTS, object_path(digest))
-        if digest not in self._known and not self._present(target, digest, node.size):
+        if digest not in self._known and not self._present(target, digest, node.size, used):
             self._write(fd, node, digest, content)
             self._written[digest] = target
             self.added += 1
@@ -158,10 +157,10 @@ class StoreWriter:
                 os.rename(os.path.join(self._directory, digest), target)
             sync_filesystem(fd)
 
-    def _present(self, target: str, digest: str, size: int) -> bool:
+    def _present(self, target: str, digest: str, size: int, used: Collection[str] = ()) -> bool:
         """Return whether an object is there; it must be protected if possible, because the root may require that."""
         try:
-            if self.obstacle and digest in self._used:
+            if self.obstacle and digest in used:
                 found = os.lstat(target)
                 return stat.S_ISREG(found.st_mode) and found.st_size == size
             with _opened(target) as fd:
@@ -172,7 +171,7 @@ class StoreWriter:
                     fsverity.enable(fd)
                     if fsverity.measure(fd) != digest:
                         return False
-                return digest in self._used or content_digest(fd, size) == digest
+                return digest in used or content_digest(fd, size) == digest
         except OSError:
             # Whatever prevents a new one will be an error then.
             return False
@@ -208,11 +207,11 @@ class StoreWriter:
 
 
 @contextmanager
-def store_writer(store: str, used: Collection[str] = ()) -> Iterator[StoreWriter]:
+def store_writer(store: str) -> Iterator[StoreWriter]:
     """Yield a writer for a store, which is made if missing; what it did not commit is removed.
 
-    ``used`` are objects of the running system. Raise OutOfMemoryError if the file system is full, and RootfsError if
-    another process changes the store, or if it cannot be written.
+    Raise OutOfMemoryError if the file system is full, and RootfsError if another process changes the store, or if it
+    cannot be written.
     """
     with _write_errors(store):
         os.makedirs(store, 0o700, exist_ok=True)
@@ -225,7 +224,7 @@ def store_writer(store: str, used: Collection[str] = ()) -> Iterator[StoreWriter
             os.mkdir(directory, 0o700)
             try:
                 with disk_full_hint(store), about(f"the store {store!r}"), space_for(top):
-                    yield StoreWriter(store, directory, used)
+                    yield StoreWriter(store, directory)
             finally:
                 remove_tree(directory)
 

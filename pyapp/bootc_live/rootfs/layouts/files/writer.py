@@ -28,8 +28,8 @@ _LARGE = 3000
 _NANO = 1_000_000_000
 
 
-def write_files(root: Node, directory: str, data_fd: int, warn: Warn, kept: Iterable[Node] | None = ()) -> None:
-    """Write the files of a merged tree to an empty directory; the data file is used up as ``Data`` says.
+def write_files(root: Node, directory: str, data_fd: int, warn: Warn, kept: Iterable[Node] = ()) -> None:
+    """Write the files of a merged tree to an empty directory; the data file is used up but for that of ``kept``.
 
     ``warn`` is told what the file system does not support. Raise OSError, with the path in the tree as its file name,
     and ValueError that begins with that path for what Linux cannot represent.
