@@ -8,9 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from bootc_live.base.log import Recorder
+from bootc_live.config.source_spec import ArchiveFile
+from bootc_live.image.verified import VerifiedImage
+from bootc_live.rootfs.layouts.composefs.check import listed
+from bootc_live.rootfs.layouts.composefs.layers import StoredLayers
 from bootc_live.rootfs.layouts.composefs.layout import StoredRoot, store_root
-from tests.lib.fetching import fetched_archive
-from tests.lib.oci_writer import Image, Layer, write_archive
+from bootc_live.source.access import Access
+from tests.lib.fetching import fetched_archive, plain, quiet
+from tests.lib.oci_writer import Image, Layer, compress, sha256, write_archive
 from tests.lib.small_image import HERE
 from tests.lib.tree_list import Line
 
@@ -52,3 +58,20 @@ def as_overlaid(lines: Sequence[Line]) -> list[Line]:
         else:
             made.append(line)
     return made
+
+
+def fetched(directory: Path, layers: StoredLayers, tars: Sequence[bytes], gone: int = 0) -> VerifiedImage:
+    """An image of these layers, of a source that lacks the first ones: they have to be in the store."""
+    made = Image([Layer(tar, "gzip") for tar in tars], architecture=HERE)
+    without = [f"blobs/sha256/{sha256(compress(tar, 'gzip')).partition(':')[2]}" for tar in tars[:gone]]
+    archive = write_archive(directory / "new.oci", made, without=tuple(without))
+    data = directory / "data"
+    data.unlink(missing_ok=True)
+    return plain([ArchiveFile(str(archive), "x")], Access(quiet, cache=layers), data, Recorder(quiet=True)).image
+
+
+def trusting(store: Path, *more: str) -> StoredLayers:
+    """The layers of a store whose newest root runs, and lists more recipes."""
+    root = max((store / "images").iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    found = listed(str(store), root.stem)
+    return StoredLayers(str(store), found._replace(recipes=found.recipes | {*more}))

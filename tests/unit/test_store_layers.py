@@ -9,18 +9,16 @@ import hashlib
 import os
 import random
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from bootc_live.base.errors import RootfsError
-from bootc_live.base.log import Recorder
-from bootc_live.config.source_spec import ArchiveFile
 from bootc_live.formats.fsverity import verity_digest
 from bootc_live.image.verified import VerifiedImage
 from bootc_live.rootfs.layouts.composefs import store as store_module
-from bootc_live.rootfs.layouts.composefs.check import listed, prune
+from bootc_live.rootfs.layouts.composefs.check import prune
 from bootc_live.rootfs.layouts.composefs.layers import StoredLayers, forget_layers
 from bootc_live.rootfs.layouts.composefs.layout import store_root
 from bootc_live.rootfs.layouts.composefs.metadata import object_path
@@ -28,12 +26,9 @@ from bootc_live.rootfs.layouts.composefs.store import content_digest, node_diges
 from bootc_live.rootfs.tree.data import content_reader, fill_files, left_out
 from bootc_live.rootfs.tree.merge import merge
 from bootc_live.rootfs.tree.node import Node, walk
-from bootc_live.source.access import Access
 from bootc_live.system import fsverity
-from tests.lib.fetching import plain, quiet
-from tests.lib.oci_writer import Image, Layer, compress, sha256, write_archive
-from tests.lib.small_image import HERE
-from tests.lib.storing import objects, stored
+from tests.lib.oci_writer import sha256
+from tests.lib.storing import fetched, objects, stored, trusting
 from tests.lib.tar_writer import directory, file, hardlink, layer, symlink
 
 RANDOM = random.Random(1)
@@ -80,26 +75,9 @@ def test_unknown_layers(store: Path) -> None:
     assert (layers.size(sha256(b"x")), made_again(layers, sha256(b"x"))) == (None, None)
 
 
-def fetched(directory: Path, layers: StoredLayers, tars: Sequence[bytes], gone: int = 0) -> VerifiedImage:
-    """An image of these layers, of a source that lacks the first ones: they have to be in the store."""
-    made = Image([Layer(tar, "gzip") for tar in tars], architecture=HERE)
-    without = [f"blobs/sha256/{sha256(compress(tar, 'gzip')).partition(':')[2]}" for tar in tars[:gone]]
-    archive = write_archive(directory / "new.oci", made, without=tuple(without))
-    data = directory / "data"
-    data.unlink(missing_ok=True)
-    return plain([ArchiveFile(str(archive), "x")], Access(quiet, cache=layers), data, Recorder(quiet=True)).image
-
-
 def upgraded(directory: Path, layers: StoredLayers, *new: bytes) -> VerifiedImage:
     """An image that the layers of the store are below, of a source that has the new ones alone."""
     return fetched(directory, layers, (BASE, UPPER, *new), gone=2)
-
-
-def trusting(store: Path, *more: str) -> StoredLayers:
-    """The layers of a store whose newest root runs, and lists more recipes."""
-    root = max((store / "images").iterdir(), key=lambda path: path.stat().st_mtime_ns)
-    found = listed(str(store), root.stem)
-    return StoredLayers(str(store), found._replace(recipes=found.recipes | {*more}))
 
 
 def test_objects_are_not_hashed_again(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,56 +128,6 @@ def test_root_of_an_image_is_always_the_same(store: Path, tmp_path: Path) -> Non
     image = fetched(tmp_path, layers, (BASE, UPPER, hiding, new), gone=3)
     assert all(each.left_out for each in image.layers[:2])
     assert store_root(image, str(store), reused=layers).digest == alone(tmp_path, BASE, UPPER, hiding, new)
-
-
-@pytest.mark.parametrize(
-    ("content", "trusted", "written"),
-    [
-        pytest.param(None, True, True, id="gone"),
-        pytest.param(b"", True, True, id="cut"),
-        pytest.param(b"x" * 1000, True, False, id="changed: nothing but verify and fsck reads it"),
-        pytest.param(b"x" * 1000, False, True, id="changed, of another system"),
-    ],
-)
-def test_small_objects_of_a_layer_that_stays(
-    content: bytes | None, trusted: bool, written: bool, tmp_path: Path
-) -> None:
-    """They are bytes of a recipe, and objects as well."""
-    store, medium = tmp_path / "store", RANDOM.randbytes(1000)
-    tar = layer(file("medium", medium))
-    stored(store, (tar,))
-    path = objects(store)[verity_digest(medium)]
-    path.unlink()
-    if content is not None:
-        path.write_bytes(content)
-    layers = trusting(store) if trusted else StoredLayers(str(store))
-    image = fetched(tmp_path, layers, (tar,), gone=1)
-    assert store_root(image, str(store), reused=layers).added == written
-    assert path.read_bytes() == (medium if written else content)
-
-
-@pytest.mark.parametrize("size", [1000, 20_000])
-def test_what_is_fetched_replaces_what_is_damaged(size: int, tmp_path: Path) -> None:
-    """Also if the running root has the same file in another layer."""
-    store, content = tmp_path / "store", RANDOM.randbytes(size)
-    stored(store, (layer(file("here", content)),))
-    path = objects(store)[verity_digest(content)]
-    path.chmod(0o600)
-    path.write_bytes(bytes(size))
-    layers = trusting(store)
-    image = fetched(tmp_path, layers, (layer(file("there", content)),))
-    assert store_root(image, str(store), reused=layers).added == 1
-    assert objects(store)[verity_digest(content)].read_bytes() == content
-
-
-def test_empty_layer_is_placed(tmp_path: Path) -> None:
-    """It takes no byte of the layer before it."""
-    store = tmp_path / "store"
-    stored(store, (BASE, b""))
-    data = os.open(tmp_path / "data", os.O_RDWR | os.O_CREAT)
-    assert trusting(store).place(sha256(b""), data, 2**20, 2**20) is not None
-    assert os.fstat(data).st_size == 0
-    os.close(data)
 
 
 @pytest.mark.parametrize("wrong", ["nothing", "an object", "the recipe"])
