@@ -45,15 +45,14 @@ _LEAST = 4096
 class StoredLayers:
     """The layers that a store has: a ``LayerCache``. ``placed`` are recipes of those that were placed, by diffID.
 
-    ``used`` are objects of the files of the running root.
+    ``used`` are the objects of the running root.
     """
 
     def __init__(self, store: str, running: Listed = NOTHING_LISTED) -> None:
         """Use the recipes of a store; those of the ``running`` root are right, as its digest is known to be."""
         self.path = os.path.join(store, LAYERS)
         self.placed: dict[str, str] = {}
-        # A recipe that has changed is fetched, and must be written again.
-        self.used = running.objects - running.recipes
+        self.used = running.objects
         self._store, self._trusted = store, running.recipes
         self._wrong = set[str]()
 
