@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lib.program import ENVIRONMENT
+from tests.lib.program import ENVIRONMENT, byte_code
 from tests.lib.small_image import BASE, archive_of
 
 
@@ -19,7 +19,7 @@ from tests.lib.small_image import BASE, archive_of
 def original(zipapp: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the zipapp in a directory of its own, compiled."""
     copy = Path(shutil.copy2(zipapp, tmp_path_factory.mktemp("compiled") / "program"))
-    assert run(copy, "freeze").stdout.split() == [str(compiled(copy))]
+    assert run(copy, "freeze").stdout.split() == [str(byte_code(copy))]
     return copy
 
 
@@ -27,10 +27,6 @@ def original(zipapp: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def program(original: Path, tmp_path: Path) -> Path:
     """The same for one test: times stay as they are."""
     return shutil.copytree(original.parent, tmp_path / "bin") / original.name
-
-
-def compiled(program: Path) -> Path:
-    return program.parent / "__pycache__" / f"{program.name}.{sys.implementation.cache_tag}"
 
 
 def run(program: Path, *words: str | Path, options: str = "") -> subprocess.CompletedProcess[str]:
@@ -42,7 +38,7 @@ def run(program: Path, *words: str | Path, options: str = "") -> subprocess.Comp
 
 def used(program: Path, options: str = "-v") -> bool:
     """Whether it runs from the byte code."""
-    return f'zipimporter object "{compiled(program)}' in run(program, "--version", options=options).stderr
+    return f'zipimporter object "{byte_code(program)}' in run(program, "--version", options=options).stderr
 
 
 def test_same_results(program: Path, zipapp: Path, tmp_path: Path) -> None:
@@ -50,7 +46,8 @@ def test_same_results(program: Path, zipapp: Path, tmp_path: Path) -> None:
     assert used(program)
     image = archive_of(tmp_path / "a.oci", BASE)
     for words in (("inspect", image, "--json"), ("--help",), ("pivot", "--help"), ("kargs",)):
-        assert run(program, *words).stdout.replace("\n", " ") == run(zipapp, *words).stdout.replace("\n", " ")
+        without = run(zipapp, *words, options="-B")
+        assert run(program, *words).stdout.replace("\n", " ") == without.stdout.replace("\n", " ")
     run(program, "build", image, "-o", tmp_path / "b.oci")
     (tmp_path / "initramfs").mkdir()
     assert run(program, "freeze", tmp_path / "initramfs").stdout
@@ -62,34 +59,34 @@ def newer(program: Path) -> None:
 
 
 def others_may_write(program: Path) -> None:
-    compiled(program).chmod(0o666)
+    byte_code(program).chmod(0o666)
 
 
 def others_may_replace(program: Path) -> None:
-    compiled(program).parent.chmod(0o777)
+    byte_code(program).parent.chmod(0o777)
 
 
 def of_another_user(program: Path) -> None:
-    os.chown(compiled(program), 65534, -1)
+    os.chown(byte_code(program), 65534, -1)
 
 
 def directory_of_another_user(program: Path) -> None:
-    os.chown(compiled(program).parent, 65534, -1)
+    os.chown(byte_code(program).parent, 65534, -1)
 
 
 def link(program: Path) -> None:
     elsewhere = program.parent / "elsewhere"
-    compiled(program).rename(elsewhere)
-    compiled(program).symlink_to(elsewhere)
+    byte_code(program).rename(elsewhere)
+    byte_code(program).symlink_to(elsewhere)
 
 
 def link_to_directory(program: Path) -> None:
-    directory = compiled(program).parent
+    directory = byte_code(program).parent
     directory.symlink_to(directory.rename(program.parent / "elsewhere"))
 
 
 def damaged(program: Path) -> None:
-    found = compiled(program)
+    found = byte_code(program)
     time = found.stat().st_mtime_ns
     found.write_bytes(b"damaged")
     os.utime(found, ns=(time, time))

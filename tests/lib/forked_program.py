@@ -11,7 +11,6 @@ import importlib
 import json
 import os
 import pkgutil
-import shutil
 import signal
 import socket
 import subprocess
@@ -25,7 +24,7 @@ from threading import BoundedSemaphore
 from typing import IO, Any, Final
 
 from tests.lib.killed_at import arm
-from tests.lib.program import ENVIRONMENT, SECONDS, Ended, Program
+from tests.lib.program import ENVIRONMENT, SECONDS, Ended, Program, copied
 from tests.lib.tree_list import Line
 from tests.lib.verbs import Result, go_apart, look_around
 
@@ -91,7 +90,7 @@ def forked_program(zipapp: Path, directory: Path) -> Iterator[ForkedProgram]:
 
     A copy is what runs: an import of the original that is being built again would fail.
     """
-    copy = Path(shutil.copy(zipapp, directory / "program.pyz"))
+    copy = copied(zipapp, directory / "program.pyz")
     listening = directory / "socket"
     command = [sys.executable, "-m", "tests.lib.forked_program", str(copy), str(listening)]
     environment = {**os.environ, **ENVIRONMENT}
