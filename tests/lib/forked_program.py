@@ -24,7 +24,7 @@ from threading import BoundedSemaphore
 from typing import IO, Any, Final
 
 from tests.lib.killed_at import arm
-from tests.lib.program import ENVIRONMENT, SECONDS, Ended, Program, copied
+from tests.lib.program import ENVIRONMENT, SECONDS, Ended, Program, byte_code, copied
 from tests.lib.tree_list import Line
 from tests.lib.verbs import Result, go_apart, look_around
 
@@ -177,9 +177,12 @@ def _reap() -> None:
 
 def serve(zipapp: str, listening: str) -> None:
     """Answers whoever connects, several at once, until it is ended."""
-    sys.path.insert(0, zipapp)
+    # As the program itself starts, from byte code if there is some: to compile all modules takes seconds.
+    compiled = byte_code(Path(zipapp))
+    found = str(compiled) if compiled.exists() else zipapp
+    sys.path.insert(0, found)
     package = importlib.import_module("bootc_live")
-    assert zipapp in str(package.__file__), "the package did not come from the zipapp"
+    assert found in str(package.__file__), "the package did not come from the zipapp"
     main = importlib.import_module("bootc_live.__main__").main
     for name in (*_LIBRARIES, *(found.name for found in pkgutil.walk_packages(package.__path__, "bootc_live."))):
         importlib.import_module(name)

@@ -1,4 +1,7 @@
-"""Runs the zipapp the way people and units do: a process of its own in this mount namespace."""
+"""Runs the zipapp the way people and units do: a process of its own in this mount namespace.
+
+`python3 -m tests.lib.program ZIPAPP PLACE` copies it with byte code for that Python.
+"""
 
 from __future__ import annotations
 
@@ -49,11 +52,16 @@ def compile_beside(zipapp: Path) -> None:
 
 
 def copied(zipapp: Path, place: Path) -> Path:
-    """Return a copy of a zipapp at `place`, with its byte code if it has some."""
-    shutil.copy2(zipapp, place)
+    """Return a copy of a zipapp at `place`, with its byte code if it has some.
+
+    Both have a time without fractions of a second, so that they belong to each other in layers, too.
+    """
+    shutil.copy(zipapp, place)
+    os.utime(place, (0, 0))
     if byte_code(zipapp).exists():
         byte_code(place).parent.mkdir(exist_ok=True)
-        shutil.copy2(byte_code(zipapp), byte_code(place))
+        shutil.copy(byte_code(zipapp), byte_code(place))
+        os.utime(byte_code(place), (0, 0))
     return place
 
 
@@ -157,3 +165,8 @@ class Program:
 def _text(file: IO[bytes]) -> str:
     file.seek(0)
     return file.read().decode(errors="backslashreplace")
+
+
+if __name__ == "__main__":
+    compile_beside(Path(sys.argv[1]))
+    copied(*map(Path, sys.argv[1:]))

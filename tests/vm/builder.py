@@ -7,7 +7,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from vmkit.paths import REPO, VM
+from vmkit.paths import REPO, VM, ZIPAPP
 from vmkit.start import Uefi
 
 
@@ -17,6 +17,15 @@ def in_builder(*argv: str | Path) -> str:
     done = subprocess.run(command, cwd=REPO, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def put_program(top: Path) -> Path:
+    """Put the program where machines have it in the tree `top`, with byte code for their Python; return its path."""
+    program = top / "usr/local/bin/bootc-live"
+    program.parent.mkdir(parents=True)
+    in_builder("python3", "-m", "tests.lib.program", ZIPAPP, program)
+    program.chmod(0o755)
+    return program
 
 
 def change_boot_partition(directory: Path, style: str, *change: str) -> list[str]:

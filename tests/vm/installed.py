@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import mmap
-import os
 import re
 import shutil
 import subprocess
@@ -25,7 +24,7 @@ from testinfra.host import Host
 from bootc_live.formats.boot_entry import EntryName, parse_name
 from bootc_live.formats.fsverity import VerityHasher
 from bootc_live.landing.disk.boot_partition.grub_script import environment_word
-from tests.vm.builder import change_boot_partition, in_builder
+from tests.vm.builder import change_boot_partition, in_builder, put_program
 from tests.vm.inside import connect, power_off
 from tests.vm.kinds import Kind
 from vmkit import emulator
@@ -267,13 +266,7 @@ def object_of(content: bytes) -> str:
 def machine_archive(directory: Path, *more: Path) -> Path:
     """Make the image of a machine that can be installed, and that can install others; `more` are trees on top."""
     own = directory / "own"
-    program = own / "usr/local/bin/bootc-live"
-    program.parent.mkdir(parents=True)
-    shutil.copyfile(ZIPAPP, program)
-    program.chmod(0o755)
-    # Byte code beside it has the same time, which layers keep in seconds.
-    os.utime(program, (0, 0))
-    in_builder(program, "freeze")
+    put_program(own)
     units = own / "usr/lib/systemd/system"
     (units / "multi-user.target.wants").mkdir(parents=True)
     # An installation enables the second one.

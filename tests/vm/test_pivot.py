@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 from testinfra.host import Host
 
-from tests.vm.builder import in_builder
+from tests.vm.builder import in_builder, put_program
 from tests.vm.conftest import Stage, pack
 from tests.vm.inside import connect, mounts
 from tests.vm.kinds import Kind, obstacle, own_kernel
@@ -51,10 +51,7 @@ def _shared_image(directory: Path) -> Path:
 
 def machine_image(directory: Path) -> Path:
     """Make the image of a machine that can pivot in a directory below the repository."""
-    (directory / "own/usr/local/bin").mkdir(parents=True)
-    program = directory / "own/usr/local/bin/bootc-live"
-    program.write_bytes(ZIPAPP.read_bytes())
-    program.chmod(0o755)
+    put_program(directory / "own")
     in_builder("vm/pivot/layer", directory / "python.tar")
     sources = [OUT / "live.oci", directory / "python.tar", directory / "own"]
     made = directory / "root.oci"

@@ -17,13 +17,14 @@ from typing import Final
 
 import pytest
 
+from tests.vm.builder import put_program
 from tests.vm.conftest import Stage
 from tests.vm.inside import connect
 from tests.vm.kinds import obstacle
 from tests.vm.test_pivot import UNSECURE, arrive, guest, image, source
 from vmkit.base import BaseGuest
 from vmkit.namespaces import Installed, NamespaceGuest
-from vmkit.paths import OUT, ROOTS, VM, ZIPAPP
+from vmkit.paths import OUT, ROOTS, VM
 from vmkit.start import Kernel
 
 __all__ = ["guest", "image"]
@@ -99,10 +100,7 @@ def own_files(directory: Path, init: Init) -> Path:
         path.chmod(0o755)
     (directory / "root/.ssh").mkdir(parents=True)
     (directory / "root/.ssh/authorized_keys").write_bytes((OUT / "id_ed25519.pub").read_bytes())
-    program = directory / "usr/local/bin/bootc-live"
-    program.parent.mkdir(parents=True)
-    program.write_bytes(ZIPAPP.read_bytes())
-    program.chmod(0o755)
+    put_program(directory)
     if "etc/init.d/told" in init.files:
         (directory / "etc/runlevels/default").mkdir(parents=True)
         (directory / "etc/runlevels/default/told").symlink_to("/etc/init.d/told")
