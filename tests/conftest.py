@@ -18,6 +18,8 @@ ZIPAPP = REPO / "build" / "bootc-live.pyz"
 sys.path[:0] = [str(REPO / "pyapp"), str(REPO / "vm"), str(REPO)]
 sys.path.append(str(ZIPAPP))
 
+from tests.lib.program import compile_beside  # noqa: E402 # found by what is above
+
 # A shell that starts tests in the background ignores these, and every program that they start would, too.
 for _number in (signal.SIGHUP, signal.SIGQUIT):
     signal.signal(_number, signal.SIG_DFL)
@@ -46,7 +48,11 @@ def repo() -> Path:
 
 @pytest.fixture(scope="session")
 def zipapp() -> Path:
-    """The built zipapp; `tests/run` builds it, by hand `python3 pyapp/build_zipapp.py` does."""
+    """The built zipapp; `tests/run` builds it, by hand `python3 pyapp/build_zipapp.py` does.
+
+    It has byte code beside it: a third of the stage integration would go into compiling it hundreds of times.
+    """
     if not ZIPAPP.exists():
         pytest.fail(f"{ZIPAPP} is missing; build it with: python3 pyapp/build_zipapp.py")
+    compile_beside(ZIPAPP)
     return ZIPAPP

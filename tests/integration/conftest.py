@@ -12,16 +12,9 @@ from tests.lib.container import Container, busybox_root, control_group
 from tests.lib.forked_program import ForkedProgram, forked_program
 from tests.lib.leaks import nothing_left
 from tests.lib.oci_writer import write_archive
-from tests.lib.program import NOBODY, Program, compile_beside, copied
+from tests.lib.program import NOBODY, Program, copied
 from tests.lib.registry import Registry, registry
 from tests.lib.small_image import small_image
-
-
-@pytest.fixture(scope="session")
-def zipapp(zipapp: Path) -> Path:
-    """The built zipapp with its byte code: a third of this stage would go into compiling it hundreds of times."""
-    compile_beside(zipapp)
-    return zipapp
 
 
 @pytest.fixture(scope="session")

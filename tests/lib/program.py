@@ -47,7 +47,7 @@ def compile_beside(zipapp: Path) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         made = byte_code(zipapp)
         if not made.exists() or made.stat().st_mtime_ns != zipapp.stat().st_mtime_ns:
-            argv = [sys.executable, zipapp, "freeze"]
+            argv = [sys.executable, str(zipapp), "freeze"]
             subprocess.run(argv, env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True)
 
 

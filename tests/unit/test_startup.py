@@ -46,7 +46,7 @@ VERBS = {
 
 def run(zipapp: Path, where: Path, *argv: str) -> subprocess.CompletedProcess[str]:
     """The zipapp under an isolated interpreter that reports what it imports."""
-    command = [sys.executable, "-I", "-S", "-B", "-X", "importtime", str(zipapp), *argv]
+    command = [sys.executable, "-I", "-S", "-X", "importtime", str(zipapp), *argv]
     environment = {"PATH": os.defpath}
     return subprocess.run(command, cwd=where, env=environment, capture_output=True, text=True, check=False)
 

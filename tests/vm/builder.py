@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +20,15 @@ def in_builder(*argv: str | Path) -> str:
     return done.stdout
 
 
-def put_program(top: Path) -> Path:
-    """Put the program where machines have it in the tree `top`, with byte code for their Python; return its path."""
+def put_program(top: Path, *, compiled: bool = True) -> None:
+    """Put the program where machines have it in the tree `top`; `compiled` adds byte code for their Python."""
     program = top / "usr/local/bin/bootc-live"
     program.parent.mkdir(parents=True)
-    in_builder("python3", "-m", "tests.lib.program", ZIPAPP, program)
+    if compiled:
+        in_builder("python3", "-m", "tests.lib.program", ZIPAPP, program)
+    else:
+        shutil.copy(ZIPAPP, program)
     program.chmod(0o755)
-    return program
 
 
 def change_boot_partition(directory: Path, style: str, *change: str) -> list[str]:

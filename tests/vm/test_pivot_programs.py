@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -134,12 +135,12 @@ def test_comes_back(init: Init, tree: Path, stage: Stage) -> None:
 
 
 @pytest.fixture(scope="module")
-def sysvinit(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def sysvinit(tree: Path, stage: Stage) -> Path:
     """An image of Debian with sysvinit."""
-    own = own_files(tmp_path_factory.mktemp("own"), ROWS[0])
+    directory = Path(tempfile.mkdtemp(prefix="sysvinit-", dir=stage.directory))
+    own = own_files(directory / "own", ROWS[0])
     (own / "etc/new").write_text("new\n")
-    own.chmod(0o755)
-    made = tmp_path_factory.mktemp("made") / "sysvinit.oci"
+    made = directory / "sysvinit.oci"
     argv = [sys.executable, str(ZIPAPP), "build", str(tree), str(own), "--output", str(made)]
     subprocess.run(argv, stdin=subprocess.DEVNULL, check=True)
     return made

@@ -100,7 +100,8 @@ def own_files(directory: Path, init: Init) -> Path:
         path.chmod(0o755)
     (directory / "root/.ssh").mkdir(parents=True)
     (directory / "root/.ssh/authorized_keys").write_bytes((OUT / "id_ed25519.pub").read_bytes())
-    put_program(directory)
+    # What of the program goes on as the first process depends on that.
+    put_program(directory, compiled=init.name != "runit")
     if "etc/init.d/told" in init.files:
         (directory / "etc/runlevels/default").mkdir(parents=True)
         (directory / "etc/runlevels/default/told").symlink_to("/etc/init.d/told")

@@ -35,10 +35,10 @@ import json
 modules = []
 for name, module in found.items():
     path, spec = getattr(module, "__file__", None), getattr(module, "__spec__", None)
-    # It finds the directory of its library by that of os.
-    if path and path.endswith(".py") and spec is not None and (spec.origin != "frozen" or name == "os"):
+    # It finds the directory of its library by that of os. What is frozen has byte code only.
+    if path and path.endswith((".py", ".pyc")) and spec is not None and (spec.origin != "frozen" or name == "os"):
         read = getattr(module.__loader__, "get_data", lambda path: open(path, "rb").read())
-        modules.append([name, path, hasattr(module, "__path__"), read(path).decode()])
+        modules.append([name, path, hasattr(module, "__path__"), read(path).decode("latin-1")])
 print(json.dumps([modules, sorted(mapped)]))
 """
 _START = """\
@@ -90,12 +90,12 @@ def _fill(root: str, settings: FirstSettings) -> None:
     for path, content in modules.items():
         _write(root, path, content)
     # systemd takes nothing for a root that lacks it.
-    _write(root, "/etc/os-release", 'ID=bootc-live\nNAME="bootc-live"\n')
-    _write(root, FILE, settings.text())
-    _write(root, INIT, _START.format(python=interpreter, ours=_OURS), _MODE)
+    _write(root, "/etc/os-release", b'ID=bootc-live\nNAME="bootc-live"\n')
+    _write(root, FILE, os.fsencode(settings.text()))
+    _write(root, INIT, os.fsencode(_START.format(python=interpreter, ours=_OURS)), _MODE)
 
 
-def _loaded() -> tuple[dict[str, str], list[str]]:
+def _loaded() -> tuple[dict[str, bytes], list[str]]:
     """Return modules, by where they have to be, and the paths of programs and libraries; raise RunError."""
     # A late import: only here it is needed.
     import json
@@ -104,8 +104,8 @@ def _loaded() -> tuple[dict[str, str], list[str]]:
     modules, mapped = json.loads(run([sys.executable, "-ISB", "-c", _LIST, archive]))
     found = {}
     for name, path, package, content in modules:
-        ours = name.partition(".")[0] == bootc_live.__name__
-        found[f"{_OURS}/{name.replace('.', '/')}{'/__init__' if package else ''}.py" if ours else path] = content
+        ours = f"{_OURS}/{name.replace('.', '/')}{'/__init__' if package else ''}{os.path.splitext(path)[1]}"
+        found[ours if name.partition(".")[0] == bootc_live.__name__ else path] = content.encode("latin-1")
     return found, mapped
 
 
@@ -123,9 +123,9 @@ def _copy(path: str, root: str) -> None:
             os.symlink(os.path.basename(path), os.path.join(place, name))
 
 
-def _write(root: str, path: str, content: str, mode: int = 0o644) -> None:
+def _write(root: str, path: str, content: bytes, mode: int = 0o644) -> None:
     place = directory_below(root, os.path.dirname(path).strip("/"), _MODE)
     target = os.path.join(place, os.path.basename(path))
-    with open(target, "x", encoding="utf-8", errors="surrogateescape") as file:
+    with open(target, "xb") as file:
         os.fchmod(file.fileno(), mode)
         file.write(content)
