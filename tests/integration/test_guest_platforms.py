@@ -227,13 +227,13 @@ def test_libvirt_lxc(top: Path, page: dict[str, str], tmp_path: Path) -> None:
     check(lines, "init", log, said=False)
 
 
-# The guest's report is made again when it starts again.
+# libvirt refuses until it knows the guest's init. The guest's report is made again when it starts again.
 AGAIN = """rm "$2/cache/overlay/upper/srv/report"
-VIRSH reboot --mode initctl "$1"
+until VIRSH reboot --mode initctl "$1"; do sleep 0.2; done
 until test -e "$2/cache/overlay/upper/srv/report"; do sleep 0.2; done
 VIRSH destroy "$1"
 """
-OFF = """VIRSH shutdown --mode initctl "$1"
+OFF = """until VIRSH shutdown --mode initctl "$1"; do sleep 0.2; done
 while VIRSH domstate "$1" >/dev/null 2>&1; do sleep 0.2; done
 """
 
