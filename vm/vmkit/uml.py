@@ -91,8 +91,8 @@ class UmlGuest(BaseGuest):
         if clock:
             seconds = int(datetime.fromisoformat(clock).replace(tzinfo=UTC).timestamp())
             self._hooks["cmdline"] = _CLOCK_HOOK.format(seconds=seconds)
-        # "r" is for a disk that is only read, "s" for one that waits until its file is written.
-        self._disks = [*(("r", disk) for disk in disks), *(("s", disk) for disk in kept)]
+        # "r" is for a disk that is only read.
+        self._disks = [*(("r", disk) for disk in disks), *(("", disk) for disk in kept)]
         self._pidfd: int | None = None
         self._port = 0
 
