@@ -50,7 +50,7 @@ def repo() -> Path:
 def zipapp() -> Path:
     """The built zipapp; `tests/run` builds it, by hand `python3 pyapp/build_zipapp.py` does.
 
-    It has byte code beside it: a third of the stage integration would go into compiling it hundreds of times.
+    It has byte code beside it: a fifth of the stage integration would go into compiling it hundreds of times.
     """
     if not ZIPAPP.exists():
         pytest.fail(f"{ZIPAPP} is missing; build it with: python3 pyapp/build_zipapp.py")
