@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -46,6 +47,8 @@ class Steps:
         with pytest.MonkeyPatch.context() as patch:
             for name in _CALLS:
                 patch.setattr(os, name, getattr(self, name))
+            # A power cut leaves directories for scratch files, too.
+            patch.setattr(tempfile, "tempdir", str(self._scratch))
             for module in syncing:
                 patch.setattr(module, "sync_filesystem", self.sync)
             yield
