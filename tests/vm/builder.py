@@ -54,6 +54,13 @@ class Uki:
         disk = self.directory / ("tampered.img" if tampered else "node.img")
         return Uefi(disk=disk, variables=self.directory / "secure.fd", secure=True)
 
+    def fetched(self, url: str) -> Uefi:
+        """The same without a disk, whose firmware fetches the UKI from a web server."""
+        variables = self.directory / "http.fd"
+        given = ("--input", self.directory / "secure.fd", "--output", variables)
+        in_builder("virt-fw-vars", *given, "--set-boot-uri", url)
+        return Uefi(variables=variables, secure=True)
+
 
 def make_uki(directory: Path, cmdline: str, *trusted: Path) -> Uki:
     """A UKI that starts with a command line; `trusted` is a kernel whose signer the machine trusts, too."""

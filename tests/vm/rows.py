@@ -6,15 +6,8 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
-import pytest
-
 # No shell to wait in, and no second try: a failed boot powers off.
 FAILING = "rd.shell=0 rd.emergency=poweroff"
-
-# Once the program has started with what it is to do, a boot goes on as any other does.
-BEGIN_OR_WHOLE = pytest.mark.parametrize(
-    "whole", [False, pytest.param(True, marks=pytest.mark.long)], ids=["begin", "whole"]
-)
 
 
 class Needs(StrEnum):

@@ -12,21 +12,19 @@ import pytest
 from tests.lib.fault_files import Files
 from tests.lib.fault_server import FaultServer, fault_server
 from tests.lib.registry import GUEST
-from tests.vm.builder import Uki, in_builder, make_uki
+from tests.vm.builder import Uki, make_uki
 from tests.vm.conftest import Stage
 from tests.vm.inside import connect
 from tests.vm.kexec import boot_kernel, common, images, source
-from tests.vm.rows import BEGIN_OR_WHOLE, FAILING
-from vmkit import emulator
+from tests.vm.rows import FAILING
 from vmkit.guest import Guest, Ready
 from vmkit.network import UserNetwork
 from vmkit.paths import OUT
-from vmkit.start import CONSOLE, Bios, Uefi
+from vmkit.start import CONSOLE, Bios
 
 BOOT_SECONDS = 480
 REFUSAL_SECONDS = 480
 MEMORY = 1024
-FETCHES = "bootc-live: looking up docker://"
 SCRIPT = """#!ipxe
 kernel {url}vmlinuz initrd=initrd.img {kargs} || exit
 initrd {url}initrd.img || exit
@@ -95,7 +93,6 @@ def test_pxe_by_tftp_then_http_to_a_registry(fleet: Fleet) -> None:
 
 @pytest.mark.long
 def test_uki_from_a_disk_under_secure_boot(fleet: Fleet) -> None:
-    """The first boot of test_kexec.py starts so, too, and goes on from there."""
     with Guest(fleet.uki.machine(), memory=MEMORY) as guest:
         reached(guest, fleet.digest)
         assert "secureboot: Secure boot enabled" in guest.console()
@@ -111,15 +108,10 @@ def test_uki_that_was_tampered_with_is_refused_under_secure_boot(fleet: Fleet) -
         assert "Linux version" not in guest.console()
 
 
-@BEGIN_OR_WHOLE
-def test_uki_over_http_by_the_firmware(whole: bool, fleet: Fleet) -> None:
-    variables = fleet.uki.directory / "http.fd"
-    told = ("--set-boot-uri", fleet.url(fleet.uki.file.name))
-    in_builder("virt-fw-vars", "--input", emulator.uefi(emulator.VARIABLES), "--output", variables, *told)
-    with Guest(Uefi(variables=variables), memory=MEMORY) as guest:
-        if whole:
-            reached(guest, fleet.digest)
-        else:
-            guest.wait_console(FETCHES, BOOT_SECONDS)
+@pytest.mark.long
+def test_uki_over_http_by_the_firmware(fleet: Fleet) -> None:
+    """The first boot of test_kexec.py starts so, too, and goes on from there."""
+    with Guest(fleet.uki.fetched(fleet.url(fleet.uki.file.name)), memory=MEMORY) as guest:
+        reached(guest, fleet.digest)
         assert "Start HTTP Boot over IPv4" in guest.console()
         assert fleet.served("node.efi") >= 1

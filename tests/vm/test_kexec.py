@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from tests.lib.fault_files import Files
 from tests.lib.fault_proxy import fault_proxy
+from tests.lib.fault_server import fault_server
 from tests.lib.registry import GUEST
 from tests.vm.builder import in_builder, make_uki
 from tests.vm.conftest import pack
@@ -79,13 +81,17 @@ def arguments(ask: Ask) -> list[str]:
 
 
 def test_image_is_handed_over() -> None:
-    """Under Secure Boot, from a UKI to one whose initramfs asks for kexec once more."""
+    """Under Secure Boot, from a UKI that firmware fetches to one whose initramfs asks for kexec once more."""
     with images(SMALL) as served, fault_proxy(served.registry) as server:
         layers = served.layers("uki")
         kargs = f"root=bootc-live:{source(server, 'uki')} bootc.kexec bootc.kexec.append=my.own=1"
         uki = make_uki(served.directory / "uki", f"{CONSOLE} {common(kargs)}", image_kernel())
-        with Guest(uki.machine(), memory=MEMORY) as running:
+        with (
+            fault_server(Files({"/node.efi": uki.file})) as web,
+            Guest(uki.fetched(f"http://{GUEST}:{web.port}/node.efi"), memory=MEMORY) as running,
+        ):
             receipt, ask = went_on(running, small=True)
+            assert "Start HTTP Boot over IPv4" in running.console()
             assert "secureboot: Secure boot enabled" in running.console()
             assert "(kexec_file_load)" in running.console()
             given = arguments(ask)

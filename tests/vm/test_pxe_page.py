@@ -13,7 +13,6 @@ import pytest
 from tests.lib.pages import Block, blocks
 from tests.lib.registry import registry
 from tests.lib.tls import make_authority, make_server
-from tests.vm.rows import BEGIN_OR_WHOLE
 from tests.vm.shell import builder_shell
 from vmkit.guest import Guest
 from vmkit.lan import ADDRESS, Lan
@@ -55,7 +54,7 @@ def part(page: list[Block], number: int) -> list[str]:
     return [block.text for block in (page[:at], page[at:])[number]]
 
 
-@BEGIN_OR_WHOLE
+@pytest.mark.parametrize("whole", [False, pytest.param(True, marks=pytest.mark.long)], ids=["begin", "whole"])
 def test_page(whole: bool, tmp_in_repo: Path) -> None:
     page = blocks(PAGE.read_text())
     assert {block.language for block in page} == {"sh"}, "there is something else than commands in a block"
@@ -66,7 +65,7 @@ def test_page(whole: bool, tmp_in_repo: Path) -> None:
         for commands in part(page, 0):
             print(server.run(commands))
         with Guest(Uefi(), network=lan, memory=MEMORY) as guest:
-            # The manifest has come by then, from a registry that the node trusts.
+            # The manifest has come by then, from a registry that the node trusts. What follows is as in any other boot.
             guest.wait_console("fetching and verifying layers", BOOT_SECONDS)
             assert f"looking up docker://registry.example:5000/os:stable@{digest}" in guest.console()
             assert "NOT checked" not in guest.console()
