@@ -20,7 +20,7 @@ from vmkit.guest import Guest, Ready
 from vmkit.paths import OUT, REPO, VM
 from vmkit.start import Kernel
 
-BOOT_SECONDS: Final = 480
+BOOT_SECONDS: Final = 900
 _DENIED: Final = re.compile(r"avc: +denied .*")
 
 

@@ -34,7 +34,7 @@ from vmkit.paths import OUT, REPO, ZIPAPP
 from vmkit.start import Kernel, Uefi
 from vmkit.uml import UmlGuest
 
-BOOT_SECONDS: Final = 480
+BOOT_SECONDS: Final = 900
 OFF_SECONDS: Final = 180
 SIZE: Final = "3G"
 MEMORY: Final = 3072

@@ -18,7 +18,7 @@ from tests.vm.places import LOGIN
 from tests.vm.rows import BOOTS, Row
 from vmkit.base import BaseGuest, Ready
 
-BOOT_SECONDS = 480
+BOOT_SECONDS = 900
 OFF_SECONDS = 180
 MIB = 2**20
 

@@ -22,8 +22,8 @@ from vmkit.network import UserNetwork
 from vmkit.paths import OUT
 from vmkit.start import CONSOLE, Bios
 
-BOOT_SECONDS = 480
-REFUSAL_SECONDS = 480
+BOOT_SECONDS = 900
+REFUSAL_SECONDS = 900
 MEMORY = 1024
 SCRIPT = """#!ipxe
 kernel {url}vmlinuz initrd=initrd.img {kargs} || exit

@@ -36,9 +36,9 @@ from vmkit.start import CONSOLE, Kernel
 Ask = Callable[[str], str]
 """What runs a command in the guest and gives what it prints."""
 
-BOOT_SECONDS = 600
+BOOT_SECONDS = 900
 LITTLE = 560
-FAIL_SECONDS = 300
+FAIL_SECONDS = 600
 
 
 @pytest.fixture

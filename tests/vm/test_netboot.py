@@ -14,7 +14,7 @@ from vmkit.namespaces import NamespaceGuest
 from vmkit.paths import OUT, ZIPAPP
 from vmkit.start import Kernel
 
-BOOT_SECONDS = 480
+BOOT_SECONDS = 900
 
 
 def test_rootfs_boots(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from vmkit.start import Uefi
 
 PAGE: Final = REPO / "docs" / "pxe.md"
 NODE: Final = "A node boots"
-BOOT_SECONDS: Final = 480
+BOOT_SECONDS: Final = 900
 MEMORY: Final = 1024
 
 

@@ -17,7 +17,7 @@ from vmkit.paths import OUT
 from vmkit.start import Kernel
 from vmkit.uml import UmlGuest
 
-BOOT_SECONDS = 480
+BOOT_SECONDS = 900
 OFF_SECONDS = 180
 ASKED = "root=bootc-live:/root.oci bootc.live.state=LABEL=STATE bootc.live.state.required"
 
