@@ -11,8 +11,8 @@ from vmkit.initrd import concatenate
 from vmkit.paths import OUT
 
 CONSOLE: Final = "console=ttyS0 panic=-1 no_timer_check nohz=off highres=off"
-"""For a console and an end; on a busy machine, a kernel that is emulated would take its timer for broken. To set that
-anew for every tick takes 6 % of an emulated boot."""
+"""For a console and an end; on a busy machine, a kernel that is emulated would take its timer for broken. A timer
+that is programmed anew for every tick takes 6 % of an emulated boot."""
 
 
 class Start(Protocol):

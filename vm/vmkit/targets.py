@@ -155,7 +155,7 @@ def _kexec(scratch: Path) -> None:
 def _kexec_small(scratch: Path) -> None:
     make_root(_OTHER.name)
     initrd = scratch / "initrd.img"
-    # It is there in two thirds of the time.
+    # Without systemd, it takes two thirds of the time.
     _make_initrd("plain", ALL_MODULES, initrd, _OTHER)
     enter("builder", VM / "kexec/small", _OTHER, initrd, scratch / "kexec-small.oci")
 
